@@ -1,0 +1,77 @@
+"""Structured matrices as operators.
+
+Five structures behind one SciPy-style interface, exact conversions between them,
+compression by budget or tolerance, and interpolation.
+
+>>> import numpy as np
+>>> import structmat
+>>> x = np.linspace(0, 1, 64)
+>>> K = np.exp(-np.abs(x[:, None] - x) / 0.1)
+>>> result = structmat.compress(K, "gblr", budget=0.5, rng=0)
+>>> A = result.matrix
+>>> A.cost <= 0.5 * K.size, result.error <= result.baseline_error
+(True, True)
+>>> y = A @ x
+"""
+
+from structmat import plot, testing
+from structmat.compress import CompressionResult, compare, compress
+from structmat.convert import convert
+from structmat.errors import (
+    BackendError,
+    BudgetError,
+    ConversionError,
+    FileFormatError,
+    InputError,
+    KindError,
+    MissingDependencyError,
+    SaveError,
+    ShapeError,
+    StructmatError,
+    ToleranceError,
+)
+from structmat.interpolate import interpolate
+from structmat.io import load, save
+from structmat.matrices import (
+    GBLR,
+    BlockLowRank,
+    BlockSparse,
+    Dense,
+    LowRank,
+    Monarch,
+    Permutation,
+)
+from structmat.matrix import StructuredMatrix
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GBLR",
+    "BackendError",
+    "BlockLowRank",
+    "BlockSparse",
+    "BudgetError",
+    "CompressionResult",
+    "ConversionError",
+    "Dense",
+    "FileFormatError",
+    "InputError",
+    "KindError",
+    "LowRank",
+    "MissingDependencyError",
+    "Monarch",
+    "Permutation",
+    "SaveError",
+    "ShapeError",
+    "StructmatError",
+    "StructuredMatrix",
+    "ToleranceError",
+    "compare",
+    "compress",
+    "convert",
+    "interpolate",
+    "load",
+    "plot",
+    "save",
+    "testing",
+]

@@ -1,0 +1,231 @@
+"""Arrays of any library: namespace, device, dtype, and what the standard lacks.
+
+Whatever the array API standard offers is called on the namespace itself
+(``xp.matmul``, ``xp.take``). A `Backend` record adds the three things it does not:
+crossing to and from NumPy, and adding rows at given places. A new library is one
+more record; a library without one gets `GENERIC`, which uses the standard alone.
+No library is imported here before one of its arrays, or its name, turns up.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from structmat.errors import BackendError, InputError, MissingDependencyError
+
+Array = Any
+DType = Any
+Device = Any
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What one array library does in its own way.
+
+    Parameters
+    ----------
+    name : str
+        The import name, also what `StructuredMatrix.to` takes.
+    to_numpy : callable
+        Array to a NumPy array on the host, without a copy where possible.
+    from_numpy : callable
+        ``(xp, array, device)`` to an array of this library.
+    add_rows : callable
+        ``(target, index, values)`` adds `values[i]` to row ``index[i]`` of `target`,
+        for distinct indices, and returns the sum; `target` may be overwritten.
+    records_gradients : callable
+        Whether an array takes part in automatic differentiation, so that nothing
+        computed from it may be kept for later products.
+    """
+
+    name: str
+    to_numpy: Callable[[Array], np.ndarray]
+    from_numpy: Callable[[ModuleType, np.ndarray, Device], Array]
+    add_rows: Callable[[Array, Array, Array], Array]
+    records_gradients: Callable[[Array], bool]
+
+
+def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
+    target[index] += values
+    return target
+
+
+def _add_rows_by_product(target: Array, index: Array, values: Array) -> Array:
+    xp = namespace(target)
+    rows = xp.arange(target.shape[0], device=compat.device(target))
+    place = xp.astype(rows[:, None] == index[None, :], values.dtype)
+    return target + place @ values
+
+
+def _from_numpy(xp: ModuleType, array: np.ndarray, device: Device) -> Array:
+    return xp.asarray(array, device=device)
+
+
+def _torch_to_numpy(x: Array) -> np.ndarray:
+    x = x.detach().cpu()
+    if str(x.dtype) in ("torch.bfloat16", "torch.float16"):
+        x = x.float()
+    return x.resolve_conj().numpy()
+
+
+def _never(_x: Array) -> bool:
+    return False
+
+
+GENERIC = Backend("", np.from_dlpack, _from_numpy, _add_rows_by_product, _never)
+
+BACKENDS = {
+    record.name: record
+    for record in (
+        Backend("numpy", np.asarray, _from_numpy, _add_rows_in_place, _never),
+        Backend(
+            "torch",
+            _torch_to_numpy,
+            lambda xp, array, device: xp.asarray(np.array(array), device=device),
+            lambda target, index, values: target.index_add(0, index, values),
+            lambda x: bool(x.requires_grad),
+        ),
+        Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place, _never),
+    )
+}
+
+
+def namespace(*arrays: Array) -> ModuleType:
+    """Array API namespace that all arrays share."""
+    try:
+        return compat.array_namespace(*arrays)
+    except TypeError:
+        kinds = sorted({f"{type(a).__module__}.{type(a).__qualname__}" for a in arrays})
+        raise BackendError(
+            f"arrays of type {', '.join(kinds)}; expected arrays of one library that follows "
+            "the array API standard (convert with numpy.asarray, torch.as_tensor, …)"
+        ) from None
+
+
+def belongs(x: Any, xp: ModuleType) -> bool:
+    """Whether `x` is an array of the library behind a namespace."""
+    try:
+        return compat.array_namespace(x) is xp
+    except TypeError:
+        return False
+
+
+def common_device(*arrays: Array) -> Device:
+    """Device that all arrays share."""
+    devices = [compat.device(a) for a in arrays]
+    if any(d != devices[0] for d in devices):
+        raise BackendError(
+            f"arrays on devices {', '.join(map(str, devices))}; expected one (move them first)"
+        )
+    return devices[0]
+
+
+def backend_of(xp: ModuleType) -> Backend:
+    """Record of the library behind a namespace."""
+    return BACKENDS.get(backend_name(xp), GENERIC)
+
+
+def backend_name(xp: ModuleType) -> str:
+    """Import name of the library behind a namespace.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> backend_name(namespace(numpy.zeros(2)))
+    'numpy'
+    """
+    return xp.__name__.removeprefix("array_api_compat.").split(".")[0]
+
+
+def namespace_named(name: str) -> ModuleType:
+    """Namespace of a library given by import name; imports it."""
+    try:
+        if name in BACKENDS:
+            return importlib.import_module(f"array_api_compat.{name}")
+        return importlib.import_module(name)
+    except ImportError:
+        raise MissingDependencyError(
+            f"the array library {name!r} is not installed; install it, or choose one of "
+            f"{', '.join(sorted(BACKENDS))}"
+        ) from None
+
+
+def is_numpy(xp: ModuleType) -> bool:
+    """Whether a namespace is NumPy's."""
+    return backend_name(xp) == "numpy"
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """Array as a NumPy array on the host; shares memory where it can."""
+    return backend_of(namespace(x)).to_numpy(x)
+
+
+def from_numpy(array: np.ndarray, xp: ModuleType, device: Device = None) -> Array:
+    """NumPy array as an array of another library, on a device."""
+    if is_numpy(xp):
+        return array
+    return backend_of(xp).from_numpy(xp, array, device)
+
+
+def integers(array: np.ndarray, xp: ModuleType, device: Device) -> Array:
+    """Index array for `xp.take` on a device."""
+    return from_numpy(np.ascontiguousarray(array, dtype=np.int64), xp, device)
+
+
+def is_complex(x: Array, xp: ModuleType) -> bool:
+    """Whether an array holds complex numbers."""
+    return bool(xp.isdtype(x.dtype, "complex floating"))
+
+
+def is_inexact(dtype: DType, xp: ModuleType) -> bool:
+    """Whether a dtype is real or complex floating."""
+    return bool(xp.isdtype(dtype, ("real floating", "complex floating")))
+
+
+def promote(xp: ModuleType, *dtypes: DType) -> DType:
+    """Common dtype of the floating ones; int8, which widens nothing, if there are none."""
+    floating = [dtype for dtype in dtypes if is_inexact(dtype, xp)]
+    return xp.result_type(*floating) if floating else xp.int8
+
+
+def inexact(x: Array, xp: ModuleType, name: str) -> Array:
+    """Array with integers turned into default floats; other non-numbers are refused."""
+    if is_inexact(x.dtype, xp):
+        return x
+    if xp.isdtype(x.dtype, "integral"):
+        return xp.astype(x, xp.__array_namespace_info__().default_dtypes()["real floating"])
+    raise InputError(f"{name} has dtype {x.dtype}; expected real or complex numbers")
+
+
+def conj(x: Array, xp: ModuleType) -> Array:
+    """Complex conjugate; the array itself where it is real."""
+    return xp.conj(x) if is_complex(x, xp) else x
+
+
+def adjoint(x: Array, xp: ModuleType) -> Array:
+    """Conjugate transpose of the last two axes."""
+    return conj(xp.matrix_transpose(x), xp)
+
+
+def as_content(x: Any, name: str, ndim: int, *others: Array) -> Array:
+    """Check one array of a matrix's contents: library, numbers, dimensions.
+
+    Nested lists become NumPy arrays; `others` are the arrays it has to live with.
+    """
+    if isinstance(x, (list, tuple, int, float, complex)):
+        x = np.asarray(x)
+    xp = namespace(x, *others)
+    if not isinstance(x, np.ndarray) and is_numpy(xp):
+        x = np.asarray(x)
+    if type(x) is not np.ndarray and isinstance(x, np.ndarray):
+        x = np.asarray(x)
+    if x.dtype == object:
+        raise InputError(f"{name} holds Python objects; expected real or complex numbers")
+    if x.ndim != ndim:
+        raise InputError(f"{name} has shape {tuple(x.shape)}; expected {ndim} dimensions")
+    return inexact(x, xp, name)

@@ -1,0 +1,153 @@
+"""Where a search may start: truncated SVDs of the matrix or of the parts of a partition."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.compress._gblr_residual import Block
+from structmat.compress._goal import Goal
+from structmat.compress._svd import truncated_svd
+
+__all__ = ["dense_blocks", "partition_blocks", "svd_blocks", "tile_blocks"]
+
+#: Smallest side of a part, and the steps of the bisection for the price.
+LEAST_SIDE = 8
+STEPS = 60
+
+
+def svd_blocks(A: NDArray, rank: int, rng: np.random.Generator) -> list[Block]:
+    """The leading singular triples as blocks on all rows and columns."""
+    U, s, Vh = truncated_svd(A, rank, rng)
+    return [Block(0, U[:, k] * s[k], 0, Vh[k].conj()) for k in range(s.size) if s[k] > 0]
+
+
+def dense_blocks(A: NDArray, top: int = 0, left: int = 0) -> list[Block]:
+    """A itself, exactly: a block per row, or per column where that is cheaper."""
+    m, n = A.shape
+    one = np.ones(1, A.dtype)
+    if m <= n:
+        return [Block(top + i, one, left, A[i].conj()) for i in range(m) if A[i].any()]
+    return [Block(top, A[:, j].copy(), left + j, one) for j in range(n) if A[:, j].any()]
+
+
+def tile_blocks(tile: NDArray, rank: int, top: int, left: int) -> list[Block]:
+    """A tile's leading singular triples, or the whole tile where that costs no more."""
+    p, q = tile.shape
+    if rank * (p + q) >= min(p * (q + 1), q * (p + 1)):
+        return dense_blocks(tile, top, left)
+    U, s, Vh = np.linalg.svd(tile, full_matrices=False)
+    return [Block(top, U[:, k] * s[k], left, Vh[k].conj()) for k in range(rank)]
+
+
+class _Level:
+    """All parts of one level of the partition, and what each is worth at a price."""
+
+    def __init__(self, A: NDArray, level: int) -> None:
+        (m, n), k = A.shape, 1 << level
+        self.rows, self.cols = (np.arange(k + 1) * m) // k, (np.arange(k + 1) * n) // k
+        h, w = np.diff(self.rows)[:, None], np.diff(self.cols)[None]
+        self.step, self.dense = h + w, np.minimum(h * (w + 1), w * (h + 1))
+        self.energy = np.stack([self._energies(A, i) for i in range(k)])
+        self.tail = np.cumsum(self.energy[..., ::-1], axis=-1)[..., ::-1]
+        self.tail = np.pad(self.tail, ((0, 0), (0, 0), (0, 1)))
+
+    def _energies(self, A: NDArray, i: int) -> NDArray:
+        """Squared singular values of the parts in row i of the grid, largest first."""
+        strip = A[self.rows[i] : self.rows[i + 1]]
+        width = int(np.diff(self.cols).max())
+        height = int(np.diff(self.rows).max())
+        parts = np.zeros((len(self.cols) - 1, height, width), np.result_type(A.dtype, np.float64))
+        for part, a, b in zip(parts, self.cols, self.cols[1:], strict=False):
+            part[: strip.shape[0], : b - a] = strip[:, a:b]
+        if height > width:
+            parts = parts.transpose(0, 2, 1)
+        square = np.linalg.eigvalsh(parts @ parts.conj().transpose(0, 2, 1))
+        return np.maximum(square[:, ::-1], 0)
+
+    def ranks(self, price: float) -> NDArray[np.int64]:
+        """Rank at which a part stops paying for itself."""
+        return (self.energy > price * self.step[..., None]).sum(-1)
+
+    def value(self, price: float) -> tuple[NDArray, NDArray, NDArray]:
+        """Energy missed + price * cost of each part as a leaf; the cost; the energy."""
+        rank = self.ranks(price)
+        cost = rank * self.step
+        missed = np.take_along_axis(self.tail, rank[..., None], -1)[..., 0]
+        whole = missed + price * cost > price * self.dense
+        cost, missed = np.where(whole, self.dense, cost), np.where(whole, 0, missed)
+        return missed + price * cost, cost, missed
+
+
+def partition_blocks(A: NDArray, goal: Goal) -> tuple[list[Block], float]:
+    """Best hierarchical partition into truncated parts, within the goal's cost or error.
+
+    Parts are halves, quarters, ... of both axes. At a given price the best partition
+    follows from the finest level upwards, a part being left whole where its own
+    truncation is worth more than its four quarters; the price is found by bisection.
+    """
+    depth = max(1, (min(A.shape) // LEAST_SIDE).bit_length())
+    levels = [_Level(A, level) for level in range(1, depth)]
+    if not levels:
+        return [], 0.0
+    high = max(float(level.energy.max()) for level in levels) or 1.0
+    low, price = high * 1e-20, 0.0
+    for _ in range(STEPS):
+        middle = float(np.sqrt(low * high))
+        cost, missed = _totals(levels, middle)
+        if goal.max_cost is not None:
+            dearer = cost > goal.max_cost
+        else:
+            dearer = missed <= (goal.max_error or 0.0) ** 2
+        if dearer:
+            low = middle
+        else:
+            high = middle
+        price = high if goal.max_cost is not None else low
+    blocks: list[Block] = []
+    _descend(A, levels, _decide(levels, price)[0], price, 0, 0, 0, blocks)
+    return blocks, price
+
+
+def _decide(levels: list[_Level], price: float) -> tuple[list[NDArray], float, float]:
+    """Which parts stay whole on every level, and the total cost and energy missed."""
+    value, cost, missed = levels[-1].value(price)
+    leaf = [np.ones(value.shape, bool)]
+    for level in levels[-2::-1]:
+        below = [_quarters(x) for x in (value, cost, missed)]
+        own = level.value(price)
+        stays = own[0] <= below[0]
+        leaf.insert(0, stays)
+        value, cost, missed = (np.where(stays, a, b) for a, b in zip(own, below, strict=True))
+    return leaf, float(cost.sum()), float(missed.sum())
+
+
+def _totals(levels: list[_Level], price: float) -> tuple[float, float]:
+    return _decide(levels, price)[1:]
+
+
+def _quarters(x: NDArray) -> NDArray:
+    """Sums over the four parts below each part."""
+    k = x.shape[0] // 2
+    return x.reshape(k, 2, k, 2).sum(axis=(1, 3))
+
+
+def _descend(
+    A: NDArray,
+    levels: list[_Level],
+    leaf: list[NDArray],
+    price: float,
+    depth: int,
+    i: int,
+    j: int,
+    blocks: list[Block],
+) -> None:
+    """Collect the blocks of the leaves below the two-by-two parts at (i, j)."""
+    level = levels[depth]
+    ranks = level.ranks(price)
+    for a in (2 * i, 2 * i + 1):
+        for b in (2 * j, 2 * j + 1):
+            if not leaf[depth][a, b]:
+                _descend(A, levels, leaf, price, depth + 1, a, b, blocks)
+            elif ranks[a, b]:
+                top, left = int(level.rows[a]), int(level.cols[b])
+                part = A[top : level.rows[a + 1], left : level.cols[b + 1]]
+                blocks += tile_blocks(part, int(ranks[a, b]), top, left)

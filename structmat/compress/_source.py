@@ -1,0 +1,157 @@
+"""What can be compressed: arrays of any library, matrices, and implicit operators."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from scipy.sparse.linalg import aslinearoperator
+
+from structmat import _array
+from structmat.compress._measure import panels
+from structmat.errors import BackendError, InputError, ShapeError
+from structmat.matrix import StructuredMatrix
+
+__all__ = ["Source", "source_of"]
+
+#: Largest entries outside these bounds have squares that overflow or vanish.
+RANGE = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked input.
+
+    Parameters
+    ----------
+    data : ndarray or Operator
+        A finite NumPy array, or products with NumPy arrays.
+    implicit : bool
+        Whether `data` is known by its products only.
+    restore : callable
+        Brings a matrix to the library and device that the input came from.
+    """
+
+    data: Any
+    implicit: bool
+    restore: Callable[[StructuredMatrix], StructuredMatrix]
+
+
+def source_of(A: Any) -> Source:
+    """Check an input and say how to read it."""
+    if isinstance(A, StructuredMatrix):
+        A = A.to_dense()
+    elif issparse(A):
+        return Source(_Products(aslinearoperator(A)), True, _unchanged)
+    elif all(hasattr(A, name) for name in ("shape", "matmat", "rmatmat")):
+        return Source(_Products(A), True, _unchanged)
+    if isinstance(A, (list, tuple, np.ndarray)):
+        return Source(_checked(_as_ndarray(A)), False, _unchanged)
+    try:
+        xp = _array.namespace(A)
+    except BackendError:
+        raise InputError(
+            f"a matrix of type {type(A).__module__}.{type(A).__qualname__}; expected a 2-D array, "
+            "a structured or sparse matrix, or an operator with shape, matmat and rmatmat"
+        ) from None
+    device = _array.common_device(A)
+
+    def restore(matrix: StructuredMatrix) -> StructuredMatrix:
+        moved = matrix.to(xp)
+        return moved if moved.device == device else moved.to(device)
+
+    return Source(_checked(_array.to_numpy(A)), False, restore)
+
+
+def _unchanged(matrix: StructuredMatrix) -> StructuredMatrix:
+    return matrix
+
+
+def _as_ndarray(A: Any) -> NDArray:
+    try:
+        return np.asarray(A)
+    except ValueError:
+        raise ShapeError(
+            "a nested list with rows of several lengths; expected a 2-D array"
+        ) from None
+
+
+def _checked(A: NDArray) -> NDArray:
+    """A finite array of one of the four dtypes; copied only where the dtype changes."""
+    if A.ndim != 2:
+        raise ShapeError(f"a matrix of shape {A.shape}; expected two dimensions (m, n)")
+    A = A.astype(_working_dtype(A.dtype), copy=False)
+    largest = 0.0
+    for panel in panels((A.shape[0], A.shape[1])):
+        part = np.abs(A[:, panel])
+        if not np.isfinite(part).all():
+            i, j = np.argwhere(~np.isfinite(part))[0]
+            raise InputError(
+                f"entry ({i}, {panel.start + j}) is {A[i, panel.start + j]}; expected finite "
+                "numbers (drop or fill such rows first)"
+            )
+        largest = max(largest, float(part.max(initial=0.0)))
+    bound = RANGE[A.dtype.char]
+    if largest and not 1 / bound <= largest <= bound:
+        raise InputError(
+            f"the largest entry is {largest:.3g} in {A.dtype}; expected {1 / bound:.0e} to "
+            f"{bound:.0e}, whose squares do not overflow or vanish (divide the matrix by a number "
+            "first and multiply the result by it)"
+        )
+    return A
+
+
+def _working_dtype(dtype: np.dtype) -> np.dtype:
+    if dtype.char in RANGE:
+        return np.dtype(dtype.char)
+    if dtype.kind in "iu":
+        return np.dtype(np.float64)
+    if dtype == np.float16:
+        return np.dtype(np.float32)
+    raise InputError(
+        f"a matrix of dtype {dtype}; expected real or complex numbers of single or double "
+        "precision, or integers (convert it with A.astype(float))"
+    )
+
+
+class _Products:
+    """An operator that is trusted with nothing: results are checked at each product."""
+
+    def __init__(self, operator: Any) -> None:
+        shape = tuple(operator.shape)
+        if len(shape) != 2:
+            raise ShapeError(f"an operator of shape {shape}; expected two dimensions (m, n)")
+        self._operator = operator
+        self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
+        given = getattr(operator, "dtype", None)
+        if given is None:
+            given = np.asarray(operator.matmat(np.zeros((self.shape[1], 1)))).dtype
+        self.dtype = _working_dtype(np.dtype(given))
+
+    def matmat(self, X: NDArray) -> NDArray:
+        """A @ X, shape (m, k)."""
+        return self._product("matmat", X, self.shape[0])
+
+    def rmatmat(self, X: NDArray) -> NDArray:
+        """A^H @ X, shape (n, k)."""
+        return self._product("rmatmat", X, self.shape[1])
+
+    def _product(self, name: str, X: NDArray, rows: int) -> NDArray:
+        try:
+            Y = np.asarray(getattr(self._operator, name)(X))
+        except NotImplementedError:
+            raise InputError(
+                f"{type(self._operator).__name__} has no {name}; expected products with the "
+                "matrix and with its adjoint (give rmatvec or rmatmat)"
+            ) from None
+        if Y.shape != (rows, X.shape[1]):
+            raise ShapeError(
+                f"{name} of a {self.shape[0]}x{self.shape[1]} operator gave shape {Y.shape}; "
+                f"expected {(rows, X.shape[1])}"
+            )
+        if not np.isfinite(Y).all():
+            raise InputError(f"{name} gave NaN or infinity; expected finite numbers")
+        return Y.astype(self.dtype, copy=False)
+

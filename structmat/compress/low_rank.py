@@ -1,0 +1,98 @@
+"""Compression to low rank: the truncated singular value decomposition."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from structmat.compress._goal import Goal, Progress
+from structmat.compress._measure import svd_residual
+from structmat.compress._svd import (
+    EXACT,
+    Operator,
+    Triple,
+    numerical_rank,
+    sketch,
+    truncated_svd,
+)
+from structmat.errors import ToleranceError
+from structmat.matrices.low_rank import LowRank
+
+__all__ = ["fit", "fit_implicit"]
+
+#: Rank of the first try when a tolerance is to be met; doubled until it is.
+FIRST_RANK = 32
+
+
+def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> LowRank:
+    """Best low-rank approximation of a matrix (Eckart & Young).
+
+    Parameters
+    ----------
+    A : ndarray, shape (m, n)
+    goal : Goal
+    rng : numpy.random.Generator
+    progress : callable
+
+    Returns
+    -------
+    LowRank
+        Of rank ``max_cost // (m + n)`` or less where A has less, or of the smallest
+        rank that meets ``max_error``.
+
+    Raises
+    ------
+    ToleranceError
+        If rounding keeps even full rank from meeting the error.
+    """
+    first = min(A.shape) if min(A.shape) <= EXACT else FIRST_RANK
+    return _fit(A, goal, lambda rank: truncated_svd(A, rank, rng), first, progress)
+
+
+def fit_implicit(
+    op: Operator, goal: Goal, *, rng: np.random.Generator, progress: Progress
+) -> LowRank:
+    """Near-best low-rank approximation of a matrix known by its products only.
+
+    As `fit`, by a randomised sketch: within about 1e-3 of the best error.
+    """
+    return _fit(op, goal, lambda rank: sketch(op, rank, rng), FIRST_RANK, progress)
+
+
+def _fit(
+    A: np.ndarray | Operator,
+    goal: Goal,
+    decompose: Callable[[int], Triple],
+    first: int,
+    progress: Progress,
+) -> LowRank:
+    """Truncate at the budget's rank, or double the rank until the error is met."""
+    m, n = A.shape
+    if goal.max_cost is not None:
+        triple = decompose(goal.max_cost // max(m + n, 1))
+        progress(1.0)
+        return _matrix(triple, numerical_rank(triple[1], A.shape))
+    rank = min(first, m, n)
+    while True:
+        triple = decompose(rank)
+        error = svd_residual(A, triple)
+        if error <= goal.max_error:
+            progress(1.0)
+            return _matrix(triple, _smallest_rank(triple[1], error, goal.max_error))
+        if rank == min(m, n):
+            raise ToleranceError(
+                f"error {goal.max_error:.3g} wanted, but full rank {rank} reaches only "
+                f"{error:.3g} in {A.dtype}; allow more, or give the matrix in double precision"
+            )
+        rank = min(2 * rank, m, n)
+        progress(rank / (2 * min(m, n)))
+
+
+def _smallest_rank(s: np.ndarray, error: float, max_error: float) -> int:
+    """Smallest rank whose error, with what the decomposition misses, stays in the bound."""
+    tail = error**2 + np.cumsum(s[::-1].astype(np.float64) ** 2)
+    return len(s) - int((tail <= max_error**2).sum())
+
+
+def _matrix(triple: Triple, rank: int) -> LowRank:
+    U, s, Vh = triple
+    return LowRank(U[:, :rank] * s[:rank], np.ascontiguousarray(Vh[:rank].conj().T))

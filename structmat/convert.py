@@ -1,0 +1,278 @@
+"""Exact conversions between structures: Theorem 1, its tighter form, and Monarch.
+
+Everything here is exact: the result is the same matrix up to rounding. What a structure cannot hold exactly is refused with a reason, and
+`compress` approximates it instead.
+"""
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from structmat import _array
+from structmat._array import Array
+from structmat.errors import ConversionError
+from structmat.intervals import offsets
+from structmat.matrices import (
+    GBLR,
+    BlockLowRank,
+    BlockSparse,
+    Dense,
+    LowRank,
+    Monarch,
+    Permutation,
+)
+from structmat.matrix import StructuredMatrix, rule
+
+__all__ = ["convert"]
+
+
+def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
+    """The same matrix as another structure, exactly.
+
+    Parameters
+    ----------
+    A : StructuredMatrix
+    kind : str
+        ``"low_rank"``, ``"block_sparse"``, ``"block_low_rank"``, ``"monarch"``,
+        ``"gblr"`` or ``"dense"``.
+
+    Returns
+    -------
+    StructuredMatrix
+        Of that kind. A Monarch matrix becomes block-low-rank or GBLR only with its
+        rows reordered, so there the result is the product of a `Permutation`, which
+        costs nothing, with a matrix of that kind.
+
+    Raises
+    ------
+    ConversionError
+        If the structure cannot hold the matrix exactly; the message says why.
+    KindError
+        If the kind is unknown.
+
+    Notes
+    -----
+    To GBLR the conversions are Theorem 1 of Lee & Kim (arXiv 2310.18882): a rank-r
+    matrix is r full-width blocks, a tile of rank r is r blocks on the tile. Tighter:
+    a dense a x b tile of rank r is r rank-one blocks, or a blocks of height one, or b
+    of width one, whichever is cheapest, min(r (a + b), a (b + 1), b (a + 1)). That is
+    above the tile's own area a b when it has full rank, by one multiplication a row or
+    column. Block-low-rank to block-sparse fills tiles in, at the cost of their area. No
+    other conversion to a structure costs more than the matrix it starts from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> A = structmat.LowRank(np.ones((4, 1)), np.arange(3.0)[:, None])
+    >>> B = structmat.convert(A, "gblr")
+    >>> B.num_blocks, B.cost == A.cost, bool((B.to_dense() == A.to_dense()).all())
+    (1, True, True)
+    """
+    return A.to_kind(kind)
+
+
+@rule("convert", "*", "dense")
+def _to_dense(A: StructuredMatrix) -> Dense:
+    return Dense(A.to_dense())
+
+
+def _refuse(A: StructuredMatrix, kind: str, why: str) -> NoReturn:
+    raise ConversionError(
+        f"{A!r} to {kind!r} would not be exact: {why}; approximate it with "
+        f"structmat.compress(A, {kind!r}, budget=…)"
+    )
+
+
+def _blocks(
+    A: StructuredMatrix,
+    runs: list[tuple[int, int, int, int]],
+    u: list[Array],
+    v: list[Array],
+) -> GBLR:
+    """GBLR from (row start, row width, column start, column width) and contents a block."""
+    xp = A.xp
+    table = np.asarray(runs, np.int64).reshape(-1, 4)
+    none = xp.zeros(0, dtype=A.dtype, device=A.device)
+    return GBLR(
+        table[:, 0],
+        table[:, 1],
+        xp.concat([none, *u]),
+        table[:, 2],
+        table[:, 3],
+        xp.concat([none, *v]),
+        shape=A.shape,
+    )
+
+
+@rule("convert", "low_rank", "gblr")
+def _low_rank_to_gblr(A: LowRank) -> GBLR:
+    xp, r, (m, n) = A.xp, A.rank, A.shape
+    zero = np.zeros(r, np.int64)
+    u, v = (
+        xp.reshape(xp.matrix_transpose(F), (r * size,)) for F, size in ((A.U, m), (A.V, n))
+    )
+    return GBLR(zero, zero + m, u, zero, zero + n, v, shape=A.shape)
+
+
+@rule("convert", "low_rank", "block_low_rank")
+def _low_rank_to_block_low_rank(A: LowRank) -> BlockLowRank:
+    m, n = A.shape
+    return BlockLowRank({(0, 0): (A.U, A.V)}, row_sizes=[m], col_sizes=[n])
+
+
+@rule("convert", "dense", "block_low_rank")
+def _dense_to_block_low_rank(A: Dense) -> BlockLowRank:
+    m, n = A.shape
+    return BlockLowRank({(0, 0): A.A}, row_sizes=[m], col_sizes=[n])
+
+
+@rule("convert", "dense", "gblr")
+def _dense_to_gblr(A: Dense) -> GBLR:
+    return _block_low_rank_to_gblr(_dense_to_block_low_rank(A))
+
+
+@rule("convert", "block_sparse", "block_low_rank")
+def _block_sparse_to_block_low_rank(A: BlockSparse) -> BlockLowRank:
+    (p, q), (m, n) = A.block_shape, A.shape
+    row_sizes = np.diff([*range(0, m, p), m])
+    col_sizes = np.diff([*range(0, n, q), n])
+    tiles = {
+        (int(i), int(j)): A.blocks[k, : int(row_sizes[i]), : int(col_sizes[j])]
+        for k, (i, j) in enumerate(zip(A.rows, A.cols, strict=True))
+    }
+    return _on_grid(A, tiles, row_sizes, col_sizes)
+
+
+def _on_grid(
+    A: StructuredMatrix, tiles: dict[tuple[int, int], Any], row_sizes: Any, col_sizes: Any
+) -> BlockLowRank:
+    if not tiles and len(row_sizes) and len(col_sizes):
+        # A tile of rank zero keeps library, device and dtype where nothing else does.
+        xp, device = A.xp, A.device
+        tiles = {
+            (0, 0): tuple(
+                xp.zeros((int(size), 0), dtype=A.dtype, device=device)
+                for size in (row_sizes[0], col_sizes[0])
+            )
+        }
+    return BlockLowRank(tiles, row_sizes=row_sizes, col_sizes=col_sizes)
+
+
+@rule("convert", "block_low_rank", "block_sparse")
+def _block_low_rank_to_block_sparse(A: BlockLowRank) -> BlockSparse:
+    """Exact on a uniform grid; tiles of low rank are filled in, which may cost more."""
+    p, q = _uniform(A, A.row_sizes, "rows"), _uniform(A, A.col_sizes, "columns")
+    xp, blocks, places = A.xp, [], []
+    for (i, j), tile in A.tiles.items():
+        if isinstance(tile, tuple):
+            if tile[0].shape[1] == 0:
+                continue
+            tile = tile[0] @ _array.adjoint(tile[1], xp)
+        padded = xp.zeros((p, q), dtype=A.dtype, device=A.device)
+        padded[: tile.shape[0], : tile.shape[1]] = tile
+        blocks.append(padded)
+        places.append((i, j))
+    stacked = (
+        xp.stack(blocks) if blocks else xp.zeros((0, p, q), dtype=A.dtype, device=A.device)
+    )
+    rows, cols = np.asarray(places, np.int64).reshape(-1, 2).T
+    return BlockSparse(stacked, rows, cols, shape=A.shape)
+
+
+def _uniform(A: BlockLowRank, sizes: np.ndarray, what: str) -> int:
+    """The one block size of a grid whose last block may be smaller."""
+    size = int(sizes[0]) if len(sizes) else 1
+    if len(sizes) and not ((sizes[:-1] == size).all() and 0 < sizes[-1] <= size):
+        _refuse(A, "block_sparse", f"its {what} of tiles have sizes {sizes.tolist()}, not one size")
+    return size
+
+
+@rule("convert", "block_sparse", "gblr")
+def _block_sparse_to_gblr(A: BlockSparse) -> GBLR:
+    return _block_low_rank_to_gblr(_block_sparse_to_block_low_rank(A))
+
+
+@rule("convert", "block_low_rank", "gblr")
+def _block_low_rank_to_gblr(A: BlockLowRank) -> GBLR:
+    """One block a rank; a dense tile as the cheapest of three forms (Theorem 1, tighter)."""
+    row_begin, col_begin = offsets(A.row_sizes), offsets(A.col_sizes)
+    runs: list[tuple[int, int, int, int]] = []
+    u: list[Array] = []
+    v: list[Array] = []
+    for (i, j), tile in A.tiles.items():
+        top, left = int(row_begin[i]), int(col_begin[j])
+        for at, a, high, b, wide in _tile_blocks(tile, A.xp):
+            runs.append((top + at[0], high, left + at[1], wide))
+            u.append(a)
+            v.append(b)
+    return _blocks(A, runs, u, v)
+
+
+def _tile_blocks(tile: Any, xp: Any) -> list[tuple[tuple[int, int], Array, int, Array, int]]:
+    """Rank-one blocks of one tile: ((row, column) inside, u, height, v, width)."""
+    if not isinstance(tile, tuple):
+        tile = _split(tile, xp)
+    if isinstance(tile, tuple):
+        U, V = tile
+        p, q = U.shape[0], V.shape[0]
+        if U.shape[1] * (p + q) <= min(p * (q + 1), q * (p + 1)) or not p * q:
+            return [((0, 0), U[:, t], p, V[:, t], q) for t in range(U.shape[1])]
+        tile = U @ _array.adjoint(V, xp)
+    p, q = tile.shape
+    one = xp.ones(1, dtype=tile.dtype, device=tile.device)
+    if p <= q:
+        rows = _array.conj(tile, xp)
+        return [((i, 0), one, 1, rows[i, :], q) for i in range(p)]
+    return [((0, j), tile[:, j], p, one, 1) for j in range(q)]
+
+
+def _split(tile: Array, xp: Any) -> Any:
+    """A dense tile as (U, V) when its rank makes that cheaper than its rows or columns."""
+    p, q = tile.shape
+    if not p * q:
+        return tile[:, :0], _array.adjoint(tile[:0, :], xp)
+    host = _array.to_numpy(tile)
+    if not np.isfinite(host).all():
+        return tile
+    left, s, right = np.linalg.svd(host, full_matrices=False)
+    rank = int((s > s[0] * max(p, q) * np.finfo(s.dtype).eps).sum()) if s[0] > 0 else 0
+    if rank * (p + q) > min(p * (q + 1), q * (p + 1)):
+        return tile
+    U, V = left[:, :rank] * s[:rank], right[:rank].conj().T
+    device = _array.compat.device(tile)
+    return tuple(_array.from_numpy(np.ascontiguousarray(F), xp, device) for F in (U, V))
+
+
+def _monarch_tiles(A: Monarch) -> tuple[Permutation, dict, list[int], list[int]]:
+    """Rows sorted by hand, and then the tiles: tile (j, c) holds its middle indices as rank."""
+    (l, s, r), (k, q, p), (m, n) = A.L.shape, A.R.shape, A.shape
+    xp = A.xp
+    hands = [np.arange(j, m, l) for j in range(l)]
+    order = np.concatenate([np.zeros(0, np.int64), *hands])
+    widths = [max(0, min(p, n - c * p)) for c in range(k)]
+    middle = np.arange(k * q)
+    tiles = {}
+    for j in range(l):
+        for c in range(k):
+            t = middle[(middle % l == j) & (middle // q == c)]
+            if not t.size:
+                continue
+            U = xp.take(A.L[j, ...], _array.integers(t // l, xp, A.device), axis=1)
+            V = xp.take(A.R[c, ...], _array.integers(t % q, xp, A.device), axis=0)
+            V = _array.adjoint(V, xp)
+            tiles[j, c] = (U[: hands[j].size, :], V[: widths[c], :])
+    back = _array.integers(np.argsort(order), xp, A.device)
+    return Permutation(back), tiles, [h.size for h in hands], widths
+
+
+@rule("convert", "monarch", "block_low_rank")
+def _monarch_to_block_low_rank(A: Monarch) -> StructuredMatrix:
+    order, tiles, heights, widths = _monarch_tiles(A)
+    return order @ _on_grid(A, tiles, heights, widths)
+
+
+@rule("convert", "monarch", "gblr")
+def _monarch_to_gblr(A: Monarch) -> StructuredMatrix:
+    order, tiles, heights, widths = _monarch_tiles(A)
+    return order @ _block_low_rank_to_gblr(_on_grid(A, tiles, heights, widths))

@@ -1,0 +1,213 @@
+"""Cyclic runs: the intervals that carry every block of a GBLR matrix.
+
+A run on a circle of `n` positions is `{(start + i) mod n : 0 <= i < width}` with
+`0 <= start < n` and `0 <= width <= n`. Everything here is plain NumPy on the host:
+runs are structure, and structure stays small while contents may live on a device.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from structmat.errors import InputError, ShapeError
+
+__all__ = [
+    "best_runs",
+    "check_runs",
+    "cover_count",
+    "entry_index",
+    "offsets",
+    "pack",
+    "positions",
+    "run_mask",
+]
+
+IntArray = NDArray[np.int64]
+
+
+def _integers(values: ArrayLike, name: str) -> IntArray:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ShapeError(
+            f"{name} has shape {array.shape}; expected one dimension, an entry a block"
+        )
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise InputError(
+            f"{name} has dtype {array.dtype}; expected integers (round them first)"
+        )
+    return array.astype(np.int64)
+
+
+def check_runs(
+    start: ArrayLike, width: ArrayLike, n: int, *, name: str = "run"
+) -> tuple[IntArray, IntArray]:
+    """Check runs on a circle and return them as fresh int64 arrays.
+
+    Parameters
+    ----------
+    start, width : array_like of int, shape (K,)
+        First position and number of positions of each run.
+    n : int
+        Number of positions on the circle.
+    name : str
+        How errors call the runs, for instance ``"row"``.
+
+    Returns
+    -------
+    start, width : ndarray of int64, shape (K,)
+        Copies. A run of width zero starts at 0, so that equal runs compare equal.
+
+    Raises
+    ------
+    InputError
+        If a width is negative or above `n`, or a start is off the circle.
+    ShapeError
+        If the two do not pair up.
+
+    Examples
+    --------
+    >>> check_runs([3, 7], [2, 0], 8)
+    (array([3, 0]), array([2, 0]))
+    """
+    start, width = _integers(start, f"{name}_start"), _integers(width, f"{name}_width")
+    if start.shape != width.shape:
+        raise ShapeError(
+            f"{start.size} entries in {name}_start but {width.size} in {name}_width; "
+            "expected one start and one width a block"
+        )
+    wrong = np.flatnonzero((width < 0) | (width > n))
+    if wrong.size:
+        k = wrong[0]
+        raise InputError(
+            f"{name}_width[{k}] = {width[k]}; expected 0 to {n}, the length of that axis"
+        )
+    wrong = np.flatnonzero((width > 0) & ((start < 0) | (start >= n)))
+    if wrong.size:
+        k = wrong[0]
+        raise InputError(
+            f"{name}_start[{k}] = {start[k]}; expected 0 to {n - 1} "
+            f"(reduce it modulo {n}: runs wrap around)"
+        )
+    return np.where(width > 0, start, 0), width
+
+
+def offsets(width: IntArray) -> IntArray:
+    """Where each run's contents begin in a packed array: shape (K + 1,).
+
+    Examples
+    --------
+    >>> offsets(np.array([2, 0, 3]))
+    array([0, 2, 2, 5])
+    """
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(width, dtype=np.int64)])
+
+
+def positions(start: IntArray, width: IntArray, n: int) -> IntArray:
+    """Position on the circle of every packed entry, run after run.
+
+    Examples
+    --------
+    >>> positions(np.array([4, 1]), np.array([3, 2]), 5)
+    array([4, 0, 1, 1, 2])
+    """
+    inside = np.arange(int(width.sum())) - np.repeat(offsets(width)[:-1], width)
+    return (np.repeat(start, width) + inside) % max(n, 1)
+
+
+def entry_index(
+    start: IntArray, width: IntArray, n: int, block: IntArray, position: IntArray
+) -> IntArray:
+    """Where in the packed contents a block's entry at a position stands.
+
+    `block` and `position` broadcast; one past the end, ``width.sum()``, says that the
+    position lies off the block's run.
+
+    Examples
+    --------
+    >>> entry_index(np.array([3]), np.array([2]), 4, np.array(0), np.arange(4))
+    array([1, 2, 2, 0])
+    """
+    begin = offsets(width)
+    inside = (position - start[block]) % max(n, 1)
+    return np.where(inside < width[block], begin[block] + inside, begin[-1])
+
+
+def run_mask(start: IntArray, width: IntArray, n: int) -> NDArray[np.bool_]:
+    """Which positions each run covers: shape (K, n).
+
+    Examples
+    --------
+    >>> run_mask(np.array([3]), np.array([2]), 4).astype(int)
+    array([[1, 0, 0, 1]])
+    """
+    return (np.arange(n) - start[:, None]) % max(n, 1) < width[:, None]
+
+
+def cover_count(start: IntArray, width: IntArray, n: int) -> IntArray:
+    """How many runs cover each position: shape (n,), by differences, O(K + n).
+
+    Examples
+    --------
+    >>> cover_count(np.array([3, 0]), np.array([2, 4]), 4)
+    array([2, 1, 1, 2])
+    """
+    change = np.zeros(2 * n + 1, np.int64)
+    np.add.at(change, start, 1)
+    np.add.at(change, start + width, -1)
+    count = np.cumsum(change)[: 2 * n]
+    return count[:n] + count[n:]
+
+
+def pack(full: NDArray, start: IntArray, width: IntArray) -> NDArray:
+    """Keep of each row of `full`, shape (K, n), its run's entries, one after another."""
+    block = np.repeat(np.arange(len(width)), width)
+    return full[block, positions(start, width, full.shape[1])]
+
+
+def best_runs(score: NDArray[np.floating]) -> tuple[NDArray[np.floating], IntArray, IntArray]:
+    """Cyclic run of greatest total score in every row: maximum subarray on a circle.
+
+    The best run either stays inside the row (the largest difference of two prefix
+    sums) or wraps around (the total less the worst run inside), so two scans do.
+
+    Parameters
+    ----------
+    score : ndarray of float, shape (S, n), n >= 1
+
+    Returns
+    -------
+    total : ndarray of float, shape (S,)
+        Best totals; 0 where no positive run exists.
+    start, width : ndarray of int64, shape (S,)
+        The runs; width 0 where no run has a positive total.
+
+    Notes
+    -----
+    O(S n) time and memory.
+
+    Examples
+    --------
+    >>> best_runs(np.array([[2.0, -5.0, 1.0, 3.0]]))
+    (array([6.]), array([2]), array([3]))
+    """
+    n_rows, n = score.shape
+    row = np.arange(n_rows)
+    prefix = np.concatenate([np.zeros((n_rows, 1)), np.cumsum(score, axis=1)], axis=1)
+    inner, inner_from, inner_to = _largest_rise(prefix, row)
+    fall, fall_from, fall_to = _largest_rise(-prefix, row)
+    outer = prefix[:, -1] + fall
+    wraps = outer > inner
+    total = np.where(wraps, outer, inner)
+    width = np.where(wraps, n - (fall_to - fall_from), inner_to - inner_from)
+    start = np.where(wraps, fall_to % n, inner_from)
+    positive = (total > 0) & (width > 0)
+    return np.where(positive, total, 0.0), np.where(positive, start, 0), np.where(positive, width, 0)
+
+
+def _largest_rise(prefix: NDArray, row: IntArray) -> tuple[NDArray, IntArray, IntArray]:
+    """Largest prefix[to] - prefix[from], from <= to, for each row, and where it is."""
+    low = np.minimum.accumulate(prefix, axis=1)
+    to = np.argmax(prefix - low, axis=1)
+    rise = prefix[row, to] - low[row, to]
+    # The first position that reaches the running minimum seen at `to`.
+    at = np.argmax(prefix == low[row, to][:, None], axis=1)
+    return rise, at, to

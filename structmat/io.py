@@ -1,0 +1,168 @@
+"""Save and load: one self-describing ``.npz`` file, no pickle.
+
+The file is an ordinary NumPy archive. Its member ``structmat`` is a JSON header in
+UTF-8 with the format version and the tree of kinds and static attributes; every
+content and index array is a member of its own, named by its place in that tree
+(``u``, ``0/u`` in the first operand of a sum, …).
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from structmat import _array
+from structmat.errors import FileFormatError, InputError, SaveError
+from structmat.matrix import StructuredMatrix, kind_class, rebuild
+
+__all__ = ["load", "save"]
+
+FORMAT_VERSION = 1
+_HEADER = "structmat"
+
+
+def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
+    """Write a matrix to one ``.npz`` file.
+
+    Parameters
+    ----------
+    path : path-like
+        Taken as it is, without an ending added.
+    A : StructuredMatrix
+        Of any kind, lazy combinations included, from any library; the file holds the
+        contents as NumPy arrays (bfloat16 as float32, which is exact).
+
+    Raises
+    ------
+    SaveError
+        If the file cannot be written. The data are written beside it and then moved
+        into place, so an older file of that name survives a failure whole.
+
+    Examples
+    --------
+    >>> import numpy as np, os, tempfile, structmat
+    >>> A = structmat.LowRank(np.ones((3, 1)), np.ones((2, 1)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     structmat.save(os.path.join(folder, "a.npz"), A)
+    ...     B = structmat.load(os.path.join(folder, "a.npz"))
+    >>> B
+    <3x2 LowRank, float64, numpy: cost 0.8333, storage 0.8333 of dense>
+    """
+    if not isinstance(A, StructuredMatrix):
+        raise InputError(f"A is a {type(A).__qualname__}; expected a StructuredMatrix")
+    arrays: dict[str, np.ndarray] = {}
+    header = {"format_version": FORMAT_VERSION, "matrix": _describe(A, "", arrays)}
+    text = json.dumps(header).encode()
+    target = Path(path)
+    try:
+        handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **{_HEADER: np.frombuffer(text, np.uint8)}, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> SaveError:
+    return SaveError(
+        f"cannot write {str(path)!r} ({error.strerror}); choose a folder that exists and that "
+        "you may write to"
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _describe(A: StructuredMatrix, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Header entry of a matrix; its arrays are put into `arrays` on the way."""
+    for name in A.data_names:
+        arrays[prefix + name] = _array.to_numpy(getattr(A, name))
+    static: dict[str, Any] = {}
+    for name, value in A._static().items():
+        if isinstance(value, np.ndarray):
+            arrays[prefix + name] = value
+        else:
+            static[name] = value
+    children = [_describe(c, f"{prefix}{i}/", arrays) for i, c in enumerate(A.children)]
+    return {"kind": A.kind, "static": static, "children": children}
+
+
+def load(path: str | os.PathLike[str]) -> StructuredMatrix:
+    """Read a matrix that `save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    StructuredMatrix
+        On NumPy; move it with ``.to(…)``.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is truncated, not one of structmat's, or from a newer version.
+    FileNotFoundError
+        If there is none.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                members = {name: archive[name] for name in archive.files}
+        except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            raise FileFormatError(
+                f"{os.fspath(path)!r} cannot be read as a NumPy archive ({error}); it is truncated "
+                "or not a structmat file (write one with structmat.save)"
+            ) from None
+    if _HEADER not in members:
+        raise FileFormatError(
+            f"{os.fspath(path)!r} holds {', '.join(sorted(members)) or 'nothing'} but no structmat "
+            "header; expected a file written by structmat.save"
+        )
+    try:
+        header = json.loads(members[_HEADER].tobytes())
+        version = header["format_version"]
+        if version > FORMAT_VERSION:
+            raise FileFormatError(
+                f"{os.fspath(path)!r} has format version {version}; this structmat reads up to "
+                f"{FORMAT_VERSION} (upgrade it)"
+            )
+        return _restore(header["matrix"], "", members)
+    except FileFormatError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise FileFormatError(
+            f"{os.fspath(path)!r} has a damaged structmat header or contents ({error}); expected a "
+            "file written by structmat.save"
+        ) from None
+
+
+def _restore(entry: Mapping[str, Any], prefix: str, members: Mapping[str, Any]) -> StructuredMatrix:
+    children = tuple(
+        _restore(child, f"{prefix}{i}/", members) for i, child in enumerate(entry["children"])
+    )
+    own = {
+        name[len(prefix) :]: value
+        for name, value in members.items()
+        if name.startswith(prefix) and "/" not in name[len(prefix) :] and name != _HEADER
+    }
+    arrays = {name: own.pop(name) for name in kind_class(entry["kind"]).data_names}
+    return rebuild(entry["kind"], arrays, children, {**entry["static"], **own})

@@ -1,0 +1,1 @@
+"""Products. `reference` runs on every array library; compiled kernels join it here."""

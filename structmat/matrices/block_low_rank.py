@@ -1,0 +1,281 @@
+"""Block low rank: a grid of tiles, each with a rank of its own."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from structmat._array import Array, adjoint, as_content, common_device, namespace, promote
+from structmat.errors import InputError, ShapeError
+from structmat.intervals import IntArray, offsets
+from structmat.kernels.reference import Panels, stacked_layout
+from structmat.matrix import StructuredMatrix, rule
+
+__all__ = ["BlockLowRank"]
+
+Tile = Any
+#: Stands in `BlockLowRank.ranks` for a tile that is stored dense.
+DENSE = -1
+
+
+class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
+    """Tiles on a grid, each U V^H of its own rank, dense, or zero.
+
+    Cost and storage are r (p + q) for a p x q tile of rank r and p q for a dense one.
+
+    Parameters
+    ----------
+    tiles : mapping of (i, j) to (U, V) or array
+        Tile (i, j) is U V^H with U (p_i, r) and V (q_j, r), or a dense (p_i, q_j)
+        array. Absent tiles are zero.
+    row_sizes, col_sizes : sequence of int
+        Heights p_i and widths q_j of the grid; their sums are the shape.
+
+    Attributes
+    ----------
+    places : ndarray of int, shape (t, 2)
+        Grid coordinates of the tiles, sorted by row and column.
+    ranks : ndarray of int, shape (t,)
+        Rank of each tile, or -1 for a dense one.
+    u, v, dense : array
+        All U, all V and all dense tiles, each tile by rows, one after another.
+
+    Raises
+    ------
+    InputError
+        If a tile is off the grid or a size is negative.
+    ShapeError
+        If a tile does not fit its place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = BlockLowRank({(0, 1): (np.ones((2, 1)), np.ones((1, 1))), (1, 0): np.eye(1, 2)},
+    ...                  row_sizes=[2, 1], col_sizes=[2, 1])
+    >>> A.to_dense()
+    array([[0., 0., 1.],
+           [0., 0., 1.],
+           [1., 0., 0.]])
+    >>> A.cost
+    5
+    """
+
+    data_names = ("u", "v", "dense")
+    scaled_names = ("u", "dense")
+    u: Array
+    v: Array
+    dense: Array
+
+    def __init__(
+        self, tiles: Mapping[tuple[int, int], Tile], *, row_sizes: Any, col_sizes: Any
+    ) -> None:
+        row_sizes, col_sizes = _sizes(row_sizes, "row_sizes"), _sizes(col_sizes, "col_sizes")
+        places = sorted(tiles)
+        parts = [_check_tile(tiles[place], place, row_sizes, col_sizes) for place in places]
+        u = [part[0] for part in parts if len(part) == 2]
+        v = [part[1] for part in parts if len(part) == 2]
+        dense = [part[0] for part in parts if len(part) == 1]
+        everything = [*u, *v, *dense] or [np.zeros(0)]
+        ranks = [part[0].shape[1] if len(part) == 2 else DENSE for part in parts]
+        self._set(
+            np.asarray(places, np.int64).reshape(-1, 2),
+            np.asarray(ranks, np.int64),
+            {
+                "u": _packed(u, everything),
+                "v": _packed(v, everything),
+                "dense": _packed(dense, everything),
+            },
+            row_sizes,
+            col_sizes,
+        )
+
+    def _set(
+        self,
+        places: IntArray,
+        ranks: IntArray,
+        arrays: Mapping[str, Array],
+        row_sizes: IntArray,
+        col_sizes: IntArray,
+    ) -> None:
+        self.places, self.ranks = places, ranks
+        self.row_sizes, self.col_sizes = row_sizes, col_sizes
+        super().__init__((int(row_sizes.sum()), int(col_sizes.sum())), arrays)
+
+    @property
+    def _extents(self) -> tuple[IntArray, IntArray]:
+        """Height and width of every tile."""
+        return self.row_sizes[self.places[:, 0]], self.col_sizes[self.places[:, 1]]
+
+    @property
+    def _begins(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Where every tile begins in `u`, in `v` and in `dense`, ends included."""
+        height, width = self._extents
+        rank = np.maximum(self.ranks, 0)
+        area = np.where(self.ranks == DENSE, height * width, 0)
+        return offsets(height * rank), offsets(width * rank), offsets(area)
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: Σ r (p + q), the area for a dense tile."""
+        return sum(int(begin[-1]) for begin in self._begins)
+
+    @property
+    def tiles(self) -> dict[tuple[int, int], Tile]:
+        """The tiles as the constructor takes them; views of the packed arrays."""
+        reshape, (in_u, in_v, in_dense) = self.xp.reshape, self._begins
+        result: dict[tuple[int, int], Tile] = {}
+        for t, ((i, j), rank) in enumerate(zip(self.places, self.ranks, strict=True)):
+            p, q = int(self.row_sizes[i]), int(self.col_sizes[j])
+            if rank == DENSE:
+                tile = reshape(self.dense[int(in_dense[t]) : int(in_dense[t + 1])], (p, q))
+            else:
+                tile = (
+                    reshape(self.u[int(in_u[t]) : int(in_u[t + 1])], (p, int(rank))),
+                    reshape(self.v[int(in_v[t]) : int(in_v[t + 1])], (q, int(rank))),
+                )
+            result[int(i), int(j)] = tile
+        return result
+
+    # A = [U-panels | dense tiles] @ [V-panels^H ; I]: the middle vector holds one entry a
+    # rank, then the operand itself, so that a dense tile costs its area and no more.
+
+    @property
+    def _row_factor(self) -> Panels:
+        def make() -> Panels:
+            (in_u, _, in_dense), middle = self._begins, offsets(np.maximum(self.ranks, 0))
+            col_begin = offsets(self.col_sizes)
+            tiles = []
+            for t, ((i, j), rank) in enumerate(zip(self.places, self.ranks, strict=True)):
+                if rank == DENSE:
+                    columns = middle[-1] + np.arange(col_begin[j], col_begin[j + 1])
+                    tiles.append((i, in_u[-1] + in_dense[t], columns))
+                else:
+                    tiles.append((i, in_u[t], np.arange(middle[t], middle[t + 1])))
+            size = int(middle[-1]) + (self.shape[1] if self._has_dense else 0)
+            contents = self.xp.concat([self.u, self.dense])
+            layout = stacked_layout(self.row_sizes, tiles, size)
+            return Panels(layout, contents, self.xp, self.device)
+
+        return self._kept("rows", make)
+
+    @property
+    def _col_factor(self) -> Panels:
+        def make() -> Panels:
+            in_v, middle = self._begins[1], offsets(np.maximum(self.ranks, 0))
+            tiles = [
+                (j, in_v[t], np.arange(middle[t], middle[t + 1]))
+                for t, j in enumerate(self.places[:, 1])
+                if self.ranks[t] != DENSE
+            ]
+            layout = stacked_layout(self.col_sizes, tiles, int(middle[-1]))
+            return Panels(layout, self.v, self.xp, self.device)
+
+        return self._kept("cols", make)
+
+    @property
+    def _has_dense(self) -> bool:
+        return bool((self.ranks == DENSE).any())
+
+    def _multiply(self, x: Array) -> Array:
+        z = self._col_factor.rmatmat(x)
+        if self._has_dense:
+            z = self.xp.concat([z, x], axis=0)
+        return self._row_factor.matmat(z)
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        z = self._row_factor.rmatmat(y)
+        rank = self._col_factor.num_columns
+        x = self._col_factor.matmat(z[:rank, :])
+        return x + z[rank:, :] if self._has_dense else x
+
+    def _dense(self) -> Array:
+        return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+
+    def _adjoint(self) -> "BlockLowRank":
+        xp, arrays = self.xp, {name: getattr(self, name) for name in self.data_names}
+        if not self.ranks.size:
+            static = {**self._static(), "row_sizes": self.col_sizes, "col_sizes": self.row_sizes}
+            return self._build(arrays, (), static)
+        tiles = {
+            (j, i): tile[::-1] if isinstance(tile, tuple) else adjoint(tile, xp)
+            for (i, j), tile in self.tiles.items()
+        }
+        return BlockLowRank(tiles, row_sizes=self.col_sizes, col_sizes=self.row_sizes)
+
+    def _static(self) -> dict[str, Any]:
+        names = ("places", "ranks", "row_sizes", "col_sizes")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        matrix = cls.__new__(cls)
+        matrix._set(arrays=arrays, **static)
+        return matrix
+
+
+def _sizes(values: Any, name: str) -> IntArray:
+    sizes = np.asarray(values)
+    if sizes.ndim != 1 or (sizes.size and not np.issubdtype(sizes.dtype, np.integer)):
+        raise InputError(f"{name} = {values!r}; expected a sequence of integers")
+    if (sizes < 0).any():
+        raise InputError(f"{name} holds {sizes.min()}; expected sizes of at least 0")
+    return sizes.astype(np.int64)
+
+
+def _check_tile(
+    tile: Tile, place: tuple[int, int], row_sizes: IntArray, col_sizes: IntArray
+) -> tuple[Array, ...]:
+    """A tile as (U, V) or as (dense,), once it is known to fit."""
+    i, j = place
+    if not (0 <= i < len(row_sizes) and 0 <= j < len(col_sizes)):
+        raise InputError(
+            f"tile {place} is off the grid; expected rows 0 to {len(row_sizes) - 1} and columns "
+            f"0 to {len(col_sizes) - 1} of tiles"
+        )
+    p, q = int(row_sizes[i]), int(col_sizes[j])
+    if isinstance(tile, tuple):
+        U, V = as_content(tile[0], f"U of tile {place}", 2), as_content(tile[1], f"V of {place}", 2)
+        if U.shape[0] != p or V.shape[0] != q or U.shape[1] != V.shape[1]:
+            raise ShapeError(
+                f"tile {place} has U of shape {tuple(U.shape)} and V of shape {tuple(V.shape)}; "
+                f"expected ({p}, r) and ({q}, r) with one rank r"
+            )
+        return U, V
+    tile = as_content(tile, f"tile {place}", 2)
+    if tuple(tile.shape) != (p, q):
+        raise ShapeError(f"tile {place} has shape {tuple(tile.shape)}; expected {(p, q)}")
+    return (tile,)
+
+
+def _packed(parts: list[Array], everything: list[Array]) -> Array:
+    """The parts, flattened, one after another, in the dtype and on the device of all."""
+    xp, device = namespace(*everything), common_device(*everything)
+    dtype = promote(xp, *(a.dtype for a in everything))
+    flat = [xp.astype(xp.reshape(a, (-1,)), dtype) for a in parts]
+    return xp.concat([*flat, xp.zeros(0, dtype=dtype, device=device)])
+
+
+@rule("add", "block_low_rank", "block_low_rank")
+def _sum(a: BlockLowRank, b: BlockLowRank) -> Any:
+    """Tile by tile where both have one grid: ranks add up, a dense tile takes the other in."""
+    same_rows = np.array_equal(a.row_sizes, b.row_sizes)
+    if not (same_rows and np.array_equal(a.col_sizes, b.col_sizes)):
+        return NotImplemented
+    xp, tiles = a.xp, a.tiles
+    for place, tile in b.tiles.items():
+        mine = tiles.get(place)
+        if mine is None:
+            tiles[place] = tile
+        elif isinstance(mine, tuple) and isinstance(tile, tuple):
+            tiles[place] = tuple(xp.concat(pair, axis=1) for pair in zip(mine, tile, strict=True))
+        else:
+            tiles[place] = _filled(mine, xp) + _filled(tile, xp)
+    if not tiles:
+        return a
+    return BlockLowRank(tiles, row_sizes=a.row_sizes, col_sizes=a.col_sizes)
+
+
+def _filled(tile: Tile, xp: Any) -> Array:
+    return tile[0] @ adjoint(tile[1], xp) if isinstance(tile, tuple) else tile

@@ -1,0 +1,165 @@
+"""Block sparse: dense blocks of one size on a grid."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from structmat._array import Array, as_content
+from structmat.errors import InputError, ShapeError
+from structmat.kernels.reference import Panels, block_layout
+from structmat.matrix import StructuredMatrix, rule
+
+__all__ = ["BlockSparse"]
+
+
+class BlockSparse(StructuredMatrix, kind="block_sparse"):
+    """Dense p x q blocks on the grid that tiles the matrix; cost the area they cover.
+
+    Parameters
+    ----------
+    blocks : array, shape (b, p, q)
+        Contents. What a block of the last row or column holds beyond the edge of the
+        matrix is not part of it.
+    rows, cols : array_like of int, shape (b,)
+        Grid coordinates, sorted by row and then column: block k covers rows
+        ``p rows[k]`` to ``p (rows[k] + 1)``, and columns likewise.
+    shape : tuple of int
+        ``(m, n)``; neither needs to be a multiple of p or q.
+
+    Raises
+    ------
+    InputError
+        If coordinates are off the grid, unsorted, or occur twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = BlockSparse(np.ones((2, 2, 2)), [0, 1], [1, 0], shape=(4, 3))
+    >>> A.to_dense()
+    array([[0., 0., 1.],
+           [0., 0., 1.],
+           [1., 1., 0.],
+           [1., 1., 0.]])
+    >>> A.cost
+    6
+    """
+
+    data_names = ("blocks",)
+    scaled_names = ("blocks",)
+    blocks: Array
+
+    def __init__(
+        self, blocks: Array, rows: Any, cols: Any, *, shape: tuple[int, int]
+    ) -> None:
+        blocks = as_content(blocks, "blocks", 3)
+        b, p, q = blocks.shape
+        m, n = int(shape[0]), int(shape[1])
+        if min(m, n) < 0 or min(p, q) < 1:
+            raise ShapeError(
+                f"shape {(m, n)} with blocks of {p}x{q}; expected sizes of at least 0 and blocks "
+                "of at least 1x1"
+            )
+        self.rows, self.cols = np.array(rows, np.int64, ndmin=1), np.array(cols, np.int64, ndmin=1)
+        if self.rows.shape != (b,) or self.cols.shape != (b,):
+            raise ShapeError(
+                f"{b} blocks with rows of shape {self.rows.shape} and cols of shape "
+                f"{self.cols.shape}; expected ({b},) for both"
+            )
+        self._check_coordinates(-(-m // p), -(-n // q))
+        super().__init__((m, n), {"blocks": blocks})
+
+    def _check_coordinates(self, height: int, width: int) -> None:
+        off = np.flatnonzero(
+            (self.rows < 0) | (self.rows >= height) | (self.cols < 0) | (self.cols >= width)
+        )
+        if off.size:
+            k = off[0]
+            raise InputError(
+                f"block {k} is at ({self.rows[k]}, {self.cols[k]}); expected coordinates on the "
+                f"{height}x{width} grid of blocks"
+            )
+        step = np.diff(self.rows * width + self.cols)
+        wrong = np.flatnonzero(step <= 0)
+        if wrong.size:
+            k = wrong[0]
+            at = f"({self.rows[k + 1]}, {self.cols[k + 1]})"
+            if step[k] == 0:
+                raise InputError(
+                    f"blocks {k} and {k + 1} overlap at {at}; expected each place once (add them)"
+                )
+            raise InputError(
+                f"block {k + 1} at {at} comes after block {k} at ({self.rows[k]}, {self.cols[k]}); "
+                "expected blocks sorted by row, then column (use numpy.lexsort((cols, rows)))"
+            )
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Size (p, q) of the blocks."""
+        return self.blocks.shape[1], self.blocks.shape[2]
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: the area that the blocks cover."""
+        (m, n), (p, q) = self.shape, self.block_shape
+        height = np.minimum(p, m - p * self.rows)
+        width = np.minimum(q, n - q * self.cols)
+        return int((height * width).sum())
+
+    @property
+    def _panels(self) -> Panels:
+        def make() -> Panels:
+            layout = block_layout(self.rows, self.cols, self.block_shape, self.shape)
+            return Panels(layout, self.xp.reshape(self.blocks, (-1,)), self.xp, self.device)
+
+        return self._kept("panels", make)
+
+    def _multiply(self, x: Array) -> Array:
+        return self._panels.matmat(x)
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        return self._panels.rmatmat(y)
+
+    def _dense(self) -> Array:
+        return self._panels.matmat(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+
+    def _adjoint(self) -> "BlockSparse":
+        order = np.lexsort((self.rows, self.cols))
+        index = self.xp.asarray(order, device=self.device)
+        blocks = self.xp.take(self.blocks, index, axis=0)
+        swapped = self.xp.matrix_transpose(blocks)
+        m, n = self.shape
+        result = BlockSparse(swapped, self.cols[order], self.rows[order], shape=(n, m))
+        return result.conj()
+
+    def _static(self) -> dict[str, Any]:
+        return {"rows": self.rows, "cols": self.cols, "shape": self.shape}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(arrays["blocks"], **static)
+
+
+@rule("add", "block_sparse", "block_sparse")
+def _sum(a: BlockSparse, b: BlockSparse) -> Any:
+    """Union of the blocks where both use one grid."""
+    if a.block_shape != b.block_shape:
+        return NotImplemented
+    xp, (p, q) = a.xp, a.block_shape
+    grid_width = -(-a.shape[1] // q)
+    key_a, key_b = a.rows * grid_width + a.cols, b.rows * grid_width + b.cols
+    keys = np.union1d(key_a, key_b)
+
+    def spread(matrix: BlockSparse, present: np.ndarray) -> Array:
+        zero = xp.zeros((1, p, q), dtype=matrix.dtype, device=a.device)
+        place = np.searchsorted(present, keys)
+        found = np.isin(keys, present)
+        index = np.where(found, place, len(present))
+        return xp.take(
+            xp.concat([matrix.blocks, zero]), xp.asarray(index, device=a.device), axis=0
+        )
+
+    blocks = spread(a, key_a) + spread(b, key_b)
+    return BlockSparse(blocks, keys // grid_width, keys % grid_width, shape=a.shape)

@@ -1,0 +1,81 @@
+"""A dense array behind the same interface as the structures."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from structmat._array import Array, adjoint, as_content
+from structmat.matrix import StructuredMatrix, rule
+
+__all__ = ["Dense"]
+
+
+class Dense(StructuredMatrix, kind="dense"):
+    """A dense matrix; cost and storage m n.
+
+    Parameters
+    ----------
+    A : array, shape (m, n)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = Dense(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    >>> A @ np.array([1.0, 1.0])
+    array([3., 7.])
+    >>> A.cost
+    4
+    """
+
+    data_names = ("A",)
+    scaled_names = ("A",)
+    A: Array
+
+    def __init__(self, A: Array) -> None:
+        A = as_content(A, "A", 2)
+        super().__init__((A.shape[0], A.shape[1]), {"A": A})
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: m n."""
+        return self.shape[0] * self.shape[1]
+
+    def _multiply(self, x: Array) -> Array:
+        return self.A @ x
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        return adjoint(self.A, self.xp) @ y
+
+    def _dense(self) -> Array:
+        return self.A
+
+    def _adjoint(self) -> "Dense":
+        return Dense(adjoint(self.A, self.xp))
+
+    def _static(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(arrays["A"])
+
+
+@rule("add", "dense", "*")
+def _dense_plus(a: Dense, b: StructuredMatrix) -> Dense:
+    return Dense(a.A + b.to_dense())
+
+
+@rule("add", "*", "dense")
+def _plus_dense(a: StructuredMatrix, b: Dense) -> Dense:
+    return Dense(a.to_dense() + b.A)
+
+
+@rule("matmul", "dense", "*")
+def _dense_times(a: Dense, b: StructuredMatrix) -> Dense:
+    return Dense(a.A @ b)
+
+
+@rule("matmul", "*", "dense")
+def _times_dense(a: StructuredMatrix, b: Dense) -> Dense:
+    return Dense(a.matmat(b.A))

@@ -1,0 +1,200 @@
+"""GBLR: a sum of rank-one blocks, each on its own cyclic runs."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from structmat._array import Array, as_content, common_device, integers, namespace
+from structmat.errors import ShapeError
+from structmat.intervals import check_runs, positions, run_mask
+from structmat.kernels.reference import Panels, run_layout
+from structmat.matrix import StructuredMatrix, rule
+
+__all__ = ["GBLR"]
+
+
+class GBLR(StructuredMatrix, kind="gblr"):
+    """Generalized block-low-rank: A = Σ_k ZeroPad(u_k v_k^H); cost and storage Σ widths.
+
+    Block k stands on a cyclic run of rows and a cyclic run of columns; runs wrap
+    around the edge and blocks may overlap. Low-rank, block-sparse and block-low-rank
+    matrices are special cases at no greater cost (Lee & Kim, arXiv 2310.18882,
+    Theorem 1; see `convert`).
+
+    Parameters
+    ----------
+    row_start, row_width : array_like of int, shape (K,)
+        Runs of rows: rows ``(row_start + i) mod m`` for ``0 <= i < row_width``.
+    u : array, shape (row_width.sum(),)
+        Contents on the runs of rows, block after block.
+    col_start, col_width : array_like of int, shape (K,)
+        Runs of columns.
+    v : array, shape (col_width.sum(),)
+        Contents on the runs of columns; the product takes their conjugate.
+    shape : tuple of int
+        ``(m, n)``.
+
+    Raises
+    ------
+    InputError
+        If a width is negative or longer than its axis, or a start is off the circle.
+    ShapeError
+        If contents and widths do not match.
+
+    See Also
+    --------
+    GBLR.from_masked : from full-length contents.
+
+    Examples
+    --------
+    One block on the last and first row, and on columns 1 and 2:
+
+    >>> A = GBLR([3], [2], [1.0, 2.0], [1], [2], [1.0, 10.0], shape=(4, 3))
+    >>> A.to_dense()
+    array([[ 0.,  2., 20.],
+           [ 0.,  0.,  0.],
+           [ 0.,  0.,  0.],
+           [ 0.,  1., 10.]])
+    >>> A.cost
+    4
+    """
+
+    data_names = ("u", "v")
+    scaled_names = ("u",)
+    u: Array
+    v: Array
+
+    def __init__(
+        self,
+        row_start: Any,
+        row_width: Any,
+        u: Array,
+        col_start: Any,
+        col_width: Any,
+        v: Array,
+        *,
+        shape: tuple[int, int],
+    ) -> None:
+        m, n = int(shape[0]), int(shape[1])
+        if min(m, n) < 0:
+            raise ShapeError(f"shape {(m, n)}; expected sizes of at least 0")
+        self.row_start, self.row_width = check_runs(row_start, row_width, m, name="row")
+        self.col_start, self.col_width = check_runs(col_start, col_width, n, name="col")
+        if self.row_width.size != self.col_width.size:
+            raise ShapeError(
+                f"{self.row_width.size} runs of rows and {self.col_width.size} of columns; "
+                "expected one of each a block"
+            )
+        u, v = as_content(u, "u", 1), as_content(v, "v", 1)
+        for name, array, width in (("u", u, self.row_width), ("v", v, self.col_width)):
+            if array.shape[0] != width.sum():
+                raise ShapeError(
+                    f"{name} holds {array.shape[0]} entries; expected {width.sum()}, the sum of the "
+                    "widths (for full-length contents use GBLR.from_masked)"
+                )
+        super().__init__((m, n), {"u": u, "v": v})
+
+    @classmethod
+    def from_masked(
+        cls, U: Array, V: Array, row_start: Any, row_width: Any, col_start: Any, col_width: Any
+    ) -> Self:
+        """A = Σ_k ZeroPad(u_k v_k^H) from contents of full length.
+
+        Parameters
+        ----------
+        U : array, shape (K, m)
+        V : array, shape (K, n)
+            Row k is block k; what lies off its run is dropped.
+        row_start, row_width, col_start, col_width : array_like of int, shape (K,)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> A = GBLR.from_masked(np.ones((1, 3)), np.ones((1, 2)), [2], [2], [0], [1])
+        >>> A.to_dense()
+        array([[1., 0.],
+               [0., 0.],
+               [1., 0.]])
+        """
+        U, V = as_content(U, "U", 2), as_content(V, "V", 2)
+        xp, m, n = namespace(U, V), U.shape[1], V.shape[1]
+        row_start, row_width = check_runs(row_start, row_width, m, name="row")
+        col_start, col_width = check_runs(col_start, col_width, n, name="col")
+        if not U.shape[0] == V.shape[0] == row_width.size == col_width.size:
+            raise ShapeError(
+                f"U holds {U.shape[0]} blocks, V {V.shape[0]}, the runs {row_width.size} and "
+                f"{col_width.size}; expected one number of blocks"
+            )
+
+        def packed(full: Array, start: np.ndarray, width: np.ndarray) -> Array:
+            size = full.shape[1]
+            at = np.repeat(np.arange(width.size) * size, width) + positions(start, width, size)
+            return xp.take(xp.reshape(full, (-1,)), integers(at, xp, common_device(full)))
+
+        u, v = packed(U, row_start, row_width), packed(V, col_start, col_width)
+        return cls(row_start, row_width, u, col_start, col_width, v, shape=(m, n))
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks, those of width zero included."""
+        return int(self.row_width.size)
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: the sum of all widths."""
+        return int(self.row_width.sum() + self.col_width.sum())
+
+    def coverage(self) -> np.ndarray:
+        """How many blocks cover each entry: an integer array of shape (m, n) on the host."""
+        rows = run_mask(self.row_start, self.row_width, self.shape[0])
+        cols = run_mask(self.col_start, self.col_width, self.shape[1])
+        return np.rint(rows.T.astype(np.float32) @ cols.astype(np.float32)).astype(np.int64)
+
+    @property
+    def _row_factor(self) -> Panels:
+        return self._kept("rows", lambda: self._factor(self.row_start, self.row_width, self.u, 0))
+
+    @property
+    def _col_factor(self) -> Panels:
+        return self._kept("cols", lambda: self._factor(self.col_start, self.col_width, self.v, 1))
+
+    def _factor(self, start: np.ndarray, width: np.ndarray, contents: Array, axis: int) -> Panels:
+        layout = run_layout(start, width, self.shape[axis])
+        return Panels(layout, contents, self.xp, self.device)
+
+    def _multiply(self, x: Array) -> Array:
+        return self._row_factor.matmat(self._col_factor.rmatmat(x))
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        return self._col_factor.matmat(self._row_factor.rmatmat(y))
+
+    def _dense(self) -> Array:
+        return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+
+    def _adjoint(self) -> "GBLR":
+        rows, cols = (self.row_start, self.row_width, self.u), (self.col_start, self.col_width, self.v)
+        return GBLR(*cols, *rows, shape=(self.shape[1], self.shape[0]))
+
+    def _static(self) -> dict[str, Any]:
+        names = ("row_start", "row_width", "col_start", "col_width", "shape")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(**arrays, **static)
+
+
+@rule("add", "gblr", "gblr")
+def _sum(a: GBLR, b: GBLR) -> GBLR:
+    return GBLR(
+        np.concatenate([a.row_start, b.row_start]),
+        np.concatenate([a.row_width, b.row_width]),
+        a.xp.concat([a.u, b.u]),
+        np.concatenate([a.col_start, b.col_start]),
+        np.concatenate([a.col_width, b.col_width]),
+        a.xp.concat([a.v, b.v]),
+        shape=a.shape,
+    )

@@ -1,0 +1,230 @@
+"""Combinations that no structure holds exactly: kept as their parts, applied in turn."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from structmat._array import Array, adjoint, conj, is_complex, is_inexact
+from structmat.matrix import StructuredMatrix
+
+__all__ = ["Adjoint", "Product", "Scaled", "Sum"]
+
+
+class Sum(StructuredMatrix, kind="sum"):
+    """A + B + …, each applied to the operand; cost and storage add up.
+
+    Parameters
+    ----------
+    *terms : StructuredMatrix
+        Two or more of one shape; sums among them are taken apart.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmat import Permutation
+    >>> A = Permutation([1, 0]) + Permutation([0, 1])
+    >>> A @ np.array([1.0, 2.0])
+    array([3., 3.])
+    """
+
+    def __init__(self, *terms: StructuredMatrix) -> None:
+        flat = [t for term in terms for t in (term.children if isinstance(term, Sum) else (term,))]
+        super().__init__(flat[0].shape, {}, tuple(flat))
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: those of all terms."""
+        return sum(term.cost for term in self.children)
+
+    def _added(self, apply: Callable[[StructuredMatrix], Array]) -> Array:
+        total = apply(self.children[0])
+        for term in self.children[1:]:
+            total = total + apply(term)
+        return total
+
+    def _multiply(self, x: Array) -> Array:
+        return self._added(lambda term: term.matmat(x))
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        return self._added(lambda term: term.rmatmat(y))
+
+    def _dense(self) -> Array:
+        xp, dtype = self.xp, self.dtype
+        return self._added(lambda term: xp.astype(term.to_dense(), dtype))
+
+    def _adjoint(self) -> StructuredMatrix:
+        return Sum(*(term.H for term in self.children))
+
+    def _static(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(*children)
+
+
+class Product(StructuredMatrix, kind="product"):
+    """A @ B @ …, applied from the right; cost and storage add up.
+
+    Parameters
+    ----------
+    *factors : StructuredMatrix
+        Two or more whose sizes meet; products among them are taken apart.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmat import Monarch, Permutation
+    >>> M = Monarch(np.ones((2, 1, 1)), np.ones((1, 2, 2)))
+    >>> A = Permutation([1, 0]) @ M
+    >>> A.kind, A.cost == M.cost
+    ('product', True)
+    """
+
+    def __init__(self, *factors: StructuredMatrix) -> None:
+        flat = [
+            f
+            for factor in factors
+            for f in (factor.children if isinstance(factor, Product) else (factor,))
+        ]
+        super().__init__((flat[0].shape[0], flat[-1].shape[1]), {}, tuple(flat))
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: those of all factors."""
+        return sum(factor.cost for factor in self.children)
+
+    def _multiply(self, x: Array) -> Array:
+        for factor in reversed(self.children):
+            x = factor.matmat(x)
+        return x
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        for factor in self.children:
+            y = factor.rmatmat(y)
+        return y
+
+    def _dense(self) -> Array:
+        dense = self.children[-1].to_dense()
+        for factor in reversed(self.children[:-1]):
+            dense = factor.matmat(dense)
+        return dense
+
+    def _adjoint(self) -> StructuredMatrix:
+        return Product(*(factor.H for factor in reversed(self.children)))
+
+    def _static(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(*children)
+
+
+class Scaled(StructuredMatrix, kind="scaled"):
+    """alpha A, for matrices that cannot take the factor into their contents.
+
+    Parameters
+    ----------
+    alpha : scalar or array, shape ()
+    A : StructuredMatrix
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmat import Permutation
+    >>> A = 2 * Permutation([1, 0])
+    >>> A @ np.array([1.0, 5.0])
+    array([10.,  2.])
+    """
+
+    data_names = ("alpha",)
+    alpha: Array
+
+    def __init__(self, alpha: Any, A: StructuredMatrix) -> None:
+        xp = A.xp
+        alpha = xp.asarray(alpha, device=A.device)
+        # A plain number takes the precision of the matrix; a permutation has none to give.
+        if is_inexact(A.dtype, xp):
+            wide = xp.result_type(A.dtype, xp.complex64) if is_complex(alpha, xp) else A.dtype
+            alpha = xp.astype(alpha, wide)
+        super().__init__(A.shape, {"alpha": alpha}, (A,))
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: those of A, and one an entry of the result."""
+        return self.children[0].cost + self.shape[0]
+
+    def _multiply(self, x: Array) -> Array:
+        y = self.children[0].matmat(x)
+        return y * self.xp.astype(self.alpha, y.dtype)
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        x = self.children[0].rmatmat(y)
+        return x * self.xp.astype(conj(self.alpha, self.xp), x.dtype)
+
+    def _dense(self) -> Array:
+        dtype = self.dtype if is_inexact(self.dtype, self.xp) else self.alpha.dtype
+        dense = self.xp.astype(self.children[0].to_dense(), dtype)
+        return dense * self.xp.astype(self.alpha, dtype)
+
+    def _adjoint(self) -> StructuredMatrix:
+        return Scaled(conj(self.alpha, self.xp), self.children[0].H)
+
+    def _static(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(arrays["alpha"], children[0])
+
+
+class Adjoint(StructuredMatrix, kind="adjoint"):
+    """A^H, for structures whose adjoint has another form.
+
+    Parameters
+    ----------
+    A : StructuredMatrix
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmat import Monarch
+    >>> M = Monarch(np.ones((2, 1, 1)), np.ones((1, 2, 2)))
+    >>> M.H.kind, M.H.H is M
+    ('adjoint', True)
+    """
+
+    def __init__(self, A: StructuredMatrix) -> None:
+        super().__init__((A.shape[1], A.shape[0]), {}, (A,))
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: those of A."""
+        return self.children[0].cost
+
+    def _multiply(self, x: Array) -> Array:
+        return self.children[0].rmatmat(x)
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        return self.children[0].matmat(y)
+
+    def _dense(self) -> Array:
+        return adjoint(self.children[0].to_dense(), self.xp)
+
+    def _adjoint(self) -> StructuredMatrix:
+        return self.children[0]
+
+    def _static(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(children[0])

@@ -1,0 +1,101 @@
+"""Low rank: a tall factor times a wide one."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from structmat._array import Array, adjoint, as_content
+from structmat.errors import ShapeError
+from structmat.matrix import StructuredMatrix, rule
+
+__all__ = ["LowRank"]
+
+
+class LowRank(StructuredMatrix, kind="low_rank"):
+    """A = U V^H of rank at most r; cost and storage r (m + n).
+
+    Parameters
+    ----------
+    U : array, shape (m, r)
+    V : array, shape (n, r)
+
+    Raises
+    ------
+    ShapeError
+        If the ranks differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = LowRank(np.ones((4, 1)), np.ones((3, 1)))
+    >>> A @ np.array([1.0, 2.0, 3.0])
+    array([6., 6., 6., 6.])
+    >>> A.cost, A.rank
+    (7, 1)
+    """
+
+    data_names = ("U", "V")
+    scaled_names = ("U",)
+    U: Array
+    V: Array
+
+    def __init__(self, U: Array, V: Array) -> None:
+        U, V = as_content(U, "U", 2), as_content(V, "V", 2)
+        if U.shape[1] != V.shape[1]:
+            raise ShapeError(
+                f"U has shape {tuple(U.shape)} and V {tuple(V.shape)}; expected (m, r) and (n, r) "
+                "with the same rank r"
+            )
+        super().__init__((U.shape[0], V.shape[0]), {"U": U, "V": V})
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of both factors."""
+        return self.U.shape[1]
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: r (m + n)."""
+        return self.rank * sum(self.shape)
+
+    def _multiply(self, x: Array) -> Array:
+        return self.U @ (adjoint(self.V, self.xp) @ x)
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        return self.V @ (adjoint(self.U, self.xp) @ y)
+
+    def _dense(self) -> Array:
+        return self.U @ adjoint(self.V, self.xp)
+
+    def _adjoint(self) -> "LowRank":
+        return LowRank(self.V, self.U)
+
+    def _static(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(arrays["U"], arrays["V"])
+
+
+@rule("add", "low_rank", "low_rank")
+def _sum(a: LowRank, b: LowRank) -> LowRank:
+    return LowRank(a.xp.concat([a.U, b.U], axis=1), a.xp.concat([a.V, b.V], axis=1))
+
+
+@rule("matmul", "low_rank", "low_rank")
+def _product(a: LowRank, b: LowRank) -> LowRank:
+    if a.rank <= b.rank:
+        return LowRank(a.U, b.rmatmat(a.V))
+    return LowRank(a.matmat(b.U), b.V)
+
+
+@rule("matmul", "low_rank", "*")
+def _low_rank_times(a: LowRank, b: StructuredMatrix) -> LowRank:
+    return LowRank(a.U, b.rmatmat(a.V))
+
+
+@rule("matmul", "*", "low_rank")
+def _times_low_rank(a: StructuredMatrix, b: LowRank) -> LowRank:
+    return LowRank(a.matmat(b.U), b.V)

@@ -1,0 +1,95 @@
+"""A permutation of positions, which costs no multiplications."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from structmat._array import Array, integers, namespace, to_numpy
+from structmat.errors import InputError
+from structmat.matrix import StructuredMatrix, rule
+
+__all__ = ["Permutation"]
+
+
+class Permutation(StructuredMatrix, kind="permutation"):
+    """Reordering of n positions: ``(P @ x)[i] = x[p[i]]``; cost 0.
+
+    Parameters
+    ----------
+    p : array of int, shape (n,)
+        Every position 0 to n - 1, once.
+
+    Raises
+    ------
+    InputError
+        If `p` is no permutation.
+
+    Notes
+    -----
+    It has no contents of its own, so its dtype is int8, which changes the dtype of
+    nothing it meets. Its storage counts the n indices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = Permutation([2, 0, 1])
+    >>> P @ np.array([10.0, 20.0, 30.0])
+    array([30., 10., 20.])
+    >>> P.H @ (P @ np.array([10.0, 20.0, 30.0]))
+    array([10., 20., 30.])
+    """
+
+    data_names = ("p",)
+    p: Array
+
+    def __init__(self, p: Array) -> None:
+        if isinstance(p, (list, tuple)):
+            p = np.asarray(p, dtype=np.int64 if len(p) == 0 else None)
+        xp = namespace(p)
+        if p.ndim != 1 or not xp.isdtype(p.dtype, "integral"):
+            raise InputError(
+                f"p has shape {tuple(p.shape)} and dtype {p.dtype}; expected integers, shape (n,)"
+            )
+        n = p.shape[0]
+        if not np.array_equal(np.sort(to_numpy(p)), np.arange(n)):
+            raise InputError(f"p is no permutation: expected each of 0 to {n - 1} exactly once")
+        super().__init__((n, n), {"p": p})
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one matvec: none."""
+        return 0
+
+    @cached_property
+    def _inverse(self) -> Array:
+        return integers(np.argsort(to_numpy(self.p)), self.xp, self.device)
+
+    def _multiply(self, x: Array) -> Array:
+        return self.xp.take(x, self.p, axis=0)
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        return self.xp.take(y, self._inverse, axis=0)
+
+    def _dense(self) -> Array:
+        xp = self.xp
+        columns = xp.arange(self.shape[1], dtype=self.p.dtype, device=self.device)
+        return xp.astype(self.p[:, None] == columns[None, :], xp.int8)
+
+    def _adjoint(self) -> "Permutation":
+        return Permutation(self._inverse)
+
+    def _static(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _build(
+        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
+    ) -> Self:
+        return cls(arrays["p"])
+
+
+@rule("matmul", "permutation", "permutation")
+def _compose(a: Permutation, b: Permutation) -> Permutation:
+    return Permutation(a.xp.take(b.p, a.p, axis=0))

@@ -1,0 +1,582 @@
+"""The contract of a structured matrix, checked once, in one place.
+
+A matrix is a few named arrays, perhaps child matrices, and static attributes. A
+concrete class is final and says what only it can know: its cost, its two products
+and its adjoint. Everything public (shapes, dtypes, batch axes, SciPy's interface,
+algebra, pickling, moving between libraries) is written here for all of them.
+"""
+
+import math
+import numbers
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from types import ModuleType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator
+
+from structmat import _array
+from structmat._array import Array, DType
+from structmat.errors import (
+    BackendError,
+    ConversionError,
+    InputError,
+    KindError,
+    ShapeError,
+)
+
+__all__ = ["StructuredMatrix"]
+
+#: The structures that `convert` and `compress` know, in the order they are listed.
+STRUCTURES = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+
+_KINDS: dict[str, type["StructuredMatrix"]] = {}
+_RULES: dict[tuple[str, str, str], Callable[..., Any]] = {}
+_LAZY = {"add": "sum", "matmul": "product"}
+
+
+def kind_class(kind: str) -> type["StructuredMatrix"]:
+    """Class of a kind; a `KindError` lists the known ones."""
+    if kind not in _KINDS:
+        raise KindError(f"unknown kind {kind!r}; expected one of {', '.join(sorted(_KINDS))}")
+    return _KINDS[kind]
+
+
+def rule(operation: str, left: str, right: str) -> Callable[[Callable], Callable]:
+    """Register what an operation does with two kinds; ``"*"`` stands for any.
+
+    `operation` is ``"add"``, ``"matmul"`` (functions of two matrices, which may return
+    NotImplemented) or ``"convert"`` (a function of one matrix of the left kind).
+    """
+
+    def register(function: Callable) -> Callable:
+        _RULES[operation, left, right] = function
+        return function
+
+    return register
+
+
+class StructuredMatrix(LinearOperator):
+    """Abstract base of all structured matrices, shape (m, n).
+
+    It is a `scipy.sparse.linalg.LinearOperator`, so every solver of
+    ``scipy.sparse.linalg`` takes it, and it keeps SciPy 1.18's meanings on every
+    version: `matvec` takes ``(…, n)``, `matmat` takes ``(…, n, k)``. Operands and
+    results are arrays of the library that holds the contents; none is converted.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(m, n)``.
+    dtype : dtype
+        Of the contents, in the terms of their library.
+    xp : namespace
+        Array API namespace of the contents.
+    device : device
+        Where the contents live.
+    kind : str
+        Name of the structure, as `convert` and `compress` take it.
+    data_names : tuple of str
+        Names of the content arrays, which are attributes as well.
+    children : tuple of StructuredMatrix
+        Operands of a lazy combination; empty for the structures themselves.
+    """
+
+    kind: ClassVar[str]
+    data_names: ClassVar[tuple[str, ...]] = ()
+    #: The arrays that take a scalar factor; empty where scaling is lazy.
+    scaled_names: ClassVar[tuple[str, ...]] = ()
+
+    shape: tuple[int, int]
+    ndim: int
+    dtype: DType
+    children: tuple["StructuredMatrix", ...]
+
+    def __init_subclass__(cls, kind: str, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if kind in _KINDS:
+            raise KindError(
+                f"the kind {kind!r} is taken by {_KINDS[kind].__qualname__}; choose another name"
+            )
+        cls.kind = kind
+        _KINDS[kind] = cls
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        arrays: Mapping[str, Array],
+        children: tuple["StructuredMatrix", ...] = (),
+    ) -> None:
+        # SciPy 1.18 keeps private state that only its own constructor sets.
+        LinearOperator.__init__(self, None, shape)
+        self.children = children
+        members = [*arrays.values(), *(array for child in children for array in child._leaves())]
+        self.xp: ModuleType = _array.namespace(*members)
+        self.device = _array.common_device(*members)
+        self.dtype = _array.promote(self.xp, *(a.dtype for a in arrays.values()), *(c.dtype for c in children))
+        for name in self.data_names:
+            array = arrays[name]
+            if _array.is_inexact(array.dtype, self.xp) and array.dtype != self.dtype:
+                array = self.xp.astype(array, self.dtype)
+            setattr(self, name, array)
+
+    # What a concrete class says.
+
+    @property
+    @abstractmethod
+    def cost(self) -> int:
+        """Multiplications of one matvec."""
+
+    @abstractmethod
+    def _multiply(self, x: Array) -> Array:
+        """A @ x for x of shape (n, k), in the dtype of the result."""
+
+    @abstractmethod
+    def _multiply_adjoint(self, y: Array) -> Array:
+        """A^H @ y for y of shape (m, k), in the dtype of the result."""
+
+    @abstractmethod
+    def _dense(self) -> Array:
+        """The matrix as an array of shape (m, n)."""
+
+    @abstractmethod
+    def _adjoint(self) -> "StructuredMatrix":
+        """A^H, structured where that is exact."""
+
+    @abstractmethod
+    def _static(self) -> dict[str, Any]:
+        """Everything but arrays and children: integers, tuples, host index arrays."""
+
+    @classmethod
+    @abstractmethod
+    def _build(
+        cls,
+        arrays: Mapping[str, Array],
+        children: tuple["StructuredMatrix", ...],
+        static: Mapping[str, Any],
+    ) -> Self:
+        """Inverse of taking a matrix apart into arrays, children and `_static`."""
+
+    # Sizes.
+
+    @property
+    def storage(self) -> int:
+        """Stored scalars, padding included; index arrays are not counted."""
+        own = sum(math.prod(getattr(self, name).shape) for name in self.data_names)
+        return own + sum(child.storage for child in self.children)
+
+    @property
+    def relative_cost(self) -> float:
+        """`cost` as a fraction of m n, the cost of the dense matrix; 0 where m n = 0."""
+        return self.cost / max(math.prod(self.shape), 1)
+
+    @property
+    def relative_storage(self) -> float:
+        """`storage` as a fraction of m n; 0 where m n = 0."""
+        return self.storage / max(math.prod(self.shape), 1)
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return (
+            f"<{m}x{n} {type(self).__name__}, {self.dtype}, {_array.backend_name(self.xp)}: "
+            f"cost {self.relative_cost:.4g}, storage {self.relative_storage:.4g} of dense>"
+        )
+
+    # Products.
+
+    def matvec(self, x: Array) -> Array:
+        """A @ x for one vector or a batch of them.
+
+        Parameters
+        ----------
+        x : array, shape (…, n)
+            A column of shape (n, 1) is taken as SciPy takes it, and gives (m, 1).
+
+        Returns
+        -------
+        array, shape (…, m)
+
+        Raises
+        ------
+        ShapeError
+            If the last axis is not n.
+        BackendError
+            If `x` belongs to another array library than the contents.
+        """
+        return self._vector_product(x, adjoint=False)
+
+    def rmatvec(self, x: Array) -> Array:
+        """A^H @ x for one vector or a batch of them: (…, m) to (…, n)."""
+        return self._vector_product(x, adjoint=True)
+
+    def matmat(self, X: Array) -> Array:
+        """A @ X for one matrix or a batch of them.
+
+        Parameters
+        ----------
+        X : array, shape (…, n, k)
+
+        Returns
+        -------
+        array, shape (…, m, k)
+
+        Raises
+        ------
+        ShapeError
+            If `X` has fewer than two axes, or the last but one is not n.
+        BackendError
+            If `X` belongs to another array library than the contents.
+        """
+        return self._matrix_product(X, adjoint=False)
+
+    def rmatmat(self, X: Array) -> Array:
+        """A^H @ X for one matrix or a batch of them: (…, m, k) to (…, n, k)."""
+        return self._matrix_product(X, adjoint=True)
+
+    # SciPy's wrappers call these without any check.
+    _matvec, _rmatvec, _matmat, _rmatmat = matvec, rmatvec, matmat, rmatmat
+
+    def _vector_product(self, x: Array, adjoint: bool) -> Array:
+        x = self._operand(x)
+        size = self.shape[0] if adjoint else self.shape[1]
+        if size != 1 and tuple(x.shape) == (size, 1):
+            return self._matrix_product(x, adjoint)
+        if x.ndim == 0 or x.shape[-1] != size:
+            name = "rmatvec" if adjoint else "matvec"
+            raise ShapeError(
+                f"{name} of a {self._size()} matrix got an array of shape {tuple(x.shape)}; "
+                f"expected (…, {size}) (for columns side by side use {name[:-3]}mat)"
+            )
+        xp, batch = self.xp, tuple(x.shape[:-1])
+        columns = xp.matrix_transpose(xp.reshape(x, (math.prod(batch), size)))
+        y = xp.matrix_transpose(self._aligned_product(columns, adjoint))
+        return xp.reshape(y, (*batch, y.shape[1]))
+
+    def _matrix_product(self, x: Array, adjoint: bool) -> Array:
+        x = self._operand(x)
+        size = self.shape[0] if adjoint else self.shape[1]
+        if x.ndim < 2 or x.shape[-2] != size:
+            name = "rmatmat" if adjoint else "matmat"
+            raise ShapeError(
+                f"{name} of a {self._size()} matrix got an array of shape {tuple(x.shape)}; "
+                f"expected (…, {size}, k) (for single vectors use {name[:-3]}vec)"
+            )
+        if x.ndim == 2:
+            return self._aligned_product(x, adjoint)
+        xp, batch, k = self.xp, tuple(x.shape[:-2]), x.shape[-1]
+        axes = tuple(range(x.ndim - 2))
+        columns = xp.reshape(
+            xp.permute_dims(x, (x.ndim - 2, *axes, x.ndim - 1)), (size, math.prod(batch) * k)
+        )
+        y = self._aligned_product(columns, adjoint)
+        y = xp.reshape(y, (y.shape[0], *batch, k))
+        return xp.permute_dims(y, (*(a + 1 for a in axes), 0, y.ndim - 1))
+
+    def _aligned_product(self, x: Array, adjoint: bool) -> Array:
+        """Bring matrix and operand, shape (·, k), to one dtype; then multiply."""
+        xp = self.xp
+        matrix = self
+        if _array.is_inexact(self.dtype, xp):
+            dtype = _array.promote(xp, self.dtype, x.dtype)
+            complex_operand = xp.isdtype(dtype, "complex floating")
+            if complex_operand and not xp.isdtype(self.dtype, "complex floating"):
+                return self._real_times_complex(x, adjoint)
+            x = x if x.dtype == dtype else xp.astype(x, dtype)
+            if self.dtype != dtype:
+                # Kept: a solver in double precision asks for it at every step.
+                matrix = self._kept(f"as {dtype}", lambda: self.astype(dtype))
+        return matrix._multiply_adjoint(x) if adjoint else matrix._multiply(x)
+
+    def _real_times_complex(self, x: Array, adjoint: bool) -> Array:
+        xp, k = self.xp, x.shape[1]
+        parts = xp.concat([xp.real(x), xp.imag(x)], axis=1)
+        y = self._aligned_product(parts, adjoint)
+        y = xp.astype(y, x.dtype)
+        return y[:, :k] + y[:, k:] * 1j
+
+    def _kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, remembered unless gradients flow through the contents."""
+        if name not in self._memory:
+            records = _array.backend_of(self.xp).records_gradients
+            if any(records(array) for array in self._leaves()):
+                return make()
+            self._memory[name] = make()
+        return self._memory[name]
+
+    @cached_property
+    def _memory(self) -> dict[str, Any]:
+        return {}
+
+    def _operand(self, x: Any) -> Array:
+        """An operand as an array of this matrix's library."""
+        if _array.is_numpy(self.xp):
+            if issparse(x):
+                x = x.toarray()
+            if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
+                x = np.asarray(x)
+        xp = self.xp
+        if not _array.belongs(x, xp):
+            raise BackendError(
+                f"operand of type {type(x).__module__}.{type(x).__qualname__} meets a matrix on "
+                f"{_array.backend_name(self.xp)}; move one of them first, for instance the "
+                "matrix with A.to(…)"
+            )
+        if not xp.isdtype(x.dtype, ("bool", "numeric")):
+            raise InputError(f"operand has dtype {x.dtype}; expected numbers")
+        return x
+
+    def _size(self) -> str:
+        return f"{self.shape[0]}x{self.shape[1]}"
+
+    def dot(self, x: Any) -> Any:
+        """A @ x: a vector (n,), a matrix (…, n, k), an operator, or a scalar factor."""
+        if isinstance(x, LinearOperator):
+            return self._pair("matmul", x)
+        if _is_scalar(x):
+            return self._scale(x)
+        x = self._operand(x)
+        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
+
+    def rdot(self, x: Any) -> Any:
+        """x @ A: a vector (m,), a matrix (…, k, m), an operator, or a scalar factor."""
+        if isinstance(x, LinearOperator):
+            return x.dot(self)
+        if _is_scalar(x):
+            return self._scale(x)
+        x = self._operand(x)
+        if x.ndim == 1:
+            return self.T.matvec(x)
+        return self.xp.matrix_transpose(self.T.matmat(self.xp.matrix_transpose(x)))
+
+    def __call__(self, x: Any) -> Any:
+        return self.dot(x)
+
+    def __mul__(self, x: Any) -> Any:
+        return self.dot(x)
+
+    def __rmul__(self, x: Any) -> Any:
+        return self.rdot(x)
+
+    def __matmul__(self, x: Any) -> Any:
+        _refuse_scalar(x)
+        return self.dot(x)
+
+    def __rmatmul__(self, x: Any) -> Any:
+        _refuse_scalar(x)
+        return self.rdot(x)
+
+    # Algebra.
+
+    def adjoint(self) -> "StructuredMatrix":
+        """A^H, the conjugate transpose, shape (n, m)."""
+        return self._adjoint()
+
+    def transpose(self) -> "StructuredMatrix":
+        """A^T, shape (n, m)."""
+        return self._adjoint().conj()
+
+    @property
+    def H(self) -> "StructuredMatrix":
+        """A^H, the conjugate transpose, shape (n, m)."""
+        return self.adjoint()
+
+    @property
+    def T(self) -> "StructuredMatrix":
+        """A^T, shape (n, m)."""
+        return self.transpose()
+
+    def _transpose(self) -> "StructuredMatrix":
+        return self.transpose()
+
+    def conj(self) -> "StructuredMatrix":
+        """Complex conjugate; the matrix itself where it is real."""
+        if not self.xp.isdtype(self.dtype, "complex floating"):
+            return self
+        return self._map(lambda array: _array.conj(array, self.xp))
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, LinearOperator):
+            return self._pair("add", other)
+        return NotImplemented
+
+    def __sub__(self, other: Any) -> Any:
+        if isinstance(other, LinearOperator):
+            return self + (-other)
+        return NotImplemented
+
+    def __neg__(self) -> "StructuredMatrix":
+        return self._scale(-1)
+
+    def __truediv__(self, scalar: Any) -> "StructuredMatrix":
+        if not _is_scalar(scalar):
+            raise InputError(f"division by {scalar!r}; expected a number")
+        if scalar == 0:
+            raise InputError("division by 0; expected a number other than zero")
+        return self._scale(1 / scalar)
+
+    def __pow__(self, power: Any) -> "StructuredMatrix":
+        if not isinstance(power, numbers.Integral) or power < 1 or self.shape[0] != self.shape[1]:
+            raise InputError(
+                f"{self._size()} matrix to the power {power!r}; expected a square matrix and a "
+                "whole power of at least 1"
+            )
+        result: StructuredMatrix = self
+        for _ in range(int(power) - 1):
+            result = result @ self
+        return result
+
+    def _pair(self, operation: str, other: LinearOperator) -> Any:
+        """A + B or A @ B by the rule for the two kinds, or lazily."""
+        fits = self.shape == other.shape if operation == "add" else self.shape[1] == other.shape[0]
+        if not fits:
+            sign, wanted = ("+", "equal shapes") if operation == "add" else ("@", "inner sizes")
+            raise ShapeError(
+                f"{self._size()} {sign} {other.shape[0]}x{other.shape[1]}; expected {wanted} to "
+                "agree (is one of them to be transposed?)"
+            )
+        if not isinstance(other, StructuredMatrix):
+            return (
+                LinearOperator.__add__(self, other)
+                if operation == "add"
+                else LinearOperator.dot(self, other)
+            )
+        if other.xp is not self.xp or other.device != self.device:
+            raise BackendError(
+                f"{self!r} meets {other!r} on {other.device}; expected one library and device "
+                "(move one of them with .to(…))"
+            )
+        for pair in ((self.kind, other.kind), (self.kind, "*"), ("*", other.kind)):
+            result = _RULES.get((operation, *pair), _no_rule)(self, other)
+            if result is not NotImplemented:
+                return result
+        return _KINDS[_LAZY[operation]](self, other)
+
+    def _scale(self, scalar: Any) -> "StructuredMatrix":
+        scalar = scalar.item() if hasattr(scalar, "item") else scalar
+        xp = self.xp
+        if not self.scaled_names:
+            return kind_class("scaled")(scalar, self)
+        arrays = {name: getattr(self, name) for name in self.data_names}
+        for name in self.scaled_names:
+            array = arrays[name]
+            if isinstance(scalar, complex) and not _array.is_complex(array, xp):
+                array = xp.astype(array, xp.result_type(array.dtype, xp.complex64))
+            arrays[name] = array * scalar
+        return type(self)._build(arrays, self.children, self._static())
+
+    # Taking apart and putting together.
+
+    def _leaves(self) -> list[Array]:
+        own = [getattr(self, name) for name in self.data_names]
+        return own + [array for child in self.children for array in child._leaves()]
+
+    def _map(self, change: Callable[[Array], Array]) -> Self:
+        """The same structure with every content array changed."""
+        arrays = {name: change(getattr(self, name)) for name in self.data_names}
+        return type(self)._build(arrays, tuple(c._map(change) for c in self.children), self._static())
+
+    def to_dense(self) -> Array:
+        """The matrix as an array of shape (m, n)."""
+        return self._dense()
+
+    def astype(self, dtype: DType) -> Self:
+        """The same matrix with contents of another real or complex floating dtype."""
+        xp = self.xp
+        if is_name := isinstance(dtype, str):
+            dtype = getattr(xp, dtype, dtype)
+        elif _array.is_numpy(xp):
+            dtype = np.dtype(dtype)
+        if is_name and isinstance(dtype, str) or not _array.is_inexact(dtype, xp):
+            raise InputError(
+                f"dtype {dtype!r}; expected a real or complex floating one, such as xp.float32"
+            )
+        if xp.isdtype(self.dtype, "complex floating") and xp.isdtype(dtype, "real floating"):
+            raise InputError(
+                f"{self.dtype} to {dtype} would lose the imaginary part; expected a complex dtype"
+            )
+        return self._map(
+            lambda a: xp.astype(a, dtype) if _array.is_inexact(a.dtype, xp) else a
+        )
+
+    def to(self, target: Any) -> Self:
+        """The same matrix in another array library or on another device.
+
+        Parameters
+        ----------
+        target : str, namespace, or device
+            A library by import name (``"numpy"``, ``"torch"``, ``"cupy"``,
+            ``"array_api_strict"``) or by namespace, or a device of the present one
+            (``"cuda:0"``).
+        """
+        if isinstance(target, str) and (target in _array.BACKENDS or target == "array_api_strict"):
+            target = _array.namespace_named(target)
+        if not isinstance(target, ModuleType):
+            return self._map(lambda a: _array.compat.to_device(a, target))
+        if target.__name__ in _array.BACKENDS:
+            target = _array.namespace_named(target.__name__)
+        return self._map(lambda a: _array.from_numpy(_array.to_numpy(a), target))
+
+    def to_kind(self, kind: str) -> "StructuredMatrix":
+        """The same matrix as another structure, exactly; see `structmat.convert`."""
+        kind_class(kind)
+        if self.kind == kind:
+            return self
+        for pair in ((self.kind, kind), ("*", kind), (self.kind, "*")):
+            if ("convert", *pair) in _RULES:
+                return _RULES["convert", *pair](self)
+        raise ConversionError(
+            f"a {self.kind} matrix is not a {kind} one in general, so no exact conversion is "
+            f"defined; approximate it with structmat.compress(A, {kind!r}, budget=…)"
+        )
+
+    def to_cupyx(self) -> Any:
+        """The matrix as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""
+        if _array.backend_name(self.xp) != "cupy":
+            raise BackendError(
+                f"the contents are on {_array.backend_name(self.xp)}; expected cupy "
+                "(move them with A.to('cupy'))"
+            )
+        from cupyx.scipy.sparse.linalg import LinearOperator as CupyxOperator
+
+        return CupyxOperator(
+            self.shape,
+            matvec=self.matvec,
+            rmatvec=self.rmatvec,
+            matmat=self.matmat,
+            rmatmat=self.rmatmat,
+            dtype=self.dtype,
+        )
+
+    def copy(self) -> Self:
+        """A copy with contents of its own."""
+        return self._map(lambda array: self.xp.asarray(array, copy=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arrays = {name: getattr(self, name) for name in self.data_names}
+        return rebuild, (self.kind, arrays, self.children, self._static())
+
+
+def rebuild(
+    kind: str,
+    arrays: Mapping[str, Array],
+    children: tuple[StructuredMatrix, ...],
+    static: Mapping[str, Any],
+) -> StructuredMatrix:
+    """A matrix from what it was taken apart into; the inverse used by pickle and files."""
+    return kind_class(kind)._build(arrays, children, static)
+
+
+def _is_scalar(x: Any) -> bool:
+    return isinstance(x, numbers.Number) or getattr(x, "shape", None) == ()
+
+
+def _refuse_scalar(x: Any) -> None:
+    if _is_scalar(x):
+        raise InputError(f"@ with the scalar {x!r}; expected an array or operator (use * instead)")
+
+
+def _no_rule(_left: StructuredMatrix, _right: StructuredMatrix) -> Any:
+    return NotImplemented

@@ -1,0 +1,123 @@
+"""The documentation keeps its word: examples run, and every public name is there."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import structmat
+from structmat import matrix
+from structmat.compress import _kinds
+
+ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"^(`{3,})(\w+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [p for p in PAGES if not {"_build", "_generated", "api"} & set(p.relative_to(ROOT).parts)]
+MODULES = ["structmat", *(m.name for m in pkgutil.walk_packages(structmat.__path__, "structmat."))]
+API_MODULES = [
+    "structmat",
+    "structmat.plot",
+    "structmat.testing",
+    "structmat.demo",
+    "structmat.errors",
+]
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def examples(text):
+    """(language, source, line number) of every Python example on a page."""
+    return [
+        (language, source, text[: match.start()].count("\n") + 2)
+        for match in FENCE.finditer(text)
+        for language, source in [match.group(2, 3)]
+        if language in ("python", "pycon")
+    ]
+
+
+def run_page(text, name):
+    """Run a page's examples in order, in one namespace; return failed doctests as text."""
+    names, failures = {"__name__": "__main__"}, []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    for language, source, line in examples(text):
+        if language == "python":
+            exec(compile("\n" * (line - 1) + source, name, "exec"), names)
+        else:
+            test = doctest.DocTestParser().get_doctest(source, names, name, name, line - 1)
+            runner.run(test, out=failures.append, clear_globs=False)
+            names.update(test.globs)
+    return "".join(failures)
+
+
+@pytest.fixture
+def _own_registries():
+    """Forget the kinds and rules that a page adds."""
+    registries = [matrix._KINDS, matrix._RULES, _kinds.KINDS]
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, contents in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(contents)
+
+
+@pytest.mark.usefixtures("_own_registries")
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_examples_on_pages_run(page, tmp_path, monkeypatch):
+    text = page.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run_page(text, str(page)) == ""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name, tmp_path, monkeypatch):
+    module = importlib.import_module(name)
+    monkeypatch.chdir(tmp_path)
+    failures = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+        runner.run(test, out=failures.append)
+    assert "".join(failures) == ""
+
+
+def public_objects(module):
+    """Public classes and functions of a module, by the name they are shown under."""
+    objects = {name: getattr(module, name) for name in module.__all__}
+    return {n: o for n, o in objects.items() if inspect.isclass(o) or inspect.isfunction(o)}
+
+
+def test_the_api_page_lists_every_public_name_once():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = []
+    for part in page.split(".. currentmodule:: ")[1:]:
+        module, _, rest = part.partition("\n")
+        names = re.findall(r"^   (\w+)$", rest, re.MULTILINE)
+        listed += [getattr(importlib.import_module(module), name) for name in names]
+    public = [o for name in API_MODULES for o in public_objects(importlib.import_module(name)).values()]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(public)
+
+
+@pytest.mark.parametrize("name", public_objects(structmat))
+def test_every_public_name_has_an_example(name):
+    value = getattr(structmat, name)
+    if not (inspect.isclass(value) and issubclass(value, Exception)):
+        assert ">>> " in (value.__doc__ or ""), "give its docstring an example"
+
+
+def test_every_page_is_in_the_contents():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    docs = ROOT / "docs"
+    pages = {str(p.relative_to(docs).with_suffix("")) for p in PAGES if docs in p.parents}
+    assert {p for p in pages if p != "index" and f"\n{p}\n" not in index} == set()
+
+
+def test_a_wrong_example_is_found():
+    page = "```python\nx = 2\n```\ntext\n```pycon\n>>> x + 1\n4\n```\n"
+    failure = run_page(page, "page")
+    assert "Expected:\n    4" in failure
+    assert "Got:\n    3" in failure
+    with pytest.raises(ZeroDivisionError):
+        run_page("```python\n1 / 0\n```\n", "page")
