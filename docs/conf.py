@@ -1,5 +1,6 @@
 """Sphinx settings. The build needs no network: `python -m sphinx -W docs docs/_build`."""
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ autosummary_generate = True
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+smartquotes = False  # a prime stays a prime
 # Single backticks: a link where the name is known, plain code where it is not.
 default_role = "py:obj"
 
@@ -63,5 +65,15 @@ def move_links(app, relative_path, parent_docname, content):
         content[0] = content[0].replace(old, new)
 
 
+def own_signature(app, what, name, obj, options, signature, returned):
+    """Show a matrix class by its own constructor; SciPy's base hides it behind `*args`."""
+    if what == "class" and issubclass(obj, structmat.StructuredMatrix):
+        parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+        plain = [p.replace(annotation=p.empty) for p in parameters]
+        return str(inspect.Signature(plain)), returned
+    return None
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", own_signature)
     app.connect("include-read", move_links)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 import structmat
 import structmat.plot
@@ -18,7 +19,7 @@ def draw(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for picture in (low_rank, block_sparse, block_low_rank, monarch, gblr, interpolation):
         picture().savefig(
-            folder / f"{picture.__name__}.png", dpi=150, bbox_inches="tight", facecolor="white"
+            folder / f"{picture.__name__}.png", dpi=120, bbox_inches="tight", facecolor="white"
         )
 
 
@@ -99,17 +100,23 @@ def _ones(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> structm
 
 
 def _side_by_side(matrices: list[structmat.GBLR], titles: list[str]) -> Figure:
-    figure = Figure(figsize=(3.4 * len(matrices), 2.9), layout="constrained")
-    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    count = len(matrices)
+    figure = Figure(figsize=(5.0, 3.4) if count == 1 else (2.9 * count, 2.8), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
     structmat.plot.structure(matrices, ax=axes)
     for place, title in zip(axes, titles, strict=True):
         place.set_title(title)
         place.label_outer()
+    # One colour scale serves all, so one bar does; whole numbers are all there is.
+    *others, bar = figure.axes[count:]
+    for other in others:
+        other.remove()
+    bar.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width / 7, height / 7))
+    figure = Figure(figsize=(width / 6, height / 6))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
     axes.axis("off")

@@ -15,6 +15,8 @@ from typing import Any
 
 import array_api_compat as compat
 import numpy as np
+from array_api_compat import device as device
+from array_api_compat import to_device as to_device
 
 from structmat.errors import BackendError, InputError, MissingDependencyError
 
@@ -57,7 +59,7 @@ def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
 
 def _add_rows_by_product(target: Array, index: Array, values: Array) -> Array:
     xp = namespace(target)
-    rows = xp.arange(target.shape[0], device=compat.device(target))
+    rows = xp.arange(target.shape[0], device=device(target))
     place = xp.astype(rows[:, None] == index[None, :], values.dtype)
     return target + place @ values
 
@@ -117,7 +119,7 @@ def belongs(x: Any, xp: ModuleType) -> bool:
 
 def common_device(*arrays: Array) -> Device:
     """Device that all arrays share."""
-    devices = [compat.device(a) for a in arrays]
+    devices = [device(a) for a in arrays]
     if any(d != devices[0] for d in devices):
         raise BackendError(
             f"arrays on devices {', '.join(map(str, devices))}; expected one (move them first)"
@@ -200,6 +202,18 @@ def inexact(x: Array, xp: ModuleType, name: str) -> Array:
     if xp.isdtype(x.dtype, "integral"):
         return xp.astype(x, xp.__array_namespace_info__().default_dtypes()["real floating"])
     raise InputError(f"{name} has dtype {x.dtype}; expected real or complex numbers")
+
+
+def dtype_named(dtype: Any, xp: ModuleType) -> DType | None:
+    """A dtype in the terms of a library, from its own or a name; None if it has no such."""
+    if isinstance(dtype, str):
+        return getattr(xp, dtype, None)
+    if is_numpy(xp):
+        try:
+            return np.dtype(dtype)
+        except TypeError:
+            return None
+    return dtype
 
 
 def conj(x: Array, xp: ModuleType) -> Array:

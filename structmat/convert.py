@@ -1,7 +1,8 @@
 """Exact conversions between structures: Theorem 1, its tighter form, and Monarch.
 
-Everything here is exact: the result is the same matrix up to rounding. What a structure cannot hold exactly is refused with a reason, and
-`compress` approximates it instead.
+Everything here is exact: the result is the same matrix up to rounding. What
+a structure cannot hold exactly is refused with a reason, and `compress` approximates
+it instead.
 """
 
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
+from structmat._registry import rule
 from structmat.errors import ConversionError
 from structmat.intervals import offsets
 from structmat.matrices import (
@@ -21,7 +23,7 @@ from structmat.matrices import (
     Monarch,
     Permutation,
 )
-from structmat.matrix import StructuredMatrix, rule
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["convert"]
 
@@ -109,9 +111,7 @@ def _blocks(
 def _low_rank_to_gblr(A: LowRank) -> GBLR:
     xp, r, (m, n) = A.xp, A.rank, A.shape
     zero = np.zeros(r, np.int64)
-    u, v = (
-        xp.reshape(xp.matrix_transpose(F), (r * size,)) for F, size in ((A.U, m), (A.V, n))
-    )
+    u, v = (xp.reshape(xp.matrix_transpose(F), (r * size,)) for F, size in ((A.U, m), (A.V, n)))
     return GBLR(zero, zero + m, u, zero, zero + n, v, shape=A.shape)
 
 
@@ -147,16 +147,17 @@ def _block_sparse_to_block_low_rank(A: BlockSparse) -> BlockLowRank:
 def _on_grid(
     A: StructuredMatrix, tiles: dict[tuple[int, int], Any], row_sizes: Any, col_sizes: Any
 ) -> BlockLowRank:
-    if not tiles and len(row_sizes) and len(col_sizes):
-        # A tile of rank zero keeps library, device and dtype where nothing else does.
-        xp, device = A.xp, A.device
-        tiles = {
-            (0, 0): tuple(
-                xp.zeros((int(size), 0), dtype=A.dtype, device=device)
-                for size in (row_sizes[0], col_sizes[0])
-            )
-        }
-    return BlockLowRank(tiles, row_sizes=row_sizes, col_sizes=col_sizes)
+    if tiles:
+        return BlockLowRank(tiles, row_sizes=row_sizes, col_sizes=col_sizes)
+    # Without a tile nothing else tells the library, the device and the dtype.
+    none = A.xp.zeros(0, dtype=A.dtype, device=A.device)
+    static = {
+        "places": np.zeros((0, 2), np.int64),
+        "ranks": np.zeros(0, np.int64),
+        "row_sizes": np.asarray(row_sizes, np.int64),
+        "col_sizes": np.asarray(col_sizes, np.int64),
+    }
+    return BlockLowRank._build({"u": none, "v": none, "dense": none}, (), static)
 
 
 @rule("convert", "block_low_rank", "block_sparse")
@@ -173,9 +174,7 @@ def _block_low_rank_to_block_sparse(A: BlockLowRank) -> BlockSparse:
         padded[: tile.shape[0], : tile.shape[1]] = tile
         blocks.append(padded)
         places.append((i, j))
-    stacked = (
-        xp.stack(blocks) if blocks else xp.zeros((0, p, q), dtype=A.dtype, device=A.device)
-    )
+    stacked = xp.stack(blocks) if blocks else xp.zeros((0, p, q), dtype=A.dtype, device=A.device)
     rows, cols = np.asarray(places, np.int64).reshape(-1, 2).T
     return BlockSparse(stacked, rows, cols, shape=A.shape)
 
@@ -240,13 +239,13 @@ def _split(tile: Array, xp: Any) -> Any:
     if rank * (p + q) > min(p * (q + 1), q * (p + 1)):
         return tile
     U, V = left[:, :rank] * s[:rank], right[:rank].conj().T
-    device = _array.compat.device(tile)
+    device = _array.device(tile)
     return tuple(_array.from_numpy(np.ascontiguousarray(F), xp, device) for F in (U, V))
 
 
 def _monarch_tiles(A: Monarch) -> tuple[Permutation, dict, list[int], list[int]]:
     """Rows sorted by hand, and then the tiles: tile (j, c) holds its middle indices as rank."""
-    (l, s, r), (k, q, p), (m, n) = A.L.shape, A.R.shape, A.shape
+    (l, _, _), (k, q, p), (m, n) = A.L.shape, A.R.shape, A.shape
     xp = A.xp
     hands = [np.arange(j, m, l) for j in range(l)]
     order = np.concatenate([np.zeros(0, np.int64), *hands])

@@ -171,9 +171,7 @@ def _floor_mean(weight: Fraction, a: IntArray, b: IntArray) -> IntArray:
     return mean.astype(np.int64)
 
 
-def _cut(
-    M: GBLR, axis: int, name: str, which: IntArray, start: IntArray, width: IntArray
-) -> Array:
+def _cut(M: GBLR, axis: int, name: str, which: IntArray, start: IntArray, width: IntArray) -> Array:
     """Zero-padded contents of the chosen blocks, cut to new runs, packed."""
     xp, n = M.xp, M.shape[axis]
     old_start, old_width = _padded(_runs(M, axis))

@@ -31,9 +31,7 @@ def _integers(values: ArrayLike, name: str) -> IntArray:
             f"{name} has shape {array.shape}; expected one dimension, an entry a block"
         )
     if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise InputError(
-            f"{name} has dtype {array.dtype}; expected integers (round them first)"
-        )
+        raise InputError(f"{name} has dtype {array.dtype}; expected integers (round them first)")
     return array.astype(np.int64)
 
 
@@ -200,7 +198,11 @@ def best_runs(score: NDArray[np.floating]) -> tuple[NDArray[np.floating], IntArr
     width = np.where(wraps, n - (fall_to - fall_from), inner_to - inner_from)
     start = np.where(wraps, fall_to % n, inner_from)
     positive = (total > 0) & (width > 0)
-    return np.where(positive, total, 0.0), np.where(positive, start, 0), np.where(positive, width, 0)
+    return (
+        np.where(positive, total, 0.0),
+        np.where(positive, start, 0),
+        np.where(positive, width, 0),
+    )
 
 
 def _largest_rise(prefix: NDArray, row: IntArray) -> tuple[NDArray, IntArray, IntArray]:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from structmat import _array
+from structmat._registry import kind_class
 from structmat.errors import FileFormatError, InputError, SaveError
-from structmat.matrix import StructuredMatrix, kind_class, rebuild
+from structmat.matrix import StructuredMatrix, rebuild
 
 __all__ = ["load", "save"]
 
@@ -56,9 +57,9 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
     """
     if not isinstance(A, StructuredMatrix):
         raise InputError(f"A is a {type(A).__qualname__}; expected a StructuredMatrix")
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     header = {"format_version": FORMAT_VERSION, "matrix": _describe(A, "", arrays)}
-    text = json.dumps(header).encode()
+    arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     target = Path(path)
     try:
         handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -66,7 +67,7 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
         raise _unwritable(target, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{_HEADER: np.frombuffer(text, np.uint8)}, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(beside, 0o666 & ~_umask())

@@ -14,49 +14,24 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
-import numpy as np
-from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array, DType
-from structmat.errors import (
-    BackendError,
-    ConversionError,
-    InputError,
-    KindError,
-    ShapeError,
+from structmat._operand import (
+    as_operand,
+    columns_of_matrices,
+    columns_of_vectors,
+    is_scalar,
+    matrices_of_columns,
+    vectors_of_columns,
 )
+from structmat._registry import find_rules, kind_class, register_kind
+from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 
 __all__ = ["StructuredMatrix"]
 
-#: The structures that `convert` and `compress` know, in the order they are listed.
-STRUCTURES = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
-
-_KINDS: dict[str, type["StructuredMatrix"]] = {}
-_RULES: dict[tuple[str, str, str], Callable[..., Any]] = {}
 _LAZY = {"add": "sum", "matmul": "product"}
-
-
-def kind_class(kind: str) -> type["StructuredMatrix"]:
-    """Class of a kind; a `KindError` lists the known ones."""
-    if kind not in _KINDS:
-        raise KindError(f"unknown kind {kind!r}; expected one of {', '.join(sorted(_KINDS))}")
-    return _KINDS[kind]
-
-
-def rule(operation: str, left: str, right: str) -> Callable[[Callable], Callable]:
-    """Register what an operation does with two kinds; ``"*"`` stands for any.
-
-    `operation` is ``"add"``, ``"matmul"`` (functions of two matrices, which may return
-    NotImplemented) or ``"convert"`` (a function of one matrix of the left kind).
-    """
-
-    def register(function: Callable) -> Callable:
-        _RULES[operation, left, right] = function
-        return function
-
-    return register
 
 
 class StructuredMatrix(LinearOperator):
@@ -97,12 +72,8 @@ class StructuredMatrix(LinearOperator):
 
     def __init_subclass__(cls, kind: str, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if kind in _KINDS:
-            raise KindError(
-                f"the kind {kind!r} is taken by {_KINDS[kind].__qualname__}; choose another name"
-            )
+        register_kind(kind, cls)
         cls.kind = kind
-        _KINDS[kind] = cls
 
     def __init__(
         self,
@@ -116,7 +87,9 @@ class StructuredMatrix(LinearOperator):
         members = [*arrays.values(), *(array for child in children for array in child._leaves())]
         self.xp: ModuleType = _array.namespace(*members)
         self.device = _array.common_device(*members)
-        self.dtype = _array.promote(self.xp, *(a.dtype for a in arrays.values()), *(c.dtype for c in children))
+        self.dtype = _array.promote(
+            self.xp, *(a.dtype for a in arrays.values()), *(c.dtype for c in children)
+        )
         for name in self.data_names:
             array = arrays[name]
             if _array.is_inexact(array.dtype, self.xp) and array.dtype != self.dtype:
@@ -240,24 +213,22 @@ class StructuredMatrix(LinearOperator):
     _matvec, _rmatvec, _matmat, _rmatmat = matvec, rmatvec, matmat, rmatmat
 
     def _vector_product(self, x: Array, adjoint: bool) -> Array:
-        x = self._operand(x)
-        size = self.shape[0] if adjoint else self.shape[1]
+        xp, size = self.xp, self.shape[0] if adjoint else self.shape[1]
+        x = as_operand(x, xp)
         if size != 1 and tuple(x.shape) == (size, 1):
-            return self._matrix_product(x, adjoint)
+            return self._aligned_product(x, adjoint)
         if x.ndim == 0 or x.shape[-1] != size:
             name = "rmatvec" if adjoint else "matvec"
             raise ShapeError(
                 f"{name} of a {self._size()} matrix got an array of shape {tuple(x.shape)}; "
                 f"expected (…, {size}) (for columns side by side use {name[:-3]}mat)"
             )
-        xp, batch = self.xp, tuple(x.shape[:-1])
-        columns = xp.matrix_transpose(xp.reshape(x, (math.prod(batch), size)))
-        y = xp.matrix_transpose(self._aligned_product(columns, adjoint))
-        return xp.reshape(y, (*batch, y.shape[1]))
+        y = self._aligned_product(columns_of_vectors(x, xp), adjoint)
+        return vectors_of_columns(y, tuple(x.shape[:-1]), xp)
 
     def _matrix_product(self, x: Array, adjoint: bool) -> Array:
-        x = self._operand(x)
-        size = self.shape[0] if adjoint else self.shape[1]
+        xp, size = self.xp, self.shape[0] if adjoint else self.shape[1]
+        x = as_operand(x, xp)
         if x.ndim < 2 or x.shape[-2] != size:
             name = "rmatmat" if adjoint else "matmat"
             raise ShapeError(
@@ -266,14 +237,8 @@ class StructuredMatrix(LinearOperator):
             )
         if x.ndim == 2:
             return self._aligned_product(x, adjoint)
-        xp, batch, k = self.xp, tuple(x.shape[:-2]), x.shape[-1]
-        axes = tuple(range(x.ndim - 2))
-        columns = xp.reshape(
-            xp.permute_dims(x, (x.ndim - 2, *axes, x.ndim - 1)), (size, math.prod(batch) * k)
-        )
-        y = self._aligned_product(columns, adjoint)
-        y = xp.reshape(y, (y.shape[0], *batch, k))
-        return xp.permute_dims(y, (*(a + 1 for a in axes), 0, y.ndim - 1))
+        y = self._aligned_product(columns_of_matrices(x, xp), adjoint)
+        return matrices_of_columns(y, tuple(x.shape[:-2]), x.shape[-1], xp)
 
     def _aligned_product(self, x: Array, adjoint: bool) -> Array:
         """Bring matrix and operand, shape (·, k), to one dtype; then multiply."""
@@ -310,24 +275,6 @@ class StructuredMatrix(LinearOperator):
     def _memory(self) -> dict[str, Any]:
         return {}
 
-    def _operand(self, x: Any) -> Array:
-        """An operand as an array of this matrix's library."""
-        if _array.is_numpy(self.xp):
-            if issparse(x):
-                x = x.toarray()
-            if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
-                x = np.asarray(x)
-        xp = self.xp
-        if not _array.belongs(x, xp):
-            raise BackendError(
-                f"operand of type {type(x).__module__}.{type(x).__qualname__} meets a matrix on "
-                f"{_array.backend_name(self.xp)}; move one of them first, for instance the "
-                "matrix with A.to(…)"
-            )
-        if not xp.isdtype(x.dtype, ("bool", "numeric")):
-            raise InputError(f"operand has dtype {x.dtype}; expected numbers")
-        return x
-
     def _size(self) -> str:
         return f"{self.shape[0]}x{self.shape[1]}"
 
@@ -335,23 +282,24 @@ class StructuredMatrix(LinearOperator):
         """A @ x: a vector (n,), a matrix (…, n, k), an operator, or a scalar factor."""
         if isinstance(x, LinearOperator):
             return self._pair("matmul", x)
-        if _is_scalar(x):
+        if is_scalar(x):
             return self._scale(x)
-        x = self._operand(x)
+        x = as_operand(x, self.xp)
         return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
     def rdot(self, x: Any) -> Any:
-        """x @ A: a vector (m,), a matrix (…, k, m), an operator, or a scalar factor."""
+        """X @ A: a vector (m,), a matrix (…, k, m), an operator, or a scalar factor."""
         if isinstance(x, LinearOperator):
             return x.dot(self)
-        if _is_scalar(x):
+        if is_scalar(x):
             return self._scale(x)
-        x = self._operand(x)
+        x = as_operand(x, self.xp)
         if x.ndim == 1:
             return self.T.matvec(x)
         return self.xp.matrix_transpose(self.T.matmat(self.xp.matrix_transpose(x)))
 
     def __call__(self, x: Any) -> Any:
+        """Apply the matrix; the same as `dot`."""
         return self.dot(x)
 
     def __mul__(self, x: Any) -> Any:
@@ -378,15 +326,8 @@ class StructuredMatrix(LinearOperator):
         """A^T, shape (n, m)."""
         return self._adjoint().conj()
 
-    @property
-    def H(self) -> "StructuredMatrix":
-        """A^H, the conjugate transpose, shape (n, m)."""
-        return self.adjoint()
-
-    @property
-    def T(self) -> "StructuredMatrix":
-        """A^T, shape (n, m)."""
-        return self.transpose()
+    H = property(adjoint)
+    T = property(transpose)
 
     def _transpose(self) -> "StructuredMatrix":
         return self.transpose()
@@ -411,7 +352,7 @@ class StructuredMatrix(LinearOperator):
         return self._scale(-1)
 
     def __truediv__(self, scalar: Any) -> "StructuredMatrix":
-        if not _is_scalar(scalar):
+        if not is_scalar(scalar):
             raise InputError(f"division by {scalar!r}; expected a number")
         if scalar == 0:
             raise InputError("division by 0; expected a number other than zero")
@@ -448,11 +389,11 @@ class StructuredMatrix(LinearOperator):
                 f"{self!r} meets {other!r} on {other.device}; expected one library and device "
                 "(move one of them with .to(…))"
             )
-        for pair in ((self.kind, other.kind), (self.kind, "*"), ("*", other.kind)):
-            result = _RULES.get((operation, *pair), _no_rule)(self, other)
+        for apply in find_rules(operation, self.kind, other.kind):
+            result = apply(self, other)
             if result is not NotImplemented:
                 return result
-        return _KINDS[_LAZY[operation]](self, other)
+        return kind_class(_LAZY[operation])(self, other)
 
     def _scale(self, scalar: Any) -> "StructuredMatrix":
         scalar = scalar.item() if hasattr(scalar, "item") else scalar
@@ -476,7 +417,8 @@ class StructuredMatrix(LinearOperator):
     def _map(self, change: Callable[[Array], Array]) -> Self:
         """The same structure with every content array changed."""
         arrays = {name: change(getattr(self, name)) for name in self.data_names}
-        return type(self)._build(arrays, tuple(c._map(change) for c in self.children), self._static())
+        children = tuple(child._map(change) for child in self.children)
+        return type(self)._build(arrays, children, self._static())
 
     def to_dense(self) -> Array:
         """The matrix as an array of shape (m, n)."""
@@ -485,11 +427,8 @@ class StructuredMatrix(LinearOperator):
     def astype(self, dtype: DType) -> Self:
         """The same matrix with contents of another real or complex floating dtype."""
         xp = self.xp
-        if is_name := isinstance(dtype, str):
-            dtype = getattr(xp, dtype, dtype)
-        elif _array.is_numpy(xp):
-            dtype = np.dtype(dtype)
-        if is_name and isinstance(dtype, str) or not _array.is_inexact(dtype, xp):
+        dtype = _array.dtype_named(dtype, xp)
+        if dtype is None or not _array.is_inexact(dtype, xp):
             raise InputError(
                 f"dtype {dtype!r}; expected a real or complex floating one, such as xp.float32"
             )
@@ -497,9 +436,7 @@ class StructuredMatrix(LinearOperator):
             raise InputError(
                 f"{self.dtype} to {dtype} would lose the imaginary part; expected a complex dtype"
             )
-        return self._map(
-            lambda a: xp.astype(a, dtype) if _array.is_inexact(a.dtype, xp) else a
-        )
+        return self._map(lambda a: xp.astype(a, dtype) if _array.is_inexact(a.dtype, xp) else a)
 
     def to(self, target: Any) -> Self:
         """The same matrix in another array library or on another device.
@@ -514,7 +451,7 @@ class StructuredMatrix(LinearOperator):
         if isinstance(target, str) and (target in _array.BACKENDS or target == "array_api_strict"):
             target = _array.namespace_named(target)
         if not isinstance(target, ModuleType):
-            return self._map(lambda a: _array.compat.to_device(a, target))
+            return self._map(lambda a: _array.to_device(a, target))
         if target.__name__ in _array.BACKENDS:
             target = _array.namespace_named(target.__name__)
         return self._map(lambda a: _array.from_numpy(_array.to_numpy(a), target))
@@ -524,9 +461,8 @@ class StructuredMatrix(LinearOperator):
         kind_class(kind)
         if self.kind == kind:
             return self
-        for pair in ((self.kind, kind), ("*", kind), (self.kind, "*")):
-            if ("convert", *pair) in _RULES:
-                return _RULES["convert", *pair](self)
+        for apply in find_rules("convert", self.kind, kind):
+            return apply(self)
         raise ConversionError(
             f"a {self.kind} matrix is not a {kind} one in general, so no exact conversion is "
             f"defined; approximate it with structmat.compress(A, {kind!r}, budget=…)"
@@ -569,14 +505,6 @@ def rebuild(
     return kind_class(kind)._build(arrays, children, static)
 
 
-def _is_scalar(x: Any) -> bool:
-    return isinstance(x, numbers.Number) or getattr(x, "shape", None) == ()
-
-
 def _refuse_scalar(x: Any) -> None:
-    if _is_scalar(x):
+    if is_scalar(x):
         raise InputError(f"@ with the scalar {x!r}; expected an array or operator (use * instead)")
-
-
-def _no_rule(_left: StructuredMatrix, _right: StructuredMatrix) -> Any:
-    return NotImplemented

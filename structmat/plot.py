@@ -50,12 +50,12 @@ def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) 
     'GBLR 8x8, cost 25 %'
     """
     several = not isinstance(A, StructuredMatrix)
-    matrices = list(A) if several else [A]
+    matrices = [A] if isinstance(A, StructuredMatrix) else list(A)
     if not matrices or not all(isinstance(M, StructuredMatrix) for M in matrices):
         raise InputError(f"{A!r}; expected a StructuredMatrix or a sequence of them")
     axes = _axes(ax, len(matrices))
     counts = [_thinned(_coverage(M)) for M in matrices]
-    top = max(max((int(c.max(initial=0)) for c in counts)), 1)
+    top = max(max(int(c.max(initial=0)) for c in counts), 1)
     for M, count, place in zip(matrices, counts, axes, strict=True):
         _draw(M, count, top, place)
     return axes if several else axes[0]

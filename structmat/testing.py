@@ -50,7 +50,7 @@ def check_matrix(A: StructuredMatrix, dense: Array | None = None, *, seed: int =
     check.same("T", A.T.to_dense(), D.T)
     check.same("H", A.H.to_dense(), D.conj().T)
     check.same("conj", A.conj().to_dense(), D.conj())
-    check.same("2 A", (2 * A).to_dense(), 2 * D)
+    check.same("2 A", (A * 2).to_dense(), 2 * D)
     check.same("pickle", pickle.loads(pickle.dumps(A)).to_dense(), D)
     check.same("copy", A.copy().to_dense(), D)
     check.that(A.cost >= 0 and A.storage >= 0, f"cost {A.cost} and storage {A.storage}")
@@ -67,7 +67,7 @@ class _Check:
         # Sums of max(m, n) products, and some slack for their order.
         self.tolerance = 50 * math.sqrt(sum(A.shape) + 1) * float(np.finfo(self.dtype).eps)
 
-    def that(self, holds: bool, what: str) -> None:
+    def that(self, holds: Any, what: str) -> None:
         if not holds:
             raise AssertionError(f"{self.A!r}: {what}")
 
@@ -100,26 +100,29 @@ class _Check:
             self._product(f"{name}matmat", X := self.operand(size, 0), matrix @ X)
 
     def _product(self, name: str, x: np.ndarray, expected: np.ndarray) -> None:
-        operand = _array.from_numpy(x.copy(), self.A.xp, self.A.device)
+        operand = self._placed(x.copy())
         got = getattr(self.A, name)(operand)
         what = f"{name} of an operand of shape {x.shape}"
         self.same(what, got, expected)
         self.that(got.dtype == operand.dtype, f"{what} has dtype {got.dtype}, not {operand.dtype}")
-        device = _array.compat.device(got)
+        device = _array.device(got)
         self.that(device == self.A.device, f"{what} is on {device}, not {self.A.device}")
         self.that(bool((_array.to_numpy(operand) == x).all()), f"{what} changed its operand")
 
     def adjoint_identity(self) -> None:
         m, n = self.A.shape
         x, y = self.operand(n), self.operand(m)
-        convert = lambda a: _array.from_numpy(a, self.A.xp, self.A.device)  # noqa: E731
-        left = np.vdot(y, _array.to_numpy(self.A.matvec(convert(x))))
-        right = np.vdot(_array.to_numpy(self.A.rmatvec(convert(y))), x)
+        left = np.vdot(y, _array.to_numpy(self.A.matvec(self._placed(x))))
+        right = np.vdot(_array.to_numpy(self.A.rmatvec(self._placed(y))), x)
         scale = float(np.linalg.norm(x) * np.linalg.norm(y)) * self._norm()
         self.that(
-            abs(left - right) <= self.tolerance * max(scale, np.finfo(self.dtype).tiny),
+            abs(complex(left) - complex(right))
+            <= self.tolerance * max(scale, np.finfo(self.dtype).tiny),
             f"<A x, y> = {left} but <x, A^H y> = {right}",
         )
+
+    def _placed(self, x: np.ndarray) -> Array:
+        return _array.from_numpy(x, self.A.xp, self.A.device)
 
     def _norm(self) -> float:
         return float(np.linalg.norm(_array.to_numpy(self.A.to_dense())))

@@ -7,11 +7,14 @@ import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import structmat
-from structmat import matrix
+from structmat import _registry
+from structmat.cli import main
 from structmat.compress import _kinds
+from structmat.demo import earthquake_kernel
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(`{3,})(\w+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
@@ -20,6 +23,7 @@ PAGES = [p for p in PAGES if not {"_build", "_generated", "api"} & set(p.relativ
 MODULES = ["structmat", *(m.name for m in pkgutil.walk_packages(structmat.__path__, "structmat."))]
 API_MODULES = [
     "structmat",
+    "structmat.compress",
     "structmat.plot",
     "structmat.testing",
     "structmat.demo",
@@ -55,7 +59,7 @@ def run_page(text, name):
 @pytest.fixture
 def _own_registries():
     """Forget the kinds and rules that a page adds."""
-    registries = [matrix._KINDS, matrix._RULES, _kinds.KINDS]
+    registries = [_registry._KINDS, _registry._RULES, _kinds.KINDS]
     before = [dict(registry) for registry in registries]
     yield
     for registry, contents in zip(registries, before, strict=True):
@@ -69,6 +73,16 @@ def test_examples_on_pages_run(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert run_page(text, str(page)) == ""
+
+
+def test_commands_on_the_command_line_page_run(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "guide" / "command_line.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ structmat (.+)$", page, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    np.save("matrix.npy", earthquake_kernel(48))
+    # The bare comparison takes its time; .ci/run runs it.
+    for command in [c for c in commands if c != "compare"]:
+        assert main(command.split()) == 0, command
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -95,7 +109,9 @@ def test_the_api_page_lists_every_public_name_once():
         module, _, rest = part.partition("\n")
         names = re.findall(r"^   (\w+)$", rest, re.MULTILINE)
         listed += [getattr(importlib.import_module(module), name) for name in names]
-    public = [o for name in API_MODULES for o in public_objects(importlib.import_module(name)).values()]
+    public = [
+        o for name in API_MODULES for o in public_objects(importlib.import_module(name)).values()
+    ]
     assert len(listed) == len(set(listed))
     assert set(listed) == set(public)
 

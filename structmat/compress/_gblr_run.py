@@ -43,6 +43,7 @@ class Run:
         self.residual, self.blocks, self.rng, self.dtype = residual, blocks, rng, dtype
         self.work = work
         self.cost = total_cost(blocks)
+        self.total = residual.energy()
 
     def _spend(self, blocks: list[Block]) -> None:
         m, n = self.residual.shape
@@ -60,7 +61,7 @@ class Run:
         self.blocks = refit(self.residual, self.blocks)
         self.cost = total_cost(self.blocks)
 
-    def grow(self, price: float, cap: float) -> None:
+    def grow(self, price: float, cap: float, limit: float = np.inf) -> None:
         """Add blocks that gain, on all scales from coarse to fine, until the cost is `cap`."""
         levels = max(1, min(self.residual.shape).bit_length() - 2)
         dense = isinstance(self.residual, DenseResidual)
@@ -68,14 +69,14 @@ class Run:
             for _ in range(ROUNDS):
                 added = 0
                 if level < 5 and self.work > 0:
-                    added += self._add(propose(self.residual, price, BATCH, self.dtype, self.rng), price, cap)
+                    added += self._add(propose(self.residual, price, BATCH, self.dtype, self.rng), price, cap, limit)
                 if isinstance(self.residual, DenseResidual):
-                    added += self._add(propose_tiles(self.residual, price, level, self.rng), price, cap)
+                    added += self._add(propose_tiles(self.residual, price, level, self.rng), price, cap, limit)
                 if self.cost >= cap: return
                 if added <= max(1, 0.1 * 4**level):
                     break
 
-    def _add(self, proposals, price: float, cap: float, limit=None) -> int:
+    def _add(self, proposals, price: float, cap: float, limit) -> int:
         before = len(self.blocks)
         for block, promised in proposals:
             if self.work > 0:
@@ -84,7 +85,7 @@ class Run:
                     continue
                 block = found.block
                 self._spend([block])
-            if limit is not None and self.cost + block.cost > limit: continue
+            if self.cost + block.cost > limit: continue
             self.residual.change(block, -1)
             self.blocks.append(block)
             self.cost += block.cost
@@ -92,24 +93,34 @@ class Run:
                 break
         return len(self.blocks) - before
 
-    def to_budget(self, price: float, max_cost: int) -> None:
-        fall=FALL
+    def done(self):
+        return self.residual.energy() <= self.total * (4*np.finfo(self.dtype).eps) ** 2
+
+    def descend(self, price, max_cost):
         swept = self.cost
-        total = self.residual.energy()
         floor = 1e-15 * price
-        while self.cost < max_cost and price > floor:
+        while self.cost < max_cost and price > floor and not self.done():
             self.grow(price, SLACK * max_cost)
             if self.work > 0 and (self.cost > 1.1 * swept or self.cost>=max_cost):
                 self.sweep(price)
                 swept = self.cost
-            price *= fall
+            price *= FALL
+        return price/FALL
+
+    def to_budget(self, price: float, max_cost: int) -> float:
+        price = self.descend(price, max_cost)
         for _ in range(6):
             if self.cost <= max_cost or self.work<0: break
             price *= 1.15
             self.sweep(price)
         self.prune(max_cost)
+        p=price
+        for _ in range(10):
+            if self.cost>=max_cost-1 or self.done(): break
+            self.grow(p, max_cost-1, max_cost)
+            p*=.8
         for _ in range(2): self.refit()
-        self.fill(price, max_cost)
+        return price
 
     def prune(self, max_cost):
         order = sorted(range(len(self.blocks)), key=lambda k: worth(self.blocks[k]))
@@ -120,13 +131,6 @@ class Run:
             self.residual.change(self.blocks[k], +1)
             self.cost -= self.blocks[k].cost
         self.blocks = [b for k, b in enumerate(self.blocks) if k not in drop]
-
-    def fill(self, price, max_cost):
-        for _ in range(12):
-            if self.cost + 2 > max_cost: break
-            p = propose(self.residual, price, BATCH, self.dtype, self.rng)
-            self._add(p, price, max_cost-1, max_cost)
-            price *= 1.5
 
 
 def worth(b):

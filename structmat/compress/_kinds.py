@@ -31,5 +31,5 @@ KINDS = {
     "block_sparse": Compressor(block_sparse.fit),
     "block_low_rank": Compressor(block_low_rank.fit),
     "monarch": Compressor(monarch.fit),
-    "gblr": Compressor(gblr.fit, getattr(gblr, "fit_implicit", None)),
+    "gblr": Compressor(gblr.fit, gblr.fit_implicit),
 }

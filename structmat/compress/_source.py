@@ -141,11 +141,14 @@ class _Products:
     def _product(self, name: str, X: NDArray, rows: int) -> NDArray:
         try:
             Y = np.asarray(getattr(self._operator, name)(X))
-        except NotImplementedError:
+        except (NotImplementedError, TypeError, AttributeError) as reason:
+            # SciPy's operators fail in any of these ways where an adjoint is missing.
+            if name != "rmatmat":
+                raise
             raise InputError(
-                f"{type(self._operator).__name__} has no {name}; expected products with the "
+                f"{name} of {type(self._operator).__name__} failed; expected products with the "
                 "matrix and with its adjoint (give rmatvec or rmatmat)"
-            ) from None
+            ) from reason
         if Y.shape != (rows, X.shape[1]):
             raise ShapeError(
                 f"{name} of a {self.shape[0]}x{self.shape[1]} operator gave shape {Y.shape}; "
@@ -154,4 +157,3 @@ class _Products:
         if not np.isfinite(Y).all():
             raise InputError(f"{name} gave NaN or infinity; expected finite numbers")
         return Y.astype(self.dtype, copy=False)
-

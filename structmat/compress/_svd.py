@@ -14,14 +14,16 @@ EXACT = 256
 EXACT_VALUES = 512
 #: Up to this many the leading eigenvectors of the Gram matrix cost less than a sketch.
 GRAM = 4096
+#: Up to this many all of them come faster, by divide and conquer, which needs more memory.
+DIVIDE = 1024
 #: Columns beyond the wanted rank that a sketch carries along, at least.
 EXTRA = 8
 #: Random vectors that estimate how much energy a sketch leaves behind.
 PROBES = 6
-#: Sweeps of the subspace iteration at most; a flat spectrum needs about ten.
-SWEEPS = 16
+#: Sweeps of the subspace iteration at most; a flat spectrum needs most of them.
+SWEEPS = 24
 #: A sweep that gains less than this share of the energy left over is the last one.
-SETTLED = 2e-4
+SETTLED = 1e-4
 
 Triple = tuple[NDArray, NDArray, NDArray]
 
@@ -132,33 +134,39 @@ def _iterate(
 ) -> Triple:
     """Subspace iteration from the columns of Q, whose singular values are about `values`."""
     n_cols = op.shape[1]
-    eps = np.finfo(op.dtype).eps
+    rounding = np.finfo(op.dtype).eps * max(op.shape)
     probe = op.matmat(_gaussian(rng, (n_cols, PROBES), op.dtype))
     for _ in range(SWEEPS):
         P, _upper = _orthonormal(op.rmatmat(Q))
         Q, R = _orthonormal(op.matmat(P))
-        previous, values = values, linalg.svdvals(R).astype(np.float64)
+        previous, values = values, np.linalg.svd(R, compute_uv=False).astype(np.float64)
         gain = values**2 - previous**2
         # Below the rounding of the largest value no gain is a real one.
-        gain[np.abs(gain) <= 16 * eps * values[0] * np.maximum(values, eps * values[0])] = 0
+        noise = rounding * values[0]
+        gain[np.abs(gain) <= noise * np.maximum(values, noise)] = 0
         missed = probe - Q @ (Q.conj().T @ probe)
         left = (values[rank:] ** 2).sum() + (np.abs(missed) ** 2).sum(dtype=np.float64) / PROBES
-        if np.abs(gain[:rank].sum()) <= SETTLED * left:
+        if len(R) == min(op.shape) or np.abs(gain[:rank].sum()) <= SETTLED * left:
             break
-    X, s, Zh = linalg.svd(R, full_matrices=False, overwrite_a=True)
+    X, s, Zh = np.linalg.svd(R)
     return Q @ X[:, :rank], s[:rank], Zh[:rank] @ P.conj().T
 
 
 def _gram_start(A: NDArray, columns: int) -> tuple[NDArray, NDArray]:
     """Leading left singular vectors and values, as far as A A^H knows them."""
-    m = A.shape[0]
-    square, vectors = linalg.eigh(
-        A @ A.conj().T,
-        subset_by_index=(m - columns, m - 1),
-        overwrite_a=True,
-        check_finite=False,
-        driver="evr",
-    )
+    gram = A @ A.conj().T
+    m = len(gram)
+    if m <= DIVIDE:
+        square, vectors = np.linalg.eigh(gram)
+        square, vectors = square[m - columns :], vectors[:, m - columns :]
+    else:
+        square, vectors = linalg.eigh(
+            gram,
+            subset_by_index=(m - columns, m - 1),
+            overwrite_a=True,
+            check_finite=False,
+            driver="evr",
+        )
     values = np.sqrt(np.maximum(square[::-1], 0)).astype(np.float64)
     return vectors[:, ::-1], values
 
@@ -196,7 +204,7 @@ def numerical_rank(s: NDArray, shape: tuple[int, ...]) -> int:
 
 
 def _orthonormal(Y: NDArray) -> tuple[NDArray, NDArray]:
-    Q, R = linalg.qr(Y, mode="economic", overwrite_a=True, check_finite=False)
+    Q, R = np.linalg.qr(Y)
     return Q, R
 
 

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 __all__ = ["contiguous_strips", "divisors", "sizes", "strided_strips"]
 
+#: Factor within which a power of two is no new size beside a divisor.
+NEAR = 1.3
+
 
 def divisors(n: int) -> list[int]:
     """All divisors of n, smallest first; none for 0."""
@@ -15,15 +18,19 @@ def divisors(n: int) -> list[int]:
 
 
 def sizes(n: int, least: int, most: int) -> list[int]:
-    """Lengths to try on an axis of n: powers of two and divisors, between two bounds.
+    """Lengths to try on an axis of n: divisors, and powers of two far from any of them.
 
     Examples
     --------
-    >>> sizes(30, 2, 16)
-    [2, 3, 4, 5, 6, 8, 10, 15, 16]
+    >>> sizes(30, 2, 30)
+    [2, 3, 5, 6, 10, 15, 30]
+    >>> sizes(31, 1, 31)
+    [1, 2, 4, 8, 16, 31]
     """
+    exact = np.array(divisors(n))
     powers = [2**i for i in range(n.bit_length())]
-    return [b for b in sorted({*powers, *divisors(n)}) if least <= b <= most]
+    near = [p for p in powers if not (np.abs(np.log(exact / p)) < np.log(NEAR)).any()]
+    return sorted(b for b in {*near, *exact.tolist()} if least <= b <= most)
 
 
 def contiguous_strips(A: NDArray, p: int, q: int) -> Iterator[NDArray]:

@@ -38,9 +38,7 @@ class _Plan:
     missed: float
 
 
-def fit(
-    A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress
-) -> BlockLowRank:
+def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> BlockLowRank:
     """Truncate every tile's singular values where they stop paying for themselves.
 
     A further rank of a p x q tile captures sigma^2 and costs p + q; storing the tile

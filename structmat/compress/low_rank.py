@@ -71,16 +71,16 @@ def _fit(
         triple = decompose(goal.max_cost // max(m + n, 1))
         progress(1.0)
         return _matrix(triple, numerical_rank(triple[1], A.shape))
-    rank = min(first, m, n)
+    rank, max_error = min(first, m, n), goal.max_error or 0.0
     while True:
         triple = decompose(rank)
         error = svd_residual(A, triple)
-        if error <= goal.max_error:
+        if error <= max_error:
             progress(1.0)
-            return _matrix(triple, _smallest_rank(triple[1], error, goal.max_error))
+            return _matrix(triple, _smallest_rank(triple[1], error, max_error))
         if rank == min(m, n):
             raise ToleranceError(
-                f"error {goal.max_error:.3g} wanted, but full rank {rank} reaches only "
+                f"error {max_error:.3g} wanted, but full rank {rank} reaches only "
                 f"{error:.3g} in {A.dtype}; allow more, or give the matrix in double precision"
             )
         rank = min(2 * rank, m, n)

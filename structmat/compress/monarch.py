@@ -73,7 +73,7 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     if not A.size:
         return Monarch(np.zeros((1, m, 0), A.dtype), np.zeros((1, 0, n), A.dtype), shape=(m, n))
     _check_cap(m, n, goal)
-    layouts = [_Layout(l, k, -(-m // l), -(-n // k)) for l in sizes(m, 1, m) for k in sizes(n, 1, n)]
+    layouts = _layouts(m, n)
     if goal.max_cost is not None:
         layouts = [layout for layout in layouts if layout.cost(1) <= goal.max_cost]
     looks: list[_Plan] = []
@@ -87,6 +87,13 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
         progress(0.7 + 0.05 * (done + 1))
     best = min(plans, key=lambda plan: _order(plan, goal))
     return _assemble(A, best.layout, best.rank, rng)
+
+
+def _layouts(m: int, n: int) -> list[_Layout]:
+    """Factor sizes to try."""
+    # Fewer pieces may do where their width was rounded up.
+    widths = sorted({-(-n // k) for k in sizes(n, 1, n)}, reverse=True)
+    return [_Layout(l, -(-n // w), -(-m // l), w) for l in sizes(m, 1, m) for w in widths]
 
 
 def _check_cap(m: int, n: int, goal: Goal) -> None:
@@ -118,9 +125,7 @@ def _energy(A: NDArray, layout: _Layout) -> NDArray[np.float64]:
     )
 
 
-def _sampled_energy(
-    A: NDArray, layout: _Layout, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _sampled_energy(A: NDArray, layout: _Layout, rng: np.random.Generator) -> NDArray[np.float64]:
     """The same, estimated by some of the tiles."""
     total = layout.l * layout.k
     count = min(total, max(1, SAMPLE // (layout.height * layout.width)))
@@ -142,7 +147,8 @@ def _plan(layout: _Layout, energy: NDArray[np.float64], goal: Goal, dtype: np.dt
         rank = min(goal.max_cost // layout.cost(1), len(energy))
         # Ranks that capture only rounding are not worth their multiplications.
         rank = min(rank, int((energy > rounding).sum()))
-    return _Plan(layout, rank, layout.cost(rank), float(tail[rank] if tail[rank] > rounding else 0.0))
+    missed = float(tail[rank]) if tail[rank] > rounding else 0.0
+    return _Plan(layout, rank, layout.cost(rank), missed)
 
 
 def _assemble(A: NDArray, layout: _Layout, rank: int, rng: np.random.Generator) -> Monarch:
@@ -155,9 +161,8 @@ def _assemble(A: NDArray, layout: _Layout, rank: int, rng: np.random.Generator) 
         root = np.sqrt(s)[:, None, :]
         L[j] = (U * root).transpose(1, 0, 2)
         R[:, :, j] = Vh * root.transpose(0, 2, 1)
-    shape = A.shape
     return Monarch(
         L.reshape(l, layout.height, k * rank),
         R.reshape(k, rank * l, layout.width),
-        shape=(shape[0], shape[1]),
+        shape=(A.shape[0], A.shape[1]),
     )

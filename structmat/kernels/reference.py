@@ -11,6 +11,7 @@ is padding (zeros inside a panel) and the copying of the rows of Z that a panel 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -127,7 +128,7 @@ def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
     tile = _best_tile(start, width, n)
     bounds = [*range(0, n, tile), n] if n else [0, 0]
     columns, entries = [], []
-    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+    for a, b in pairwise(bounds):
         ahead = (a - start) % max(n, 1)
         touched = np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
         columns.append(touched)
@@ -165,7 +166,7 @@ def block_layout(
     begin = np.searchsorted(rows, np.arange(len(bounds)))
     inside = np.arange(p)[:, None, None] * q + np.arange(q)
     columns, entries = [], []
-    for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for t, (a, b) in enumerate(pairwise(bounds)):
         here = np.arange(begin[t], begin[t + 1])
         column = (cols[here][:, None] * q + np.arange(q)).ravel()
         entry = (here[:, None] * (p * q) + inside).reshape(p, -1)
@@ -175,14 +176,14 @@ def block_layout(
 
 
 def stacked_layout(
-    sizes: Sequence[int], tiles: Sequence[tuple[int, int, IntArray]], num_columns: int
+    sizes: IntArray, tiles: Sequence[tuple[int, int, IntArray]], num_columns: int
 ) -> PanelLayout:
     """Layout of dense tiles stacked into row panels of the given sizes.
 
     Each tile is (panel, first entry in the contents, its columns); it is stored by
     rows, so that entry (i, j) of a tile with c columns stands at ``first + i c + j``.
     """
-    bounds: NDArray = offsets(np.asarray(sizes, np.int64)) if len(sizes) else np.zeros(2, np.int64)
+    bounds: NDArray = offsets(sizes) if sizes.size else np.zeros(2, np.int64)
     columns: list[list[IntArray]] = [[] for _ in range(len(bounds) - 1)]
     entries: list[list[IntArray]] = [[] for _ in range(len(bounds) - 1)]
     for panel, first, column in tiles:
@@ -209,7 +210,7 @@ def monarch_matmat(left: Array, right: Array, x: Array, xp: ModuleType) -> Array
     `left` has shape (l, s, r), `right` (k, q, p), with k q = l r. The middle index
     t = a l + j, a < r, belongs to block j of `left`; the output index is i l + j.
     """
-    (l, s, r), (k, q, p), c = left.shape, right.shape, x.shape[1]
+    (l, s, r), (k, _, p), c = left.shape, right.shape, x.shape[1]
     middle = xp.reshape(right @ xp.reshape(x, (k, p, c)), (r, l, c))
     out = left @ xp.permute_dims(middle, (1, 0, 2))
     return xp.reshape(xp.permute_dims(out, (1, 0, 2)), (s * l, c))
@@ -217,7 +218,7 @@ def monarch_matmat(left: Array, right: Array, x: Array, xp: ModuleType) -> Array
 
 def monarch_rmatmat(left: Array, right: Array, y: Array, xp: ModuleType) -> Array:
     """Adjoint of `monarch_matmat`: (l s, c) to (k p, c)."""
-    (l, s, r), (k, q, p), c = left.shape, right.shape, y.shape[1]
+    (l, s, _), (k, q, p), c = left.shape, right.shape, y.shape[1]
     y = xp.permute_dims(xp.reshape(conj(y, xp), (s, l, c)), (1, 0, 2))
     middle = xp.permute_dims(xp.matrix_transpose(left) @ y, (1, 0, 2))
     out = xp.matrix_transpose(right) @ xp.reshape(middle, (k, q, c))

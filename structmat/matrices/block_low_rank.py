@@ -6,10 +6,11 @@ from typing import Any, Self
 import numpy as np
 
 from structmat._array import Array, adjoint, as_content, common_device, namespace, promote
+from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
 from structmat.kernels.reference import Panels, stacked_layout
-from structmat.matrix import StructuredMatrix, rule
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockLowRank"]
 

@@ -6,9 +6,10 @@ from typing import Any, Self
 import numpy as np
 
 from structmat._array import Array, as_content
+from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.reference import Panels, block_layout
-from structmat.matrix import StructuredMatrix, rule
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockSparse"]
 
@@ -49,9 +50,7 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
     scaled_names = ("blocks",)
     blocks: Array
 
-    def __init__(
-        self, blocks: Array, rows: Any, cols: Any, *, shape: tuple[int, int]
-    ) -> None:
+    def __init__(self, blocks: Array, rows: Any, cols: Any, *, shape: tuple[int, int]) -> None:
         blocks = as_content(blocks, "blocks", 3)
         b, p, q = blocks.shape
         m, n = int(shape[0]), int(shape[1])
@@ -157,9 +156,7 @@ def _sum(a: BlockSparse, b: BlockSparse) -> Any:
         place = np.searchsorted(present, keys)
         found = np.isin(keys, present)
         index = np.where(found, place, len(present))
-        return xp.take(
-            xp.concat([matrix.blocks, zero]), xp.asarray(index, device=a.device), axis=0
-        )
+        return xp.take(xp.concat([matrix.blocks, zero]), xp.asarray(index, device=a.device), axis=0)
 
     blocks = spread(a, key_a) + spread(b, key_b)
     return BlockSparse(blocks, keys // grid_width, keys % grid_width, shape=a.shape)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from structmat._array import Array, adjoint, as_content
-from structmat.matrix import StructuredMatrix, rule
+from structmat._registry import rule
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["Dense"]
 

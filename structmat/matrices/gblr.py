@@ -6,10 +6,11 @@ from typing import Any, Self
 import numpy as np
 
 from structmat._array import Array, as_content, common_device, integers, namespace
+from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
 from structmat.kernels.reference import Panels, run_layout
-from structmat.matrix import StructuredMatrix, rule
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["GBLR"]
 
@@ -90,8 +91,8 @@ class GBLR(StructuredMatrix, kind="gblr"):
         for name, array, width in (("u", u, self.row_width), ("v", v, self.col_width)):
             if array.shape[0] != width.sum():
                 raise ShapeError(
-                    f"{name} holds {array.shape[0]} entries; expected {width.sum()}, the sum of the "
-                    "widths (for full-length contents use GBLR.from_masked)"
+                    f"{name} holds {array.shape[0]} entries; expected {width.sum()}, the sum of "
+                    "the widths (for full-length contents use GBLR.from_masked)"
                 )
         super().__init__((m, n), {"u": u, "v": v})
 
@@ -173,7 +174,10 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
 
     def _adjoint(self) -> "GBLR":
-        rows, cols = (self.row_start, self.row_width, self.u), (self.col_start, self.col_width, self.v)
+        rows, cols = (
+            (self.row_start, self.row_width, self.u),
+            (self.col_start, self.col_width, self.v),
+        )
         return GBLR(*cols, *rows, shape=(self.shape[1], self.shape[0]))
 
     def _static(self) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from structmat._array import Array, adjoint, as_content
+from structmat._registry import rule
 from structmat.errors import ShapeError
-from structmat.matrix import StructuredMatrix, rule
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["LowRank"]
 

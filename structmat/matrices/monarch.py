@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from structmat._array import Array, as_content
+from structmat._registry import kind_class
 from structmat.errors import ShapeError
 from structmat.kernels.reference import monarch_matmat, monarch_rmatmat
-from structmat.matrix import StructuredMatrix, kind_class
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["Monarch"]
 

@@ -7,8 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from structmat._array import Array, integers, namespace, to_numpy
+from structmat._registry import rule
 from structmat.errors import InputError
-from structmat.matrix import StructuredMatrix, rule
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["Permutation"]
 

@@ -1,0 +1,114 @@
+"""Command line: `python -m benchmarks [products|compression|all|report]`."""
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks import compression, data, products, report
+from benchmarks.results import BenchmarkError, write
+
+SUITES: dict[str, ModuleType] = {"products": products, "compression": compression}
+DEFAULT = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments say; 0 if every check passed, 1 if not, 2 for bad arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.suite == "report":
+            print(f"wrote {report.write_page(options.output).name}")
+            return 0
+        _check(options)
+        names = list(SUITES) if options.suite == "all" else [options.suite]
+        failures = [failure for name in names for failure in _run(name, options)]
+    except BenchmarkError as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    for failure in failures:
+        print(f"check failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "suite",
+        nargs="?",
+        default="all",
+        choices=[*SUITES, "all", "report"],
+        help="what to measure, or 'report' to write docs/benchmarks.md (default: all)",
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, a few seconds")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with the point sets and SuiteSparse matrices, for compression",
+    )
+    parser.add_argument(
+        "--seeds", type=_count, default=1, metavar="N", help="use seeds 0 to N - 1 (default: 1)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT,
+        metavar="DIR",
+        help="folder of the result files (default: benchmarks/results)",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    count = int(text) if text.isdigit() else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number of at least 1")
+    return count
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Find out now what would otherwise fail after minutes."""
+    if options.data_dir is not None:
+        data.find(options.data_dir)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        probe = options.output / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as reason:
+        raise BenchmarkError(
+            f"--output {options.output} cannot be written ({reason.strerror}); give a folder that can"
+        ) from None
+
+
+def _run(name: str, options: argparse.Namespace) -> list[str]:
+    """One suite: measure, print, write; its failed checks come back."""
+    module = SUITES[name]
+    plan = module.QUICK if options.quick else module.FULL
+    minutes = plan.minutes + (data.MINUTES if options.data_dir and name == "compression" else 0)
+    minutes *= options.seeds if name == "compression" else 1
+    print(f"{name}: about {minutes:.3g} minutes on two cores", flush=True)
+    begin = time.perf_counter()
+    suite = module.run(plan, range(options.seeds), options.data_dir)
+    result = suite.finished(
+        quick=options.quick, command=_command(name, options), seconds=time.perf_counter() - begin
+    )
+    print("\n\n".join(table.text() for table in report.tables(result)))
+    print(f"\nwrote {write(options.output, result).name}\n", flush=True)
+    return suite.failures
+
+
+def _command(name: str, options: argparse.Namespace) -> str:
+    """How to repeat the suite, without the folders of this machine."""
+    words = ["python", "-m", "benchmarks", name]
+    words += ["--quick"] * options.quick
+    words += ["--data-dir", "DIR"] * (options.data_dir is not None and name == "compression")
+    words += ["--seeds", str(options.seeds)] * (options.seeds != 1)
+    return shlex.join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

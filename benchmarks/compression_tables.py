@@ -1,0 +1,135 @@
+"""Tables of the suite "compression"."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.results import Row
+from benchmarks.tables import Table, number, percent
+
+KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+GROUPS = {
+    "table": "Matrices with a known structure, or none",
+    "timing": "Matrices of the size of trained weights",
+    "shipped": "The kernel matrix that ships with structmat",
+    "data": "Real matrices: kernels of point sets, SuiteSparse",
+}
+
+
+def compression_tables(rows: list[Row]) -> list[Table]:
+    """Errors at equal cost for each group, then GBLR in detail, then other packages."""
+    made = [error_table(group, title, rows) for group, title in GROUPS.items()]
+    made += [gblr_table(rows), time_table(rows), peer_table(rows)]
+    return [table for table in made if table.rows]
+
+
+def error_table(group: str, title: str, rows: list[Row]) -> Table:
+    """One line a matrix and budget, one column a structure."""
+    lines = []
+    for key, cells in _cases(row for row in rows if row["group"] == group):
+        if "skipped" in cells:
+            lines.append([key[0], "–", "–", cells["skipped"], *["–"] * len(KINDS)])
+            continue
+        svd = cells["gblr"]["svd_error"]
+        errors = [number(cells[kind].get("error")) for kind in KINDS]
+        lines.append([key[0], key[1], percent(key[2]), number(svd), *errors])
+    return Table(
+        title,
+        "Relative Frobenius error under one cap on the cost.",
+        ["matrix", "shape", "budget", "truncated SVD", *(k.replace("_", " ") for k in KINDS)],
+        lines,
+    )
+
+
+def gblr_table(rows: list[Row]) -> Table:
+    """What GBLR was asked and what it did."""
+    lines = []
+    for key, cells in _cases(row for row in rows if "skipped" not in row):
+        row = cells.get("gblr")
+        if row is None:
+            continue
+        lines.append(
+            [
+                key[0],
+                key[1],
+                percent(key[2]),
+                percent(row["cost"]),
+                number(row["error"], 3),
+                _goal(row["error"], row["target"]),
+                number(row["seconds"]),
+                _goal(row["seconds"], row["limit"]),
+                number(row.get("memory")),
+            ]
+        )
+    return Table(
+        "GBLR in detail",
+        "Cost used, error and the error to meet, seconds and the seconds to keep, and the "
+        "most memory held at once over that of the matrix.",
+        ["matrix", "shape", "budget", "cost", "error", "goal", "seconds", "limit", "memory"],
+        lines,
+    )
+
+
+def _goal(value: float, goal: float | None) -> str:
+    if goal is None:
+        return "–"
+    return f"{number(goal, 3)}, {'met' if value <= goal else 'missed'}"
+
+
+def time_table(rows: list[Row]) -> Table:
+    """Seconds of every structure."""
+    lines = []
+    for key, cells in _cases(row for row in rows if "skipped" not in row):
+        seconds = [number(cells.get(kind, {}).get("seconds")) for kind in KINDS]
+        lines.append([key[0], key[1], percent(key[2]), *seconds])
+    return Table(
+        "Seconds to compress",
+        "Time of the fit alone.",
+        ["matrix", "shape", "budget", *(k.replace("_", " ") for k in KINDS)],
+        lines,
+    )
+
+
+def peer_table(rows: list[Row]) -> Table:
+    """Other packages beside GBLR, or why they are absent."""
+    lines = []
+    for row in rows:
+        if row.get("method", "structmat") == "structmat":
+            continue
+        ours = next(
+            r
+            for r in rows
+            if (r.get("kind"), r["matrix"], r.get("budget"))
+            == ("gblr", row["matrix"], row["budget"])
+        )
+        found = "skipped" not in row
+        lines.append(
+            [
+                row["matrix"],
+                percent(row["budget"]),
+                row["method"],
+                percent(row["cost"]) if found else row["skipped"],
+                number(row.get("error")),
+                number(row.get("seconds")),
+                number(ours["error"]),
+                number(ours["seconds"]),
+            ]
+        )
+    return Table(
+        "Against other packages",
+        "The same matrix under the same cap. PALM4MSA finds two sparse factors without any "
+        "structure, 50 iterations; ksd is tried with every pair of factor sizes.",
+        ["matrix", "budget", "method", "cost", "error", "seconds", "GBLR error", "GBLR seconds"],
+        lines,
+    )
+
+
+def _cases(rows: Iterable[Row]) -> list[tuple[tuple[str, str, float], dict[str, Any]]]:
+    """Rows of structmat by (matrix, shape, budget), each a mapping of kinds to rows."""
+    found: dict[tuple[str, str, float], dict[str, Any]] = {}
+    for row in rows:
+        if "shape" not in row:
+            found[row["matrix"], "", 0.0] = {"skipped": row["skipped"]}
+        elif row["method"] == "structmat":
+            key = row["matrix"], "×".join(map(str, row["shape"])), row["budget"]
+            found.setdefault(key, {})[row["kind"]] = row
+    return list(found.items())

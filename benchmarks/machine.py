@@ -1,0 +1,76 @@
+"""What a measurement was made on: facts about the machine, without names or paths."""
+
+import datetime
+import importlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import structmat
+
+#: Packages whose versions are recorded where they are installed.
+PEERS = ("scikit-learn", "lazylinop", "pyfaust", "pylops")
+
+
+def facts() -> dict[str, Any]:
+    """Machine, versions and date, ready for JSON."""
+    blas, threads = _blas()
+    return {
+        "cpu": _cpu(),
+        "cores": _cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "structmat": structmat.__version__,
+        "numpy": version("numpy"),
+        "scipy": version("scipy"),
+        "blas": blas,
+        "threads": threads,
+        "peers": {name: version(name) for name in PEERS},
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def version(package: str) -> str | None:
+    """Installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "unknown"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _blas() -> tuple[str, int | None]:
+    """Name and version of NumPy's BLAS, and its threads where they can be asked for."""
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return f"{blas['name']} {blas['version']}", _wished_threads()
+    pools = [p for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
+    if not pools:
+        return "unknown", _wished_threads()
+    names = sorted({f"{p['internal_api']} {p['version']}" for p in pools})
+    return ", ".join(names), max(p["num_threads"] for p in pools)
+
+
+def _wished_threads() -> int | None:
+    wish = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wish) if wish.isdigit() else None

@@ -1,0 +1,114 @@
+"""The same products by other packages, each beside structmat's, where they are installed."""
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import structmat
+from benchmarks import structures
+from benchmarks.results import Skip, Suite, short
+from benchmarks.structures import Built, product_error
+from benchmarks.timing import interleaved
+
+COST = 0.25
+Theirs = Callable[[NDArray], NDArray]
+
+
+def load(name: str, package: str) -> Any:
+    """Import a module of an optional package, without its warnings; `Skip` says why not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError as reason:
+        raise Skip(f"{package} is not installed ({reason})") from None
+    except Exception as reason:
+        raise Skip(f"{package} does not import here ({type(reason).__name__}: {reason})") from None
+
+
+def run(suite: Suite, plan: Any, n: int, seed: int) -> None:
+    """Time every peer beside structmat on one size; say why where one is left out."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, max(plan.columns)))
+    for peer, what, make in _pairs():
+        head = {"peer": peer, "what": what, "n": n}
+        try:
+            built, theirs = make(n, np.random.default_rng(seed))
+        except Skip as reason:
+            suite.rows.append(head | {"skipped": str(reason)})
+            continue
+        for columns in plan.columns:
+            x = X[:, :columns] if columns > 1 else X[:, 0]
+            calls = {
+                "ours": lambda x=x, A=built.matrix: A @ x,
+                "theirs": lambda x=x, f=theirs: f(x),
+            }
+            expected = built.dense @ x.reshape(n, -1)
+            for name, call in calls.items():
+                error = product_error(call(), expected, built.dense, x)
+                limit = n * np.finfo(np.float64).eps
+                suite.check(error <= limit, f"{what}, {peer}, {name}: error {error:.1e}")
+            timing = interleaved(calls, seconds=plan.seconds, least=plan.least)
+            suite.rows.append(
+                head
+                | {
+                    "kind": built.matrix.kind,
+                    "cost": short(built.matrix.relative_cost),
+                    "dtype": "float64",
+                    "columns": columns,
+                    "seconds": short(timing.seconds("ours")),
+                    "over_peer": short(timing.ratio("ours", "theirs")),
+                }
+            )
+
+
+def _pairs() -> Iterator[tuple[str, str, Callable[..., tuple[Built, Theirs]]]]:
+    yield "pylops", "low rank, two MatrixMult", _pylops_low_rank
+    yield "pylops", "8 dense diagonal blocks, BlockDiag", _pylops_block_diagonal
+    yield "lazylinop", "Monarch, two Kronecker-sparse factors", _lazylinop_monarch
+    yield "pyfaust", "GBLR, a Faust of two sparse factors", _pyfaust_pair
+
+
+def _pylops_low_rank(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+    pylops = load("pylops", "pylops")
+    built = structures.random_low_rank(n, COST, rng)
+    U, V = np.asarray(built.matrix.U), np.asarray(built.matrix.V)
+    operator = pylops.MatrixMult(U) @ pylops.MatrixMult(V.T.copy())
+    return built, lambda x: operator @ x
+
+
+def _pylops_block_diagonal(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+    pylops = load("pylops", "pylops")
+    size = n // 8
+    blocks = rng.standard_normal((8, size, size))
+    dense = np.zeros((n, n))
+    for i, block in enumerate(blocks):
+        dense[i * size : (i + 1) * size, i * size : (i + 1) * size] = block
+    matrix = structmat.BlockSparse(blocks, np.arange(8), np.arange(8), shape=(n, n))
+    operator = pylops.BlockDiag([pylops.MatrixMult(block) for block in blocks])
+    return Built(matrix, dense), lambda x: operator @ x
+
+
+def _lazylinop_monarch(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+    butterfly = load("lazylinop.butterfly", "lazylinop")
+    built = structures.random_monarch(n, COST, rng)
+    # A factor of shape (a, b, c, d) stands for the pattern I_a x ones(b, c) x I_d.
+    left = np.asarray(built.matrix.L).transpose(1, 2, 0)[None]
+    right = np.asarray(built.matrix.R)[..., None]
+    operator = butterfly.ksm([np.ascontiguousarray(left), np.ascontiguousarray(right)])
+    return built, lambda x: operator @ x
+
+
+def _pyfaust_pair(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+    pyfaust = load("pyfaust", "pyfaust")
+    from scipy.sparse import csr_matrix
+
+    built = structures.random_gblr(n, COST, rng)
+    A = built.matrix
+    rows, cols = structures.full_factors(A)
+    faust = pyfaust.Faust([csr_matrix(rows.T), csr_matrix(cols)])
+    return built, lambda x: faust @ x

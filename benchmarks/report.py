@@ -1,0 +1,76 @@
+"""The page docs/benchmarks.md, and the tables on the terminal, from results alone."""
+
+from pathlib import Path
+
+from benchmarks.compression_tables import compression_tables
+from benchmarks.product_tables import product_tables
+from benchmarks.results import BenchmarkError, Row, read, write_text
+from benchmarks.tables import Table
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+SUITES = {"products": product_tables, "compression": compression_tables}
+TITLES = {"products": "Products", "compression": "Compression"}
+
+INTRODUCTION = """\
+% Written by `python -m benchmarks report` from benchmarks/results: do not edit.
+
+# Benchmarks
+
+Every figure on this page comes from the result files in `benchmarks/results`, which one
+command writes on a machine of your own:
+
+```console
+$ python -m benchmarks all
+$ python -m benchmarks report
+```
+
+Each run checks results before it measures: products against the dense product, costs
+against the budget, and errors against what `compress` says of them. Times are medians
+of calls taken in turns within one run, and ratios are medians of the ratios of
+neighbouring calls, so that what else the machine does weighs on both sides. They are
+figures for one machine; the ratios carry over better than the seconds.
+"""
+
+
+def tables(result: Row) -> list[Table]:
+    """The tables of one suite."""
+    return SUITES[result["suite"]](result["rows"])
+
+
+def write_page(folder: Path) -> Path:
+    """Write the page from the full results in a folder."""
+    results = [result for suite in SUITES if (result := read(folder, suite)) is not None]
+    if not results:
+        raise BenchmarkError(
+            f"no results in {folder}; expected {' or '.join(f'{s}.json' for s in SUITES)} "
+            "(run python -m benchmarks all first)"
+        )
+    write_text(PAGE, render(results))
+    return PAGE
+
+
+def render(results: list[Row]) -> str:
+    """The page as Markdown."""
+    return "\n".join([INTRODUCTION, *map(_section, results)])
+
+
+def _section(result: Row) -> str:
+    parts = [f"## {TITLES[result['suite']]}\n", _machine(result)]
+    if result["failures"]:
+        wrong = "\n".join(f"- {failure}" for failure in result["failures"])
+        parts.append(f"```{{warning}}\nThese checks failed:\n\n{wrong}\n```\n")
+    return "\n".join([*parts, *(table.markdown() for table in tables(result))])
+
+
+def _machine(result: Row) -> str:
+    facts = result["machine"]
+    threads = "unknown" if facts["threads"] is None else facts["threads"]
+    peers = [f"{name} {v}" for name, v in facts["peers"].items() if v]
+    seeds = ", ".join(map(str, result["seeds"]))
+    return (
+        f"Measured on {facts['date']} by `{result['command']}` in {result['seconds']:.0f} s, "
+        f"seed {seeds}: {facts['cpu']}, {facts['cores']} cores, {facts['system']}; "
+        f"{facts['blas']} with {threads} threads; structmat {facts['structmat']}, "
+        f"Python {facts['python']}, NumPy {facts['numpy']}, SciPy {facts['scipy']}"
+        f"{''.join(', ' + peer for peer in peers)}.\n"
+    )

@@ -1,0 +1,80 @@
+"""Time and memory of calls."""
+
+import math
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+Call = Callable[[], Any]
+
+#: A sample shorter than this repeats its call, so that the clock's grain does not show.
+SHORTEST_SAMPLE = 5e-4
+#: Rounds are no longer than this in number, however fast the calls.
+MOST_ROUNDS = 100
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of several calls, measured in turns: one list of samples each."""
+
+    samples: Mapping[str, list[float]]
+
+    @property
+    def rounds(self) -> int:
+        """How many times each call was sampled."""
+        return min(len(s) for s in self.samples.values())
+
+    def seconds(self, name: str) -> float:
+        """Median seconds of one call."""
+        return median(self.samples[name])
+
+    def ratio(self, name: str, reference: str) -> float:
+        """Median over the rounds of one call's time over another's in the same round.
+
+        What slows the machine down for a while slows both, and so hardly counts.
+        """
+        pairs = zip(self.samples[name], self.samples[reference], strict=True)
+        return median(ours / theirs for ours, theirs in pairs)
+
+
+def interleaved(calls: Mapping[str, Call], *, seconds: float, least: int) -> Timing:
+    """Time calls in turns, forwards and backwards, for so long and at least so many rounds."""
+    loops = {name: _loops(call) for name, call in calls.items()}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    names, begin = list(calls), time.perf_counter()
+    for done in range(MOST_ROUNDS):
+        if done >= least and time.perf_counter() - begin > seconds:
+            break
+        for name in names:
+            samples[name].append(_sample(calls[name], loops[name]))
+        names.reverse()
+    return Timing(samples)
+
+
+def _loops(call: Call) -> int:
+    call()
+    return math.ceil(SHORTEST_SAMPLE / max(_sample(call, 1), 1e-7))
+
+
+def _sample(call: Call, loops: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(loops):
+        call()
+    return (time.perf_counter() - begin) / loops
+
+
+def peak_bytes(call: Call) -> int:
+    """Most memory that NumPy and Python hold at once during a call, over what they held before.
+
+    Workspace that LAPACK routines take from the system themselves is not seen.
+    """
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        call()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,357 @@
+"""The command line: words to library calls to a table.
+
+``structmat compare`` shows all structures on one matrix, ``compress`` writes one,
+``info`` and ``plot`` show what a file holds.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import scipy.sparse
+from scipy.sparse.linalg import cg
+
+import structmat
+from structmat.demo import earthquake_kernel
+from structmat.errors import FileFormatError, InputError, SaveError, StructmatError
+from structmat.matrix import StructuredMatrix
+
+__all__ = ["main"]
+
+KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0, or 1 after an error, whose message stands on standard error (2 for words
+        that cannot be understood, as argparse has it).
+
+    Examples
+    --------
+    >>> from structmat.cli import main
+    >>> main(["info", "no-such-file.npz"])
+    1
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        report = options.run(options)
+    except (StructmatError, OSError) as error:
+        print(f"structmat: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("structmat: interrupted", file=sys.stderr)
+        return 130
+    print(json.dumps(report.figures, indent=2) if options.json else report.text)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a command says to people, and the same figures for machines."""
+
+    text: str
+    figures: dict[str, Any]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="structmat", description=structmat.__doc__.split("\n")[0])
+    parser.add_argument("--version", action="version", version=f"structmat {structmat.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print figures for machines")
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument("--key", help="which array of an .npz file")
+    source.add_argument("--seed", type=_seed, default=0, help="of random choices (0)")
+
+    compare = commands.add_parser(
+        "compare", parents=[common, source], help="all structures at equal cost, side by side"
+    )
+    compare.add_argument("file", nargs="?", help=".npy, .npz or .mtx; a shipped kernel matrix else")
+    compare.add_argument("--budget", type=_budget, default=0.2, help="share of m n (0.2)")
+    compare.add_argument(
+        "-o", "--output", default="structmat_compare.png", help="picture of the GBLR's blocks"
+    )
+    compare.set_defaults(run=_compare)
+
+    compress = commands.add_parser("compress", parents=[common, source], help="write one structure")
+    compress.add_argument("file", help=".npy, .npz or .mtx")
+    compress.add_argument("--to", choices=KINDS, default="gblr", help="structure (gblr)")
+    goal = compress.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--budget", type=_budget, help="cap on the cost, as a share of m n")
+    goal.add_argument("--tol", type=_tolerance, help="bound on the relative Frobenius error")
+    compress.add_argument("-o", "--output", required=True, help="file to write")
+    compress.set_defaults(run=_compress)
+
+    info = commands.add_parser("info", parents=[common], help="what a saved matrix is")
+    info.add_argument("file", help="file that structmat wrote")
+    info.set_defaults(run=_info)
+
+    plot = commands.add_parser("plot", parents=[common], help="draw the blocks of a saved matrix")
+    plot.add_argument("file", help="file that structmat wrote")
+    plot.add_argument("-o", "--output", required=True, help="picture to write")
+    plot.set_defaults(run=_plot)
+    return parser
+
+
+def _number(text: str, what: str, fits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected {what}")
+    return value
+
+
+def _budget(text: str) -> float:
+    return _number(text, "a share of the dense cost, above 0 and up to 1", lambda x: 0 < x <= 1)
+
+
+def _tolerance(text: str) -> float:
+    return _number(
+        text, "a relative error of at least 0, such as 1e-3", lambda x: 0 <= x < math.inf
+    )
+
+
+def _seed(text: str) -> int:
+    return int(_number(text, "a whole number of at least 0", lambda x: x >= 0 and x == int(x)))
+
+
+def _read(path: str, key: str | None) -> Any:
+    """A matrix from .npy, .npz (one array, or the one named) or Matrix Market."""
+    ending = Path(path).suffix.lower()
+    try:
+        if ending == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return archive[_chosen(path, key, archive.files)]
+        if ending in (".mtx", ".gz", ".bz2"):
+            matrix = scipy.io.mmread(path)
+            return matrix.toarray() if scipy.sparse.issparse(matrix) else matrix
+        return np.load(path, allow_pickle=False)
+    except (FileNotFoundError, PermissionError, IsADirectoryError, InputError):
+        raise
+    except Exception as error:  # three readers, each with errors of its own
+        raise FileFormatError(
+            f"{path!r} cannot be read ({error}); expected a matrix as .npy, .npz or Matrix Market"
+        ) from None
+
+
+def _chosen(path: str, key: str | None, names: list[str]) -> str:
+    if key is None and len(names) == 1:
+        return names[0]
+    if key not in names:
+        raise InputError(
+            f"{path!r} holds the arrays {', '.join(names)}; choose one of them with --key"
+            + (f" (there is no {key!r})" if key else "")
+        )
+    return str(key)
+
+
+@contextmanager
+def _progress(label: str) -> Any:
+    """A progress bar on a terminal, nothing in a pipe or without tqdm."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield None
+        return
+    with tqdm(
+        total=100, desc=label, leave=False, bar_format="{desc} {bar} {percentage:3.0f} %"
+    ) as bar:
+
+        def advance(share: float) -> None:
+            bar.n = round(100 * share)
+            bar.refresh()
+
+        yield advance
+
+
+def _compare(options: argparse.Namespace) -> _Report:
+    A = _read(options.file, options.key) if options.file else earthquake_kernel()
+    name = options.file or "kernel matrix of 768 earthquakes (USGS), exp(-r / 200 km)"
+    with _progress("compressing") as progress:
+        rows = structmat.compare(A, budget=options.budget, rng=options.seed, progress=progress)
+    A = np.asarray(A)
+    table = [_row(row, A) for row in rows]
+    B = next(row.matrix for row in rows if row.kind == "gblr")
+    solved = _solve(A, B)
+    picture = _draw(B, options.output)
+    m, n = A.shape
+    text = [
+        f"{name}: {m}x{n}, {A.dtype}; each structure at most {options.budget:g} of the dense cost",
+        "",
+        _table(table),
+        "",
+        f"GBLR blocks drawn in {picture}"
+        if picture
+        else "no picture: matplotlib is not installed (pip install 'structmat[plot]')",
+        "regularised least squares, (B^H B + λ I) x = B^H b, by scipy.sparse.linalg.cg through the "
+        f"GBLR operator:\n{solved['iterations']} iterations, {solved['seconds']:.3g} s, λ = "
+        f"{solved['lambda']:.3g}, off the dense solution by {solved['relative_difference']:.2g}",
+    ]
+    figures = {
+        "matrix": name,
+        "shape": [m, n],
+        "budget": options.budget,
+        "rows": table,
+        "picture": picture,
+        "solve": solved,
+    }
+    return _Report("\n".join(text), figures)
+
+
+def _row(row: Any, A: np.ndarray) -> dict[str, Any]:
+    figures = {
+        "kind": row.kind,
+        "cost": row.cost / max(A.size, 1),
+        "storage": row.storage / max(A.size, 1),
+        "error": row.error,
+        "seconds": row.seconds,
+        "speedup": None,
+    }
+    if row.matrix is None:
+        return {**figures, "error": None, "note": row.note}
+    return {**figures, "speedup": _speedup(A, row.matrix)}
+
+
+def _speedup(A: np.ndarray, B: StructuredMatrix) -> float:
+    """Time of a dense matvec over that of the structured one; medians, taken in turn."""
+    dense = A if np.issubdtype(A.dtype, np.inexact) else A.astype(np.float64)
+    x = np.ones(A.shape[1], dtype=dense.dtype)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(31):
+        for product, found in ((dense.__matmul__, times[0]), (B.matvec, times[1])):
+            start = time.perf_counter()
+            product(x)
+            found.append(time.perf_counter() - start)
+    return float(np.median(times[0]) / np.median(times[1]))
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = f"{'kind':<15}{'cost':>8}{'storage':>9}{'error':>11}{'seconds':>9}{'speed':>8}"
+    lines = [head, "-" * len(head)]
+    for row in rows:
+        if row["error"] is None:
+            lines.append(f"{row['kind']:<15}{'none: ' + row['note']}")
+            continue
+        lines.append(
+            f"{row['kind']:<15}{row['cost']:>8.4f}{row['storage']:>9.4f}{row['error']:>11.3g}"
+            f"{row['seconds']:>9.2f}{row['speedup']:>7.2f}x"
+        )
+    return "\n".join(
+        [*lines, "(cost and storage as shares of m n; speed: dense matvec time / its own)"]
+    )
+
+
+def _solve(A: np.ndarray, B: StructuredMatrix) -> dict[str, Any]:
+    """Tikhonov-regularised least squares through B, against the same through A."""
+    n = A.shape[1]
+    damping = 1e-4 * float(np.linalg.norm(A)) ** 2
+    identity = structmat.Permutation(np.arange(n))
+    normal = B.H @ B + damping * identity
+    b = np.sin(np.arange(A.shape[0]))
+    steps: list[int] = []
+    start = time.perf_counter()
+    x, status = cg(
+        normal, B.rmatvec(b), rtol=1e-8, maxiter=10 * n, callback=lambda _: steps.append(1)
+    )
+    seconds = time.perf_counter() - start
+    exact = np.linalg.solve(A.conj().T @ A + damping * np.eye(n), A.conj().T @ b)
+    difference = float(np.linalg.norm(x - exact) / max(float(np.linalg.norm(exact)), 1e-300))
+    return {
+        "iterations": len(steps),
+        "converged": status == 0,
+        "seconds": seconds,
+        "lambda": damping,
+        "relative_difference": difference,
+    }
+
+
+def _draw(B: StructuredMatrix, path: str) -> str | None:
+    """Draw to a file without a display; None where matplotlib is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    structmat.plot.structure(B, figure.subplots())
+    try:
+        figure.savefig(path, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
+    except (OSError, ValueError) as error:
+        raise SaveError(
+            f"cannot write the picture {path!r} ({error}); choose a folder that you may write to "
+            "and an ending such as .png, .svg or .pdf"
+        ) from error
+    return path
+
+
+def _compress(options: argparse.Namespace) -> _Report:
+    A = _read(options.file, options.key)
+    with _progress(f"to {options.to}") as progress:
+        result = structmat.compress(
+            A,
+            options.to,
+            budget=options.budget,
+            tol=options.tol,
+            rng=options.seed,
+            progress=progress,
+        )
+    structmat.save(options.output, result.matrix)
+    figures = {k: v for k, v in vars(result).items() if k != "matrix"}
+    text = (
+        f"{result.matrix!r}\nerror {result.error:.3g} (truncated SVD at that cost: "
+        f"{result.baseline_error:.3g}), {result.seconds:.2f} s, written to {options.output}"
+    )
+    return _Report(text, {**figures, **_facts(result.matrix), "output": options.output})
+
+
+def _facts(A: StructuredMatrix) -> dict[str, Any]:
+    return {
+        "kind": A.kind,
+        "shape": list(A.shape),
+        "dtype": str(A.dtype),
+        "cost": A.cost,
+        "storage": A.storage,
+        "relative_cost": A.relative_cost,
+        "relative_storage": A.relative_storage,
+    }
+
+
+def _info(options: argparse.Namespace) -> _Report:
+    A = structmat.load(options.file)
+    figures = {**_facts(A), "bytes": os.path.getsize(options.file)}
+    return _Report("\n".join(f"{name:<18}{value}" for name, value in figures.items()), figures)
+
+
+def _plot(options: argparse.Namespace) -> _Report:
+    A = structmat.load(options.file)
+    if _draw(A, options.output) is None:
+        raise structmat.MissingDependencyError(
+            "matplotlib is not installed; install it with pip install 'structmat[plot]'"
+        )
+    return _Report(f"{A!r} drawn in {options.output}", {**_facts(A), "output": options.output})

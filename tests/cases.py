@@ -1,0 +1,242 @@
+"""The case table: matrices of every kind, each with an independent naive dense twin.
+
+Every builder takes a function ``c(*shape)`` that draws contents, and returns the
+matrix and the dense array that it should be, assembled entry by entry or block by
+block from the definition alone.
+"""
+
+import numpy as np
+
+from structmat import (
+    GBLR,
+    BlockLowRank,
+    BlockSparse,
+    Dense,
+    LowRank,
+    Monarch,
+    Permutation,
+)
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+def contents(dtype, seed=0):
+    """A function that draws arrays of a dtype."""
+    rng = np.random.default_rng(seed)
+
+    def c(*shape):
+        x = rng.standard_normal(shape)
+        if np.issubdtype(np.dtype(dtype), np.complexfloating):
+            x = x + 1j * rng.standard_normal(shape)
+        return x.astype(dtype)
+
+    return c
+
+
+def naive_low_rank(U, V):
+    D = np.zeros((len(U), len(V)), U.dtype)
+    for t in range(U.shape[1]):
+        D += np.outer(U[:, t], V[:, t].conj())
+    return D
+
+
+def naive_block_sparse(blocks, rows, cols, shape):
+    D = np.zeros(shape, blocks.dtype)
+    for block, r, s in zip(blocks, rows, cols, strict=True):
+        for i in range(block.shape[0]):
+            for j in range(block.shape[1]):
+                a, b = r * block.shape[0] + i, s * block.shape[1] + j
+                if a < shape[0] and b < shape[1]:
+                    D[a, b] = block[i, j]
+    return D
+
+
+def naive_block_low_rank(tiles, row_sizes, col_sizes, dtype):
+    top, left = np.cumsum([0, *row_sizes]), np.cumsum([0, *col_sizes])
+    D = np.zeros((top[-1], left[-1]), dtype)
+    for (i, j), tile in tiles.items():
+        dense = naive_low_rank(*tile) if isinstance(tile, tuple) else tile
+        D[top[i] : top[i + 1], left[j] : left[j + 1]] = dense
+    return D
+
+
+def naive_monarch(L, R, shape):
+    (l, s, _r), (k, q, p) = L.shape, R.shape
+    D = np.zeros((l * s, k * p), np.result_type(L, R))
+    for t in range(k * q):
+        for i in range(s):
+            for d in range(p):
+                D[i * l + t % l, (t // q) * p + d] += L[t % l, i, t // l] * R[t // q, t % q, d]
+    return D[: shape[0], : shape[1]]
+
+
+def naive_gblr(row_start, row_width, u, col_start, col_width, v, shape):
+    D = np.zeros(shape, u.dtype)
+    a = b = 0
+    for l, w, s, x in zip(row_start, row_width, col_start, col_width, strict=True):
+        for i in range(w):
+            for j in range(x):
+                D[(l + i) % shape[0], (s + j) % shape[1]] += u[a + i] * np.conj(v[b + j])
+        a, b = a + w, b + x
+    return D
+
+
+def low_rank(m, n, r):
+    def build(c):
+        U, V = c(m, r), c(n, r)
+        return LowRank(U, V), naive_low_rank(U, V)
+
+    return build
+
+
+def block_sparse(m, n, p, q, rows, cols):
+    def build(c):
+        blocks = c(len(rows), p, q)
+        matrix = BlockSparse(blocks, rows, cols, shape=(m, n))
+        return matrix, naive_block_sparse(blocks, rows, cols, (m, n))
+
+    return build
+
+
+def block_low_rank(row_sizes, col_sizes, ranks):
+    """`ranks` maps a place to a rank, or to None for a dense tile."""
+
+    def build(c):
+        tiles = {}
+        for (i, j), rank in ranks.items():
+            p, q = row_sizes[i], col_sizes[j]
+            tiles[i, j] = c(p, q) if rank is None else (c(p, rank), c(q, rank))
+        matrix = BlockLowRank(tiles, row_sizes=row_sizes, col_sizes=col_sizes)
+        return matrix, naive_block_low_rank(tiles, row_sizes, col_sizes, c().dtype)
+
+    return build
+
+
+def monarch(left, right, shape=None):
+    def build(c):
+        L, R = c(*left), c(*right)
+        full = shape or (left[0] * left[1], right[0] * right[2])
+        return Monarch(L, R, shape=shape), naive_monarch(L, R, full)
+
+    return build
+
+
+def gblr(m, n, row_start, row_width, col_start, col_width):
+    def build(c):
+        u, v = c(sum(row_width)), c(sum(col_width))
+        parts = (row_start, row_width, u, col_start, col_width, v)
+        return GBLR(*parts, shape=(m, n)), naive_gblr(*parts, (m, n))
+
+    return build
+
+
+def random_gblr(m, n, k, seed):
+    def build(c):
+        rng = np.random.default_rng(seed)
+        runs = (
+            rng.integers(0, m, k),
+            rng.integers(0, m + 1, k),
+            rng.integers(0, n, k),
+            rng.integers(0, n + 1, k),
+        )
+        return gblr(m, n, *runs)(c)
+
+    return build
+
+
+def dense(m, n):
+    def build(c):
+        A = c(m, n)
+        return Dense(A), A
+
+    return build
+
+
+def permutation(p):
+    def build(c):
+        D = np.zeros((len(p), len(p)), c().dtype)
+        D[np.arange(len(p)), p] = 1
+        return Permutation(np.asarray(p, np.int64)), D
+
+    return build
+
+
+def combined(combine, *builders):
+    """The same combination of matrices and of their dense twins."""
+
+    def build(c):
+        matrices, twins = zip(*(builder(c) for builder in builders), strict=True)
+        return combine(*matrices), combine(*twins)
+
+    return build
+
+
+SWAP = [3, 1, 2, 0, 4, 6, 5]
+
+CASES = {
+    "low_rank": low_rank(7, 5, 2),
+    "low_rank-rank-zero": low_rank(4, 6, 0),
+    "low_rank-above-full": low_rank(3, 2, 5),
+    "low_rank-one-row": low_rank(1, 11, 1),
+    "low_rank-no-rows": low_rank(0, 3, 2),
+    "low_rank-nothing": low_rank(0, 0, 0),
+    "block_sparse": block_sparse(8, 6, 2, 3, [0, 1, 3], [1, 0, 1]),
+    "block_sparse-ragged": block_sparse(7, 11, 3, 4, [0, 0, 2, 2], [0, 2, 1, 2]),
+    "block_sparse-one-block-larger": block_sparse(3, 2, 5, 4, [0], [0]),
+    "block_sparse-no-blocks": block_sparse(5, 4, 2, 2, [], []),
+    "block_sparse-no-columns": block_sparse(3, 0, 2, 2, [], []),
+    "block_low_rank": block_low_rank([3, 4], [2, 3], {(0, 0): 1, (1, 0): 2, (1, 1): 2}),
+    "block_low_rank-dense-tiles": block_low_rank(
+        [3, 1, 3], [5, 6], {(0, 1): None, (2, 0): 1, (2, 1): None}
+    ),
+    "block_low_rank-zero-sizes": block_low_rank(
+        [0, 4, 0], [3, 0], {(1, 0): 2, (1, 1): 1, (0, 0): 1}
+    ),
+    "block_low_rank-rank-zero": block_low_rank([2, 2], [2], {(0, 0): 0}),
+    "block_low_rank-no-tiles": block_low_rank([2, 5], [3], {}),
+    "block_low_rank-nothing": block_low_rank([], [], {}),
+    "monarch": monarch((2, 2, 2), (2, 2, 2)),
+    "monarch-rectangular": monarch((2, 4, 3), (3, 2, 2)),
+    "monarch-padded": monarch((2, 4, 3), (3, 2, 4), (7, 11)),
+    "monarch-rank-two": monarch((2, 3, 4), (2, 4, 3)),
+    "monarch-uneven-ranks": monarch((3, 2, 2), (2, 3, 5), (5, 9)),
+    "monarch-more-hands": monarch((6, 2, 1), (3, 2, 3)),
+    "monarch-no-middle": monarch((2, 2, 0), (3, 0, 2)),
+    "gblr": gblr(7, 5, [6, 0, 3], [3, 7, 2], [4, 1, 0], [3, 0, 5]),
+    "gblr-one-row-each": gblr(5, 5, [2, 2, 2], [1, 1, 1], [0, 4, 2], [1, 2, 5]),
+    "gblr-single": gblr(1, 1, [0], [1], [0], [1]),
+    "gblr-no-blocks": gblr(4, 3, [], [], [], []),
+    "gblr-no-rows": gblr(0, 3, [0], [0], [2], [2]),
+    "gblr-prime": random_gblr(53, 37, 12, 1),
+    "gblr-tiles": random_gblr(150, 210, 30, 2),
+    "dense": dense(5, 3),
+    "dense-empty": dense(0, 4),
+    "permutation": permutation(SWAP),
+    "permutation-empty": permutation([]),
+    "sum": combined(lambda a, b: a + b, low_rank(7, 5, 2), gblr(7, 5, [6], [3], [1], [4])),
+    "sum-of-three": combined(
+        lambda a, b, c: a + b - c,
+        monarch((2, 4, 3), (3, 2, 2), (7, 5)),
+        low_rank(7, 5, 1),
+        block_sparse(7, 5, 2, 2, [1], [1]),
+    ),
+    "product": combined(
+        lambda a, b: a @ b, permutation(SWAP), monarch((2, 4, 3), (3, 2, 2), (7, 5))
+    ),
+    "product-of-three": combined(
+        lambda a, b, c: a @ b @ c,
+        block_sparse(6, 7, 3, 3, [0, 1], [2, 0]),
+        permutation(SWAP),
+        gblr(7, 4, [5], [4], [3], [2]),
+    ),
+    "scaled": combined(lambda a: 2.5 * a, permutation(SWAP)),
+    "scaled-product": combined(
+        lambda a, b: -(a @ b), permutation(SWAP), monarch((2, 4, 3), (3, 2, 2), (7, 5))
+    ),
+    "adjoint": combined(lambda a: a.conj().T, monarch((2, 4, 3), (3, 2, 2), (7, 5))),
+}
+
+
+def build(name, dtype="float64", seed=0):
+    """The matrix of a case and its dense twin, on NumPy."""
+    return CASES[name](contents(dtype, seed))

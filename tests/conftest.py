@@ -1,0 +1,47 @@
+"""Settings and fixtures of the whole suite."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: shared machines stall now and then, and a stall is not a failure.
+quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("ci", max_examples=25, derandomize=True, **quiet)
+settings.register_profile("default", max_examples=50, **quiet)
+settings.register_profile("thorough", max_examples=500, **quiet)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def has_cuda():
+    try:
+        import cupy
+
+        return cupy.cuda.runtime.getDeviceCount() > 0
+    except Exception:  # any failure of a driver, a library or an import means no GPU
+        return False
+
+
+# A library named here that cannot start is a failure, not a skip.
+BACKENDS = os.environ.get("STRUCTMAT_TEST_BACKENDS", "numpy,array_api_strict,torch").split(",")
+if has_cuda():
+    BACKENDS.append("cupy")
+
+
+def pytest_collection_modifyitems(items):
+    """Without a CUDA device, skip what needs one and say so."""
+    for item in items:
+        if item.get_closest_marker("gpu") and not has_cuda():
+            item.add_marker(pytest.mark.skip(reason="needs CuPy and a CUDA device; none here"))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20231018)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """Name of an array library, each in turn."""
+    return request.param

@@ -1,0 +1,316 @@
+"""One contract, every case, every array library."""
+
+import pickle
+
+import array_api_compat
+import numpy as np
+import pytest
+from cases import CASES, DTYPES, build, contents
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat
+from structmat import GBLR, LowRank, Permutation, StructuredMatrix
+from structmat._array import from_numpy, to_numpy
+from structmat._registry import _KINDS
+from structmat.testing import check_matrix
+
+
+def on(backend, array):
+    """A NumPy array in another library."""
+    return from_numpy(array, structmat.matrix._array.namespace_named(backend))
+
+
+def close(got, expected, dtype="float64"):
+    eps = np.finfo(np.dtype(dtype)).eps
+    got = to_numpy(got)
+    assert got.shape == np.shape(expected)
+    scale = max(1.0, np.abs(expected).max(initial=0.0)) * max(1, sum(np.shape(expected)))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=20 * eps * scale)
+
+
+def test_every_kind_has_a_case():
+    kinds = {name.split("-")[0] for name in CASES}
+    assert kinds == set(_KINDS) - {"not_final"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_contract(name, dtype, backend):
+    matrix, twin = build(name, dtype)
+    check_matrix(matrix.to(backend), on(backend, twin))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_attributes(name, backend):
+    matrix, twin = build(name, "float32")
+    A = matrix.to(backend)
+    assert isinstance(A, StructuredMatrix)
+    assert (A.shape, A.ndim) == (twin.shape, 2)
+    assert array_api_compat.device(A.to_dense()) == A.device
+    assert A.kind == name.split("-")[0]
+    if A.storage and A.kind not in ("permutation", "scaled"):
+        assert A.dtype == A.xp.float32
+    assert str(A.shape[0]) in repr(A)
+    size = max(twin.size, 1)
+    assert A.relative_cost == A.cost / size
+    assert A.relative_storage == A.storage / size
+
+
+COSTS = {
+    "low_rank": (24, 24),
+    "low_rank-rank-zero": (0, 0),
+    "block_sparse": (18, 18),
+    "block_sparse-ragged": (12 + 9 + 4 + 3, 48),
+    "block_low_rank": (5 + 12 + 14, 31),
+    "block_low_rank-dense-tiles": (18 + 8 + 18, 44),
+    "monarch": (16, 16),
+    "monarch-padded": (24 + 24, 48),
+    "gblr": (12 + 8, 20),
+    "dense": (15, 15),
+    "permutation": (0, 7),
+    "scaled": (7, 8),
+    "product": (24 + 12, 24 + 12 + 7),
+    "adjoint": (36, 36),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_cost_and_storage_counted_by_hand(name):
+    matrix, _ = build(name)
+    assert (matrix.cost, matrix.storage) == COSTS[name]
+
+
+@pytest.mark.parametrize("name", ["low_rank", "gblr-prime", "block_low_rank-dense-tiles", "sum"])
+def test_precision_follows_the_wider_operand(name, backend):
+    matrix, twin = build(name, "float32")
+    A, n = matrix.to(backend), twin.shape[1]
+    x = np.random.default_rng(1).standard_normal(n)
+    wide = A @ on(backend, x)
+    assert wide.dtype == A.xp.float64
+    close(wide, build(name, "float32")[0].astype("float64") @ x)
+    close(wide, twin @ x, "float32")
+    z = (x + 1j * x[::-1]).astype(np.complex64)
+    turned = A @ on(backend, z)
+    assert turned.dtype == A.xp.complex64
+    close(turned, twin @ z, "float32")
+    whole = A @ on(backend, np.arange(n))
+    assert whole.dtype == A.xp.float32
+
+
+def test_python_scalars_keep_the_precision(backend):
+    A = build("gblr", "float32")[0].to(backend)
+    for B in (A * 2, 2.0 * A, A / 3, -A):
+        assert B.kind == "gblr"
+        assert B.dtype == A.xp.float32
+    assert (A * 1j).dtype == A.xp.complex64
+
+
+@pytest.mark.parametrize("name", ["low_rank", "block_sparse-ragged", "gblr-prime", "monarch"])
+def test_operands_are_read_only_and_strided(name):
+    matrix, twin = build(name)
+    X = np.random.default_rng(2).standard_normal((2 * twin.shape[1], 6))[::2, ::3]
+    X.flags.writeable = False
+    close(matrix @ X, twin @ X)
+    close(X.T @ matrix.T, X.T @ twin.T)
+
+
+def test_lists_sparse_and_column_operands_on_numpy():
+    import scipy.sparse
+
+    matrix, twin = build("gblr")
+    close(matrix @ [1, 2, 3, 4, 5], twin @ [1, 2, 3, 4, 5])
+    S = scipy.sparse.eye_array(5, 2, format="csr")
+    close(matrix @ S, twin @ S.toarray())
+    assert matrix.matvec(np.ones((5, 1))).shape == (7, 1)
+    assert matrix.rmatvec(np.ones((7, 1))).shape == (5, 1)
+
+
+def test_arrays_from_the_left(backend):
+    matrix, twin = build("low_rank")
+    A = matrix.to(backend)
+    X = np.random.default_rng(3).standard_normal((4, 7))
+    if backend == "array_api_strict":
+        # Its own @ refuses foreign operands before ours is asked; rdot is the way in.
+        close(A.rdot(on(backend, X)), X @ twin)
+        return
+    close(on(backend, X) @ A, X @ twin)
+    close(on(backend, X[0]) @ A, X[0] @ twin)
+
+
+EXACT = {
+    ("low_rank", "low_rank"): "low_rank",
+    ("gblr", "gblr"): "gblr",
+    ("block_sparse", "block_sparse"): "block_sparse",
+    ("block_low_rank", "block_low_rank"): "block_low_rank",
+    ("dense", "low_rank"): "dense",
+    ("gblr", "dense"): "dense",
+    ("low_rank", "gblr"): "sum",
+}
+
+
+@pytest.mark.parametrize(("left", "right"), EXACT)
+def test_sums_stay_structured(left, right, backend):
+    shape = {"low_rank": "low_rank", "gblr": "gblr"}
+    if "dense" in (left, right):
+        a, b = (CASES.get(k) if k != "dense" else None for k in (left, right))
+        from cases import dense
+
+        build_a, build_b = a or dense(7, 5), b or dense(7, 5)
+    else:
+        build_a, build_b = CASES[shape.get(left, left)], CASES[shape.get(right, right)]
+    c = contents("float64")
+    (A, D), (B, E) = build_a(c), build_b(c)
+    A, B = A.to(backend), B.to(backend)
+    C = A + B
+    assert C.kind == EXACT[left, right]
+    close(C.to_dense(), D + E)
+    close((A - B).to_dense(), D - E)
+
+
+def test_sum_of_block_sparse_is_the_union_of_blocks():
+    from cases import block_sparse
+
+    c = contents("float64")
+    A, D = block_sparse(8, 6, 2, 3, [0, 1], [1, 0])(c)
+    B, E = block_sparse(8, 6, 2, 3, [0, 3], [1, 1])(c)
+    C = A + B
+    assert len(C.rows) == 3
+    close(C.to_dense(), D + E)
+
+
+def test_sum_of_block_low_rank_mixes_dense_and_low_rank_tiles():
+    from cases import block_low_rank
+
+    c = contents("float64")
+    A, D = block_low_rank([3, 4], [2, 3], {(0, 0): 1, (1, 1): None, (1, 0): 1})(c)
+    B, E = block_low_rank([3, 4], [2, 3], {(0, 0): 1, (1, 1): 1, (0, 1): 2})(c)
+    C = A + B
+    assert C.ranks.tolist() == [2, 2, 1, -1]
+    close(C.to_dense(), D + E)
+    F, G = block_low_rank([4, 3], [2, 3], {(0, 0): 1})(c)
+    assert (A + F).kind == "sum"
+    close((A + F).to_dense(), D + G)
+
+
+def test_products_with_low_rank_stay_low_rank(backend):
+    c = contents("complex128")
+    (A, D), (B, E) = CASES["low_rank"](c), CASES["monarch-padded"](c)
+    L, M = A.to(backend), B.to(backend)
+    P = L.H @ M
+    assert P.kind == "low_rank"
+    close(P.to_dense(), D.conj().T @ E, "complex128")
+    Q = M.H @ L
+    assert Q.kind == "low_rank"
+    close(Q.to_dense(), E.conj().T @ D, "complex128")
+
+
+def test_permutations_compose():
+    P, Q = Permutation([2, 0, 1]), Permutation([1, 0, 2])
+    assert (P @ Q).kind == "permutation"
+    close((P @ Q).to_dense(), P.to_dense() @ Q.to_dense())
+    assert (P.H @ P).p.tolist() == [0, 1, 2]
+
+
+def test_powers():
+    A, D = build("permutation")
+    close((A**3).to_dense(), D @ D @ D)
+    assert (A**1) is A
+
+
+def test_moving_between_libraries_and_dtypes(backend):
+    A = build("sum", "float32")[0]
+    B = A.to(backend)
+    assert B.to(backend).to("numpy").dtype == np.float32
+    assert B.to(B.xp).xp is B.xp
+    assert B.to(B.device).device == B.device
+    wide = B.astype("complex128")
+    assert wide.dtype == B.xp.complex128
+    close(wide.to_dense(), to_numpy(B.to_dense()), "float32")
+    leaves = zip(wide._leaves(), B._leaves(), strict=True)
+    assert all((to_numpy(a) == to_numpy(b)).all() for a, b in leaves)
+
+
+def test_copies_do_not_share_contents(backend):
+    A = build("gblr")[0].to(backend)
+    B = A.copy()
+    before = to_numpy(A.to_dense()).copy()
+    B.u[0] = 99.0
+    assert (to_numpy(A.to_dense()) == before).all()
+
+
+def test_contents_are_not_modified(rng):
+    U, V = rng.standard_normal((6, 2)), rng.standard_normal((5, 2))
+    U.flags.writeable = V.flags.writeable = False
+    check_matrix(LowRank(U, V), U @ V.T)
+
+
+@pytest.mark.parametrize("name", ["gblr-prime", "sum-of-three"])
+def test_pickles_are_independent_of_what_was_computed(name):
+    A = build(name)[0]
+    before = pickle.dumps(A)
+    A @ np.ones(A.shape[1])
+    assert pickle.dumps(A) == before
+
+
+def test_gradients_reach_the_contents():
+    import torch
+
+    A = build("gblr-prime")[0].to("torch")
+    u, v = A.u.clone().requires_grad_(), A.v.clone().requires_grad_()
+
+    def loss(u, v):
+        runs = (A.row_start, A.row_width, u, A.col_start, A.col_width, v)
+        return (GBLR(*runs, shape=A.shape) @ torch.ones(A.shape[1], dtype=u.dtype)).square().sum()
+
+    assert torch.autograd.gradcheck(loss, (u, v), fast_mode=True)
+    B = GBLR(A.row_start, A.row_width, u, A.col_start, A.col_width, v, shape=A.shape)
+    for _ in range(2):  # nothing of the first graph is kept for the second
+        (B @ torch.ones(A.shape[1], dtype=u.dtype)).sum().backward()
+
+
+def test_nan_and_infinity_pass_through():
+    A = build("gblr-prime")[0]
+    x = np.zeros(37)
+    x[3] = np.nan
+    touched = A.coverage()[:, 3] > 0
+    assert np.isnan(A @ x)[touched].all()
+
+
+widths = st.integers(0, 9)
+
+
+@given(st.data())
+def test_gblr_equals_its_definition(data):
+    from cases import naive_gblr
+
+    m, n = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    k = data.draw(st.integers(0, 6))
+
+    def draw(low, high):
+        return data.draw(st.lists(st.integers(low, high), min_size=k, max_size=k))
+
+    parts = [draw(0, m - 1), draw(0, m), None, draw(0, n - 1), draw(0, n), None]
+    c = contents("complex128", data.draw(st.integers(0, 99)))
+    parts[2], parts[5] = c(sum(parts[1])), c(sum(parts[4]))
+    check_matrix(GBLR(*parts, shape=(m, n)), naive_gblr(*parts, (m, n)))
+    full_u, full_v = c(k, m), c(k, n)
+    masked = GBLR.from_masked(full_u, full_v, parts[0], parts[1], parts[3], parts[4])
+    inside = [
+        [(j - s) % size < w for j in range(size)]
+        for s, w, size in [(*run, m) for run in zip(parts[0], parts[1], strict=True)]
+    ]
+    U = full_u * np.asarray(inside).reshape(k, m)
+    inside = [[(j - s) % n < w for j in range(n)] for s, w in zip(parts[3], parts[4], strict=True)]
+    V = full_v * np.asarray(inside).reshape(k, n)
+    close(masked.to_dense(), U.T @ V.conj())
+
+
+@given(st.sampled_from(sorted(CASES)), st.sampled_from(DTYPES), st.integers(0, 2**31))
+def test_adjoint_identity(name, dtype, seed):
+    A, D = build(name, dtype, seed % 1000)
+    c = contents(dtype, seed)
+    x, y = c(D.shape[1]), c(D.shape[0])
+    left, right = np.vdot(y, A @ x), np.vdot(A.H @ y, x)
+    bound = np.linalg.norm(x) * np.linalg.norm(y) * max(np.linalg.norm(D), 1)
+    assert abs(left - right) <= 100 * np.finfo(dtype).eps * bound
