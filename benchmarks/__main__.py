@@ -80,7 +80,8 @@ def _check(options: argparse.Namespace) -> None:
         probe.unlink()
     except OSError as reason:
         raise BenchmarkError(
-            f"--output {options.output} cannot be written ({reason.strerror}); give a folder that can"
+            f"--output {options.output} cannot be written ({reason.strerror}); "
+            "give a folder that can"
         ) from None
 
 

@@ -13,9 +13,10 @@ OPERAND = {"float32": "single", "float64": "double"}
 def product_tables(rows: list[Row]) -> list[Table]:
     """Ratios of times: below 1, structmat is the faster one."""
     measured = [named(row) for row in rows if "peer" not in row]
+    measured.sort(key=lambda row: (row["precision"] == "double", row["columns"], row["budget"]))
     random = [row for row in measured if row["source"] == "random"]
     gblr = [row for row in random if row["kind"] == "gblr"]
-    others = [row for row in random if row["kind"] != "gblr" and near(row["cost"], SHOWN)]
+    others = [row for row in random if row["kind"] != "gblr" and row["budget"] == SHOWN]
     blocks = [row for row in random if row["kind"] == "block_sparse"]
     return [
         table(
@@ -55,13 +56,8 @@ def named(row: Row) -> Row:
     return row | {
         "structure": row["kind"].replace("_", " "),
         "precision": OPERAND[row["dtype"]],
-        "share": percent(round(row["cost"], 3)),
+        "share": percent(row["budget"]),
     }
-
-
-def near(a: float, b: float) -> bool:
-    """Whether a cost is the nominal one, up to the rounding of ranks and widths."""
-    return abs(a - b) < 0.05 * b
 
 
 def table(

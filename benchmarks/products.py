@@ -68,29 +68,29 @@ def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suit
     suite = Suite("products", seeds[:1])
     steps = len(plan.sizes) * len(plan.costs) + len(plan.compressed) + len(plan.peers)
     with Progress("products", steps) as progress:
-        for n, builts, what in _groups(plan, seeds[0]):
-            progress.step(what)
-            _measure(suite, plan, n, builts, seeds[0])
+        for n, cost, builts in _groups(plan, seeds[0]):
+            progress.step(f"n = {n}, cost {cost:.3g}")
+            _measure(suite, plan, n, cost, builts, seeds[0])
         for n in plan.peers:
             progress.step(f"peers, n = {n}")
             peer_products.run(suite, plan, n, seeds[0])
     return suite
 
 
-def _groups(plan: Plan, seed: int) -> Iterator[tuple[int, list[Built], str]]:
+def _groups(plan: Plan, seed: int) -> Iterator[tuple[int, float, list[Built]]]:
     """Structures that are timed side by side: one group a size and cost."""
     for n in plan.sizes:
         for cost in plan.costs:
             rng = np.random.default_rng(seed)
-            yield n, structures.all_random(n, cost, rng), f"n = {n}, cost {cost:.3g}"
+            yield n, cost, structures.all_random(n, cost, rng)
     for n, cost in plan.compressed:
         rng = np.random.default_rng(seed)
         result = structmat.compress(inputs.sharp_kernel(n, rng), "gblr", budget=cost, rng=rng)
         built = structures.describe_gblr(result.matrix, "compressed")
-        yield n, [built], f"n = {n}, compressed to cost {cost:.3g}"
+        yield n, cost, [built]
 
 
-def _measure(suite: Suite, plan: Plan, n: int, builts: list[Built], seed: int) -> None:
+def _measure(suite: Suite, plan: Plan, n: int, cost: float, builts: list[Built], seed: int) -> None:
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, max(plan.columns)))
     expected = [built.dense @ X[:, :CHECKED] for built in builts]
@@ -110,8 +110,8 @@ def _measure(suite: Suite, plan: Plan, n: int, builts: list[Built], seed: int) -
                     calls[f"{i} {name}"] = partial(product, x)
             timing = interleaved(calls, seconds=plan.seconds, least=plan.least)
             for i, built in enumerate(builts):
-                row = {"n": n, "dtype": dtype, "columns": columns, "rounds": timing.rounds}
-                suite.rows.append(_row(built) | row | _times(timing, i, built))
+                row = {"n": n, "budget": cost, "dtype": dtype, "columns": columns}
+                suite.rows.append(row | _described(built) | _times(timing, i, built))
 
 
 def _ways(built: Built, dtype: str) -> dict[str, Product]:
@@ -120,7 +120,7 @@ def _ways(built: Built, dtype: str) -> dict[str, Product]:
     return {"": built.matrix.astype(dtype).__matmul__, **rivals}
 
 
-def _row(built: Built) -> Row:
+def _described(built: Built) -> Row:
     return {
         "kind": built.matrix.kind,
         "source": built.source,
@@ -132,6 +132,7 @@ def _row(built: Built) -> Row:
 def _times(timing: Timing, i: int, built: Built) -> Row:
     names = [name for name in built.rivals if f"{i} {name}" in timing.samples]
     return {
+        "rounds": timing.rounds,
         "seconds": short(timing.seconds(f"{i} ")),
         "over_dense": short(timing.ratio(f"{i} ", "dense")),
         "over": {name: short(timing.ratio(f"{i} ", f"{i} {name}")) for name in names},

@@ -20,6 +20,8 @@ def is_scalar(x: Any) -> bool:
 def as_operand(x: Any, xp: ModuleType) -> Array:
     """An operand as an array of a matrix's library; only NumPy takes lists and sparse."""
     if is_numpy(xp):
+        if type(x) is np.ndarray and x.dtype.kind in "fc":
+            return x
         if issparse(x):
             x = x.toarray()
         if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):

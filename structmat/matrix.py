@@ -244,7 +244,7 @@ class StructuredMatrix(LinearOperator):
         """Bring matrix and operand, shape (·, k), to one dtype; then multiply."""
         xp = self.xp
         matrix = self
-        if _array.is_inexact(self.dtype, xp):
+        if x.dtype != self.dtype and _array.is_inexact(self.dtype, xp):
             dtype = _array.promote(xp, self.dtype, x.dtype)
             complex_operand = xp.isdtype(dtype, "complex floating")
             if complex_operand and not xp.isdtype(self.dtype, "complex floating"):

@@ -184,8 +184,8 @@ def test_dtypes_do_not_matter(dtype):
 def test_libraries_do_not_matter(backend):
     pytest.importorskip(backend)
     matrices = [gblr(), low_rank(), block_sparse(), block_low_rank(), monarch(), 2 * monarch().H]
-    matrices += [structmat.Permutation([1, 0]) @ structmat.Permutation([1, 0]).to("numpy")]
-    matrices += [structmat.Permutation(np.arange(9)[::-1].copy()) @ gblr()]
+    reversal = structmat.Permutation(np.arange(9)[::-1].copy())
+    matrices += [reversal, reversal @ gblr(), gblr() + monarch()]
     for A in matrices:
         np.testing.assert_array_equal(counts(structure(A.to(backend))), counts(structure(A)))
 
@@ -210,7 +210,7 @@ def test_the_axes_say_what_they_show():
 
 def test_row_zero_is_at_the_top_and_entries_lie_where_they_are():
     image = structure(structmat.Permutation([1, 2, 0])).images[0]
-    assert image.get_extent() == (0, 3, 3, 0)
+    assert tuple(image.get_extent()) == (0, 3, 3, 0)
     assert image.origin == "upper"
 
 
@@ -234,10 +234,10 @@ def test_one_in_a_list_gives_a_list():
 def test_given_axes_are_drawn_on():
     from matplotlib import pyplot as plt
 
-    figure, ax = plt.subplots()
+    ax = plt.subplots()[1]
     assert structure(gblr(), ax=ax) is ax
     assert len(plt.get_fignums()) == 1
-    figure, axes = plt.subplots(2, 2)
+    axes = plt.subplots(2, 2)[1]
     drawn = structure([gblr(), low_rank(), monarch(), block_sparse()], ax=axes)
     assert list(drawn) == list(axes.ravel())
     assert all(len(ax.images) == 1 for ax in axes.ravel())
@@ -273,7 +273,8 @@ def test_matrices_of_zero_have_a_scale_of_their_own():
 
 def test_large_matrices_are_thinned_but_thin_blocks_stay_visible():
     m, n = 2500, 1500
-    A = structmat.GBLR([1201, 0], [1, m], np.ones(m + 1), [0, 7], [n, 1], np.ones(n + 1), shape=(m, n))
+    u, v = np.ones(m + 1), np.ones(n + 1)
+    A = structmat.GBLR([1201, 0], [1, m], u, [0, 7], [n, 1], v, shape=(m, n))
     ax = structure(A)
     seen = counts(ax)
     assert max(seen.shape) <= 1024
@@ -282,7 +283,7 @@ def test_large_matrices_are_thinned_but_thin_blocks_stay_visible():
     np.testing.assert_array_equal(np.flatnonzero(seen[:, 100]), [400])
     np.testing.assert_array_equal(np.flatnonzero(seen[100]), [3])
     assert seen[400, 3] == seen.max() == 2
-    assert ax.images[0].get_extent() == (0, n, m, 0)
+    assert tuple(ax.images[0].get_extent()) == (0, n, m, 0)
 
 
 @pytest.mark.parametrize("shape", [(3000, 2), (2, 3000)])

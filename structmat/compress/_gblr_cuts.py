@@ -10,23 +10,29 @@ __all__ = ["grid_blocks"]
 
 #: Widths of the windows through which the rows are looked at.
 WINDOWS = (8, 16, 32, 64)
+#: Tiles of fewer entries on average are no structure.
+LEAST_AREA = 16
 
 
-def grid_blocks(A: NDArray) -> list[Block]:
+def grid_blocks(A: NDArray, most: float) -> list[Block]:
     """Tiles cut out where the rows or the columns leave the span of those before them.
 
-    Exact to rounding, but cheap only if A is a grid of low-rank tiles; empty where no
-    cut shows up.
+    Exact to rounding; empty where no cut shows up or the tiles cost more than `most`.
     """
     rows, cols = _cuts(A), _cuts(A.T)
-    if not rows or not cols:
+    if not rows or not cols or len(rows) * len(cols) > A.size / LEAST_AREA:
         return []
     rows, cols = [0, *rows, A.shape[0]], [0, *cols, A.shape[1]]
-    blocks = []
+    blocks: list[Block] = []
+    cost = 0
     for top, bottom in zip(rows, rows[1:], strict=False):
         for left, right in zip(cols, cols[1:], strict=False):
             tile = A[top:bottom, left:right]
-            blocks += tile_blocks(tile, _rank(tile), top, left)
+            found = tile_blocks(tile, _rank(tile), top, left)
+            cost += sum(block.cost for block in found)
+            if cost > most:
+                return []
+            blocks += found
     return blocks
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "DenseResidual", "Residual", "squares", "take", "widen"]
+__all__ = ["Block", "DenseResidual", "FactoredResidual", "Residual", "squares", "take", "widen"]
 
 
 def squares(x: NDArray) -> NDArray:
@@ -57,8 +57,10 @@ def widen(start: int, content: NDArray, n: int) -> NDArray:
 class Residual(Protocol):
     """What the search may ask of R = A - (the blocks taken out so far)."""
 
-    @property
-    def shape(self) -> tuple[int, int]: ...  # noqa: D102
+    shape: tuple[int, int]
+    dtype: np.dtype
+    #: On how many scales tiles of the array may be looked at; 0 where there is no array.
+    levels: int
 
     def times(self, start: int, v: NDArray) -> NDArray:
         """R v for v on a run of columns: shape (m,)."""
@@ -85,6 +87,8 @@ class DenseResidual:
     def __init__(self, array: NDArray) -> None:
         self.array = array
         self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
+        self.dtype = array.dtype
+        self.levels = max(1, min(self.shape).bit_length() - 2)
 
     def times(self, start: int, v: NDArray) -> NDArray:
         """R v for v on a run of columns: O(m width)."""
@@ -116,3 +120,67 @@ class DenseResidual:
     def energy(self) -> float:
         """Squared Frobenius norm of R."""
         return float(np.linalg.norm(self.array)) ** 2
+
+
+class FactoredResidual:
+    """A residual Y Z^H - (blocks) that is never formed: O((m + n) r + cost) memory.
+
+    Parameters
+    ----------
+    Y : ndarray, shape (m, r)
+    Z : ndarray, shape (n, r)
+    """
+
+    def __init__(self, Y: NDArray, Z: NDArray) -> None:
+        self.Y, self.Z = Y, Z
+        self.shape: tuple[int, int] = (Y.shape[0], Z.shape[0])
+        self.dtype = Y.dtype
+        self.levels = 0
+        self._blocks: dict[int, Block] = {}
+        self._energy = float((squares(np.linalg.qr(Y, mode="r") @ Z.conj().T)).sum())
+
+    def times(self, start: int, v: NDArray) -> NDArray:
+        """R v for v on a run of columns: O((m + width) r + cost)."""
+        return self.matmat(widen(start, v, self.shape[1])[:, None])[:, 0]
+
+    def adjoint_times(self, start: int, u: NDArray) -> NDArray:
+        """R^H u for u on a run of rows: O((n + width) r + cost)."""
+        return self.rmatmat(widen(start, u, self.shape[0])[:, None])[:, 0]
+
+    def matmat(self, X: NDArray) -> NDArray:
+        """R X: O(((m + n) r + cost) s)."""
+        out = self.Y @ (self.Z.conj().T @ X)
+        for block in self._blocks.values():
+            inner = sum(block.v[p].conj() @ X[on] for on, p in self._cols(block))
+            for on, p in self._rows(block):
+                out[on] -= block.u[p, None] * inner
+        return out
+
+    def rmatmat(self, X: NDArray) -> NDArray:
+        """R^H X: O(((m + n) r + cost) s)."""
+        out = self.Z @ (self.Y.conj().T @ X)
+        for block in self._blocks.values():
+            inner = sum(block.u[p].conj() @ X[on] for on, p in self._rows(block))
+            for on, p in self._cols(block):
+                out[on] -= block.v[p, None] * inner
+        return out
+
+    def change(self, block: Block, sign: int) -> None:
+        """R <- R + sign * block; what is put back must have been taken out."""
+        p = take(self.times(block.col, block.v), block.row, block.u.size)
+        own = float(squares(block.u).sum() * squares(block.v).sum())
+        self._energy += 2 * sign * float(np.vdot(block.u, p).real) + own
+        if sign < 0:
+            self._blocks[id(block)] = block
+        else:
+            del self._blocks[id(block)]
+
+    def energy(self) -> float:
+        """Squared Frobenius norm of R, carried along with every change."""
+        return max(self._energy, 0.0)
+
+    def _rows(self, block: Block) -> Iterator[tuple[slice, slice]]:
+        return pieces(block.row, block.u.size, self.shape[0])
+
+    def _cols(self, block: Block) -> Iterator[tuple[slice, slice]]:
+        return pieces(block.col, block.v.size, self.shape[1])

@@ -95,7 +95,7 @@ def refit(residual: Residual, blocks: list[Block]) -> list[Block]:
 
 
 def propose(
-    residual: Residual, price: float, count: int, dtype: np.dtype, rng: np.random.Generator
+    residual: Residual, price: float, count: int, rng: np.random.Generator
 ) -> list[Found]:
     """Climb from many random starts at once: blocks that gain, best first; they may overlap.
 
@@ -103,7 +103,7 @@ def propose(
     of widths spread evenly in their logarithm. O(m n count).
     """
     m, n = residual.shape
-    V = residual.rmatmat(_windows(m, count, rng).astype(dtype))
+    V = residual.rmatmat(_windows(m, count, rng).astype(residual.dtype))
     V *= _windows(n, count, rng) != 0
     for _ in range(2):
         P = residual.matmat(_unit(V))

@@ -21,23 +21,31 @@ TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 #: Highest rank, and most rows times rank cubed, for which the search for spans is quick.
 MOST_RANK = 96
 MOST_WORK = 1e8
+#: Passes over all pairs of blocks at the end.
+MENDS = 20
 
 Run = tuple[int, int]
 
 
 def span_blocks(A: NDArray, rng: np.random.Generator) -> list[Block]:
     """The blocks, one for each of A's rank; empty where there are no short spans."""
+    small = float(np.sqrt(np.finfo(A.dtype).eps))
     bases = _bases(A, rng)
     if bases is None:
         return []
-    Q, P = bases
-    rows, columns = _shortest_basis(Q), _shortest_basis(P)
+    rows, columns = (_shortest_basis(Q, small) for Q in bases)
     if rows is None or columns is None:
         return []
-    (row_runs, U), (col_runs, V) = rows, columns
+    (U, on_rows), (V, on_cols) = rows, columns
     core = np.linalg.lstsq(U, A, rcond=None)[0]
     core = np.linalg.lstsq(V, core.conj().T, rcond=None)[0].conj().T
-    return _eliminate(U, row_runs, core, V, col_runs)
+    U, V = _eliminate(U, on_rows, core, V, on_cols, small)
+    U, V = _mend(U, V, small)
+    blocks = []
+    for u, v in zip(U.T, V.T, strict=True):
+        (row, height), (col, width) = _hull(u, small), _hull(v, small)
+        blocks.append(Block(row, take(u, row, height), col, take(v, col, width)))
+    return [Block(b.row, b.u.astype(A.dtype), b.col, b.v.astype(A.dtype)) for b in blocks]
 
 
 def _bases(A: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray] | None:
@@ -49,31 +57,33 @@ def _bases(A: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray] | No
     rank = int((s > s[0] * np.finfo(A.dtype).eps * max(m, n)).sum())
     if not 0 < rank <= most or max(m, n) * rank**3 > MOST_WORK:
         return None
-    Q = X[:, :rank]
+    Q = X[:, :rank].astype(np.result_type(A, np.float64))
     P, _ = np.linalg.qr(A.conj().T @ Q)
     return Q, P
 
 
-def _shortest_basis(Q: NDArray) -> tuple[list[Run], NDArray] | None:
-    """Runs of least total width on which a basis of the column space of Q lives."""
+def _shortest_basis(Q: NDArray, small: float) -> tuple[NDArray, NDArray] | None:
+    """Basis of the column space of Q on runs of least total width, and masks of the runs."""
     m, r = Q.shape
     candidates: set[Run] = set()
     for tolerance in TOLERANCES:
+        if tolerance < small:
+            break
         candidates |= _generators(Q, tolerance)
         mirrored = _generators(Q[::-1], tolerance)
         candidates |= {(width, -(start + width) % m) for width, start in mirrored}
     done = np.zeros((r, 0), Q.dtype)
     runs, vectors = [], []
     for width, start in sorted(candidates):
-        z = _vector_on(Q, start, width)
+        z = _vector_on(Q, start, width, small)
         new = z - done @ (done.conj().T @ z)
         size = np.linalg.norm(new)
-        if size > 1e-6:
+        if size > 100 * small:
             done = np.column_stack([done, new / size])
             runs.append((start, width))
             vectors.append(Q @ z)
             if len(runs) == r:
-                return runs, np.column_stack(vectors)
+                return np.column_stack(vectors), run_mask(*np.array(runs).T, m)
     return None
 
 
@@ -106,53 +116,90 @@ def _generators(Q: NDArray, tolerance: float) -> set[Run]:
     return runs
 
 
-def _vector_on(Q: NDArray, start: int, width: int) -> NDArray:
+def _vector_on(Q: NDArray, start: int, width: int, small: float) -> NDArray:
     """Unit z with Q z zero outside the run and not at its start; zero if there is none."""
     m, r = Q.shape
     beyond = Q[(start + width + np.arange(m - width)) % m]
     _, s, Zh = np.linalg.svd(beyond, full_matrices=True)
-    null = Zh[np.concatenate([s, np.zeros(r - s.size, s.dtype)]) < 1e-8]
+    null = Zh[np.concatenate([s, np.zeros(r - s.size, s.dtype)]) < small]
     z = null.conj().T @ (null @ Q[start].conj())
     size = np.linalg.norm(z)
-    return z / size if size > 1e-10 else np.zeros(r, Q.dtype)
+    return z / size if size > small else np.zeros(r, Q.dtype)
 
 
 def _eliminate(
-    U: NDArray, row_runs: list[Run], C: NDArray, V: NDArray, col_runs: list[Run]
-) -> list[Block]:
-    """U C V^H as one block a pivot of C: (U C[:, b]) (C[a] V^H) / C[a, b].
+    U: NDArray, on_rows: NDArray, C: NDArray, V: NDArray, on_cols: NDArray, small: float
+) -> tuple[NDArray, NDArray]:
+    """U C V^H as a sum over pivots of C: (U C[:, b]) (C[a] V^H) / C[a, b].
 
-    A block lives where the vectors that C[:, b] and C[a] combine live; the pivots are
-    those that widen their own runs the least.
+    Each such vector lives where those lie that it combines; the pivots are taken that
+    widen their own runs the least.
     """
-    on_rows, on_cols = _masks(row_runs, U.shape[0]), _masks(col_runs, V.shape[0])
-    negligible = 1e-8 * float(np.abs(C).max())
-    blocks = []
-    for _ in range(len(row_runs)):
+    negligible = small * float(np.abs(C).max())
+    left, right = [], []
+    for _ in range(len(C)):
         live = np.abs(C) > negligible
         if not live.any():
             break
-        row, height = _hulls(live.T, on_rows)
-        col, reach = _hulls(live, on_cols)
-        excess = height[None] - on_rows.sum(1)[:, None] + reach[:, None] - on_cols.sum(1)[None]
-        a, b = np.unravel_index(np.argmin(np.where(live, excess, np.inf)), C.shape)
-        left = U @ np.where(live[:, b], C[:, b], 0) / C[a, b]
-        right = V @ np.where(live[a], C[a], 0).conj()
-        u, v = take(left, int(row[b]), int(height[b])), take(right, int(col[a]), int(reach[a]))
-        blocks.append(Block(int(row[b]), u, int(col[a]), v))
+        height, width = _reach(live.T, on_rows), _reach(live, on_cols)
+        wider = height[None] - on_rows.sum(1)[:, None] + width[:, None] - on_cols.sum(1)[None]
+        a, b = np.unravel_index(np.argmin(np.where(live, wider, np.inf)), C.shape)
+        u = U @ np.where(live[:, b], C[:, b], 0) / C[a, b]
+        v = V @ np.where(live[a], C[a], 0).conj()
+        balance = np.sqrt(np.linalg.norm(v) / np.linalg.norm(u))
+        left.append(u * balance)
+        right.append(v / balance)
         C = C - np.outer(C[:, b], C[a]) / C[a, b]
         C[a], C[:, b] = 0, 0
-    return blocks
+    return np.column_stack(left), np.column_stack(right)
 
 
-def _masks(runs: list[Run], n: int) -> NDArray[np.bool_]:
-    start, width = np.array(runs).T
-    return run_mask(start, width, n)
-
-
-def _hulls(together: NDArray, masks: NDArray) -> tuple[NDArray, NDArray]:
-    """Shortest run around all the runs that each row of `together` picks."""
+def _reach(together: NDArray, masks: NDArray) -> NDArray:
+    """Width of the shortest run around all the runs that each row of `together` picks."""
     n = masks.shape[1]
     covered = together.astype(np.float64) @ masks > 0
-    _, start, gap = best_runs(np.where(covered, -2.0 * n, 1.0))
-    return (start + gap) % n, n - gap
+    return n - best_runs(np.where(covered, -2.0 * n, 1.0))[2]
+
+
+def _hull(x: NDArray, small: float) -> Run:
+    """Shortest run around all entries that are not negligible."""
+    n, size = x.size, np.abs(x)
+    _, start, gap = best_runs(np.where(size > small * size.max(), -2.0 * n, 1.0)[None])
+    return int(start[0] + gap[0]) % n, int(n - gap[0])
+
+
+def _mend(U: NDArray, V: NDArray, small: float) -> tuple[NDArray, NDArray]:
+    """Undo unlucky pivots: U V^H = (U + t u_j e_i^T) (V - t' v_i e_j^T)^H, if shorter.
+
+    Only a pair of runs that share an end can gain; t cancels the entry there.
+    """
+    runs = [[_hull(x, small) for x in X.T] for X in (U, V)]
+    for _ in range(MENDS):
+        before = sum(width for side in runs for _, width in side)
+        _mend_side(U, V, runs[0], runs[1], small)
+        _mend_side(V, U, runs[1], runs[0], small)
+        if sum(width for side in runs for _, width in side) == before:
+            break
+    return U, V
+
+
+def _mend_side(X: NDArray, Y: NDArray, own: list[Run], other: list[Run], small: float) -> None:
+    """Shorten the runs of X's columns by each other, at the expense of Y's; in place."""
+    n, k = X.shape
+    for i in range(k):
+        for j in range(k):
+            for last in (False, True):
+                p, q = (_end(own[index], last, n) for index in (i, j))
+                if i == j or p != q:
+                    continue
+                t = -X[p, i] / X[p, j]
+                x, y = X[:, i] + t * X[:, j], Y[:, j] - np.conj(t) * Y[:, i]
+                x[p] = 0
+                shorter, longer = _hull(x, small), _hull(y, small)
+                if shorter[1] + longer[1] < own[i][1] + other[j][1]:
+                    X[:, i], Y[:, j] = x, y
+                    own[i], other[j] = shorter, longer
+
+
+def _end(run: Run, last: bool, n: int) -> int:
+    return (run[0] + (run[1] - 1 if last else 0)) % n

@@ -17,8 +17,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._array import Array, Device, backend_of, conj, integers
+from structmat._array import Array, Device, backend_of, conj, integers, is_complex, is_numpy
 from structmat.intervals import IntArray, entry_index, offsets
+from structmat.kernels.vector import compressed_rows
 
 # A panel costs about as much to start as this many multiplications (3 µs in NumPy),
 # and a touched column about as much as these for gathering its row of Z.
@@ -75,9 +76,18 @@ class Panels:
             xp.reshape(xp.take(padded, integers(e.ravel(), xp, device)), e.shape)
             for e in layout.entries
         ]
+        self._by_rows = (
+            compressed_rows(layout.columns, layout.entries, contents, layout.num_columns)
+            if is_numpy(xp)
+            else None
+        )
+        self._complex = is_complex(contents, xp)
+        self._by_columns = None if self._by_rows is None else self._by_rows.T
 
     def matmat(self, z: Array) -> Array:
         """S @ z: (num_columns, k) to (num_rows, k)."""
+        if self._by_rows is not None and z.shape[1] == 1:
+            return (self._by_rows @ z[:, 0])[:, None]
         parts = [
             panel @ self._take(z, columns)
             for panel, columns in zip(self._panels, self._columns, strict=True)
@@ -89,13 +99,18 @@ class Panels:
         xp = self.xp
         add_rows = backend_of(xp).add_rows
         # conj(Sᵀ conj(y)) keeps the panels as they are: no conjugated copy of them.
-        y = conj(y, xp)
+        y = self._conj(y)
+        if self._by_rows is not None and y.shape[1] == 1:
+            return self._conj((self._by_columns @ y[:, 0])[:, None])
         z = xp.zeros((self.num_columns, y.shape[1]), dtype=y.dtype, device=self.device)
         for panel, rows, columns in zip(self._panels, self._rows, self._columns, strict=True):
             if panel.shape[1]:
                 index = columns if not isinstance(columns, slice) else self._range(columns)
                 z = add_rows(z, index, xp.matrix_transpose(panel) @ y[rows, :])
-        return conj(z, xp)
+        return self._conj(z)
+
+    def _conj(self, x: Array) -> Array:
+        return self.xp.conj(x) if self._complex else x
 
     def _take(self, z: Array, columns: Array | slice) -> Array:
         if isinstance(columns, slice):

@@ -1,0 +1,48 @@
+"""One vector on NumPy: compressed rows where starting a product a panel costs more.
+
+A single vector is memory-bound. BLAS on panels reads each scalar once, but starts one
+product a panel; SciPy's compressed rows read an index with every scalar, in a single
+call. Which is faster depends on the size alone, so it is settled once, by the figures
+below (nanoseconds; `python -m benchmarks products` measures both sides).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from structmat.intervals import IntArray
+
+NS_PER_PANEL = 4500.0
+NS_PER_BYTE_IN_PANELS = 0.045
+NS_PER_SCALAR_IN_ROWS = 0.75
+
+
+def compressed_rows(
+    columns: Sequence[IntArray], entries: Sequence[IntArray], contents: np.ndarray, width: int
+) -> csr_array | None:
+    """The matrix of a panel layout by compressed rows, or None where panels are faster.
+
+    Parameters
+    ----------
+    columns, entries : sequences of ndarray of int
+        As `PanelLayout` has them.
+    contents : ndarray, shape (total,)
+    width : int
+        Number of columns of the matrix.
+    """
+    padded = sum(e.size for e in entries)
+    in_panels = NS_PER_PANEL * len(entries)
+    in_panels += NS_PER_BYTE_IN_PANELS * contents.itemsize * padded
+    if in_panels <= NS_PER_SCALAR_IN_ROWS * contents.size:
+        return None
+    total = contents.shape[0]
+    filled = [e < total for e in entries]
+    data = contents[np.concatenate([e[f] for e, f in zip(entries, filled, strict=True)])]
+    index = [
+        np.broadcast_to(c, f.shape)[f].astype(np.int32)
+        for c, f in zip(columns, filled, strict=True)
+    ]
+    counts = np.concatenate([f.sum(axis=1) for f in filled])
+    begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int32)
+    return csr_array((data, np.concatenate(index), begin), shape=(len(counts), width))
