@@ -1,10 +1,9 @@
 """Tables of the suite "compression"."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from benchmarks.results import Row
-from benchmarks.tables import Table, number, percent
+from benchmarks.tables import Table, left_out, number, percent
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
 GROUPS = {
@@ -17,24 +16,29 @@ GROUPS = {
 
 def compression_tables(rows: list[Row]) -> list[Table]:
     """Errors at equal cost for each group, then GBLR in detail, then other packages."""
-    made = [error_table(group, title, rows) for group, title in GROUPS.items()]
-    made += [gblr_table(rows), time_table(rows), peer_table(rows)]
-    return [table for table in made if table.rows]
+    groups = {row["group"] for row in rows}
+    return [
+        error_table(group, title, rows) for group, title in GROUPS.items() if group in groups
+    ] + [
+        gblr_table(rows),
+        time_table(rows),
+        peer_table(rows),
+    ]
 
 
 def error_table(group: str, title: str, rows: list[Row]) -> Table:
     """One line a matrix and budget, one column a structure."""
-    lines = []
-    for key, cells in _cases(row for row in rows if row["group"] == group):
-        if "skipped" in cells:
-            lines.append([key[0], "–", "–", cells["skipped"], *["–"] * len(KINDS)])
-            continue
+    lines, here = [], [row for row in rows if row["group"] == group]
+    for key, cells in _cases(here):
         svd = cells["gblr"]["svd_error"]
         errors = [number(cells[kind].get("error")) for kind in KINDS]
         lines.append([key[0], key[1], percent(key[2]), number(svd), *errors])
     return Table(
         title,
-        "Relative Frobenius error under one cap on the cost.",
+        "Relative Frobenius error under one cap on the cost."
+        + left_out(
+            (row for row in here if row.get("method", "structmat") == "structmat"), "matrix", "kind"
+        ),
         ["matrix", "shape", "budget", "truncated SVD", *(k.replace("_", " ") for k in KINDS)],
         lines,
     )
@@ -43,9 +47,9 @@ def error_table(group: str, title: str, rows: list[Row]) -> Table:
 def gblr_table(rows: list[Row]) -> Table:
     """What GBLR was asked and what it did."""
     lines = []
-    for key, cells in _cases(row for row in rows if "skipped" not in row):
-        row = cells.get("gblr")
-        if row is None:
+    for key, cells in _cases(rows):
+        row = cells["gblr"]
+        if "skipped" in row:
             continue
         lines.append(
             [
@@ -78,8 +82,8 @@ def _goal(value: float, goal: float | None) -> str:
 def time_table(rows: list[Row]) -> Table:
     """Seconds of every structure."""
     lines = []
-    for key, cells in _cases(row for row in rows if "skipped" not in row):
-        seconds = [number(cells.get(kind, {}).get("seconds")) for kind in KINDS]
+    for key, cells in _cases(rows):
+        seconds = [number(cells[kind].get("seconds")) for kind in KINDS]
         lines.append([key[0], key[1], percent(key[2]), *seconds])
     return Table(
         "Seconds to compress",
@@ -91,9 +95,10 @@ def time_table(rows: list[Row]) -> Table:
 
 def peer_table(rows: list[Row]) -> Table:
     """Other packages beside GBLR, or why they are absent."""
+    theirs = [row for row in rows if row.get("method", "structmat") != "structmat"]
     lines = []
-    for row in rows:
-        if row.get("method", "structmat") == "structmat":
+    for row in theirs:
+        if "skipped" in row:
             continue
         ours = next(
             r
@@ -101,15 +106,14 @@ def peer_table(rows: list[Row]) -> Table:
             if (r.get("kind"), r["matrix"], r.get("budget"))
             == ("gblr", row["matrix"], row["budget"])
         )
-        found = "skipped" not in row
         lines.append(
             [
                 row["matrix"],
                 percent(row["budget"]),
                 row["method"],
-                percent(row["cost"]) if found else row["skipped"],
-                number(row.get("error")),
-                number(row.get("seconds")),
+                percent(row["cost"]),
+                number(row["error"]),
+                number(row["seconds"]),
                 number(ours["error"]),
                 number(ours["seconds"]),
             ]
@@ -117,19 +121,18 @@ def peer_table(rows: list[Row]) -> Table:
     return Table(
         "Against other packages",
         "The same matrix under the same cap. PALM4MSA finds two sparse factors without any "
-        "structure, 50 iterations; ksd is tried with every pair of factor sizes.",
+        "structure, 50 iterations; ksd is tried with every pair of factor sizes."
+        + left_out(theirs, "method", "matrix"),
         ["matrix", "budget", "method", "cost", "error", "seconds", "GBLR error", "GBLR seconds"],
         lines,
     )
 
 
-def _cases(rows: Iterable[Row]) -> list[tuple[tuple[str, str, float], dict[str, Any]]]:
+def _cases(rows: Iterable[Row]) -> list[tuple[tuple[str, str, float], dict[str, Row]]]:
     """Rows of structmat by (matrix, shape, budget), each a mapping of kinds to rows."""
-    found: dict[tuple[str, str, float], dict[str, Any]] = {}
+    found: dict[tuple[str, str, float], dict[str, Row]] = {}
     for row in rows:
-        if "shape" not in row:
-            found[row["matrix"], "", 0.0] = {"skipped": row["skipped"]}
-        elif row["method"] == "structmat":
+        if row.get("method") == "structmat":
             key = row["matrix"], "×".join(map(str, row["shape"])), row["budget"]
             found.setdefault(key, {})[row["kind"]] = row
     return list(found.items())

@@ -115,12 +115,17 @@ def kernel_512(rng: Generator) -> NDArray:
 
 def planted(rng: Generator, n: int = 256, blocks: int = 40) -> NDArray:
     """A sum of random rank-one blocks on cyclic runs, of cost `PLANTED_COST` at most."""
-    widths = rng.integers(1, n // 2, (2, blocks), endpoint=True).astype(float)
-    widths = np.maximum(1, np.floor(widths * (PLANTED_COST * n * n / widths.sum())))
+    widths = planted_widths(rng, n, blocks)
     starts = rng.integers(0, n, (2, blocks))
     contents = rng.standard_normal((2, blocks, n))
     contents[(np.arange(n) - starts[..., None]) % n >= widths[..., None]] = 0
     return contents[0].T @ contents[1]
+
+
+def planted_widths(rng: Generator, n: int, blocks: int) -> NDArray:
+    """Uniform widths, scaled to the cost: (2, blocks)."""
+    widths = rng.integers(1, n // 2, (2, blocks), endpoint=True).astype(float)
+    return np.maximum(1, np.floor(widths * (PLANTED_COST * n * n / widths.sum())))
 
 
 def noise(m: int, n: int, rng: Generator) -> NDArray:

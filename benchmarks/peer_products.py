@@ -21,8 +21,8 @@ Theirs = Callable[[NDArray], NDArray]
 def load(name: str, package: str) -> Any:
     """Import a module of an optional package, without its warnings; `Skip` says why not."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        # Recorded, because some of these packages switch ignored warnings on again.
+        with warnings.catch_warnings(record=True):
             return importlib.import_module(name)
     except ImportError as reason:
         raise Skip(f"{package} is not installed ({reason})") from None

@@ -77,8 +77,7 @@ def kronecker_sparse(A: NDArray, cap: int, _seed: int) -> Fitted:
     if not chains:
         raise Skip("no chain of two Kronecker-sparse factors fits the budget")
     begin = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True):
         found = [lazy.ksd(A, lazy.Chain(chain)) for chain in chains]
         dense = [operator.toarray() for operator in found]
     best = min(range(len(found)), key=lambda i: float(np.linalg.norm(dense[i] - A)))

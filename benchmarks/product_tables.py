@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from benchmarks.results import Row
-from benchmarks.tables import Table, number, percent, pivot
+from benchmarks.tables import Table, left_out, number, percent, pivot
 
 #: The other structures are shown at this cost; the result file holds all of them.
 SHOWN = 0.25
@@ -120,14 +120,14 @@ def compressed_table(rows: list[Row]) -> Table:
 
 def peer_table(rows: list[Row]) -> Table:
     """Products by other packages."""
+    found = [row for row in rows if "skipped" not in row]
     return Table(
         "Against other packages",
-        "The same matrix, double precision: structmat's time over the other's.",
+        "The same matrix, double precision: structmat's time over the other's."
+        + left_out(rows, "peer", "what"),
         ["package", "matrix", "n", "cost", "columns", "over the other"],
         [
-            [row["peer"], row["what"], str(row["n"]), "–", "–", row["skipped"]]
-            if "skipped" in row
-            else [
+            [
                 row["peer"],
                 row["what"],
                 str(row["n"]),
@@ -135,6 +135,6 @@ def peer_table(rows: list[Row]) -> Table:
                 str(row["columns"]),
                 number(row["over_peer"]),
             ]
-            for row in rows
+            for row in found
         ],
     )

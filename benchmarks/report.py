@@ -65,12 +65,13 @@ def _section(result: Row) -> str:
 def _machine(result: Row) -> str:
     facts = result["machine"]
     threads = "unknown" if facts["threads"] is None else facts["threads"]
+    blas = f"{facts['blas']} (threads: {threads})"
     peers = [f"{name} {v}" for name, v in facts["peers"].items() if v]
     seeds = ", ".join(map(str, result["seeds"]))
     return (
         f"Measured on {facts['date']} by `{result['command']}` in {result['seconds']:.0f} s, "
         f"seed {seeds}: {facts['cpu']}, {facts['cores']} cores, {facts['system']}; "
-        f"{facts['blas']} with {threads} threads; structmat {facts['structmat']}, "
+        f"{blas}; structmat {facts['structmat']}, "
         f"Python {facts['python']}, NumPy {facts['numpy']}, SciPy {facts['scipy']}"
         f"{''.join(', ' + peer for peer in peers)}.\n"
     )

@@ -18,6 +18,8 @@ class Table:
 
     def text(self) -> str:
         """In columns, for the terminal."""
+        if not self.rows:
+            return f"{self.title}\n{self.note}"
         lines = [list(self.headers), *map(list, self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         padded = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
@@ -26,12 +28,24 @@ class Table:
     def markdown(self) -> str:
         """As a section of a page."""
         lines = [self.headers, ["---"] * len(self.headers), *self.rows]
+        if not self.rows:
+            return f"### {self.title}\n\n{self.note}\n"
         body = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
         return f"### {self.title}\n\n{self.note}\n\n{body}\n"
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+def left_out(rows: Iterable[Row], *names: str) -> str:
+    """A sentence on what was skipped and why, each once; nothing if nothing was."""
+    found = {
+        f"{', '.join(str(row[name]) for name in names if name in row)} ({row['skipped']})": None
+        for row in rows
+        if "skipped" in row
+    }
+    return f" Left out: {'; '.join(found)}." if found else ""
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -78,7 +78,8 @@ def gblr() -> Figure:
     """Blocks of all sizes, some overlapping, one of them across both edges."""
     rows = np.array([[2, 14], [10, 12], [27, 10], [36, 9], [20, 5]])
     cols = np.array([[3, 20], [14, 12], [30, 14], [42, 11], [2, 9]])
-    return _side_by_side([_ones(rows, cols, (40, 48))], ["five blocks, cost 116"])
+    matrix = _ones(rows, cols, (40, 48))
+    return _side_by_side([matrix], [f"{matrix.num_blocks} blocks, cost {matrix.cost}"])
 
 
 def interpolation() -> Figure:

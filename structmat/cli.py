@@ -22,13 +22,15 @@ import scipy.sparse
 from scipy.sparse.linalg import cg
 
 import structmat
+from structmat.compress import KINDS
 from structmat.demo import earthquake_kernel
 from structmat.errors import FileFormatError, InputError, SaveError, StructmatError
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["main"]
 
-KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+# A larger sparse matrix stays as it is and is compressed through its products.
+_DENSE_ENTRIES = 2**26
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
     compress = commands.add_parser("compress", parents=[common, source], help="write one structure")
     compress.add_argument("file", help=".npy, .npz or .mtx")
-    compress.add_argument("--to", choices=KINDS, default="gblr", help="structure (gblr)")
+    compress.add_argument("--to", choices=tuple(KINDS), default="gblr", help="structure (gblr)")
     goal = compress.add_mutually_exclusive_group(required=True)
     goal.add_argument("--budget", type=_budget, help="cap on the cost, as a share of m n")
     goal.add_argument("--tol", type=_tolerance, help="bound on the relative Frobenius error")
@@ -146,7 +148,8 @@ def _read(path: str, key: str | None) -> Any:
                 return archive[_chosen(path, key, archive.files)]
         if ending in (".mtx", ".gz", ".bz2"):
             matrix = scipy.io.mmread(path)
-            return matrix.toarray() if scipy.sparse.issparse(matrix) else matrix
+            small = scipy.sparse.issparse(matrix) and math.prod(matrix.shape) <= _DENSE_ENTRIES
+            return matrix.toarray() if small else matrix
         return np.load(path, allow_pickle=False)
     except (FileNotFoundError, PermissionError, IsADirectoryError, InputError):
         raise
@@ -196,7 +199,7 @@ def _compare(options: argparse.Namespace) -> _Report:
         rows = structmat.compare(A, budget=options.budget, rng=options.seed, progress=progress)
     A = np.asarray(A)
     table = [_row(row, A) for row in rows]
-    B = next(row.matrix for row in rows if row.kind == "gblr")
+    B = next(row.matrix for row in rows if isinstance(row.matrix, structmat.GBLR))
     solved = _solve(A, B)
     picture = _draw(B, options.output)
     m, n = A.shape

@@ -26,6 +26,17 @@ __all__ = ["load", "save"]
 
 FORMAT_VERSION = 1
 _HEADER = "structmat"
+# What zipfile, zlib and NumPy raise on bytes that are no archive, or claim the impossible.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
@@ -80,7 +91,7 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
 
 def _unwritable(path: Path, error: OSError) -> SaveError:
     return SaveError(
-        f"cannot write {str(path)!r} ({error.strerror}); choose a folder that exists and that "
+        f"cannot write {str(path)!r} ({error.strerror or error}); choose a folder that exists and that "
         "you may write to"
     )
 
@@ -124,36 +135,56 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     FileNotFoundError
         If there is none.
     """
-    with open(path, "rb") as file:
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                members = {name: archive[name] for name in archive.files}
-        except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-            raise FileFormatError(
-                f"{os.fspath(path)!r} cannot be read as a NumPy archive ({error}); it is truncated "
-                "or not a structmat file (write one with structmat.save)"
-            ) from None
+    name = os.fspath(path)
+    members = _members(path, name)
     if _HEADER not in members:
         raise FileFormatError(
-            f"{os.fspath(path)!r} holds {', '.join(sorted(members)) or 'nothing'} but no structmat "
-            "header; expected a file written by structmat.save"
+            f"{name!r} holds {', '.join(sorted(members)) or 'nothing'} but no structmat header; "
+            "expected a file written by structmat.save"
         )
+    # Whatever the bytes say, the answer is a matrix or this one error.
     try:
-        header = json.loads(members[_HEADER].tobytes())
+        header = json.loads(members.pop(_HEADER).tobytes())
         version = header["format_version"]
-        if version > FORMAT_VERSION:
-            raise FileFormatError(
-                f"{os.fspath(path)!r} has format version {version}; this structmat reads up to "
-                f"{FORMAT_VERSION} (upgrade it)"
-            )
-        return _restore(header["matrix"], "", members)
-    except FileFormatError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        if type(version) is not int or version < 1:
+            raise ValueError(f"format version {version!r}")
+        if version <= FORMAT_VERSION:
+            return _checked(_restore(header["matrix"], "", members), header, members)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
         raise FileFormatError(
-            f"{os.fspath(path)!r} has a damaged structmat header or contents ({error}); expected a "
-            "file written by structmat.save"
+            f"{name!r} has a damaged structmat header or contents ({error}); expected a file "
+            "written by structmat.save"
         ) from None
+    raise FileFormatError(
+        f"{name!r} has format version {version}; this structmat reads up to {FORMAT_VERSION} "
+        "(upgrade it)"
+    )
+
+
+def _members(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
+    """All arrays of an archive, read whole."""
+    with open(path, "rb") as file:
+        try:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
+            return {member: archive[member] for member in archive.files}
+        except _UNREADABLE as error:
+            raise FileFormatError(
+                f"{name!r} cannot be read as a NumPy archive ({error}); it is truncated or not a "
+                "structmat file (write one with structmat.save)"
+            ) from None
+
+
+def _checked(
+    A: StructuredMatrix, header: Mapping[str, Any], members: Mapping[str, Any]
+) -> StructuredMatrix:
+    """The matrix, once it describes itself as the file does: nothing missing or left over."""
+    arrays: dict[str, Any] = {}
+    described = json.loads(json.dumps(_describe(A, "", arrays)))
+    if described != header["matrix"] or arrays.keys() != members.keys():
+        raise ValueError("the header and the arrays do not belong to one matrix")
+    return A
 
 
 def _restore(entry: Mapping[str, Any], prefix: str, members: Mapping[str, Any]) -> StructuredMatrix:
@@ -163,7 +194,7 @@ def _restore(entry: Mapping[str, Any], prefix: str, members: Mapping[str, Any]) 
     own = {
         name[len(prefix) :]: value
         for name, value in members.items()
-        if name.startswith(prefix) and "/" not in name[len(prefix) :] and name != _HEADER
+        if name.startswith(prefix) and "/" not in name[len(prefix) :]
     }
     arrays = {name: own.pop(name) for name in kind_class(entry["kind"]).data_names}
     return rebuild(entry["kind"], arrays, children, {**entry["static"], **own})

@@ -32,6 +32,7 @@ from structmat.errors import BackendError, ConversionError, InputError, ShapeErr
 __all__ = ["StructuredMatrix"]
 
 _LAZY = {"add": "sum", "matmul": "product"}
+_HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint", "_static", "_build")
 
 
 class StructuredMatrix(LinearOperator):
@@ -72,6 +73,17 @@ class StructuredMatrix(LinearOperator):
 
     def __init_subclass__(cls, kind: str, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if cls.__bases__ != (StructuredMatrix,):
+            raise InputError(
+                f"{cls.__name__} derives from {cls.__bases__}; expected StructuredMatrix alone "
+                "(concrete matrices are final)"
+            )
+        missing = [name for name in _HOOKS if name not in vars(cls)]
+        if missing:
+            raise InputError(
+                f"{cls.__name__} lacks {', '.join(missing)}; expected a definition of each of "
+                f"{', '.join(_HOOKS)}"
+            )
         register_kind(kind, cls)
         cls.kind = kind
 
@@ -248,7 +260,7 @@ class StructuredMatrix(LinearOperator):
             dtype = _array.promote(xp, self.dtype, x.dtype)
             complex_operand = xp.isdtype(dtype, "complex floating")
             if complex_operand and not xp.isdtype(self.dtype, "complex floating"):
-                return self._real_times_complex(x, adjoint)
+                return self._real_times_complex(xp.astype(x, dtype), adjoint)
             x = x if x.dtype == dtype else xp.astype(x, dtype)
             if self.dtype != dtype:
                 # Kept: a solver in double precision asks for it at every step.

@@ -1,6 +1,6 @@
 """Pictures of structure: how many rank-one blocks cover each entry."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,8 +50,9 @@ def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) 
     'GBLR 8x8, cost 25 %'
     """
     several = not isinstance(A, StructuredMatrix)
-    matrices = [A] if isinstance(A, StructuredMatrix) else list(A)
-    if not matrices or not all(isinstance(M, StructuredMatrix) for M in matrices):
+    given: list[Any] = list(A) if several and isinstance(A, Iterable) else [A]
+    matrices = [M for M in given if isinstance(M, StructuredMatrix)]
+    if not matrices or len(matrices) < len(given):
         raise InputError(f"{A!r}; expected a StructuredMatrix or a sequence of them")
     axes = _axes(ax, len(matrices))
     counts = [_thinned(_coverage(M)) for M in matrices]
@@ -72,6 +73,8 @@ def _axes(ax: Any, count: int) -> np.ndarray:
         size = (4.2 * count, 4.0)
         return plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")[1][0]
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+    if not all(hasattr(place, "imshow") for place in axes):
+        raise InputError(f"ax = {ax!r}; expected matplotlib Axes")
     if len(axes) != count:
         raise ShapeError(f"{len(axes)} axes for {count} matrices; expected one axes a matrix")
     return axes

@@ -31,7 +31,7 @@ def close(got, expected, dtype="float64"):
 
 def test_every_kind_has_a_case():
     kinds = {name.split("-")[0] for name in CASES}
-    assert kinds == set(_KINDS) - {"not_final"}
+    assert kinds == set(_KINDS)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -314,3 +314,24 @@ def test_adjoint_identity(name, dtype, seed):
     left, right = np.vdot(y, A @ x), np.vdot(A.H @ y, x)
     bound = np.linalg.norm(x) * np.linalg.norm(y) * max(np.linalg.norm(D), 1)
     assert abs(left - right) <= 100 * np.finfo(dtype).eps * bound
+
+
+def test_a_class_must_be_whole_and_final():
+    with pytest.raises(structmat.InputError, match="lacks cost, _multiply"):
+
+        class Half(StructuredMatrix, kind="half"):
+            pass
+
+    with pytest.raises(structmat.InputError, match="concrete matrices are final"):
+
+        class Further(LowRank, kind="further"):
+            pass
+
+    assert not {"half", "further"} & set(_KINDS)
+
+
+def test_double_matrix_times_single_complex_is_double():
+    A, twin = build("gblr")
+    z = np.full(5, 1 + 2j, dtype=np.complex64)
+    assert (A @ z).dtype == np.complex128
+    close(A @ z, twin @ z.astype(np.complex128))

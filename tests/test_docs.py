@@ -21,6 +21,7 @@ FENCE = re.compile(r"^(`{3,})(\w+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTAL
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [p for p in PAGES if not {"_build", "_generated", "api"} & set(p.relative_to(ROOT).parts)]
 MODULES = ["structmat", *(m.name for m in pkgutil.walk_packages(structmat.__path__, "structmat."))]
+MODULES.remove("structmat.__main__")  # to import it is to run it
 API_MODULES = [
     "structmat",
     "structmat.compress",

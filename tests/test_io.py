@@ -120,6 +120,14 @@ def path(tmp_path):
     return tmp_path / "matrix.npz"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Leave out the wait for the disk, which on a busy one is most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _handle: None)
+        yield
+
+
 # Round trips.
 
 
@@ -263,6 +271,27 @@ def test_the_file_is_as_readable_as_any_other_new_file(path):
     other = path.with_name("other")
     other.write_bytes(b"")
     assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_the_data_are_written_beside_and_on_the_disk_before_they_are_moved(path, monkeypatch):
+    structmat.save(path, dense("float64"))
+    old, steps, replace = path.read_bytes(), [], os.replace
+
+    def note_sync(_handle):
+        steps.append("sync")
+
+    def note_move(source, target):
+        steps.append("move")
+        assert os.path.dirname(source) == str(path.parent)
+        assert os.fspath(target) == str(path)
+        assert path.read_bytes() == old
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_move)
+    structmat.save(path, gblr("float64"))
+    assert steps == ["sync", "move"]
+    assert_same(structmat.load(path), gblr("float64"))
 
 
 # Failing to save.

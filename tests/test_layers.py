@@ -28,6 +28,7 @@ ROOMS = (
     ("demo",),
     ("__init__",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 

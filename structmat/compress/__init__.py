@@ -1,5 +1,6 @@
 """Approximation: a matrix to the structure that fits it, under a budget or a tolerance."""
 
 from structmat.compress._front import Comparison, CompressionResult, compare, compress
+from structmat.compress._kinds import KINDS
 
-__all__ = ["Comparison", "CompressionResult", "compare", "compress"]
+__all__ = ["KINDS", "Comparison", "CompressionResult", "compare", "compress"]

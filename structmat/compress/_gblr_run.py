@@ -22,7 +22,7 @@ FALL = 0.6
 LEAST = 1e-15
 #: Above the goal the price rises by this factor a sweep, at most so many times.
 RISE = 1.15
-RISES = 6
+RISES = 20
 #: The cap on the cost may be overshot by this factor before the price rises again.
 OVERSHOOT = 1.04
 #: A stage is swept once the cost has grown by this factor since the last sweep.
@@ -106,10 +106,8 @@ class Run:
         while self.cost < cap and price > least:
             self._grow(price, cap)
             price *= FALL
-        self._sweep(price)
-        while self.cost > (self.goal.max_cost or 0) and self.work > 0:
+        while self._sweep(price) and self.cost > (self.goal.max_cost or 0):
             price *= RISE**2
-            self._sweep(price)
         return self.anneal(price)
 
     def _settle(self, price: float) -> None:
@@ -121,10 +119,9 @@ class Run:
     def _settle_cost(self, price: float, max_cost: int) -> None:
         """Bring the cost down to the cap, and spend what is left below it."""
         for _ in range(RISES):
-            if self.cost <= max_cost or self.work <= 0:
-                break
             price *= RISE
-            self._sweep(price)
+            if self.cost <= max_cost or not self._sweep(price):
+                break
         self._prune(lambda cost: cost > max_cost)
         for _ in range(ROUNDS):
             if self.met():
@@ -137,11 +134,10 @@ class Run:
         """Give up what is more than the bound asks for."""
         self._refit()
         for _ in range(RISES):
-            if self.work <= 0 or self.residual.energy() > bound:
-                break
             kept = self.blocks
             price *= RISE
-            self._sweep(price)
+            if self.residual.energy() > bound or not self._sweep(price):
+                break
             if self.residual.energy() > bound or self.cost >= total_cost(kept):
                 self._replace(kept)
                 break
@@ -169,11 +165,15 @@ class Run:
             cost -= self.blocks[k].cost
         self.blocks = [block for k, block in enumerate(self.blocks) if k not in dropped]
 
-    def _sweep(self, price: float) -> None:
-        if self._spend(*self.blocks):
+    def _sweep(self, price: float) -> bool:
+        """Fit every block's runs and contents anew, if the allowance covers it."""
+        allowed = self._spend(*self.blocks)
+        if allowed:
             self.blocks = sweep(self.residual, self.blocks, price)
+        return allowed
 
     def _refit(self) -> None:
+        """Fit the contents alone, twice, if the allowance covers it."""
         for _ in range(2):
             if self._spend(*self.blocks):
                 self.blocks = refit(self.residual, self.blocks)

@@ -12,7 +12,7 @@ from structmat.compress._gblr_run import Run, energy_of, total_cost
 from structmat.compress._gblr_spans import span_blocks
 from structmat.compress._gblr_starts import dense_blocks, partition_blocks, svd_blocks
 from structmat.compress._goal import Goal, Progress
-from structmat.compress._svd import Operator, sketch
+from structmat.compress._svd import Operator, sketch, svdvals
 from structmat.errors import ToleranceError
 from structmat.intervals import IntArray
 from structmat.matrices.gblr import GBLR
@@ -48,6 +48,17 @@ class _Start(NamedTuple):
 def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> GBLR:
     """`search`, as a matrix."""
     return GBLR(*search(A, goal, rng=rng, progress=progress), shape=A.shape)
+
+
+def fit_implicit(
+    op: Operator, goal: Goal, *, rng: np.random.Generator, progress: Progress
+) -> GBLR:
+    """As `fit`, for a matrix known by its products only."""
+    from structmat.compress import low_rank
+    matrix = low_rank.fit_implicit(op, goal, rng=rng, progress=progress)
+    columns = zip(matrix.U.T, matrix.V.T, strict=True)
+    blocks = [Block(0, u, 0, v) for u, v in columns]
+    return GBLR(*_pack(blocks, op.dtype), shape=op.shape)
 
 
 def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> Blocks:
@@ -90,15 +101,14 @@ def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progre
         progress(1.0)
         return _pack([], A.dtype)
     if goal.max_error is not None:
-        goal = Goal(max_error=goal.max_error / scale)
-    portfolio = _Portfolio(A, scale, goal, rng, progress)
-    blocks = portfolio.best()
+        goal = Goal(max_error=goal.max_error / scale * (1 - float(np.finfo(A.dtype).eps) ** 0.5))
+    blocks = _Portfolio(A, scale, goal, rng, progress).search()
     progress(1.0)
     return _pack([b._replace(u=b.u * A.dtype.type(scale)) for b in blocks], A.dtype)
 
 
 class _Portfolio:
-    """The starts and the runs from them, and the best blocks so far."""
+    """The starts, the runs from them, and the best blocks so far, of A / scale."""
 
     def __init__(
         self, A: NDArray, scale: float, goal: Goal, rng: np.random.Generator, progress: Progress
@@ -106,18 +116,123 @@ class _Portfolio:
         self.A, self.scale, self.goal, self.rng = A, A.dtype.type(scale), goal, rng
         self.progress = progress
         self.work = WORK * max(1.0, A.size / ENTRIES)
+        self.total = self._fresh().energy()
+        self.rounding = float(np.finfo(A.dtype).eps)
         self.blocks: list[Block] = []
         self.value = (np.inf, np.inf)
 
-    def best(self) -> list[Block]:
-        """Try everything, as long as the matrix is not met exactly."""
-        residual = self._fresh()
-        total = residual.energy()
-        self.exact = total * (8 * float(np.finfo(self.A.dtype).eps)) ** 2 * max(self.A.shape)
-        price = total / (self.goal.max_cost or sum(self.A.shape))
-        starts = [self._svd(residual.array), self._partition(residual.array)]
-        ...
+    def search(self) -> list[Block]:
+        """Try everything, unless linear algebra already has the matrix exactly."""
+        price = 1e-3 * self.total / self._likely_cost()
+        starts = []
+        for exact in (self._grid(), span_blocks(self._scaled(), self.rng)):
+            if exact and self._consider(exact) and self._is_exact():
+                return self.blocks
+            if 0 < total_cost(exact) < 1.2 * self._likely_cost():
+                starts.append(_Start(exact, price))
+        for start in (self._svd(), self._partition()):
+            self._consider(start.blocks)
+            starts.append(start)
+        if self.goal.max_cost is None:
+            self._consider(dense_blocks(self._scaled()))
+        elif self._is_exact():
+            return self.blocks
+        starts += [_Start([], part * self.total / self._likely_cost()) for part in FIRST_PRICES]
+        self._run_all(starts)
         return self.blocks
 
+    def _run_all(self, starts: list[_Start]) -> None:
+        """Anneal from every start, then loosen and anneal the best again and again."""
+        count = len(starts) + (CYCLES if self.goal.max_cost is not None else 0)
+        best = 0.0
+        for done, start in enumerate(starts):
+            run = self._run(start.blocks, done / count, 1 / count)
+            price = run.anneal(start.price)
+            if self._consider(run.blocks):
+                best = price
+        if self.goal.max_cost is None or best == 0 or self._is_exact():
+            return
+        run = self._run(self.blocks, len(starts) / count, 1 / count)
+        run.work = run.allowance = 2 * self.work
+        for _ in range(CYCLES):
+            if run.work > 0:
+                best = run.loosen(best, LOOSE)
+                self._consider(run.blocks)
+
+    def _run(self, blocks: list[Block], done: float, share: float) -> Run:
+        def progress(part: float) -> None:
+            self.progress(done + share * part)
+
+        residual = DenseResidual(self._scaled())
+        return Run(residual, blocks, self.goal, self.rng, self.work, progress)
+
+    def _consider(self, blocks: list[Block]) -> bool:
+        """Keep the blocks if they respect the goal and are better than any before."""
+        residual = self._fresh()
+        for block in blocks:
+            residual.change(block, -1)
+        energy, cost = residual.energy(), total_cost(blocks)
+        if self.goal.max_cost is not None:
+            respected, value = cost <= self.goal.max_cost, (energy, float(cost))
+        else:
+            respected = energy <= (self.goal.max_error or 0.0) ** 2
+            value = (float(cost), energy)
+        better = respected and value < self.value
+        if better:
+            self.blocks, self.value = list(blocks), value
+        return better
+
+    def _is_exact(self) -> bool:
+        """Whether the best blocks leave nothing but rounding."""
+        noise = (4 * self.rounding) ** 2 * max(self.A.shape) * self.total
+        return self.goal.max_cost is not None and self.value[0] <= noise
+
+    def _likely_cost(self) -> float:
+        """The cap, or what the best blocks so far cost."""
+        if self.goal.max_cost is not None:
+            return self.goal.max_cost
+        return min(self.value[0], float(self.A.size))
+
+    def _scaled(self) -> NDArray:
+        return self.A / self.scale
+
     def _fresh(self) -> DenseResidual:
-        return DenseResidual(self.A / self.scale)
+        return DenseResidual(self._scaled())
+
+    def _grid(self) -> list[Block]:
+        return grid_blocks(self._scaled(), self._likely_cost())
+
+    def _svd(self) -> _Start:
+        array = self._scaled()
+        if self.goal.max_cost is not None:
+            rank = self.goal.max_cost // sum(array.shape)
+        else:
+            rank = _rank_for(array, self.goal.max_error or 0.0)
+        blocks = svd_blocks(array, rank, self.rng)
+        last = energy_of(blocks[-1]) if blocks else self.total
+        return _Start(blocks, last / sum(array.shape))
+
+    def _partition(self) -> _Start:
+        return _Start(*partition_blocks(self._scaled(), self.goal))
+
+
+def _rank_for(A: NDArray, max_error: float) -> int:
+    """Least rank that meets an error."""
+    energy = svdvals(A[None])[0] ** 2
+    tail = np.cumsum(energy[::-1])[::-1]
+    return int((tail > max_error**2).sum())
+
+
+def _pack(blocks: list[Block], dtype: Any) -> Blocks:
+    def integers(values: list[int]) -> IntArray:
+        return np.array(values, np.int64)
+
+    none = [np.zeros(0, dtype)]
+    return Blocks(
+        integers([b.row for b in blocks]),
+        integers([b.u.size for b in blocks]),
+        np.concatenate([b.u for b in blocks] or none),
+        integers([b.col for b in blocks]),
+        integers([b.v.size for b in blocks]),
+        np.concatenate([b.v for b in blocks] or none),
+    )

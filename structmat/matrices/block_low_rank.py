@@ -100,7 +100,27 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     ) -> None:
         self.places, self.ranks = places, ranks
         self.row_sizes, self.col_sizes = row_sizes, col_sizes
+        self._check_packing(arrays)
         super().__init__((int(row_sizes.sum()), int(col_sizes.sum())), arrays)
+
+    def _check_packing(self, arrays: Mapping[str, Array]) -> None:
+        """Packed contents must fill the tiles; the constructor's do, a file's may not."""
+        _sizes(self.row_sizes, "row_sizes")
+        _sizes(self.col_sizes, "col_sizes")
+        count, grid = self.ranks.size, (len(self.row_sizes), len(self.col_sizes))
+        if self.places.shape != (count, 2) or (self.ranks < DENSE).any():
+            raise ShapeError(
+                f"places of shape {self.places.shape} for ranks {self.ranks.tolist()}; expected "
+                "two coordinates a tile, and ranks of at least 0, or -1 for a dense tile"
+            )
+        if ((self.places < 0) | (self.places >= grid)).any():
+            raise InputError(f"tiles at {self.places.tolist()}; expected places on a {grid} grid")
+        for name, begin in zip(self.data_names, self._begins, strict=True):
+            if tuple(arrays[name].shape) != (begin[-1],):
+                raise ShapeError(
+                    f"{name} has shape {tuple(arrays[name].shape)}; expected ({begin[-1]},), one "
+                    "entry for each of its tiles' places"
+                )
 
     @property
     def _extents(self) -> tuple[IntArray, IntArray]:

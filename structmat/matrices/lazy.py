@@ -1,9 +1,11 @@
 """Combinations that no structure holds exactly: kept as their parts, applied in turn."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, Self
 
 from structmat._array import Array, adjoint, conj, is_complex, is_inexact
+from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["Adjoint", "Product", "Scaled", "Sum"]
@@ -28,6 +30,8 @@ class Sum(StructuredMatrix, kind="sum"):
 
     def __init__(self, *terms: StructuredMatrix) -> None:
         flat = [t for term in terms for t in (term.children if isinstance(term, Sum) else (term,))]
+        if any(term.shape != flat[0].shape for term in flat):
+            raise ShapeError(f"terms of shapes {[t.shape for t in flat]}; expected one shape")
         super().__init__(flat[0].shape, {}, tuple(flat))
 
     @property
@@ -88,6 +92,8 @@ class Product(StructuredMatrix, kind="product"):
             for factor in factors
             for f in (factor.children if isinstance(factor, Product) else (factor,))
         ]
+        if any(left.shape[1] != right.shape[0] for left, right in pairwise(flat)):
+            raise ShapeError(f"factors of shapes {[f.shape for f in flat]}; expected them to meet")
         super().__init__((flat[0].shape[0], flat[-1].shape[1]), {}, tuple(flat))
 
     @property
@@ -147,6 +153,8 @@ class Scaled(StructuredMatrix, kind="scaled"):
     def __init__(self, alpha: Any, A: StructuredMatrix) -> None:
         xp = A.xp
         alpha = xp.asarray(alpha, device=A.device)
+        if alpha.ndim:
+            raise ShapeError(f"alpha has shape {tuple(alpha.shape)}; expected a single number")
         # A plain number takes the precision of the matrix; a permutation has none to give.
         if is_inexact(A.dtype, xp):
             wide = xp.result_type(A.dtype, xp.complex64) if is_complex(alpha, xp) else A.dtype

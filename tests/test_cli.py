@@ -1,0 +1,174 @@
+"""The command line as a user meets it: files in, tables, files and pictures out."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+
+import structmat
+from structmat.cli import main
+from structmat.compress import KINDS
+
+rng = np.random.default_rng(5)
+LOW = rng.standard_normal((40, 3)) @ rng.standard_normal((3, 32))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("low.npy", LOW)
+    return tmp_path
+
+
+def run(capsys, *words):
+    status = main(list(words))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_compare_prints_a_table_and_draws(here, capsys):
+    status, out, err = run(capsys, "compare", "low.npy", "--budget", "0.5", "-o", "a.png")
+    assert (status, err) == (0, "")
+    for kind in KINDS:
+        assert kind in out
+    assert (here / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "scipy.sparse.linalg.cg" in out
+
+
+def test_compare_for_machines(here, capsys):
+    status, out, _ = run(capsys, "compare", "low.npy", "--budget", "0.5", "--json")
+    figures = json.loads(out)
+    assert status == 0
+    assert [row["kind"] for row in figures["rows"]] == list(KINDS)
+    assert all(row["cost"] <= 0.5 for row in figures["rows"] if row["error"] is not None)
+    assert figures["solve"]["converged"]
+    assert figures["solve"]["relative_difference"] < 1e-6
+    assert (here / figures["picture"]).exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compress_info_plot(here, capsys, kind):
+    status, out, _ = run(
+        capsys, "compress", "low.npy", "--to", kind, "--budget", "0.6", "-o", "out", "--json"
+    )
+    figures = json.loads(out)
+    assert status == 0
+    A = structmat.load("out")
+    assert A.kind == kind
+    assert figures["cost"] == A.cost <= 0.6 * LOW.size
+    error = np.linalg.norm(A.to_dense() - LOW) / np.linalg.norm(LOW)
+    np.testing.assert_allclose(figures["error"], error, rtol=1e-6, atol=1e-12)
+    status, out, _ = run(capsys, "info", "out", "--json")
+    assert json.loads(out)["kind"] == kind
+    assert json.loads(out)["shape"] == [40, 32]
+    status, out, _ = run(capsys, "plot", "out", "-o", "out.svg")
+    assert status == 0
+    assert "<svg" in (here / "out.svg").read_text()
+
+
+def test_compress_to_a_tolerance(here, capsys):
+    status, out, _ = run(
+        capsys, "compress", "low.npy", "--to", "low_rank", "--tol", "1e-6", "-o", "b.npz"
+    )
+    assert status == 0
+    assert "written to b.npz" in out
+    assert structmat.load("b.npz").rank == 3
+
+
+def test_formats(here, capsys):
+    np.savez("two.npz", a=LOW, b=LOW[:4])
+    scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))
+    for words in (["two.npz", "--key", "a"], ["m.mtx"]):
+        words = ["compress", *words, "--to", "low_rank", "--budget", "0.5", "-o", "c.npz"]
+        assert run(capsys, *words)[0] == 0
+        np.testing.assert_allclose(structmat.load("c.npz").to_dense(), LOW, atol=1e-9)
+
+
+REFUSED = {
+    "no file": (["info", "nothing.npz"], "nothing.npz"),
+    "which array": (["compare", "two.npz"], "choose one of them with --key"),
+    "no such array": (["compare", "two.npz", "--key", "z"], "there is no 'z'"),
+    "not a matrix": (["compare", "text.npy"], "expected a matrix as .npy"),
+    "not ours": (["info", "low.npy"], "not a structmat file"),
+    "foreign archive": (["plot", "two.npz", "-o", "p.png"], "no structmat header"),
+    "nan": (["compress", "nan.npy", "--budget", "0.5", "-o", "o"], "finite"),
+    "strings": (["compress", "words.npy", "--budget", "0.5", "-o", "o"], "dtype"),
+    "unwritable": (["compress", "low.npy", "--budget", "0.5", "-o", "no/such/o"], "cannot write"),
+    "no such tolerance": (
+        ["compress", "noise.npy", "--to", "low_rank", "--tol", "0", "-o", "o"],
+        "0 wanted, but full rank 9 reaches only",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(here, capsys, name):
+    np.savez("two.npz", a=LOW, b=LOW)
+    np.save("nan.npy", np.full((4, 4), np.nan))
+    np.save("words.npy", np.full((4, 4), "x"))
+    np.save("noise.npy", rng.standard_normal((9, 9)))
+    (here / "text.npy").write_text("1 2 3")
+    words, message = REFUSED[name]
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (1, "")
+    assert err.startswith("structmat: ")
+    assert message in err
+    assert not (here / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", "--budget", "lots"], "'lots'; expected a share of the dense cost"),
+        (["compare", "--budget", "1.5"], "'1.5'; expected a share of the dense cost"),
+        (["compare", "--seed", "-1"], "expected a whole number"),
+        (["compress", "x.npy", "--tol", "nan", "-o", "o"], "expected a relative error"),
+        (["compress", "x.npy", "--to", "toeplitz", "--tol", "1", "-o", "o"], "invalid choice"),
+        (["compress", "x.npy", "-o", "o"], "required"),
+        ([], "required"),
+    ],
+)
+def test_words_that_mean_nothing(capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_failed_write_leaves_the_old_file(here, capsys, monkeypatch):
+    (here / "old").write_bytes(b"precious")
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    status, _, err = run(capsys, "compress", "low.npy", "--budget", "0.5", "-o", "old")
+    assert status == 1
+    assert "No space left" in err
+    assert (here / "old").read_bytes() == b"precious"
+    assert sorted(p.name for p in here.iterdir()) == ["low.npy", "old"]
+
+
+def test_quiet_in_a_pipe_and_a_bar_on_a_terminal(here, monkeypatch, capsys):
+    command = [sys.executable, "-m", "structmat", "compare", "low.npy", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    json.loads(done.stdout)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert main(["compress", "low.npy", "--to", "low_rank", "--budget", "0.5", "-o", "o"]) == 0
+    assert "%" in capsys.readouterr().err
+
+
+def test_pictures_are_optional(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, out, _ = run(capsys, "compare", "low.npy")
+    assert status == 0
+    assert "structmat[plot]" in out
+    run(capsys, "compress", "low.npy", "--to", "low_rank", "--budget", "0.5", "-o", "o")
+    status, _, err = run(capsys, "plot", "o", "-o", "p.png")
+    assert status == 1
+    assert "structmat[plot]" in err
