@@ -18,6 +18,7 @@ import numpy as np
 from array_api_compat import device as device
 from array_api_compat import to_device as to_device
 
+from structmat._checks import host_array
 from structmat.errors import BackendError, InputError, MissingDependencyError
 
 Array = Any
@@ -109,6 +110,19 @@ def namespace(*arrays: Array) -> ModuleType:
         ) from None
 
 
+def moved(x: Array, target: Any) -> Array:
+    """An array on another device of its library."""
+    try:
+        return to_device(x, target)
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackendError(
+            f"{target!r} is neither a known library nor a device of "
+            f"{backend_name(namespace(x))} ({reason}); expected one of "
+            f"{', '.join(sorted(BACKENDS))}, or a device that is there"
+        ) from None
+
+
 def belongs(x: Any, xp: ModuleType) -> bool:
     """Whether `x` is an array of the library behind a namespace."""
     try:
@@ -142,6 +156,18 @@ def backend_name(xp: ModuleType) -> str:
     'numpy'
     """
     return xp.__name__.removeprefix("array_api_compat.").split(".")[0]
+
+
+def namespace_of_module(module: ModuleType) -> ModuleType:
+    """Namespace of a library given as a module: its own, or the compatible one."""
+    if module.__name__ in BACKENDS:
+        return namespace_named(module.__name__)
+    if not hasattr(module, "asarray") or not hasattr(module, "matmul"):
+        raise BackendError(
+            f"the module {module.__name__!r} is no array library; expected one that follows the "
+            "array API standard, or the name of one"
+        )
+    return module
 
 
 def namespace_named(name: str) -> ModuleType:
@@ -189,12 +215,6 @@ def is_inexact(dtype: DType, xp: ModuleType) -> bool:
     return bool(xp.isdtype(dtype, ("real floating", "complex floating")))
 
 
-def promote(xp: ModuleType, *dtypes: DType) -> DType:
-    """Common dtype of the floating ones; int8, which widens nothing, if there are none."""
-    floating = [dtype for dtype in dtypes if is_inexact(dtype, xp)]
-    return xp.result_type(*floating) if floating else xp.int8
-
-
 def inexact(x: Array, xp: ModuleType, name: str) -> Array:
     """Array with integers turned into default floats; other non-numbers are refused."""
     if is_inexact(x.dtype, xp):
@@ -204,16 +224,20 @@ def inexact(x: Array, xp: ModuleType, name: str) -> Array:
     raise InputError(f"{name} has dtype {x.dtype}; expected real or complex numbers")
 
 
-def dtype_named(dtype: Any, xp: ModuleType) -> DType | None:
-    """A dtype in the terms of a library, from its own or a name; None if it has no such."""
-    if isinstance(dtype, str):
-        return getattr(xp, dtype, None)
-    if is_numpy(xp):
-        try:
-            return np.dtype(dtype)
-        except TypeError:
-            return None
-    return dtype
+def floating_dtype(dtype: Any, xp: ModuleType) -> DType:
+    """A real or complex floating dtype of a library, from its own terms or by name."""
+    found = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
+    try:
+        if is_numpy(xp) and found is not None:
+            found = np.dtype(found)
+        if is_inexact(found, xp):
+            return found
+    except (TypeError, ValueError, AttributeError):
+        pass  # not a dtype of this library, whatever else it may be
+    raise InputError(
+        f"dtype {dtype!r} is none of {backend_name(xp)}'s for contents; expected a real or complex "
+        "floating one, such as 'float32'"
+    )
 
 
 def conj(x: Array, xp: ModuleType) -> Array:
@@ -226,18 +250,14 @@ def adjoint(x: Array, xp: ModuleType) -> Array:
     return conj(xp.matrix_transpose(x), xp)
 
 
-def as_content(x: Any, name: str, ndim: int, *others: Array) -> Array:
+def as_content(x: Any, name: str, ndim: int) -> Array:
     """Check one array of a matrix's contents: library, numbers, dimensions.
 
-    Nested lists become NumPy arrays; `others` are the arrays it has to live with.
+    Nested lists become NumPy arrays.
     """
-    if isinstance(x, (list, tuple, int, float, complex)):
-        x = np.asarray(x)
-    xp = namespace(x, *others)
-    if not isinstance(x, np.ndarray) and is_numpy(xp):
-        x = np.asarray(x)
-    if type(x) is not np.ndarray and isinstance(x, np.ndarray):
-        x = np.asarray(x)
+    if isinstance(x, (list, tuple, int, float, complex, np.ndarray, np.generic)):
+        x = host_array(x, name)
+    xp = namespace(x)
     if x.dtype == object:
         raise InputError(f"{name} holds Python objects; expected real or complex numbers")
     if x.ndim != ndim:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from structmat._array import Array, backend_name, belongs, is_numpy
+from structmat._checks import host_array
 from structmat.errors import BackendError, InputError
 
 
@@ -25,7 +26,7 @@ def as_operand(x: Any, xp: ModuleType) -> Array:
         if issparse(x):
             x = x.toarray()
         if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
-            x = np.asarray(x)
+            x = host_array(x, "operand")
     if not belongs(x, xp):
         raise BackendError(
             f"operand of type {type(x).__module__}.{type(x).__qualname__} meets a matrix on "

@@ -20,7 +20,7 @@ def register_kind(kind: str, cls: Any) -> None:
 
 def kind_class(kind: str) -> Any:
     """Class of a kind; a `KindError` lists the known ones."""
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise KindError(f"unknown kind {kind!r}; expected one of {', '.join(sorted(_KINDS))}")
     return _KINDS[kind]
 

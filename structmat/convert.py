@@ -12,7 +12,7 @@ import numpy as np
 from structmat import _array
 from structmat._array import Array
 from structmat._registry import rule
-from structmat.errors import ConversionError
+from structmat.errors import ConversionError, InputError
 from structmat.intervals import offsets
 from structmat.matrices import (
     GBLR,
@@ -71,6 +71,11 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     >>> B.num_blocks, B.cost == A.cost, bool((B.to_dense() == A.to_dense()).all())
     (1, True, True)
     """
+    if not isinstance(A, StructuredMatrix):
+        raise InputError(
+            f"A is a {type(A).__qualname__}; expected a StructuredMatrix (wrap an array in "
+            "structmat.Dense, or approximate it with structmat.compress)"
+        )
     return A.to_kind(kind)
 
 

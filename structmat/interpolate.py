@@ -1,5 +1,7 @@
 """Interpolation between GBLR matrices: Theorem 2."""
 
+import math
+import numbers
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -8,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from structmat import _array
 from structmat._array import Array
+from structmat._operand import is_scalar
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 from structmat.intervals import IntArray, entry_index, positions
 from structmat.matrices import GBLR
@@ -74,9 +77,14 @@ def interpolate(
     (array([2]), array([3]))
     """
     weight = _weight(alpha)
-    if path not in ("linear", "geodesic"):
+    for name, M in (("A", A), ("B", B)):
+        if not isinstance(M, StructuredMatrix):
+            raise InputError(
+                f"{name} is a {type(M).__qualname__}; expected a StructuredMatrix (compress it first)"
+            )
+    if not isinstance(path, str) or path not in ("linear", "geodesic"):
         raise InputError(f"path = {path!r}; expected 'linear' or 'geodesic'")
-    if match not in (None, "assignment"):
+    if match is not None and match != "assignment":
         raise InputError(f"match = {match!r}; expected None or 'assignment'")
     if A.shape != B.shape:
         raise ShapeError(f"A has shape {A.shape} and B {B.shape}; expected one shape")
@@ -92,11 +100,12 @@ def interpolate(
 
 
 def _weight(alpha: Any) -> Fraction:
-    try:
+    weight = None
+    if isinstance(alpha, numbers.Rational):
         weight = Fraction(alpha)
-    except (TypeError, ValueError, OverflowError):
-        weight = Fraction(-1)
-    if not 0 <= weight <= 1:
+    elif is_scalar(alpha) and not isinstance(alpha, complex):
+        weight = Fraction(float(alpha)) if math.isfinite(alpha) else None
+    if weight is None or not 0 <= weight <= 1:
         raise InputError(f"alpha = {alpha!r}; expected a number from 0 to 1, the weight of A")
     return weight
 
@@ -154,7 +163,7 @@ def _between(
         factor * _cut(M, axis, name, which, start, width)
         for M, which, factor in ((A, pair[0], share), (B, pair[1], 1 - share))
     ]
-    dtype = _array.promote(A.xp, A.dtype, B.dtype)
+    dtype = A.xp.result_type(A.dtype, B.dtype)
     first, second = (A.xp.astype(part, dtype) for part in contents)
     return (start, width), first + second
 

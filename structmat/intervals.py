@@ -8,6 +8,7 @@ runs are structure, and structure stays small while contents may live on a devic
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from structmat._checks import integer_array
 from structmat.errors import InputError, ShapeError
 
 __all__ = [
@@ -22,17 +23,6 @@ __all__ = [
 ]
 
 IntArray = NDArray[np.int64]
-
-
-def _integers(values: ArrayLike, name: str) -> IntArray:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ShapeError(
-            f"{name} has shape {array.shape}; expected one dimension, an entry a block"
-        )
-    if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"{name} has dtype {array.dtype}; expected integers (round them first)")
-    return array.astype(np.int64)
 
 
 def check_runs(
@@ -66,7 +56,7 @@ def check_runs(
     >>> check_runs([3, 7], [2, 0], 8)
     (array([3, 0]), array([2, 0]))
     """
-    start, width = _integers(start, f"{name}_start"), _integers(width, f"{name}_width")
+    start, width = integer_array(start, f"{name}_start"), integer_array(width, f"{name}_width")
     if start.shape != width.shape:
         raise ShapeError(
             f"{start.size} entries in {name}_start but {width.size} in {name}_width; "
@@ -161,15 +151,19 @@ def pack(full: NDArray, start: IntArray, width: IntArray) -> NDArray:
     return full[block, positions(start, width, full.shape[1])]
 
 
-def best_runs(score: NDArray[np.floating]) -> tuple[NDArray[np.floating], IntArray, IntArray]:
+def best_runs(
+    score: NDArray[np.floating], *, cyclic: bool = True
+) -> tuple[NDArray[np.floating], IntArray, IntArray]:
     """Cyclic run of greatest total score in every row: maximum subarray on a circle.
 
-    The best run either stays inside the row (the largest difference of two prefix
-    sums) or wraps around (the total less the worst run inside), so two scans do.
+    The best run either stays inside the row (the largest rise of the prefix sums) or
+    wraps around (the total and the largest fall), so two scans do.
 
     Parameters
     ----------
     score : ndarray of float, shape (S, n), n >= 1
+    cyclic : bool
+        Whether runs may wrap around.
 
     Returns
     -------
@@ -186,17 +180,24 @@ def best_runs(score: NDArray[np.floating]) -> tuple[NDArray[np.floating], IntArr
     --------
     >>> best_runs(np.array([[2.0, -5.0, 1.0, 3.0]]))
     (array([6.]), array([2]), array([3]))
+    >>> best_runs(np.array([[2.0, -5.0, 1.0, 3.0]]), cyclic=False)
+    (array([4.]), array([2]), array([2]))
     """
     n_rows, n = score.shape
     row = np.arange(n_rows)
-    prefix = np.concatenate([np.zeros((n_rows, 1)), np.cumsum(score, axis=1)], axis=1)
-    inner, inner_from, inner_to = _largest_rise(prefix, row)
-    fall, fall_from, fall_to = _largest_rise(-prefix, row)
-    outer = prefix[:, -1] + fall
-    wraps = outer > inner
-    total = np.where(wraps, outer, inner)
-    width = np.where(wraps, n - (fall_to - fall_from), inner_to - inner_from)
-    start = np.where(wraps, fall_to % n, inner_from)
+    prefix = np.zeros((n_rows, n + 1))
+    np.cumsum(score, axis=1, out=prefix[:, 1:])
+    low = np.minimum.accumulate(prefix, axis=1)
+    total, start, end = _largest(prefix - low, prefix, low, row)
+    width = end - start
+    if cyclic:
+        high = np.maximum.accumulate(prefix, axis=1)
+        fall, fall_from, fall_to = _largest(high - prefix, prefix, high, row)
+        outer = prefix[:, -1] + fall
+        wraps = outer > total
+        total = np.where(wraps, outer, total)
+        width = np.where(wraps, n - (fall_to - fall_from), width)
+        start = np.where(wraps, fall_to % n, start)
     positive = (total > 0) & (width > 0)
     return (
         np.where(positive, total, 0.0),
@@ -205,11 +206,11 @@ def best_runs(score: NDArray[np.floating]) -> tuple[NDArray[np.floating], IntArr
     )
 
 
-def _largest_rise(prefix: NDArray, row: IntArray) -> tuple[NDArray, IntArray, IntArray]:
-    """Largest prefix[to] - prefix[from], from <= to, for each row, and where it is."""
-    low = np.minimum.accumulate(prefix, axis=1)
-    to = np.argmax(prefix - low, axis=1)
-    rise = prefix[row, to] - low[row, to]
-    # The first position that reaches the running minimum seen at `to`.
-    at = np.argmax(prefix == low[row, to][:, None], axis=1)
-    return rise, at, to
+def _largest(
+    change: NDArray, prefix: NDArray, extreme: NDArray, row: IntArray
+) -> tuple[NDArray, IntArray, IntArray]:
+    """Largest change of the prefix sums since their extreme so far, from where, to where."""
+    to = np.argmax(change, axis=1)
+    # The first position that reaches the extreme seen at `to`.
+    since = np.argmax(prefix == extreme[row, to][:, None], axis=1)
+    return change[row, to], since, to

@@ -91,8 +91,8 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
 
 def _unwritable(path: Path, error: OSError) -> SaveError:
     return SaveError(
-        f"cannot write {str(path)!r} ({error.strerror or error}); choose a folder that exists and that "
-        "you may write to"
+        f"cannot write {str(path)!r} ({error.strerror or error}); choose a folder that exists "
+        "and that you may write to"
     )
 
 
@@ -134,6 +134,15 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
         If the file is truncated, not one of structmat's, or from a newer version.
     FileNotFoundError
         If there is none.
+
+    Examples
+    --------
+    >>> import os, tempfile, structmat
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "swap.npz")
+    ...     structmat.save(path, structmat.Permutation([1, 0]))
+    ...     structmat.load(path).p
+    array([1, 0])
     """
     name = os.fspath(path)
     members = _members(path, name)

@@ -6,6 +6,7 @@ and its adjoint. Everything public (shapes, dtypes, batch axes, SciPy's interfac
 algebra, pickling, moving between libraries) is written here for all of them.
 """
 
+import inspect
 import math
 import numbers
 from abc import abstractmethod
@@ -29,7 +30,7 @@ from structmat._operand import (
 from structmat._registry import find_rules, kind_class, register_kind
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 
-__all__ = ["StructuredMatrix"]
+__all__ = ["StructuredMatrix", "rebuild"]
 
 _LAZY = {"add": "sum", "matmul": "product"}
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint", "_static", "_build")
@@ -59,6 +60,16 @@ class StructuredMatrix(LinearOperator):
         Names of the content arrays, which are attributes as well.
     children : tuple of StructuredMatrix
         Operands of a lazy combination; empty for the structures themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> A = structmat.LowRank(np.ones((3, 1)), np.ones((2, 1)))
+    >>> isinstance(A, structmat.StructuredMatrix), A.shape, A.cost
+    (True, (3, 2), 5)
+    >>> (A + A).kind, (A @ A.H).kind
+    ('low_rank', 'low_rank')
     """
 
     kind: ClassVar[str]
@@ -70,6 +81,8 @@ class StructuredMatrix(LinearOperator):
     ndim: int
     dtype: DType
     children: tuple["StructuredMatrix", ...]
+    #: Whether products keep the dtype of the operand, whatever `dtype` says.
+    neutral: bool
 
     def __init_subclass__(cls, kind: str, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -86,12 +99,17 @@ class StructuredMatrix(LinearOperator):
             )
         register_kind(kind, cls)
         cls.kind = kind
+        # SciPy's __new__ takes anything, which would hide the constructor from help().
+        first, *parameters = inspect.signature(cls.__init__).parameters.values()
+        cls.__signature__ = inspect.Signature(parameters)
 
     def __init__(
         self,
         shape: tuple[int, int],
         arrays: Mapping[str, Array],
         children: tuple["StructuredMatrix", ...] = (),
+        *,
+        neutral: bool = False,
     ) -> None:
         # SciPy 1.18 keeps private state that only its own constructor sets.
         LinearOperator.__init__(self, None, shape)
@@ -99,14 +117,14 @@ class StructuredMatrix(LinearOperator):
         members = [*arrays.values(), *(array for child in children for array in child._leaves())]
         self.xp: ModuleType = _array.namespace(*members)
         self.device = _array.common_device(*members)
-        self.dtype = _array.promote(
-            self.xp, *(a.dtype for a in arrays.values()), *(c.dtype for c in children)
-        )
-        for name in self.data_names:
-            array = arrays[name]
-            if _array.is_inexact(array.dtype, self.xp) and array.dtype != self.dtype:
-                array = self.xp.astype(array, self.dtype)
-            setattr(self, name, array)
+        dtypes = [a.dtype for a in arrays.values()]
+        dtypes += [child.dtype for child in children if not child.neutral]
+        self.neutral = neutral or not dtypes
+        double = _array.floating_dtype("float64", self.xp)
+        self.dtype = double if self.neutral else self.xp.result_type(*dtypes)
+        for name, array in arrays.items():
+            alike = neutral or array.dtype == self.dtype
+            setattr(self, name, array if alike else self.xp.astype(array, self.dtype))
 
     # What a concrete class says.
 
@@ -256,13 +274,15 @@ class StructuredMatrix(LinearOperator):
         """Bring matrix and operand, shape (·, k), to one dtype; then multiply."""
         xp = self.xp
         matrix = self
-        if x.dtype != self.dtype and _array.is_inexact(self.dtype, xp):
-            dtype = _array.promote(xp, self.dtype, x.dtype)
-            complex_operand = xp.isdtype(dtype, "complex floating")
-            if complex_operand and not xp.isdtype(self.dtype, "complex floating"):
+        if x.dtype != self.dtype:
+            floating = _array.is_inexact(x.dtype, xp)
+            dtype = xp.result_type(self.dtype, x.dtype) if floating else self.dtype
+            if self.neutral:
+                dtype = x.dtype if floating else dtype
+            elif xp.isdtype(dtype, "complex floating") and not _array.is_complex(self, xp):
                 return self._real_times_complex(xp.astype(x, dtype), adjoint)
             x = x if x.dtype == dtype else xp.astype(x, dtype)
-            if self.dtype != dtype:
+            if self.dtype != dtype and not self.neutral:
                 # Kept: a solver in double precision asks for it at every step.
                 matrix = self._kept(f"as {dtype}", lambda: self.astype(dtype))
         return matrix._multiply_adjoint(x) if adjoint else matrix._multiply(x)
@@ -439,11 +459,7 @@ class StructuredMatrix(LinearOperator):
     def astype(self, dtype: DType) -> Self:
         """The same matrix with contents of another real or complex floating dtype."""
         xp = self.xp
-        dtype = _array.dtype_named(dtype, xp)
-        if dtype is None or not _array.is_inexact(dtype, xp):
-            raise InputError(
-                f"dtype {dtype!r}; expected a real or complex floating one, such as xp.float32"
-            )
+        dtype = _array.floating_dtype(dtype, xp)
         if xp.isdtype(self.dtype, "complex floating") and xp.isdtype(dtype, "real floating"):
             raise InputError(
                 f"{self.dtype} to {dtype} would lose the imaginary part; expected a complex dtype"
@@ -463,10 +479,9 @@ class StructuredMatrix(LinearOperator):
         if isinstance(target, str) and (target in _array.BACKENDS or target == "array_api_strict"):
             target = _array.namespace_named(target)
         if not isinstance(target, ModuleType):
-            return self._map(lambda a: _array.to_device(a, target))
-        if target.__name__ in _array.BACKENDS:
-            target = _array.namespace_named(target.__name__)
-        return self._map(lambda a: _array.from_numpy(_array.to_numpy(a), target))
+            return self._map(lambda a: _array.moved(a, target))
+        xp = _array.namespace_of_module(target)
+        return self._map(lambda a: _array.from_numpy(_array.to_numpy(a), xp))
 
     def to_kind(self, kind: str) -> "StructuredMatrix":
         """The same matrix as another structure, exactly; see `structmat.convert`."""

@@ -81,6 +81,8 @@ def _axes(ax: Any, count: int) -> np.ndarray:
 
 
 def _draw(A: StructuredMatrix, count: np.ndarray, top: int, ax: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
     m, n = A.shape
     image = ax.imshow(
         count,
@@ -94,7 +96,9 @@ def _draw(A: StructuredMatrix, count: np.ndarray, top: int, ax: "Axes") -> None:
     ax.set_title(f"{type(A).__name__} {m}x{n}, cost {100 * A.relative_cost:.3g} %")
     ax.set_xlabel("column")
     ax.set_ylabel("row")
-    ax.figure.colorbar(image, ax=ax, label="blocks on an entry", shrink=0.85)
+    bar = ax.figure.colorbar(image, ax=ax, label="blocks on an entry", shrink=0.85)
+    bar.locator = MaxNLocator(integer=True)
+    bar.update_ticks()
 
 
 def _coverage(A: StructuredMatrix) -> np.ndarray:

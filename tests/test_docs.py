@@ -46,7 +46,7 @@ def examples(text):
 def run_page(text, name):
     """Run a page's examples in order, in one namespace; return failed doctests as text."""
     names, failures = {"__name__": "__main__"}, []
-    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=OPTIONS)
     for language, source, line in examples(text):
         if language == "python":
             exec(compile("\n" * (line - 1) + source, name, "exec"), names)
@@ -91,7 +91,7 @@ def test_examples_in_docstrings_run(name, tmp_path, monkeypatch):
     module = importlib.import_module(name)
     monkeypatch.chdir(tmp_path)
     failures = []
-    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=OPTIONS)
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):
         runner.run(test, out=failures.append)
     assert "".join(failures) == ""

@@ -420,7 +420,15 @@ def test_truncated_files_are_refused(path):
         refused_load(path, "cannot be read as a NumPy archive", "truncated")
 
 
-@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+@pytest.mark.parametrize(
+    "flip",
+    [
+        0x01,
+        pytest.param(0x80, marks=pytest.mark.slow),
+        pytest.param(0xFF, marks=pytest.mark.slow),
+    ],
+    ids=hex,
+)
 def test_damaged_bytes_are_refused_or_harmless(flip, path):
     """Any single wrong byte: the matrix that was saved, or FileFormatError."""
     A = BUILDERS["product"]("float32")

@@ -158,7 +158,7 @@ class Run:
             if not more(cost):
                 break
             self.residual.change(self.blocks[k], +1)
-            if self.residual.energy() > bound:
+            if np.isfinite(bound) and self.residual.energy() > bound:
                 self.residual.change(self.blocks[k], -1)
                 break
             dropped.add(int(k))
@@ -195,10 +195,10 @@ class Run:
         """Free starts, as long as there is work for them, and starts inside tiles."""
         size = self.residual.shape[0] * self.residual.shape[1]
         if level < FREE_LEVELS and self.work > 0:
-            self.work -= 20 + 1e-4 * size
+            self.work -= 30 + 2e-4 * size
             yield propose(self.residual, price, BATCH, self.rng)
         if isinstance(self.residual, DenseResidual):
-            self.work -= 10 + 2e-5 * size
+            self.work -= 10 + 5e-5 * size
             yield propose_tiles(self.residual, price, level, self.rng)
 
     def _add(

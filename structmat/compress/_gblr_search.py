@@ -140,10 +140,10 @@ def propose_tiles(
     v = np.take_along_axis(tiles, strongest[:, :, None, None], 2)[:, :, 0].conj().reshape(-1, b)
     for _ in range(2):
         p = np.matmul(tiles, _unit(v.T).T.reshape(*tiles.shape[:2], b, 1)).reshape(-1, a)
-        _, row, height = _runs_in_tiles(squares(p) - price, closed=a == m)
+        _, row, height = best_runs(squares(p) - price, cyclic=a == m)
         u = _unit((p * _inside(row, height, a)).T).T
         q = np.matmul(u.conj().reshape(*tiles.shape[:2], 1, a), tiles).reshape(-1, b).conj()
-        total, col, reach = _runs_in_tiles(squares(q) - price, closed=b == n)
+        total, col, reach = best_runs(squares(q) - price, cyclic=b == n)
         v = q * _inside(col, reach, b)
     gain = total - price * height
     found = []
@@ -163,14 +163,6 @@ def _grid(array: NDArray, a: int, b: int, rng: np.random.Generator) -> tuple[NDA
     k, l = (m - top) // a, (n - left) // b
     part = array[top : top + k * a, left : left + l * b]
     return part.reshape(k, a, l, b).transpose(0, 2, 1, 3), top, left
-
-
-def _runs_in_tiles(score: NDArray, *, closed: bool) -> tuple[NDArray, NDArray, NDArray]:
-    """Best runs; unless the tile closes on itself, a prohibitive entry keeps them from wrapping."""
-    if closed:
-        return best_runs(score)
-    bar = -1 - np.abs(score).sum(axis=1, keepdims=True)
-    return best_runs(np.concatenate([score, bar], axis=1))
 
 
 def _windows(n: int, count: int, rng: np.random.Generator) -> NDArray:

@@ -13,6 +13,8 @@ from scipy.sparse import csr_array
 
 from structmat.intervals import IntArray
 
+__all__ = ["compressed_rows"]
+
 NS_PER_PANEL = 4500.0
 NS_PER_BYTE_IN_PANELS = 0.045
 NS_PER_SCALAR_IN_ROWS = 0.75

@@ -1,11 +1,13 @@
 """Block low rank: a grid of tiles, each with a rank of its own."""
 
+import numbers
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import Array, adjoint, as_content, common_device, namespace, promote
+from structmat._array import Array, adjoint, as_content, common_device, namespace
+from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
@@ -71,7 +73,7 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
         self, tiles: Mapping[tuple[int, int], Tile], *, row_sizes: Any, col_sizes: Any
     ) -> None:
         row_sizes, col_sizes = _sizes(row_sizes, "row_sizes"), _sizes(col_sizes, "col_sizes")
-        places = sorted(tiles)
+        places = _sorted_places(tiles)
         parts = [_check_tile(tiles[place], place, row_sizes, col_sizes) for place in places]
         u = [part[0] for part in parts if len(part) == 2]
         v = [part[1] for part in parts if len(part) == 2]
@@ -237,12 +239,23 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
 
 
 def _sizes(values: Any, name: str) -> IntArray:
-    sizes = np.asarray(values)
-    if sizes.ndim != 1 or (sizes.size and not np.issubdtype(sizes.dtype, np.integer)):
-        raise InputError(f"{name} = {values!r}; expected a sequence of integers")
+    sizes = integer_array(values, name)
     if (sizes < 0).any():
         raise InputError(f"{name} holds {sizes.min()}; expected sizes of at least 0")
-    return sizes.astype(np.int64)
+    return sizes
+
+
+def _sorted_places(tiles: Any) -> list[tuple[int, int]]:
+    if not isinstance(tiles, Mapping):
+        raise InputError(
+            f"tiles is a {type(tiles).__qualname__}; expected a mapping of (i, j) to (U, V) or "
+            "to a dense array"
+        )
+    for place in tiles:
+        pair = isinstance(place, tuple) and len(place) == 2
+        if not (pair and all(isinstance(i, numbers.Integral) for i in place)):
+            raise InputError(f"tile at {place!r}; expected a pair (i, j) of integers")
+    return sorted(tiles)
 
 
 def _check_tile(
@@ -257,6 +270,8 @@ def _check_tile(
         )
     p, q = int(row_sizes[i]), int(col_sizes[j])
     if isinstance(tile, tuple):
+        if len(tile) != 2:
+            raise InputError(f"tile {place} holds {len(tile)} arrays; expected (U, V)")
         U, V = as_content(tile[0], f"U of tile {place}", 2), as_content(tile[1], f"V of {place}", 2)
         if U.shape[0] != p or V.shape[0] != q or U.shape[1] != V.shape[1]:
             raise ShapeError(
@@ -273,7 +288,7 @@ def _check_tile(
 def _packed(parts: list[Array], everything: list[Array]) -> Array:
     """The parts, flattened, one after another, in the dtype and on the device of all."""
     xp, device = namespace(*everything), common_device(*everything)
-    dtype = promote(xp, *(a.dtype for a in everything))
+    dtype = xp.result_type(*everything)
     flat = [xp.astype(xp.reshape(a, (-1,)), dtype) for a in parts]
     return xp.concat([*flat, xp.zeros(0, dtype=dtype, device=device)])
 

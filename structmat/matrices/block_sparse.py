@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from structmat._array import Array, as_content
+from structmat._checks import integer_array, matrix_shape
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.reference import Panels, block_layout
@@ -53,13 +54,10 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
     def __init__(self, blocks: Array, rows: Any, cols: Any, *, shape: tuple[int, int]) -> None:
         blocks = as_content(blocks, "blocks", 3)
         b, p, q = blocks.shape
-        m, n = int(shape[0]), int(shape[1])
-        if min(m, n) < 0 or min(p, q) < 1:
-            raise ShapeError(
-                f"shape {(m, n)} with blocks of {p}x{q}; expected sizes of at least 0 and blocks "
-                "of at least 1x1"
-            )
-        self.rows, self.cols = np.array(rows, np.int64, ndmin=1), np.array(cols, np.int64, ndmin=1)
+        m, n = matrix_shape(shape)
+        if min(p, q) < 1:
+            raise ShapeError(f"blocks of {p}x{q}; expected blocks of at least 1x1")
+        self.rows, self.cols = integer_array(rows, "rows"), integer_array(cols, "cols")
         if self.rows.shape != (b,) or self.cols.shape != (b,):
             raise ShapeError(
                 f"{b} blocks with rows of shape {self.rows.shape} and cols of shape "

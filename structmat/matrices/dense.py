@@ -64,12 +64,18 @@ class Dense(StructuredMatrix, kind="dense"):
 
 @rule("add", "dense", "*")
 def _dense_plus(a: Dense, b: StructuredMatrix) -> Dense:
-    return Dense(a.A + b.to_dense())
+    return Dense(a.A + _precise(b, a))
 
 
 @rule("add", "*", "dense")
 def _plus_dense(a: StructuredMatrix, b: Dense) -> Dense:
-    return Dense(a.to_dense() + b.A)
+    return Dense(_precise(a, b) + b.A)
+
+
+def _precise(matrix: StructuredMatrix, other: Dense) -> Array:
+    """Dense form; where the matrix has no precision of its own, in that of the other."""
+    dense = matrix.to_dense()
+    return other.xp.astype(dense, other.dtype) if matrix.neutral else dense
 
 
 @rule("matmul", "dense", "*")

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from structmat._array import Array, as_content, common_device, integers, namespace
+from structmat._checks import matrix_shape
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
@@ -20,8 +21,8 @@ class GBLR(StructuredMatrix, kind="gblr"):
 
     Block k stands on a cyclic run of rows and a cyclic run of columns; runs wrap
     around the edge and blocks may overlap. Low-rank, block-sparse and block-low-rank
-    matrices are special cases at no greater cost (Lee & Kim, arXiv 2310.18882,
-    Theorem 1; see `convert`).
+    matrices are special cases (Lee & Kim, arXiv 2310.18882, Theorem 1; `convert` says
+    at what cost).
 
     Parameters
     ----------
@@ -77,9 +78,7 @@ class GBLR(StructuredMatrix, kind="gblr"):
         *,
         shape: tuple[int, int],
     ) -> None:
-        m, n = int(shape[0]), int(shape[1])
-        if min(m, n) < 0:
-            raise ShapeError(f"shape {(m, n)}; expected sizes of at least 0")
+        m, n = matrix_shape(shape)
         self.row_start, self.row_width = check_runs(row_start, row_width, m, name="row")
         self.col_start, self.col_width = check_runs(col_start, col_width, n, name="col")
         if self.row_width.size != self.col_width.size:

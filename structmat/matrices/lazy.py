@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Self
 
-from structmat._array import Array, adjoint, conj, is_complex, is_inexact
+from structmat._array import Array, adjoint, conj, is_complex
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
 
@@ -155,11 +155,11 @@ class Scaled(StructuredMatrix, kind="scaled"):
         alpha = xp.asarray(alpha, device=A.device)
         if alpha.ndim:
             raise ShapeError(f"alpha has shape {tuple(alpha.shape)}; expected a single number")
-        # A plain number takes the precision of the matrix; a permutation has none to give.
-        if is_inexact(A.dtype, xp):
-            wide = xp.result_type(A.dtype, xp.complex64) if is_complex(alpha, xp) else A.dtype
-            alpha = xp.astype(alpha, wide)
-        super().__init__(A.shape, {"alpha": alpha}, (A,))
+        # A plain number takes the precision of the matrix it scales.
+        turned = is_complex(alpha, xp)
+        wide = xp.result_type(A.dtype, xp.complex64) if turned else A.dtype
+        alpha = xp.astype(alpha, wide)
+        super().__init__(A.shape, {"alpha": alpha}, (A,), neutral=A.neutral and not turned)
 
     @property
     def cost(self) -> int:
@@ -175,9 +175,8 @@ class Scaled(StructuredMatrix, kind="scaled"):
         return x * self.xp.astype(conj(self.alpha, self.xp), x.dtype)
 
     def _dense(self) -> Array:
-        dtype = self.dtype if is_inexact(self.dtype, self.xp) else self.alpha.dtype
-        dense = self.xp.astype(self.children[0].to_dense(), dtype)
-        return dense * self.xp.astype(self.alpha, dtype)
+        dense = self.xp.astype(self.children[0].to_dense(), self.dtype)
+        return dense * self.alpha
 
     def _adjoint(self) -> StructuredMatrix:
         return Scaled(conj(self.alpha, self.xp), self.children[0].H)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from structmat._array import Array, as_content
+from structmat._checks import matrix_shape
 from structmat._registry import kind_class
 from structmat.errors import ShapeError
 from structmat.kernels.reference import monarch_matmat, monarch_rmatmat
@@ -68,8 +69,8 @@ class Monarch(StructuredMatrix, kind="monarch"):
                 f"l r = k q, but {l * r} is not {k * q}"
             )
         full = (l * s, k * p)
-        m, n = (int(shape[0]), int(shape[1])) if shape is not None else full
-        if not (0 <= m <= full[0] and 0 <= n <= full[1]):
+        m, n = full if shape is None else matrix_shape(shape)
+        if m > full[0] or n > full[1]:
             raise ShapeError(
                 f"shape {(m, n)} does not fit the factors; expected at most {full}, the sizes "
                 "(l s, k p) that L and R reach"

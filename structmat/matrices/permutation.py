@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from structmat._array import Array, integers, namespace, to_numpy
+from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError
 from structmat.matrix import StructuredMatrix
@@ -29,8 +30,8 @@ class Permutation(StructuredMatrix, kind="permutation"):
 
     Notes
     -----
-    It has no contents of its own, so its dtype is int8, which changes the dtype of
-    nothing it meets. Its storage counts the n indices.
+    It has no contents whose precision could matter: products keep the dtype of the
+    operand, and `dtype` is float64 for the solvers that ask. Storage counts the n indices.
 
     Examples
     --------
@@ -47,7 +48,7 @@ class Permutation(StructuredMatrix, kind="permutation"):
 
     def __init__(self, p: Array) -> None:
         if isinstance(p, (list, tuple)):
-            p = np.asarray(p, dtype=np.int64 if len(p) == 0 else None)
+            p = integer_array(p, "p")
         xp = namespace(p)
         if p.ndim != 1 or not xp.isdtype(p.dtype, "integral"):
             raise InputError(
@@ -56,7 +57,7 @@ class Permutation(StructuredMatrix, kind="permutation"):
         n = p.shape[0]
         if not np.array_equal(np.sort(to_numpy(p)), np.arange(n)):
             raise InputError(f"p is no permutation: expected each of 0 to {n - 1} exactly once")
-        super().__init__((n, n), {"p": p})
+        super().__init__((n, n), {"p": xp.astype(p, xp.int64)}, neutral=True)
 
     @property
     def cost(self) -> int:
@@ -76,7 +77,7 @@ class Permutation(StructuredMatrix, kind="permutation"):
     def _dense(self) -> Array:
         xp = self.xp
         columns = xp.arange(self.shape[1], dtype=self.p.dtype, device=self.device)
-        return xp.astype(self.p[:, None] == columns[None, :], xp.int8)
+        return xp.astype(self.p[:, None] == columns[None, :], self.dtype)
 
     def _adjoint(self) -> "Permutation":
         return Permutation(self._inverse)
