@@ -80,7 +80,7 @@ def interpolate(
     for name, M in (("A", A), ("B", B)):
         if not isinstance(M, StructuredMatrix):
             raise InputError(
-                f"{name} is a {type(M).__qualname__}; expected a StructuredMatrix (compress it first)"
+                f"{name} is a {type(M).__qualname__}; expected a StructuredMatrix (see compress)"
             )
     if not isinstance(path, str) or path not in ("linear", "geodesic"):
         raise InputError(f"path = {path!r}; expected 'linear' or 'geodesic'")

@@ -100,7 +100,7 @@ class StructuredMatrix(LinearOperator):
         register_kind(kind, cls)
         cls.kind = kind
         # SciPy's __new__ takes anything, which would hide the constructor from help().
-        first, *parameters = inspect.signature(cls.__init__).parameters.values()
+        _self, *parameters = inspect.signature(cls.__init__).parameters.values()
         cls.__signature__ = inspect.Signature(parameters)
 
     def __init__(

@@ -2,6 +2,10 @@
 
 import os
 
+# Small products on many threads mostly wait for each other; before NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,7 +15,7 @@ quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("ci", max_examples=25, derandomize=True, **quiet)
 settings.register_profile("default", max_examples=50, **quiet)
 settings.register_profile("thorough", max_examples=500, **quiet)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.load_profile("default")  # another one by --hypothesis-profile
 
 
 def has_cuda():

@@ -17,6 +17,7 @@ PACKAGE = Path(structmat.__file__).parent
 # Rooms on one line stand side by side and do not import each other.
 ROOMS = (
     ("errors",),
+    ("_checks",),
     ("_array",),
     ("intervals",),
     ("kernels",),

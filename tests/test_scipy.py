@@ -244,7 +244,8 @@ def test_general_solvers(solver, kind, dtype):
     b = vector(dtype)
     x, info = solver(A, b, rtol=RTOL[dtype], maxiter=500)
     assert info == 0
-    assert x.dtype == np.dtype(dtype)
+    # A permutation has no precision of its own, and says double to solvers that ask.
+    assert x.dtype == (np.result_type(dtype, "float64") if kind == "permutation" else dtype)
     close(x, np.linalg.solve(D, b), dtype)
 
 

@@ -23,6 +23,8 @@ __all__ = ["Blocks", "fit", "fit_implicit", "search"]
 WORK, ENTRIES = 2500, 2**18
 #: First prices of the runs that start from nothing, relative to energy by cost.
 FIRST_PRICES = (1.0, 0.3)
+#: Below this share of the energy, and this much behind the best, starts are not worth a run.
+SMOOTH, BEHIND = 1e-6, 100.0
 #: How often the best run is loosened and fitted again, and by how much.
 CYCLES, LOOSE = 4, 0.25
 
@@ -116,7 +118,7 @@ class _Portfolio:
         self.A, self.scale, self.goal, self.rng = A, A.dtype.type(scale), goal, rng
         self.progress = progress
         self.work = WORK * max(1.0, A.size / ENTRIES)
-        self.total = self._fresh().energy()
+        self.total = self._energy([])
         self.rounding = float(np.finfo(A.dtype).eps)
         self.blocks: list[Block] = []
         self.value = (np.inf, np.inf)
@@ -130,12 +132,12 @@ class _Portfolio:
                 return self.blocks
             if 0 < total_cost(exact) < 1.2 * self._likely_cost():
                 starts.append(_Start(exact, price))
+        if self.goal.max_cost is None:
+            self._consider(dense_blocks(self._scaled()))
         for start in (self._svd(), self._partition()):
             self._consider(start.blocks)
             starts.append(start)
-        if self.goal.max_cost is None:
-            self._consider(dense_blocks(self._scaled()))
-        elif self._is_exact():
+        if self._is_exact():
             return self.blocks
         starts += [_Start([], part * self.total / self._likely_cost()) for part in FIRST_PRICES]
         self._run_all(starts)
@@ -146,6 +148,8 @@ class _Portfolio:
         count = len(starts) + (CYCLES if self.goal.max_cost is not None else 0)
         best = 0.0
         for done, start in enumerate(starts):
+            if self.goal.max_cost is not None and self._is_hopeless(start):
+                continue
             run = self._run(start.blocks, done / count, 1 / count)
             price = run.anneal(start.price)
             if self._consider(run.blocks):
@@ -168,10 +172,7 @@ class _Portfolio:
 
     def _consider(self, blocks: list[Block]) -> bool:
         """Keep the blocks if they respect the goal and are better than any before."""
-        residual = self._fresh()
-        for block in blocks:
-            residual.change(block, -1)
-        energy, cost = residual.energy(), total_cost(blocks)
+        energy, cost = self._energy(blocks), total_cost(blocks)
         if self.goal.max_cost is not None:
             respected, value = cost <= self.goal.max_cost, (energy, float(cost))
         else:
@@ -187,6 +188,23 @@ class _Portfolio:
         noise = (4 * self.rounding) ** 2 * max(self.A.shape) * self.total
         return self.goal.max_cost is not None and self.value[0] <= noise
 
+    def _is_hopeless(self, start: _Start) -> bool:
+        """Whether a run from there would hardly catch up with the best blocks.
+
+        Adding blocks to nothing gains a share of the energy a block, which is a slow
+        way to the small errors that truncation reaches on smooth matrices.
+        """
+        if not start.blocks:
+            return self.value[0] < SMOOTH * self.total
+        return self._energy(start.blocks) > BEHIND * self.value[0]
+
+    def _energy(self, blocks: list[Block]) -> float:
+        """What the blocks leave of the matrix."""
+        residual = DenseResidual(self._scaled())
+        for block in blocks:
+            residual.change(block, -1)
+        return residual.energy()
+
     def _likely_cost(self) -> float:
         """The cap, or what the best blocks so far cost."""
         if self.goal.max_cost is not None:
@@ -195,9 +213,6 @@ class _Portfolio:
 
     def _scaled(self) -> NDArray:
         return self.A / self.scale
-
-    def _fresh(self) -> DenseResidual:
-        return DenseResidual(self._scaled())
 
     def _grid(self) -> list[Block]:
         return grid_blocks(self._scaled(), self._likely_cost())
