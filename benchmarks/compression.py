@@ -32,7 +32,7 @@ class Plan:
     minutes: float
 
 
-FULL = Plan(lambda: [*inputs.table(), *inputs.timed(), *inputs.shipped()], minutes=4)
+FULL = Plan(lambda: [*inputs.table(), *inputs.timed(), *inputs.shipped()], minutes=3)
 QUICK = Plan(inputs.quick, minutes=0.2)
 
 

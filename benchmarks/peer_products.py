@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import structmat
 from benchmarks import structures
 from benchmarks.results import Skip, Suite, short
-from benchmarks.structures import Built, product_error
+from benchmarks.structures import Built
 from benchmarks.timing import interleaved
 
 COST = 0.25
@@ -49,7 +49,7 @@ def run(suite: Suite, plan: Any, n: int, seed: int) -> None:
             }
             expected = built.dense @ x.reshape(n, -1)
             for name, call in calls.items():
-                error = product_error(call(), expected, built.dense, x)
+                error = built.product_error(call(), expected, x)
                 limit = n * np.finfo(np.float64).eps
                 suite.check(error <= limit, f"{what}, {peer}, {name}: error {error:.1e}")
             timing = interleaved(calls, seconds=plan.seconds, least=plan.least)

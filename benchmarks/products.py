@@ -12,7 +12,7 @@ import structmat
 from benchmarks import inputs, peer_products, structures
 from benchmarks.progress import Progress
 from benchmarks.results import Row, Suite, short
-from benchmarks.structures import Built, Product, product_error
+from benchmarks.structures import Built, Product
 from benchmarks.timing import Call, Timing, interleaved
 
 #: Columns of a product that are compared with the dense one.
@@ -140,6 +140,6 @@ def _times(timing: Timing, i: int, built: Built) -> Row:
 
 
 def _error(y: NDArray, expected: NDArray, built: Built, x: NDArray) -> float:
-    """Error of the first columns of a product; see `product_error`."""
+    """Error of the first columns of a product; see `Built.product_error`."""
     y, x = y.reshape(len(y), -1)[:, :CHECKED], x.reshape(len(x), -1)[:, :CHECKED]
-    return product_error(y, expected, built.dense, x)
+    return built.product_error(y, expected, x)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,17 @@ class Built:
     source: str = "random"
     rivals: dict[str, Callable[[Any], Product]] = field(default_factory=dict)
     fill: float | None = None
+
+    @cached_property
+    def size(self) -> float:
+        """Frobenius norm."""
+        return float(np.linalg.norm(self.dense))
+
+    def product_error(self, y: NDArray, expected: NDArray, x: NDArray) -> float:
+        """Error of y = A x in units of ||A||_F ||x||, where rounding stays below n eps."""
+        y, x = y.reshape(len(y), -1), x.reshape(len(x), -1)
+        difference = float(np.linalg.norm(y - expected[:, : y.shape[1]]))
+        return difference / (self.size * float(np.linalg.norm(x.astype(np.float64))))
 
 
 def all_random(n: int, cost: float, rng: np.random.Generator) -> list[Built]:
@@ -144,11 +156,3 @@ def dense_monarch(L: NDArray, R: NDArray) -> NDArray[np.float64]:
     for c in range(k):
         right[c * q : (c + 1) * q, c * p : (c + 1) * p] = R[c]
     return left @ right
-
-
-def product_error(y: NDArray, expected: NDArray, dense: NDArray, x: NDArray) -> float:
-    """Error of a product in units of ||A||_F ||x||, where rounding stays below n eps."""
-    y, x = y.reshape(len(y), -1), x.reshape(len(x), -1)
-    difference = np.linalg.norm(y - expected[:, : y.shape[1]])
-    size = np.linalg.norm(dense) * np.linalg.norm(x.astype(np.float64))
-    return float(difference / size) if size else float(difference)

@@ -1,5 +1,7 @@
 """Finding a grid of low-rank tiles that holds a matrix exactly, whatever its tile sizes."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +27,8 @@ def grid_blocks(A: NDArray, most: float) -> list[Block]:
     rows, cols = [0, *rows, A.shape[0]], [0, *cols, A.shape[1]]
     blocks: list[Block] = []
     cost = 0
-    for top, bottom in zip(rows, rows[1:], strict=False):
-        for left, right in zip(cols, cols[1:], strict=False):
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(cols):
             tile = A[top:bottom, left:right]
             found = tile_blocks(tile, _rank(tile), top, left)
             cost += sum(block.cost for block in found)

@@ -4,19 +4,34 @@ The search sees the residual only through products with narrow vectors and throu
 `change`, so that it runs alike on a dense array and on a factored one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "DenseResidual", "FactoredResidual", "Residual", "squares", "take", "widen"]
+from structmat.intervals import IntArray, offsets
+
+__all__ = [
+    "Block",
+    "Blocks",
+    "DenseResidual",
+    "FactoredResidual",
+    "Residual",
+    "pack",
+    "squares",
+    "take",
+    "unpack",
+    "widen",
+]
+
+#: Entries of an outer product that are formed at once.
+PORTION = 2**15
 
 
 def squares(x: NDArray) -> NDArray:
     """|x|^2, real."""
     return x.real**2 + x.imag**2 if np.iscomplexobj(x) else x * x
-
 
 
 class Block(NamedTuple):
@@ -54,6 +69,38 @@ def widen(start: int, content: NDArray, n: int) -> NDArray:
     return full
 
 
+class Blocks(NamedTuple):
+    """Many blocks with packed contents, as `GBLR` takes them; a tenth of the objects."""
+
+    row_start: IntArray
+    row_width: IntArray
+    u: NDArray
+    col_start: IntArray
+    col_width: IntArray
+    v: NDArray
+
+
+def pack(blocks: list[Block], dtype: np.dtype) -> Blocks:
+    """Join the contents of all blocks."""
+    none = [np.zeros(0, dtype)]
+    return Blocks(
+        np.array([b.row for b in blocks], np.int64),
+        np.array([b.u.size for b in blocks], np.int64),
+        np.concatenate([b.u for b in blocks] or none),
+        np.array([b.col for b in blocks], np.int64),
+        np.array([b.v.size for b in blocks], np.int64),
+        np.concatenate([b.v for b in blocks] or none),
+    )
+
+
+def unpack(packed: Blocks) -> Iterator[Block]:
+    """The blocks again, on views of the packed contents."""
+    rows, cols = offsets(packed.row_width), offsets(packed.col_width)
+    for k in range(len(packed.row_start)):
+        u, v = packed.u[rows[k] : rows[k + 1]], packed.v[cols[k] : cols[k + 1]]
+        yield Block(int(packed.row_start[k]), u, int(packed.col_start[k]), v)
+
+
 class Residual(Protocol):
     """What the search may ask of R = A - (the blocks taken out so far)."""
 
@@ -80,6 +127,9 @@ class Residual(Protocol):
     def energy(self) -> float:
         """Squared Frobenius norm of R."""
 
+    def effort(self, blocks: Sequence[Block]) -> float:
+        """What it takes to fit the blocks anew, in units of about 100 microseconds."""
+
 
 class DenseResidual:
     """A residual held as an array that it may overwrite."""
@@ -88,7 +138,7 @@ class DenseResidual:
         self.array = array
         self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
         self.dtype = array.dtype
-        self.levels = max(1, min(self.shape).bit_length() - 2)
+        self.levels = max(1, min(self.shape).bit_length() - 3)
 
     def times(self, start: int, v: NDArray) -> NDArray:
         """R v for v on a run of columns: O(m width)."""
@@ -115,11 +165,25 @@ class DenseResidual:
         bar = block.v.conj()
         for rows, i in pieces(block.row, u.size, self.shape[0]):
             for cols, j in pieces(block.col, bar.size, self.shape[1]):
-                self.array[rows, cols] += u[i, None] * bar[j]
+                _add_outer(self.array[rows, cols], u[i], bar[j])
 
     def energy(self) -> float:
         """Squared Frobenius norm of R."""
         return float(np.linalg.norm(self.array)) ** 2
+
+    def effort(self, blocks: Sequence[Block]) -> float:
+        """Some forty calls a block, and products with two strips of the array."""
+        m, n = self.shape
+        entries = sum(m * b.v.size + n * b.u.size + 2 * b.u.size * b.v.size for b in blocks)
+        return len(blocks) + entries / 5e5
+
+
+def _add_outer(target: NDArray, u: NDArray, bar: NDArray) -> None:
+    """Add an outer product in place, by portions of rows that stay in the cache."""
+    step = max(1, PORTION // bar.size)
+    for first in range(0, u.size, step):
+        some = slice(first, first + step)
+        target[some] += u[some, None] * bar
 
 
 class FactoredResidual:
@@ -178,6 +242,11 @@ class FactoredResidual:
     def energy(self) -> float:
         """Squared Frobenius norm of R, carried along with every change."""
         return max(self._energy, 0.0)
+
+    def effort(self, blocks: Sequence[Block]) -> float:
+        """Four products a block, each with both factors and all blocks."""
+        factors = sum(self.shape) * self.Y.shape[1]
+        return len(blocks) * (2 + len(self._blocks) / 2 + factors / 2e5)
 
     def _rows(self, block: Block) -> Iterator[tuple[slice, slice]]:
         return pieces(block.row, block.u.size, self.shape[0])

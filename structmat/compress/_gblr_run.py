@@ -1,6 +1,6 @@
 """One run of the search: blocks are added while the price falls, then fitted to the goal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -134,7 +134,7 @@ class Run:
         """Give up what is more than the bound asks for."""
         self._refit()
         for _ in range(RISES):
-            kept = self.blocks
+            kept = list(self.blocks)
             price *= RISE
             if self.residual.energy() > bound or not self._sweep(price):
                 break
@@ -167,16 +167,16 @@ class Run:
 
     def _sweep(self, price: float) -> bool:
         """Fit every block's runs and contents anew, if the allowance covers it."""
-        allowed = self._spend(*self.blocks)
+        allowed = self._spend(self.blocks)
         if allowed:
-            self.blocks = sweep(self.residual, self.blocks, price)
+            sweep(self.residual, self.blocks, price)
         return allowed
 
     def _refit(self) -> None:
         """Fit the contents alone, twice, if the allowance covers it."""
         for _ in range(2):
-            if self._spend(*self.blocks):
-                self.blocks = refit(self.residual, self.blocks)
+            if self._spend(self.blocks):
+                refit(self.residual, self.blocks)
 
     def _grow(self, price: float, cap: float, limit: float = np.inf) -> None:
         """Add blocks that gain, from coarse scales to fine, until the cost is `cap`."""
@@ -191,7 +191,7 @@ class Run:
                 if len(self.blocks) - before <= max(1, 0.1 * 4**level):
                     break
 
-    def _proposals(self, price: float, level: int) -> Iterator[list[Found]]:
+    def _proposals(self, price: float, level: int) -> Iterator[Iterator[Found]]:
         """Free starts, as long as there is work for them, and starts inside tiles."""
         size = self.residual.shape[0] * self.residual.shape[1]
         if level < FREE_LEVELS and self.work > 0:
@@ -202,12 +202,12 @@ class Run:
             yield propose_tiles(self.residual, price, level, self.rng)
 
     def _add(
-        self, proposals: list[Found], price: float, cost: int, cap: float, limit: float
+        self, proposals: Iterator[Found], price: float, cost: int, cap: float, limit: float
     ) -> int:
         """Take proposals, best first, each fitted to what those before it have left."""
         for block, promised in proposals:
             if self.work > 0:
-                self._spend(block)
+                self._spend([block])
                 found = climb(self.residual, block.col, block.v, price)
                 if found is None or found.gain < STILL_GOOD * promised:
                     continue
@@ -221,12 +221,9 @@ class Run:
                 break
         return cost
 
-    def _spend(self, *blocks: Block) -> bool:
+    def _spend(self, blocks: Sequence[Block]) -> bool:
         """Account for fitting the blocks once; whether the allowance covers it."""
-        m, n = self.residual.shape
-        # A climb is about 40 calls and the products with two strips of the residual.
-        entries = sum(m * b.v.size + n * b.u.size + 2 * b.u.size * b.v.size for b in blocks)
-        work = len(blocks) + entries / 5e5
+        work = self.residual.effort(blocks)
         if work > self.work:
             return False
         self.work -= work

@@ -5,6 +5,7 @@ the sum of |(R v)_i|^2 - price: a maximum-subarray problem. Taking turns between
 columns never lowers the gain, energy taken away less price times multiplications.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,13 @@ from structmat.compress._gblr_residual import Block, DenseResidual, Residual, sq
 from structmat.intervals import best_runs
 
 __all__ = ["Found", "climb", "propose", "propose_tiles", "refit", "sweep"]
+
+
+#: A block has to gain as if it cost so many multiplications more: the four integers of its
+#: runs. Without this the search ends in thousands of tiny blocks.
+OVERHEAD = 4
+#: Tiles are looked at in portions of this share of the matrix, to save memory.
+PORTION = 0.125
 
 
 class Found(NamedTuple):
@@ -40,7 +48,7 @@ def climb(residual: Residual, col: int, v: NDArray, price: float) -> Found | Non
     u /= u.dtype.type(norm)
     q = residual.adjoint_times(row, u)
     total, col, reach = _best_run(squares(q) - price)
-    gain = total - price * width
+    gain = total - price * (width + OVERHEAD)
     return Found(Block(row, u, col, take(q, col, reach)), gain) if gain > 0 else None
 
 
@@ -63,70 +71,58 @@ def _best_run(score: NDArray) -> tuple[float, int, int]:
     return outer, j % n, n - (j - start)
 
 
-def sweep(residual: Residual, blocks: list[Block], price: float) -> list[Block]:
-    """Take out every block in turn, fit run and contents anew, and put it back if it gains."""
-    kept = []
+def sweep(residual: Residual, blocks: list[Block], price: float) -> None:
+    """Take out every block in turn, fit it anew, and put it back if it gains; in place."""
+    kept = 0
     for block in blocks:
         residual.change(block, +1)
         found = climb(residual, block.col, block.v, price)
         if found is not None:
             residual.change(found.block, -1)
-            kept.append(found.block)
-    return kept
+            blocks[kept] = found.block
+            kept += 1
+    del blocks[kept:]
 
 
-def refit(residual: Residual, blocks: list[Block]) -> list[Block]:
-    """Fit the contents of every block in turn on its own run: the error never grows."""
-    m, n = residual.shape
-    fitted = []
-    for block in blocks:
-        norm = float(np.linalg.norm(block.v))
-        if norm > 0:
-            residual.change(block, +1)
-            p = residual.times(block.col, block.v / block.v.dtype.type(norm))
-            u = take(p, block.row, block.u.size)
-            norm = float(np.linalg.norm(u))
-            u /= u.dtype.type(norm if norm > 0 else 1)
-            v = take(residual.adjoint_times(block.row, u), block.col, block.v.size)
-            block = Block(block.row, u, block.col, v)
-            residual.change(block, -1)
-            fitted.append(block)
-    return fitted
+def refit(residual: Residual, blocks: list[Block]) -> None:
+    """Fit the contents of every block in turn on its own runs; the error never grows."""
+    for k, block in enumerate(blocks):
+        residual.change(block, +1)
+        p = residual.times(block.col, _unit(block.v[None])[0])
+        u = _unit(take(p, block.row, block.u.size)[None])[0]
+        v = take(residual.adjoint_times(block.row, u), block.col, block.v.size)
+        blocks[k] = Block(block.row, u, block.col, v)
+        residual.change(blocks[k], -1)
 
 
 def propose(
     residual: Residual, price: float, count: int, rng: np.random.Generator
-) -> list[Found]:
+) -> Iterator[Found]:
     """Climb from many random starts at once: blocks that gain, best first; they may overlap.
 
     A start is a random combination of a run of rows seen through a window of columns,
     of widths spread evenly in their logarithm. O(m n count).
     """
     m, n = residual.shape
-    V = residual.rmatmat(_windows(m, count, rng).astype(residual.dtype))
+    V = residual.rmatmat(_windows(m, count, rng).astype(residual.dtype).T).T
     V *= _windows(n, count, rng) != 0
     for _ in range(2):
-        P = residual.matmat(_unit(V))
-        _, row, height = best_runs(squares(P).T - price)
-        U = _unit(P * _inside(row, height, m).T)
-        Q = residual.rmatmat(U)
-        total, col, reach = best_runs(squares(Q).T - price)
-        V = Q * _inside(col, reach, n).T
-    gain = total - price * height
-    return [
-        Found(
-            Block(
-                int(row[k]), take(U[:, k], row[k], height[k]), int(col[k]), take(V[:, k], col[k], reach[k])
-            ),
-            float(gain[k]),
-        )
-        for k in _best_first(gain)
-    ]
+        P = residual.matmat(_unit(V).T).T
+        _, row, height = best_runs(squares(P) - price)
+        U = _unit(P * _inside(row, height, m))
+        Q = residual.rmatmat(U.T).T
+        total, col, reach = best_runs(squares(Q) - price)
+        V = Q * _inside(col, reach, n)
+    gain = total - price * (height + OVERHEAD)
+    for k in _best_first(gain):
+        y, x = int(row[k]), int(col[k])
+        block = Block(y, take(U[k], y, int(height[k])), x, take(V[k], x, int(reach[k])))
+        yield Found(block, float(gain[k]))
 
 
 def propose_tiles(
     residual: DenseResidual, price: float, level: int, rng: np.random.Generator
-) -> list[Found]:
+) -> Iterator[Found]:
     """One climb inside every tile of a randomly shifted grid: blocks that do not overlap.
 
     Tiles are 2^-level of each axis, so that a round costs a few passes over the residual
@@ -134,51 +130,61 @@ def propose_tiles(
     """
     m, n = residual.shape
     a, b = max(1, m >> level), max(1, n >> level)
-    tiles, top, left = _grid(residual.array, a, b, rng)
-    l = tiles.shape[1]
-    strongest = squares(tiles).sum(-1).argmax(-1)
-    v = np.take_along_axis(tiles, strongest[:, :, None, None], 2)[:, :, 0].conj().reshape(-1, b)
-    for _ in range(2):
-        p = np.matmul(tiles, _unit(v.T).T.reshape(*tiles.shape[:2], b, 1)).reshape(-1, a)
-        _, row, height = best_runs(squares(p) - price, cyclic=a == m)
-        u = _unit((p * _inside(row, height, a)).T).T
-        q = np.matmul(u.conj().reshape(*tiles.shape[:2], 1, a), tiles).reshape(-1, b).conj()
-        total, col, reach = best_runs(squares(q) - price, cyclic=b == n)
-        v = q * _inside(col, reach, b)
-    gain = total - price * height
-    found = []
-    for k in _best_first(gain):
-        i, j = divmod(int(k), l)
-        rows, cols = (top + i * a + int(row[k])) % m, (left + j * b + int(col[k])) % n
-        block = Block(rows, take(u[k], row[k], height[k]), cols, take(v[k], col[k], reach[k]))
-        found.append(Found(block, float(gain[k])))
-    return found
-
-
-def _grid(array: NDArray, a: int, b: int, rng: np.random.Generator) -> tuple[NDArray, int, int]:
-    """A view of shape (k, l, a, b) of the a x b tiles from a random corner on, and the corner."""
-    m, n = array.shape
     top = int(rng.integers(a)) if 2 * a <= m else 0
     left = int(rng.integers(b)) if 2 * b <= n else 0
     k, l = (m - top) // a, (n - left) // b
-    part = array[top : top + k * a, left : left + l * b]
-    return part.reshape(k, a, l, b).transpose(0, 2, 1, 3), top, left
+    part = residual.array[top : top + k * a, left : left + l * b]
+    tiles = part.reshape(k, a, l, b).transpose(0, 2, 1, 3)
+    portion = max(1, int(PORTION * k))
+    for first in range(0, k, portion):
+        found = _climb_tiles(tiles[first : first + portion], price, a == m, b == n)
+        for index, block, gain in found:
+            i, j = divmod(index, l)
+            row = (top + (first + i) * a + block.row) % m
+            col = (left + j * b + block.col) % n
+            yield Found(block._replace(row=row, col=col), gain)
+
+
+def _climb_tiles(
+    tiles: NDArray, price: float, closed_rows: bool, closed_cols: bool
+) -> Iterator[tuple[int, Block, float]]:
+    """Climb in every tile, shape (k, l, a, b), from its strongest row; best gains first.
+
+    Runs wrap around only in a tile that is closed, because it spans the axis.
+    """
+    k, l, a, b = tiles.shape
+    sides = (tiles.real, tiles.imag) if np.iscomplexobj(tiles) else (tiles,)
+    energy = sum(np.einsum("klab,klab->kla", side, side) for side in sides)
+    strongest = np.argmax(energy, axis=-1)[:, :, None, None]
+    v = np.take_along_axis(tiles, strongest, 2)[:, :, 0].conj().reshape(-1, b)
+    for _ in range(2):
+        p = np.matmul(tiles, _unit(v).reshape(k, l, b, 1)).reshape(-1, a)
+        _, row, height = best_runs(squares(p) - price, cyclic=closed_rows)
+        u = _unit(p * _inside(row, height, a))
+        q = np.matmul(u.conj().reshape(k, l, 1, a), tiles).reshape(-1, b).conj()
+        total, col, reach = best_runs(squares(q) - price, cyclic=closed_cols)
+        v = q * _inside(col, reach, b)
+    gain = total - price * (height + OVERHEAD)
+    for i in _best_first(gain):
+        y, x = int(row[i]), int(col[i])
+        block = Block(y, take(u[i], y, int(height[i])), x, take(v[i], x, int(reach[i])))
+        yield int(i), block, float(gain[i])
 
 
 def _windows(n: int, count: int, rng: np.random.Generator) -> NDArray:
-    """Gaussian columns on random runs of widths spread evenly in their logarithm."""
+    """Gaussian rows on random runs of widths spread evenly in their logarithm."""
     width = np.maximum(1, n ** rng.random(count)).astype(np.int64)
     start = rng.integers(0, n, count)
-    return rng.standard_normal((n, count)) * _inside(start, width, n).T
+    return rng.standard_normal((count, n)) * _inside(start, width, n)
 
 
 def _inside(start: NDArray, width: NDArray, n: int) -> NDArray:
     return (np.arange(n) - start[:, None]) % n < width[:, None]
 
 
-def _unit(columns: NDArray) -> NDArray:
-    norm = np.linalg.norm(columns, axis=0)
-    return columns / np.where(norm > 0, norm, 1)
+def _unit(rows: NDArray) -> NDArray:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norm > 0, norm, 1)
 
 
 def _best_first(gain: NDArray) -> NDArray:

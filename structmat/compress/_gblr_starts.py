@@ -12,12 +12,14 @@ __all__ = ["dense_blocks", "partition_blocks", "svd_blocks", "tile_blocks"]
 #: Smallest side of a part, and the steps of the bisection for the price.
 LEAST_SIDE = 8
 STEPS = 60
+#: A level's parts are decomposed in so many portions of the matrix, to save memory.
+PORTIONS = 16
 
 
 def svd_blocks(A: NDArray, rank: int, rng: np.random.Generator) -> list[Block]:
     """The leading singular triples as blocks on all rows and columns."""
     U, s, Vh = truncated_svd(A, rank, rng)
-    return [Block(0, U[:, k] * s[k], 0, Vh[k].conj()) for k in range(s.size) if s[k] > 0]
+    return _leading(U, s, Vh, int((s > 0).sum()), 0, 0)
 
 
 def dense_blocks(A: NDArray, top: int = 0, left: int = 0) -> list[Block]:
@@ -25,7 +27,7 @@ def dense_blocks(A: NDArray, top: int = 0, left: int = 0) -> list[Block]:
     m, n = A.shape
     one = np.ones(1, A.dtype)
     if m <= n:
-        return [Block(top + i, one, left, A[i].conj()) for i in range(m) if A[i].any()]
+        return [Block(top + i, one, left, np.array(A[i].conj())) for i in range(m) if A[i].any()]
     return [Block(top, A[:, j].copy(), left + j, one) for j in range(n) if A[:, j].any()]
 
 
@@ -35,7 +37,12 @@ def tile_blocks(tile: NDArray, rank: int, top: int, left: int) -> list[Block]:
     if rank * (p + q) >= min(p * (q + 1), q * (p + 1)):
         return dense_blocks(tile, top, left)
     U, s, Vh = np.linalg.svd(tile, full_matrices=False)
-    return [Block(top, U[:, k] * s[k], left, Vh[k].conj()) for k in range(rank)]
+    return _leading(U, s, Vh, rank, top, left)
+
+
+def _leading(U: NDArray, s: NDArray, Vh: NDArray, rank: int, top: int, left: int) -> list[Block]:
+    """Singular triples as blocks; copied, because a view would keep all of Vh alive."""
+    return [Block(top, U[:, k] * s[k], left, np.array(Vh[k].conj())) for k in range(rank)]
 
 
 class _Level:
@@ -47,21 +54,24 @@ class _Level:
         h, w = np.diff(self.rows)[:, None], np.diff(self.cols)[None]
         self.step, self.dense = h + w, np.minimum(h * (w + 1), w * (h + 1))
         self.energy = np.stack([self._energies(A, i) for i in range(k)])
-        self.tail = np.cumsum(self.energy[..., ::-1], axis=-1)[..., ::-1]
-        self.tail = np.pad(self.tail, ((0, 0), (0, 0), (0, 1)))
+        tail = np.cumsum(self.energy[..., ::-1], axis=-1)[..., ::-1]
+        self.tail = np.pad(tail, ((0, 0), (0, 0), (0, 1)))
 
     def _energies(self, A: NDArray, i: int) -> NDArray:
         """Squared singular values of the parts in row i of the grid, largest first."""
         strip = A[self.rows[i] : self.rows[i + 1]]
-        width = int(np.diff(self.cols).max())
-        height = int(np.diff(self.rows).max())
-        parts = np.zeros((len(self.cols) - 1, height, width), np.result_type(A.dtype, np.float64))
-        for part, a, b in zip(parts, self.cols, self.cols[1:], strict=False):
-            part[: strip.shape[0], : b - a] = strip[:, a:b]
-        if height > width:
-            parts = parts.transpose(0, 2, 1)
-        square = np.linalg.eigvalsh(parts @ parts.conj().transpose(0, 2, 1))
-        return np.maximum(square[:, ::-1], 0)
+        height, width = int(np.diff(self.rows).max()), int(np.diff(self.cols).max())
+        portion = max(1, A.size // (PORTIONS * height * width))
+        values = []
+        for first in range(0, len(self.cols) - 1, portion):
+            cols = self.cols[first : first + portion + 1]
+            parts = np.zeros((len(cols) - 1, height, width), np.result_type(A.dtype, np.float64))
+            for part, left, right in zip(parts, cols, cols[1:], strict=False):
+                part[: strip.shape[0], : right - left] = strip[:, left:right]
+            if height > width:
+                parts = parts.transpose(0, 2, 1)
+            values.append(np.linalg.eigvalsh(parts @ parts.conj().transpose(0, 2, 1)))
+        return np.maximum(np.concatenate(values)[:, ::-1], 0)
 
     def ranks(self, price: float) -> NDArray[np.int64]:
         """Rank at which a part stops paying for itself."""

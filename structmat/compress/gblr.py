@@ -1,66 +1,51 @@
 """Compression to GBLR: a portfolio of searches for rank-1 blocks on cyclic runs."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress._gblr_cuts import grid_blocks
-from structmat.compress._gblr_residual import Block, DenseResidual, FactoredResidual
-from structmat.compress._gblr_run import Run, energy_of, total_cost
+from structmat.compress._gblr_implicit import fit_implicit
+from structmat.compress._gblr_residual import (
+    Block,
+    Blocks,
+    DenseResidual,
+    pack,
+    unpack,
+)
+from structmat.compress._gblr_run import Run, energy_of
 from structmat.compress._gblr_spans import span_blocks
 from structmat.compress._gblr_starts import dense_blocks, partition_blocks, svd_blocks
 from structmat.compress._goal import Goal, Progress
-from structmat.compress._svd import Operator, sketch, svdvals
-from structmat.errors import ToleranceError
-from structmat.intervals import IntArray
+from structmat.compress._svd import svdvals
 from structmat.matrices.gblr import GBLR
 
 __all__ = ["Blocks", "fit", "fit_implicit", "search"]
 
 #: Allowance of one run, in units of 100 microseconds, for up to so many entries.
 WORK, ENTRIES = 2500, 2**18
-#: First prices of the runs that start from nothing, relative to energy by cost.
+#: First prices of the runs that start from nothing, relative to energy by cost; only the
+#: first one for larger matrices.
 FIRST_PRICES = (1.0, 0.3)
 #: Below this share of the energy, and this much behind the best, starts are not worth a run.
 SMOOTH, BEHIND = 1e-6, 100.0
+#: Exact blocks that cost this much more than wanted are still a good start.
+NEARLY = 1.2
 #: How often the best run is loosened and fitted again, and by how much.
 CYCLES, LOOSE = 4, 0.25
-
-
-class Blocks(NamedTuple):
-    """Rank-1 blocks with packed contents, as `GBLR` takes them."""
-
-    row_start: IntArray
-    row_width: IntArray
-    u: NDArray
-    col_start: IntArray
-    col_width: IntArray
-    v: NDArray
 
 
 class _Start(NamedTuple):
     """Blocks to start from, and the price at which they are about as good as they get."""
 
-    blocks: list[Block]
+    blocks: Blocks
     price: float
 
 
 def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> GBLR:
     """`search`, as a matrix."""
     return GBLR(*search(A, goal, rng=rng, progress=progress), shape=A.shape)
-
-
-def fit_implicit(
-    op: Operator, goal: Goal, *, rng: np.random.Generator, progress: Progress
-) -> GBLR:
-    """As `fit`, for a matrix known by its products only."""
-    from structmat.compress import low_rank
-    matrix = low_rank.fit_implicit(op, goal, rng=rng, progress=progress)
-    columns = zip(matrix.U.T, matrix.V.T, strict=True)
-    blocks = [Block(0, u, 0, v) for u, v in columns]
-    return GBLR(*_pack(blocks, op.dtype), shape=op.shape)
 
 
 def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> Blocks:
@@ -101,12 +86,12 @@ def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     scale = float(np.abs(A).max(initial=0.0))
     if scale == 0 or (goal.max_cost is not None and goal.max_cost < 2):
         progress(1.0)
-        return _pack([], A.dtype)
+        return pack([], A.dtype)
     if goal.max_error is not None:
         goal = Goal(max_error=goal.max_error / scale * (1 - float(np.finfo(A.dtype).eps) ** 0.5))
     blocks = _Portfolio(A, scale, goal, rng, progress).search()
     progress(1.0)
-    return _pack([b._replace(u=b.u * A.dtype.type(scale)) for b in blocks], A.dtype)
+    return blocks._replace(u=blocks.u * A.dtype.type(scale))
 
 
 class _Portfolio:
@@ -118,61 +103,71 @@ class _Portfolio:
         self.A, self.scale, self.goal, self.rng = A, A.dtype.type(scale), goal, rng
         self.progress = progress
         self.work = WORK * max(1.0, A.size / ENTRIES)
-        self.total = self._energy([])
         self.rounding = float(np.finfo(A.dtype).eps)
-        self.blocks: list[Block] = []
+        self.blocks = pack([], A.dtype)
+        self.total = self._energy(self.blocks)
         self.value = (np.inf, np.inf)
 
-    def search(self) -> list[Block]:
+    def search(self) -> Blocks:
         """Try everything, unless linear algebra already has the matrix exactly."""
         price = 1e-3 * self.total / self._likely_cost()
         starts = []
-        for exact in (self._grid(), span_blocks(self._scaled(), self.rng)):
-            if exact and self._consider(exact) and self._is_exact():
+        for find in (self._grid, self._spans):
+            exact = self._pack(find())
+            if self._consider(exact) and self._is_exact():
                 return self.blocks
-            if 0 < total_cost(exact) < 1.2 * self._likely_cost():
+            if 0 < _cost(exact) < NEARLY * self._likely_cost():
                 starts.append(_Start(exact, price))
         if self.goal.max_cost is None:
-            self._consider(dense_blocks(self._scaled()))
+            self._consider(self._pack(dense_blocks(self._scaled())))
         for start in (self._svd(), self._partition()):
             self._consider(start.blocks)
             starts.append(start)
         if self._is_exact():
             return self.blocks
-        starts += [_Start([], part * self.total / self._likely_cost()) for part in FIRST_PRICES]
+        several = FIRST_PRICES if self.A.size <= ENTRIES else FIRST_PRICES[:1]
+        average = self.total / self._likely_cost()
+        starts += [_Start(self._pack([]), part * average) for part in several]
         self._run_all(starts)
         return self.blocks
 
     def _run_all(self, starts: list[_Start]) -> None:
         """Anneal from every start, then loosen and anneal the best again and again."""
-        count = len(starts) + (CYCLES if self.goal.max_cost is not None else 0)
+        before = len(starts)
+        count = before + (CYCLES if self.goal.max_cost is not None else 0)
         best = 0.0
-        for done, start in enumerate(starts):
-            if self.goal.max_cost is not None and self._is_hopeless(start):
-                continue
-            run = self._run(start.blocks, done / count, 1 / count)
-            price = run.anneal(start.price)
-            if self._consider(run.blocks):
-                best = price
+        for done in range(before):
+            start = starts.pop(0)
+            if self.goal.max_cost is None or not self._is_hopeless(start):
+                blocks, price, _ = self._anneal(start, self.work, done / count, 1 / count)
+                if self._consider(blocks):
+                    best = price
         if self.goal.max_cost is None or best == 0 or self._is_exact():
             return
-        run = self._run(self.blocks, len(starts) / count, 1 / count)
-        run.work = run.allowance = 2 * self.work
-        for _ in range(CYCLES):
-            if run.work > 0:
-                best = run.loosen(best, LOOSE)
-                self._consider(run.blocks)
+        start, work = _Start(self.blocks, best), 2 * self.work
+        for done in range(before, count):
+            blocks, price, work = self._anneal(start, work, done / count, 1 / count, LOOSE)
+            self._consider(blocks)
+            start = _Start(blocks, price)
 
-    def _run(self, blocks: list[Block], done: float, share: float) -> Run:
+    def _anneal(
+        self, start: _Start, work: float, done: float, share: float, loose: float = 0.0
+    ) -> tuple[Blocks, float, float]:
+        """One run: its blocks, the price where it ended, and the work left over."""
+        if work <= 0:
+            return start.blocks, start.price, work
+
         def progress(part: float) -> None:
             self.progress(done + share * part)
 
         residual = DenseResidual(self._scaled())
-        return Run(residual, blocks, self.goal, self.rng, self.work, progress)
+        run = Run(residual, list(unpack(start.blocks)), self.goal, self.rng, work, progress)
+        price = run.loosen(start.price, loose) if loose else run.anneal(start.price)
+        return self._pack(run.blocks), price, run.work
 
-    def _consider(self, blocks: list[Block]) -> bool:
+    def _consider(self, blocks: Blocks) -> bool:
         """Keep the blocks if they respect the goal and are better than any before."""
-        energy, cost = self._energy(blocks), total_cost(blocks)
+        energy, cost = self._energy(blocks), _cost(blocks)
         if self.goal.max_cost is not None:
             respected, value = cost <= self.goal.max_cost, (energy, float(cost))
         else:
@@ -180,7 +175,7 @@ class _Portfolio:
             value = (float(cost), energy)
         better = respected and value < self.value
         if better:
-            self.blocks, self.value = list(blocks), value
+            self.blocks, self.value = blocks, value
         return better
 
     def _is_exact(self) -> bool:
@@ -194,14 +189,14 @@ class _Portfolio:
         Adding blocks to nothing gains a share of the energy a block, which is a slow
         way to the small errors that truncation reaches on smooth matrices.
         """
-        if not start.blocks:
+        if not _cost(start.blocks):
             return self.value[0] < SMOOTH * self.total
         return self._energy(start.blocks) > BEHIND * self.value[0]
 
-    def _energy(self, blocks: list[Block]) -> float:
+    def _energy(self, blocks: Blocks) -> float:
         """What the blocks leave of the matrix."""
         residual = DenseResidual(self._scaled())
-        for block in blocks:
+        for block in unpack(blocks):
             residual.change(block, -1)
         return residual.energy()
 
@@ -214,21 +209,33 @@ class _Portfolio:
     def _scaled(self) -> NDArray:
         return self.A / self.scale
 
+    def _pack(self, blocks: list[Block]) -> Blocks:
+        return pack(blocks, self.A.dtype)
+
+    def _spans(self) -> list[Block]:
+        return span_blocks(self._scaled(), self.rng)
+
     def _grid(self) -> list[Block]:
         return grid_blocks(self._scaled(), self._likely_cost())
 
     def _svd(self) -> _Start:
-        array = self._scaled()
+        size = sum(self.A.shape)
         if self.goal.max_cost is not None:
-            rank = self.goal.max_cost // sum(array.shape)
+            rank = self.goal.max_cost // size
         else:
-            rank = _rank_for(array, self.goal.max_error or 0.0)
-        blocks = svd_blocks(array, rank, self.rng)
+            rank = _rank_for(self._scaled(), self.goal.max_error or 0.0)
+        found = svd_blocks(self.A, rank, self.rng)
+        blocks = [b._replace(u=b.u / self.scale) for b in found]
         last = energy_of(blocks[-1]) if blocks else self.total
-        return _Start(blocks, last / sum(array.shape))
+        return _Start(self._pack(blocks), last / size)
 
     def _partition(self) -> _Start:
-        return _Start(*partition_blocks(self._scaled(), self.goal))
+        blocks, price = partition_blocks(self._scaled(), self.goal)
+        return _Start(self._pack(blocks), price)
+
+
+def _cost(blocks: Blocks) -> int:
+    return blocks.u.size + blocks.v.size
 
 
 def _rank_for(A: NDArray, max_error: float) -> int:
@@ -236,18 +243,3 @@ def _rank_for(A: NDArray, max_error: float) -> int:
     energy = svdvals(A[None])[0] ** 2
     tail = np.cumsum(energy[::-1])[::-1]
     return int((tail > max_error**2).sum())
-
-
-def _pack(blocks: list[Block], dtype: Any) -> Blocks:
-    def integers(values: list[int]) -> IntArray:
-        return np.array(values, np.int64)
-
-    none = [np.zeros(0, dtype)]
-    return Blocks(
-        integers([b.row for b in blocks]),
-        integers([b.u.size for b in blocks]),
-        np.concatenate([b.u for b in blocks] or none),
-        integers([b.col for b in blocks]),
-        integers([b.v.size for b in blocks]),
-        np.concatenate([b.v for b in blocks] or none),
-    )

@@ -1,0 +1,384 @@
+"""GBLR compression: quality on the table's matrices, exact recovery, guarantees, resources."""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from structmat.compress import gblr
+from structmat.compress._goal import Goal, no_progress
+from structmat.matrices.gblr import GBLR
+
+DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
+
+
+def fit(A, *, max_cost=None, max_error=None, seed=0, progress=no_progress):
+    goal = Goal(max_cost=max_cost, max_error=max_error)
+    kept = A.copy()
+    A.flags.writeable = False
+    B = gblr.fit(A, goal, rng=np.random.default_rng(seed), progress=progress)
+    A.flags.writeable = True
+    assert (A == kept).all()
+    assert isinstance(B, GBLR)
+    assert B.shape == A.shape
+    assert B.dtype == A.dtype
+    if max_cost is not None:
+        assert B.cost <= max_cost
+    return B
+
+
+def naive(B):
+    """Dense matrix of a GBLR, block by block and entry by entry on modular positions."""
+    out = np.zeros(B.shape, np.result_type(B.dtype, np.float64))
+    u_at = v_at = 0
+    blocks = zip(B.row_start, B.row_width, B.col_start, B.col_width, strict=True)
+    for row, height, col, width in blocks:
+        rows = (row + np.arange(height)) % B.shape[0]
+        cols = (col + np.arange(width)) % B.shape[1]
+        u, v = B.u[u_at : u_at + height], B.v[v_at : v_at + width]
+        out[np.ix_(rows, cols)] += np.outer(u, v.conj())
+        u_at, v_at = u_at + height, v_at + width
+    return out
+
+
+def relative_error(A, B):
+    return np.linalg.norm(A - naive(B)) / np.linalg.norm(A)
+
+
+def svd_error(A, max_cost):
+    """Absolute error of the truncated decomposition that costs no more."""
+    rank = max_cost // max(sum(A.shape), 1)
+    values = np.linalg.svd(A.astype(np.result_type(A, np.float64)), compute_uv=False)
+    return np.linalg.norm(values[rank:])
+
+
+def tiles(rng, heights, widths, ranks):
+    """A grid of low-rank tiles and what its blocks cost at the least."""
+    A, cost = np.zeros((sum(heights), sum(widths))), 0
+    tops, lefts = np.cumsum([0, *heights]), np.cumsum([0, *widths])
+    for i, p in enumerate(heights):
+        for j, q in enumerate(widths):
+            r = int(ranks[i][j])
+            tile = rng.standard_normal((p, r)) @ rng.standard_normal((r, q))
+            A[tops[i] : tops[i] + p, lefts[j] : lefts[j] + q] = tile
+            cost += min(r * (p + q), p * (q + 1), q * (p + 1))
+    return A, cost
+
+
+def block_diagonal(rng):
+    return tiles(rng, [16] * 8, [16] * 8, 4 * np.eye(8, dtype=int))
+
+
+def planted(rng, n=256, count=40):
+    A, cost = np.zeros((n, n)), 0
+    for _ in range(count):
+        height, width = rng.integers(8, 125, 2)
+        row, col = rng.integers(0, n, 2)
+        rows, cols = (row + np.arange(height)) % n, (col + np.arange(width)) % n
+        block = np.outer(rng.standard_normal(height), rng.standard_normal(width))
+        A[np.ix_(rows, cols)] += block
+        cost += int(height + width)
+    return A, cost
+
+
+def noisy(rng, A, share):
+    noise = rng.standard_normal(A.shape)
+    return A + share * np.linalg.norm(A) / np.linalg.norm(noise) * noise
+
+
+def kernel(rng, n):
+    x = np.sort(rng.random(n))
+    return 1 / (np.abs(x[:, None] - x) + 0.01)
+
+
+def smooth_kernel(rng, n):
+    """exp(-r) of points on a sphere, in the order of their longitude."""
+    points = rng.standard_normal((n, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points = points[np.argsort(np.arctan2(points[:, 1], points[:, 0]))]
+    return np.exp(-2 * np.arccos(np.clip(points @ points.T, -1, 1)))
+
+
+def weights(rng, m, n):
+    """A decaying spectrum between scales with heavy tails, like a trained layer."""
+    k = min(m, n)
+    U, _ = np.linalg.qr(rng.standard_normal((m, k)))
+    V, _ = np.linalg.qr(rng.standard_normal((n, k)))
+    scales = [np.exp(0.5 * rng.standard_t(4, size=size)) for size in (m, n)]
+    return scales[0][:, None] * (U * (1 + np.arange(k)) ** -0.5) @ V.T * scales[1]
+
+
+# --- the table of matrices -------------------------------------------------------------
+
+
+def test_block_diagonal_within_a_generous_budget():
+    A, _ = block_diagonal(np.random.default_rng(1))
+    assert relative_error(A, fit(A, max_cost=int(0.228 * A.size))) <= 1e-6
+
+
+def test_block_diagonal_with_noise():
+    rng = np.random.default_rng(2)
+    A = noisy(rng, block_diagonal(rng)[0], 0.05)
+    assert relative_error(A, fit(A, max_cost=int(0.0625 * A.size))) <= 0.059
+
+
+def test_kernel_of_sorted_points():
+    A = kernel(np.random.default_rng(3), 512)
+    assert relative_error(A, fit(A, max_cost=int(0.15 * A.size))) <= 1e-4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_blocks(seed):
+    A, cost = planted(np.random.default_rng(seed))
+    assert relative_error(A, fit(A, max_cost=cost)) <= 0.1
+    assert relative_error(A, fit(A, max_cost=int(1.02 * cost))) <= 1e-6
+
+
+def test_planted_blocks_with_noise_are_better_than_truncation():
+    rng = np.random.default_rng(4)
+    A, cost = planted(rng)
+    A = noisy(rng, A, 0.01)
+    assert relative_error(A, fit(A, max_cost=cost)) <= 0.3
+
+
+def test_covariance_of_digits():
+    datasets = pytest.importorskip("sklearn.datasets", reason="the digits come with scikit-learn")
+    A = np.cov(datasets.load_digits().data.T)
+    assert relative_error(A, fit(A, max_cost=int(0.2 * A.size))) <= 0.275
+
+
+def test_noise():
+    A = np.random.default_rng(5).standard_normal((256, 256))
+    assert relative_error(A, fit(A, max_cost=A.size // 4)) <= 0.787
+
+
+def test_smooth_kernel():
+    A = smooth_kernel(np.random.default_rng(6), 300)
+    cost = int(0.15 * A.size)
+    assert np.linalg.norm(A - naive(fit(A, max_cost=cost))) <= 0.7 * svd_error(A, cost)
+
+
+def test_weights():
+    A = weights(np.random.default_rng(7), 160, 240)
+    cost = A.size // 4
+    assert np.linalg.norm(A - naive(fit(A, max_cost=cost))) <= 0.99 * svd_error(A, cost)
+
+
+# --- exact recovery --------------------------------------------------------------------
+
+GRIDS = {
+    "block diagonal": ([16] * 8, [16] * 8, 4 * np.eye(8, dtype=int)),
+    "even": ([32] * 8, [32] * 8, np.random.default_rng(0).integers(0, 4, (8, 8))),
+    "of full rank": ([32] * 8, [32] * 8, np.random.default_rng(1).integers(1, 7, (8, 8))),
+    "ragged": (
+        [50, 31, 70, 60, 45],
+        [40, 64, 81, 33, 38],
+        np.random.default_rng(2).integers(0, 5, (5, 5)),
+    ),
+    "oblong": ([20, 44], [90, 30, 61], [[1, 0, 3], [2, 4, 0]]),
+    "low rank": ([120], [90], [[7]]),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("complex_", [False, True])
+def test_tiles_are_recovered_at_their_own_cost(name, complex_):
+    rng = np.random.default_rng(8)
+    A, cost = tiles(rng, *GRIDS[name])
+    if complex_:
+        A = A * np.exp(2j * np.pi * rng.random(A.shape[1]))
+    assert relative_error(A, fit(A, max_cost=int(1.05 * cost))) <= 1e-6
+
+
+def test_single_precision_is_recovered_to_its_rounding():
+    A, cost = tiles(np.random.default_rng(9), *GRIDS["ragged"])
+    A = A.astype(np.float32)
+    assert relative_error(A, fit(A, max_cost=int(1.05 * cost))) <= 1e-6
+
+
+def test_a_single_block_that_wraps_around():
+    A = np.zeros((20, 30))
+    A[np.ix_([18, 19, 0], [28, 29, 0, 1])] = np.outer([1.0, 2, 3], [1.0, -1, 2, 5])
+    B = fit(A, max_cost=7)
+    assert relative_error(A, B) <= 1e-12
+    assert (B.row_start[0], B.col_start[0]) == (18, 28)
+
+
+# --- guarantees ------------------------------------------------------------------------
+
+
+@st.composite
+def matrices(draw):
+    m, n = draw(st.integers(0, 23)), draw(st.integers(0, 23))
+    dtype = draw(st.sampled_from(DTYPES))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    A = rng.standard_normal((m, n))
+    if np.issubdtype(dtype, np.complexfloating):
+        A = A + 1j * rng.standard_normal((m, n))
+    kind = draw(st.sampled_from(["noise", "sparse", "low rank", "integers"]))
+    if kind == "sparse":
+        A = A * (rng.random((m, n)) < 0.2)
+    elif kind == "low rank" and m:
+        A = A @ A[:1].conj().T @ A[:1]
+    elif kind == "integers":
+        A = np.rint(A)
+    return (A * 10.0 ** draw(st.integers(-8, 8))).astype(dtype)
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices(), st.floats(0, 1.2))
+def test_within_the_budget_and_never_worse_than_truncation(A, budget):
+    cost = int(budget * A.size)
+    B = fit(A, max_cost=cost)
+    rounding = 8 * np.finfo(A.dtype).eps * np.linalg.norm(A)
+    error = np.linalg.norm(A - naive(B)) if A.size else 0.0
+    assert error <= (svd_error(A, cost) if A.size else 0.0) + rounding
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cost", [109, 110, 600, 1900])
+def test_never_worse_than_truncation_of_smooth_columns(dtype, cost):
+    A = np.random.default_rng(10).standard_normal((70, 40)).cumsum(axis=0).astype(dtype)
+    limit = svd_error(A, cost) * (1 + 8 * np.finfo(dtype).eps)
+    assert np.linalg.norm(A - naive(fit(A, max_cost=cost))) <= limit
+
+
+@settings(max_examples=30, deadline=None)
+@given(matrices(), st.sampled_from([0.0, 1e-12, 1e-3, 0.1, 0.5, 0.99, 1.0]))
+def test_the_error_is_met(A, tol):
+    bound = tol * float(np.linalg.norm(A))
+    B = fit(A, max_error=bound)
+    assert np.linalg.norm(A - naive(B)) <= bound
+    assert B.cost <= A.size + min(A.shape)
+
+
+def test_an_error_costs_no_more_than_truncation_to_it():
+    A = kernel(np.random.default_rng(11), 128)
+    values = np.linalg.svd(A, compute_uv=False)
+    for rank in (2, 20):
+        bound = 1.01 * float(np.linalg.norm(values[rank:]))
+        B = fit(A, max_error=bound)
+        assert np.linalg.norm(A - naive(B)) <= bound
+        assert B.cost < 0.8 * rank * 256
+
+
+def test_tiles_to_an_error_cost_no_more_than_their_own():
+    A, cost = tiles(np.random.default_rng(12), *GRIDS["ragged"])
+    assert fit(A, max_error=1e-6 * float(np.linalg.norm(A))).cost <= 1.05 * cost
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (1, 1), (1, 37), (37, 1), (13, 17)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zeros_and_thin_matrices(shape, dtype):
+    assert fit(np.zeros(shape, dtype), max_cost=10).cost == 0
+    assert fit(np.zeros(shape, dtype), max_error=0.0).cost == 0
+    A = np.ones(shape, dtype)
+    for cost in range(3):
+        fit(A, max_cost=cost)
+    B = fit(A, max_cost=sum(shape))
+    np.testing.assert_allclose(naive(B), A, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1e150, 1e300])
+def test_extreme_scales(scale):
+    A, cost = tiles(np.random.default_rng(13), [10, 14], [12, 9], [[1, 0], [2, 1]])
+    B = fit(A * scale, max_cost=cost)
+    np.testing.assert_allclose(naive(B) / scale, A, atol=1e-8)
+
+
+def test_the_same_seed_gives_the_same_result():
+    A = np.random.default_rng(14).standard_normal((60, 80))
+    first, second = (fit(A, max_cost=1200, seed=3) for _ in range(2))
+    for name in ("row_start", "row_width", "u", "col_start", "col_width", "v"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_progress_rises_to_one():
+    shares = []
+    A = np.random.default_rng(15).standard_normal((60, 60))
+    fit(A, max_cost=900, progress=shares.append)
+    assert len(shares) > 5
+    assert shares == sorted(shares)
+    assert shares[0] >= 0
+    assert shares[-1] == 1
+
+
+# --- implicit input --------------------------------------------------------------------
+
+
+class Products:
+    """A matrix that can only be multiplied, by few columns at a time."""
+
+    def __init__(self, A):
+        self._A, self.shape, self.dtype = A, A.shape, A.dtype
+
+    def matmat(self, X):
+        return self._A @ X
+
+    def rmatmat(self, X):
+        return self._A.conj().T @ X
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex64])
+def test_implicit_beats_truncation(dtype):
+    A = kernel(np.random.default_rng(16), 150).astype(dtype)
+    A[::2] *= 1j if dtype is np.complex64 else 1
+    goal = Goal(max_cost=int(0.15 * A.size))
+    B = gblr.fit_implicit(
+        Products(A), goal, rng=np.random.default_rng(0), progress=no_progress
+    )
+    assert B.cost <= goal.max_cost
+    assert B.dtype == dtype
+    assert np.linalg.norm(A - naive(B)) <= 0.9 * svd_error(A, goal.max_cost)
+
+
+def test_implicit_meets_an_error():
+    A = kernel(np.random.default_rng(17), 150)
+    bound = 0.1 * float(np.linalg.norm(A))
+    B = gblr.fit_implicit(
+        Products(A), Goal(max_error=bound), rng=np.random.default_rng(0), progress=no_progress
+    )
+    assert np.linalg.norm(A - naive(B)) <= bound
+    values = np.linalg.svd(A, compute_uv=False)
+    rank = next(r for r in range(151) if np.linalg.norm(values[r:]) <= bound)
+    assert B.cost < rank * 300
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (6, 5)])
+def test_implicit_zeros(shape):
+    op = Products(np.zeros(shape))
+    rng = np.random.default_rng(0)
+    assert gblr.fit_implicit(op, Goal(max_cost=9), rng=rng, progress=no_progress).cost == 0
+
+
+# --- resources -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [kernel, smooth_kernel])
+def test_memory(make):
+    A = make(np.random.default_rng(18), 512)
+    tracemalloc.start()
+    try:
+        fit_goal = Goal(max_cost=A.size // 4)
+        gblr.fit(A, fit_goal, rng=np.random.default_rng(0), progress=no_progress)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 3.2 * A.nbytes
+
+
+@pytest.mark.slow
+def test_time():
+    rng = np.random.default_rng(19)
+    for A, seconds in ((kernel(rng, 512), 3), (rng.standard_normal((512, 512)), 3)):
+        started = time.perf_counter()
+        fit(A, max_cost=A.size // 4)
+        assert time.perf_counter() - started < seconds
+    A = rng.standard_normal((768, 3072))
+    started = time.perf_counter()
+    fit(A, max_cost=A.size // 4)
+    assert time.perf_counter() - started < 60
