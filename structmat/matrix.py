@@ -253,6 +253,8 @@ class StructuredMatrix(LinearOperator):
                 f"{name} of a {self._size()} matrix got an array of shape {tuple(x.shape)}; "
                 f"expected (…, {size}) (for columns side by side use {name[:-3]}mat)"
             )
+        if x.ndim == 1:
+            return self._aligned_product(x[:, None], adjoint)[:, 0]
         y = self._aligned_product(columns_of_vectors(x, xp), adjoint)
         return vectors_of_columns(y, tuple(x.shape[:-1]), xp)
 

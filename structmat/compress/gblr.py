@@ -29,7 +29,8 @@ WORK, ENTRIES = 2500, 2**18
 #: first one for larger matrices.
 FIRST_PRICES = (1.0, 0.3)
 #: Below this share of the energy, and this much behind the best, starts are not worth a run.
-SMOOTH, BEHIND = 1e-6, 100.0
+#: In energy, or in cost where the error is given.
+SMOOTH, BEHIND, DEARER = 1e-6, 100.0, 2.0
 #: Exact blocks that cost this much more than wanted are still a good start.
 NEARLY = 1.2
 #: How often the best run is loosened and fitted again, and by how much.
@@ -83,12 +84,14 @@ def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     >>> blocks.row_start, blocks.row_width, blocks.col_start, blocks.col_width
     (array([1]), array([2]), array([2]), array([3]))
     """
-    scale = float(np.abs(A).max(initial=0.0))
-    if scale == 0 or (goal.max_cost is not None and goal.max_cost < 2):
+    largest = float(np.abs(A).max(initial=0.0))
+    # A power of two, so that scaling is exact.
+    scale = float(np.ldexp(1.0, np.frexp(largest)[1] - 1))
+    if largest == 0 or (goal.max_cost is not None and goal.max_cost < 2):
         progress(1.0)
         return pack([], A.dtype)
     if goal.max_error is not None:
-        goal = Goal(max_error=goal.max_error / scale * (1 - float(np.finfo(A.dtype).eps) ** 0.5))
+        goal = Goal(max_error=goal.max_error / scale)
     blocks = _Portfolio(A, scale, goal, rng, progress).search()
     progress(1.0)
     return blocks._replace(u=blocks.u * A.dtype.type(scale))
@@ -106,6 +109,11 @@ class _Portfolio:
         self.rounding = float(np.finfo(A.dtype).eps)
         self.blocks = pack([], A.dtype)
         self.total = self._energy(self.blocks)
+        self.doubt = 4 * self.rounding * self.total**0.5
+        # Runs and starts aim a little below an error, so that rounding does not undo them.
+        self.aim = goal
+        if goal.max_error is not None:
+            self.aim = Goal(max_error=max(goal.max_error - 2 * self.doubt, 0.0))
         self.value = (np.inf, np.inf)
 
     def search(self) -> Blocks:
@@ -138,7 +146,7 @@ class _Portfolio:
         best = 0.0
         for done in range(before):
             start = starts.pop(0)
-            if self.goal.max_cost is None or not self._is_hopeless(start):
+            if not self._is_hopeless(start):
                 blocks, price, _ = self._anneal(start, self.work, done / count, 1 / count)
                 if self._consider(blocks):
                     best = price
@@ -161,7 +169,7 @@ class _Portfolio:
             self.progress(done + share * part)
 
         residual = DenseResidual(self._scaled())
-        run = Run(residual, list(unpack(start.blocks)), self.goal, self.rng, work, progress)
+        run = Run(residual, list(unpack(start.blocks)), self.aim, self.rng, work, progress)
         price = run.loosen(start.price, loose) if loose else run.anneal(start.price)
         return self._pack(run.blocks), price, run.work
 
@@ -171,7 +179,9 @@ class _Portfolio:
         if self.goal.max_cost is not None:
             respected, value = cost <= self.goal.max_cost, (energy, float(cost))
         else:
-            respected = energy <= (self.goal.max_error or 0.0) ** 2
+            # What is left is known up to rounding only, unless it is nothing.
+            doubt = self.doubt if energy > 0 else 0.0
+            respected = energy**0.5 + doubt <= (self.goal.max_error or 0.0)
             value = (float(cost), energy)
         better = respected and value < self.value
         if better:
@@ -189,9 +199,12 @@ class _Portfolio:
         Adding blocks to nothing gains a share of the energy a block, which is a slow
         way to the small errors that truncation reaches on smooth matrices.
         """
-        if not _cost(start.blocks):
-            return self.value[0] < SMOOTH * self.total
-        return self._energy(start.blocks) > BEHIND * self.value[0]
+        if self.goal.max_cost is not None:
+            energy, behind = self.value[0], self._energy(start.blocks) > BEHIND * self.value[0]
+        else:
+            energy = (self.goal.max_error or 0.0) ** 2
+            behind = _cost(start.blocks) > DEARER * self.value[0]
+        return behind if _cost(start.blocks) else energy < SMOOTH * self.total
 
     def _energy(self, blocks: Blocks) -> float:
         """What the blocks leave of the matrix."""
@@ -223,14 +236,14 @@ class _Portfolio:
         if self.goal.max_cost is not None:
             rank = self.goal.max_cost // size
         else:
-            rank = _rank_for(self._scaled(), self.goal.max_error or 0.0)
+            rank = _rank_for(self._scaled(), self.aim.max_error or 0.0)
         found = svd_blocks(self.A, rank, self.rng)
         blocks = [b._replace(u=b.u / self.scale) for b in found]
         last = energy_of(blocks[-1]) if blocks else self.total
         return _Start(self._pack(blocks), last / size)
 
     def _partition(self) -> _Start:
-        blocks, price = partition_blocks(self._scaled(), self.goal)
+        blocks, price = partition_blocks(self._scaled(), self.aim)
         return _Start(self._pack(blocks), price)
 
 

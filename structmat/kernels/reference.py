@@ -21,9 +21,9 @@ from structmat._array import Array, Device, backend_of, conj, integers, is_compl
 from structmat.intervals import IntArray, entry_index, offsets
 from structmat.kernels.vector import compressed_rows
 
-# A panel costs about as much to start as this many multiplications (3 µs in NumPy),
-# and a touched column about as much as these for gathering its row of Z.
-PANEL_OVERHEAD = 4000
+# With 64 columns, where tiles matter most, a panel costs as much to start as it costs to
+# multiply this many entries, and a touched column as much as these to gather its row.
+PANEL_OVERHEAD = 1500
 COLUMN_OVERHEAD = 8
 
 
