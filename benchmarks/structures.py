@@ -11,7 +11,7 @@ from scipy.sparse import bsr_array, csr_array
 
 import structmat
 from structmat.intervals import positions
-from structmat.kernels.reference import run_layout
+from structmat.kernels.layout import run_layout
 
 Product = Callable[[NDArray], NDArray]
 BLOCK = 32

@@ -15,7 +15,7 @@ compression by budget or tolerance, and interpolation.
 """
 
 from structmat import plot, testing
-from structmat.compress import CompressionResult, compare, compress
+from structmat.compress import Comparison, CompressionResult, compare, compress
 from structmat.convert import convert
 from structmat.errors import (
     BackendError,
@@ -51,6 +51,7 @@ __all__ = [
     "BlockLowRank",
     "BlockSparse",
     "BudgetError",
+    "Comparison",
     "CompressionResult",
     "ConversionError",
     "Dense",

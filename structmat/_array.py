@@ -8,7 +8,9 @@ No library is imported here before one of its arrays, or its name, turns up.
 """
 
 import importlib
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -44,13 +46,16 @@ class Backend:
     records_gradients : callable
         Whether an array takes part in automatic differentiation, so that nothing
         computed from it may be kept for later products.
+    caching : callable
+        Context in which what is kept for later products is computed.
     """
 
     name: str
     to_numpy: Callable[[Array], np.ndarray]
     from_numpy: Callable[[ModuleType, np.ndarray, Device], Array]
     add_rows: Callable[[Array, Array, Array], Array]
-    records_gradients: Callable[[Array], bool]
+    records_gradients: Callable[[Array], bool] = lambda _x: False
+    caching: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
@@ -71,29 +76,31 @@ def _from_numpy(xp: ModuleType, array: np.ndarray, device: Device) -> Array:
 
 def _torch_to_numpy(x: Array) -> np.ndarray:
     x = x.detach().cpu()
-    if str(x.dtype) in ("torch.bfloat16", "torch.float16"):
+    if str(x.dtype) == "torch.bfloat16":
         x = x.float()
-    return x.resolve_conj().numpy()
+    return x.resolve_conj().resolve_neg().numpy()
 
 
-def _never(_x: Array) -> bool:
-    return False
+def _torch_caching() -> AbstractContextManager[Any]:
+    # What inference mode creates could never take part in a gradient later.
+    return sys.modules["torch"].inference_mode(False)
 
 
-GENERIC = Backend("", np.from_dlpack, _from_numpy, _add_rows_by_product, _never)
+GENERIC = Backend("", np.from_dlpack, _from_numpy, _add_rows_by_product)
 
 BACKENDS = {
     record.name: record
     for record in (
-        Backend("numpy", np.asarray, _from_numpy, _add_rows_in_place, _never),
+        Backend("numpy", np.asarray, _from_numpy, _add_rows_in_place),
         Backend(
             "torch",
             _torch_to_numpy,
             lambda xp, array, device: xp.asarray(np.array(array), device=device),
             lambda target, index, values: target.index_add(0, index, values),
-            lambda x: bool(x.requires_grad),
+            lambda x: bool(getattr(x, "requires_grad", False)),
+            _torch_caching,
         ),
-        Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place, _never),
+        Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
     )
 }
 
@@ -121,6 +128,14 @@ def moved(x: Array, target: Any) -> Array:
             f"{backend_name(namespace(x))} ({reason}); expected one of "
             f"{', '.join(sorted(BACKENDS))}, or a device that is there"
         ) from None
+
+
+def read_only(x: Array) -> Array:
+    """A view that refuses assignment where the library has such a thing."""
+    if isinstance(x, np.ndarray):
+        x = x.view()
+        x.flags.writeable = False
+    return x
 
 
 def belongs(x: Any, xp: ModuleType) -> bool:
@@ -243,6 +258,13 @@ def floating_dtype(dtype: Any, xp: ModuleType) -> DType:
 def conj(x: Array, xp: ModuleType) -> Array:
     """Complex conjugate; the array itself where it is real."""
     return xp.conj(x) if is_complex(x, xp) else x
+
+
+def times(A: Array, x: Array, xp: ModuleType, *, adjoint: bool = False) -> Array:
+    """A @ x or A^H @ x, conjugating the operand rather than the matrix."""
+    if not adjoint:
+        return A @ x
+    return conj(xp.matrix_transpose(A) @ conj(x, xp), xp)
 
 
 def adjoint(x: Array, xp: ModuleType) -> Array:

@@ -27,8 +27,8 @@ def integer_array(values: Any, name: str) -> NDArray[np.int64]:
     array = host_array(values, name)
     if array.ndim != 1:
         raise ShapeError(
-            f"{name} = {str(values)[:80]} has shape {array.shape}; expected a sequence of integers, "
-            "shape (n,)"
+            f"{name} = {str(values)[:80]} has shape {array.shape}; expected a sequence of "
+            "integers, shape (n,)"
         )
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"{name} has dtype {array.dtype}; expected integers (round them first)")

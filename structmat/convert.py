@@ -16,6 +16,7 @@ from structmat.errors import ConversionError, InputError
 from structmat.intervals import offsets
 from structmat.matrices import (
     GBLR,
+    Adjoint,
     BlockLowRank,
     BlockSparse,
     Dense,
@@ -245,7 +246,8 @@ def _split(tile: Array, xp: Any) -> Any:
         return tile
     U, V = left[:, :rank] * s[:rank], right[:rank].conj().T
     device = _array.device(tile)
-    return tuple(_array.from_numpy(np.ascontiguousarray(F), xp, device) for F in (U, V))
+    parts = (_array.from_numpy(np.ascontiguousarray(F), xp, device) for F in (U, V))
+    return tuple(xp.astype(part, tile.dtype) for part in parts)
 
 
 def _monarch_tiles(A: Monarch) -> tuple[Permutation, dict, list[int], list[int]]:
@@ -255,11 +257,10 @@ def _monarch_tiles(A: Monarch) -> tuple[Permutation, dict, list[int], list[int]]
     hands = [np.arange(j, m, l) for j in range(l)]
     order = np.concatenate([np.zeros(0, np.int64), *hands])
     widths = [max(0, min(p, n - c * p)) for c in range(k)]
-    middle = np.arange(k * q)
     tiles = {}
     for j in range(l):
         for c in range(k):
-            t = middle[(middle % l == j) & (middle // q == c)]
+            t = np.arange(c * q + (j - c * q) % l, (c + 1) * q, l)
             if not t.size:
                 continue
             U = xp.take(A.L[j, ...], _array.integers(t // l, xp, A.device), axis=1)
@@ -280,3 +281,13 @@ def _monarch_to_block_low_rank(A: Monarch) -> StructuredMatrix:
 def _monarch_to_gblr(A: Monarch) -> StructuredMatrix:
     order, tiles, heights, widths = _monarch_tiles(A)
     return order @ _block_low_rank_to_gblr(_on_grid(A, tiles, heights, widths))
+
+
+@rule("convert", "adjoint", "block_low_rank")
+def _adjoint_to_block_low_rank(A: Adjoint) -> StructuredMatrix:
+    return A.children[0].to_kind("block_low_rank").H
+
+
+@rule("convert", "adjoint", "gblr")
+def _adjoint_to_gblr(A: Adjoint) -> StructuredMatrix:
+    return A.children[0].to_kind("gblr").H

@@ -13,7 +13,7 @@ from structmat._array import Array
 from structmat._operand import is_scalar
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 from structmat.intervals import IntArray, entry_index, positions
-from structmat.matrices import GBLR
+from structmat.matrices import GBLR, Product
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["interpolate"]
@@ -92,7 +92,7 @@ def interpolate(
     if A.xp is not B.xp or A.device != B.device:
         raise BackendError(f"{A!r} and {B!r}; expected one library and device (use .to(…))")
     if weight in (0, 1):
-        return A if weight == 1 else B
+        return (A if weight == 1 else B).astype(A.xp.result_type(A.dtype, B.dtype))
     pair = _assigned(A, B) if match else _in_order(A, B)
     rows, u = _between(A, B, 0, weight, pair, path)
     cols, v = _between(A, B, 1, weight, pair, path)
@@ -111,7 +111,7 @@ def _weight(alpha: Any) -> Fraction:
 
 
 def _as_gblr(A: StructuredMatrix, name: str) -> GBLR:
-    B = A.to_kind("gblr")
+    B = A if isinstance(A, Product) else A.to_kind("gblr")
     if not isinstance(B, GBLR):
         raise ConversionError(
             f"{name} = {A!r} is GBLR only with its rows reordered, and blocks of two orders cannot "

@@ -9,6 +9,7 @@ algebra, pickling, moving between libraries) is written here for all of them.
 import inspect
 import math
 import numbers
+import operator
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -60,6 +61,15 @@ class StructuredMatrix(LinearOperator):
         Names of the content arrays, which are attributes as well.
     children : tuple of StructuredMatrix
         Operands of a lazy combination; empty for the structures themselves.
+
+    Notes
+    -----
+    Contents do not change after construction: what products compute from them once is
+    kept (about as much memory again, and a copy in the wider precision if operands ask
+    for one), unless gradients flow through them. NumPy contents are read-only views.
+
+    A NaN or an infinity in an operand reaches every entry that it reaches in the dense
+    product, and may reach entries beside them, because zeros inside a panel multiply it.
 
     Examples
     --------
@@ -124,7 +134,8 @@ class StructuredMatrix(LinearOperator):
         self.dtype = double if self.neutral else self.xp.result_type(*dtypes)
         for name, array in arrays.items():
             alike = neutral or array.dtype == self.dtype
-            setattr(self, name, array if alike else self.xp.astype(array, self.dtype))
+            array = array if alike else self.xp.astype(array, self.dtype)
+            setattr(self, name, _array.read_only(array))
 
     # What a concrete class says.
 
@@ -245,7 +256,7 @@ class StructuredMatrix(LinearOperator):
     def _vector_product(self, x: Array, adjoint: bool) -> Array:
         xp, size = self.xp, self.shape[0] if adjoint else self.shape[1]
         x = as_operand(x, xp)
-        if size != 1 and tuple(x.shape) == (size, 1):
+        if tuple(x.shape) == (size, 1):
             return self._aligned_product(x, adjoint)
         if x.ndim == 0 or x.shape[-1] != size:
             name = "rmatvec" if adjoint else "matvec"
@@ -298,11 +309,12 @@ class StructuredMatrix(LinearOperator):
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, remembered unless gradients flow through the contents."""
+        backend = _array.backend_of(self.xp)
+        if any(backend.records_gradients(array) for array in self._leaves()):
+            return make()
         if name not in self._memory:
-            records = _array.backend_of(self.xp).records_gradients
-            if any(records(array) for array in self._leaves()):
-                return make()
-            self._memory[name] = make()
+            with backend.caching():
+                self._memory[name] = make()
         return self._memory[name]
 
     @cached_property
@@ -327,10 +339,11 @@ class StructuredMatrix(LinearOperator):
             return x.dot(self)
         if is_scalar(x):
             return self._scale(x)
-        x = as_operand(x, self.xp)
+        xp = self.xp
+        x = _array.conj(as_operand(x, xp), xp)
         if x.ndim == 1:
-            return self.T.matvec(x)
-        return self.xp.matrix_transpose(self.T.matmat(self.xp.matrix_transpose(x)))
+            return _array.conj(self.rmatvec(x), xp)
+        return _array.adjoint(self.rmatmat(xp.matrix_transpose(x)), xp)
 
     def __call__(self, x: Any) -> Any:
         """Apply the matrix; the same as `dot`."""
@@ -354,11 +367,11 @@ class StructuredMatrix(LinearOperator):
 
     def adjoint(self) -> "StructuredMatrix":
         """A^H, the conjugate transpose, shape (n, m)."""
-        return self._adjoint()
+        return self._kept("adjoint", self._adjoint)
 
     def transpose(self) -> "StructuredMatrix":
         """A^T, shape (n, m)."""
-        return self._adjoint().conj()
+        return self.adjoint().conj()
 
     H = property(adjoint)
     T = property(transpose)
@@ -390,7 +403,7 @@ class StructuredMatrix(LinearOperator):
             raise InputError(f"division by {scalar!r}; expected a number")
         if scalar == 0:
             raise InputError("division by 0; expected a number other than zero")
-        return self._scale(1 / scalar)
+        return self._scale(scalar, operator.truediv)
 
     def __pow__(self, power: Any) -> "StructuredMatrix":
         if not isinstance(power, numbers.Integral) or power < 1 or self.shape[0] != self.shape[1]:
@@ -429,17 +442,21 @@ class StructuredMatrix(LinearOperator):
                 return result
         return kind_class(_LAZY[operation])(self, other)
 
-    def _scale(self, scalar: Any) -> "StructuredMatrix":
-        scalar = scalar.item() if hasattr(scalar, "item") else scalar
+    def _scale(
+        self, scalar: Any, apply: Callable[[Any, Any], Any] = operator.mul
+    ) -> "StructuredMatrix":
+        """The matrix times, or divided by, a scalar; plain numbers keep the precision."""
         xp = self.xp
+        if hasattr(scalar, "item") and not _array.backend_of(xp).records_gradients(scalar):
+            scalar = scalar.item()
         if not self.scaled_names:
-            return kind_class("scaled")(scalar, self)
+            return kind_class("scaled")(apply(1, scalar), self)
         arrays = {name: getattr(self, name) for name in self.data_names}
         for name in self.scaled_names:
             array = arrays[name]
             if isinstance(scalar, complex) and not _array.is_complex(array, xp):
                 array = xp.astype(array, xp.result_type(array.dtype, xp.complex64))
-            arrays[name] = array * scalar
+            arrays[name] = apply(array, scalar)
         return type(self)._build(arrays, self.children, self._static())
 
     # Taking apart and putting together.
@@ -457,6 +474,14 @@ class StructuredMatrix(LinearOperator):
     def to_dense(self) -> Array:
         """The matrix as an array of shape (m, n)."""
         return self._dense()
+
+    def _dense_by_products(self) -> Array:
+        """The matrix from as few products with unit vectors as its shape allows."""
+        (m, n), xp = self.shape, self.xp
+        unit = xp.eye(min(m, n), dtype=self.dtype, device=self.device)
+        if n <= m:
+            return self._multiply(unit)
+        return _array.adjoint(self._multiply_adjoint(unit), xp)
 
     def astype(self, dtype: DType) -> Self:
         """The same matrix with contents of another real or complex floating dtype."""
@@ -521,7 +546,8 @@ class StructuredMatrix(LinearOperator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = {name: getattr(self, name) for name in self.data_names}
-        return rebuild, (self.kind, arrays, self.children, self._static())
+        # By class, not by kind: unpickling then imports the module that defines it.
+        return type(self)._build, (arrays, self.children, self._static())
 
 
 def rebuild(

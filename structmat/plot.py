@@ -6,8 +6,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from structmat import _array
-from structmat.errors import ConversionError, InputError, MissingDependencyError, ShapeError
-from structmat.matrices import GBLR, Adjoint, Permutation, Product, Scaled, Sum
+from structmat.errors import InputError, MissingDependencyError, ShapeError
+from structmat.intervals import offsets
+from structmat.matrices import (
+    GBLR,
+    Adjoint,
+    BlockLowRank,
+    BlockSparse,
+    Dense,
+    LowRank,
+    Monarch,
+    Permutation,
+    Product,
+    Scaled,
+    Sum,
+)
 from structmat.matrix import StructuredMatrix
 
 if TYPE_CHECKING:
@@ -15,16 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["structure"]
 
-# Longer sides are thinned out to about this many pixels before they are drawn.
+# Longer sides are drawn on this many pixels at most, each of several rows or columns.
 _PIXELS = 1024
+_Runs = tuple[np.ndarray, np.ndarray]
 
 
 def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) -> Any:
     """Heat map of how many rank-one blocks cover each entry.
 
     A low-rank matrix is one even sheet, a block-sparse one shows its blocks, a GBLR one
-    the overlap of its blocks. Combinations show the coverage of their parts; kinds that
-    have no exact GBLR form show which entries are not zero.
+    the overlap of its blocks; a dense block counts once. Combinations show the coverage
+    of their parts; kinds without blocks show which entries are not zero. A matrix larger
+    than the picture shows how many blocks touch each pixel.
 
     Parameters
     ----------
@@ -55,7 +70,7 @@ def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) 
     if not matrices or len(matrices) < len(given):
         raise InputError(f"{A!r}; expected a StructuredMatrix or a sequence of them")
     axes = _axes(ax, len(matrices))
-    counts = [_thinned(_coverage(M)) for M in matrices]
+    counts = [_pixels(M) for M in matrices]
     top = max(max(int(c.max(initial=0)) for c in counts), 1)
     for M, count, place in zip(matrices, counts, axes, strict=True):
         _draw(M, count, top, place)
@@ -101,29 +116,74 @@ def _draw(A: StructuredMatrix, count: np.ndarray, top: int, ax: "Axes") -> None:
     bar.update_ticks()
 
 
-def _coverage(A: StructuredMatrix) -> np.ndarray:
-    """How many rank-one blocks cover each entry, shape (m, n)."""
-    if isinstance(A, GBLR):
-        return A.coverage()
-    if isinstance(A, Scaled):
-        return _coverage(A.children[0])
-    if isinstance(A, Adjoint):
-        return _coverage(A.children[0]).T
-    if isinstance(A, Sum):
-        return sum((_coverage(term) for term in A.children[1:]), _coverage(A.children[0]))
-    if isinstance(A, Product) and isinstance(A.children[0], Permutation) and len(A.children) == 2:
-        return _coverage(A.children[1])[_array.to_numpy(A.children[0].p)]
-    try:
-        return _coverage(A.to_kind("gblr"))
-    except ConversionError:
-        return (_array.to_numpy(A.to_dense()) != 0).astype(np.int64)
-
-
-def _thinned(count: np.ndarray) -> np.ndarray:
-    """Greatest count in each cell of a grid that fits the picture."""
-    m, n = count.shape
-    if not count.size:
+def _pixels(A: StructuredMatrix) -> np.ndarray:
+    if 0 in A.shape:
         return np.zeros((1, 1), np.int64)
-    step_m, step_n = -(-m // _PIXELS), -(-n // _PIXELS)
-    rows = np.maximum.reduceat(count, np.arange(0, m, step_m), axis=0)
-    return np.maximum.reduceat(rows, np.arange(0, n, step_n), axis=1)
+    m, n = A.shape
+    return _coverage(A, (-(-m // _PIXELS), -(-n // _PIXELS)))
+
+
+def _coverage(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
+    """How many rank-one blocks touch each pixel of so many rows and columns."""
+    if isinstance(A, Sum):
+        return sum(
+            (_coverage(term, steps) for term in A.children[1:]), _coverage(A.children[0], steps)
+        )
+    if isinstance(A, Scaled):
+        return _coverage(A.children[0], steps)
+    if isinstance(A, Adjoint):
+        return _coverage(A.children[0], steps[::-1]).T
+    if isinstance(A, Product) and isinstance(A.children[0], Permutation) and len(A.children) == 2:
+        rows = _coverage(A.children[1], (1, steps[1]))[_array.to_numpy(A.children[0].p)]
+        return np.maximum.reduceat(rows, np.arange(0, A.shape[0], steps[0]), axis=0)
+    if isinstance(A, Monarch):
+        return _coverage(A.to_kind("gblr"), steps)
+    blocks = _blocks(A)
+    if blocks is None:
+        return _nonzero(A, steps)
+    rows, cols, count = blocks
+    touched = [
+        _touched(*runs, n, step).astype(np.float32)
+        for runs, n, step in zip((rows, cols), A.shape, steps, strict=True)
+    ]
+    return np.rint((touched[0] * count[:, None]).T @ touched[1]).astype(np.int64)
+
+
+def _blocks(A: StructuredMatrix) -> tuple[_Runs, _Runs, np.ndarray] | None:
+    """Runs of rows and of columns, and how many rank-one blocks stand on each pair."""
+    if isinstance(A, GBLR):
+        runs = (A.row_start, A.row_width), (A.col_start, A.col_width)
+        return *runs, np.ones(A.num_blocks, np.float32)
+    zero, (m, n) = np.zeros(1, np.int64), A.shape
+    if isinstance(A, LowRank | Dense):
+        count = A.rank if isinstance(A, LowRank) else 1
+        return (zero, zero + m), (zero, zero + n), np.full(1, count, np.float32)
+    if isinstance(A, BlockSparse):
+        starts = [at * size for at, size in zip((A.rows, A.cols), A.block_shape, strict=True)]
+        widths = [
+            np.minimum(size, total - start)
+            for start, size, total in zip(starts, A.block_shape, A.shape, strict=True)
+        ]
+        return (starts[0], widths[0]), (starts[1], widths[1]), np.ones(len(starts[0]), np.float32)
+    if isinstance(A, BlockLowRank):
+        i, j = A.places.T
+        rows = (offsets(A.row_sizes)[:-1][i], A.row_sizes[i])
+        cols = (offsets(A.col_sizes)[:-1][j], A.col_sizes[j])
+        return rows, cols, np.where(A.ranks < 0, 1, A.ranks).astype(np.float32)
+    return None
+
+
+def _touched(start: np.ndarray, width: np.ndarray, n: int, step: int) -> np.ndarray:
+    """Which pixels of `step` positions each run touches: shape (K, pixels)."""
+    first = np.arange(0, n, step)
+    covered = (first - start[:, None]) % max(n, 1) < width[:, None]
+    begins = (start[:, None] >= first) & (start[:, None] < first + step) & (width[:, None] > 0)
+    return covered | begins
+
+
+def _nonzero(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
+    """Which pixels hold an entry that is not zero, for kinds with no blocks to show."""
+    found = (_array.to_numpy(A.to_dense()) != 0).astype(np.int64)
+    for axis, (n, step) in enumerate(zip(A.shape, steps, strict=True)):
+        found = np.maximum.reduceat(found, np.arange(0, n, step), axis=axis)
+    return found

@@ -43,16 +43,22 @@ def check_matrix(A: StructuredMatrix, dense: Array | None = None, *, seed: int =
     if not isinstance(A, StructuredMatrix):
         raise InputError(f"A is a {type(A).__qualname__}; expected a StructuredMatrix")
     check = _Check(A, seed)
-    check.same("to_dense", A.to_dense(), A.to_dense() if dense is None else dense)
     D = _array.to_numpy(A.to_dense() if dense is None else dense)
     check.products(D)
     check.adjoint_identity()
-    check.same("T", A.T.to_dense(), D.T)
-    check.same("H", A.H.to_dense(), D.conj().T)
-    check.same("conj", A.conj().to_dense(), D.conj())
-    check.same("2 A", (A * 2).to_dense(), 2 * D)
-    check.same("pickle", pickle.loads(pickle.dumps(A)).to_dense(), D)
-    check.same("copy", A.copy().to_dense(), D)
+    for what, matrix, expected in (
+        ("the matrix", A, D),
+        ("T", A.T, D.T),
+        ("H", A.H, D.conj().T),
+        ("conj", A.conj(), D.conj()),
+        ("A * 2", A * 2, 2 * D),
+        ("a pickled copy", pickle.loads(pickle.dumps(A)), D),
+        ("a copy", A.copy(), D),
+    ):
+        found = matrix.to_dense()
+        check.same(f"to_dense of {what}", found, expected)
+        check.alike(f"to_dense of {what}", found, A.dtype)
+        check.that(matrix.dtype == A.dtype, f"{what} has dtype {matrix.dtype}, not {A.dtype}")
     check.that(A.cost >= 0 and A.storage >= 0, f"cost {A.cost} and storage {A.storage}")
     check.that(isinstance(A.cost, int), f"cost is a {type(A.cost).__name__}, expected int")
 
@@ -84,6 +90,11 @@ class _Check:
             f"{what} is off by {error:.3g}, more than {self.tolerance * scale:.3g}",
         )
 
+    def alike(self, what: str, got: Array, dtype: Any) -> None:
+        self.that(got.dtype == dtype, f"{what} has dtype {got.dtype}, not {dtype}")
+        device = _array.device(got)
+        self.that(device == self.A.device, f"{what} is on {device}, not {self.A.device}")
+
     def operand(self, *shape: int) -> np.ndarray:
         x = self.rng.standard_normal(shape)
         if np.issubdtype(self.dtype, np.complexfloating):
@@ -104,9 +115,7 @@ class _Check:
         got = getattr(self.A, name)(operand)
         what = f"{name} of an operand of shape {x.shape}"
         self.same(what, got, expected)
-        self.that(got.dtype == operand.dtype, f"{what} has dtype {got.dtype}, not {operand.dtype}")
-        device = _array.device(got)
-        self.that(device == self.A.device, f"{what} is on {device}, not {self.A.device}")
+        self.alike(what, got, operand.dtype)
         self.that(bool((_array.to_numpy(operand) == x).all()), f"{what} changed its operand")
 
     def adjoint_identity(self) -> None:

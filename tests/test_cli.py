@@ -98,6 +98,7 @@ REFUSED = {
     "nan": (["compress", "nan.npy", "--budget", "0.5", "-o", "o"], "finite"),
     "strings": (["compress", "words.npy", "--budget", "0.5", "-o", "o"], "dtype"),
     "unwritable": (["compress", "low.npy", "--budget", "0.5", "-o", "no/such/o"], "cannot write"),
+    "key of no archive": (["compare", "low.npy", "--key", "a"], "goes with an .npz file"),
     "no such tolerance": (
         ["compress", "noise.npy", "--to", "low_rank", "--tol", "0", "-o", "o"],
         "0 wanted, but full rank 9 reaches only",
@@ -126,6 +127,7 @@ def test_refusals(here, capsys, name):
         (["compare", "--budget", "lots"], "'lots'; expected a share of the dense cost"),
         (["compare", "--budget", "1.5"], "'1.5'; expected a share of the dense cost"),
         (["compare", "--seed", "-1"], "expected a whole number"),
+        (["compare", "--seed", "inf"], "expected a whole number"),
         (["compress", "x.npy", "--tol", "nan", "-o", "o"], "expected a relative error"),
         (["compress", "x.npy", "--to", "toeplitz", "--tol", "1", "-o", "o"], "invalid choice"),
         (["compress", "x.npy", "-o", "o"], "required"),
@@ -172,3 +174,27 @@ def test_pictures_are_optional(here, capsys, monkeypatch):
     status, _, err = run(capsys, "plot", "o", "-o", "p.png")
     assert status == 1
     assert "structmat[plot]" in err
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (0, 3), (3, 0)])
+def test_zero_and_empty_matrices(here, capsys, shape):
+    np.save("zero.npy", np.zeros(shape))
+    status, out, err = run(capsys, "compare", "zero.npy")
+    assert (status, err) == (0, "")
+    assert "no system solved" in out
+
+
+def test_a_sparse_matrix_too_large_to_be_dense(here, capsys, monkeypatch):
+    monkeypatch.setattr("structmat.cli._DENSE_ENTRIES", 10)
+    scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))
+    status, _, err = run(capsys, "compare", "m.mtx")
+    assert status == 1
+    assert "too large to be made dense" in err
+    words = ["compress", "m.mtx", "--to", "low_rank", "--budget", "0.5", "-o", "o"]
+    assert run(capsys, *words)[0] == 0
+
+
+def test_a_missing_folder_is_found_before_the_work(here, capsys):
+    status, _, err = run(capsys, "compare", "low.npy", "-o", "no/such/a.png")
+    assert status == 1
+    assert "cannot write 'no/such/a.png'" in err

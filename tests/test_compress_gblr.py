@@ -21,7 +21,7 @@ def fit(A, *, max_cost=None, max_error=None, seed=0, progress=no_progress):
     A.flags.writeable = False
     B = gblr.fit(A, goal, rng=np.random.default_rng(seed), progress=progress)
     A.flags.writeable = True
-    assert (A == kept).all()
+    np.testing.assert_array_equal(A, kept)
     assert isinstance(B, GBLR)
     assert B.shape == A.shape
     assert B.dtype == A.dtype
@@ -141,7 +141,7 @@ def test_planted_blocks_with_noise_are_better_than_truncation():
     rng = np.random.default_rng(4)
     A, cost = planted(rng)
     A = noisy(rng, A, 0.01)
-    assert relative_error(A, fit(A, max_cost=cost)) <= 0.3
+    assert relative_error(A, fit(A, max_cost=cost)) <= 0.12
 
 
 def test_covariance_of_digits():
@@ -152,7 +152,7 @@ def test_covariance_of_digits():
 
 def test_noise():
     A = np.random.default_rng(5).standard_normal((256, 256))
-    assert relative_error(A, fit(A, max_cost=A.size // 4)) <= 0.787
+    assert relative_error(A, fit(A, max_cost=A.size // 4)) <= 0.735
 
 
 def test_smooth_kernel():
@@ -247,7 +247,7 @@ def test_never_worse_than_truncation_of_smooth_columns(dtype, cost):
 
 
 @settings(max_examples=30, deadline=None)
-@given(matrices(), st.sampled_from([0.0, 1e-12, 1e-3, 0.1, 0.5, 0.99, 1.0]))
+@given(matrices(), st.sampled_from([0.0, 1e-12, 1e-3, 0.1, 0.5, 0.99, 1.01, 3.0]))
 def test_the_error_is_met(A, tol):
     bound = tol * float(np.linalg.norm(A))
     B = fit(A, max_error=bound)
@@ -327,9 +327,7 @@ def test_implicit_beats_truncation(dtype):
     A = kernel(np.random.default_rng(16), 150).astype(dtype)
     A[::2] *= 1j if dtype is np.complex64 else 1
     goal = Goal(max_cost=int(0.15 * A.size))
-    B = gblr.fit_implicit(
-        Products(A), goal, rng=np.random.default_rng(0), progress=no_progress
-    )
+    B = gblr.fit_implicit(Products(A), goal, rng=np.random.default_rng(0), progress=no_progress)
     assert B.cost <= goal.max_cost
     assert B.dtype == dtype
     assert np.linalg.norm(A - naive(B)) <= 0.9 * svd_error(A, goal.max_cost)
@@ -348,10 +346,18 @@ def test_implicit_meets_an_error():
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (6, 5)])
-def test_implicit_zeros(shape):
+@pytest.mark.parametrize("goal", [Goal(max_cost=9), Goal(max_error=0.0), Goal(max_error=1.0)])
+def test_implicit_zeros(shape, goal):
     op = Products(np.zeros(shape))
     rng = np.random.default_rng(0)
-    assert gblr.fit_implicit(op, Goal(max_cost=9), rng=rng, progress=no_progress).cost == 0
+    assert gblr.fit_implicit(op, goal, rng=rng, progress=no_progress).cost == 0
+
+
+def test_implicit_with_room_to_spare():
+    op = Products(np.ones((6, 5)))
+    for goal in (Goal(max_error=100.0), Goal(max_cost=1), Goal(max_cost=0)):
+        rng = np.random.default_rng(0)
+        assert gblr.fit_implicit(op, goal, rng=rng, progress=no_progress).cost == 0
 
 
 # --- resources -------------------------------------------------------------------------

@@ -121,9 +121,11 @@ def test_a_missing_partner_shrinks_in_place():
 
 
 def test_floats_are_taken_exactly():
-    A = block(3, 7)
-    C = interpolate(A, A, 0.1)
-    assert C.row_width.tolist() == [7]
+    # In floating point 0.002 * 3 + 0.998 * 3 is below 3 and would floor to 2.
+    assert 0.002 * 3 + (1 - 0.002) * 3 < 3
+    A = block(3, 3)
+    C = interpolate(A, A, 0.002)
+    assert C.row_width.tolist() == [3]
     close(C.to_dense(), A.to_dense())
 
 
@@ -134,6 +136,12 @@ def test_other_kinds_are_converted_and_dtypes_promoted(backend):
     assert C.kind == "gblr"
     assert C.dtype == C.xp.complex128
     assert (D.shape, E.shape) == (C.shape, C.shape)
+    for end, alpha in ((D, 1), (E, 0)):
+        whole = interpolate(A.to(backend), B.to(backend), alpha)
+        assert whole.dtype == C.dtype
+        close(whole.to_dense(), end, "float32")
+    on_numpy = interpolate(A, B, 0.25)
+    close(C.to_dense(), on_numpy.to_dense(), "float32")
 
 
 def test_kinds_without_an_exact_form_are_refused():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from structmat.intervals import best_runs, cover_count, entry_index, pack, positions, run_mask
-from structmat.kernels.reference import run_layout
+from structmat.kernels.layout import run_layout
 
 scores = hnp.arrays(
     np.float64,

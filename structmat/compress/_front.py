@@ -11,7 +11,7 @@ import numpy as np
 
 from structmat.compress._goal import Goal, Progress, no_progress
 from structmat.compress._kinds import KINDS
-from structmat.compress._measure import norm, residual, svd_residual
+from structmat.compress._measure import residual, svd_residual
 from structmat.compress._source import Source, source_of
 from structmat.compress._svd import sketch, truncated_svd
 from structmat.errors import BudgetError, InputError, KindError, ToleranceError
@@ -98,8 +98,9 @@ def compress(
     Parameters
     ----------
     A : array, shape (m, n), or structured or sparse matrix, or operator
-        Arrays of any library. A sparse matrix, or anything with ``shape``, ``matmat``
-        and ``rmatmat``, is never made dense; it compresses to "low_rank" and "gblr".
+        Arrays of any library. A sparse matrix, a structured one of more than 2**26
+        entries, or anything with ``shape``, ``matmat`` and ``rmatmat``, is never made
+        dense; it compresses to "low_rank" and "gblr".
     kind : str
         "low_rank", "block_sparse", "block_low_rank", "monarch" or "gblr".
     budget : float, optional
@@ -120,12 +121,18 @@ def compress(
     KindError
         If the kind is unknown.
     BudgetError
-        If the budget is no fraction, or too small for the kind.
+        If the budget is no fraction, or below the cheapest Monarch matrix of that shape.
+        The other kinds hold the zero matrix, at cost 0, and return it if they must.
     ToleranceError
         If no matrix of the kind comes that close in the precision of `A`.
     InputError
         If `A` is no finite matrix of numbers, not exactly one of `budget` and `tol`
         is given, or the kind needs the entries of an operator.
+
+    Notes
+    -----
+    Errors are measured, not estimated: for an operator that takes n products with unit
+    vectors, in panels, which may outlast the fit itself.
 
     Examples
     --------
@@ -146,7 +153,7 @@ def compress(
     cap = None if budget is None else _cap(budget, m, n)
     _check_tol(tol)
     generator, report = _generator(rng), progress or no_progress
-    size = norm(source.data)
+    size = source.norm()
     started = time.perf_counter()
     if cap is not None:
         matrix = _fitter(source, kind)(Goal(max_cost=cap), rng=generator, progress=report)
@@ -207,7 +214,7 @@ def compare(
     source = source_of(A)
     goal = Goal(max_cost=_cap(budget, *source.data.shape))
     generator, report = _generator(rng), progress or no_progress
-    size = norm(source.data)
+    size = source.norm()
     kinds = [k for k in KINDS if not source.implicit or KINDS[k].fit_implicit]
     rows = []
     for i, kind in enumerate(kinds):
@@ -254,7 +261,10 @@ def _meet(
     fit = _fitter(source, kind)
     aim = tol * size
     for _ in range(ATTEMPTS):
-        matrix = fit(Goal(max_error=aim), rng=rng, progress=progress)
+        try:
+            matrix = fit(Goal(max_error=aim), rng=rng, progress=progress)
+        except ToleranceError as reason:
+            raise ToleranceError(f"tol = {tol:.3g} of a norm of {size:.3g}: {reason}") from None
         error = _relative(residual(source.data, matrix), size)
         if error <= tol:
             return matrix, error

@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from structmat.compress import low_rank
 from structmat.compress._gblr_residual import Block, FactoredResidual, pack
 from structmat.compress._gblr_run import Run
 from structmat.compress._goal import Goal, Progress
 from structmat.compress._measure import norm, residual
-from structmat.compress._svd import Operator, Triple, sketch
+from structmat.compress._svd import Operator, sketch
 from structmat.matrices.gblr import GBLR
 
 __all__ = ["fit_implicit"]
@@ -53,41 +54,39 @@ def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress
         rank = min(goal.max_cost // max(m + n, 1), m, n)
     else:
         rank = low_rank.fit_implicit(op, goal, rng=rng, progress=lambda _share: None).rank
-    triple = sketch(op, min(RICHER * rank + EXTRA, m, n), rng)
-    plain = _matrix(_truncation(triple, rank), op)
-    inner = _inner_goal(op, goal, triple)
+    plain, found = _candidates(op, goal, rank, rng, progress)
+    return found if found is not None and _better(op, goal, found, plain) else plain
+
+
+def _candidates(
+    op: Operator, goal: Goal, rank: int, rng: np.random.Generator, progress: Progress
+) -> tuple[GBLR, GBLR | None]:
+    """The truncation, and what the search makes of it if the sketch leaves room for one."""
+    m, n = op.shape
+    left, s, Vh = sketch(op, min(RICHER * rank + EXTRA, m, n), rng)
+    left *= s
+    right = Vh.conj().T
+    truncated = [Block(0, left[:, k], 0, right[:, k]) for k in range(min(rank, len(s)))]
+    plain = _matrix(truncated, op)
+    inner = _inner_goal(op, goal, s)
     if inner is None:
-        return plain
-    U, s, Vh = triple
-    run = Run(
-        FactoredResidual(U * s, Vh.conj().T),
-        _truncation(triple, rank),
-        inner,
-        rng,
-        WORK,
-        progress,
-    )
+        return plain, None
+    run = Run(FactoredResidual(left, right), truncated, inner, rng, WORK, progress)
     total = float((s.astype(np.float64) ** 2).sum())
     last = float(s[rank - 1]) ** 2 / (m + n) if rank else total / max(goal.max_cost or 1, 1)
     run.anneal(last)
-    found = _matrix(run.blocks, op)
-    return found if _better(op, goal, found, plain) else plain
-
-
-def _truncation(triple: Triple, rank: int) -> list[Block]:
-    U, s, Vh = triple
-    return [Block(0, U[:, k] * s[k], 0, Vh[k].conj()) for k in range(min(rank, len(s)))]
+    return plain, _matrix(run.blocks, op)
 
 
 def _matrix(blocks: list[Block], op: Operator) -> GBLR:
     return GBLR(*pack(blocks, op.dtype), shape=op.shape)
 
 
-def _inner_goal(op: Operator, goal: Goal, triple: Triple) -> Goal | None:
+def _inner_goal(op: Operator, goal: Goal, s: NDArray) -> Goal | None:
     """What is asked of the search on the sketch; None where the sketch leaves no room."""
     if goal.max_cost is not None:
-        return goal if goal.max_cost >= 2 and triple[1].any() else None
-    missed = norm(op) ** 2 - float((triple[1].astype(np.float64) ** 2).sum())
+        return goal if goal.max_cost >= 2 and s.any() else None
+    missed = norm(op) ** 2 - float((s.astype(np.float64) ** 2).sum())
     room = (goal.max_error or 0.0) ** 2 - max(missed, 0.0)
     return Goal(max_error=math.sqrt(room) * (1 - 1e-3)) if room > 0 else None
 

@@ -11,10 +11,15 @@ from structmat.compress._svd import Triple
 __all__ = ["norm", "panels", "residual", "svd_residual"]
 
 
+#: Most entries of a panel and of the unit vectors behind it: 64 MiB in double precision.
+PANEL_ENTRIES = 2**23
+
+
 def panels(shape: tuple[int, int]) -> Iterator[slice]:
     """Column panels whose temporaries stay a small part of the matrix."""
     m, n = shape
-    width = max(16, (m * n) // (16 * max(m + n, 1)))
+    width = (m * n) // (16 * max(m + n, 1))
+    width = max(1, min(max(16, width), PANEL_ENTRIES // max(m + n, 1)))
     for start in range(0, n, width):
         yield slice(start, min(start + width, n))
 

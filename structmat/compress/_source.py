@@ -1,5 +1,6 @@
 """What can be compressed: arrays of any library, matrices, and implicit operators."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,14 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import aslinearoperator
 
 from structmat import _array
-from structmat.compress._measure import panels
+from structmat.compress._measure import norm, panels
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["Source", "source_of"]
 
+#: A structured matrix with more entries is compressed through its products.
+DENSE_ENTRIES = 2**26
 #: Largest entries outside these bounds have squares that overflow or vanish.
 RANGE = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
 
@@ -38,10 +41,20 @@ class Source:
     implicit: bool
     restore: Callable[[StructuredMatrix], StructuredMatrix]
 
+    def norm(self) -> float:
+        """Frobenius norm; an operator's entries are checked on the way."""
+        with np.errstate(over="ignore"):
+            size = norm(self.data)
+        if self.implicit:
+            _check_range(self.data.largest, self.data.dtype)
+        return size
+
 
 def source_of(A: Any) -> Source:
     """Check an input and say how to read it."""
     if isinstance(A, StructuredMatrix):
+        if math.prod(A.shape) > DENSE_ENTRIES:
+            return Source(_Products(A.to("numpy")), True, _back_to(A.xp, A.device))
         A = A.to_dense()
     elif issparse(A):
         return Source(_Products(aslinearoperator(A)), True, _unchanged)
@@ -56,13 +69,16 @@ def source_of(A: Any) -> Source:
             f"a matrix of type {type(A).__module__}.{type(A).__qualname__}; expected a 2-D array, "
             "a structured or sparse matrix, or an operator with shape, matmat and rmatmat"
         ) from None
-    device = _array.common_device(A)
+    restore = _back_to(xp, _array.common_device(A))
+    return Source(_checked(_array.to_numpy(A)), False, restore)
 
+
+def _back_to(xp: Any, device: Any) -> Callable[[StructuredMatrix], StructuredMatrix]:
     def restore(matrix: StructuredMatrix) -> StructuredMatrix:
         moved = matrix.to(xp)
         return moved if moved.device == device else moved.to(device)
 
-    return Source(_checked(_array.to_numpy(A)), False, restore)
+    return restore
 
 
 def _unchanged(matrix: StructuredMatrix) -> StructuredMatrix:
@@ -93,14 +109,18 @@ def _checked(A: NDArray) -> NDArray:
                 "numbers (drop or fill such rows first)"
             )
         largest = max(largest, float(part.max(initial=0.0)))
-    bound = RANGE[A.dtype.char]
+    _check_range(largest, A.dtype)
+    return A
+
+
+def _check_range(largest: float, dtype: np.dtype) -> None:
+    bound = RANGE[dtype.char]
     if largest and not 1 / bound <= largest <= bound:
         raise InputError(
-            f"the largest entry is {largest:.3g} in {A.dtype}; expected {1 / bound:.0e} to "
+            f"the largest entry is {largest:.3g} in {dtype}; expected {1 / bound:.0e} to "
             f"{bound:.0e}, whose squares do not overflow or vanish (divide the matrix by a number "
             "first and multiply the result by it)"
         )
-    return A
 
 
 def _working_dtype(dtype: np.dtype) -> np.dtype:
@@ -129,6 +149,8 @@ class _Products:
         if given is None:
             given = np.asarray(operator.matmat(np.zeros((self.shape[1], 1)))).dtype
         self.dtype = _working_dtype(np.dtype(given))
+        #: Largest entry of any result so far.
+        self.largest = 0.0
 
     def matmat(self, X: NDArray) -> NDArray:
         """A @ X, shape (m, k)."""
@@ -156,4 +178,10 @@ class _Products:
             )
         if not np.isfinite(Y).all():
             raise InputError(f"{name} gave NaN or infinity; expected finite numbers")
+        if np.iscomplexobj(Y) and self.dtype.kind != "c":
+            raise InputError(
+                f"{name} of an operator of dtype {self.dtype} gave {Y.dtype}; expected real "
+                "numbers (give the operator a complex dtype)"
+            )
+        self.largest = max(self.largest, float(np.abs(Y).max(initial=0.0)))
         return Y.astype(self.dtype, copy=False)

@@ -11,7 +11,7 @@ __all__ = ["Operator", "leading_svd", "numerical_rank", "sketch", "svdvals", "tr
 #: Up to this many rows or columns LAPACK's full decomposition is fast and small enough;
 #: it holds several times the matrix. Singular values alone take less.
 EXACT = 256
-EXACT_VALUES = 512
+EXACT_VALUES = 2048
 #: Up to this many the leading eigenvectors of the Gram matrix cost less than a sketch.
 GRAM = 4096
 #: Up to this many all of them come faster, by divide and conquer, which needs more memory.
@@ -184,7 +184,7 @@ def leading_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:
 def svdvals(A: NDArray) -> NDArray[np.float64]:
     """All singular values of a stack of matrices, (T, p, q) to (T, min(p, q)).
 
-    Above 512 rows and columns those below 1e-8 of the largest are noise.
+    Above 2048 rows and columns those below 1e-8 of the largest are noise.
     """
     if not A.size:
         return np.zeros((A.shape[0], min(A.shape[1:])))
@@ -192,7 +192,10 @@ def svdvals(A: NDArray) -> NDArray[np.float64]:
         return np.linalg.svd(A, compute_uv=False).astype(np.float64)
     if A.shape[1] > A.shape[2]:
         A = A.transpose(0, 2, 1)
-    square = np.stack([np.linalg.eigvalsh(tile @ tile.conj().T) for tile in A])
+    # In double precision: squared in single, all below 3e-4 of the largest would be noise.
+    wide = np.result_type(A.dtype, np.float64)
+    tiles = (tile.astype(wide, copy=False) for tile in A)
+    square = np.stack([np.linalg.eigvalsh(tile @ tile.conj().T) for tile in tiles])
     return np.sqrt(np.maximum(square[:, ::-1], 0)).astype(np.float64)
 
 

@@ -6,12 +6,10 @@ call. Which is faster depends on the size alone, so it is settled once, by the f
 below (nanoseconds; `python -m benchmarks products` measures both sides).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.sparse import csr_array
 
-from structmat.intervals import IntArray
+from structmat.kernels.layout import PanelLayout
 
 __all__ = ["compressed_rows"]
 
@@ -20,23 +18,14 @@ NS_PER_BYTE_IN_PANELS = 0.045
 NS_PER_SCALAR_IN_ROWS = 0.75
 
 
-def compressed_rows(
-    columns: Sequence[IntArray], entries: Sequence[IntArray], contents: np.ndarray, width: int
-) -> csr_array | None:
-    """The matrix of a panel layout by compressed rows, or None where panels are faster.
-
-    Parameters
-    ----------
-    columns, entries : sequences of ndarray of int
-        As `PanelLayout` has them.
-    contents : ndarray, shape (total,)
-    width : int
-        Number of columns of the matrix.
-    """
+def compressed_rows(layout: PanelLayout, contents: np.ndarray) -> csr_array | None:
+    """The matrix of a panel layout by compressed rows, or None where panels are faster."""
+    columns, entries = layout.columns, layout.entries
     padded = sum(e.size for e in entries)
     in_panels = NS_PER_PANEL * len(entries)
     in_panels += NS_PER_BYTE_IN_PANELS * contents.itemsize * padded
-    if in_panels <= NS_PER_SCALAR_IN_ROWS * contents.size:
+    # SciPy widens half precision; BLAS has none of it either, but NumPy keeps it.
+    if contents.itemsize < 4 or in_panels <= NS_PER_SCALAR_IN_ROWS * contents.size:
         return None
     total = contents.shape[0]
     filled = [e < total for e in entries]
@@ -47,4 +36,4 @@ def compressed_rows(
     ]
     counts = np.concatenate([f.sum(axis=1) for f in filled])
     begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int32)
-    return csr_array((data, np.concatenate(index), begin), shape=(len(counts), width))
+    return csr_array((data, np.concatenate(index), begin), shape=(len(counts), layout.num_columns))

@@ -11,7 +11,8 @@ from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
-from structmat.kernels.reference import Panels, stacked_layout
+from structmat.kernels.layout import PanelLayout, stacked_layout
+from structmat.kernels.reference import Panels
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockLowRank"]
@@ -165,35 +166,46 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     @property
     def _row_factor(self) -> Panels:
         def make() -> Panels:
-            (in_u, _, in_dense), middle = self._begins, offsets(np.maximum(self.ranks, 0))
-            col_begin = offsets(self.col_sizes)
-            tiles = []
-            for t, ((i, j), rank) in enumerate(zip(self.places, self.ranks, strict=True)):
-                if rank == DENSE:
-                    columns = middle[-1] + np.arange(col_begin[j], col_begin[j + 1])
-                    tiles.append((i, in_u[-1] + in_dense[t], columns))
-                else:
-                    tiles.append((i, in_u[t], np.arange(middle[t], middle[t + 1])))
-            size = int(middle[-1]) + (self.shape[1] if self._has_dense else 0)
+            shape = (self.shape[0], self._middle + (self.shape[1] if self._has_dense else 0))
             contents = self.xp.concat([self.u, self.dense])
-            layout = stacked_layout(self.row_sizes, tiles, size)
-            return Panels(layout, contents, self.xp, self.device)
+            return Panels(self._row_layout, contents, shape, self.xp, self.device)
 
         return self._kept("rows", make)
 
     @property
     def _col_factor(self) -> Panels:
         def make() -> Panels:
-            in_v, middle = self._begins[1], offsets(np.maximum(self.ranks, 0))
-            tiles = [
-                (j, in_v[t], np.arange(middle[t], middle[t + 1]))
-                for t, j in enumerate(self.places[:, 1])
-                if self.ranks[t] != DENSE
-            ]
-            layout = stacked_layout(self.col_sizes, tiles, int(middle[-1]))
-            return Panels(layout, self.v, self.xp, self.device)
+            shape = (self.shape[1], self._middle)
+            return Panels(self._col_layout, self.v, shape, self.xp, self.device)
 
         return self._kept("cols", make)
+
+    @property
+    def _middle(self) -> int:
+        """Sum of all ranks."""
+        return int(np.maximum(self.ranks, 0).sum())
+
+    def _row_layout(self) -> PanelLayout:
+        (in_u, _, in_dense), middle = self._begins, offsets(np.maximum(self.ranks, 0))
+        col_begin = offsets(self.col_sizes)
+        tiles = []
+        for t, ((i, j), rank) in enumerate(zip(self.places, self.ranks, strict=True)):
+            if rank == DENSE:
+                columns = middle[-1] + np.arange(col_begin[j], col_begin[j + 1])
+                tiles.append((i, in_u[-1] + in_dense[t], columns))
+            else:
+                tiles.append((i, in_u[t], np.arange(middle[t], middle[t + 1])))
+        size = self._middle + (self.shape[1] if self._has_dense else 0)
+        return stacked_layout(self.row_sizes, tiles, size)
+
+    def _col_layout(self) -> PanelLayout:
+        in_v, middle = self._begins[1], offsets(np.maximum(self.ranks, 0))
+        tiles = [
+            (j, in_v[t], np.arange(middle[t], middle[t + 1]))
+            for t, j in enumerate(self.places[:, 1])
+            if self.ranks[t] != DENSE
+        ]
+        return stacked_layout(self.col_sizes, tiles, self._middle)
 
     @property
     def _has_dense(self) -> bool:
@@ -207,12 +219,12 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
 
     def _multiply_adjoint(self, y: Array) -> Array:
         z = self._row_factor.rmatmat(y)
-        rank = self._col_factor.num_columns
+        rank = self._middle
         x = self._col_factor.matmat(z[:rank, :])
         return x + z[rank:, :] if self._has_dense else x
 
     def _dense(self) -> Array:
-        return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+        return self._dense_by_products()
 
     def _adjoint(self) -> "BlockLowRank":
         xp, arrays = self.xp, {name: getattr(self, name) for name in self.data_names}

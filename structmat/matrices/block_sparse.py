@@ -9,7 +9,8 @@ from structmat._array import Array, as_content
 from structmat._checks import integer_array, matrix_shape
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
-from structmat.kernels.reference import Panels, block_layout
+from structmat.kernels.layout import block_layout
+from structmat.kernels.reference import Panels
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockSparse"]
@@ -105,11 +106,14 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
 
     @property
     def _panels(self) -> Panels:
-        def make() -> Panels:
-            layout = block_layout(self.rows, self.cols, self.block_shape, self.shape)
-            return Panels(layout, self.xp.reshape(self.blocks, (-1,)), self.xp, self.device)
-
-        return self._kept("panels", make)
+        where = (self.rows, self.cols, self.block_shape, self.shape)
+        contents = self.xp.reshape(self.blocks, (-1,))
+        return self._kept(
+            "panels",
+            lambda: Panels(
+                lambda: block_layout(*where), contents, self.shape, self.xp, self.device
+            ),
+        )
 
     def _multiply(self, x: Array) -> Array:
         return self._panels.matmat(x)
@@ -118,7 +122,7 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
         return self._panels.rmatmat(y)
 
     def _dense(self) -> Array:
-        return self._panels.matmat(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+        return self._dense_by_products()
 
     def _adjoint(self) -> "BlockSparse":
         order = np.lexsort((self.rows, self.cols))

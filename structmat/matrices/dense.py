@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from structmat._array import Array, adjoint, as_content
+from structmat._array import Array, adjoint, as_content, times
 from structmat._registry import rule
 from structmat.matrix import StructuredMatrix
 
@@ -41,10 +41,10 @@ class Dense(StructuredMatrix, kind="dense"):
         return self.shape[0] * self.shape[1]
 
     def _multiply(self, x: Array) -> Array:
-        return self.A @ x
+        return times(self.A, x, self.xp)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return adjoint(self.A, self.xp) @ y
+        return times(self.A, y, self.xp, adjoint=True)
 
     def _dense(self) -> Array:
         return self.A
@@ -80,7 +80,7 @@ def _precise(matrix: StructuredMatrix, other: Dense) -> Array:
 
 @rule("matmul", "dense", "*")
 def _dense_times(a: Dense, b: StructuredMatrix) -> Dense:
-    return Dense(a.A @ b)
+    return Dense(b.rdot(a.A))
 
 
 @rule("matmul", "*", "dense")

@@ -10,7 +10,8 @@ from structmat._checks import matrix_shape
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
-from structmat.kernels.reference import Panels, run_layout
+from structmat.kernels.layout import run_layout
+from structmat.kernels.reference import Panels
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["GBLR"]
@@ -160,8 +161,9 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return self._kept("cols", lambda: self._factor(self.col_start, self.col_width, self.v, 1))
 
     def _factor(self, start: np.ndarray, width: np.ndarray, contents: Array, axis: int) -> Panels:
-        layout = run_layout(start, width, self.shape[axis])
-        return Panels(layout, contents, self.xp, self.device)
+        n = self.shape[axis]
+        shape = (n, self.num_blocks)
+        return Panels(lambda: run_layout(start, width, n), contents, shape, self.xp, self.device)
 
     def _multiply(self, x: Array) -> Array:
         return self._row_factor.matmat(self._col_factor.rmatmat(x))
@@ -170,7 +172,7 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return self._col_factor.matmat(self._row_factor.rmatmat(y))
 
     def _dense(self) -> Array:
-        return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+        return self._dense_by_products()
 
     def _adjoint(self) -> "GBLR":
         rows, cols = (

@@ -115,7 +115,7 @@ class Product(StructuredMatrix, kind="product"):
         dense = self.children[-1].to_dense()
         for factor in reversed(self.children[:-1]):
             dense = factor.matmat(dense)
-        return dense
+        return self.xp.astype(dense, self.dtype)
 
     def _adjoint(self) -> StructuredMatrix:
         return Product(*(factor.H for factor in reversed(self.children)))

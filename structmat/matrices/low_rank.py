@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from structmat._array import Array, adjoint, as_content
+from structmat._array import Array, adjoint, as_content, times
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
@@ -59,10 +59,10 @@ class LowRank(StructuredMatrix, kind="low_rank"):
         return self.rank * sum(self.shape)
 
     def _multiply(self, x: Array) -> Array:
-        return self.U @ (adjoint(self.V, self.xp) @ x)
+        return self.U @ times(self.V, x, self.xp, adjoint=True)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self.V @ (adjoint(self.U, self.xp) @ y)
+        return self.V @ times(self.U, y, self.xp, adjoint=True)
 
     def _dense(self) -> Array:
         return self.U @ adjoint(self.V, self.xp)
@@ -97,6 +97,7 @@ def _low_rank_times(a: LowRank, b: StructuredMatrix) -> LowRank:
     return LowRank(a.U, b.rmatmat(a.V))
 
 
+@rule("matmul", "dense", "low_rank")
 @rule("matmul", "*", "low_rank")
 def _times_low_rank(a: StructuredMatrix, b: LowRank) -> LowRank:
     return LowRank(a.matmat(b.U), b.V)

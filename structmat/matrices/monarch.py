@@ -103,7 +103,7 @@ class Monarch(StructuredMatrix, kind="monarch"):
         return monarch_rmatmat(self.L, self.R, y, self.xp)[: self.shape[1], :]
 
     def _dense(self) -> Array:
-        return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+        return self._dense_by_products()
 
     def _adjoint(self) -> StructuredMatrix:
         # The adjoint strides over columns instead of rows, which is no Monarch of this form.

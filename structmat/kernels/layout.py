@@ -1,0 +1,129 @@
+"""How the packed contents of a sparse factor are laid out as dense panels.
+
+Plain NumPy on the host: layouts are structure. Three of them serve every kind: cyclic
+runs cut into tiles (GBLR), blocks on a grid (block sparse), and tiles stacked into
+panels (block low rank).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from structmat.intervals import IntArray, entry_index, offsets
+
+__all__ = ["PanelLayout", "block_layout", "run_layout", "stacked_layout"]
+
+# With 64 columns, where tiles matter most, a panel costs as much to start as it costs to
+# multiply this many entries, and a touched column as much as these to gather its row.
+PANEL_OVERHEAD = 1500
+COLUMN_OVERHEAD = 8
+
+
+@dataclass(frozen=True)
+class PanelLayout:
+    """Where the entries of each panel lie in the packed contents.
+
+    Parameters
+    ----------
+    bounds : sequence of int
+        Panel t holds rows ``bounds[t]`` to ``bounds[t + 1]``.
+    columns : sequence of ndarray of int
+        The columns that each panel touches, each once.
+    entries : sequence of ndarray of int
+        For each panel, shape (rows, columns), positions in the packed contents;
+        the position one past the end stands for zero.
+    num_columns : int
+        Columns of the whole matrix.
+    """
+
+    bounds: Sequence[int]
+    columns: Sequence[IntArray]
+    entries: Sequence[IntArray]
+    num_columns: int
+
+
+def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
+    """Layout of an interval factor: column k holds its packed contents on cyclic run k.
+
+    The axis of n rows is cut into tiles of the length that promises the least work:
+    small tiles waste little padding, large ones start fewer products.
+    """
+    tile = _best_tile(start, width, n)
+    bounds = [*range(0, n, tile), n] if n else [0, 0]
+    columns, entries = [], []
+    for a, b in pairwise(bounds):
+        ahead = (a - start) % max(n, 1)
+        touched = np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
+        columns.append(touched)
+        entries.append(entry_index(start, width, n, touched, np.arange(a, b)[:, None]))
+    return PanelLayout(bounds, columns, entries, len(width))
+
+
+def _best_tile(start: IntArray, width: IntArray, n: int) -> int:
+    candidates = [t for t in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096) if t < n]
+    candidates.append(max(n, 1))
+
+    def work(tile: int) -> float:
+        touched = _touched_tiles(start, width, n, tile)
+        return touched * (tile + COLUMN_OVERHEAD) + PANEL_OVERHEAD * -(-n // tile)
+
+    return min(candidates, key=work)
+
+
+def _touched_tiles(start: IntArray, width: IntArray, n: int, tile: int) -> int:
+    """How many (tile, run) pairs meet."""
+    width, start = width[width > 0], start[width > 0]
+    last = start + width - 1
+    count = -(-n // tile)
+    straight = np.minimum(last, n - 1) // tile - start // tile + 1
+    wrapped = np.where(last >= n, (last - n) // tile + 1, 0)
+    return int(np.minimum(straight + wrapped, count).sum())
+
+
+def block_layout(
+    rows: IntArray, cols: IntArray, block: tuple[int, int], shape: tuple[int, int]
+) -> PanelLayout:
+    """Layout of a block-sparse matrix with blocks sorted by row, contents (b, p, q)."""
+    (p, q), (m, n) = block, shape
+    bounds = [*range(0, m, p), m] if m else [0, 0]
+    begin = np.searchsorted(rows, np.arange(len(bounds)))
+    inside = np.arange(p)[:, None, None] * q + np.arange(q)
+    columns, entries = [], []
+    for t, (a, b) in enumerate(pairwise(bounds)):
+        here = np.arange(begin[t], begin[t + 1])
+        column = (cols[here][:, None] * q + np.arange(q)).ravel()
+        entry = (here[:, None] * (p * q) + inside).reshape(p, -1)
+        columns.append(column[column < n])
+        entries.append(entry[: b - a, column < n])
+    return PanelLayout(bounds, columns, entries, n)
+
+
+def stacked_layout(
+    sizes: IntArray, tiles: Sequence[tuple[int, int, IntArray]], num_columns: int
+) -> PanelLayout:
+    """Layout of dense tiles stacked into row panels of the given sizes.
+
+    Each tile is (panel, first entry in the contents, its columns); it is stored by
+    rows, so that entry (i, j) of a tile with c columns stands at ``first + i c + j``.
+    """
+    bounds = offsets(sizes) if sizes.size else np.zeros(2, np.int64)
+    columns: list[list[IntArray]] = [[] for _ in range(len(bounds) - 1)]
+    entries: list[list[IntArray]] = [[] for _ in range(len(bounds) - 1)]
+    for panel, first, column in tiles:
+        size = int(bounds[panel + 1] - bounds[panel])
+        columns[panel].append(column)
+        entries[panel].append(
+            first + np.arange(size * column.size, dtype=np.int64).reshape(size, column.size)
+        )
+    empty = np.zeros(0, np.int64)
+    return PanelLayout(
+        [int(b) for b in bounds],
+        [np.concatenate([empty, *c]) for c in columns],
+        [
+            np.concatenate([np.zeros((int(b - a), 0), np.int64), *e], axis=1)
+            for a, b, e in zip(bounds[:-1], bounds[1:], entries, strict=True)
+        ],
+        num_columns,
+    )
