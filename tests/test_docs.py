@@ -5,6 +5,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,9 @@ def examples(text):
 
 def run_page(text, name):
     """Run a page's examples in order, in one namespace; return failed doctests as text."""
-    names, failures = {"__name__": "__main__"}, []
+    # A module of its own, so that classes defined on the page can be pickled.
+    module = sys.modules["example_page"] = types.ModuleType("example_page")
+    names, failures = vars(module), []
     runner = doctest.DocTestRunner(verbose=False, optionflags=OPTIONS)
     for language, source, line in examples(text):
         if language == "python":

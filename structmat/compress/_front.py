@@ -44,6 +44,14 @@ class CompressionResult:
         of rank ``cap // (m + n)``, where cap is the budget's or else `cost`.
     seconds : float
         Time that the fit took, without measuring it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> result = structmat.compress(np.eye(8), "block_sparse", budget=0.5)
+    >>> result.kind, result.error, result.matrix.cost == result.cost
+    ('block_sparse', 0.0, True)
     """
 
     matrix: StructuredMatrix
@@ -73,6 +81,14 @@ class Comparison:
         Time that the fit took.
     note : str
         Why there is no matrix; otherwise empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> rows = structmat.compare(np.eye(4), budget=0.25)
+    >>> [row.kind for row in rows if row.matrix is None]
+    ['monarch']
     """
 
     kind: str
