@@ -1,6 +1,5 @@
 """Sphinx settings. The build needs no network: `python -m sphinx -W docs docs/_build`."""
 
-import inspect
 import sys
 from pathlib import Path
 
@@ -65,15 +64,5 @@ def move_links(app, relative_path, parent_docname, content):
         content[0] = content[0].replace(old, new)
 
 
-def own_signature(app, what, name, obj, options, signature, returned):
-    """Show a matrix class by its own constructor; SciPy's base hides it behind `*args`."""
-    if what == "class" and issubclass(obj, structmat.StructuredMatrix):
-        parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
-        plain = [p.replace(annotation=p.empty) for p in parameters]
-        return str(inspect.Signature(plain)), returned
-    return None
-
-
 def setup(app):
-    app.connect("autodoc-process-signature", own_signature)
     app.connect("include-read", move_links)

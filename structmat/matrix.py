@@ -34,7 +34,7 @@ from structmat.errors import BackendError, ConversionError, InputError, ShapeErr
 __all__ = ["StructuredMatrix", "rebuild"]
 
 _LAZY = {"add": "sum", "matmul": "product"}
-_HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint", "_static", "_build")
+_HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
 
 
 class StructuredMatrix(LinearOperator):
@@ -59,6 +59,9 @@ class StructuredMatrix(LinearOperator):
         Name of the structure, as `convert` and `compress` take it.
     data_names : tuple of str
         Names of the content arrays, which are attributes as well.
+    static_names : tuple of str
+        Names of the attributes that say how the contents are laid out. Children, then
+        arrays and static attributes by name, are what the constructor takes.
     children : tuple of StructuredMatrix
         Operands of a lazy combination; empty for the structures themselves.
 
@@ -84,6 +87,7 @@ class StructuredMatrix(LinearOperator):
 
     kind: ClassVar[str]
     data_names: ClassVar[tuple[str, ...]] = ()
+    static_names: ClassVar[tuple[str, ...]] = ()
     #: The arrays that take a scalar factor; empty where scaling is lazy.
     scaled_names: ClassVar[tuple[str, ...]] = ()
 
@@ -160,19 +164,22 @@ class StructuredMatrix(LinearOperator):
     def _adjoint(self) -> "StructuredMatrix":
         """A^H, structured where that is exact."""
 
-    @abstractmethod
+    # How a matrix is taken apart and put together again.
+
     def _static(self) -> dict[str, Any]:
         """Everything but arrays and children: integers, tuples, host index arrays."""
+        return {name: getattr(self, name) for name in self.static_names}
 
     @classmethod
-    @abstractmethod
     def _build(
         cls,
         arrays: Mapping[str, Array],
         children: tuple["StructuredMatrix", ...],
         static: Mapping[str, Any],
     ) -> Self:
-        """Inverse of taking a matrix apart into arrays, children and `_static`."""
+        """Inverse of taking a matrix apart; defined anew where the constructor differs."""
+        construct: Callable[..., Self] = cls
+        return construct(*children, **arrays, **static)
 
     # Sizes.
 
@@ -450,7 +457,7 @@ class StructuredMatrix(LinearOperator):
         if hasattr(scalar, "item") and not _array.backend_of(xp).records_gradients(scalar):
             scalar = scalar.item()
         if not self.scaled_names:
-            return kind_class("scaled")(apply(1, scalar), self)
+            return kind_class("scaled")(self, apply(1, scalar))
         arrays = {name: getattr(self, name) for name in self.data_names}
         for name in self.scaled_names:
             array = arrays[name]

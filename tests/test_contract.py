@@ -404,9 +404,6 @@ def test_third_party_matrices_unpickle_in_a_new_process(tmp_path):
         "    def _multiply_adjoint(self, y): return self.d.conj()[:, None] * y\n"
         "    def _dense(self): return self._dense_by_products()\n"
         "    def _adjoint(self): return Diagonal(self.d.conj())\n"
-        "    def _static(self): return {}\n"
-        "    @classmethod\n"
-        "    def _build(cls, arrays, children, static): return cls(**arrays)\n"
     )
     write = (
         "import numpy, pickle, sys, diagonal, structmat.testing\n"

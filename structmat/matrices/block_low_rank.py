@@ -65,6 +65,7 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     """
 
     data_names = ("u", "v", "dense")
+    static_names = ("places", "ranks", "row_sizes", "col_sizes")
     scaled_names = ("u", "dense")
     u: Array
     v: Array
@@ -236,10 +237,6 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
             for (i, j), tile in self.tiles.items()
         }
         return BlockLowRank(tiles, row_sizes=self.col_sizes, col_sizes=self.row_sizes)
-
-    def _static(self) -> dict[str, Any]:
-        names = ("places", "ranks", "row_sizes", "col_sizes")
-        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def _build(

@@ -1,7 +1,6 @@
 """Block sparse: dense blocks of one size on a grid."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +48,7 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
     """
 
     data_names = ("blocks",)
+    static_names = ("rows", "cols", "shape")
     scaled_names = ("blocks",)
     blocks: Array
 
@@ -132,15 +132,6 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
         m, n = self.shape
         result = BlockSparse(swapped, self.cols[order], self.rows[order], shape=(n, m))
         return result.conj()
-
-    def _static(self) -> dict[str, Any]:
-        return {"rows": self.rows, "cols": self.cols, "shape": self.shape}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(arrays["blocks"], **static)
 
 
 @rule("add", "block_sparse", "block_sparse")

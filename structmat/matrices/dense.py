@@ -1,8 +1,5 @@
 """A dense array behind the same interface as the structures."""
 
-from collections.abc import Mapping
-from typing import Any, Self
-
 from structmat._array import Array, adjoint, as_content, times
 from structmat._registry import rule
 from structmat.matrix import StructuredMatrix
@@ -51,15 +48,6 @@ class Dense(StructuredMatrix, kind="dense"):
 
     def _adjoint(self) -> "Dense":
         return Dense(adjoint(self.A, self.xp))
-
-    def _static(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(arrays["A"])
 
 
 @rule("add", "dense", "*")

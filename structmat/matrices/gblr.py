@@ -1,6 +1,5 @@
 """GBLR: a sum of rank-one blocks, each on its own cyclic runs."""
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -64,6 +63,7 @@ class GBLR(StructuredMatrix, kind="gblr"):
     """
 
     data_names = ("u", "v")
+    static_names = ("row_start", "row_width", "col_start", "col_width", "shape")
     scaled_names = ("u",)
     u: Array
     v: Array
@@ -180,16 +180,6 @@ class GBLR(StructuredMatrix, kind="gblr"):
             (self.col_start, self.col_width, self.v),
         )
         return GBLR(*cols, *rows, shape=(self.shape[1], self.shape[0]))
-
-    def _static(self) -> dict[str, Any]:
-        names = ("row_start", "row_width", "col_start", "col_width", "shape")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(**arrays, **static)
 
 
 @rule("add", "gblr", "gblr")

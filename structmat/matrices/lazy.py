@@ -1,8 +1,8 @@
 """Combinations that no structure holds exactly: kept as their parts, applied in turn."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any
 
 from structmat._array import Array, adjoint, conj, is_complex
 from structmat.errors import ShapeError
@@ -58,15 +58,6 @@ class Sum(StructuredMatrix, kind="sum"):
     def _adjoint(self) -> StructuredMatrix:
         return Sum(*(term.H for term in self.children))
 
-    def _static(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(*children)
-
 
 class Product(StructuredMatrix, kind="product"):
     """A @ B @ …, applied from the right; cost and storage add up.
@@ -120,23 +111,14 @@ class Product(StructuredMatrix, kind="product"):
     def _adjoint(self) -> StructuredMatrix:
         return Product(*(factor.H for factor in reversed(self.children)))
 
-    def _static(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(*children)
-
 
 class Scaled(StructuredMatrix, kind="scaled"):
     """alpha A, for matrices that cannot take the factor into their contents.
 
     Parameters
     ----------
-    alpha : scalar or array, shape ()
     A : StructuredMatrix
+    alpha : scalar or array, shape ()
 
     Examples
     --------
@@ -150,7 +132,7 @@ class Scaled(StructuredMatrix, kind="scaled"):
     data_names = ("alpha",)
     alpha: Array
 
-    def __init__(self, alpha: Any, A: StructuredMatrix) -> None:
+    def __init__(self, A: StructuredMatrix, alpha: Any) -> None:
         xp = A.xp
         alpha = xp.asarray(alpha, device=A.device)
         if alpha.ndim:
@@ -179,16 +161,7 @@ class Scaled(StructuredMatrix, kind="scaled"):
         return dense * self.alpha
 
     def _adjoint(self) -> StructuredMatrix:
-        return Scaled(conj(self.alpha, self.xp), self.children[0].H)
-
-    def _static(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(arrays["alpha"], children[0])
+        return Scaled(self.children[0].H, conj(self.alpha, self.xp))
 
 
 class Adjoint(StructuredMatrix, kind="adjoint"):
@@ -226,12 +199,3 @@ class Adjoint(StructuredMatrix, kind="adjoint"):
 
     def _adjoint(self) -> StructuredMatrix:
         return self.children[0]
-
-    def _static(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(children[0])

@@ -1,8 +1,5 @@
 """Low rank: a tall factor times a wide one."""
 
-from collections.abc import Mapping
-from typing import Any, Self
-
 from structmat._array import Array, adjoint, as_content, times
 from structmat._registry import rule
 from structmat.errors import ShapeError
@@ -69,15 +66,6 @@ class LowRank(StructuredMatrix, kind="low_rank"):
 
     def _adjoint(self) -> "LowRank":
         return LowRank(self.V, self.U)
-
-    def _static(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(arrays["U"], arrays["V"])
 
 
 @rule("add", "low_rank", "low_rank")

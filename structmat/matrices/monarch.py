@@ -1,8 +1,5 @@
 """Monarch: two block-diagonal factors and a stride permutation between them."""
 
-from collections.abc import Mapping
-from typing import Any, Self
-
 from structmat._array import Array, as_content
 from structmat._checks import matrix_shape
 from structmat._registry import kind_class
@@ -56,6 +53,7 @@ class Monarch(StructuredMatrix, kind="monarch"):
     """
 
     data_names = ("L", "R")
+    static_names = ("shape",)
     scaled_names = ("L",)
     L: Array
     R: Array
@@ -108,12 +106,3 @@ class Monarch(StructuredMatrix, kind="monarch"):
     def _adjoint(self) -> StructuredMatrix:
         # The adjoint strides over columns instead of rows, which is no Monarch of this form.
         return kind_class("adjoint")(self)
-
-    def _static(self) -> dict[str, Any]:
-        return {"shape": self.shape}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(arrays["L"], arrays["R"], **static)

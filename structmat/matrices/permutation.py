@@ -1,8 +1,6 @@
 """A permutation of positions, which costs no multiplications."""
 
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Self
 
 import numpy as np
 
@@ -81,15 +79,6 @@ class Permutation(StructuredMatrix, kind="permutation"):
 
     def _adjoint(self) -> "Permutation":
         return Permutation(self._inverse)
-
-    def _static(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
-        return cls(arrays["p"])
 
 
 @rule("matmul", "permutation", "permutation")
