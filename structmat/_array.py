@@ -45,7 +45,7 @@ class Backend:
         for distinct indices, and returns the sum; `target` may be overwritten.
     records_gradients : callable
         Whether an array takes part in automatic differentiation, so that nothing
-        computed from it may be kept for later products.
+        computed from it may be kept for later products; None where there is no such thing.
     caching : callable
         Context in which what is kept for later products is computed.
     """
@@ -54,7 +54,7 @@ class Backend:
     to_numpy: Callable[[Array], np.ndarray]
     from_numpy: Callable[[ModuleType, np.ndarray, Device], Array]
     add_rows: Callable[[Array, Array, Array], Array]
-    records_gradients: Callable[[Array], bool] = lambda _x: False
+    records_gradients: Callable[[Array], bool] | None = None
     caching: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 

@@ -316,13 +316,20 @@ class StructuredMatrix(LinearOperator):
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, remembered unless gradients flow through the contents."""
-        backend = _array.backend_of(self.xp)
-        if any(backend.records_gradients(array) for array in self._leaves()):
+        if self._records_gradients():
             return make()
         if name not in self._memory:
-            with backend.caching():
+            with _array.backend_of(self.xp).caching():
                 self._memory[name] = make()
         return self._memory[name]
+
+    def _records_gradients(self) -> bool:
+        records = self._gradient_test
+        return records is not None and any(records(array) for array in self._leaves())
+
+    @cached_property
+    def _gradient_test(self) -> Callable[[Array], bool] | None:
+        return _array.backend_of(self.xp).records_gradients
 
     @cached_property
     def _memory(self) -> dict[str, Any]:
@@ -454,7 +461,8 @@ class StructuredMatrix(LinearOperator):
     ) -> "StructuredMatrix":
         """The matrix times, or divided by, a scalar; plain numbers keep the precision."""
         xp = self.xp
-        if hasattr(scalar, "item") and not _array.backend_of(xp).records_gradients(scalar):
+        records = self._gradient_test
+        if hasattr(scalar, "item") and not (records and records(scalar)):
             scalar = scalar.item()
         if not self.scaled_names:
             return kind_class("scaled")(self, apply(1, scalar))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat.compress import block_low_rank
 from structmat.compress._gblr_cuts import grid_blocks
 from structmat.compress._gblr_implicit import fit_implicit
 from structmat.compress._gblr_residual import (
@@ -17,9 +18,10 @@ from structmat.compress._gblr_residual import (
 from structmat.compress._gblr_run import Run, energy_of
 from structmat.compress._gblr_spans import span_blocks
 from structmat.compress._gblr_starts import dense_blocks, partition_blocks, svd_blocks
-from structmat.compress._goal import Goal, Progress
+from structmat.compress._goal import Goal, Progress, no_progress
 from structmat.compress._svd import svdvals
 from structmat.matrices.gblr import GBLR
+from structmat.matrix import StructuredMatrix
 
 __all__ = ["Blocks", "fit", "fit_implicit", "search"]
 
@@ -54,10 +56,11 @@ def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progre
 
     A matrix that is exactly a grid of low-rank tiles, or exactly a sum of few blocks, is
     taken apart by linear algebra. Otherwise the truncated singular value decomposition,
-    the best hierarchical partition into truncated tiles, and nothing at all are starts
-    for max-subarray power iteration: blocks are added, and all are fitted anew in turn,
-    under a falling price for a multiplication. The best result is returned, the starts
-    themselves among them, so that it is never worse than the truncated decomposition.
+    the best hierarchical partition into truncated tiles, the best block-low-rank matrix
+    if it is better, and nothing at all are starts for max-subarray power iteration:
+    blocks are added, and all are fitted anew in turn, under a falling price for a
+    multiplication. The best result is returned, the starts themselves among them, so
+    that it is never worse than the truncated decomposition.
 
     Parameters
     ----------
@@ -133,6 +136,9 @@ class _Portfolio:
         for start in (self._svd(), self._partition()):
             self._consider(start.blocks)
             starts.append(start)
+        tiled = self._tiled()
+        if self._consider(tiled.blocks):
+            starts.append(tiled)
         if self._is_exact():
             return self.blocks
         several = FIRST_PRICES if self.A.size <= ENTRIES else FIRST_PRICES[:1]
@@ -243,6 +249,21 @@ class _Portfolio:
         blocks = [b._replace(u=b.u / self.scale) for b in found]
         last = energy_of(blocks[-1]) if blocks else self.total
         return _Start(self._pack(blocks), last / size)
+
+    def _tiled(self) -> _Start:
+        """The best block-low-rank matrix: one size of tile, which partitions do not try."""
+        matrix = self._block_low_rank(self.aim)
+        cap = self.goal.max_cost
+        if cap is not None and matrix.cost > cap:
+            # As rank-one blocks a dense tile costs a little more than its area.
+            matrix = self._block_low_rank(Goal(max_cost=cap**2 // matrix.cost))
+        blocks = Blocks(*(getattr(matrix, name) for name in Blocks._fields))
+        worth = [energy_of(block) / block.cost for block in unpack(blocks)]
+        return _Start(blocks, min(worth, default=self.total))
+
+    def _block_low_rank(self, goal: Goal) -> StructuredMatrix:
+        fitted = block_low_rank.fit(self._scaled(), goal, rng=self.rng, progress=no_progress)
+        return fitted.to_kind("gblr")
 
     def _partition(self) -> _Start:
         blocks, price = partition_blocks(self._scaled(), self.aim)
