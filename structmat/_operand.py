@@ -1,4 +1,8 @@
-"""Operands of products: checked, and laid out as columns side by side."""
+"""Operands of products: checked, laid out as columns, and brought to one dtype.
+
+A matrix multiplies two-dimensional operands of its own dtype; everything else that
+SciPy's interface allows is reduced to that here.
+"""
 
 import math
 import numbers
@@ -8,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from structmat._array import Array, backend_name, belongs, is_numpy
+from structmat._array import Array, backend_name, belongs, is_complex, is_inexact, is_numpy
 from structmat._checks import host_array
-from structmat.errors import BackendError, InputError
+from structmat.errors import BackendError, InputError, ShapeError
 
 
 def is_scalar(x: Any) -> bool:
@@ -37,26 +41,64 @@ def as_operand(x: Any, xp: ModuleType) -> Array:
     return x
 
 
-def columns_of_vectors(x: Array, xp: ModuleType) -> Array:
-    """Batch of vectors (…, n) as columns (n, batch)."""
-    return xp.matrix_transpose(xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])))
-
-
-def vectors_of_columns(y: Array, batch: tuple[int, ...], xp: ModuleType) -> Array:
-    """Inverse of `columns_of_vectors`: (m, batch) as (…, m)."""
+def vector_product(A: Any, x: Any, *, adjoint: bool) -> Array:
+    """A @ x or A^H @ x for a batch of vectors (…, n), or for one column (n, 1)."""
+    xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
+    x = as_operand(x, xp)
+    if tuple(x.shape) == (size, 1):
+        return _aligned(A, x, adjoint)
+    if x.ndim == 0 or x.shape[-1] != size:
+        name = "rmatvec" if adjoint else "matvec"
+        raise ShapeError(
+            f"{name} of a {A.shape[0]}x{A.shape[1]} matrix got an array of shape {tuple(x.shape)}; "
+            f"expected (…, {size}) (for columns side by side use {name[:-3]}mat)"
+        )
+    if x.ndim == 1:
+        return _aligned(A, x[:, None], adjoint)[:, 0]
+    batch = tuple(x.shape[:-1])
+    columns = xp.matrix_transpose(xp.reshape(x, (math.prod(batch), size)))
+    y = _aligned(A, columns, adjoint)
     return xp.reshape(xp.matrix_transpose(y), (*batch, y.shape[0]))
 
 
-def columns_of_matrices(x: Array, xp: ModuleType) -> Array:
-    """Batch of matrices (…, n, k) as columns (n, batch k)."""
-    *batch, n, k = x.shape
+def matrix_product(A: Any, x: Any, *, adjoint: bool) -> Array:
+    """A @ X or A^H @ X for a batch of matrices (…, n, k)."""
+    xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
+    x = as_operand(x, xp)
+    if x.ndim < 2 or x.shape[-2] != size:
+        name = "rmatmat" if adjoint else "matmat"
+        raise ShapeError(
+            f"{name} of a {A.shape[0]}x{A.shape[1]} matrix got an array of shape {tuple(x.shape)}; "
+            f"expected (…, {size}, k) (for single vectors use {name[:-3]}vec)"
+        )
+    if x.ndim == 2:
+        return _aligned(A, x, adjoint)
+    *batch, _, k = x.shape
     axes = tuple(range(len(batch)))
-    return xp.reshape(
-        xp.permute_dims(x, (len(batch), *axes, len(batch) + 1)), (n, math.prod(batch) * k)
-    )
-
-
-def matrices_of_columns(y: Array, batch: tuple[int, ...], k: int, xp: ModuleType) -> Array:
-    """Inverse of `columns_of_matrices`: (m, batch k) as (…, m, k)."""
+    x = xp.permute_dims(x, (len(batch), *axes, len(batch) + 1))
+    y = _aligned(A, xp.reshape(x, (size, math.prod(batch) * k)), adjoint)
     y = xp.reshape(y, (y.shape[0], *batch, k))
     return xp.permute_dims(y, (*range(1, len(batch) + 1), 0, len(batch) + 1))
+
+
+def _aligned(A: Any, x: Array, adjoint: bool) -> Array:
+    """Bring matrix and operand, shape (·, k), to one dtype; then multiply."""
+    xp = A.xp
+    if x.dtype != A.dtype:
+        floating = is_inexact(x.dtype, xp)
+        dtype = xp.result_type(A.dtype, x.dtype) if floating else A.dtype
+        if A.neutral:
+            dtype = x.dtype if floating else dtype
+        elif xp.isdtype(dtype, "complex floating") and not is_complex(A, xp):
+            return _real_times_complex(A, xp.astype(x, dtype), adjoint)
+        x = x if x.dtype == dtype else xp.astype(x, dtype)
+        if A.dtype != dtype and not A.neutral:
+            A = A._wider(dtype)
+    return A._multiply_adjoint(x) if adjoint else A._multiply(x)
+
+
+def _real_times_complex(A: Any, x: Array, adjoint: bool) -> Array:
+    xp, k = A.xp, x.shape[1]
+    y = _aligned(A, xp.concat([xp.real(x), xp.imag(x)], axis=1), adjoint)
+    y = xp.astype(y, x.dtype)
+    return y[:, :k] + y[:, k:] * 1j

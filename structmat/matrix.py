@@ -20,14 +20,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array, DType
-from structmat._operand import (
-    as_operand,
-    columns_of_matrices,
-    columns_of_vectors,
-    is_scalar,
-    matrices_of_columns,
-    vectors_of_columns,
-)
+from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat._registry import find_rules, kind_class, register_kind
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 
@@ -227,11 +220,11 @@ class StructuredMatrix(LinearOperator):
         BackendError
             If `x` belongs to another array library than the contents.
         """
-        return self._vector_product(x, adjoint=False)
+        return vector_product(self, x, adjoint=False)
 
     def rmatvec(self, x: Array) -> Array:
         """A^H @ x for one vector or a batch of them: (…, m) to (…, n)."""
-        return self._vector_product(x, adjoint=True)
+        return vector_product(self, x, adjoint=True)
 
     def matmat(self, X: Array) -> Array:
         """A @ X for one matrix or a batch of them.
@@ -251,68 +244,18 @@ class StructuredMatrix(LinearOperator):
         BackendError
             If `X` belongs to another array library than the contents.
         """
-        return self._matrix_product(X, adjoint=False)
+        return matrix_product(self, X, adjoint=False)
 
     def rmatmat(self, X: Array) -> Array:
         """A^H @ X for one matrix or a batch of them: (…, m, k) to (…, n, k)."""
-        return self._matrix_product(X, adjoint=True)
+        return matrix_product(self, X, adjoint=True)
 
     # SciPy's wrappers call these without any check.
     _matvec, _rmatvec, _matmat, _rmatmat = matvec, rmatvec, matmat, rmatmat
 
-    def _vector_product(self, x: Array, adjoint: bool) -> Array:
-        xp, size = self.xp, self.shape[0] if adjoint else self.shape[1]
-        x = as_operand(x, xp)
-        if tuple(x.shape) == (size, 1):
-            return self._aligned_product(x, adjoint)
-        if x.ndim == 0 or x.shape[-1] != size:
-            name = "rmatvec" if adjoint else "matvec"
-            raise ShapeError(
-                f"{name} of a {self._size()} matrix got an array of shape {tuple(x.shape)}; "
-                f"expected (…, {size}) (for columns side by side use {name[:-3]}mat)"
-            )
-        if x.ndim == 1:
-            return self._aligned_product(x[:, None], adjoint)[:, 0]
-        y = self._aligned_product(columns_of_vectors(x, xp), adjoint)
-        return vectors_of_columns(y, tuple(x.shape[:-1]), xp)
-
-    def _matrix_product(self, x: Array, adjoint: bool) -> Array:
-        xp, size = self.xp, self.shape[0] if adjoint else self.shape[1]
-        x = as_operand(x, xp)
-        if x.ndim < 2 or x.shape[-2] != size:
-            name = "rmatmat" if adjoint else "matmat"
-            raise ShapeError(
-                f"{name} of a {self._size()} matrix got an array of shape {tuple(x.shape)}; "
-                f"expected (…, {size}, k) (for single vectors use {name[:-3]}vec)"
-            )
-        if x.ndim == 2:
-            return self._aligned_product(x, adjoint)
-        y = self._aligned_product(columns_of_matrices(x, xp), adjoint)
-        return matrices_of_columns(y, tuple(x.shape[:-2]), x.shape[-1], xp)
-
-    def _aligned_product(self, x: Array, adjoint: bool) -> Array:
-        """Bring matrix and operand, shape (·, k), to one dtype; then multiply."""
-        xp = self.xp
-        matrix = self
-        if x.dtype != self.dtype:
-            floating = _array.is_inexact(x.dtype, xp)
-            dtype = xp.result_type(self.dtype, x.dtype) if floating else self.dtype
-            if self.neutral:
-                dtype = x.dtype if floating else dtype
-            elif xp.isdtype(dtype, "complex floating") and not _array.is_complex(self, xp):
-                return self._real_times_complex(xp.astype(x, dtype), adjoint)
-            x = x if x.dtype == dtype else xp.astype(x, dtype)
-            if self.dtype != dtype and not self.neutral:
-                # Kept: a solver in double precision asks for it at every step.
-                matrix = self._kept(f"as {dtype}", lambda: self.astype(dtype))
-        return matrix._multiply_adjoint(x) if adjoint else matrix._multiply(x)
-
-    def _real_times_complex(self, x: Array, adjoint: bool) -> Array:
-        xp, k = self.xp, x.shape[1]
-        parts = xp.concat([xp.real(x), xp.imag(x)], axis=1)
-        y = self._aligned_product(parts, adjoint)
-        y = xp.astype(y, x.dtype)
-        return y[:, :k] + y[:, k:] * 1j
+    def _wider(self, dtype: DType) -> "StructuredMatrix":
+        # Kept: a solver in double precision asks for it at every step.
+        return self._kept(f"as {dtype}", lambda: self.astype(dtype))
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, remembered unless gradients flow through the contents."""
