@@ -7,8 +7,9 @@ import pytest
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse.linalg import LinearOperator
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+import structmat
 from structmat.compress import block_low_rank as block_low_rank_fit
 from structmat.compress import compare, compress
 from structmat.compress import monarch as monarch_fit
@@ -569,3 +570,56 @@ def test_bad_operators():
     one_sided = LinearOperator((6, 6), matvec=lambda x: x, dtype=float)
     with pytest.raises(InputError, match=r"rmatmat of .* failed; expected products"):
         compress(one_sided, "low_rank", tol=0.1)
+
+
+@pytest.mark.parametrize("share", np.linspace(0.9, 1.0, 11))
+def test_budget_is_kept_where_ranks_end_in_the_rounding(share):
+    """Steps below the rounding are skipped; the dense one after them must not be cheaper."""
+    rng = np.random.default_rng(0)
+    U, V = (np.linalg.qr(rng.standard_normal((64, 64)))[0] for _ in range(2))
+    noise = 64 * np.finfo(float).eps
+    s = np.full(64, 0.285 * noise)
+    s[:2] = 1, 0.95 * noise
+    result = structmat.compress((U * s) @ V.T, "block_low_rank", budget=float(share))
+    assert result.cost <= share * 64 * 64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_tiles_as_they_are_meet_any_tolerance(dtype):
+    rng = np.random.default_rng(3)
+    A = (rng.standard_normal((4, 29)) + 1j * rng.standard_normal((4, 29))).astype("complex128")
+    A = A.astype(dtype) if np.dtype(dtype).kind == "c" else A.real.astype(dtype)
+    result = structmat.compress(A, "block_low_rank", tol=0.0)
+    assert result.error == 0
+    assert result.cost <= A.size
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"), [(1e-200, "1e-140"), (1e200, "1e\\+140")], ids=["tiny", "huge"]
+)
+def test_operators_out_of_range_are_refused(scale, message):
+    op = aslinearoperator(np.diag(np.arange(1.0, 9.0)) * scale)
+    with pytest.raises(structmat.InputError, match=message):
+        structmat.compress(op, "low_rank", budget=0.5)
+
+
+def test_operators_that_turn_complex_are_refused():
+    op = LinearOperator((9, 9), dtype=float, matvec=lambda x: 1j * x, rmatvec=lambda x: -1j * x)
+    with pytest.raises(structmat.InputError, match="give the operator a complex dtype"):
+        structmat.compress(op, "low_rank", budget=0.5)
+
+
+def test_large_structured_matrices_stay_implicit():
+    A = structmat.LowRank(np.ones((60000, 2)), np.ones((3000, 2)))
+    result = structmat.compress(A, "low_rank", budget=0.001, rng=0)
+    assert result.error < 1e-12
+    assert result.matrix.rank == 1
+
+
+@pytest.mark.parametrize("kind", ["block_low_rank", "monarch"])
+def test_low_rank_in_single_precision_is_recovered_at_its_own_cost(kind):
+    rng = np.random.default_rng(0)
+    A = (rng.standard_normal((640, 5)) @ rng.standard_normal((5, 640))).astype(np.float32)
+    own = 5 * (640 + 640)
+    result = structmat.compress(A, kind, tol=1e-4, rng=0)
+    assert result.cost <= 1.05 * own

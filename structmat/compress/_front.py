@@ -262,7 +262,17 @@ def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
             f"compression of an operator to {kind!r} needs its entries; expected one of {able} "
             "(or give the dense matrix, for a sparse one A.toarray())"
         )
-    return lambda goal, **options: fit(source.data, goal, **options)
+
+    def within(goal: Goal, **options: Any) -> StructuredMatrix:
+        matrix = fit(source.data, goal, **options)
+        if goal.max_cost is not None and matrix.cost > goal.max_cost:
+            raise BudgetError(
+                f"{kind!r} costs {matrix.cost}, above the cap of {goal.max_cost}; that is a "
+                "mistake of structmat's, please report it with the matrix"
+            )
+        return matrix
+
+    return within
 
 
 def _meet(

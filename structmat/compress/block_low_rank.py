@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress._goal import Goal, Progress
+from structmat.compress._measure import norm
 from structmat.compress._svd import leading_svd, svdvals
 from structmat.compress._tiles import contiguous_strips, sizes
 from structmat.matrices.block_low_rank import BlockLowRank
@@ -23,6 +24,8 @@ SAMPLE = 2**18
 SLACK = 0.01
 #: Tile sizes that are looked at in full after the first look.
 FINALISTS = 4
+#: Errors below this many roundings of the norm take tiles as they are.
+EXACT = 8
 #: Rank of a tile that is stored as it is.
 DENSE = -1
 
@@ -75,7 +78,11 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
         plans.append(_full_plan(A, grid, goal))
         progress(0.5 + 0.4 * (done + 1) / len(grids))
     grid, plan = _best(list(zip(grids, plans, strict=True)), goal)
-    return _assemble(A, grid, plan.ranks.reshape(-1, -(-A.shape[1] // grid[1])), rng)
+    ranks = plan.ranks
+    if goal.max_error is not None and goal.max_error <= EXACT * np.finfo(A.dtype).eps * norm(A):
+        # Factors would round; tiles as they stand are exact.
+        ranks = np.where(ranks == 0, 0, DENSE)
+    return _assemble(A, grid, ranks.reshape(-1, -(-A.shape[1] // grid[1])), rng)
 
 
 def _best(choices: list[tuple[Grid, _Plan]], goal: Goal) -> tuple[Grid, _Plan]:
@@ -159,7 +166,9 @@ def _share_out(
     density = np.minimum.accumulate(density, axis=1)
     # Rounding is not worth multiplications where they are capped.
     floor = (rounding * values.max(initial=0.0)) ** 2 if goal.max_cost is not None else 0.0
-    tile, column = np.nonzero((count <= turn[:, None]) & (gain > floor))
+    # A step is worth taking only after all before it: the dense one is priced as such.
+    worth = np.logical_and.accumulate(gain > floor, axis=1)
+    tile, column = np.nonzero((count <= turn[:, None]) & worth)
     order = np.argsort(-density[tile, column], kind="stable")
     tile, column = tile[order], column[order]
     if goal.max_cost is not None:
