@@ -121,8 +121,8 @@ def moved(x: Array, target: Any) -> Array:
     """An array on another device of its library."""
     try:
         return to_device(x, target)
-    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
         raise BackendError(
             f"{target!r} is neither a known library nor a device of "
             f"{backend_name(namespace(x))} ({reason}); expected one of "
@@ -241,7 +241,9 @@ def inexact(x: Array, xp: ModuleType, name: str) -> Array:
 
 def floating_dtype(dtype: Any, xp: ModuleType) -> DType:
     """A real or complex floating dtype of a library, from its own terms or by name."""
-    found = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
+    found = dtype
+    if isinstance(dtype, str) and not (is_numpy(xp) and dtype):
+        found = getattr(xp, dtype, None)
     try:
         if is_numpy(xp) and found is not None:
             found = np.dtype(found)

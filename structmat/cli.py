@@ -17,22 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import scipy.sparse
 from scipy.sparse.linalg import cg
 
 import structmat
+from structmat._input import DENSE_ENTRIES, read_matrix
 from structmat.compress import KINDS
 from structmat.demo import earthquake_kernel
-from structmat.errors import FileFormatError, InputError, SaveError, StructmatError
+from structmat.errors import InputError, SaveError, StructmatError
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["main"]
 
-# A larger sparse matrix stays as it is and is compressed through its products.
-_DENSE_ENTRIES = 2**26
 # Up to this many unknowns the dense system is solved as well, for comparison.
 _DENSE_SOLVE = 2048
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,21 +84,35 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print figures for machines")
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("--key", help="which array of an .npz file")
-    source.add_argument("--seed", type=_seed, default=0, help="of random choices (0)")
+    source.add_argument("--seed", type=_seed, default=0, help="seed of random choices (default: 0)")
 
     compare = commands.add_parser(
         "compare", parents=[common, source], help="all structures at equal cost, side by side"
     )
-    compare.add_argument("file", nargs="?", help=".npy, .npz or .mtx; a shipped kernel matrix else")
-    compare.add_argument("--budget", type=_budget, default=0.2, help="share of m n (0.2)")
     compare.add_argument(
-        "-o", "--output", default="structmat_compare.png", help="picture of the GBLR's blocks"
+        "file",
+        nargs="?",
+        help=".npy, .npz or .mtx (default: a kernel matrix that ships with structmat)",
+    )
+    compare.add_argument(
+        "--budget",
+        type=_budget,
+        default=0.2,
+        help="cap on the cost, as a share of m n (default: 0.2)",
+    )
+    compare.add_argument(
+        "-o",
+        "--output",
+        default="structmat_compare.png",
+        help="picture of the GBLR's blocks (default: %(default)s)",
     )
     compare.set_defaults(run=_compare)
 
     compress = commands.add_parser("compress", parents=[common, source], help="write one structure")
     compress.add_argument("file", help=".npy, .npz or .mtx")
-    compress.add_argument("--to", choices=tuple(KINDS), default="gblr", help="structure (gblr)")
+    compress.add_argument(
+        "--to", choices=tuple(KINDS), default="gblr", help="structure (default: gblr)"
+    )
     goal = compress.add_mutually_exclusive_group(required=True)
     goal.add_argument("--budget", type=_budget, help="cap on the cost, as a share of m n")
     goal.add_argument("--tol", type=_tolerance, help="bound on the relative Frobenius error")
@@ -141,39 +154,6 @@ def _seed(text: str) -> int:
     return int(_number(text, "a whole number of at least 0", lambda x: x >= 0 and x.is_integer()))
 
 
-def _read(path: str, key: str | None) -> Any:
-    """A matrix from .npy, .npz (one array, or the one named) or Matrix Market."""
-    ending = Path(path).suffix.lower()
-    if key is not None and ending != ".npz":
-        raise InputError(f"--key {key} goes with an .npz file, but {path!r} is none; leave it out")
-    try:
-        if ending == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return archive[_chosen(path, key, archive.files)]
-        if ending in (".mtx", ".gz", ".bz2"):
-            matrix = scipy.io.mmread(path)
-            small = scipy.sparse.issparse(matrix) and math.prod(matrix.shape) <= _DENSE_ENTRIES
-            return matrix.toarray() if small else matrix
-        return np.load(path, allow_pickle=False)
-    except (FileNotFoundError, PermissionError, IsADirectoryError, InputError):
-        raise
-    except Exception as error:  # three readers, each with errors of its own
-        raise FileFormatError(
-            f"{path!r} cannot be read ({error}); expected a matrix as .npy, .npz or Matrix Market"
-        ) from None
-
-
-def _chosen(path: str, key: str | None, names: list[str]) -> str:
-    if key is None and len(names) == 1:
-        return names[0]
-    if key not in names:
-        raise InputError(
-            f"{path!r} holds the arrays {', '.join(names)}; choose one of them with --key"
-            + (f" (there is no {key!r})" if key else "")
-        )
-    return str(key)
-
-
 @contextmanager
 def _progress(label: str) -> Any:
     """A progress bar on a terminal, nothing in a pipe or without tqdm."""
@@ -190,27 +170,28 @@ def _progress(label: str) -> Any:
     ) as bar:
 
         def advance(share: float) -> None:
-            bar.n = round(100 * share)
-            bar.refresh()
+            if (reached := round(100 * share)) != bar.n:
+                bar.n = reached
+                bar.refresh()
 
         yield advance
 
 
 def _compare(options: argparse.Namespace) -> _Report:
     _check_folder(options.output)
-    A = _read(options.file, options.key) if options.file else earthquake_kernel()
+    A = read_matrix(options.file, options.key) if options.file else earthquake_kernel()
     if scipy.sparse.issparse(A):
         raise InputError(
             f"a sparse matrix of shape {A.shape} is too large to be made dense; compare takes up "
-            f"to {_DENSE_ENTRIES} entries (structmat compress takes it as it is)"
+            f"to {DENSE_ENTRIES} entries (structmat compress takes it as it is)"
         )
     name = options.file or "kernel matrix of 768 earthquakes (USGS), exp(-r / 200 km)"
     with _progress("compressing") as progress:
         rows = structmat.compare(A, budget=options.budget, rng=options.seed, progress=progress)
     A = np.asarray(A)
     table = [_row(row, A) for row in rows]
-    B = next(row.matrix for row in rows if isinstance(row.matrix, structmat.GBLR))
-    solved = _solve(A, B)
+    B, error = next((r.matrix, r.error) for r in rows if isinstance(r.matrix, structmat.GBLR))
+    solved = _solve(A, B, error)
     picture = _draw(B, options.output)
     m, n = A.shape
     text = [
@@ -272,14 +253,20 @@ def _table(rows: list[dict[str, Any]]) -> str:
             f"{row['kind']:<15}{row['cost']:>8.4f}{row['storage']:>9.4f}{row['error']:>11.3g}"
             f"{row['seconds']:>9.2f}{row['speedup']:>7.2f}x"
         )
-    return "\n".join(
-        [*lines, "(cost and storage as shares of m n; speed: dense matvec time / its own)"]
-    )
+    lines.append("cost and storage: shares of m n; speed: dense matvec time over its own")
+    if all(row["speedup"] is None or row["speedup"] < 1 for row in rows[1:]):
+        lines.append(
+            "at this size a dense matvec is quick all the same: fewer multiplications pay from "
+            "some thousand rows on, and with many columns"
+        )
+    return "\n".join(lines)
 
 
-def _solve(A: np.ndarray, B: StructuredMatrix) -> dict[str, Any] | None:
+def _solve(A: np.ndarray, B: StructuredMatrix, error: float) -> dict[str, Any] | None:
     """Tikhonov-regularised least squares through B, against the same through A."""
-    n, damping = A.shape[1], 1e-4 * float(np.linalg.norm(A)) ** 2
+    n, size = A.shape[1], float(np.linalg.norm(A))
+    # As much as the approximation leaves in doubt, or enough for a good condition.
+    damping = max(1e-4, 10 * error**2) * size**2
     if damping == 0:
         return None
     normal = B.H @ B + damping * structmat.Permutation(np.arange(n))
@@ -291,7 +278,7 @@ def _solve(A: np.ndarray, B: StructuredMatrix) -> dict[str, Any] | None:
     difference = None
     if n <= _DENSE_SOLVE:
         exact = np.linalg.solve(A.conj().T @ A + damping * np.eye(n), A.conj().T @ b)
-        difference = float(np.linalg.norm(x - exact) / np.linalg.norm(exact))
+        difference = float(np.linalg.norm(x - exact)) / max(float(np.linalg.norm(exact)), _TINY)
     return {
         "iterations": len(steps),
         "converged": status == 0,
@@ -344,7 +331,7 @@ def _draw(B: StructuredMatrix, path: str) -> str | None:
 
 def _compress(options: argparse.Namespace) -> _Report:
     _check_folder(options.output)
-    A = _read(options.file, options.key)
+    A = read_matrix(options.file, options.key)
     with _progress(f"to {options.to}") as progress:
         result = structmat.compress(
             A,
@@ -357,9 +344,12 @@ def _compress(options: argparse.Namespace) -> _Report:
     structmat.save(options.output, result.matrix)
     figures = {k: v for k, v in vars(result).items() if k != "matrix"}
     text = (
-        f"{result.matrix!r}\nerror {result.error:.3g} (truncated SVD at that cost: "
-        f"{result.baseline_error:.3g}), {result.seconds:.2f} s, written to {options.output}"
+        f"{result.matrix!r}\nerror {result.error:.3g} (truncated SVD at that "
+        f"{'budget' if options.budget else 'cost'}: {result.baseline_error:.3g}), "
+        f"{result.seconds:.2f} s, written to {options.output}"
     )
+    if result.cost > math.prod(result.matrix.shape):
+        text += "\nthis costs more than the dense matrix: nothing is gained"
     return _Report(text, {**figures, **_facts(result.matrix), "output": options.output})
 
 

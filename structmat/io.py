@@ -67,7 +67,10 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
     <3x2 LowRank, float64, numpy: cost 0.8333, storage 0.8333 of dense>
     """
     if not isinstance(A, StructuredMatrix):
-        raise InputError(f"A is a {type(A).__qualname__}; expected a StructuredMatrix")
+        raise InputError(
+            f"A is a {type(A).__qualname__}; expected a StructuredMatrix (of a result its "
+            ".matrix; wrap an array in structmat.Dense)"
+        )
     arrays: dict[str, Any] = {}
     header = {"format_version": FORMAT_VERSION, "matrix": _describe(A, "", arrays)}
     arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)

@@ -16,7 +16,8 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
-from scipy.sparse.linalg import LinearOperator
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from structmat import _array
 from structmat._array import Array, DType
@@ -343,14 +344,22 @@ class StructuredMatrix(LinearOperator):
         return self._map(lambda array: _array.conj(array, self.xp))
 
     def __add__(self, other: Any) -> Any:
+        if issparse(other):
+            other = aslinearoperator(other)
         if isinstance(other, LinearOperator):
             return self._pair("add", other)
+        if hasattr(other, "__array_namespace__") or hasattr(other, "__array__"):
+            raise InputError(
+                f"{self._size()} {type(self).__name__} plus an array; expected a matrix: for a "
+                "dense result A + structmat.Dense(X), for c times the identity "
+                "A + c * structmat.Permutation(numpy.arange(n))"
+            )
         return NotImplemented
 
+    __radd__ = __add__
+
     def __sub__(self, other: Any) -> Any:
-        if isinstance(other, LinearOperator):
-            return self + (-other)
-        return NotImplemented
+        return self + (-other)
 
     def __neg__(self) -> "StructuredMatrix":
         return self._scale(-1)

@@ -44,7 +44,7 @@ def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) 
     Parameters
     ----------
     A : StructuredMatrix or sequence of them
-        Several are drawn side by side on one colour scale.
+        Several are drawn side by side, each on a colour scale of its own.
     ax : matplotlib Axes, or as many as there are matrices, optional
         Where to draw; a new figure by default.
 
@@ -68,12 +68,15 @@ def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) 
     given: list[Any] = list(A) if several and isinstance(A, Iterable) else [A]
     matrices = [M for M in given if isinstance(M, StructuredMatrix)]
     if not matrices or len(matrices) < len(given):
-        raise InputError(f"{A!r}; expected a StructuredMatrix or a sequence of them")
+        kinds = ", ".join(sorted({type(M).__qualname__ for M in given})) or "nothing"
+        raise InputError(
+            f"{kinds}; expected a StructuredMatrix or a sequence of them (of a result its .matrix; "
+            "wrap an array in structmat.Dense)"
+        )
     axes = _axes(ax, len(matrices))
     counts = [_pixels(M) for M in matrices]
-    top = max(max(int(c.max(initial=0)) for c in counts), 1)
     for M, count, place in zip(matrices, counts, axes, strict=True):
-        _draw(M, count, top, place)
+        _draw(M, count, place)
     return axes if several else axes[0]
 
 
@@ -85,7 +88,7 @@ def _axes(ax: Any, count: int) -> np.ndarray:
             raise MissingDependencyError(
                 "matplotlib is not installed; install it with pip install 'structmat[plot]'"
             ) from None
-        size = (4.2 * count, 4.0)
+        size = (5.0 * count, 4.0)
         return plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")[1][0]
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if not all(hasattr(place, "imshow") for place in axes):
@@ -95,23 +98,25 @@ def _axes(ax: Any, count: int) -> np.ndarray:
     return axes
 
 
-def _draw(A: StructuredMatrix, count: np.ndarray, top: int, ax: "Axes") -> None:
+def _draw(A: StructuredMatrix, count: np.ndarray, ax: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 
     m, n = A.shape
     image = ax.imshow(
         count,
         vmin=0,
-        vmax=top,
+        vmax=max(int(count.max()), 1),
         cmap="viridis",
         interpolation="nearest",
         extent=(0, max(n, 1), max(m, 1), 0),
         aspect="equal" if 0.2 < (m + 1) / (n + 1) < 5 else "auto",
     )
-    ax.set_title(f"{type(A).__name__} {m}x{n}, cost {100 * A.relative_cost:.3g} %")
+    ax.set_title(f"{type(A).__name__} {m}x{n}, cost {100 * A.relative_cost:.3g} %", fontsize=11)
     ax.set_xlabel("column")
     ax.set_ylabel("row")
-    bar = ax.figure.colorbar(image, ax=ax, label="blocks on an entry", shrink=0.85)
+    # Inside the axes' own box, so that the bar is as high as the matrix.
+    beside = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
+    bar = ax.figure.colorbar(image, cax=beside, label="blocks on an entry")
     bar.locator = MaxNLocator(integer=True)
     bar.update_ticks()
 

@@ -82,7 +82,8 @@ def test_compress_to_a_tolerance(here, capsys):
 def test_formats(here, capsys):
     np.savez("two.npz", a=LOW, b=LOW[:4])
     scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))
-    for words in (["two.npz", "--key", "a"], ["m.mtx"]):
+    scipy.sparse.save_npz("s.npz", scipy.sparse.csr_array(LOW))
+    for words in (["two.npz", "--key", "a"], ["m.mtx"], ["s.npz"]):
         words = ["compress", *words, "--to", "low_rank", "--budget", "0.5", "-o", "c.npz"]
         assert run(capsys, *words)[0] == 0
         np.testing.assert_allclose(structmat.load("c.npz").to_dense(), LOW, atol=1e-9)
@@ -92,7 +93,7 @@ REFUSED = {
     "no file": (["info", "nothing.npz"], "nothing.npz"),
     "which array": (["compare", "two.npz"], "choose one of them with --key"),
     "no such array": (["compare", "two.npz", "--key", "z"], "there is no 'z'"),
-    "not a matrix": (["compare", "text.npy"], "expected a matrix as .npy"),
+    "not a matrix": (["compare", "text.npy"], "numbers in text become one with numpy.save"),
     "not ours": (["info", "low.npy"], "not a structmat file"),
     "foreign archive": (["plot", "two.npz", "-o", "p.png"], "no structmat header"),
     "nan": (["compress", "nan.npy", "--budget", "0.5", "-o", "o"], "finite"),
@@ -185,7 +186,7 @@ def test_zero_and_empty_matrices(here, capsys, shape):
 
 
 def test_a_sparse_matrix_too_large_to_be_dense(here, capsys, monkeypatch):
-    monkeypatch.setattr("structmat.cli._DENSE_ENTRIES", 10)
+    monkeypatch.setattr("structmat._input.DENSE_ENTRIES", 10)
     scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))
     status, _, err = run(capsys, "compare", "m.mtx")
     assert status == 1
@@ -198,3 +199,9 @@ def test_a_missing_folder_is_found_before_the_work(here, capsys):
     status, _, err = run(capsys, "compare", "low.npy", "-o", "no/such/a.png")
     assert status == 1
     assert "cannot write 'no/such/a.png'" in err
+
+
+def test_a_tolerance_that_costs_more_than_dense_is_told(here, capsys):
+    np.save("noise.npy", rng.standard_normal((20, 20)))
+    words = ["compress", "noise.npy", "--to", "low_rank", "--tol", "1e-3", "-o", "o"]
+    assert "costs more than the dense matrix" in run(capsys, *words)[1]

@@ -527,7 +527,7 @@ WITH_INF = np.where(np.eye(6)[::-1] > 0, np.inf, 1.0)
         ((None, "low_rank"), {"tol": 0.1}, InputError, "NoneType"),
         ((GOOD * 1e200, "low_rank"), {"tol": 0.1}, InputError, "largest entry is 1e.200"),
         ((GOOD * 1e-200, "low_rank"), {"tol": 0.1}, InputError, "vanish"),
-        ((scipy.sparse.eye_array(6), "monarch"), {"tol": 0.1}, InputError, "toarray"),
+        ((aslinearoperator(np.eye(6)), "monarch"), {"tol": 0.1}, InputError, "toarray"),
         ((GOOD, "monarch"), {"budget": 0.3}, BudgetError, "budget of at least 0.3334"),
         ((np.ones((1, 6)), "monarch"), {"budget": 1.0}, BudgetError, "no budget suffices"),
     ],
@@ -623,3 +623,16 @@ def test_low_rank_in_single_precision_is_recovered_at_its_own_cost(kind):
     own = 5 * (640 + 640)
     result = structmat.compress(A, kind, tol=1e-4, rng=0)
     assert result.cost <= 1.05 * own
+
+
+def test_small_sparse_matrices_are_read_by_their_entries():
+    A = scipy.sparse.random_array((60, 50), density=0.02, rng=np.random.default_rng(1))
+    for kind in ("gblr", "block_sparse"):
+        sparse, dense = (structmat.compress(M, kind, budget=0.3, rng=0) for M in (A, A.toarray()))
+        assert sparse.error == dense.error < 0.5
+
+
+def test_masked_entries_are_refused():
+    with pytest.raises(structmat.InputError, match="fill it first"):
+        structmat.compress(np.ma.masked_less(np.eye(3), 0.5), "low_rank", budget=0.5)
+    structmat.compress(np.ma.array(np.eye(3)), "low_rank", budget=1.0)

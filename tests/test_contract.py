@@ -372,6 +372,19 @@ def test_products_with_dense_are_dense(name, backend):
         close(product.to_dense(), expected, "complex128")
 
 
+def test_sums_with_sparse_and_with_arrays():
+    import scipy.sparse
+
+    A, twin = build("gblr")
+    S = scipy.sparse.eye_array(7, 5, format="csr")
+    x = np.arange(5.0)
+    close((A + S) @ x, (twin + S.toarray()) @ x)
+    close((A - S) @ x, (twin - S.toarray()) @ x)
+    for add in (lambda: A + twin, lambda: twin + A):
+        with pytest.raises(structmat.InputError, match=r"A \+ structmat.Dense\(X\)"):
+            add()
+
+
 def test_adjoints_are_kept():
     A = build("gblr-prime")[0]
     assert A.H is A.H

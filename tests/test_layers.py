@@ -25,7 +25,7 @@ ROOMS = (
     ("matrix",),
     ("matrices",),
     ("convert", "compress", "interpolate"),
-    ("io", "plot", "testing"),
+    ("io", "_input", "plot", "testing"),
     ("demo",),
     ("__init__",),
     ("cli",),

@@ -114,15 +114,16 @@ def compress(
     Parameters
     ----------
     A : array, shape (m, n), or structured or sparse matrix, or operator
-        Arrays of any library. A sparse matrix, a structured one of more than 2**26
-        entries, or anything with ``shape``, ``matmat`` and ``rmatmat``, is never made
-        dense; it compresses to "low_rank" and "gblr".
+        Arrays of any library. Anything with ``shape``, ``matmat`` and ``rmatmat``, and a
+        structured or sparse matrix of more than 2**26 entries, is never made dense; it
+        compresses to "low_rank" and "gblr".
     kind : str
         "low_rank", "block_sparse", "block_low_rank", "monarch" or "gblr".
     budget : float, optional
         Cap on the cost, as a fraction of m n, in (0, 1]. Give this or `tol`.
     tol : float, optional
-        Bound on ``||A - B||_F / ||A||_F``, which the measured error meets.
+        Bound on ``||A - B||_F / ||A||_F``, which the measured error meets. The cost is
+        what that takes, and may exceed that of the dense matrix.
     rng : None, int or numpy.random.Generator
         As `numpy.random.default_rng` takes it.
     progress : callable, optional
@@ -297,8 +298,12 @@ def _meet(
         aim *= 0.99 * tol / error
     raise ToleranceError(
         f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {source.data.dtype}; allow "
-        "more, or give the matrix in double precision"
+        "more" + (", or give the matrix in double precision" if _is_single(source) else "")
     )
+
+
+def _is_single(source: Source) -> bool:
+    return source.data.dtype.char in "fF"
 
 
 def _relative(error: float, size: float) -> float:

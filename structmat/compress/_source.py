@@ -17,7 +17,7 @@ from structmat.matrix import StructuredMatrix
 
 __all__ = ["Source", "source_of"]
 
-#: A structured matrix with more entries is compressed through its products.
+#: A structured or sparse matrix with more entries is compressed through its products.
 DENSE_ENTRIES = 2**26
 #: Largest entries outside these bounds have squares that overflow or vanish.
 RANGE = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
@@ -57,7 +57,9 @@ def source_of(A: Any) -> Source:
             return Source(_Products(A.to("numpy")), True, _back_to(A.xp, A.device))
         A = A.to_dense()
     elif issparse(A):
-        return Source(_Products(aslinearoperator(A)), True, _unchanged)
+        if math.prod(A.shape) > DENSE_ENTRIES:
+            return Source(_Products(aslinearoperator(A)), True, _unchanged)
+        A = A.toarray()
     elif all(hasattr(A, name) for name in ("shape", "matmat", "rmatmat")):
         return Source(_Products(A), True, _unchanged)
     if isinstance(A, (list, tuple, np.ndarray)):
@@ -86,6 +88,8 @@ def _unchanged(matrix: StructuredMatrix) -> StructuredMatrix:
 
 
 def _as_ndarray(A: Any) -> NDArray:
+    if np.ma.is_masked(A):
+        raise InputError("a masked array; expected every entry (fill it first, with A.filled(…))")
     try:
         return np.asarray(A)
     except ValueError:

@@ -81,7 +81,7 @@ def _fit(
         if rank == min(m, n):
             raise ToleranceError(
                 f"error {max_error:.3g} wanted, but full rank {rank} reaches only "
-                f"{error:.3g} in {A.dtype}; allow more, or give the matrix in double precision"
+                f"{error:.3g} in {A.dtype}; allow more"
             )
         rank = min(2 * rank, m, n)
         progress(rank / (2 * min(m, n)))

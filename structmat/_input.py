@@ -1,0 +1,87 @@
+"""Matrices from other programs' files: .npy, .npz, SciPy's sparse .npz, Matrix Market."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import scipy.sparse
+
+from structmat.errors import FileFormatError, InputError
+
+__all__ = ["DENSE_ENTRIES", "read_matrix"]
+
+#: A larger sparse matrix stays as it is and is compressed through its products.
+DENSE_ENTRIES = 2**26
+
+_MATRIX_MARKET = (".mtx", ".gz", ".bz2")
+_SPARSE_MEMBERS = {"format", "shape", "data"}
+
+
+def read_matrix(path: str, key: str | None = None) -> Any:
+    """A matrix from a file, told by its ending.
+
+    Parameters
+    ----------
+    path : str
+        ``.npz`` (of NumPy, or of `scipy.sparse.save_npz`), ``.mtx`` (also compressed), or
+        else ``.npy``.
+    key : str, optional
+        Which array of an ``.npz`` file; needed if it holds several.
+
+    Returns
+    -------
+    ndarray, or sparse array of more than 2**26 entries
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not what its ending says.
+    InputError
+        If the key is missing, unknown, or given with a file of one matrix.
+    """
+    ending = Path(path).suffix.lower()
+    if key is not None and ending != ".npz":
+        raise InputError(f"--key {key} goes with an .npz file, but {path!r} is none; leave it out")
+    try:
+        if ending == ".npz":
+            return _from_archive(path, key)
+        if ending in _MATRIX_MARKET:
+            return _small_as_dense(scipy.io.mmread(path))
+        return np.load(path, allow_pickle=False)
+    except (FileNotFoundError, PermissionError, IsADirectoryError, InputError):
+        raise
+    except Exception as error:  # three readers, each with errors of its own
+        raise FileFormatError(f"{path!r} cannot be read: {_reason(path, error)}") from None
+
+
+def _from_archive(path: str, key: str | None) -> Any:
+    with np.load(path, allow_pickle=False) as archive:
+        names = archive.files
+        if key is None and set(names) >= _SPARSE_MEMBERS:
+            return _small_as_dense(scipy.sparse.load_npz(path))
+        if key is None and len(names) == 1:
+            return archive[names[0]]
+        if key not in names:
+            raise InputError(
+                f"{path!r} holds the arrays {', '.join(names)}; choose one of them with --key"
+                + (f" (there is no {key!r})" if key else "")
+            )
+        return archive[key]
+
+
+def _small_as_dense(matrix: Any) -> Any:
+    small = scipy.sparse.issparse(matrix) and math.prod(matrix.shape) <= DENSE_ENTRIES
+    return matrix.toarray() if small else matrix
+
+
+def _reason(path: str, error: Exception) -> str:
+    with open(path, "rb") as file:
+        begin = file.read(6)
+    if Path(path).suffix.lower() in (".npz", *_MATRIX_MARKET) or begin == b"\x93NUMPY":
+        return f"{error}; expected a matrix as .npy, .npz or Matrix Market"
+    return (
+        "it is no .npy file; expected a matrix as .npy, .npz or Matrix Market (numbers in text "
+        "become one with numpy.save('matrix.npy', numpy.loadtxt(…)))"
+    )
