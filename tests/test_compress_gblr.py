@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structmat.compress import gblr
+from structmat.compress import _gblr_spans, gblr
+from structmat.compress._gblr_residual import pack
+from structmat.compress._gblr_starts import dense_blocks
 from structmat.compress._goal import Goal, no_progress
 from structmat.matrices.gblr import GBLR
 
@@ -207,6 +209,74 @@ def test_a_single_block_that_wraps_around():
     assert (B.row_start[0], B.col_start[0]) == (18, 28)
 
 
+@pytest.mark.parametrize("seed", [0, 2, 6])
+def test_rounding_to_single_precision_cuts_no_tiles(seed):
+    A, cost = tiles(np.random.default_rng(seed), [200, 312], [100, 412], [[9, 2], [0, 11]])
+    A = A.astype(np.float32)
+    assert relative_error(A, fit(A, max_cost=int(1.05 * cost))) <= 1e-6
+
+
+@pytest.mark.parametrize(("size", "rank"), [(2, 2), (2, 1), (3, 3), (3, 1), (5, 2)])
+def test_small_tiles_on_the_diagonal_are_recovered_at_their_own_cost(size, rank):
+    count = 192 // size
+    sizes, ranks = [size] * count, rank * np.eye(count, dtype=int)
+    A, cost = tiles(np.random.default_rng(20), sizes, sizes, ranks)
+    B = fit(A, max_cost=int(1.05 * cost))
+    assert relative_error(A, B) <= 1e-12
+    assert B.cost <= cost
+    A = np.ascontiguousarray(A[:, ::-1])
+    assert relative_error(A, fit(A, max_cost=int(1.05 * cost))) <= 1e-12
+
+
+@pytest.mark.parametrize("budget", [0.03, 0.1, 0.8])
+def test_scattered_entries_cost_no_more_in_a_larger_budget(budget):
+    rng = np.random.default_rng(21)
+    scattered = rng.standard_normal((256, 200)) * (rng.random((256, 200)) < 0.01)
+    for A in (np.eye(256), scattered):
+        B = fit(A, max_cost=int(budget * A.size))
+        np.testing.assert_array_equal(naive(B), A)
+        assert B.cost <= 2 * np.count_nonzero(A) + A.shape[0]
+
+
+def test_rows_and_columns_are_stored_without_the_zeros_around_them():
+    A = np.zeros((12, 40))
+    A[[0, 3, 9]] = np.roll(np.arange(40) < 6, -2) * [[1.0], [2.0], [3.0]]
+    A[5, [3, 5, 20]] = [1, 2, 3]
+    for B in (A, A.T):
+        blocks = dense_blocks(B)
+        assert sum(block.cost for block in blocks) == 3 * 7 + 4 + 2
+        packed = pack(blocks, B.dtype)
+        np.testing.assert_array_equal(naive(GBLR(*packed, shape=B.shape)), B)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("turned", [False, True])
+def test_entries_whose_squares_lose_their_digits(turned, dtype):
+    A = np.random.default_rng(22).standard_normal((48, 48)).astype(dtype)
+    least = float(np.sqrt(np.finfo(dtype).smallest_subnormal))
+    A[1:] *= (least * np.logspace(3, -3, 47))[:, None].astype(dtype)
+    A = A.T.copy() if turned else A
+    for cost in (A.size // 10, A.size // 2):
+        assert relative_error(A, fit(A, max_cost=cost)) <= 1e-6
+    fit(A, max_error=1e-3 * float(np.linalg.norm(A)))
+
+
+def test_a_narrow_gaussian_in_single_precision():
+    x = np.linspace(0, 1, 128)
+    A = (10.0 ** (-66 * (x[:, None] - x) ** 2)).astype(np.float32)
+    assert relative_error(A, fit(A, max_cost=A.size // 4)) <= 1e-3
+
+
+def test_spans_where_nothing_is_left():
+    U, on = np.eye(5, 2), np.ones((2, 5), bool)
+    u, v = _gblr_spans._eliminate(U, on, np.zeros((2, 2)), U, on, 1e-8)
+    assert u.shape == v.shape == (5, 0)
+    U, V = np.zeros((5, 2)), np.ones((5, 2))
+    U[4, 0] = 1
+    u, v = _gblr_spans._mend(U.copy(), V.copy(), 1e-8)
+    np.testing.assert_array_equal(u @ v.T, U @ V.T)
+
+
 # --- guarantees ------------------------------------------------------------------------
 
 
@@ -363,28 +433,79 @@ def test_implicit_with_room_to_spare():
 # --- resources -------------------------------------------------------------------------
 
 
+def noise(rng, n):
+    return rng.standard_normal((n, n))
+
+
+def sparse(rng, n):
+    return rng.standard_normal((n, n)) * (rng.random((n, n)) < 0.1)
+
+
+def cauchy(rng, n):
+    """As `kernel`, of points in no order."""
+    return 1 / (np.abs(rng.random(n)[:, None] - rng.random(n)) + 0.01)
+
+
+RESOURCES = [
+    (kernel, {"max_cost": 0.25}),
+    (smooth_kernel, {"max_cost": 0.25}),
+    (noise, {"max_cost": 0.25}),
+    (noise, {"max_cost": 0.5}),
+    (noise, {"max_cost": 1.0}),
+    (noise, {"max_error": 1e-2}),
+    (kernel, {"max_cost": 0.5}),
+    (cauchy, {"max_cost": 0.5}),
+    (sparse, {"max_cost": 0.1}),
+    (sparse, {"max_cost": 0.5}),
+    (sparse, {"max_error": 1e-2}),
+]
+
+
+def with_units(A, goal):
+    """A goal in entries and in norms of A."""
+    if "max_cost" in goal:
+        return {"max_cost": int(goal["max_cost"] * A.size)}
+    return {"max_error": goal["max_error"] * float(np.linalg.norm(A))}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [kernel, smooth_kernel])
-def test_memory(make):
+@pytest.mark.parametrize(("make", "goal"), RESOURCES)
+def test_memory(make, goal):
     A = make(np.random.default_rng(18), 512)
+    fit_goal = Goal(**with_units(A, goal))
     tracemalloc.start()
     try:
-        fit_goal = Goal(max_cost=A.size // 4)
         gblr.fit(A, fit_goal, rng=np.random.default_rng(0), progress=no_progress)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak <= 3.2 * A.nbytes
+    assert peak <= 4 * A.nbytes
 
 
 @pytest.mark.slow
-def test_time():
-    rng = np.random.default_rng(19)
-    for A, seconds in ((kernel(rng, 512), 3), (rng.standard_normal((512, 512)), 3)):
-        started = time.perf_counter()
-        fit(A, max_cost=A.size // 4)
-        assert time.perf_counter() - started < seconds
-    A = rng.standard_normal((768, 3072))
+@pytest.mark.parametrize(("make", "goal"), RESOURCES)
+def test_time(make, goal):
+    A = make(np.random.default_rng(19), 512)
+    started = time.perf_counter()
+    fit(A, **with_units(A, goal))
+    assert time.perf_counter() - started < 3
+
+
+@pytest.mark.slow
+def test_time_of_a_large_matrix():
+    A = np.random.default_rng(19).standard_normal((768, 3072))
     started = time.perf_counter()
     fit(A, max_cost=A.size // 4)
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.25, 0.7), (0.5, 0.45)])
+def test_noise_is_cut_down_to_its_largest_runs(share, limit):
+    A = noise(np.random.default_rng(20), 256)
+    assert relative_error(A, fit(A, max_cost=int(share * A.size))) <= limit
+
+
+def test_sparse_entries_are_exact_at_their_own_cost():
+    A = sparse(np.random.default_rng(21), 200)
+    B = fit(A, max_cost=int(2 * np.count_nonzero(A)))
+    np.testing.assert_array_equal(naive(B), A)

@@ -109,6 +109,10 @@ class Residual(Protocol):
     #: On how many scales tiles of the array may be looked at; 0 where there is no array.
     levels: int
 
+    @property
+    def array(self) -> NDArray | None:
+        """R itself, where it is held."""
+
     def times(self, start: int, v: NDArray) -> NDArray:
         """R v for v on a run of columns: shape (m,)."""
 
@@ -139,6 +143,8 @@ class DenseResidual:
         self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
         self.dtype = array.dtype
         self.levels = max(1, min(self.shape).bit_length() - 3)
+        # A complex product takes four real ones.
+        self._weight = 4 if np.iscomplexobj(array) else 1
 
     def times(self, start: int, v: NDArray) -> NDArray:
         """R v for v on a run of columns: O(m width)."""
@@ -175,7 +181,7 @@ class DenseResidual:
         """Some forty calls a block, and products with two strips of the array."""
         m, n = self.shape
         entries = sum(m * b.v.size + n * b.u.size + 2 * b.u.size * b.v.size for b in blocks)
-        return len(blocks) + entries / 5e5
+        return len(blocks) + entries * self._weight / 5e5
 
 
 def _add_outer(target: NDArray, u: NDArray, bar: NDArray) -> None:
@@ -200,6 +206,7 @@ class FactoredResidual:
         self.shape: tuple[int, int] = (Y.shape[0], Z.shape[0])
         self.dtype = Y.dtype
         self.levels = 0
+        self.array = None
         self._blocks: dict[int, Block] = {}
         self._energy = float((squares(np.linalg.qr(Y, mode="r") @ Z.conj().T)).sum())
 

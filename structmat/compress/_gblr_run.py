@@ -1,14 +1,15 @@
 """One run of the search: blocks are added while the price falls, then fitted to the goal."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from structmat.compress._gblr_residual import Block, DenseResidual, Residual, squares
+from structmat.compress._gblr_residual import Block, Residual, squares
 from structmat.compress._gblr_search import Found, climb, propose, propose_tiles, refit, sweep
+from structmat.compress._gblr_starts import partition_blocks
 from structmat.compress._goal import Goal, Progress
 
-__all__ = ["Run", "energy_of", "total_cost"]
+__all__ = ["Run", "energy_of", "most_blocks", "total_cost"]
 
 #: Random starts of one batch, and most rounds on one scale.
 BATCH = 32
@@ -27,6 +28,22 @@ RISES = 20
 OVERSHOOT = 1.04
 #: A stage is swept once the cost has grown by this factor since the last sweep.
 GROWN = 1.1
+#: Work of one proposal, and of putting a block in or out.
+PROPOSED, CHANGED = 0.15, 0.15
+#: What a block of a partition costs about at the least.
+SMALL_PART = 12
+#: This share of the cap may stay unspent. What it buys is little, and finding it slow.
+UNSPENT = 0.02
+#: Up to this share of the matrix, and of the energy allowed, a partition fills what is left.
+SMALL_REST, NEARLY_MET = 0.1, 4.0
+#: Objects around the contents of a block, in bytes; all together are to be no larger than
+#: the matrix. Small matrices may have so many blocks in any case.
+OBJECTS, FEW_BLOCKS = 400, 256
+
+
+def most_blocks(shape: tuple[int, int], dtype: np.dtype) -> int:
+    """How many blocks a run may hold, so that its memory is bounded by the matrix."""
+    return max(FEW_BLOCKS, shape[0] * shape[1] * dtype.itemsize // OBJECTS)
 
 
 def total_cost(blocks: list[Block]) -> int:
@@ -52,8 +69,8 @@ class Run:
     rng : numpy.random.Generator
     work : float
         Allowance in units of about 100 microseconds; counted, not timed, so that
-        results do not depend on the machine. When it is spent, blocks are no longer
-        refined, only added.
+        results do not depend on the machine. When it is spent, the run only comes down
+        to the cap, or fills what is left below it in one go.
     progress : callable
     """
 
@@ -69,9 +86,11 @@ class Run:
         self.residual, self.blocks, self.goal, self.rng = residual, list(blocks), goal, rng
         self.work = self.allowance = work
         self.progress = progress
+        self.most = most_blocks(residual.shape, residual.dtype)
         self.nothing = residual.energy() * float(np.finfo(residual.dtype).eps) ** 2
         for block in blocks:
             residual.change(block, -1)
+        self.work -= CHANGED * len(blocks)
 
     @property
     def cost(self) -> int:
@@ -90,7 +109,7 @@ class Run:
             self._sweep(price)
         swept, least = self.cost, LEAST * price
         cap = np.inf if self.goal.max_cost is None else OVERSHOOT * self.goal.max_cost
-        while price > least and not self.met():
+        while price > least and self.work > 0 and not self.met():
             self._grow(price, cap)
             if self.cost > GROWN * swept or self.met():
                 self._sweep(price)
@@ -103,7 +122,7 @@ class Run:
         """Grow well beyond the budget and come back: blocks that others replace die."""
         cap = (1 + share) * (self.goal.max_cost or 0)
         least = 1e-3 * price
-        while self.cost < cap and price > least:
+        while self.cost < cap and price > least and self._has_room():
             self._grow(price, cap)
             price *= FALL
         while self._sweep(price) and self.cost > (self.goal.max_cost or 0):
@@ -122,16 +141,20 @@ class Run:
             price *= RISE
             if self.cost <= max_cost or not self._sweep(price):
                 break
-        self._prune(lambda cost: cost > max_cost)
+        self._prune_cost(max_cost)
         for _ in range(ROUNDS):
-            if self.met():
+            if self.met() or not self._has_room():
                 break
             self._grow(price, max_cost - 1, limit=max_cost)
             price *= FALL
+        if self.cost < (1 - UNSPENT) * max_cost and not self.met():
+            self._fill(Goal(max_cost=max_cost - self.cost))
         self._refit()
 
     def _settle_error(self, price: float, bound: float) -> None:
         """Give up what is more than the bound asks for."""
+        if bound < self.residual.energy() <= NEARLY_MET * bound:
+            self._fill(self.goal)
         self._refit()
         for _ in range(RISES):
             kept = list(self.blocks)
@@ -141,29 +164,64 @@ class Run:
             if self.residual.energy() > bound or self.cost >= total_cost(kept):
                 self._replace(kept)
                 break
-        self._prune(lambda _cost: True, bound)
+        self._prune_error(bound)
+
+    def _has_room(self) -> bool:
+        """Whether blocks may still be looked for."""
+        return self.work > 0 and len(self.blocks) < self.most
+
+    def _fill(self, goal: Goal) -> None:
+        """Spend what is left of the cap, or meet the error, by one partition of the rest.
+
+        Not where that takes many blocks: such a run has come too short to be any good.
+        """
+        array = self.residual.array
+        if array is None:
+            return
+        most = min(SMALL_PART * (self.most - len(self.blocks)), array.size * SMALL_REST)
+        if goal.max_cost is None or goal.max_cost <= most:
+            found, _ = partition_blocks(array, goal)
+            self._change(found, -1)
+            self.blocks += found
 
     def _replace(self, blocks: list[Block]) -> None:
-        for block in self.blocks:
-            self.residual.change(block, +1)
+        self._change(self.blocks, +1)
         self.blocks = blocks
-        for block in blocks:
-            self.residual.change(block, -1)
+        self._change(blocks, -1)
 
-    def _prune(self, more: Callable[[int], bool], bound: float = np.inf) -> None:
-        """Drop blocks of least energy per multiplication while `more`, within a bound."""
+    def _change(self, blocks: Sequence[Block], sign: int) -> None:
+        for block in blocks:
+            self.residual.change(block, sign)
+        self.work -= CHANGED * len(blocks)
+
+    def _by_worth(self) -> list[Block]:
+        """The blocks, those of least energy per multiplication first."""
         worth = [energy_of(block) / block.cost for block in self.blocks]
-        dropped, cost = set(), self.cost
-        for k in np.argsort(worth, kind="stable"):
-            if not more(cost):
-                break
-            self.residual.change(self.blocks[k], +1)
-            if np.isfinite(bound) and self.residual.energy() > bound:
-                self.residual.change(self.blocks[k], -1)
-                break
-            dropped.add(int(k))
-            cost -= self.blocks[k].cost
-        self.blocks = [block for k, block in enumerate(self.blocks) if k not in dropped]
+        return [self.blocks[k] for k in np.argsort(worth, kind="stable")]
+
+    def _prune_cost(self, max_cost: int) -> None:
+        """Drop the blocks of least worth until the cost is below the cap."""
+        excess = self.cost - max_cost
+        if excess <= 0:
+            return
+        ordered = self._by_worth()
+        count = int(np.searchsorted(np.cumsum([b.cost for b in ordered]), excess)) + 1
+        self._change(ordered[:count], +1)
+        self.blocks = ordered[count:]
+
+    def _prune_error(self, bound: float) -> None:
+        """Drop blocks of least worth within the bound: many at once, then ever fewer."""
+        ordered = self._by_worth()
+        kept, step = 0, len(ordered) // 8 + 1
+        while step and kept < len(ordered) and self.residual.energy() <= bound:
+            some = ordered[kept : kept + step]
+            self._change(some, +1)
+            if self.residual.energy() <= bound:
+                kept += len(some)
+            else:
+                self._change(some, -1)
+                step //= 2
+        self.blocks = ordered[kept:]
 
     def _sweep(self, price: float) -> bool:
         """Fit every block's runs and contents anew, if the allowance covers it."""
@@ -186,39 +244,38 @@ class Run:
                 before = len(self.blocks)
                 for found in self._proposals(price, level):
                     cost = self._add(found, price, cost, cap, limit)
-                    if cost >= cap:
+                    if cost >= cap or not self._has_room():
                         return
                 if len(self.blocks) - before <= max(1, 0.1 * 4**level):
                     break
 
     def _proposals(self, price: float, level: int) -> Iterator[Iterator[Found]]:
-        """Free starts, as long as there is work for them, and starts inside tiles."""
+        """Free starts on the coarse scales, and starts inside tiles."""
         size = self.residual.shape[0] * self.residual.shape[1]
-        if level < FREE_LEVELS and self.work > 0:
+        size *= 2 if self.residual.dtype.kind == "c" else 1
+        if level < FREE_LEVELS:
             self.work -= 30 + 2e-4 * size
             yield propose(self.residual, price, BATCH, self.rng)
-        if isinstance(self.residual, DenseResidual):
-            self.work -= 10 + 5e-5 * size
-            yield propose_tiles(self.residual, price, level, self.rng)
+        if self.residual.array is not None:
+            self.work -= 10 + 1e-4 * size
+            yield propose_tiles(self.residual.array, price, level, self.rng)
 
     def _add(
         self, proposals: Iterator[Found], price: float, cost: int, cap: float, limit: float
     ) -> int:
         """Take proposals, best first, each fitted to what those before it have left."""
-        for block, promised in proposals:
-            if self.work > 0:
-                self._spend([block])
-                found = climb(self.residual, block.col, block.v, price)
-                if found is None or found.gain < STILL_GOOD * promised:
-                    continue
+        for proposed, promised in proposals:
+            self.work -= PROPOSED + self.residual.effort([proposed])
+            found = climb(self.residual, proposed.col, proposed.v, price)
+            if found is not None and found.gain >= STILL_GOOD * promised:
                 block = found.block
-            if cost + block.cost > limit:
-                continue
-            self.residual.change(block, -1)
-            self.blocks.append(block)
-            cost += block.cost
-            if cost >= cap:
+                if cost + block.cost <= limit:
+                    self.residual.change(block, -1)
+                    self.blocks.append(block)
+                    cost += block.cost
+            if cost >= cap or not self._has_room():
                 break
+        self.progress(1 - max(self.work, 0.0) / self.allowance)
         return cost
 
     def _spend(self, blocks: Sequence[Block]) -> bool:

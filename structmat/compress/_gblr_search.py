@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress._gblr_residual import Block, DenseResidual, Residual, squares, take
+from structmat.compress._gblr_residual import Block, Blocks, Residual, squares, take
+from structmat.compress._goal import Goal
 from structmat.intervals import best_runs
 
-__all__ = ["Found", "climb", "propose", "propose_tiles", "refit", "sweep"]
+__all__ = ["Found", "climb", "entry_runs", "propose", "propose_tiles", "refit", "sweep"]
 
 
 #: A block has to gain as if it cost so many multiplications more: the four integers of its
@@ -22,6 +23,11 @@ __all__ = ["Found", "climb", "propose", "propose_tiles", "refit", "sweep"]
 OVERHEAD = 4
 #: Tiles are looked at in portions of this share of the matrix, to save memory.
 PORTION = 0.125
+#: There are to be this many entries of the matrix for each run of its largest ones, so
+#: that the integers of the runs do not outgrow the matrix.
+LEAST_SHARE = 6
+#: Steps of the bisection for their price.
+PRICES = 32
 
 
 class Found(NamedTuple):
@@ -121,19 +127,19 @@ def propose(
 
 
 def propose_tiles(
-    residual: DenseResidual, price: float, level: int, rng: np.random.Generator
+    array: NDArray, price: float, level: int, rng: np.random.Generator
 ) -> Iterator[Found]:
     """One climb inside every tile of a randomly shifted grid: blocks that do not overlap.
 
     Tiles are 2^-level of each axis, so that a round costs a few passes over the residual
     however many blocks it brings.
     """
-    m, n = residual.shape
+    m, n = array.shape
     a, b = max(1, m >> level), max(1, n >> level)
     top = int(rng.integers(a)) if 2 * a <= m else 0
     left = int(rng.integers(b)) if 2 * b <= n else 0
     k, l = (m - top) // a, (n - left) // b
-    part = residual.array[top : top + k * a, left : left + l * b]
+    part = array[top : top + k * a, left : left + l * b]
     tiles = part.reshape(k, a, l, b).transpose(0, 2, 1, 3)
     portion = max(1, int(PORTION * k))
     for first in range(0, k, portion):
@@ -190,3 +196,85 @@ def _unit(rows: NDArray) -> NDArray:
 def _best_first(gain: NDArray) -> NDArray:
     order = np.argsort(-gain, kind="stable")
     return order[gain[order] > 0]
+
+
+def entry_runs(A: NDArray, goal: Goal) -> tuple[Blocks, float]:
+    """Best blocks of one row each on runs of columns, and the energy missed.
+
+    What a sparse matrix is best made of; packed at once, because the runs may be many.
+    At a given price the best runs follow from one pass over the columns, all rows
+    abreast; the price is found by bisection. O(m n) a price.
+    """
+    columns = np.ascontiguousarray(squares(A).T, np.float64)
+    best = np.zeros(columns.shape, np.bool_)
+    for opening in (1, 1 + OVERHEAD):
+        keep = _fitting_runs(columns, goal, opening)
+        if _begins(keep).sum() <= A.size / LEAST_SHARE:
+            best = keep
+            break
+    energy = float(columns.sum(where=~best))
+    del columns
+    best = np.ascontiguousarray(best.T)
+    begins = _begins(best.T).T
+    row, col = np.nonzero(begins)
+    width = np.diff(np.flatnonzero(begins[best]), append=int(best.sum()))
+    ones = np.ones(len(row), A.dtype)
+    return Blocks(row, np.ones(len(row), np.int64), ones, col, width, A[best].conj()), energy
+
+
+def _fitting_runs(columns: NDArray, goal: Goal, opening: int) -> NDArray[np.bool_]:
+    """What runs at the best price cover, within the goal."""
+    top = float(columns.max())
+    low, high = 1e-30 * top, 2 * top
+    best, value = np.zeros(columns.shape, np.bool_), (np.inf, np.inf)
+    beyond: NDArray[np.bool_] | None = None
+    for _ in range(PRICES):
+        price = float(np.sqrt(low * high))
+        keep = _best_cover(columns, price, opening)
+        cost = float(keep.sum() + _begins(keep).sum())
+        missed = float(columns.sum(where=~keep))
+        if goal.max_cost is not None:
+            fits, found = cost <= goal.max_cost, (missed, cost)
+            # Exact runs may still be cheaper at a higher price.
+            dearer = not fits or missed == 0
+        else:
+            fits = dearer = missed <= (goal.max_error or 0.0) ** 2
+            found = (cost, missed)
+        if fits and found < value:
+            best, value = keep, found
+        elif not fits:
+            beyond = keep
+        low, high = (price, high) if dearer else (low, price)
+    if goal.max_cost is None or value[0] == 0 or beyond is None:
+        return best
+    # Equal entries come and go together: as many rows as fit are kept from just beyond.
+    more = (beyond.sum(0) + _begins(beyond).sum(0)) - (best.sum(0) + _begins(best).sum(0))
+    left = goal.max_cost - int(best.sum() + _begins(best).sum())
+    count = int((np.maximum.accumulate(np.cumsum(more)) <= left).sum())
+    best[:, :count] = beyond[:, :count]
+    return best
+
+
+def _best_cover(columns: NDArray, price: float, opening: int) -> NDArray[np.bool_]:
+    """Runs of most energy less price for entries and openings; all of shape (n, m)."""
+    n, m = columns.shape
+    opened, closed = np.zeros((n, m), np.bool_), np.zeros((n, m), np.bool_)
+    inside, outside = np.full(m, -np.inf), np.zeros(m)
+    for j, column in enumerate(columns):
+        entered = outside - price * opening
+        opened[j], closed[j] = entered > inside, inside > outside
+        outside = np.maximum(outside, inside)
+        inside = np.maximum(entered, inside) + (column - price)
+    covered = np.empty((n, m), np.bool_)
+    now = inside > outside
+    for j in range(n - 1, -1, -1):
+        covered[j] = now
+        now = np.where(now, ~opened[j], closed[j])
+    return covered
+
+
+def _begins(keep: NDArray) -> NDArray[np.bool_]:
+    """Where runs begin along the first axis."""
+    begins = keep.copy()
+    begins[1:] &= ~keep[:-1]
+    return begins

@@ -44,7 +44,8 @@ def span_blocks(A: NDArray, rng: np.random.Generator) -> list[Block]:
     blocks = []
     for u, v in zip(U.T, V.T, strict=True):
         (row, height), (col, width) = _hull(u, small), _hull(v, small)
-        blocks.append(Block(row, take(u, row, height), col, take(v, col, width)))
+        if height and width:
+            blocks.append(Block(row, take(u, row, height), col, take(v, col, width)))
     return [Block(b.row, b.u.astype(A.dtype), b.col, b.v.astype(A.dtype)) for b in blocks]
 
 
@@ -156,7 +157,7 @@ def _eliminate(
         right.append(v / balance)
         C = C - np.outer(C[:, b], C[a]) / C[a, b]
         C[a], C[:, b] = 0, 0
-    return np.column_stack(left), np.column_stack(right)
+    return np.reshape(left, (-1, len(U))).T, np.reshape(right, (-1, len(V))).T
 
 
 def _reach(together: NDArray, masks: NDArray) -> NDArray:
@@ -195,7 +196,7 @@ def _mend_side(X: NDArray, Y: NDArray, own: list[Run], other: list[Run], small: 
         for j in range(k):
             for last in (False, True):
                 p, q = (_end(own[index], last, n) for index in (i, j))
-                if i == j or p != q:
+                if i == j or p != q or X[p, j] == 0:
                     continue
                 t = -X[p, i] / X[p, j]
                 x, y = X[:, i] + t * X[:, j], Y[:, j] - np.conj(t) * Y[:, i]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress._gblr_residual import Block
+from structmat.compress._gblr_residual import Block, take
 from structmat.compress._goal import Goal
 from structmat.compress._svd import truncated_svd
 
@@ -14,6 +14,8 @@ LEAST_SIDE = 8
 STEPS = 60
 #: A level's parts are decomposed in so many portions of the matrix, to save memory.
 PORTIONS = 16
+#: A row or column is stored in so many runs at the most.
+MOST_RUNS = 128
 
 
 def svd_blocks(A: NDArray, rank: int, rng: np.random.Generator) -> list[Block]:
@@ -22,20 +24,54 @@ def svd_blocks(A: NDArray, rank: int, rng: np.random.Generator) -> list[Block]:
     return _leading(U, s, Vh, int((s > 0).sum()), 0, 0)
 
 
-def dense_blocks(A: NDArray, top: int = 0, left: int = 0) -> list[Block]:
-    """A itself, exactly: a block per row, or per column where that is cheaper."""
-    m, n = A.shape
-    one = np.ones(1, A.dtype)
-    if m <= n:
-        return [Block(top + i, one, left, np.array(A[i].conj())) for i in range(m) if A[i].any()]
-    return [Block(top, A[:, j].copy(), left + j, one) for j in range(n) if A[:, j].any()]
+def dense_blocks(A: NDArray) -> list[Block]:
+    """A itself, exactly: the runs of its rows, or of its columns where these are cheaper."""
+    return _lines(A, 0, 0, cyclic=True)
+
+
+def _lines(tile: NDArray, top: int, left: int, *, cyclic: bool) -> list[Block]:
+    """The runs around the non-zeros of all rows, or of all columns, of a tile."""
+    one = np.ones(1, tile.dtype)
+    in_rows, in_columns = _runs(tile, cyclic), _runs(tile.T, cyclic)
+    if _cost_of_runs(in_rows) <= _cost_of_runs(in_columns):
+        rows = ((i, start, take(tile[i], start, width)) for i, start, width in in_rows)
+        return [Block(top + i, one, left + start, v.conj()) for i, start, v in rows]
+    columns = ((j, start, take(tile[:, j], start, width)) for j, start, width in in_columns)
+    return [Block(top + start, u, left + j, one) for j, start, u in columns]
+
+
+def _runs(lines: NDArray, cyclic: bool) -> list[tuple[int, int, int]]:
+    """(line, start, width) of the runs; one more costs as much as one more zero."""
+    n, found = lines.shape[1], []
+    wide = max(2, n // MOST_RUNS)
+    for i, line in enumerate(lines):
+        at = np.flatnonzero(line)
+        if not at.size:
+            continue
+        split = np.diff(at) > wide
+        first, last = at[np.append(True, split)], at[np.append(split, True)]
+        width = last - first + 1
+        if cyclic and first.size > 1 and first[0] + n - last[-1] <= wide:
+            width[-1] += first[0] + n - last[-1] - 1 + width[0]
+            first, width = first[1:], width[1:]
+        found += [
+            (i, start, size) for start, size in zip(first.tolist(), width.tolist(), strict=True)
+        ]
+    return found
+
+
+def _cost_of_runs(runs: list[tuple[int, int, int]]) -> int:
+    return sum(width + 1 for _, _, width in runs)
 
 
 def tile_blocks(tile: NDArray, rank: int, top: int, left: int) -> list[Block]:
     """A tile's leading singular triples, or the whole tile where that costs no more."""
-    p, q = tile.shape
-    if rank * (p + q) >= min(p * (q + 1), q * (p + 1)):
-        return dense_blocks(tile, top, left)
+    cost = rank * sum(tile.shape)
+    # No line's runs hold fewer entries than it has non-zeros.
+    if cost >= np.count_nonzero(tile) + min(tile.any(axis).sum() for axis in (0, 1)):
+        lines = _lines(tile, top, left, cyclic=False)
+        if sum(block.cost for block in lines) <= cost:
+            return lines
     U, s, Vh = np.linalg.svd(tile, full_matrices=False)
     return _leading(U, s, Vh, rank, top, left)
 

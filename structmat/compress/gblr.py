@@ -13,9 +13,11 @@ from structmat.compress._gblr_residual import (
     Blocks,
     DenseResidual,
     pack,
+    squares,
     unpack,
 )
-from structmat.compress._gblr_run import Run, energy_of
+from structmat.compress._gblr_run import Run, energy_of, most_blocks
+from structmat.compress._gblr_search import entry_runs
 from structmat.compress._gblr_spans import span_blocks
 from structmat.compress._gblr_starts import dense_blocks, partition_blocks, svd_blocks
 from structmat.compress._goal import Goal, Progress, no_progress
@@ -26,7 +28,7 @@ from structmat.matrix import StructuredMatrix
 __all__ = ["Blocks", "fit", "fit_implicit", "search"]
 
 #: Allowance of one run, in units of 100 microseconds, for up to so many entries.
-WORK, ENTRIES = 2500, 2**18
+WORK, ENTRIES = 2000, 2**18
 #: First prices of the runs that start from nothing, relative to energy by cost; only the
 #: first one for larger matrices.
 FIRST_PRICES = (1.0, 0.3)
@@ -37,6 +39,10 @@ SMOOTH, BEHIND, DEARER = 1e-6, 100.0, 2.0
 NEARLY = 1.2
 #: How often the best run is loosened and fitted again, and by how much.
 CYCLES, LOOSE = 4, 0.25
+#: The share of the progress that is reported for the starts.
+STARTS = 0.3
+#: Starts are held up to so many times the size of the matrix, and runs hold no more.
+HELD = 0.5
 
 
 class _Start(NamedTuple):
@@ -44,6 +50,13 @@ class _Start(NamedTuple):
 
     blocks: Blocks
     price: float
+    #: What they leave of the matrix, in energy.
+    energy: float
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one product with a vector."""
+        return _cost(self.blocks)
 
 
 def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> GBLR:
@@ -69,7 +82,9 @@ def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     goal : Goal
         A cap on the cost, or a bound on the error.
     rng : numpy.random.Generator
-        The result depends on it and on the input alone, not on the time it takes.
+        The result depends on it and on the input alone, not on the time it takes. Only
+        the linear algebra library and its number of threads may change last digits, and
+        with them which blocks are found.
     progress : callable
 
     Returns
@@ -123,67 +138,93 @@ class _Portfolio:
         """Try everything, unless linear algebra already has the matrix exactly."""
         if self.goal.max_error is not None and self.total**0.5 <= self.goal.max_error:
             return self.blocks
-        price = 1e-3 * self.total / self._likely_cost()
-        starts = []
-        for find in (self._grid, self._spans):
-            exact = self._pack(find())
-            if self._consider(exact) and self._is_exact():
+        starts: list[_Start] = []
+        scattered = self._is_scattered()
+        for done, find in enumerate(() if scattered else (self._grid, self._spans)):
+            start = find()
+            if self._consider(start) and self._is_exact():
                 return self.blocks
-            if 0 < _cost(exact) < NEARLY * self._likely_cost():
-                starts.append(_Start(exact, price))
-        if self.goal.max_cost is None:
-            self._consider(self._pack(dense_blocks(self._scaled())))
-        for start in (self._svd(), self._partition()):
-            self._consider(start.blocks)
-            starts.append(start)
-        tiled = self._tiled()
-        if self._consider(tiled.blocks):
-            starts.append(tiled)
-        if self._is_exact():
+            if start.cost < NEARLY * self._likely_cost():
+                self._keep(starts, start)
+            self.progress(STARTS * (done + 1) / 6)
+        if scattered and self._consider(self._runs()):
             return self.blocks
-        several = FIRST_PRICES if self.A.size <= ENTRIES else FIRST_PRICES[:1]
-        average = self.total / self._likely_cost()
-        starts += [_Start(self._pack([]), part * average) for part in several]
-        self._run_all(starts)
+        best = -1
+        for done, make in enumerate((self._partition, self._runs, self._svd, self._tiled)):
+            if done == 2 and self.goal.max_cost is None and self.value[0] > self.A.size:
+                self._consider(self._start(dense_blocks(self._scaled()), 0.0))
+            start = make()
+            better = self._consider(start)
+            best = done if better else best
+            if make != self._runs and (better or make != self._tiled):
+                self._keep(starts, start)
+            del start
+            self.progress(STARTS * (done + 3) / 6)
+            # Where rows beat truncated parts, there is nothing of low rank to refine.
+            if self._is_exact() or (done == 2 and best == 1):
+                return self.blocks
+            # Where the whole beats all its partitions, so it does even tiles.
+            if done == 2 and best == 2:
+                break
+        if self._likely_cost() <= HELD * self.A.size:
+            several = FIRST_PRICES if self.A.size <= ENTRIES else FIRST_PRICES[:1]
+            average = self.total / self._likely_cost()
+            starts += [self._start([], part * average) for part in several]
+            self._run_all(starts)
         return self.blocks
+
+    def _keep(self, starts: list[_Start], start: _Start) -> None:
+        """Keep a start if a run may hold its blocks; the best ones where memory is short."""
+        if 0 < len(start.blocks.row_start) <= most_blocks(self.A.shape, self.A.dtype):
+            starts.append(start)
+        by_cost = self.goal.max_cost is None
+        while starts and sum(s.cost for s in starts) > HELD * self.A.size:
+            worst = [s.cost if by_cost else s.energy for s in starts]
+            starts.pop(int(np.argmax(worst)))
 
     def _run_all(self, starts: list[_Start]) -> None:
         """Anneal from every start, then loosen and anneal the best again and again."""
         before = len(starts)
         count = before + (CYCLES if self.goal.max_cost is not None else 0)
-        best = 0.0
+        best: _Start | None = None
         for done in range(before):
             start = starts.pop(0)
             if not self._is_hopeless(start):
-                blocks, price, _ = self._anneal(start, self.work, done / count, 1 / count)
-                if self._consider(blocks):
-                    best = price
-        if self.goal.max_cost is None or best == 0 or self._is_exact():
+                found, _ = self._anneal(start, self.work, done / count, 1 / count)
+                if self._consider(found):
+                    best = found
+            del start
+        if self.goal.max_cost is None or best is None or self._is_exact():
             return
-        start, work = _Start(self.blocks, best), 2 * self.work
+        found, best, work = best, None, 2 * self.work
         for done in range(before, count):
-            blocks, price, work = self._anneal(start, work, done / count, 1 / count, LOOSE)
-            self._consider(blocks)
-            start = _Start(blocks, price)
+            if work <= 0:
+                break
+            found, work = self._anneal(found, work, done / count, 1 / count, LOOSE)
+            self._consider(found)
 
     def _anneal(
         self, start: _Start, work: float, done: float, share: float, loose: float = 0.0
-    ) -> tuple[Blocks, float, float]:
-        """One run: its blocks, the price where it ended, and the work left over."""
-        if work <= 0:
-            return start.blocks, start.price, work
+    ) -> tuple[_Start, float]:
+        """One run: its blocks and the price where it ended, and the work left over."""
 
         def progress(part: float) -> None:
-            self.progress(done + share * part)
+            self.progress(STARTS + (1 - STARTS) * (done + share * part))
 
         residual = DenseResidual(self._scaled())
         run = Run(residual, list(unpack(start.blocks)), self.aim, self.rng, work, progress)
         price = run.loosen(start.price, loose) if loose else run.anneal(start.price)
-        return self._pack(run.blocks), price, run.work
+        del residual, run.residual
+        return self._start(run.blocks, price), run.work
 
-    def _consider(self, blocks: Blocks) -> bool:
+    def _start(self, blocks: list[Block], price: float) -> _Start:
+        packed = self._pack(blocks)
+        blocks.clear()
+        return _Start(packed, price, self._energy(packed))
+
+    def _consider(self, found: _Start) -> bool:
         """Keep the blocks if they respect the goal and are better than any before."""
-        energy, cost = self._energy(blocks), _cost(blocks)
+        energy, cost = found.energy, found.cost
         if self.goal.max_cost is not None:
             respected, value = cost <= self.goal.max_cost, (energy, float(cost))
         else:
@@ -193,8 +234,16 @@ class _Portfolio:
             value = (float(cost), energy)
         better = respected and value < self.value
         if better:
-            self.blocks, self.value = blocks, value
+            self.blocks, self.value = found.blocks, value
         return better
+
+    def _is_scattered(self) -> bool:
+        """Whether runs of entries hold the matrix, but more of them than a grid is worth."""
+        nonzero = self.A != 0
+        runs = int(nonzero[:, 0].sum() + (nonzero[:, 1:] & ~nonzero[:, :-1]).sum())
+        most = self.goal.max_cost if self.goal.max_cost is not None else HELD * self.A.size
+        few = runs <= most_blocks(self.A.shape, self.A.dtype)
+        return not few and runs + int(nonzero.sum()) <= most
 
     def _is_exact(self) -> bool:
         """Whether the best blocks leave nothing but rounding."""
@@ -208,11 +257,11 @@ class _Portfolio:
         way to the small errors that truncation reaches on smooth matrices.
         """
         if self.goal.max_cost is not None:
-            energy, behind = self.value[0], self._energy(start.blocks) > BEHIND * self.value[0]
+            energy, behind = self.value[0], start.energy > BEHIND * self.value[0]
         else:
             energy = (self.goal.max_error or 0.0) ** 2
-            behind = _cost(start.blocks) > DEARER * self.value[0]
-        return behind if _cost(start.blocks) else energy < SMOOTH * self.total
+            behind = start.cost > DEARER * self.value[0]
+        return behind if start.cost else energy < SMOOTH * self.total
 
     def _energy(self, blocks: Blocks) -> float:
         """What the blocks leave of the matrix."""
@@ -233,11 +282,19 @@ class _Portfolio:
     def _pack(self, blocks: list[Block]) -> Blocks:
         return pack(blocks, self.A.dtype)
 
-    def _spans(self) -> list[Block]:
-        return span_blocks(self._scaled(), self.rng)
+    def _exact_price(self) -> float:
+        return 1e-3 * self.total / self._likely_cost()
 
-    def _grid(self) -> list[Block]:
-        return grid_blocks(self._scaled(), self._likely_cost())
+    def _spans(self) -> _Start:
+        return self._start(span_blocks(self._scaled(), self.rng), self._exact_price())
+
+    def _grid(self) -> _Start:
+        blocks = grid_blocks(self._scaled(), self._likely_cost())
+        return self._start(blocks, self._exact_price())
+
+    def _runs(self) -> _Start:
+        blocks, energy = entry_runs(self._scaled(), self.aim)
+        return _Start(blocks, self._exact_price(), energy)
 
     def _svd(self) -> _Start:
         size = sum(self.A.shape)
@@ -245,21 +302,35 @@ class _Portfolio:
             rank = self.goal.max_cost // size
         else:
             rank = _rank_for(self._scaled(), self.aim.max_error or 0.0)
+        if rank * size > HELD * self.A.size and not self._truncation_helps(rank):
+            return self._start([], 0.0)
         found = svd_blocks(self.A, rank, self.rng)
-        blocks = [b._replace(u=b.u / self.scale) for b in found]
-        last = energy_of(blocks[-1]) if blocks else self.total
-        return _Start(self._pack(blocks), last / size)
+        found = [b._replace(u=b.u / self.scale) for b in found]
+        last = energy_of(found[-1]) if found else self.total
+        return self._start(found, last / size)
+
+    def _truncation_helps(self, rank: int) -> bool:
+        """Whether truncation to a high rank beats the best so far; by values alone."""
+        if self.goal.max_cost is None:
+            return rank * sum(self.A.shape) < self.value[0]
+        tail = svdvals(self._scaled()[None])[0][rank:]
+        return float(squares(tail).sum()) < self.value[0]
 
     def _tiled(self) -> _Start:
         """The best block-low-rank matrix: one size of tile, which partitions do not try."""
-        matrix = self._block_low_rank(self.aim)
-        cap = self.goal.max_cost
+        cap, aim = self.goal.max_cost, self.aim
+        if cap is not None:
+            cap = min(cap, int(HELD * self.A.size))
+            aim = Goal(max_cost=cap)
+        matrix = self._block_low_rank(aim)
         if cap is not None and matrix.cost > cap:
             # As rank-one blocks a dense tile costs a little more than its area.
-            matrix = self._block_low_rank(Goal(max_cost=cap**2 // matrix.cost))
+            fitting = Goal(max_cost=cap**2 // matrix.cost)
+            del matrix
+            matrix = self._block_low_rank(fitting)
         blocks = Blocks(*(getattr(matrix, name) for name in Blocks._fields))
         worth = [energy_of(block) / block.cost for block in unpack(blocks)]
-        return _Start(blocks, min(worth, default=self.total))
+        return _Start(blocks, min(worth, default=self.total), self._energy(blocks))
 
     def _block_low_rank(self, goal: Goal) -> StructuredMatrix:
         fitted = block_low_rank.fit(self._scaled(), goal, rng=self.rng, progress=no_progress)
@@ -267,7 +338,7 @@ class _Portfolio:
 
     def _partition(self) -> _Start:
         blocks, price = partition_blocks(self._scaled(), self.aim)
-        return _Start(self._pack(blocks), price)
+        return self._start(blocks, price)
 
 
 def _cost(blocks: Blocks) -> int:
