@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structmat.compress import _gblr_spans, gblr
+from structmat.compress import _gblr_spans, compress, gblr
 from structmat.compress._gblr_residual import pack
 from structmat.compress._gblr_starts import dense_blocks
 from structmat.compress._goal import Goal, no_progress
@@ -509,3 +509,25 @@ def test_sparse_entries_are_exact_at_their_own_cost():
     A = sparse(np.random.default_rng(21), 200)
     B = fit(A, max_cost=int(2 * np.count_nonzero(A)))
     np.testing.assert_array_equal(naive(B), A)
+
+
+@pytest.mark.parametrize("budget", [0.25, 0.5])
+def test_low_rank_costs_its_own_rank_whatever_the_budget(budget):
+    rng = np.random.default_rng(1)
+    A = rng.standard_normal((384, 44)) @ rng.standard_normal((44, 384))
+    result = compress(A, "gblr", budget=budget, rng=0)
+    assert result.error < 1e-13
+    assert result.cost <= 1.05 * 44 * (384 + 384)
+
+
+def test_the_cheaper_of_two_exact_forms_is_taken():
+    rng = np.random.default_rng(1)
+    A, own = np.zeros((128, 128)), 0
+    for _ in range(3):
+        (a, b), (w, x) = rng.integers(0, 128, 2), rng.integers(20, 128, 2)
+        rows, cols = (a + np.arange(w)) % 128, (b + np.arange(x)) % 128
+        A[np.ix_(rows, cols)] += np.outer(rng.standard_normal(w), rng.standard_normal(x))
+        own += w + x
+    result = compress(A, "gblr", budget=0.2, rng=0)
+    assert result.error < 1e-13
+    assert result.cost <= own

@@ -127,6 +127,7 @@ class _Portfolio:
         self.rounding = float(np.finfo(A.dtype).eps)
         self.blocks = pack([], A.dtype)
         self.total = self._energy(self.blocks)
+        self.noise = (4 * self.rounding) ** 2 * max(A.shape) * self.total
         self.doubt = 4 * self.rounding * self.total**0.5
         # Runs and starts aim a little below an error, so that rounding does not undo them.
         self.aim = goal
@@ -142,12 +143,11 @@ class _Portfolio:
         scattered = self._is_scattered()
         for done, find in enumerate(() if scattered else (self._grid, self._spans)):
             start = find()
-            if self._consider(start) and self._is_exact():
-                return self.blocks
+            self._consider(start)
             if start.cost < NEARLY * self._likely_cost():
                 self._keep(starts, start)
             self.progress(STARTS * (done + 1) / 6)
-        if scattered and self._consider(self._runs()):
+        if self._is_exact() or (scattered and self._consider(self._runs())):
             return self.blocks
         best = -1
         for done, make in enumerate((self._partition, self._runs, self._svd, self._tiled)):
@@ -161,12 +161,12 @@ class _Portfolio:
             del start
             self.progress(STARTS * (done + 3) / 6)
             # Where rows beat truncated parts, there is nothing of low rank to refine.
-            if self._is_exact() or (done == 2 and best == 1):
+            if done == 2 and best == 1 and not self._is_exact():
                 return self.blocks
             # Where the whole beats all its partitions, so it does even tiles.
             if done == 2 and best == 2:
                 break
-        if self._likely_cost() <= HELD * self.A.size:
+        if self._likely_cost() <= HELD * self.A.size and not self._is_exact():
             several = FIRST_PRICES if self.A.size <= ENTRIES else FIRST_PRICES[:1]
             average = self.total / self._likely_cost()
             starts += [self._start([], part * average) for part in several]
@@ -226,7 +226,9 @@ class _Portfolio:
         """Keep the blocks if they respect the goal and are better than any before."""
         energy, cost = found.energy, found.cost
         if self.goal.max_cost is not None:
-            respected, value = cost <= self.goal.max_cost, (energy, float(cost))
+            # Of what is exact to rounding the cheapest is best.
+            missed = energy if energy > self.noise else 0.0
+            respected, value = cost <= self.goal.max_cost, (missed, float(cost))
         else:
             # What is left is known up to rounding only, unless it is nothing.
             doubt = self.doubt if energy > 0 else 0.0
@@ -247,8 +249,7 @@ class _Portfolio:
 
     def _is_exact(self) -> bool:
         """Whether the best blocks leave nothing but rounding."""
-        noise = (4 * self.rounding) ** 2 * max(self.A.shape) * self.total
-        return self.goal.max_cost is not None and self.value[0] <= noise
+        return self.goal.max_cost is not None and self.value[0] <= self.noise
 
     def _is_hopeless(self, start: _Start) -> bool:
         """Whether a run from there would hardly catch up with the best blocks.
@@ -286,7 +287,9 @@ class _Portfolio:
         return 1e-3 * self.total / self._likely_cost()
 
     def _spans(self) -> _Start:
-        return self._start(span_blocks(self._scaled(), self.rng), self._exact_price())
+        # Eliminations that overflow leave more than they take, and are not considered.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._start(span_blocks(self._scaled(), self.rng), self._exact_price())
 
     def _grid(self) -> _Start:
         blocks = grid_blocks(self._scaled(), self._likely_cost())
@@ -300,12 +303,16 @@ class _Portfolio:
         size = sum(self.A.shape)
         if self.goal.max_cost is not None:
             rank = self.goal.max_cost // size
+            if rank * size > HELD * self.A.size:
+                rank = min(rank, _rank_for(self._scaled(), self.noise**0.5))
         else:
             rank = _rank_for(self._scaled(), self.aim.max_error or 0.0)
         if rank * size > HELD * self.A.size and not self._truncation_helps(rank):
             return self._start([], 0.0)
         found = svd_blocks(self.A, rank, self.rng)
         found = [b._replace(u=b.u / self.scale) for b in found]
+        # Beyond the rank of the matrix, singular vectors hold rounding alone.
+        found = [block for block in found if energy_of(block) > self.noise]
         last = energy_of(found[-1]) if found else self.total
         return self._start(found, last / size)
 

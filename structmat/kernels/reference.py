@@ -20,7 +20,7 @@ import numpy as np
 from structmat._array import Array, Device, backend_of, conj, integers, is_complex, is_numpy
 from structmat.intervals import IntArray
 from structmat.kernels.layout import PanelLayout
-from structmat.kernels.vector import compressed_rows
+from structmat.kernels.vector import CompressedRows
 
 __all__ = ["Panels", "monarch_matmat", "monarch_rmatmat"]
 
@@ -72,17 +72,19 @@ class Panels:
             ]
 
     @cached_property
-    def _compressed(self) -> tuple[Any, Any] | None:
-        """Rows and columns in SciPy's compressed form, where one vector is faster so."""
+    def _compressed(self) -> CompressedRows | None:
         if not is_numpy(self.xp):
             return None
-        rows = compressed_rows(self._layout(), self._contents)
-        return None if rows is None else (rows, rows.T)
+        return CompressedRows.of(self._layout(), self._contents)
+
+    def _compressed_for(self, columns: int) -> CompressedRows | None:
+        rows = self._compressed
+        return rows if rows is not None and rows.saves_time(columns) else None
 
     def matmat(self, z: Array) -> Array:
         """S @ z: (K, k) to (m, k)."""
-        if z.shape[1] == 1 and self._compressed is not None:
-            return (self._compressed[0] @ z[:, 0])[:, None]
+        if (compressed := self._compressed_for(z.shape[1])) is not None:
+            return _times(compressed.rows, z)
         parts = [panel @ self._take(z, columns) for _, columns, panel in self._panels]
         return self.xp.concat(parts, axis=0)
 
@@ -91,8 +93,8 @@ class Panels:
         xp = self.xp
         # conj(Sᵀ conj(y)) keeps the panels as they are: no conjugated copy of them.
         y = self._conj(y)
-        if y.shape[1] == 1 and self._compressed is not None:
-            return self._conj((self._compressed[1] @ y[:, 0])[:, None])
+        if (compressed := self._compressed_for(y.shape[1])) is not None:
+            return self._conj(_times(compressed.columns, y))
         add_rows = backend_of(xp).add_rows
         z = xp.zeros((self.shape[1], y.shape[1]), dtype=y.dtype, device=self.device)
         for rows, columns, panel in self._panels:
@@ -114,6 +116,11 @@ class Panels:
         if backend_of(self.xp).name in ("numpy", "cupy"):
             return columns
         return integers(np.arange(columns.start, columns.stop), self.xp, self.device)
+
+
+def _times(sparse: Any, x: Array) -> Array:
+    """Sparse times dense; SciPy is quicker with one vector than with one column."""
+    return (sparse @ x[:, 0])[:, None] if x.shape[1] == 1 else sparse @ x
 
 
 def _as_slice(columns: IntArray, xp: ModuleType, device: Device) -> Array | slice:

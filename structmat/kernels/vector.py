@@ -1,39 +1,71 @@
-"""One vector on NumPy: compressed rows where starting a product a panel costs more.
+"""Compressed rows on NumPy, where they are quicker than panels.
 
-A single vector is memory-bound. BLAS on panels reads each scalar once, but starts one
-product a panel; SciPy's compressed rows read an index with every scalar, in a single
-call. Which is faster depends on the size alone, so it is settled once, by the figures
-below (nanoseconds; `python -m benchmarks products` measures both sides).
+A single vector is memory-bound: BLAS on panels reads each scalar once but starts one
+product a panel, SciPy's compressed rows read an index with every scalar, in one call.
+With many columns panels win by BLAS unless they are mostly padding, as with runs of one
+entry. Which is quicker depends on sizes alone, by the figures below (nanoseconds;
+`python -m benchmarks products` measures both sides).
 """
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from structmat.kernels.layout import PanelLayout
 
-__all__ = ["compressed_rows"]
+__all__ = ["CompressedRows"]
 
-NS_PER_PANEL = 4500.0
-NS_PER_BYTE_IN_PANELS = 0.045
-NS_PER_SCALAR_IN_ROWS = 0.75
+# A panel; then one entry of it, by its bytes, once and for each column.
+PANEL, PANEL_BYTE, PANEL_BYTE_COLUMN = 4500.0, 0.04, 0.006
+# One stored scalar, once, and by its bytes for each column.
+SCALAR, SCALAR_BYTE_COLUMN = 0.65, 0.024
 
 
-def compressed_rows(layout: PanelLayout, contents: np.ndarray) -> csr_array | None:
-    """The matrix of a panel layout by compressed rows, or None where panels are faster."""
-    columns, entries = layout.columns, layout.entries
-    padded = sum(e.size for e in entries)
-    in_panels = NS_PER_PANEL * len(entries)
-    in_panels += NS_PER_BYTE_IN_PANELS * contents.itemsize * padded
-    # SciPy widens half precision; BLAS has none of it either, but NumPy keeps it.
-    if contents.itemsize < 4 or in_panels <= NS_PER_SCALAR_IN_ROWS * contents.size:
-        return None
+@dataclass(frozen=True)
+class CompressedRows:
+    """A sparse matrix by rows and, for its adjoint, by columns.
+
+    Parameters
+    ----------
+    rows, columns : csr_array, csc_array
+        The matrix and its transpose; they share their memory.
+    start, slope : float
+        Nanoseconds that it saves over panels: ``start + slope k`` with k columns.
+    """
+
+    rows: Any
+    columns: Any
+    start: float
+    slope: float
+
+    def saves_time(self, columns: int) -> bool:
+        """Whether it is quicker than panels for so many columns."""
+        return self.start + self.slope * columns > 0
+
+    @classmethod
+    def of(cls, layout: PanelLayout, contents: np.ndarray) -> "CompressedRows | None":
+        """The matrix of a panel layout, or None where panels are always quicker."""
+        size, padded = contents.itemsize, sum(entries.size for entries in layout.entries)
+        start = PANEL * len(layout.entries) + PANEL_BYTE * size * padded - SCALAR * contents.size
+        slope = size * (PANEL_BYTE_COLUMN * padded - SCALAR_BYTE_COLUMN * contents.size)
+        # SciPy widens half precision.
+        if size < 4 or (start + slope <= 0 and slope <= 0):
+            return None
+        rows = _rows(layout, contents)
+        return cls(rows, rows.T, start, slope)
+
+
+def _rows(layout: PanelLayout, contents: np.ndarray) -> csr_array:
     total = contents.shape[0]
-    filled = [e < total for e in entries]
-    data = contents[np.concatenate([e[f] for e, f in zip(entries, filled, strict=True)])]
+    filled = [entries < total for entries in layout.entries]
+    at = [e[f] for e, f in zip(layout.entries, filled, strict=True)]
     index = [
-        np.broadcast_to(c, f.shape)[f].astype(np.int32)
-        for c, f in zip(columns, filled, strict=True)
+        np.broadcast_to(columns, f.shape)[f].astype(np.int32)
+        for columns, f in zip(layout.columns, filled, strict=True)
     ]
     counts = np.concatenate([f.sum(axis=1) for f in filled])
     begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int32)
-    return csr_array((data, np.concatenate(index), begin), shape=(len(counts), layout.num_columns))
+    shape = (len(counts), layout.num_columns)
+    return csr_array((contents[np.concatenate(at)], np.concatenate(index), begin), shape=shape)
