@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 import structmat
 import structmat.plot
@@ -102,17 +101,12 @@ def _ones(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> structm
 
 def _side_by_side(matrices: list[structmat.GBLR], titles: list[str]) -> Figure:
     count = len(matrices)
-    figure = Figure(figsize=(5.0, 3.4) if count == 1 else (2.9 * count, 2.8), layout="constrained")
+    figure = Figure(figsize=(5.0, 3.4) if count == 1 else (3.3 * count, 2.8), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)[0]
     structmat.plot.structure(matrices, ax=axes)
     for place, title in zip(axes, titles, strict=True):
         place.set_title(title)
         place.label_outer()
-    # One colour scale serves all, so one bar does; whole numbers are all there is.
-    *others, bar = figure.axes[count:]
-    for other in others:
-        other.remove()
-    bar.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
