@@ -48,7 +48,7 @@ def read_matrix(path: str, key: str | None = None) -> Any:
         if ending == ".npz":
             return _from_archive(path, key)
         if ending in _MATRIX_MARKET:
-            return _small_as_dense(scipy.io.mmread(path))
+            return _small_as_dense(scipy.io.mmread(path, spmatrix=False))
         return np.load(path, allow_pickle=False)
     except (FileNotFoundError, PermissionError, IsADirectoryError, InputError):
         raise
