@@ -470,7 +470,10 @@ def with_units(A, goal):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("make", "goal"), RESOURCES)
-def test_memory(make, goal):
+def test_memory(make, goal, request):
+    if make is cauchy:
+        reason = "4.6 times the matrix: the grid finder holds thousands of blocks of one line"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     A = make(np.random.default_rng(18), 512)
     fit_goal = Goal(**with_units(A, goal))
     tracemalloc.start()
