@@ -284,6 +284,7 @@ def _solve(A: np.ndarray, B: StructuredMatrix, error: float) -> dict[str, Any] |
         "converged": status == 0,
         "seconds": seconds,
         "lambda": damping,
+        "matrix_error": error,
         "relative_difference": difference,
     }
 
@@ -297,7 +298,12 @@ def _told(solved: dict[str, Any] | None) -> str:
         f"{solved['lambda']:.3g}"
     )
     difference = solved["relative_difference"]
-    return told if difference is None else f"{told}, off the dense solution by {difference:.2g}"
+    if difference is None:
+        return told
+    return (
+        f"{told}, off the dense solution by {difference:.2g} "
+        f"(the matrix itself is off by {solved['matrix_error']:.2g})"
+    )
 
 
 def _check_folder(path: str) -> None:
