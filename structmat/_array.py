@@ -262,10 +262,8 @@ def conj(x: Array, xp: ModuleType) -> Array:
     return xp.conj(x) if is_complex(x, xp) else x
 
 
-def times(A: Array, x: Array, xp: ModuleType, *, adjoint: bool = False) -> Array:
-    """A @ x or A^H @ x, conjugating the operand rather than the matrix."""
-    if not adjoint:
-        return A @ x
+def adjoint_times(A: Array, x: Array, xp: ModuleType) -> Array:
+    """A^H @ x, conjugating the operand rather than the matrix."""
     return conj(xp.matrix_transpose(A) @ conj(x, xp), xp)
 
 

@@ -1,6 +1,5 @@
 """Matrices from other programs' files: .npy, .npz, SciPy's sparse .npz, Matrix Market."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,7 @@ import scipy.sparse
 
 from structmat.errors import FileFormatError, InputError
 
-__all__ = ["DENSE_ENTRIES", "read_matrix"]
-
-#: A larger sparse matrix stays as it is and is compressed through its products.
-DENSE_ENTRIES = 2**26
+__all__ = ["read_matrix"]
 
 _MATRIX_MARKET = (".mtx", ".gz", ".bz2")
 _SPARSE_MEMBERS = {"format", "shape", "data"}
@@ -32,7 +28,7 @@ def read_matrix(path: str, key: str | None = None) -> Any:
 
     Returns
     -------
-    ndarray, or sparse array of more than 2**26 entries
+    ndarray, or sparse array where the file holds one
 
     Raises
     ------
@@ -48,7 +44,7 @@ def read_matrix(path: str, key: str | None = None) -> Any:
         if ending == ".npz":
             return _from_archive(path, key)
         if ending in _MATRIX_MARKET:
-            return _small_as_dense(scipy.io.mmread(path, spmatrix=False))
+            return scipy.io.mmread(path, spmatrix=False)
         return np.load(path, allow_pickle=False)
     except (FileNotFoundError, PermissionError, IsADirectoryError, InputError):
         raise
@@ -60,7 +56,7 @@ def _from_archive(path: str, key: str | None) -> Any:
     with np.load(path, allow_pickle=False) as archive:
         names = archive.files
         if key is None and set(names) >= _SPARSE_MEMBERS:
-            return _small_as_dense(scipy.sparse.load_npz(path))
+            return scipy.sparse.load_npz(path)
         if key is None and len(names) == 1:
             return archive[names[0]]
         if key not in names:
@@ -69,11 +65,6 @@ def _from_archive(path: str, key: str | None) -> Any:
                 + (f" (there is no {key!r})" if key else "")
             )
         return archive[key]
-
-
-def _small_as_dense(matrix: Any) -> Any:
-    small = scipy.sparse.issparse(matrix) and math.prod(matrix.shape) <= DENSE_ENTRIES
-    return matrix.toarray() if small else matrix
 
 
 def _reason(path: str, error: Exception) -> str:

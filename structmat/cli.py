@@ -21,8 +21,8 @@ import scipy.sparse
 from scipy.sparse.linalg import cg
 
 import structmat
-from structmat._input import DENSE_ENTRIES, read_matrix
-from structmat.compress import KINDS
+from structmat._input import read_matrix
+from structmat.compress import DENSE_ENTRIES, KINDS
 from structmat.demo import earthquake_kernel
 from structmat.errors import InputError, SaveError, StructmatError
 from structmat.matrix import StructuredMatrix
@@ -179,12 +179,14 @@ def _progress(label: str) -> Any:
 
 def _compare(options: argparse.Namespace) -> _Report:
     _check_folder(options.output)
-    A = read_matrix(options.file, options.key) if options.file else earthquake_kernel()
+    A: Any = read_matrix(options.file, options.key) if options.file else earthquake_kernel()
     if scipy.sparse.issparse(A):
-        raise InputError(
-            f"a sparse matrix of shape {A.shape} is too large to be made dense; compare takes up "
-            f"to {DENSE_ENTRIES} entries (structmat compress takes it as it is)"
-        )
+        if math.prod(A.shape) > DENSE_ENTRIES:
+            raise InputError(
+                f"a sparse matrix of shape {A.shape} is too large to be made dense; compare takes "
+                f"up to {DENSE_ENTRIES} entries (structmat compress takes it as it is)"
+            )
+        A = A.toarray()
     name = options.file or "kernel matrix of 768 earthquakes (USGS), exp(-r / 200 km)"
     with _progress("compressing") as progress:
         rows = structmat.compare(A, budget=options.budget, rng=options.seed, progress=progress)

@@ -2,5 +2,6 @@
 
 from structmat.compress._front import Comparison, CompressionResult, compare, compress
 from structmat.compress._kinds import KINDS
+from structmat.compress._source import DENSE_ENTRIES
 
-__all__ = ["KINDS", "Comparison", "CompressionResult", "compare", "compress"]
+__all__ = ["DENSE_ENTRIES", "KINDS", "Comparison", "CompressionResult", "compare", "compress"]

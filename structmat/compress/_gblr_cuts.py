@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress._gblr_residual import Block
+from structmat.compress._gblr_residual import Block, total_cost
 from structmat.compress._gblr_starts import dense_blocks, tile_blocks
 
 __all__ = ["grid_blocks"]
@@ -32,13 +32,9 @@ def grid_blocks(A: NDArray, most: float) -> list[Block]:
     found = [_grid(A, most, 0, 0), _islands(A, most)]
     if np.count_nonzero(A) <= most:
         lines = dense_blocks(A)
-        if _cost(lines) < (SHORT + 1) * len(lines):
+        if total_cost(lines) < (SHORT + 1) * len(lines):
             found.append(lines)
-    return min((f for f in found if f and _cost(f) <= most), key=_cost, default=[])
-
-
-def _cost(blocks: list[Block]) -> int:
-    return sum(block.cost for block in blocks)
+    return min((f for f in found if f and total_cost(f) <= most), key=total_cost, default=[])
 
 
 def _islands(A: NDArray, most: float) -> list[Block]:
@@ -50,9 +46,9 @@ def _islands(A: NDArray, most: float) -> list[Block]:
     for top, bottom, left, right in islands:
         tile = A[top:bottom, left:right]
         whole = tile_blocks(tile, _rank(tile), top, left)
-        finer = _grid(tile, _cost(whole), top, left)
+        finer = _grid(tile, total_cost(whole), top, left)
         blocks += finer or whole
-        most -= _cost(finer or whole)
+        most -= total_cost(finer or whole)
         if most < 0:
             return []
     return blocks
@@ -93,7 +89,7 @@ def _grid(A: NDArray, most: float, top: int, left: int) -> list[Block]:
         return []
     rows, cols = [0, *rows, A.shape[0]], [0, *cols, A.shape[1]]
     blocks = _tiles(A, rows, cols, TOO_FINE * most, top, left)
-    if _cost(blocks) > most:
+    if total_cost(blocks) > most:
         rows = _merged(A, rows, cols)
         cols = _merged(A.T, cols, rows)
         blocks = _tiles(A, rows, cols, most, top, left)
@@ -110,7 +106,7 @@ def _tiles(
             tile = A[a:b, c:d]
             found = tile_blocks(tile, _rank(tile), top + a, left + c)
             blocks += found
-            most -= _cost(found)
+            most -= total_cost(found)
             if most < 0:
                 return []
     return blocks

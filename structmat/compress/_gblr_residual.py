@@ -21,6 +21,7 @@ __all__ = [
     "pack",
     "squares",
     "take",
+    "total_cost",
     "unpack",
     "widen",
 ]
@@ -67,6 +68,11 @@ def widen(start: int, content: NDArray, n: int) -> NDArray:
     for on, part in pieces(start, content.size, n):
         full[on] = content[part]
     return full
+
+
+def total_cost(blocks: list[Block]) -> int:
+    """Multiplications of one product with a vector."""
+    return sum(block.cost for block in blocks)
 
 
 class Blocks(NamedTuple):

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from structmat.compress._gblr_residual import Block, Residual, squares
+from structmat.compress._gblr_residual import Block, Residual, squares, total_cost
 from structmat.compress._gblr_search import Found, climb, propose, propose_tiles, refit, sweep
 from structmat.compress._gblr_starts import partition_blocks
 from structmat.compress._goal import Goal, Progress
 
-__all__ = ["Run", "energy_of", "most_blocks", "total_cost"]
+__all__ = ["Run", "energy_of", "most_blocks"]
 
 #: Random starts of one batch, and most rounds on one scale.
 BATCH = 32
@@ -44,11 +44,6 @@ OBJECTS, FEW_BLOCKS = 400, 256
 def most_blocks(shape: tuple[int, int], dtype: np.dtype) -> int:
     """How many blocks a run may hold, so that its memory is bounded by the matrix."""
     return max(FEW_BLOCKS, shape[0] * shape[1] * dtype.itemsize // OBJECTS)
-
-
-def total_cost(blocks: list[Block]) -> int:
-    """Multiplications of one product with a vector."""
-    return sum(block.cost for block in blocks)
 
 
 def energy_of(block: Block) -> float:

@@ -59,13 +59,15 @@ class CompressedRows:
 
 def _rows(layout: PanelLayout, contents: np.ndarray) -> csr_array:
     total = contents.shape[0]
+    widest = np.iinfo(np.int32).max
+    small = np.int32 if max(total, layout.num_columns) <= widest else np.int64
     filled = [entries < total for entries in layout.entries]
     at = [e[f] for e, f in zip(layout.entries, filled, strict=True)]
     index = [
-        np.broadcast_to(columns, f.shape)[f].astype(np.int32)
+        np.broadcast_to(columns, f.shape)[f].astype(small)
         for columns, f in zip(layout.columns, filled, strict=True)
     ]
     counts = np.concatenate([f.sum(axis=1) for f in filled])
-    begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int32)
+    begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(small)
     shape = (len(counts), layout.num_columns)
     return csr_array((contents[np.concatenate(at)], np.concatenate(index), begin), shape=shape)

@@ -1,6 +1,6 @@
 """A dense array behind the same interface as the structures."""
 
-from structmat._array import Array, adjoint, as_content, times
+from structmat._array import Array, adjoint, adjoint_times, as_content
 from structmat._registry import rule
 from structmat.matrix import StructuredMatrix
 
@@ -38,10 +38,10 @@ class Dense(StructuredMatrix, kind="dense"):
         return self.shape[0] * self.shape[1]
 
     def _multiply(self, x: Array) -> Array:
-        return times(self.A, x, self.xp)
+        return self.A @ x
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return times(self.A, y, self.xp, adjoint=True)
+        return adjoint_times(self.A, y, self.xp)
 
     def _dense(self) -> Array:
         return self.A

@@ -1,6 +1,6 @@
 """Low rank: a tall factor times a wide one."""
 
-from structmat._array import Array, adjoint, as_content, times
+from structmat._array import Array, adjoint, adjoint_times, as_content
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
@@ -56,10 +56,10 @@ class LowRank(StructuredMatrix, kind="low_rank"):
         return self.rank * sum(self.shape)
 
     def _multiply(self, x: Array) -> Array:
-        return self.U @ times(self.V, x, self.xp, adjoint=True)
+        return self.U @ adjoint_times(self.V, x, self.xp)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self.V @ times(self.U, y, self.xp, adjoint=True)
+        return self.V @ adjoint_times(self.U, y, self.xp)
 
     def _dense(self) -> Array:
         return self.U @ adjoint(self.V, self.xp)
