@@ -5,12 +5,12 @@ import importlib
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import structmat
+from structmat.learn._machine import cores, processor
 
 #: Packages whose versions are recorded where they are installed.
 PEERS = ("scikit-learn", "lazylinop", "pyfaust", "pylops")
@@ -20,8 +20,8 @@ def facts() -> dict[str, Any]:
     """Machine, versions and date, ready for JSON."""
     blas, threads = _blas()
     return {
-        "cpu": _cpu(),
-        "cores": _cores(),
+        "cpu": processor(),
+        "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "structmat": structmat.__version__,
@@ -40,21 +40,6 @@ def version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or "unknown"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _blas() -> tuple[str, int | None]:

@@ -3,13 +3,25 @@
 from pathlib import Path
 
 from benchmarks.compression_tables import compression_tables
+from benchmarks.layer_tables import layer_tables
+from benchmarks.learning_tables import learning_tables
 from benchmarks.product_tables import product_tables
 from benchmarks.results import BenchmarkError, Row, read, write_text
 from benchmarks.tables import Table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-SUITES = {"products": product_tables, "compression": compression_tables}
-TITLES = {"products": "Products", "compression": "Compression"}
+SUITES = {
+    "products": product_tables,
+    "compression": compression_tables,
+    "layers": layer_tables,
+    "learning": learning_tables,
+}
+TITLES = {
+    "products": "Products",
+    "compression": "Compression",
+    "layers": "Layers",
+    "learning": "Learning",
+}
 
 INTRODUCTION = """\
 % Written by `python -m benchmarks report` from benchmarks/results: do not edit.

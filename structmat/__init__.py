@@ -29,6 +29,7 @@ from structmat.errors import (
     ShapeError,
     StructmatError,
     ToleranceError,
+    TrainingError,
 )
 from structmat.interpolate import interpolate
 from structmat.io import load, save
@@ -67,6 +68,7 @@ __all__ = [
     "StructmatError",
     "StructuredMatrix",
     "ToleranceError",
+    "TrainingError",
     "compare",
     "compress",
     "convert",

@@ -48,6 +48,9 @@ class Backend:
         computed from it may be kept for later products; None where there is no such thing.
     caching : callable
         Context in which what is kept for later products is computed.
+    stored_by_columns : callable
+        Whether a two-dimensional array lies in memory column after column, so that the
+        result of its product had better lie so too; False where nothing says.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Backend:
     add_rows: Callable[[Array, Array, Array], Array]
     records_gradients: Callable[[Array], bool] | None = None
     caching: Callable[[], AbstractContextManager[Any]] = nullcontext
+    stored_by_columns: Callable[[Array], bool] = lambda x: False
 
 
 def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
@@ -99,6 +103,7 @@ BACKENDS = {
             lambda target, index, values: target.index_add(0, index, values),
             lambda x: bool(getattr(x, "requires_grad", False)),
             _torch_caching,
+            lambda x: x.stride(0) == 1 and x.shape[1] > 1,
         ),
         Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
     )
@@ -260,6 +265,18 @@ def floating_dtype(dtype: Any, xp: ModuleType) -> DType:
 def conj(x: Array, xp: ModuleType) -> Array:
     """Complex conjugate; the array itself where it is real."""
     return xp.conj(x) if is_complex(x, xp) else x
+
+
+def stored_by_columns(x: Array, xp: ModuleType) -> bool:
+    """Whether a matrix is known to lie in memory column after column."""
+    return backend_of(xp).stored_by_columns(x)
+
+
+def product(A: Array, x: Array, xp: ModuleType, *, by_columns: bool) -> Array:
+    """A @ x; asked for by columns it lies in memory that way, without a copy."""
+    if by_columns:
+        return xp.matrix_transpose(xp.matrix_transpose(x) @ xp.matrix_transpose(A))
+    return A @ x
 
 
 def adjoint_times(A: Array, x: Array, xp: ModuleType) -> Array:

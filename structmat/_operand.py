@@ -46,7 +46,7 @@ def vector_product(A: Any, x: Any, *, adjoint: bool) -> Array:
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
     if tuple(x.shape) == (size, 1):
-        return _aligned(A, x, adjoint)
+        return multiplied(A, x, adjoint=adjoint)
     if x.ndim == 0 or x.shape[-1] != size:
         name = "rmatvec" if adjoint else "matvec"
         raise ShapeError(
@@ -54,10 +54,10 @@ def vector_product(A: Any, x: Any, *, adjoint: bool) -> Array:
             f"expected (…, {size}) (for columns side by side use {name[:-3]}mat)"
         )
     if x.ndim == 1:
-        return _aligned(A, x[:, None], adjoint)[:, 0]
+        return multiplied(A, x[:, None], adjoint=adjoint)[:, 0]
     batch = tuple(x.shape[:-1])
     columns = xp.matrix_transpose(xp.reshape(x, (math.prod(batch), size)))
-    y = _aligned(A, columns, adjoint)
+    y = multiplied(A, columns, adjoint=adjoint)
     return xp.reshape(xp.matrix_transpose(y), (*batch, y.shape[0]))
 
 
@@ -72,17 +72,17 @@ def matrix_product(A: Any, x: Any, *, adjoint: bool) -> Array:
             f"expected (…, {size}, k) (for single vectors use {name[:-3]}vec)"
         )
     if x.ndim == 2:
-        return _aligned(A, x, adjoint)
+        return multiplied(A, x, adjoint=adjoint)
     *batch, _, k = x.shape
     axes = tuple(range(len(batch)))
     x = xp.permute_dims(x, (len(batch), *axes, len(batch) + 1))
-    y = _aligned(A, xp.reshape(x, (size, math.prod(batch) * k)), adjoint)
+    y = multiplied(A, xp.reshape(x, (size, math.prod(batch) * k)), adjoint=adjoint)
     y = xp.reshape(y, (y.shape[0], *batch, k))
     return xp.permute_dims(y, (*range(1, len(batch) + 1), 0, len(batch) + 1))
 
 
-def _aligned(A: Any, x: Array, adjoint: bool) -> Array:
-    """Bring matrix and operand, shape (·, k), to one dtype; then multiply."""
+def multiplied(A: Any, x: Array, *, adjoint: bool) -> Array:
+    """A @ x or A^H @ x for x of shape (·, k), an array of A's library: brought to one dtype."""
     xp = A.xp
     if x.dtype != A.dtype:
         floating = is_inexact(x.dtype, xp)
@@ -90,7 +90,7 @@ def _aligned(A: Any, x: Array, adjoint: bool) -> Array:
         if A.neutral:
             dtype = x.dtype if floating else dtype
         elif xp.isdtype(dtype, "complex floating") and not is_complex(A, xp):
-            return _real_times_complex(A, xp.astype(x, dtype), adjoint)
+            return _real_times_complex(A, xp.astype(x, dtype), adjoint=adjoint)
         x = x if x.dtype == dtype else xp.astype(x, dtype)
         if A.dtype != dtype and not A.neutral:
             A = A._wider(dtype)
@@ -99,6 +99,6 @@ def _aligned(A: Any, x: Array, adjoint: bool) -> Array:
 
 def _real_times_complex(A: Any, x: Array, adjoint: bool) -> Array:
     xp, k = A.xp, x.shape[1]
-    y = _aligned(A, xp.concat([xp.real(x), xp.imag(x)], axis=1), adjoint)
+    y = multiplied(A, xp.concat([xp.real(x), xp.imag(x)], axis=1), adjoint=adjoint)
     y = xp.astype(y, x.dtype)
     return y[:, :k] + y[:, k:] * 1j

@@ -1,8 +1,8 @@
 """What structmat refuses, and why. This module imports nothing.
 
 Every refusal is a `StructmatError` and, at the same time, the built-in error that
-a SciPy user would expect (`ValueError`, `TypeError` or `OSError`). Each message
-gives the value met, what was wanted, and what to do about it.
+a SciPy or torch user would expect (`ValueError`, `TypeError`, `OSError` or
+`RuntimeError`). Each message gives the value met, what was wanted, and what to do.
 """
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ShapeError",
     "StructmatError",
     "ToleranceError",
+    "TrainingError",
 ]
 
 
@@ -62,3 +63,7 @@ class SaveError(StructmatError, OSError):
 
 class MissingDependencyError(StructmatError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""
+
+
+class TrainingError(StructmatError, RuntimeError):
+    """Training cannot go on: the loss is no number any more."""

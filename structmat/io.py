@@ -8,21 +8,20 @@ content and index array is a member of its own, named by its place in that tree
 
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from structmat import _array
 from structmat._registry import kind_class
-from structmat.errors import FileFormatError, InputError, SaveError
+from structmat._write import whole_file
+from structmat.errors import FileFormatError, InputError
 from structmat.matrix import StructuredMatrix, rebuild
 
-__all__ = ["load", "save"]
+__all__ = ["describe", "load", "restore", "save"]
 
 FORMAT_VERSION = 1
 _HEADER = "structmat"
@@ -71,44 +70,44 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
             f"A is a {type(A).__qualname__}; expected a StructuredMatrix (of a result its "
             ".matrix; wrap an array in structmat.Dense)"
         )
-    arrays: dict[str, Any] = {}
-    header = {"format_version": FORMAT_VERSION, "matrix": _describe(A, "", arrays)}
+    entry, contents = describe(A)
+    header = {"format_version": FORMAT_VERSION, "matrix": entry}
+    arrays = {name: _array.to_numpy(array) for name, array in contents.items()}
     arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    target = Path(path)
-    try:
-        handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        Path(beside).unlink(missing_ok=True)
+    with whole_file(path) as beside, open(beside, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
-def _unwritable(path: Path, error: OSError) -> SaveError:
-    return SaveError(
-        f"cannot write {str(path)!r} ({error.strerror or error}); choose a folder that exists "
-        "and that you may write to"
-    )
+def describe(A: StructuredMatrix) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take a matrix apart: into an entry for a JSON header, and arrays by name.
+
+    Parameters
+    ----------
+    A : StructuredMatrix
+
+    Returns
+    -------
+    entry : dict
+        Kind, static attributes, and the same of the operands of a lazy combination.
+    arrays : dict
+        Contents, and index arrays on NumPy; those of operands have the operand's number
+        before their name (``0/U``).
+
+    Examples
+    --------
+    >>> import structmat
+    >>> entry, arrays = describe(structmat.Permutation([1, 0]))
+    >>> entry["kind"], arrays
+    ('permutation', {'p': array([1, 0])})
+    """
+    arrays: dict[str, Any] = {}
+    return _describe(A, "", arrays), arrays
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _describe(A: StructuredMatrix, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _describe(A: StructuredMatrix, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
     """Header entry of a matrix; its arrays are put into `arrays` on the way."""
     for name in A.data_names:
-        arrays[prefix + name] = _array.to_numpy(getattr(A, name))
+        arrays[prefix + name] = getattr(A, name)
     static: dict[str, Any] = {}
     for name, value in A._static().items():
         if isinstance(value, np.ndarray):
@@ -161,7 +160,7 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
         if type(version) is not int or version < 1:
             raise ValueError(f"format version {version!r}")
         if version <= FORMAT_VERSION:
-            return _checked(_restore(header["matrix"], "", members), header, members)
+            return restore(header["matrix"], members)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
         raise FileFormatError(
             f"{name!r} has a damaged structmat header or contents ({error}); expected a file "
@@ -188,25 +187,45 @@ def _members(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
             ) from None
 
 
-def _checked(
-    A: StructuredMatrix, header: Mapping[str, Any], members: Mapping[str, Any]
-) -> StructuredMatrix:
-    """The matrix, once it describes itself as the file does: nothing missing or left over."""
-    arrays: dict[str, Any] = {}
-    described = json.loads(json.dumps(_describe(A, "", arrays)))
-    if described != header["matrix"] or arrays.keys() != members.keys():
+def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:
+    """Put together what `describe` took apart.
+
+    Parameters
+    ----------
+    entry : mapping
+        As it was, or as it comes back from JSON.
+    arrays : mapping
+        Contents from any one library; index arrays on NumPy.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError
+        If they do not describe one matrix, with nothing missing or left over.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> A = structmat.Permutation([1, 0])
+    >>> restore(*describe(A)).p
+    array([1, 0])
+    """
+    A = _restore(entry, "", arrays)
+    described, own = describe(A)
+    # As text, because tuples are lists in JSON.
+    one, other = (json.dumps(e, sort_keys=True) for e in (described, entry))
+    if one != other or own.keys() != arrays.keys():
         raise ValueError("the header and the arrays do not belong to one matrix")
     return A
 
 
-def _restore(entry: Mapping[str, Any], prefix: str, members: Mapping[str, Any]) -> StructuredMatrix:
+def _restore(entry: Mapping[str, Any], prefix: str, arrays: Mapping[str, Any]) -> StructuredMatrix:
     children = tuple(
-        _restore(child, f"{prefix}{i}/", members) for i, child in enumerate(entry["children"])
+        _restore(child, f"{prefix}{i}/", arrays) for i, child in enumerate(entry["children"])
     )
     own = {
         name[len(prefix) :]: value
-        for name, value in members.items()
+        for name, value in arrays.items()
         if name.startswith(prefix) and "/" not in name[len(prefix) :]
     }
-    arrays = {name: own.pop(name) for name in kind_class(entry["kind"]).data_names}
-    return rebuild(entry["kind"], arrays, children, {**entry["static"], **own})
+    contents = {name: own.pop(name) for name in kind_class(entry["kind"]).data_names}
+    return rebuild(entry["kind"], contents, children, {**entry["static"], **own})

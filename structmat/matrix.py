@@ -125,6 +125,8 @@ class StructuredMatrix(LinearOperator):
         members = [*arrays.values(), *(array for child in children for array in child._leaves())]
         self.xp: ModuleType = _array.namespace(*members)
         self.device = _array.common_device(*members)
+        self._memory: dict[str, Any] | None = {}
+        self._structure: dict[Any, Any] = {}
         dtypes = [a.dtype for a in arrays.values()]
         dtypes += [child.dtype for child in children if not child.neutral]
         self.neutral = neutral or not dtypes
@@ -260,7 +262,7 @@ class StructuredMatrix(LinearOperator):
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, remembered unless gradients flow through the contents."""
-        if self._records_gradients():
+        if self._memory is None or self._records_gradients():
             return make()
         if name not in self._memory:
             with _array.backend_of(self.xp).caching():
@@ -275,9 +277,16 @@ class StructuredMatrix(LinearOperator):
     def _gradient_test(self) -> Callable[[Array], bool] | None:
         return _array.backend_of(self.xp).records_gradients
 
-    @cached_property
-    def _memory(self) -> dict[str, Any]:
-        return {}
+    def _structural(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns from structure alone: remembered, gradients or not.
+
+        It holds for other contents as well, see `_with_contents`.
+        """
+        key = name, self.device
+        if key not in self._structure:
+            with _array.backend_of(self.xp).caching():
+                self._structure[key] = make()
+        return self._structure[key]
 
     def _size(self) -> str:
         return f"{self.shape[0]}x{self.shape[1]}"
@@ -437,6 +446,34 @@ class StructuredMatrix(LinearOperator):
         arrays = {name: change(getattr(self, name)) for name in self.data_names}
         children = tuple(child._map(change) for child in self.children)
         return type(self)._build(arrays, children, self._static())
+
+    def _with_contents(
+        self,
+        arrays: Mapping[str, Array],
+        children: tuple["StructuredMatrix", ...],
+        *,
+        dtype: DType,
+        remember: bool,
+    ) -> Self:
+        """The same structure around other contents, at the cost of a few assignments.
+
+        Unlike `_build` it checks nothing: arrays have the present shapes, and `dtype` if
+        they are floating. What was computed from structure alone is shared; what is
+        computed from the new contents is kept only where `remember` says so. Attributes
+        that a constructor computes from contents would be those of the old ones: they
+        belong in `_kept`.
+        """
+        matrix = object.__new__(type(self))
+        for name, value in vars(self).items():
+            if not isinstance(getattr(type(self), name, None), cached_property):
+                setattr(matrix, name, value)
+        for name, array in arrays.items():
+            setattr(matrix, name, array)
+        matrix.children, matrix._memory = children, {} if remember else None
+        matrix.dtype = self.dtype if self.neutral else dtype
+        for member in (*arrays.values(), *children):
+            matrix.device = member.device
+        return matrix
 
     def to_dense(self) -> Array:
         """The matrix as an array of shape (m, n)."""

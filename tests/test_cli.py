@@ -186,7 +186,7 @@ def test_zero_and_empty_matrices(here, capsys, shape):
 
 
 def test_a_sparse_matrix_too_large_to_be_dense(here, capsys, monkeypatch):
-    monkeypatch.setattr("structmat.cli.DENSE_ENTRIES", 10)
+    monkeypatch.setattr("structmat.cli._compare.DENSE_ENTRIES", 10)
     scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))
     status, _, err = run(capsys, "compare", "m.mtx")
     assert status == 1

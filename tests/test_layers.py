@@ -17,7 +17,7 @@ PACKAGE = Path(structmat.__file__).parent
 # Rooms on one line stand side by side and do not import each other.
 ROOMS = (
     ("errors",),
-    ("_checks",),
+    ("_checks", "_write"),
     ("_array",),
     ("intervals",),
     ("kernels",),
@@ -28,6 +28,8 @@ ROOMS = (
     ("io", "_input", "plot", "testing"),
     ("demo",),
     ("__init__",),
+    ("nn",),
+    ("learn",),
     ("cli",),
     ("__main__",),
 )

@@ -5,7 +5,7 @@ runs cut into tiles (GBLR), blocks on a grid (block sparse), and tiles stacked i
 panels (block low rank).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,12 +13,14 @@ import numpy as np
 
 from structmat.intervals import IntArray, entry_index, offsets
 
-__all__ = ["PanelLayout", "block_layout", "run_layout", "stacked_layout"]
+__all__ = ["PanelLayout", "block_layout", "run_layout", "run_tiles", "stacked_layout"]
 
 # With 64 columns, where tiles matter most, a panel costs as much to start as it costs to
 # multiply this many entries, and a touched column as much as these to gather its row.
 PANEL_OVERHEAD = 1500
 COLUMN_OVERHEAD = 8
+# Lengths of even tiles that are tried.
+TILES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 @dataclass(frozen=True)
@@ -47,39 +49,49 @@ class PanelLayout:
 def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
     """Layout of an interval factor: column k holds its packed contents on cyclic run k.
 
-    The axis of n rows is cut into tiles of the length that promises the least work:
-    small tiles waste little padding, large ones start fewer products.
+    The axis of n rows is cut into the tiles that promise the least work: small tiles
+    waste little padding, large ones start fewer products, and tiles that end where runs
+    do waste none.
     """
-    tile = _best_tile(start, width, n)
-    bounds = [*range(0, n, tile), n] if n else [0, 0]
-    columns, entries = [], []
-    for a, b in pairwise(bounds):
-        ahead = (a - start) % max(n, 1)
-        touched = np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
+    bounds, columns, entries = [0], [], []
+    for a, b, touched in run_tiles(start, width, n):
+        bounds.append(b)
         columns.append(touched)
         entries.append(entry_index(start, width, n, touched, np.arange(a, b)[:, None]))
     return PanelLayout(bounds, columns, entries, len(width))
 
 
-def _best_tile(start: IntArray, width: IntArray, n: int) -> int:
-    candidates = [t for t in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096) if t < n]
-    candidates.append(max(n, 1))
-
-    def work(tile: int) -> float:
-        touched = _touched_tiles(start, width, n, tile)
-        return touched * (tile + COLUMN_OVERHEAD) + PANEL_OVERHEAD * -(-n // tile)
-
-    return min(candidates, key=work)
+def run_tiles(
+    start: IntArray, width: IntArray, n: int, *, rank: int = 1
+) -> Iterator[tuple[int, int, IntArray]]:
+    """Tiles [a, b) of an axis, each with the runs that touch it; `rank` columns a run."""
+    for a, b in pairwise(_best_bounds(start, width, n, rank)):
+        ahead = (a - start) % max(n, 1)
+        yield a, b, np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
 
 
-def _touched_tiles(start: IntArray, width: IntArray, n: int, tile: int) -> int:
-    """How many (tile, run) pairs meet."""
-    width, start = width[width > 0], start[width > 0]
+def _best_bounds(start: IntArray, width: IntArray, n: int, rank: int) -> list[int]:
+    """Where to cut an axis: evenly, or at bounds of the runs themselves."""
+    if n == 0:
+        return [0, 0]
+    start, width = start[width > 0], width[width > 0]
     last = start + width - 1
-    count = -(-n // tile)
-    straight = np.minimum(last, n - 1) // tile - start // tile + 1
-    wrapped = np.where(last >= n, (last - n) // tile + 1, 0)
-    return int(np.minimum(straight + wrapped, count).sum())
+    own = np.unique(np.concatenate([[0], start, (last + 1) % n]))
+    cuts = [np.arange(0, n, tile) for tile in TILES if tile < n] + [own[:1]]
+    cuts += [own[::step] for step in (1, 2, 4)]
+
+    def work(bounds: IntArray) -> float:
+        first = np.searchsorted(bounds, start, side="right") - 1
+        end = np.searchsorted(bounds, np.minimum(last, n - 1), side="right")
+        # A run that comes around to the tile it began in meets that tile once.
+        end_around = np.minimum(np.searchsorted(bounds, last - n, side="right"), first)
+        change = sum(np.bincount(at, minlength=bounds.size) for at in (end, end_around))
+        began = np.bincount(first, minlength=bounds.size)
+        touched = start.size + np.cumsum(began - change)[:-1]
+        cells = touched @ (np.diff(bounds) + COLUMN_OVERHEAD)
+        return float(rank * cells + PANEL_OVERHEAD * touched.size)
+
+    return min((np.append(cut, n) for cut in cuts), key=work).tolist()
 
 
 def block_layout(

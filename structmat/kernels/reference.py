@@ -17,12 +17,65 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, Device, backend_of, conj, integers, is_complex, is_numpy
+from structmat._array import (
+    Array,
+    Device,
+    backend_name,
+    backend_of,
+    conj,
+    integers,
+    is_complex,
+    is_numpy,
+    product,
+)
 from structmat.intervals import IntArray
 from structmat.kernels.layout import PanelLayout
 from structmat.kernels.vector import CompressedRows
 
-__all__ = ["Panels", "monarch_matmat", "monarch_rmatmat"]
+__all__ = ["PanelPlan", "Panels", "monarch_matmat", "monarch_rmatmat"]
+
+
+class PanelPlan:
+    """What the panels of a sparse matrix owe to its structure alone; contents fill them.
+
+    Parameters
+    ----------
+    layout : callable
+        Returns the `PanelLayout`.
+    shape : tuple of int
+        ``(m, K)``.
+    xp : namespace
+    device : device
+
+    Attributes
+    ----------
+    index : PanelIndex or None
+        On torch, where contents may change while the structure stays, the layout as
+        index tensors. Elsewhere nothing: a layout is larger than the contents, so it is
+        made anew for each form the products take, and not kept.
+    """
+
+    def __init__(
+        self,
+        layout: Callable[[], PanelLayout],
+        shape: tuple[int, int],
+        xp: ModuleType,
+        device: Device,
+    ) -> None:
+        self.layout, self.shape, self.xp, self.device = layout, shape, xp, device
+        self.index: Any = None
+        if backend_name(xp) == "torch":
+            from structmat.kernels.torch_panels import PanelIndex
+
+            self.index = PanelIndex(layout(), device)
+
+    def fill(self, contents: Array) -> Any:
+        """Panels that hold these packed contents, by the kernel for their library."""
+        if self.index is None:
+            return Panels(self.layout, contents, self.shape, self.xp, self.device)
+        from structmat.kernels.torch_panels import TorchPanels
+
+        return TorchPanels(self.index, contents)
 
 
 class Panels:
@@ -81,12 +134,16 @@ class Panels:
         rows = self._compressed
         return rows if rows is not None and rows.saves_time(columns) else None
 
-    def matmat(self, z: Array) -> Array:
-        """S @ z: (K, k) to (m, k)."""
+    def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
+        """S @ z: (K, k) to (m, k), in memory column after column if asked."""
+        xp = self.xp
         if (compressed := self._compressed_for(z.shape[1])) is not None:
             return _times(compressed.rows, z)
-        parts = [panel @ self._take(z, columns) for _, columns, panel in self._panels]
-        return self.xp.concat(parts, axis=0)
+        parts = [
+            product(panel, self._take(z, columns), xp, by_columns=by_columns)
+            for _, columns, panel in self._panels
+        ]
+        return xp.concat(parts, axis=0)
 
     def rmatmat(self, y: Array) -> Array:
         """S^H @ y: (m, k) to (K, k)."""
@@ -133,14 +190,19 @@ def _as_slice(columns: IntArray, xp: ModuleType, device: Device) -> Array | slic
     return integers(columns, xp, device)
 
 
-def monarch_matmat(left: Array, right: Array, x: Array, xp: ModuleType) -> Array:
-    """Monarch product on padded operands: (k p, c) to (l s, c).
+def monarch_matmat(
+    left: Array, right: Array, x: Array, xp: ModuleType, *, by_columns: bool = False
+) -> Array:
+    """Monarch product on padded operands: (k p, c) to (l s, c), by columns if asked.
 
     `left` has shape (l, s, r), `right` (k, q, p), with k q = l r. The middle index
     t = a l + j, a < r, belongs to block j of `left`; the output index is i l + j.
     """
     (l, s, r), (k, _, p), c = left.shape, right.shape, x.shape[1]
     middle = xp.reshape(right @ xp.reshape(x, (k, p, c)), (r, l, c))
+    if by_columns:
+        out = xp.permute_dims(middle, (1, 2, 0)) @ xp.matrix_transpose(left)
+        return xp.matrix_transpose(xp.reshape(xp.permute_dims(out, (1, 2, 0)), (c, s * l)))
     out = left @ xp.permute_dims(middle, (1, 0, 2))
     return xp.reshape(xp.permute_dims(out, (1, 0, 2)), (s * l, c))
 

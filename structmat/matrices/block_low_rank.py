@@ -6,13 +6,20 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import Array, adjoint, as_content, common_device, namespace
+from structmat._array import (
+    Array,
+    adjoint,
+    as_content,
+    common_device,
+    namespace,
+    stored_by_columns,
+)
 from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
 from structmat.kernels.layout import PanelLayout, stacked_layout
-from structmat.kernels.reference import Panels
+from structmat.kernels.reference import PanelPlan, Panels
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockLowRank"]
@@ -104,6 +111,9 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     ) -> None:
         self.places, self.ranks = places, ranks
         self.row_sizes, self.col_sizes = row_sizes, col_sizes
+        #: The sum of all ranks, and whether any tile is dense.
+        self._middle = int(np.maximum(ranks, 0).sum())
+        self._has_dense = bool((ranks == DENSE).any())
         self._check_packing(arrays)
         super().__init__((int(row_sizes.sum()), int(col_sizes.sum())), arrays)
 
@@ -166,25 +176,22 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
 
     @property
     def _row_factor(self) -> Panels:
-        def make() -> Panels:
+        def make() -> PanelPlan:
             shape = (self.shape[0], self._middle + (self.shape[1] if self._has_dense else 0))
-            contents = self.xp.concat([self.u, self.dense])
-            return Panels(self._row_layout, contents, shape, self.xp, self.device)
+            return PanelPlan(self._row_layout, shape, self.xp, self.device)
 
-        return self._kept("rows", make)
+        def fill() -> Panels:
+            return self._structural("rows", make).fill(self.xp.concat([self.u, self.dense]))
+
+        return self._kept("rows", fill)
 
     @property
     def _col_factor(self) -> Panels:
-        def make() -> Panels:
+        def make() -> PanelPlan:
             shape = (self.shape[1], self._middle)
-            return Panels(self._col_layout, self.v, shape, self.xp, self.device)
+            return PanelPlan(self._col_layout, shape, self.xp, self.device)
 
-        return self._kept("cols", make)
-
-    @property
-    def _middle(self) -> int:
-        """Sum of all ranks."""
-        return int(np.maximum(self.ranks, 0).sum())
+        return self._kept("cols", lambda: self._structural("cols", make).fill(self.v))
 
     def _row_layout(self) -> PanelLayout:
         (in_u, _, in_dense), middle = self._begins, offsets(np.maximum(self.ranks, 0))
@@ -208,20 +215,16 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
         ]
         return stacked_layout(self.col_sizes, tiles, self._middle)
 
-    @property
-    def _has_dense(self) -> bool:
-        return bool((self.ranks == DENSE).any())
-
     def _multiply(self, x: Array) -> Array:
         z = self._col_factor.rmatmat(x)
         if self._has_dense:
             z = self.xp.concat([z, x], axis=0)
-        return self._row_factor.matmat(z)
+        return self._row_factor.matmat(z, by_columns=stored_by_columns(x, self.xp))
 
     def _multiply_adjoint(self, y: Array) -> Array:
         z = self._row_factor.rmatmat(y)
-        rank = self._middle
-        x = self._col_factor.matmat(z[:rank, :])
+        rank, by_columns = self._middle, stored_by_columns(y, self.xp)
+        x = self._col_factor.matmat(z[:rank, :], by_columns=by_columns)
         return x + z[rank:, :] if self._has_dense else x
 
     def _dense(self) -> Array:

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, as_content
+from structmat._array import Array, as_content, stored_by_columns
 from structmat._checks import integer_array, matrix_shape
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.layout import block_layout
-from structmat.kernels.reference import Panels
+from structmat.kernels.reference import PanelPlan, Panels
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockSparse"]
@@ -107,16 +107,18 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
     @property
     def _panels(self) -> Panels:
         where = (self.rows, self.cols, self.block_shape, self.shape)
-        contents = self.xp.reshape(self.blocks, (-1,))
-        return self._kept(
-            "panels",
-            lambda: Panels(
-                lambda: block_layout(*where), contents, self.shape, self.xp, self.device
-            ),
-        )
+
+        def make() -> PanelPlan:
+            return PanelPlan(lambda: block_layout(*where), self.shape, self.xp, self.device)
+
+        def fill() -> Panels:
+            plan = self._structural("panels", make)
+            return plan.fill(self.xp.reshape(self.blocks, (-1,)))
+
+        return self._kept("panels", fill)
 
     def _multiply(self, x: Array) -> Array:
-        return self._panels.matmat(x)
+        return self._panels.matmat(x, by_columns=stored_by_columns(x, self.xp))
 
     def _multiply_adjoint(self, y: Array) -> Array:
         return self._panels.rmatmat(y)

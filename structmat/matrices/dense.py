@@ -1,6 +1,13 @@
 """A dense array behind the same interface as the structures."""
 
-from structmat._array import Array, adjoint, adjoint_times, as_content
+from structmat._array import (
+    Array,
+    adjoint,
+    adjoint_times,
+    as_content,
+    product,
+    stored_by_columns,
+)
 from structmat._registry import rule
 from structmat.matrix import StructuredMatrix
 
@@ -38,7 +45,7 @@ class Dense(StructuredMatrix, kind="dense"):
         return self.shape[0] * self.shape[1]
 
     def _multiply(self, x: Array) -> Array:
-        return self.A @ x
+        return product(self.A, x, self.xp, by_columns=stored_by_columns(x, self.xp))
 
     def _multiply_adjoint(self, y: Array) -> Array:
         return adjoint_times(self.A, y, self.xp)

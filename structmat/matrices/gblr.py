@@ -4,13 +4,20 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import Array, as_content, common_device, integers, namespace
+from structmat._array import (
+    Array,
+    as_content,
+    common_device,
+    integers,
+    namespace,
+    stored_by_columns,
+)
 from structmat._checks import matrix_shape
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
 from structmat.kernels.layout import run_layout
-from structmat.kernels.reference import Panels
+from structmat.kernels.reference import PanelPlan, Panels
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["GBLR"]
@@ -154,22 +161,28 @@ class GBLR(StructuredMatrix, kind="gblr"):
 
     @property
     def _row_factor(self) -> Panels:
-        return self._kept("rows", lambda: self._factor(self.row_start, self.row_width, self.u, 0))
+        return self._factor("rows", self.row_start, self.row_width, self.u, self.shape[0])
 
     @property
     def _col_factor(self) -> Panels:
-        return self._kept("cols", lambda: self._factor(self.col_start, self.col_width, self.v, 1))
+        return self._factor("cols", self.col_start, self.col_width, self.v, self.shape[1])
 
-    def _factor(self, start: np.ndarray, width: np.ndarray, contents: Array, axis: int) -> Panels:
-        n = self.shape[axis]
-        shape = (n, self.num_blocks)
-        return Panels(lambda: run_layout(start, width, n), contents, shape, self.xp, self.device)
+    def _factor(
+        self, name: str, start: np.ndarray, width: np.ndarray, contents: Array, n: int
+    ) -> Panels:
+        def make() -> PanelPlan:
+            shape = (n, self.num_blocks)
+            return PanelPlan(lambda: run_layout(start, width, n), shape, self.xp, self.device)
+
+        return self._kept(name, lambda: self._structural(name, make).fill(contents))
 
     def _multiply(self, x: Array) -> Array:
-        return self._row_factor.matmat(self._col_factor.rmatmat(x))
+        z = self._col_factor.rmatmat(x)
+        return self._row_factor.matmat(z, by_columns=stored_by_columns(x, self.xp))
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self._col_factor.matmat(self._row_factor.rmatmat(y))
+        z = self._row_factor.rmatmat(y)
+        return self._col_factor.matmat(z, by_columns=stored_by_columns(y, self.xp))
 
     def _dense(self) -> Array:
         return self._dense_by_products()

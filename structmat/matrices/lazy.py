@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from structmat._array import Array, adjoint, conj, is_complex
+from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
 
@@ -46,10 +47,10 @@ class Sum(StructuredMatrix, kind="sum"):
         return total
 
     def _multiply(self, x: Array) -> Array:
-        return self._added(lambda term: term.matmat(x))
+        return self._added(lambda term: multiplied(term, x, adjoint=False))
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self._added(lambda term: term.rmatmat(y))
+        return self._added(lambda term: multiplied(term, y, adjoint=True))
 
     def _dense(self) -> Array:
         xp, dtype = self.xp, self.dtype
@@ -94,18 +95,18 @@ class Product(StructuredMatrix, kind="product"):
 
     def _multiply(self, x: Array) -> Array:
         for factor in reversed(self.children):
-            x = factor.matmat(x)
+            x = multiplied(factor, x, adjoint=False)
         return x
 
     def _multiply_adjoint(self, y: Array) -> Array:
         for factor in self.children:
-            y = factor.rmatmat(y)
+            y = multiplied(factor, y, adjoint=True)
         return y
 
     def _dense(self) -> Array:
         dense = self.children[-1].to_dense()
         for factor in reversed(self.children[:-1]):
-            dense = factor.matmat(dense)
+            dense = multiplied(factor, dense, adjoint=False)
         return self.xp.astype(dense, self.dtype)
 
     def _adjoint(self) -> StructuredMatrix:
@@ -149,11 +150,11 @@ class Scaled(StructuredMatrix, kind="scaled"):
         return self.children[0].cost + self.shape[0]
 
     def _multiply(self, x: Array) -> Array:
-        y = self.children[0].matmat(x)
+        y = multiplied(self.children[0], x, adjoint=False)
         return y * self.xp.astype(self.alpha, y.dtype)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        x = self.children[0].rmatmat(y)
+        x = multiplied(self.children[0], y, adjoint=True)
         return x * self.xp.astype(conj(self.alpha, self.xp), x.dtype)
 
     def _dense(self) -> Array:
@@ -189,10 +190,10 @@ class Adjoint(StructuredMatrix, kind="adjoint"):
         return self.children[0].cost
 
     def _multiply(self, x: Array) -> Array:
-        return self.children[0].rmatmat(x)
+        return multiplied(self.children[0], x, adjoint=True)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self.children[0].matmat(y)
+        return multiplied(self.children[0], y, adjoint=False)
 
     def _dense(self) -> Array:
         return adjoint(self.children[0].to_dense(), self.xp)

@@ -1,6 +1,15 @@
 """Low rank: a tall factor times a wide one."""
 
-from structmat._array import Array, adjoint, adjoint_times, as_content
+from types import ModuleType
+
+from structmat._array import (
+    Array,
+    adjoint,
+    adjoint_times,
+    as_content,
+    product,
+    stored_by_columns,
+)
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
@@ -56,16 +65,22 @@ class LowRank(StructuredMatrix, kind="low_rank"):
         return self.rank * sum(self.shape)
 
     def _multiply(self, x: Array) -> Array:
-        return self.U @ adjoint_times(self.V, x, self.xp)
+        return _through(self.U, self.V, x, self.xp)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self.V @ adjoint_times(self.U, y, self.xp)
+        return _through(self.V, self.U, y, self.xp)
 
     def _dense(self) -> Array:
         return self.U @ adjoint(self.V, self.xp)
 
     def _adjoint(self) -> "LowRank":
         return LowRank(self.V, self.U)
+
+
+def _through(U: Array, V: Array, x: Array, xp: ModuleType) -> Array:
+    """U V^H x."""
+    middle = adjoint_times(V, x, xp)
+    return product(U, middle, xp, by_columns=stored_by_columns(x, xp))
 
 
 @rule("add", "low_rank", "low_rank")

@@ -1,6 +1,6 @@
 """Monarch: two block-diagonal factors and a stride permutation between them."""
 
-from structmat._array import Array, as_content
+from structmat._array import Array, as_content, stored_by_columns
 from structmat._checks import matrix_shape
 from structmat._registry import kind_class
 from structmat.errors import ShapeError
@@ -93,8 +93,10 @@ class Monarch(StructuredMatrix, kind="monarch"):
         return self.xp.concat([x, zeros], axis=0)
 
     def _multiply(self, x: Array) -> Array:
+        xp, by_columns = self.xp, stored_by_columns(x, self.xp)
         x = self._padded(x, self._padded_shape[1])
-        return monarch_matmat(self.L, self.R, x, self.xp)[: self.shape[0], :]
+        y = monarch_matmat(self.L, self.R, x, xp, by_columns=by_columns)
+        return y[: self.shape[0], :]
 
     def _multiply_adjoint(self, y: Array) -> Array:
         y = self._padded(y, self._padded_shape[0])

@@ -1,10 +1,8 @@
 """A permutation of positions, which costs no multiplications."""
 
-from functools import cached_property
-
 import numpy as np
 
-from structmat._array import Array, integers, namespace, to_numpy
+from structmat._array import Array, namespace, to_numpy
 from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError
@@ -62,9 +60,9 @@ class Permutation(StructuredMatrix, kind="permutation"):
         """Multiplications of one matvec: none."""
         return 0
 
-    @cached_property
+    @property
     def _inverse(self) -> Array:
-        return integers(np.argsort(to_numpy(self.p)), self.xp, self.device)
+        return self._kept("inverse", lambda: self.xp.argsort(self.p))
 
     def _multiply(self, x: Array) -> Array:
         return self.xp.take(x, self.p, axis=0)

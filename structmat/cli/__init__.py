@@ -1,0 +1,72 @@
+"""The command line: words to library calls to a table.
+
+``structmat learn`` trains structured networks side by side. ``structmat compare`` shows
+all structures on one matrix, ``compress`` writes one, ``info`` and ``plot`` show what a
+file holds.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import structmat
+from structmat.cli._common import whole
+from structmat.cli._compare import add_compare
+from structmat.cli._learn import add_learn
+from structmat.cli._matrices import add_compress, add_info, add_plot
+from structmat.errors import StructmatError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0, or 1 after an error, whose message stands on standard error (2 for words
+        that cannot be understood, as argparse has it).
+
+    Examples
+    --------
+    >>> from structmat.cli import main
+    >>> main(["info", "no-such-file.npz"])
+    1
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        report = options.run(options)
+    except (StructmatError, OSError) as error:
+        print(f"structmat: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("structmat: interrupted", file=sys.stderr)
+        return 130
+    print(json.dumps(report.figures, indent=2) if options.json else report.text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="structmat", description=structmat.__doc__.split("\n")[0])
+    parser.add_argument("--version", action="version", version=f"structmat {structmat.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print figures for machines")
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument("--key", help="which array of an .npz file")
+    source.add_argument("--seed", type=whole, default=0, help="seed of random choices (default: 0)")
+
+    add_learn(commands, [common])
+    add_compare(commands, [common, source])
+    add_compress(commands, [common, source])
+    add_info(commands, [common])
+    add_plot(commands, [common])
+    return parser

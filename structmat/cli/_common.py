@@ -1,0 +1,95 @@
+"""What the commands share: reports, checked words, progress, folders, pictures."""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structmat
+from structmat.errors import SaveError
+from structmat.matrix import StructuredMatrix
+
+__all__ = ["Report", "check_folder", "draw", "number", "progress", "share", "whole"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command says to people, and the same figures for machines."""
+
+    text: str
+    figures: dict[str, Any]
+
+
+def number(text: str, what: str, fits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected {what}")
+    return value
+
+
+def share(text: str) -> float:
+    return number(text, "a share of the dense cost, above 0 and up to 1", lambda x: 0 < x <= 1)
+
+
+def whole(text: str) -> int:
+    return int(number(text, "a whole number of at least 0", lambda x: x >= 0 and x.is_integer()))
+
+
+@contextmanager
+def progress(label: str) -> Any:
+    """A progress bar on a terminal, nothing in a pipe or without tqdm."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield None
+        return
+    with tqdm(
+        total=100, desc=label, leave=False, bar_format="{desc} {bar} {percentage:3.0f} %"
+    ) as bar:
+
+        def advance(share: float) -> None:
+            if (reached := round(100 * share)) != bar.n:
+                bar.n = reached
+                bar.refresh()
+
+        yield advance
+
+
+def check_folder(path: str) -> None:
+    """Refuse an unwritable place before the long work, not after it."""
+    folder = Path(path).resolve().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise SaveError(
+            f"cannot write {path!r}; choose a folder that exists and that you may write to"
+        )
+
+
+def draw(B: StructuredMatrix, path: str) -> str | None:
+    """Draw to a file without a display; None where matplotlib is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    structmat.plot.structure(B, figure.subplots())
+    try:
+        figure.savefig(path, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
+    except (OSError, ValueError) as error:
+        raise SaveError(
+            f"cannot write the picture {path!r} ({error}); choose a folder that you may write to "
+            "and an ending such as .png, .svg or .pdf"
+        ) from error
+    return path

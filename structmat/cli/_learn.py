@@ -1,0 +1,221 @@
+"""`structmat learn`: structured networks side by side, on real data."""
+
+import argparse
+import math
+import shlex
+import statistics
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from structmat.cli._common import Report, check_folder, number, share
+from structmat.errors import InputError, MissingDependencyError
+
+__all__ = ["add_learn"]
+
+_DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
+_MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
+_KINDS = ("dense", "low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+
+
+def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    learn = commands.add_parser(
+        "learn", parents=common, help="train structured networks side by side on real data"
+    )
+    learn.add_argument(
+        "--data", choices=_DATA, default="digits", help="what to learn (default: %(default)s)"
+    )
+    learn.add_argument("--data-dir", help="folder with the data; the digits need none")
+    learn.add_argument("--model", choices=_MODELS, help="network (default: mlp, for text gpt)")
+    learn.add_argument(
+        "--size", choices=("small", "full"), default="small", help="of the network (default: small)"
+    )
+    learn.add_argument(
+        "--budget",
+        type=share,
+        default=0.1,
+        help="multiplications as a share of the dense layers' (default: %(default)s)",
+    )
+    learn.add_argument(
+        "--kinds",
+        default=",".join(_KINDS),
+        help="structures to compare, with commas (default: %(default)s; also pixelfly)",
+    )
+    learn.add_argument(
+        "--seeds", type=_positive, default=3, help="number of seeds, from 0 (default: 3)"
+    )
+    learn.add_argument("--epochs", type=_positive, help="passes through the data")
+    learn.add_argument("--batch", type=_positive, help="examples a step")
+    learn.add_argument("--lr", type=_rate, help="learning rate of the weights")
+    learn.add_argument("--structure-lr", type=_rate, help="that of widths and locations")
+    learn.add_argument(
+        "--limit", type=_positive, help="bytes of the training text to read (for text)"
+    )
+    learn.add_argument("--resume", action="store_true", help="go on where the last run stopped")
+    learn.add_argument(
+        "-o", "--output", default="structmat_learn", help="folder to write (default: %(default)s)"
+    )
+    learn.set_defaults(run=_learn)
+
+
+def _positive(text: str) -> int:
+    return int(number(text, "a whole number of at least 1", lambda x: x >= 1 and x.is_integer()))
+
+
+def _rate(text: str) -> float:
+    return number(text, "a learning rate above 0", lambda x: 0 < x < math.inf)
+
+
+def _learn(options: argparse.Namespace) -> Report:
+    try:
+        from structmat.learn.data import load_data
+        from structmat.learn.experiment import KINDS, Experiment
+        from structmat.learn.settings import default_settings
+        from structmat.learn.tasks import make_task
+    except ModuleNotFoundError as missing:
+        raise MissingDependencyError(
+            f"{missing.name} is not installed; install what learning needs with "
+            "pip install 'structmat[learn]'"
+        ) from None
+    kinds = [kind.strip() for kind in options.kinds.split(",") if kind.strip()]
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(KINDS)}")
+    folder = _folder(options.output)
+    model = options.model or ("gpt" if options.data == "text" else "mlp")
+    settings = _changed(default_settings(options.data, model), options)
+    data = load_data(options.data, options.data_dir, limit=options.limit)
+    task = make_task(data, model, options.size, settings.batch)
+    experiment = Experiment(
+        task=task,
+        facts={"data": options.data, "model": model, "size": options.size, "note": data.note},
+        kinds=kinds,
+        budget=options.budget,
+        seeds=range(options.seeds),
+        settings=settings,
+        folder=folder,
+        resume=options.resume,
+        command=shlex.join(["structmat", *_words(options)]),
+    )
+    with _training_bar() as progress:
+        outcome = experiment.run(progress)
+    figures = {**outcome.results, "files": outcome.files}
+    return Report(_text(outcome.results, outcome.files), figures)
+
+
+def _folder(path: str) -> Path:
+    """Make the folder now rather than fail after the work."""
+    folder = Path(path)
+    check_folder(str(folder))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output {path!r} is a file; expected a folder to write to")
+    folder.mkdir(exist_ok=True)
+    check_folder(str(folder / "results.json"))
+    return folder
+
+
+def _changed(settings: Any, options: argparse.Namespace) -> Any:
+    given = {
+        "epochs": options.epochs,
+        "batch": options.batch,
+        "lr": options.lr,
+        "structure_lr": options.structure_lr,
+    }
+    return replace(settings, **{k: v for k, v in given.items() if v is not None})
+
+
+def _words(options: argparse.Namespace) -> list[str]:
+    """The command again, without folders."""
+    words = ["learn", "--data", options.data]
+    for name in ("model", "size", "budget", "kinds", "seeds", "epochs", "batch", "lr"):
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+@contextmanager
+def _training_bar() -> Any:
+    """A bar over the whole experiment on a terminal, a line a training elsewhere."""
+    if not sys.stderr.isatty():
+        yield _line_by_line()
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield _line_by_line()
+        return
+    form = "{percentage:3.0f} % {bar} {elapsed} of {elapsed}+{remaining}  {desc}"
+    with tqdm(total=1.0, leave=False, bar_format=form) as bar:
+
+        def advance(label: str, done: float, loss: float) -> None:
+            bar.set_description_str(f"{label}: loss {loss:.3f}", refresh=False)
+            bar.update(done - bar.n)
+
+        yield advance
+
+
+def _line_by_line() -> Callable[[str, float, float], None]:
+    last = ""
+
+    def advance(label: str, done: float, _loss: float) -> None:
+        nonlocal last
+        if label != last:
+            print(f"{100 * done:3.0f} %  {label}", file=sys.stderr, flush=True)
+        last = label
+
+    return advance
+
+
+def _text(results: dict[str, Any], files: dict[str, str]) -> str:
+    task, runs = results["task"], results["runs"]
+    lines = [
+        f"{task['data']}, {task['model']} ({task['size']}): {len(task['seeds'])} seeds, "
+        f"{task['epochs']} epochs, structured layers at {task['budget']:g} of their dense "
+        "multiplications",
+        "",
+        *_table(runs, task["metric"]),
+        "",
+    ]
+    if "frozen" in results:
+        frozen = results["frozen"]
+        lines.append(
+            f"frozen GBLR model: {frozen['bytes']} bytes; read again it predicts "
+            f"{'the same' if frozen['same_predictions'] else 'OTHERWISE'} "
+            f"(largest difference {frozen['largest_difference']:.2g})"
+        )
+    lines += [f"{what:<8}{path}" for what, path in files.items()]
+    return "\n".join(lines)
+
+
+def _table(runs: list[dict[str, Any]], metric: str) -> list[str]:
+    head = f"{'kind':<15}{metric:>18}{'cost':>9}{'storage':>9}{'inference':>11}{'training':>10}"
+    lines = [head, "-" * len(head)]
+    for kind in dict.fromkeys(run["kind"] for run in runs):
+        own = [run for run in runs if run["kind"] == kind]
+        score = _spread([run["metric"] for run in own])
+        lines.append(
+            f"{kind:<15}{score:>18}{_mean(own, 'relative_cost'):>9.4f}"
+            f"{_mean(own, 'relative_storage'):>9.4f}"
+            f"{1000 * _mean(own, 'inference_seconds'):>8.1f} ms"
+            f"{_mean(own, 'train_seconds'):>8.1f} s"
+        )
+    lines.append(
+        f"{metric}: mean and standard deviation over seeds, on the test set; cost and storage: "
+        "shares of the dense layers'; inference: the whole test set"
+    )
+    return lines
+
+
+def _mean(runs: list[dict[str, Any]], name: str) -> float:
+    return statistics.fmean(run[name] for run in runs)
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}"

@@ -1,0 +1,98 @@
+"""`structmat compress`, `info` and `plot`: files of structured matrices."""
+
+import argparse
+import math
+import os
+from typing import Any
+
+import structmat
+from structmat._input import read_matrix
+from structmat.cli._common import Report, check_folder, draw, number, progress, share
+from structmat.compress import KINDS
+from structmat.matrix import StructuredMatrix
+
+__all__ = ["add_compress", "add_info", "add_plot"]
+
+
+def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    compress = commands.add_parser("compress", parents=common, help="write one structure")
+    compress.add_argument("file", help=".npy, .npz or .mtx")
+    compress.add_argument(
+        "--to", choices=tuple(KINDS), default="gblr", help="structure (default: gblr)"
+    )
+    goal = compress.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--budget", type=share, help="cap on the cost, as a share of m n")
+    goal.add_argument("--tol", type=_tolerance, help="bound on the relative Frobenius error")
+    compress.add_argument("-o", "--output", required=True, help="file to write")
+    compress.set_defaults(run=_compress)
+
+
+def add_info(commands: Any, common: list[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    info = commands.add_parser("info", parents=common, help="what a saved matrix is")
+    info.add_argument("file", help="file that structmat wrote")
+    info.set_defaults(run=_info)
+
+
+def add_plot(commands: Any, common: list[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    plot = commands.add_parser("plot", parents=common, help="draw the blocks of a saved matrix")
+    plot.add_argument("file", help="file that structmat wrote")
+    plot.add_argument("-o", "--output", required=True, help="picture to write")
+    plot.set_defaults(run=_plot)
+
+
+def _tolerance(text: str) -> float:
+    return number(text, "a relative error of at least 0, such as 1e-3", lambda x: 0 <= x < math.inf)
+
+
+def _compress(options: argparse.Namespace) -> Report:
+    check_folder(options.output)
+    A = read_matrix(options.file, options.key)
+    with progress(f"to {options.to}") as report:
+        result = structmat.compress(
+            A,
+            options.to,
+            budget=options.budget,
+            tol=options.tol,
+            rng=options.seed,
+            progress=report,
+        )
+    structmat.save(options.output, result.matrix)
+    figures = {k: v for k, v in vars(result).items() if k != "matrix"}
+    text = (
+        f"{result.matrix!r}\nerror {result.error:.3g} (truncated SVD at that "
+        f"{'budget' if options.budget else 'cost'}: {result.baseline_error:.3g}), "
+        f"{result.seconds:.2f} s, written to {options.output}"
+    )
+    if result.cost > math.prod(result.matrix.shape):
+        text += "\nthis costs more than the dense matrix: nothing is gained"
+    return Report(text, {**figures, **_facts(result.matrix), "output": options.output})
+
+
+def _facts(A: StructuredMatrix) -> dict[str, Any]:
+    return {
+        "kind": A.kind,
+        "shape": list(A.shape),
+        "dtype": str(A.dtype),
+        "cost": A.cost,
+        "storage": A.storage,
+        "relative_cost": A.relative_cost,
+        "relative_storage": A.relative_storage,
+    }
+
+
+def _info(options: argparse.Namespace) -> Report:
+    A = structmat.load(options.file)
+    figures = {**_facts(A), "bytes": os.path.getsize(options.file)}
+    return Report("\n".join(f"{name:<18}{value}" for name, value in figures.items()), figures)
+
+
+def _plot(options: argparse.Namespace) -> Report:
+    A = structmat.load(options.file)
+    if draw(A, options.output) is None:
+        raise structmat.MissingDependencyError(
+            "matplotlib is not installed; install it with pip install 'structmat[plot]'"
+        )
+    return Report(f"{A!r} drawn in {options.output}", {**_facts(A), "output": options.output})

@@ -1,0 +1,1 @@
+"""Learning experiments: networks whose layers are structured, and what came of them."""

@@ -1,0 +1,24 @@
+"""What results were obtained on: facts about the machine, without names or paths."""
+
+import os
+import platform
+from pathlib import Path
+
+__all__ = ["cores", "processor"]
+
+
+def processor() -> str:
+    """The processor's model name, or its architecture where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

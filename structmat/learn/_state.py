@@ -1,0 +1,119 @@
+"""The state of a training in one file, so that it can go on: safetensors, no pickle.
+
+Model and optimizer tensors are members of the file; everything else is JSON in its
+header.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from structmat._write import whole_file
+from structmat.errors import FileFormatError
+from structmat.nn.schedule import AfterStep
+
+__all__ = ["load", "save"]
+
+_HEADER = "structmat_training"
+
+
+def save(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rules: Sequence[AfterStep],
+    run: Mapping[str, Any],
+    epoch: int,
+    kept: Mapping[str, Any],
+) -> None:
+    """Write the state after an epoch; `run` says which training it belongs to."""
+    tensors = {f"model.{name}": p for name, p in _own(model).items()}
+    plain: dict[str, dict[str, Any]] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                plain.setdefault(str(index), {})[name] = value
+    header = {
+        "run": run,
+        "epoch": epoch,
+        "rules": [rule.state_dict() for rule in rules],
+        "optimizer": plain,
+        **kept,
+    }
+    tensors = {name: t.detach().contiguous().clone() for name, t in tensors.items()}
+    with whole_file(path) as beside:
+        save_file(tensors, beside, metadata={_HEADER: json.dumps(header)})
+
+
+def load(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rules: Sequence[AfterStep],
+    run: Mapping[str, Any],
+) -> tuple[int, dict[str, Any]]:
+    """Restore the state; returns the epochs done and what was kept beside.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged, or another training wrote it.
+    """
+    tensors, header = _read(path)
+    wanted = json.loads(json.dumps(run))
+    if header["run"] != wanted:
+        differing = sorted(
+            k for k in {*wanted, *header["run"]} if wanted.get(k) != header["run"].get(k)
+        )
+        raise FileFormatError(
+            f"{path} belongs to a training with other {', '.join(differing)}; expected "
+            f"{ {k: wanted.get(k) for k in differing} } (resume with the same options, or start "
+            "anew without --resume)"
+        )
+    state: dict[int, dict[str, Any]] = {
+        int(index): dict(values) for index, values in header["optimizer"].items()
+    }
+    own = _own(model)
+    try:
+        with torch.no_grad():
+            for name, p in own.items():
+                p.copy_(tensors[f"model.{name}"])
+    except (KeyError, RuntimeError) as error:
+        raise FileFormatError(
+            f"{path} does not fit this model ({error}); start anew without --resume"
+        ) from None
+    for name, value in tensors.items():
+        group, index, *rest = name.split(".")
+        if group == "optimizer":
+            state.setdefault(int(index), {})[rest[0]] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for rule, kept in zip(rules, header["rules"], strict=True):
+        rule.load_state_dict(kept)
+    return header["epoch"], header
+
+
+def _own(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, each once."""
+    named = model.state_dict(keep_vars=True)
+    first = {id(tensor): name for name, tensor in reversed(named.items())}
+    return {name: tensor for name, tensor in named.items() if first[id(tensor)] == name}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
+        raise FileFormatError(
+            f"{path} is no state of a training, or damaged ({error}); start anew without --resume"
+        ) from None

@@ -1,0 +1,280 @@
+"""Structures side by side on one task: same budget, same training, several seeds."""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import structmat
+from structmat._write import whole_file
+from structmat.learn._machine import cores, processor
+from structmat.learn.report import write_report
+from structmat.learn.tasks import ImageTask, TextTask, is_inner
+from structmat.learn.train import Settings, train
+from structmat.matrix import StructuredMatrix
+from structmat.nn import Config, convert_, cost, freeze_, load_model, save_model
+
+__all__ = ["KINDS", "Experiment", "Outcome"]
+
+#: What is compared, in this order.
+KINDS = ("dense", "low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly", "gblr")
+_TIMINGS = 5
+
+#: Called with what is being trained, the share of all work done, and the last loss.
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found.
+
+    Attributes
+    ----------
+    results : dict
+        Every figure, as ``results.json`` has it.
+    files : dict of str to str
+        The files written: ``results``, ``report`` and, with a GBLR run, ``model``.
+
+    Examples
+    --------
+    >>> Outcome({"runs": []}, {}).results["runs"]
+    []
+    """
+
+    results: dict[str, Any]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A task, the kinds to compare on it, and where to write.
+
+    Attributes
+    ----------
+    task : ImageTask or TextTask
+    facts : dict
+        What ``results.json`` says of the task: data, model, size and so on.
+    kinds : sequence of str
+        Among `KINDS`.
+    budget : float
+        Multiplications of the structured layers, as a fraction of their dense ones.
+    seeds : sequence of int
+    settings : Settings
+    folder : Path
+        For the results, the report, the frozen model, and the states of the trainings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from structmat.learn.data import load_data
+    >>> from structmat.learn.tasks import make_task
+    >>> task = make_task(load_data("digits"), "mlp", "small", 512)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     outcome = Experiment(
+    ...         task=task, facts={"data": "digits"}, kinds=["low_rank"], budget=0.1, seeds=[0],
+    ...         settings=Settings(epochs=1, batch=512), folder=Path(folder),
+    ...     ).run()
+    >>> outcome.results["runs"][0]["relative_cost"] <= 0.1
+    True
+    """
+
+    task: ImageTask | TextTask
+    facts: dict[str, Any]
+    kinds: Sequence[str]
+    budget: float
+    seeds: Sequence[int]
+    settings: Settings
+    folder: Path
+    resume: bool = False
+    command: str = ""
+    _runs: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+    def run(self, progress: Progress | None = None) -> Outcome:
+        """Train, evaluate and write everything."""
+        frozen: tuple[nn.Module, int] | None = None
+        self._runs.clear()
+        total = len(self.kinds) * len(self.seeds)
+        for done, (seed, kind) in enumerate((s, k) for s in self.seeds for k in self.kinds):
+            report = _progress_of(progress, f"{kind}, seed {seed}", done, total)
+            model, record = self._one(kind, seed, report)
+            self._runs.append(record)
+            if kind == "gblr" and frozen is None:
+                frozen = model, seed
+        return self._written(frozen)
+
+    def _one(
+        self, kind: str, seed: int, progress: Callable[[int, int, float], None] | None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """Train one kind with one seed; the frozen model and its record."""
+        torch.manual_seed(seed)
+        model, example = self.task.model(), self.task.example()
+        if kind != "dense":
+            config = Config(kind=kind, budget=self.budget, oversize=self.settings.oversize)
+            generator = torch.Generator().manual_seed(seed)
+            convert_(model, config, is_inner, example=example, generator=generator)
+        trained = train(
+            self.task,
+            model,
+            self.settings,
+            budget=self.budget if kind == "gblr" else None,
+            seed=seed,
+            state=self._state(kind, seed),
+            resume=self.resume,
+            progress=progress,
+        )
+        if kind == "gblr":
+            freeze_(model)
+        seconds = _inference_seconds(model, list(self.task.test_batches()))
+        layers = self._layers(model, example)
+        record = {
+            "kind": kind,
+            "seed": seed,
+            "metric": self.task.score(model),
+            **_totals(layers),
+            "train_seconds": trained.seconds,
+            "inference_seconds": seconds,
+            "history": trained.history,
+            "layers": layers,
+        }
+        return model, record
+
+    def _state(self, kind: str, seed: int) -> Path:
+        folder = self.folder / "state"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{kind}-{seed}.safetensors"
+
+    def _layers(self, model: nn.Module, example: Tensor) -> list[dict[str, Any]]:
+        """What each structured layer costs an example; the dense network's are in their place."""
+        inner = {n for n, m in self.task.model().named_modules() if is_inner(n, m)}
+        rows = [r for r in cost(model, example).rows if _belongs(r.name, inner)]
+        return [
+            {
+                "name": r.name,
+                "kind": r.kind,
+                "shape": list(r.shape),
+                "cost": r.positions * r.cost,
+                "dense_cost": r.positions * r.dense_cost,
+                "storage": r.storage,
+                "positions": r.positions,
+            }
+            for r in rows
+        ]
+
+    def _written(self, frozen: tuple[nn.Module, int] | None) -> Outcome:
+        results: dict[str, Any] = {
+            "format": 1,
+            "structmat": structmat.__version__,
+            "command": self.command,
+            "machine": _machine(),
+            "task": {
+                **self.facts,
+                "budget": self.budget,
+                "seeds": list(self.seeds),
+                "metric": self.task.metric,
+                "train_examples": self.task.sizes[0],
+                "test_examples": self.task.sizes[1],
+                **asdict(self.settings),
+            },
+            "runs": self._runs,
+        }
+        files = {"results": "results.json", "report": "report.html"}
+        matrices: dict[str, StructuredMatrix] = {}
+        if frozen is not None:
+            files["model"] = "model.safetensors"
+            results["frozen"] = self._saved(*frozen, self.folder / files["model"])
+            matrices = _matrices(frozen[0])
+        files = {what: str(self.folder / name) for what, name in files.items()}
+        write_report(files["report"], results, matrices)
+        with whole_file(files["results"]) as beside:
+            beside.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+        return Outcome(results, files)
+
+    def _saved(self, model: nn.Module, seed: int, path: Path) -> dict[str, Any]:
+        """Write the frozen model, read it into a fresh network, and compare what both say."""
+        save_model(path, model)
+        again = load_model(path, self.task.model()).eval()
+        difference, same = 0.0, True
+        with torch.no_grad():
+            for x, _ in self.task.test_batches():
+                old, new = model(x), again(x)
+                difference = max(difference, float((old - new).abs().max()))
+                same = same and bool((old.argmax(-1) == new.argmax(-1)).all())
+        return {
+            "file": path.name,
+            "seed": seed,
+            "bytes": path.stat().st_size,
+            "same_predictions": same,
+            "largest_difference": difference,
+        }
+
+
+def _progress_of(
+    progress: Progress | None, label: str, done: int, total: int
+) -> Callable[[int, int, float], None] | None:
+    if progress is None:
+        return None
+
+    def report(epoch: int, epochs: int, loss: float) -> None:
+        progress(label, (done + epoch / epochs) / total, loss)
+
+    return report
+
+
+def _belongs(name: str, inner: set[str]) -> bool:
+    """Whether a weight is one of these layers or a part of one."""
+    return any(name == layer or name.startswith(f"{layer}.") for layer in inner)
+
+
+def _totals(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    cost_, dense, storage, stored_dense = 0, 0, 0, 0
+    for layer in layers:
+        cost_, dense = cost_ + layer["cost"], dense + layer["dense_cost"]
+        storage += layer["storage"]
+        stored_dense += layer["shape"][0] * layer["shape"][1]
+    return {
+        "cost": cost_,
+        "dense_cost": dense,
+        "relative_cost": cost_ / max(dense, 1),
+        "storage": storage,
+        "relative_storage": storage / max(stored_dense, 1),
+    }
+
+
+@torch.no_grad()
+def _inference_seconds(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Median time for the whole test set."""
+    model.eval()
+    times = []
+    for _ in range(_TIMINGS):
+        begin = time.perf_counter()
+        for x, _ in batches:
+            model(x)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def _matrices(model: nn.Module) -> dict[str, StructuredMatrix]:
+    """The structured matrices of a frozen model by the names of their layers, on NumPy."""
+    return {
+        name: module.to_matrix().to("numpy")
+        for name, module in model.named_modules()
+        if isinstance(module, structmat.nn.StructuredWeight)
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": processor(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,263 @@
+"""What is learned: batches, loss and score of a data set with a model.
+
+Every random choice of an epoch comes from a generator seeded by the run's seed and the
+epoch's number, so that a run that was interrupted goes on exactly where it stopped.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from structmat.errors import InputError
+from structmat.learn.data import Dataset, Images, Text
+from structmat.learn.models import build_model
+
+__all__ = ["ImageTask", "Task", "TextTask", "is_inner", "make_task"]
+
+Batch = tuple[Tensor, Tensor]
+#: Layers narrower than this are left alone: they cost little.
+_LEAST_SIDE = 16
+_EVALUATION_BATCH = 512
+#: Bytes of the test text that are scored.
+_SCORED = 2**18
+
+
+class Task(Protocol):
+    """What `structmat.learn.train` needs to know of a task."""
+
+    metric: str
+    steps_per_epoch: int
+
+    def model(self) -> nn.Module:
+        """The dense network, freshly drawn from torch's generator."""
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What is minimised."""
+
+    def test_batches(self) -> Iterator[Batch]:
+        """The test set, in order."""
+
+    def score(self, model: nn.Module) -> float:
+        """The metric on the test set."""
+
+    def example(self) -> Tensor:
+        """One example, to count by."""
+
+
+class ImageTask:
+    """Classification of images; the metric is the accuracy on the test images.
+
+    Parameters
+    ----------
+    data : Images
+    name, size : str
+        As `build_model` takes them.
+    batch : int
+        Images a step.
+    augment : bool
+        Shift by up to an eighth of a side and flip at random, for natural images.
+
+    Examples
+    --------
+    >>> from structmat.learn.data import load_data
+    >>> task = ImageTask(load_data("digits"), "mlp", "small", batch=128, augment=False)
+    >>> task.steps_per_epoch, task.example().shape
+    (10, torch.Size([1, 1, 8, 8]))
+    """
+
+    metric = "accuracy"
+
+    def __init__(self, data: Images, name: str, size: str, *, batch: int, augment: bool) -> None:
+        self._data, self._name, self._size, self._augment = data, name, size, augment
+        self._batch = batch
+        self.steps_per_epoch = math.ceil(len(data.train_y) / batch)
+
+    def model(self) -> nn.Module:
+        """The dense network."""
+        shape = self._data.train_x.shape[1:]
+        classes = len(self._data.classes)
+        return build_model(self._name, size=self._size, image=shape, classes=classes)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """The training images in the order of this epoch."""
+        generator = _generator(seed, epoch)
+        order = torch.randperm(len(self._data.train_y), generator=generator)
+        for chosen in order.split(self._batch):
+            x = self._tensor(self._data.train_x[chosen.numpy()])
+            if self._augment:
+                x = _moved(x, generator)
+            yield x, torch.from_numpy(self._data.train_y[chosen.numpy()])
+
+    def _tensor(self, images: Any) -> Tensor:
+        return torch.from_numpy(self._data.standardise(images))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy."""
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    def test_batches(self) -> Iterator[Batch]:
+        """The test images."""
+        for i in range(0, len(self._data.test_y), _EVALUATION_BATCH):
+            part = slice(i, i + _EVALUATION_BATCH)
+            yield self._tensor(self._data.test_x[part]), torch.from_numpy(self._data.test_y[part])
+
+    @torch.no_grad()
+    def score(self, model: nn.Module) -> float:
+        """Share of the test images that are classified right."""
+        right = sum(int((model(x).argmax(1) == y).sum()) for x, y in self.test_batches())
+        return right / len(self._data.test_y)
+
+    def example(self) -> Tensor:
+        """The first training image."""
+        return self._tensor(self._data.train_x[:1])
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Training and test images."""
+        return len(self._data.train_y), len(self._data.test_y)
+
+
+class TextTask:
+    """Prediction of the next byte; the metric is the perplexity per byte of the test text.
+
+    Parameters
+    ----------
+    data : Text
+    name, size : str
+        As `build_model` takes them.
+    batch : int
+        Sequences a step.
+    context : int
+        Bytes of a sequence.
+    steps : int
+        Steps that count as an epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmat.learn.data import Text
+    >>> part = np.tile(np.arange(97, 123, dtype=np.uint8), 40)
+    >>> task = TextTask(Text("abc", part, part, part, ""), "gpt", "small", batch=4)
+    >>> task.example().shape
+    torch.Size([1, 128])
+    """
+
+    metric = "perplexity"
+
+    def __init__(
+        self,
+        data: Text,
+        name: str,
+        size: str,
+        *,
+        batch: int,
+        context: int = 128,
+        steps: int = 250,
+    ) -> None:
+        if min(len(data.train), len(data.test)) <= context:
+            raise InputError(
+                f"{len(data.train)} bytes to train on and {len(data.test)} to test; expected more "
+                f"than {context}, the context, of both (give more text)"
+            )
+        self._data, self._name, self._size = data, name, size
+        self._batch, self._context = batch, context
+        self.steps_per_epoch = steps
+
+    def model(self) -> nn.Module:
+        """The dense network."""
+        return build_model(self._name, size=self._size, context=self._context)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """Sequences from random places."""
+        generator = _generator(seed, epoch)
+        text, length = torch.from_numpy(self._data.train), self._context
+        for _ in range(self.steps_per_epoch):
+            first = torch.randint(len(text) - length, (self._batch, 1), generator=generator)
+            window = text[first + torch.arange(length + 1)].long()
+            yield window[:, :-1], window[:, 1:]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy in nats a byte."""
+        return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
+
+    def test_batches(self) -> Iterator[Batch]:
+        """Sequences side by side."""
+        length = self._context
+        text = torch.from_numpy(self._data.test[:_SCORED]).long()
+        count = (len(text) - 1) // length
+        x = text[: count * length].view(count, length)
+        y = text[1 : count * length + 1].view(count, length)
+        yield from zip(x.split(64), y.split(64), strict=True)
+
+    @torch.no_grad()
+    def score(self, model: nn.Module) -> float:
+        """Perplexity per byte."""
+        total, count = 0.0, 0
+        for x, y in self.test_batches():
+            total += float(self.loss(model, (x, y))) * y.numel()
+            count += y.numel()
+        return math.exp(total / count)
+
+    def example(self) -> Tensor:
+        """The first sequence."""
+        return torch.from_numpy(self._data.train[: self._context]).long()[None]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bytes to train on and to test."""
+        return len(self._data.train), min(len(self._data.test), _SCORED)
+
+
+def make_task(data: Dataset, name: str, size: str, batch: int) -> ImageTask | TextTask:
+    """The task that belongs to a data set and a model.
+
+    Examples
+    --------
+    >>> from structmat.learn.data import load_data
+    >>> make_task(load_data("digits"), "mlp", "small", 64).metric
+    'accuracy'
+    """
+    if isinstance(data, Text):
+        if name != "gpt":
+            raise InputError(f"model = {name!r} for text; expected 'gpt'")
+        return TextTask(data, name, size, batch=batch, context=128 if size == "small" else 256)
+    natural = data.name.startswith("cifar")
+    return ImageTask(data, name, size, batch=batch, augment=natural)
+
+
+def is_inner(name: str, module: nn.Module) -> bool:
+    """Whether a layer is one of those that become structured: neither stem nor head nor small.
+
+    Examples
+    --------
+    >>> is_inner("layers.0", nn.Linear(64, 256)), is_inner("head", nn.Linear(256, 10))
+    (True, False)
+    """
+    if not isinstance(module, nn.Linear | nn.Conv2d) or name.split(".")[0] in ("stem", "head"):
+        return False
+    return min(module.weight.flatten(1).shape) >= _LEAST_SIDE
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(1_000_003 * seed + epoch)
+
+
+def _moved(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images shifted and flipped at random, each in its own way."""
+    count, _, height, width = x.shape
+    pad = max(height, width) // 8
+    padded = F.pad(x, (pad, pad, pad, pad))
+    down, across = torch.randint(2 * pad + 1, (2, count, 1), generator=generator)
+    flip = torch.rand(count, 1, generator=generator) < 0.5
+    rows = down + torch.arange(height)
+    cols = torch.arange(width).expand(count, width)
+    cols = across + torch.where(flip, width - 1 - cols, cols)
+    image = torch.arange(count)[:, None, None]
+    return padded[image, :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,270 @@
+"""Training with everything that a learned structure needs, resumable after each epoch."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import TrainingError
+from structmat.learn import _state
+from structmat.learn.tasks import Task
+from structmat.nn import BudgetProjection, GaudiWeight, SigmaSchedule, parameter_groups
+from structmat.nn.schedule import AfterStep
+
+__all__ = ["Settings", "Trained", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a network is trained; the defaults are those for the digits.
+
+    Attributes
+    ----------
+    epochs : int
+    batch : int
+        Examples a step.
+    lr : float
+        Learning rate of AdamW for weights, on a cosine after warm-up.
+    weight_decay : float
+    warmup : float
+        Share of the steps over which the learning rate rises.
+    structure_lr : float
+        The same for widths and locations, without weight decay.
+    structure_betas : tuple of float
+        AdamW's, for widths and locations.
+    sigma : tuple of float
+        Sharpness of the masks at the start and at the end.
+    ramp : float
+        Share of the steps after which the budget is reached.
+    oversize : float
+        Cost of the Gaudi layers at the start, as a multiple of the budget.
+    revive_every : int or None
+        Steps between revivals of dead blocks.
+
+    Examples
+    --------
+    >>> Settings(epochs=5).sigma
+    (10.0, 100.0)
+    """
+
+    epochs: int = 60
+    batch: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    structure_lr: float = 5e-3
+    structure_betas: tuple[float, float] = (0.0, 0.999)
+    sigma: tuple[float, float] = (10.0, 100.0)
+    ramp: float = 0.6
+    oversize: float = 2.0
+    revive_every: int | None = None
+
+
+@dataclass
+class Trained:
+    """What a training leaves beside the model itself.
+
+    Attributes
+    ----------
+    history : list of dict
+        For each epoch: step, epoch, loss (mean), sigma and cost (relative) where there
+        are Gaudi layers.
+    seconds : float
+        Time that it took, over all sessions.
+
+    Examples
+    --------
+    >>> Trained().history
+    []
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def train(
+    task: Task,
+    model: nn.Module,
+    settings: Settings,
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    state: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Trained:
+    """Train a model in place.
+
+    Parameters
+    ----------
+    task : Task
+    model : torch.nn.Module
+        Dense or converted. Gaudi layers are brought under the budget.
+    settings : Settings
+    budget : float, optional
+        Of the Gaudi layers together, as `BudgetProjection` takes it.
+    seed : int
+        For the order of the examples.
+    state : Path, optional
+        File that keeps everything after each epoch.
+    resume : bool
+        Go on from that file if it is there. The result is that of a training without
+        interruption, bit for bit on the CPU.
+    progress : callable, optional
+        Called with the epochs done, all epochs, and the last loss.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    TrainingError
+        If the loss is NaN or infinite; the state of the last good epoch stays.
+    FileFormatError
+        If the file is damaged, or belongs to another training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from structmat.learn.data import load_data
+    >>> from structmat.learn.tasks import make_task
+    >>> task = make_task(load_data("digits"), "mlp", "small", 256)
+    >>> model = task.model()
+    >>> trained = train(task, model, Settings(epochs=1, batch=256))
+    >>> trained.history[0]["step"], task.score(model) > 0.2
+    (5, True)
+    """
+    total = settings.epochs * task.steps_per_epoch
+    optimizer = torch.optim.AdamW(
+        parameter_groups(
+            model,
+            lr=settings.lr,
+            structure_lr=settings.structure_lr,
+            weight_decay=settings.weight_decay,
+            structure_betas=settings.structure_betas,
+        )
+    )
+    rules = _rules(model, optimizer, settings, budget, total)
+    trained, run = Trained(), {**asdict(settings), "seed": seed, "budget": budget}
+    first = 0
+    if resume and state is not None and state.exists():
+        first, kept = _state.load(state, model, optimizer, rules, run)
+        trained = Trained(kept["history"], kept["seconds"])
+    for epoch in range(first, settings.epochs):
+        begin = time.perf_counter()
+        losses = _epoch(task, model, optimizer, settings, seed, epoch, total)
+        trained.history.append(_record(losses, epoch, task.steps_per_epoch, rules))
+        trained.seconds += time.perf_counter() - begin
+        if state is not None:
+            kept = {"history": trained.history, "seconds": trained.seconds}
+            _state.save(state, model, optimizer, rules, run, epoch + 1, kept)
+        if progress is not None:
+            progress(epoch + 1, settings.epochs, losses[-1])
+    for rule in rules:
+        rule.remove()
+    model.eval()
+    return trained
+
+
+def _rules(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    budget: float | None,
+    total: int,
+) -> list[AfterStep]:
+    """The budget and the sharpness of the masks, where there are Gaudi layers."""
+    if budget is None or not any(isinstance(m, GaudiWeight) for m in model.modules()):
+        return []
+    start, stop = settings.sigma
+    return [
+        BudgetProjection(
+            model,
+            optimizer,
+            budget,
+            total,
+            ramp=settings.ramp,
+            revive_every=settings.revive_every,
+        ),
+        SigmaSchedule(model, optimizer, total, start=start, stop=stop),
+    ]
+
+
+def _epoch(
+    task: Task,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    seed: int,
+    epoch: int,
+    total: int,
+) -> list[float]:
+    """One epoch; its losses."""
+    model.train()
+    losses = []
+    peaks = [settings.lr, settings.structure_lr]
+    for i, batch in enumerate(task.batches(seed, epoch)):
+        step = epoch * task.steps_per_epoch + i
+        for group, peak in zip(optimizer.param_groups, peaks, strict=False):
+            group["lr"] = peak * _rate(step, total, settings.warmup)
+        loss = task.loss(model, batch)
+        if not math.isfinite(loss.item()):
+            raise TrainingError(_complaint(model, batch[0], loss.item(), step, epoch))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _rate(step: int, total: int, warmup: float) -> float:
+    """Learning rate as a share of its peak: linear warm-up, then a cosine to zero."""
+    rise = warmup * total
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
+
+
+def _record(losses: list[float], epoch: int, steps: int, rules: list[AfterStep]) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "step": (epoch + 1) * steps,
+        "epoch": epoch + 1,
+        "loss": sum(losses) / len(losses),
+        "sigma": None,
+        "cost": None,
+    }
+    for rule in rules:
+        if isinstance(rule, SigmaSchedule):
+            record["sigma"] = rule.sigma
+        if isinstance(rule, BudgetProjection):
+            record["cost"] = rule.relative_cost
+    return record
+
+
+def _complaint(model: nn.Module, x: Tensor, loss: float, step: int, epoch: int) -> str:
+    """Where the first number that is none comes from, and what to do."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not found and isinstance(output, Tensor) and not bool(output.isfinite().all()):
+                found.append(name)
+
+        return hook
+
+    handles = [m.register_forward_hook(look(n)) for n, m in model.named_modules() if n]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    where = f"the output of layer {found[0]!r} is not finite" if found else "all layers are finite"
+    return (
+        f"the loss is {loss} at step {step} (epoch {epoch + 1}), {where}; expected a number. Lower "
+        "the learning rate; --resume goes on from the last finished epoch"
+    )

@@ -1,0 +1,460 @@
+"""Gaudi-GBLR weights: GBLR matrices whose block widths and locations are learned."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import InputError, ShapeError
+from structmat.intervals import positions
+from structmat.matrices import GBLR
+from structmat.nn import starts
+from structmat.nn._tensors import is_sharded, whole
+from structmat.nn.masks import check_sigma, mask_table, spectral_mask
+from structmat.nn.products import Axis, Work, factor_product, weight_of
+from structmat.nn.samples import whole_locations, whole_widths
+from structmat.nn.starts import Runs
+
+__all__ = ["GaudiStructure", "GaudiWeight"]
+
+PRODUCTS = ("auto", "assembled", "factors")
+#: Contents are kept on whole circles up to this many numbers; beyond, on windows.
+_WHOLE_CIRCLES = 2**22
+
+
+class GaudiStructure(nn.Module):
+    """Widths and locations of blocks as parameters: fractions of their axis, each (K,).
+
+    They stay in single precision at least, whatever dtype the contents have: a
+    half-precision width could not tell neighbouring samples apart.
+
+    Parameters
+    ----------
+    runs : Runs
+        Initial values.
+    learn_widths, learn_locations : bool
+        Whether they are trained.
+
+    Examples
+    --------
+    >>> from structmat.nn.starts import grid_runs
+    >>> GaudiStructure(grid_runs((4, 4), 16)).bfloat16().row_width
+    Parameter containing:
+    tensor([0.5000, 0.5000, 0.5000, 0.5000], requires_grad=True)
+    """
+
+    def __init__(
+        self, runs: Runs, *, learn_widths: bool = True, learn_locations: bool = True
+    ) -> None:
+        super().__init__()
+        for name, value in runs._asdict().items():
+            learn = learn_widths if name.endswith("width") else learn_locations
+            value = value.detach().clone()
+            value = value if value.dtype == torch.float64 else value.float()
+            setattr(self, name, nn.Parameter(value, requires_grad=learn))
+
+    def forward(self) -> Runs:
+        """The runs, apart from the parameters' own storage.
+
+        Sharded training frees that storage when the call returns.
+        """
+        return Runs(*(getattr(self, name).clone() for name in Runs._fields))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        def keeping_precision(t: Tensor) -> Tensor:
+            moved = fn(t)
+            return t.to(moved.device) if moved.dtype in (torch.float16, torch.bfloat16) else moved
+
+        return super()._apply(keeping_precision, recurse)
+
+
+class GaudiWeight(nn.Module):
+    """A trainable GBLR matrix (m, n): Σ_k (u_k ∘ mask_k) (v_k ∘ mask_k)^T.
+
+    In training, masks are Gaudi masks of sharpness `sigma`, rounded to whole samples
+    with straight-through gradients. In evaluation they are hard boxcars, so that what
+    is evaluated is what `to_matrix` returns and what `cost` counts.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(m, n)``: outputs and inputs.
+    num_blocks : int, optional
+        K. By default as many tiles as the grid has, or min(m, n) for other starts.
+    rank : int, optional
+        Rank of each block, r. By default 1, or for a grid on a large matrix what keeps
+        K r within four times its smaller side.
+    granularity : int
+        Widths and locations are multiples of this many samples (an axis that is no
+        multiple keeps its end).
+    sigma : float
+        Sharpness of the masks in training; `SigmaSchedule` changes it.
+    budget : float
+        Cost at the start, as a fraction of m n, for the grid.
+    width_init : str or float
+        "grid", or the rules "splr", "lr" (with a share: "splr0.3"), "uniform", "beta",
+        "zero", or a fraction of the axis.
+    location_init : str or float
+        "uniform", "linspace" or a fraction, where `width_init` is not the grid.
+    content_init : str or callable
+        "normal", or "svd" for the singular pairs of a dense initial weight; a function
+        that fills a dense weight in place stands for "svd" with that weight.
+    min_width, max_width : int, optional
+        Bounds on widths in samples, for both sides. Contents are stored on windows of
+        `max_width` samples; by default whole circles while that is small, or three
+        times the widest initial run.
+    learn_widths, learn_locations : bool
+        Whether they are trained.
+    straight_through : bool
+        False keeps widths and locations real in training; masks then ring.
+    product : str
+        "assembled", "factors", or "auto" for what promises less time.
+    generator : torch.Generator, optional
+        For random choices.
+
+    Notes
+    -----
+    Multiplications of a training step with T vectors: about 3 T m n + 3 K r m n
+    assembled, 3 T r Σ widths by factors. Kept for the backward pass: the operand and
+    the weight, or the operand and the T K r coefficients.
+
+    Gaussian-Dirichlet masks: Lee & Kim, arXiv 2310.18882, sections 4 and 5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> weight = GaudiWeight((8, 16), budget=0.75)
+    >>> weight.num_blocks, weight.cost
+    (18, 96)
+    >>> weight(torch.ones(5, 16)).shape
+    torch.Size([5, 8])
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        num_blocks: int | None = None,
+        rank: int | None = None,
+        granularity: int = 1,
+        sigma: float = math.inf,
+        budget: float = 0.25,
+        width_init: str | float = "grid",
+        location_init: str | float = "uniform",
+        content_init: str | Callable[[Tensor], object] = "normal",
+        min_width: int = 0,
+        max_width: int | None = None,
+        learn_widths: bool = True,
+        learn_locations: bool = True,
+        straight_through: bool = True,
+        product: str = "auto",
+        generator: torch.Generator | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        m, n = (_count(s, "shape", 1) for s in shape)
+        self.shape = m, n
+        if not 0 < budget < math.inf:
+            raise InputError(f"budget = {budget!r}; expected a share of m n above 0")
+        if rank is None:
+            rank = starts.grid_rank(self.shape, budget * m * n) if width_init == "grid" else 1
+        self.rank = _count(rank, "rank", 1)
+        self.granularity = _count(granularity, "granularity", 1)
+        self.sigma, self.straight_through = sigma, straight_through
+        check_sigma(sigma)
+        if product not in PRODUCTS:
+            raise InputError(f"product = {product!r}; expected one of {PRODUCTS}")
+        self.product = product
+        #: Vectors that it multiplies for one example; `cost` of a model weighs by it.
+        self.positions = 1
+        runs = self._start(num_blocks, budget, width_init, location_init, generator)
+        self._set_bounds(runs, min_width, max_width)
+        u, v = self._contents(runs, content_init, generator)
+        self.structure = GaudiStructure(
+            runs, learn_widths=learn_widths, learn_locations=learn_locations
+        )
+        self.u, self.v = nn.Parameter(u), nn.Parameter(v)
+        #: Whether the next backward pass keeps the gradient of the dense weight.
+        self.watch = False
+        self.residual: Tensor | None = None
+        self.to(device=device, dtype=dtype)
+
+    def _start(
+        self,
+        num_blocks: int | None,
+        budget: float,
+        width_init: str | float,
+        location_init: str | float,
+        generator: torch.Generator | None,
+    ) -> Runs:
+        if width_init == "grid":
+            if num_blocks is not None:
+                raise InputError(
+                    f"num_blocks = {num_blocks} with a grid; expected None (its budget sets the "
+                    'number of tiles; choose width_init="splr" to set the number of blocks)'
+                )
+            cost = budget * math.prod(self.shape)
+            return starts.grid_runs(self.shape, cost, rank=self.rank, granularity=self.granularity)
+        count = min(self.shape) if num_blocks is None else _count(num_blocks, "num_blocks", 0)
+        return starts.rule_runs(
+            self.shape, count, width_init, location_init, generator, granularity=self.granularity
+        )
+
+    def _set_bounds(self, runs: Runs, min_width: int, max_width: int | None) -> None:
+        g = self.granularity
+        self.min_width = _count(min_width, "min_width", 0)
+        if max_width is not None:
+            _count(max_width, "max_width", max(self.min_width, g))
+        for name, value in (("min_width", self.min_width), ("max_width", max_width or 0)):
+            if value % g and value < max(self.shape):
+                raise InputError(f"{name} = {value}; expected a multiple of the granularity, {g}")
+        limits = []
+        for n, width in zip(self.shape, (runs.row_width, runs.col_width), strict=True):
+            limit = n if max_width is None else min(n, max_width)
+            large = len(width) * self.rank * sum(self.shape) > _WHOLE_CIRCLES
+            if max_width is None and large:
+                widest = max(round(float(width.max()) * n), self.min_width, g)
+                limit = min(n, -(-3 * widest // g) * g)
+            limits.append(limit)
+        self.max_width: tuple[int, int] = (limits[0], limits[1])
+        if not self.straight_through and self.max_width != self.shape:
+            raise InputError(
+                f"straight_through = False with contents limited to {self.max_width} samples; "
+                f"expected whole circles (max_width={max(self.shape)})"
+            )
+
+    def _contents(
+        self, runs: Runs, rule: str | Callable[[Tensor], object], generator: Any
+    ) -> tuple[Tensor, Tensor]:
+        if rule == "normal":
+            return starts.random_contents(self.shape, runs, self.rank, self.max_width, generator)
+        if isinstance(rule, str) and rule != "svd":
+            raise InputError(f'content_init = {rule!r}; expected "normal", "svd" or a function')
+        if self.max_width != self.shape:
+            raise InputError(
+                f"content_init by singular pairs with contents limited to {self.max_width} "
+                f'samples; expected whole circles (max_width={max(self.shape)}, or "normal")'
+            )
+        fill = rule if callable(rule) else None
+        return starts.svd_contents(self.shape, len(runs.row_width), self.rank, generator, fill)
+
+    @classmethod
+    def from_matrix(cls, matrix: GBLR, **options: Any) -> "GaudiWeight":
+        """A trainable weight that begins as a given GBLR matrix.
+
+        Parameters
+        ----------
+        matrix : GBLR
+            From any library; its blocks and contents are copied.
+        **options
+            As the constructor takes them, but for those that say where to begin.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from structmat import GBLR
+        >>> A = GBLR([3], [2], [1.0, 2.0], [1], [2], [1.0, 10.0], shape=(4, 3))
+        >>> GaudiWeight.from_matrix(A).dense().sum().item()
+        33.0
+        """
+        widest = int(max([1, *matrix.row_width, *matrix.col_width]))
+        if matrix.num_blocks * sum(matrix.shape) > _WHOLE_CIRCLES:
+            options = {"max_width": 2 * widest, **options}
+        weight = cls(matrix.shape, num_blocks=matrix.num_blocks, width_init="zero", **options)
+        matrix = matrix.to("torch")
+        weight._check_holds(matrix)
+        weight._take(matrix)
+        return weight
+
+    def _check_holds(self, matrix: GBLR) -> None:
+        if self.rank != 1:
+            raise InputError(f"rank = {self.rank} from a GBLR matrix; expected 1, as it has")
+        if matrix.u.is_complex():
+            raise InputError(f"the matrix is {matrix.dtype}; expected real contents")
+        g = self.granularity
+        runs = (matrix.row_start, matrix.row_width, matrix.col_start, matrix.col_width)
+        if any((array % g).any() for array in runs):
+            raise InputError(
+                f"granularity = {g}, but the matrix has runs between its multiples; expected "
+                "granularity=1"
+            )
+
+    @torch.no_grad()
+    def _take(self, matrix: GBLR) -> None:
+        (m, n), structure = self.shape, self.structure
+        sides = (
+            ("row", m, self.u, matrix.row_start, matrix.row_width, matrix.u),
+            ("col", n, self.v, matrix.col_start, matrix.col_width, matrix.v),
+        )
+        for name, size, contents, start, width, packed in sides:
+            window = contents.shape[-1]
+            if width.max(initial=0) > window:
+                raise InputError(
+                    f"max_width = {window} below a {name} width of {width.max()}; expected at "
+                    "least that"
+                )
+            contents.zero_()
+            block = torch.from_numpy(np.repeat(np.arange(len(width)), width))
+            slot = torch.from_numpy(positions(start % window, width, window))
+            contents[block, 0, slot] = packed.to(contents)
+            getattr(structure, f"{name}_width").copy_(torch.from_numpy(width / size))
+            getattr(structure, f"{name}_location").copy_(torch.from_numpy(start / size))
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks K, those of width zero included."""
+        return self.structure.row_width.shape[0]
+
+    def _samples(self, runs: Runs) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Whole widths and locations of rows and of columns; locations may be off the circle."""
+        return (
+            self._rounded(runs.row_width, runs.row_location, 0),
+            self._rounded(runs.col_width, runs.col_location, 1),
+        )
+
+    def _rounded(self, width: Tensor, location: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        n, g, limit = self.shape[side], self.granularity, self.max_width[side]
+        least = min(self.min_width, limit)
+        return whole_widths(width, n, g, least, limit), whole_locations(location, n, g)
+
+    def _axes(self, runs: Runs, sigma: float) -> tuple[Axis, Axis]:
+        axes = []
+        for n, limit, (width, location) in zip(
+            self.shape, self.max_width, self._samples(runs), strict=True
+        ):
+            table = mask_table(n, sigma, _mask_dtype(self.u.dtype), self.u.device)
+            axes.append(Axis(n, location, width, limit, table))
+        return axes[0], axes[1]
+
+    @property
+    def _sharpness(self) -> float:
+        return self.sigma if self.training else math.inf
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Vectors (…, n) to (…, m)."""
+        n = self.shape[1]
+        if x.ndim == 0 or x.shape[-1] != n:
+            raise ShapeError(f"input of shape {tuple(x.shape)}; expected (…, {n})")
+        y = self._product(x)
+        if self.watch and y.requires_grad:
+            y.register_hook(lambda grad: self._keep_residual(grad, x))
+        return y
+
+    def _product(self, x: Tensor) -> Tensor:
+        m, n = self.shape
+        if self.training and not self.straight_through:
+            return nn.functional.linear(x, self.dense())
+        runs = self.structure()
+        rows, cols = self._axes(runs, self._sharpness)
+        work = Work.of(math.prod(x.shape[:-1]), rows, cols, self.rank)
+        if self._assembles(work):
+            return nn.functional.linear(x, self._weight(runs, rows, cols, work))
+        vectors = x.reshape(math.prod(x.shape[:-1]), n).to(_product_dtype(x))
+        y = factor_product(vectors, self.u, self.v, runs, rows, cols)
+        return y.reshape(*x.shape[:-1], m)
+
+    @torch.no_grad()
+    def _keep_residual(self, grad: Tensor, x: Tensor) -> None:
+        m, n = self.shape
+        part = grad.reshape(-1, m).T.float() @ x.detach().reshape(-1, n).float()
+        # A step that was skipped for its infinite gradients leaves them here.
+        old = self.residual
+        self.residual = old + part if old is not None and bool(old.isfinite().all()) else part
+
+    def multiplies(self, count: int) -> bool:
+        """Whether `count` vectors are better multiplied by factors than by a dense weight."""
+        if self.training and not self.straight_through:
+            return False
+        rows, cols = self._axes(self._whole_runs(), self._sharpness)
+        return not self._assembles(Work.of(count, rows, cols, self.rank))
+
+    def _assembles(self, work: Work) -> bool:
+        if self.product != "auto":
+            return self.product == "assembled"
+        return work.factors > min(work.assembled, work.by_identity)
+
+    def _weight(self, runs: Runs, rows: Axis, cols: Axis, work: Work) -> Tensor:
+        assembled = work.assembled <= work.by_identity
+        return weight_of(self.u, self.v, runs, rows, cols, assembled=assembled)
+
+    def dense(self) -> Tensor:
+        """The weight (m, n) as the present mode multiplies by it, with gradients."""
+        runs = self.structure()
+        if self.training and not self.straight_through:
+            return self._real_valued(runs)
+        rows, cols = self._axes(runs, self._sharpness)
+        return self._weight(runs, rows, cols, Work.of(0, rows, cols, self.rank))
+
+    def _real_valued(self, runs: Runs) -> Tensor:
+        m, n = self.shape
+        row = spectral_mask(runs.row_width.clamp(0, 1) * m, runs.row_location * m, m, self.sigma)
+        col = spectral_mask(runs.col_width.clamp(0, 1) * n, runs.col_location * n, n, self.sigma)
+        left = (self.u * row[:, None].to(self.u)).flatten(0, 1)
+        return left.T @ (self.v * col[:, None].to(self.v)).flatten(0, 1)
+
+    @property
+    def cost(self) -> int:
+        """Multiplications for one vector in evaluation: rank times the widths of live blocks.
+
+        Sharded widths are gathered: ask for it on every process.
+        """
+        with torch.no_grad():
+            (row, _), (col, _) = self._samples(self._whole_runs())
+            alive = (row > 0) & (col > 0)
+            return self.rank * int(((row + col) * alive).sum())
+
+    @property
+    def storage(self) -> int:
+        """Scalars that `to_matrix` stores; here, contents off the runs are kept as well."""
+        return self.cost
+
+    def _whole_runs(self) -> Runs:
+        return Runs(*(whole(getattr(self.structure, name)) for name in Runs._fields))
+
+    @torch.no_grad()
+    def to_matrix(self) -> GBLR:
+        """The matrix of evaluation, packed: hard boxcars, blocks without a side left out."""
+        (rw, rl), (cw, cl) = self._samples(self._whole_runs())
+        alive = (rw > 0) & (cw > 0)
+        sides = []
+        for contents, width, location, size in (
+            (self.u, rw, rl, self.shape[0]),
+            (self.v, cw, cl, self.shape[1]),
+        ):
+            window = contents.shape[-1]
+            w = width[alive].cpu().numpy().repeat(self.rank)
+            l = location[alive].cpu().numpy().repeat(self.rank)
+            at = np.repeat(np.arange(len(w)) * window, w) + positions(l % window, w, window)
+            flat = whole(contents)[alive].reshape(-1)
+            sides.append((l % size, w, flat[torch.from_numpy(at).to(flat.device)].clone()))
+        return GBLR(*sides[0], *sides[1], shape=self.shape)
+
+    def extra_repr(self) -> str:
+        """Sizes, as `torch.nn.Linear` prints its own."""
+        m, n = self.shape
+        sizes = f"{m}x{n}, num_blocks={self.num_blocks}, rank={self.rank}"
+        width = self.structure.row_width
+        # Whoever prints on one process would wait for ever for the others' widths.
+        if is_sharded(width) or width.is_meta:
+            return sizes
+        return f"{sizes}, cost={self.cost / (m * n):.3g}"
+
+
+def _count(value: int, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} = {value!r}; expected a whole number of at least {least}")
+    return value
+
+
+def _mask_dtype(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """What a matrix product would run in here: autocast's dtype, or the operand's."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -1,0 +1,79 @@
+"""What all rules share that change widths after an optimizer step."""
+
+from typing import Any
+
+import torch
+from torch import nn, optim
+
+from structmat.errors import InputError
+from structmat.nn.allocation import Widths
+from structmat.nn.gaudi import GaudiWeight
+from structmat.nn.schedule import AfterStep
+
+__all__ = ["ProximalStep", "parameter_groups"]
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    structure_lr: float,
+    weight_decay: float = 0.0,
+    structure_betas: tuple[float, float] = (0.9, 0.999),
+) -> list[dict[str, Any]]:
+    """Parameters in two groups, for any AdamW-like optimizer.
+
+    Widths and locations get their own learning rate and no weight decay; all others
+    are first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from structmat.nn import GaudiLinear
+    >>> groups = parameter_groups(GaudiLinear(8, 8), lr=1e-3, structure_lr=5e-3)
+    >>> [len(group["params"]) for group in groups]
+    [3, 4]
+    """
+    structural = {
+        id(p)
+        for w in model.modules()
+        if isinstance(w, GaudiWeight)
+        for p in w.structure.parameters()
+    }
+    own = [p for p in model.parameters() if id(p) in structural and p.requires_grad]
+    rest = [p for p in model.parameters() if id(p) not in structural and p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": lr, "weight_decay": weight_decay}]
+    if own:
+        groups.append(
+            {"params": own, "lr": structure_lr, "weight_decay": 0.0, "betas": structure_betas}
+        )
+    return groups
+
+
+class ProximalStep(AfterStep):
+    """Base of the rules that change widths after an optimizer step."""
+
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, measure: str) -> None:
+        named = {n: w for n, w in model.named_modules() if isinstance(w, GaudiWeight)}
+        if not named:
+            raise InputError(
+                f"{type(model).__name__} has no Gaudi layers; expected at least one (convert it "
+                'first: structmat.nn.convert_(model, Config(kind="gblr", budget=…)))'
+            )
+        self.weights = list(named.values())
+        # One name for each structure: taps of a convolution may share theirs.
+        shared = {id(w.structure): name for name, w in reversed(named.items())}
+        self.names = [name for name, w in named.items() if shared[id(w.structure)] == name]
+        self.widths = Widths(self.weights, measure)
+        super().__init__(optimizer)
+
+    def _tidy(self) -> None:
+        """Bring locations back onto the circle where contents live on whole circles."""
+        for weight in self.weights:
+            structure = weight.structure
+            sides = zip((structure.row_location, structure.col_location), weight.shape, strict=True)
+            for limit, (location, n) in zip(weight.max_width, sides, strict=True):
+                # On a window, storage follows the unwrapped location.
+                if limit == n and location.requires_grad:
+                    with torch.no_grad():
+                        location.copy_(location % 1.0)

@@ -1,0 +1,351 @@
+"""Any structured matrix as a module, with its contents as trainable parameters."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakIdRef
+
+from structmat._array import backend_name
+from structmat.errors import InputError, ShapeError
+from structmat.matrix import StructuredMatrix
+from structmat.nn._speed import dense_is_quicker, work_of
+from structmat.nn._tensors import whole
+
+__all__ = ["StructuredWeight", "autocast_dtype"]
+
+#: Vectors that are multiplied at once where nothing is kept for gradients, so that what
+#: stands between two factors stays in the cache.
+CHUNK = 256
+
+Arrays = dict[str, Tensor]
+Children = tuple[StructuredMatrix, ...]
+
+
+class StructuredWeight(nn.Module):
+    """Any structured matrix (m, n) as a module, with its contents as parameters.
+
+    Products run through the structure or through the assembled dense weight, whichever
+    promises less time for the number of vectors; results and gradients are the same.
+
+    Parameters
+    ----------
+    matrix : StructuredMatrix
+        Of any kind, sums and products included, with real contents from any array
+        library. Contents are copied.
+
+    Attributes
+    ----------
+    contents : torch.nn.Module
+        Content arrays as parameters, by name: ``contents.u``, and ``contents.0.U`` in
+        the first term of a sum. Integer arrays, as of a permutation, are buffers.
+    positions : int
+        How many vectors of one example the weight multiplies; 1 until someone sets it.
+
+    Raises
+    ------
+    InputError
+        If `matrix` is no structured matrix, is complex, or holds arrays beside its
+        contents, which would not follow them.
+
+    Notes
+    -----
+    While no gradient is recorded, what is computed from the contents is remembered: the
+    filled panels, the dense weight. It is made anew once a parameter was changed or
+    replaced, and dropped when the mode changes, a gradient is recorded or the module
+    moves. Only a change through ``parameter.data`` in between goes unseen, as torch
+    does not count it; change parameters under `torch.no_grad` instead.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat, torch
+    >>> weight = StructuredWeight(structmat.LowRank(np.ones((6, 1)), np.ones((4, 1))))
+    >>> weight.kind, weight.shape, weight.cost, list(weight.state_dict())
+    ('low_rank', (6, 4), 10, ['contents.U', 'contents.V'])
+    >>> weight.float()(torch.ones(2, 3, 4)).shape
+    torch.Size([2, 3, 6])
+    """
+
+    def __init__(self, matrix: StructuredMatrix) -> None:
+        super().__init__()
+        matrix = _checked(matrix)
+        self.contents = _Contents(matrix)
+        self._template = _walk(matrix, self.contents, _emptied)
+        self._remembered: _Remembered | None = None
+        self.positions = 1
+        self._prepare()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs: (m, n)."""
+        return self._template.shape
+
+    @property
+    def kind(self) -> str:
+        """Name of the structure."""
+        return self._template.kind
+
+    @property
+    def cost(self) -> int:
+        """Multiplications for one vector."""
+        return self._template.cost
+
+    @property
+    def storage(self) -> int:
+        """Stored scalars."""
+        return self._template.storage
+
+    def extra_repr(self) -> str:
+        """Shape, kind and relative cost."""
+        return f"{self.shape}, kind={self.kind!r}, relative_cost={self._template.relative_cost:.4g}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Vectors (…, n) to (…, m)."""
+        return self.affine(x, None)
+
+    def affine(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Vectors (…, n) to (…, m), plus a bias (m,) if there is one.
+
+        Raises
+        ------
+        ShapeError
+            If the last axis is not n.
+        InputError
+            If the dtype is another than that of the contents, without autocast.
+        """
+        m, n = self.shape
+        if x.ndim == 0 or x.shape[-1] != n:
+            raise ShapeError(
+                f"input has shape {tuple(x.shape)}; expected (…, {n}) for a weight of {m}x{n}"
+            )
+        dtype = autocast_dtype(x)
+        if dtype is None:
+            return self._affine(x, bias, self.bound(x.dtype))
+        with torch.autocast(x.device.type, enabled=False):
+            return self._affine(x.to(dtype), bias, self.bound(dtype, cast=True))
+
+    def _affine(self, x: Tensor, bias: Tensor | None, matrix: StructuredMatrix) -> Tensor:
+        bias = None if bias is None else bias.to(x.dtype)
+        vectors = x.flatten(0, -2) if x.ndim > 1 else x[None]
+        if self.dense_is_quicker(vectors.shape[0], matrix):
+            return F.linear(x, self._dense_of(matrix, x.dtype), bias)
+        y = self._through(vectors, bias, matrix)
+        return y.view(*x.shape[:-1], self.shape[0])
+
+    def _through(self, x: Tensor, bias: Tensor | None, matrix: StructuredMatrix) -> Tensor:
+        """Vectors (count, n) to (count, m) by the structure."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            y = matrix._multiply(x.T).T.contiguous()
+            return y if bias is None else y + bias
+        out = x.new_empty(x.shape[0], self.shape[0])
+        for part, target in zip(x.split(CHUNK), out.split(CHUNK), strict=True):
+            y = matrix._multiply(part.T).T
+            target.copy_(y) if bias is None else torch.add(y, bias, out=target)
+        return out
+
+    def multiplies(self, count: int) -> bool:
+        """Whether `count` vectors are better multiplied by the structure than densely."""
+        return not self.dense_is_quicker(count, self.bound())
+
+    def dense_is_quicker(self, count: int, matrix: StructuredMatrix) -> bool:
+        """Whether `count` vectors had better meet the assembled weight; see `_speed`."""
+        traced = torch.compiler.is_compiling()
+        return dense_is_quicker(
+            self._work,
+            self.shape,
+            None if traced else count,
+            device=matrix.device.type,
+            remembered=matrix._memory is not None,
+        )
+
+    def dense(self) -> Tensor:
+        """The weight as a dense tensor, (m, n): differentiable, and only to be read."""
+        return self._dense_of(self.bound(), None)
+
+    def _dense_of(self, matrix: StructuredMatrix, dtype: torch.dtype | None) -> Tensor:
+        dense: Tensor = matrix._kept("dense", matrix.to_dense)
+        return dense if dtype is None else dense.to(dtype)
+
+    def to_matrix(self) -> StructuredMatrix:
+        """The matrix with a copy of the present contents, on torch."""
+
+        def built(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
+            copies = {name: whole(array).clone() for name, array in arrays.items()}
+            return type(template)._build(copies, children, template._static())
+
+        return _walk(self._template, self.contents, built)
+
+    def bound(self, dtype: torch.dtype | None = None, *, cast: bool = False) -> StructuredMatrix:
+        """The matrix around the present contents.
+
+        Parameters
+        ----------
+        dtype : torch.dtype, optional
+            What the contents have to be.
+        cast : bool
+            Cast them to `dtype` instead of refusing another.
+        """
+        tensors = _tensors(self.contents)
+        own = _floating_dtype(tensors)
+        if own is not None and dtype not in (None, own) and not cast:
+            raise InputError(
+                f"input has dtype {dtype} and the weight {own}; expected one dtype "
+                "(move the layer with .to(dtype), or cast the input)"
+            )
+        dtype = dtype if cast else own
+        if torch.compiler.is_compiling():
+            return self._around(dtype, remember=False)
+        records = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        marks = [] if records else [_mark(t) for t in tensors]
+        if records or None in marks:
+            self._forget()
+            return self._around(dtype, remember=False)
+        remembered = self._remembered
+        if remembered is None or remembered.marks != marks or remembered.dtype != dtype:
+            with torch.inference_mode(False), torch.no_grad():
+                matrix = self._around(dtype, remember=True)
+            self._remembered = remembered = _Remembered(matrix, dtype, marks)
+        return remembered.matrix
+
+    def _around(self, dtype: torch.dtype | None, *, remember: bool) -> StructuredMatrix:
+        def change(array: Tensor) -> Tensor:
+            array = array.detach() if remember else array
+            return array.to(dtype) if array.is_floating_point() else array
+
+        def bind(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
+            arrays = {name: change(array) for name, array in arrays.items()}
+            return template._with_contents(arrays, children, dtype=dtype, remember=remember)
+
+        return _walk(self._template, self.contents, bind)
+
+    def _prepare(self) -> None:
+        """Compute what depends on structure alone, before anything traces a product."""
+        dtype = _floating_dtype(_tensors(self.contents))
+        (m, n), matrix = self.shape, self._around(dtype, remember=False)
+        with torch.no_grad(), torch.inference_mode(False):
+            for multiply, size in ((matrix._multiply, n), (matrix._multiply_adjoint, m)):
+                multiply(torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device))
+        self._work = work_of(matrix)
+
+    def _forget(self) -> None:
+        if self._remembered is not None:
+            self._remembered = None
+
+    def train(self, mode: bool = True) -> "StructuredWeight":
+        """Set the mode; what was remembered of the parameters is dropped."""
+        self._forget()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        self._forget()
+        self._prepare()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_remembered": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
+
+
+class _Remembered(NamedTuple):
+    matrix: StructuredMatrix
+    dtype: torch.dtype | None
+    marks: list[Any]
+
+
+class _Contents(nn.Module):
+    """Content arrays of a matrix under their own names; those of its operands below."""
+
+    def __init__(self, matrix: StructuredMatrix) -> None:
+        super().__init__()
+        for name in matrix.data_names:
+            array = getattr(matrix, name).detach().clone(memory_format=torch.contiguous_format)
+            if array.is_floating_point():
+                self.register_parameter(name, nn.Parameter(array))
+            else:
+                self.register_buffer(name, array)
+        for i, child in enumerate(matrix.children):
+            self.add_module(str(i), _Contents(child))
+
+
+def _walk(
+    matrix: StructuredMatrix,
+    contents: nn.Module,
+    make: Callable[[StructuredMatrix, Arrays, Children], StructuredMatrix],
+) -> StructuredMatrix:
+    """A matrix made from another's structure and these contents, operands first."""
+    children = tuple(
+        _walk(child, getattr(contents, str(i)), make) for i, child in enumerate(matrix.children)
+    )
+    return make(matrix, {name: getattr(contents, name) for name in matrix.data_names}, children)
+
+
+def _emptied(matrix: StructuredMatrix, arrays: Arrays, children: Children) -> StructuredMatrix:
+    """The structure around contents that take no memory: one zero each, expanded."""
+    empty = {
+        name: a.detach().new_zeros(()).expand(a.shape) if a.is_floating_point() else a
+        for name, a in arrays.items()
+    }
+    return matrix._with_contents(empty, children, dtype=matrix.dtype, remember=False)
+
+
+def _checked(matrix: Any) -> StructuredMatrix:
+    """A matrix that can be trained, on torch."""
+    if not isinstance(matrix, StructuredMatrix):
+        raise InputError(
+            f"matrix is a {type(matrix).__qualname__}; expected a StructuredMatrix (wrap a dense "
+            "weight in structmat.Dense)"
+        )
+    if backend_name(matrix.xp) != "torch":
+        matrix = matrix.to("torch")
+    if matrix.dtype.is_complex:
+        raise InputError(
+            f"matrix has dtype {matrix.dtype}; expected real contents (layers compute with real "
+            "numbers)"
+        )
+    _refuse_other_arrays(matrix)
+    return matrix
+
+
+def _refuse_other_arrays(matrix: StructuredMatrix) -> None:
+    for name, value in vars(matrix).items():
+        if isinstance(value, Tensor) and name not in matrix.data_names:
+            raise InputError(
+                f"the kind {matrix.kind!r} holds the array {name!r} beside its contents; expected "
+                f"{', '.join(matrix.data_names)} alone (compute {name!r} in products, with "
+                "self._kept)"
+            )
+    for child in matrix.children:
+        _refuse_other_arrays(child)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """All parameters and buffers, as they stand in the modules at this moment."""
+    below = [t for child in module._modules.values() if child is not None for t in _tensors(child)]
+    own = [*module._parameters.values(), *module._buffers.values()]
+    return [t for t in own if t is not None] + below
+
+
+def _floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:
+    return next((t.dtype for t in tensors if t.is_floating_point()), None)
+
+
+def _mark(tensor: Tensor) -> tuple[Any, ...] | None:
+    """What changes when a tensor does; None if that cannot be known."""
+    try:
+        return WeakIdRef(tensor), tensor._version, tensor.data_ptr()
+    except RuntimeError:  # of inference mode, or inside a transform such as vmap
+        return None
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype in which autocast would multiply by `x`, if it would change it at all."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(device)

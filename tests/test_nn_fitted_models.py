@@ -1,0 +1,172 @@
+"""Conversion from given weights: calibration, and a budget shared by error."""
+
+import copy
+
+import pytest
+import torch
+from nn_models import Attention, Tied, convnet, mlp
+from test_nn_model import allowed, packed, spent
+from torch import nn
+
+from structmat.errors import BudgetError
+from structmat.nn import Config, convert_
+from structmat.nn.fresh import fresh_kinds
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def uneven(*shape):
+    """Inputs whose directions along the axis after the batch differ in size by a hundred."""
+    n = shape[1]
+    mixed = torch.linalg.qr(torch.randn(n, n))[0] * torch.logspace(0, -2, n)
+    return torch.einsum("ij,bj...->bi...", mixed, torch.randn(shape))
+
+
+def first_outputs(model, x):
+    """What the first layer makes of an input."""
+    with torch.no_grad():
+        return model[0](x)
+
+
+@pytest.mark.parametrize("kind", fresh_kinds())
+def test_calibration_lowers_the_error_of_outputs(kind):
+    x, model = uneven(300, 64), mlp().eval()
+    config = Config(kind=kind, budget=0.3, start="weights")
+    dense = first_outputs(model, x) - model[0].bias
+    errors, reports = [], []
+    for calibration in (None, x):
+        copied = copy.deepcopy(model)
+        reports.append(convert_(copied, config, calibration=calibration))
+        made = first_outputs(copied, x) - copied[0].bias
+        errors.append(((made - dense).norm() / dense.norm()).item())
+    assert errors[1] < 0.9 * errors[0]
+    assert reports[1].rows[0].error == pytest.approx(errors[1], rel=1e-2)
+    assert reports[1].rows[0].cost <= allowed(reports[1], 0.6)
+
+
+@pytest.mark.parametrize("conv", ["matrix", "taps"])
+@pytest.mark.parametrize("kind", ["low_rank", "block_sparse", "gblr"])
+def test_calibration_of_convolutions(kind, conv):
+    x, model = uneven(6, 16, 8, 8), convnet().eval()
+    config = Config(kind=kind, budget=0.4, conv=conv, start="weights")
+    dense = first_outputs(model, x)
+    errors = []
+    for calibration in (None, [x[:2], (x[2:],)]):
+        copied = copy.deepcopy(model)
+        report = convert_(
+            copied, config, lambda name, _: name == "0", example=x, calibration=calibration
+        )
+        errors.append(((first_outputs(copied, x) - dense).norm() / dense.norm()).item())
+    assert errors[1] < 0.9 * errors[0]
+    assert report.rows[0].error == pytest.approx(errors[1], rel=1e-2)
+
+
+def test_calibration_counts_positions_too():
+    report = convert_(
+        Attention(),
+        Config(kind="low_rank", budget=0.5, start="weights", parts=packed),
+        calibration=[torch.randn(3, 7, 32), torch.randn(2, 5, 32)],
+    )
+    assert [row.positions for row in report.rows] == [7, 7]
+
+
+def test_calibration_of_a_shared_weight_takes_all_its_inputs():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(32, 32, bias=False), nn.Linear(32, 32, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x, y):
+            return self.a(x) + self.b(y)
+
+    model, x, y = Shared(), uneven(200, 32), uneven(200, 32)
+    both, W = torch.cat([x, y]), model.a.weight.detach()
+    config = Config(kind="low_rank", budget=0.5, start="weights")
+    report = convert_(model, config, calibration=(x, y))
+    missed = (both @ (W - model.a.weight.detach()).T).norm() / (both @ W.T).norm()
+    bound = torch.linalg.svdvals(both @ W.T)[8:].norm() / (both @ W.T).norm()
+    assert report.rows[0].error == pytest.approx(missed.item(), rel=1e-3)
+    assert missed.item() == pytest.approx(bound.item(), rel=1e-3)
+
+
+def easy_and_hard():
+    """A layer that few multiplications make exact, and one that needs them all."""
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval()
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].weight[:8, :8] = 1.0
+    return model
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("kind", fresh_kinds())
+def test_shares_by_error_lower_the_total_error(kind, calibrated):
+    model, x = easy_and_hard(), torch.randn(100, 64)
+    totals = []
+    for shares in ("uniform", "error"):
+        config = Config(kind=kind, budget=0.25, start="weights", shares=shares, oversize=1.0)
+        calibration = x if calibrated else None
+        report = convert_(copy.deepcopy(model), config, example=x, calibration=calibration)
+        assert spent(report) <= allowed(report, 0.25)
+        totals.append(sum(row.error**2 for row in report.rows))
+    assert totals[1] < 0.98 * totals[0]
+    assert report.rows[0].cost < report.rows[1].cost
+
+
+def test_shares_count_positions():
+    """A layer that multiplies many vectors gets fewer multiplications for each."""
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.many = nn.Linear(64, 64)
+            self.once = copy.deepcopy(self.many)
+
+        def forward(self, x):
+            return self.once(self.many(x).mean(1))
+
+    config = Config(kind="low_rank", budget=0.3, start="weights", shares="error")
+    report = convert_(Pooled(), config, example=torch.randn(2, 9, 64))
+    many, once = report.rows
+    assert (many.positions, once.positions) == (9, 1)
+    assert many.cost < once.cost
+    assert spent(report) <= allowed(report, 0.3)
+    # All that is left over is less than one rank of the dearer layer.
+    assert spent(report) > allowed(report, 0.3) - 9 * 128
+
+
+def test_shares_by_error_cover_packed_parts_and_taps():
+    model = Attention()
+    with torch.no_grad():
+        # Queries of low rank leave their multiplications to keys and values.
+        model.qkv.weight[:32] = torch.randn(32, 2) @ torch.randn(2, 32)
+    config = Config(kind="low_rank", budget=0.5, start="weights", shares="error", parts=packed)
+    convert_(model, config, lambda name, _: name == "qkv")
+    costs = [part.cost for part in model.qkv.parts]
+    assert costs[0] == 2 * 64
+    assert min(costs[1:]) > costs[0]
+    model = convnet()
+    with torch.no_grad():
+        model[0].weight[:, :, 0, 0] = 1.0
+    config = Config(kind="low_rank", budget=0.5, start="weights", shares="error", conv="taps")
+    report = convert_(model, config, lambda name, _: name == "0")
+    costs = [tap.cost for tap in model[0].taps]
+    assert costs[0] == min(costs) == 48
+    assert spent(report) <= allowed(report, 0.5)
+
+
+def test_no_shares_are_that_small():
+    config = Config(kind="low_rank", budget=0.02, start="weights", shares="error")
+    with pytest.raises(BudgetError, match="expected at least 304"):
+        convert_(mlp(), config)
+
+
+def test_models_that_take_whole_numbers():
+    tokens = torch.randint(40, (3, 6))
+    config = Config(kind="block_sparse", budget=0.5, start="weights")
+    report = convert_(Tied(), config, calibration=[tokens, tokens])
+    assert [(row.name, row.positions) for row in report.rows] == [("inner", 6)]

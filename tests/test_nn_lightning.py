@@ -1,0 +1,163 @@
+"""Structured training under Lightning: the budget is met, logged, and resumed exactly."""
+
+import importlib
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+lightning = pytest.importorskip(
+    "lightning.pytorch", reason="lightning is not installed (extra lightning)"
+)
+
+from structmat.errors import InputError, MissingDependencyError  # noqa: E402
+from structmat.nn.gaudi import GaudiWeight  # noqa: E402
+from structmat.nn.lightning import StructureCallback  # noqa: E402
+from structmat.nn.linear import GaudiLinear  # noqa: E402
+from structmat.nn.proximal import parameter_groups  # noqa: E402
+
+pytestmark = [
+    # Lightning calls what torch renamed; nothing of ours is on the way.
+    pytest.mark.filterwarnings(
+        r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning"
+    ),
+]
+
+
+class Module(lightning.LightningModule):
+    def __init__(self, optimizers=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.automatic_optimization = optimizers == 1
+        self.count = optimizers
+        self.net = nn.Sequential(
+            GaudiLinear(16, 32, budget=0.6), nn.ReLU(), GaudiLinear(32, 8, budget=0.6)
+        )
+
+    def training_step(self, batch, index):
+        return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        groups = parameter_groups(self.net, lr=1e-2, structure_lr=1e-2)
+        return [torch.optim.AdamW(groups) for _ in range(self.count)]
+
+    @property
+    def relative_cost(self):
+        weights = [m for m in self.modules() if isinstance(m, GaudiWeight)]
+        return sum(w.cost for w in weights) / sum(w.shape[0] * w.shape[1] for w in weights)
+
+    @property
+    def sigmas(self):
+        return {m.sigma for m in self.modules() if isinstance(m, GaudiWeight)}
+
+
+class Watch(lightning.Callback):
+    """Notes what is logged after each batch, and saves after the first epoch."""
+
+    def __init__(self, path=None):
+        self.path, self.seen = path, []
+
+    def on_train_batch_end(self, trainer, *_):
+        metrics = trainer.callback_metrics
+        self.seen.append({k: float(v) for k, v in metrics.items() if k.startswith("structure")})
+
+    def on_train_epoch_end(self, trainer, module):
+        if self.path is not None and trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
+
+
+def fit(callback, watch=None, *, start=None, module=None, **options):
+    generator = torch.Generator().manual_seed(0)
+    data = (torch.randn(32, size, generator=generator) for size in (16, 8))
+    trainer = lightning.Trainer(
+        **{"max_epochs": 3, "log_every_n_steps": 1} | options,
+        accelerator="cpu",
+        callbacks=[callback, watch or Watch()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module = module or Module()
+    trainer.fit(module, DataLoader(TensorDataset(*data), batch_size=8), ckpt_path=start)
+    return module
+
+
+def test_the_budget_is_met_and_logged():
+    watch = Watch()
+    callback = StructureCallback(0.2, projection={"ramp": 0.5}, sigma={"stop": 50.0})
+    module = fit(callback, watch)
+    assert 0.15 < module.relative_cost <= 0.2
+    assert module.sigmas == {50.0}
+    assert len(watch.seen) == 12
+    assert watch.seen[0]["structure_cost"] > 0.2 >= watch.seen[-1]["structure_cost"]
+    assert watch.seen[-1]["structure_cost"] == pytest.approx(module.relative_cost)
+    assert watch.seen[0]["structure_sigma"] < watch.seen[-1]["structure_sigma"] == 50.0
+
+
+def test_it_logs_as_often_as_the_trainer():
+    watch = Watch()
+    fit(StructureCallback(0.2), watch, log_every_n_steps=4, max_epochs=2)
+    sigmas = [entry.get("structure_sigma") for entry in watch.seen]
+    assert sigmas[:3] == [None] * 3
+    assert sigmas[3] is not None
+    assert sigmas[7] > sigmas[3]
+
+
+def test_steps_are_those_of_the_optimizer():
+    callback = StructureCallback(0.2)
+    module = fit(callback, accumulate_grad_batches=2)
+    assert callback.state_dict()["schedule"]["step"] == 6
+    assert module.relative_cost <= 0.2
+    assert module.sigmas == {100.0}
+
+
+def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path):
+    path = tmp_path / "first.ckpt"
+    watches = Watch(path), Watch()
+    expected = fit(StructureCallback(0.2), watches[0])
+    resumed = fit(StructureCallback(0.2), watches[1], start=path)
+    assert watches[1].seen == watches[0].seen[4:]
+    for name, value in expected.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    assert resumed.sigmas == expected.sigmas
+
+
+def test_the_optimizer_is_left_alone_after_training():
+    callback, module = StructureCallback(0.2), Module()
+    fit(callback, module=module)
+    optimizer = module.optimizers().optimizer
+    with torch.no_grad():
+        module.net[0].matrix.structure.row_width.fill_(1.0)
+    optimizer.step()
+    assert module.relative_cost > 0.2
+    assert callback.state_dict()["schedule"]["step"] == 12
+    fit(callback, module=module)  # and once more, from the beginning
+    assert module.relative_cost <= 0.2
+    assert callback.state_dict()["schedule"]["step"] == 12
+
+
+def test_a_trainer_without_an_end_is_refused():
+    with pytest.raises(InputError, match=r"runs for inf steps; .* \(set its max_steps\)"):
+        fit(StructureCallback(0.2), max_epochs=-1)
+
+
+def test_several_optimizers_are_refused():
+    with pytest.raises(InputError, match="2 optimizers; expected one"):
+        fit(StructureCallback(0.2), module=Module(optimizers=2))
+
+
+def test_a_model_without_learned_layers_is_refused():
+    module = Module()
+    module.net = nn.Linear(16, 8)
+    with pytest.raises(InputError, match="no Gaudi layers"):
+        fit(StructureCallback(0.2), module=module)
+
+
+def test_the_module_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, "structmat.nn.lightning")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'structmat\[lightning\]'"):
+        importlib.import_module("structmat.nn.lightning")

@@ -1,0 +1,166 @@
+"""Where Gaudi weights begin, within what bounds they stay, and what they refuse."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_nn_gaudi import close, double, make, products
+
+import structmat.nn.gaudi as gaudi_module
+from structmat import InputError
+from structmat.nn import GaudiLinear, GaudiWeight
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("granularity", [2, 4, 5, 7])
+@pytest.mark.parametrize("shape", [(20, 28), (10, 11), (9, 23)])
+def test_granularity(shape, granularity):
+    """Everything at multiples, but for runs that end with the axis."""
+    weight = make(shape, 60, granularity=granularity)
+    A = weight.to_matrix()
+    sides = zip((A.row_start, A.col_start), (A.row_width, A.col_width), shape, strict=True)
+    for start, width, n in sides:
+        assert (start % granularity == 0).all()
+        assert ((width % granularity == 0) | (width == n) | (start + width == n)).all()
+        assert width.max() == n  # a full width stays one
+    assert weight.cost == A.cost
+    close(weight.eval().dense(), A.to_dense())
+
+
+@pytest.mark.parametrize("rule", ["zero", "lr"])
+def test_a_seed_is_a_grain(rule):
+    """Narrower ones would be rounded away, and the block could never learn."""
+    weight = GaudiWeight((16, 24), num_blocks=12, width_init=rule, granularity=4)
+    weight(torch.ones(24)).sum().backward()
+    assert (sum(p.grad.abs() for p in weight.structure.parameters()) > 0).all()
+
+
+def test_bounds_on_widths():
+    weight = GaudiWeight((30, 40), num_blocks=50, width_init="uniform", min_width=3, max_width=6)
+    A = weight.to_matrix()
+    for width in (A.row_width, A.col_width):
+        assert set(width) == {3, 4, 5, 6}
+    assert weight.u.shape == (50, 1, 6)
+
+
+@pytest.mark.parametrize("name", ["width", "location"])
+@products
+def test_what_is_fixed_gets_no_gradient(name, product):
+    weight = make(product=product, **{f"learn_{name}s": False})
+    weight(torch.randn(2, 17, dtype=double)).sum().backward()
+    for key, p in weight.structure.named_parameters():
+        assert p.requires_grad == (p.grad is not None) == (not key.endswith(name))
+
+
+@pytest.mark.parametrize(
+    ("rule", "full", "rest"),  # of the others: a share of both sides, or one sample of each in turn
+    [("splr", 3, 1 / 3), ("splr0.2", 1, 1 / 9), ("lr", 6, None), ("lr0.25", 3, None),
+     ("zero", 0, None), (0.25, 0, 0.25), (1, 12, None)],
+)  # fmt: skip
+def test_width_rules(rule, full, rest):
+    runs = GaudiWeight((10, 20), num_blocks=12, width_init=rule, location_init=0.0).structure()
+    for width, turns in ((runs.row_width, [0.1, 0.0]), (runs.col_width, [0.0, 0.05])):
+        others = [rest] * 12 if rest else turns * 6
+        assert width.tolist() == pytest.approx([1.0] * full + others[full:])
+
+
+def test_random_rules_and_locations():
+    options = {"num_blocks": 4000, "max_width": 1, "learn_widths": False, "learn_locations": False}
+    uniform = GaudiWeight((8, 8), width_init="uniform", **options).structure()
+    beta = GaudiWeight((8, 8), width_init="beta", location_init="linspace", **options).structure()
+    for width, moments in ((uniform.row_width, (1 / 2, 1 / 12)), (beta.col_width, (1 / 4, 3 / 80))):
+        assert width.mean() == pytest.approx(moments[0], abs=0.02)
+        assert width.var() == pytest.approx(moments[1], abs=0.01)
+        assert 0 <= width.min() <= width.max() <= 1
+    assert uniform.row_location.mean() == pytest.approx(0.5, abs=0.02)
+    assert beta.row_location.tolist() == pytest.approx([k / 4000 for k in range(4000)])
+    fixed = GaudiWeight((8, 8), width_init="zero", location_init=0.3).structure()
+    assert fixed.col_location.tolist() == pytest.approx([0.3] * 8)
+
+
+def test_a_generator_decides_everything():
+    def state(**options):
+        generator = torch.Generator().manual_seed(3)
+        layer = GaudiLinear(9, 6, width_init="uniform", generator=generator, **options)
+        return [p.tolist() for p in layer.parameters()]
+
+    assert state() == state()
+    assert state(content_init="svd") == state(content_init="svd")
+
+
+sizes, shares = st.integers(1, 40), st.floats(0.01, 1)
+
+
+@given(sizes, sizes, shares, st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 5]))
+def test_the_grid_covers_every_entry_once(m, n, budget, rank, granularity):
+    m, n = m * granularity, n * granularity
+    weight = GaudiWeight((m, n), budget=budget, rank=rank, granularity=granularity)
+    assert (weight.to_matrix().coverage() == rank).all()
+    cost, least = budget * m * n, rank * (m + n)
+    assert weight.cost <= max(cost, least)
+    assert granularity > 1 or weight.cost > cost - rank * m
+
+
+@given(sizes, sizes, shares, st.sampled_from([2, 4, 5]))
+def test_the_grid_leaves_no_entry_out(m, n, budget, granularity):
+    """Nor where the granularity divides neither side."""
+    weight = GaudiWeight((m, n), budget=budget, granularity=granularity)
+    assert (weight.to_matrix().coverage() >= weight.rank).all()
+
+
+def test_contents_vary_as_those_of_a_dense_layer():
+    for options in ({"budget": 0.25}, {"budget": 0.5, "rank": 2}, {"width_init": "splr"}):
+        dense = GaudiWeight((128, 192), **options).dense()
+        assert dense.square().mean().item() == pytest.approx(1 / (3 * 192), rel=0.25)
+
+
+def test_contents_from_singular_pairs():
+    wanted = torch.randn(6, 9)
+    options = {"num_blocks": 6, "width_init": 1.0, "sigma": math.inf}
+    weight = GaudiWeight((6, 9), content_init=lambda t: t.copy_(wanted), **options)
+    close(weight.dense(), wanted, 1e-5)
+    assert GaudiWeight((6, 9), content_init="svd", **options).dense().abs().max() <= 1 / 3 + 1e-6
+
+
+def test_large_layers_hold_their_contents_on_windows(monkeypatch):
+    monkeypatch.setattr(gaudi_module, "_WHOLE_CIRCLES", 100)
+    weight = GaudiWeight((64, 48), budget=0.25)
+    A = weight.to_matrix()
+    assert weight.max_width == (3 * A.row_width.max(), 3 * A.col_width.max())  # exactly
+    assert (weight.u.shape[-1], weight.v.shape[-1]) == weight.max_width
+    close(weight.eval().dense(), A.to_dense())
+    for rule in (0.0, "zero", "lr0"):  # there must be room to grow
+        narrow = GaudiWeight((64, 48), num_blocks=8, width_init=rule)
+        assert min(narrow.max_width) >= 1
+        narrow(torch.randn(2, 48)).sum().backward()
+
+
+BAD = {
+    "shape": [(0, 4), (4, 2.0)], "rank": [0], "granularity": [0], "sigma": [0.0, math.nan],
+    "product": ["fast"], "budget": [0.0, math.nan], "num_blocks": [4], "content_init": ["ones"],
+    "width_init": ["rand", "splr2", "splr.", "lr1e-1", 1.5, -0.1, math.nan],
+    "min_width": [-1], "max_width": [0],
+}  # fmt: skip
+BAD_TOGETHER = [
+    {"num_blocks": -1, "width_init": "splr"},
+    {"num_blocks": True, "width_init": "splr"},
+    {"location_init": "here", "width_init": "splr"},
+    {"location_init": 1.5, "width_init": "splr"},
+    {"content_init": "svd", "max_width": 2},
+    {"straight_through": False, "max_width": 2},
+    {"min_width": 3, "max_width": 2},
+    {"min_width": 3, "granularity": 4},
+    {"max_width": 6, "granularity": 4},
+]
+
+
+@pytest.mark.parametrize("options", [{k: v} for k, bad in BAD.items() for v in bad] + BAD_TOGETHER)
+def test_refuses(options):
+    with pytest.raises(InputError, match="expected"):
+        GaudiWeight(**({"shape": (8, 8)} | options))
