@@ -18,10 +18,12 @@ from structmat import LowRank
 from structmat.nn import (
     BudgetProjection,
     GaudiLinear,
+    GaudiWeight,
     SigmaSchedule,
     SoftThreshold,
     parameter_groups,
 )
+from structmat.nn.revival import revive_
 from structmat.nn.structured import StructuredLinear
 
 STEPS, SAVED, REVIVED = 6, 2, 3  # the checkpoint lies just before the first revival
@@ -165,6 +167,13 @@ def dtypes_in_half_precision():
     return [*seen, y.dtype]
 
 
+def revived_after_overflow(rank):
+    """How many blocks start anew where only the first process has lost the gradient."""
+    weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
+    weight.residual = torch.full((4, 4), torch.inf if rank == 0 else 1.0)
+    return revive_(weight)
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group(
@@ -176,6 +185,7 @@ def work(rank, folder):
     )
     results = {case: trained(*case, rank) for case in CASES}
     results["dtypes"] = dtypes_in_half_precision()
+    results["revived"] = revived_after_overflow(rank)
     torch.save(results, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -268,11 +278,16 @@ def test_the_cases_revive_and_freeze(single):
     assert dead[REVIVED - 2] == 0 < dead[REVIVED - 1]
     assert threshold.rule.state_dict()["frozen"]
     changes = [a != b for a, b in itertools.pairwise(threshold.costs)]
-    assert changes[0] and not any(changes[SAVED - 1 :])
+    assert changes[0]
+    assert not any(changes[SAVED - 1 :])
 
 
 def test_a_group_of_their_own_keeps_widths_precise(results):
     assert results[0]["dtypes"] == [torch.float32, torch.bfloat16]
+
+
+def test_processes_skip_a_revival_together(results):
+    assert [result["revived"] for result in results] == [0, 0]
 
 
 @pytest.mark.parametrize("product", ["assembled", "factors"])

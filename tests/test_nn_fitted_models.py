@@ -93,19 +93,24 @@ def test_calibration_of_a_shared_weight_takes_all_its_inputs():
     assert missed.item() == pytest.approx(bound.item(), rel=1e-3)
 
 
-def easy_and_hard():
-    """A layer that few multiplications make exact, and one that needs them all."""
-    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval()
-    with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].weight[:8, :8] = 1.0
-    return model
+class EasyAndHard(nn.Module):
+    """A layer that few multiplications make exact, beside one that needs them all."""
+
+    def __init__(self):
+        super().__init__()
+        self.easy, self.hard = nn.Linear(64, 64), nn.Linear(64, 64)
+        with torch.no_grad():
+            self.easy.weight.zero_()
+            self.easy.weight[:8, :8] = 1.0
+
+    def forward(self, x):
+        return self.easy(x) + self.hard(x)
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("kind", fresh_kinds())
 def test_shares_by_error_lower_the_total_error(kind, calibrated):
-    model, x = easy_and_hard(), torch.randn(100, 64)
+    model, x = EasyAndHard(), torch.randn(100, 64)
     totals = []
     for shares in ("uniform", "error"):
         config = Config(kind=kind, budget=0.25, start="weights", shares=shares, oversize=1.0)

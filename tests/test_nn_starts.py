@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_nn_gaudi import close, double, make, products
 
-import structmat.nn.gaudi as gaudi_module
+import structmat.nn.beginning as beginning_module
 from structmat import InputError
 from structmat.nn import GaudiLinear, GaudiWeight
 
@@ -129,7 +129,7 @@ def test_contents_from_singular_pairs():
 
 
 def test_large_layers_hold_their_contents_on_windows(monkeypatch):
-    monkeypatch.setattr(gaudi_module, "_WHOLE_CIRCLES", 100)
+    monkeypatch.setattr(beginning_module, "WHOLE_CIRCLES", 100)
     weight = GaudiWeight((64, 48), budget=0.25)
     A = weight.to_matrix()
     assert weight.max_width == (3 * A.row_width.max(), 3 * A.col_width.max())  # exactly

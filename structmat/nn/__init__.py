@@ -17,7 +17,7 @@ from structmat.nn.config import Config
 from structmat.nn.conv import GaudiConv2d
 from structmat.nn.cost import cost
 from structmat.nn.freezing import freeze_, to_dense_
-from structmat.nn.gaudi import GaudiStructure, GaudiWeight
+from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.linear import GaudiLinear
 from structmat.nn.masks import gaudi_mask
 from structmat.nn.model import convert_
@@ -26,6 +26,7 @@ from structmat.nn.proximal import parameter_groups
 from structmat.nn.report import ConversionReport, LayerReport, ModelCost, SkippedLayer, Total
 from structmat.nn.schedule import SigmaSchedule
 from structmat.nn.shrinkage import MeanShrink, SoftThreshold
+from structmat.nn.structure import GaudiStructure
 from structmat.nn.structured import StructuredConv2d, StructuredLinear
 from structmat.nn.structured_weight import StructuredWeight
 

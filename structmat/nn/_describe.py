@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from structmat.errors import InputError
 from structmat.io import describe, restore
 from structmat.nn.conv import GaudiConv2d
-from structmat.nn.gaudi import GaudiStructure, GaudiWeight
+from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.layers import STRUCTURED, Weight, weights_of
 from structmat.nn.linear import GaudiLinear
 from structmat.nn.packed import PackedLinear
 from structmat.nn.starts import Runs
+from structmat.nn.structure import GaudiStructure
 from structmat.nn.structured import StructuredConv2d, StructuredLinear
 from structmat.nn.structured_weight import StructuredWeight
 

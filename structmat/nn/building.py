@@ -14,7 +14,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.nn.calibration import refine, squared_error
 from structmat.nn.config import Config
 from structmat.nn.fitting import fit, fit_grid, rank_curve, trial_curve
-from structmat.nn.fresh import fresh_plan
+from structmat.nn.fresh import fresh_plan, tile_grid
 from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.layers import Weight
 from structmat.nn.sharing import Curve, share
@@ -143,14 +143,20 @@ class Builder:
         m, n = target.shape
         # Contents begin as those of nn.Linear with n inputs; a tap has to begin smaller.
         scale = (3 * n * target.type.variance(target.modules[0])) ** 0.25
+        options = dict(self.config.options)
+        grid = options.setdefault("width_init", "grid") == "grid"
         weights: list[Weight] = []
         for cap in caps:
-            weight = GaudiWeight(
-                (m, n),
-                budget=(cap + 0.5) / (m * n),
-                generator=self.generator,
-                **self.config.options,
-            )
+            if grid and "rank" not in self.config.options:
+                options["rank"] = tile_grid((m, n), cap)[2]
+            budget = (cap + 0.5) / (m * n)  # the grid rounds down to the cap
+            weight = GaudiWeight((m, n), budget=budget, generator=self.generator, **options)
+            if grid and weight.cost > cap:
+                raise BudgetError(
+                    f"layer {target.names[0]!r}: a grid of tiles of rank {weight.rank} and "
+                    f"granularity {weight.granularity} costs {weight.cost}; expected at most {cap} "
+                    "(lower them in options, or raise budget or oversize)"
+                )
             with torch.no_grad():
                 weight.u *= scale
                 weight.v *= scale

@@ -81,21 +81,22 @@ def fit_grid(W: Tensor, cap: int) -> GBLR:
 
 
 def rank_curve(W: Tensor, gram: Tensor | None) -> tuple[IntArray, FloatArray]:
-    """Costs of all ranks from 1 on, and the squared errors of the best matrices W (m, n) has.
+    """Costs of ranks that save multiplications, and least squared errors for W (m, n).
 
     A squared singular value of W, or of W X on the inputs behind `gram`, is what its rank
     takes off.
 
     Examples
     --------
-    >>> costs, errors = rank_curve(torch.diag(torch.tensor([2.0, 1.0])), None)
+    >>> costs, errors = rank_curve(torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.0])), None)
     >>> costs.tolist(), errors.round(3).tolist()
-    ([4, 8], [1.0, 0.0])
+    ([8, 16], [5.0, 1.0])
     """
     m, n = W.shape
     energies = output_energies(W, gram)[0][: min(m, n)].cpu().numpy()
     missed = np.append(np.cumsum(energies[::-1])[::-1], 0.0)[1:]
-    return (m + n) * np.arange(1, len(energies) + 1), missed
+    ranks = np.arange(1, max(1, m * n // (m + n)) + 1)
+    return (m + n) * ranks, missed[ranks - 1]
 
 
 def trial_curve(

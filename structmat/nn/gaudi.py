@@ -13,62 +13,16 @@ from structmat.intervals import positions
 from structmat.matrices import GBLR
 from structmat.nn import starts
 from structmat.nn._tensors import is_sharded, whole
+from structmat.nn.beginning import WHOLE_CIRCLES, first_contents, first_runs, whole_number, windows
 from structmat.nn.masks import check_sigma, mask_table, spectral_mask
 from structmat.nn.products import Axis, Work, factor_product, weight_of
 from structmat.nn.samples import whole_locations, whole_widths
 from structmat.nn.starts import Runs
+from structmat.nn.structure import GaudiStructure
 
-__all__ = ["GaudiStructure", "GaudiWeight"]
+__all__ = ["GaudiWeight"]
 
 PRODUCTS = ("auto", "assembled", "factors")
-#: Contents are kept on whole circles up to this many numbers; beyond, on windows.
-_WHOLE_CIRCLES = 2**22
-
-
-class GaudiStructure(nn.Module):
-    """Widths and locations of blocks as parameters: fractions of their axis, each (K,).
-
-    They stay in single precision at least, whatever dtype the contents have: a
-    half-precision width could not tell neighbouring samples apart.
-
-    Parameters
-    ----------
-    runs : Runs
-        Initial values.
-    learn_widths, learn_locations : bool
-        Whether they are trained.
-
-    Examples
-    --------
-    >>> from structmat.nn.starts import grid_runs
-    >>> GaudiStructure(grid_runs((4, 4), 16)).bfloat16().row_width
-    Parameter containing:
-    tensor([0.5000, 0.5000, 0.5000, 0.5000], requires_grad=True)
-    """
-
-    def __init__(
-        self, runs: Runs, *, learn_widths: bool = True, learn_locations: bool = True
-    ) -> None:
-        super().__init__()
-        for name, value in runs._asdict().items():
-            learn = learn_widths if name.endswith("width") else learn_locations
-            value = value.detach().clone()
-            value = value if value.dtype == torch.float64 else value.float()
-            setattr(self, name, nn.Parameter(value, requires_grad=learn))
-
-    def forward(self) -> Runs:
-        """The runs, apart from the parameters' own storage.
-
-        Sharded training frees that storage when the call returns.
-        """
-        return Runs(*(getattr(self, name).clone() for name in Runs._fields))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        def keeping_precision(t: Tensor) -> Tensor:
-            moved = fn(t)
-            return t.to(moved.device) if moved.dtype in (torch.float16, torch.bfloat16) else moved
-
-        return super()._apply(keeping_precision, recurse)
 
 
 class GaudiWeight(nn.Module):
@@ -156,14 +110,14 @@ class GaudiWeight(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        m, n = (_count(s, "shape", 1) for s in shape)
+        m, n = (whole_number(s, "shape", 1) for s in shape)
         self.shape = m, n
         if not 0 < budget < math.inf:
             raise InputError(f"budget = {budget!r}; expected a share of m n above 0")
         if rank is None:
             rank = starts.grid_rank(self.shape, budget * m * n) if width_init == "grid" else 1
-        self.rank = _count(rank, "rank", 1)
-        self.granularity = _count(granularity, "granularity", 1)
+        self.rank = whole_number(rank, "rank", 1)
+        self.granularity = whole_number(granularity, "granularity", 1)
         self.sigma, self.straight_through = sigma, straight_through
         check_sigma(sigma)
         if product not in PRODUCTS:
@@ -171,9 +125,38 @@ class GaudiWeight(nn.Module):
         self.product = product
         #: Vectors that it multiplies for one example; `cost` of a model weighs by it.
         self.positions = 1
-        runs = self._start(num_blocks, budget, width_init, location_init, generator)
-        self._set_bounds(runs, min_width, max_width)
-        u, v = self._contents(runs, content_init, generator)
+        self.min_width = whole_number(min_width, "min_width", 0)
+        runs = first_runs(
+            self.shape,
+            num_blocks=num_blocks,
+            rank=self.rank,
+            granularity=self.granularity,
+            budget=budget,
+            width_init=width_init,
+            location_init=location_init,
+            generator=generator,
+        )
+        self.max_width: tuple[int, int] = windows(
+            self.shape,
+            runs,
+            rank=self.rank,
+            granularity=self.granularity,
+            min_width=self.min_width,
+            max_width=max_width,
+        )
+        if not straight_through and self.max_width != self.shape:
+            raise InputError(
+                f"straight_through = False with contents limited to {self.max_width} samples; "
+                f"expected whole circles (max_width={max(self.shape)})"
+            )
+        u, v = first_contents(
+            self.shape,
+            runs,
+            rank=self.rank,
+            lengths=self.max_width,
+            rule=content_init,
+            generator=generator,
+        )
         self.structure = GaudiStructure(
             runs, learn_widths=learn_widths, learn_locations=learn_locations
         )
@@ -182,65 +165,6 @@ class GaudiWeight(nn.Module):
         self.watch = False
         self.residual: Tensor | None = None
         self.to(device=device, dtype=dtype)
-
-    def _start(
-        self,
-        num_blocks: int | None,
-        budget: float,
-        width_init: str | float,
-        location_init: str | float,
-        generator: torch.Generator | None,
-    ) -> Runs:
-        if width_init == "grid":
-            if num_blocks is not None:
-                raise InputError(
-                    f"num_blocks = {num_blocks} with a grid; expected None (its budget sets the "
-                    'number of tiles; choose width_init="splr" to set the number of blocks)'
-                )
-            cost = budget * math.prod(self.shape)
-            return starts.grid_runs(self.shape, cost, rank=self.rank, granularity=self.granularity)
-        count = min(self.shape) if num_blocks is None else _count(num_blocks, "num_blocks", 0)
-        return starts.rule_runs(
-            self.shape, count, width_init, location_init, generator, granularity=self.granularity
-        )
-
-    def _set_bounds(self, runs: Runs, min_width: int, max_width: int | None) -> None:
-        g = self.granularity
-        self.min_width = _count(min_width, "min_width", 0)
-        if max_width is not None:
-            _count(max_width, "max_width", max(self.min_width, g))
-        for name, value in (("min_width", self.min_width), ("max_width", max_width or 0)):
-            if value % g and value < max(self.shape):
-                raise InputError(f"{name} = {value}; expected a multiple of the granularity, {g}")
-        limits = []
-        for n, width in zip(self.shape, (runs.row_width, runs.col_width), strict=True):
-            limit = n if max_width is None else min(n, max_width)
-            large = len(width) * self.rank * sum(self.shape) > _WHOLE_CIRCLES
-            if max_width is None and large:
-                widest = max(round(float(width.max()) * n), self.min_width, g)
-                limit = min(n, -(-3 * widest // g) * g)
-            limits.append(limit)
-        self.max_width: tuple[int, int] = (limits[0], limits[1])
-        if not self.straight_through and self.max_width != self.shape:
-            raise InputError(
-                f"straight_through = False with contents limited to {self.max_width} samples; "
-                f"expected whole circles (max_width={max(self.shape)})"
-            )
-
-    def _contents(
-        self, runs: Runs, rule: str | Callable[[Tensor], object], generator: Any
-    ) -> tuple[Tensor, Tensor]:
-        if rule == "normal":
-            return starts.random_contents(self.shape, runs, self.rank, self.max_width, generator)
-        if isinstance(rule, str) and rule != "svd":
-            raise InputError(f'content_init = {rule!r}; expected "normal", "svd" or a function')
-        if self.max_width != self.shape:
-            raise InputError(
-                f"content_init by singular pairs with contents limited to {self.max_width} "
-                f'samples; expected whole circles (max_width={max(self.shape)}, or "normal")'
-            )
-        fill = rule if callable(rule) else None
-        return starts.svd_contents(self.shape, len(runs.row_width), self.rank, generator, fill)
 
     @classmethod
     def from_matrix(cls, matrix: GBLR, **options: Any) -> "GaudiWeight":
@@ -262,7 +186,7 @@ class GaudiWeight(nn.Module):
         33.0
         """
         widest = int(max([1, *matrix.row_width, *matrix.col_width]))
-        if matrix.num_blocks * sum(matrix.shape) > _WHOLE_CIRCLES:
+        if matrix.num_blocks * sum(matrix.shape) > WHOLE_CIRCLES:
             options = {"max_width": 2 * widest, **options}
         weight = cls(matrix.shape, num_blocks=matrix.num_blocks, width_init="zero", **options)
         matrix = matrix.to("torch")
@@ -442,12 +366,6 @@ class GaudiWeight(nn.Module):
         if is_sharded(width) or width.is_meta:
             return sizes
         return f"{sizes}, cost={self.cost / (m * n):.3g}"
-
-
-def _count(value: int, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} = {value!r}; expected a whole number of at least {least}")
-    return value
 
 
 def _mask_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -109,7 +109,7 @@ def convert_(
     example, batches = _inputs(example, calibration)
     if example is not None:
         found = _counted(model, found, example, explicit=filter_fn is not None)
-    notes = () if example is not None else ("without an example every layer counts as one vector",)
+    notes = _notes(config, example)
     builder = _builder(model, config, found, batches, generator)
     caps = builder.caps(lambda share: report(share / 2))
     targets, skipped = found.targets, tuple(found.skipped)
@@ -125,6 +125,18 @@ def convert_(
     replace_(model, {m: t.type.build(m, b.weights) for t, b in pairs for m in t.modules})
     rows = [_built_row(target, config, result) for target, result in pairs]
     return ConversionReport(tuple(rows), skipped, notes)
+
+
+def _notes(config: Config, example: Any) -> tuple[str, ...]:
+    notes = []
+    if config.learns and config.oversize > 1:
+        notes.append(
+            f"begun at {config.start_budget:.2%}, or what is set in options; BudgetProjection "
+            f"brings the multiplications down to {config.budget:.2%}"
+        )
+    if example is None:
+        notes.append("without an example every layer counts as one vector")
+    return tuple(notes)
 
 
 def _inputs(example: Any, calibration: Any) -> tuple[Any, Iterable[Any] | None]:

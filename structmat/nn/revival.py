@@ -67,12 +67,13 @@ def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
 def _taken(weight: GaudiWeight) -> Tensor | None:
     """The kept gradient, summed over all processes, which must revive the same blocks."""
     gradient, weight.residual = weight.residual, None
-    if gradient is None or not bool(gradient.isfinite().all()):
-        return None  # of a step that was skipped
+    if gradient is None:
+        return None
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     if together:
         torch.distributed.all_reduce(gradient)
-    return gradient
+    # After the sum, so that all agree: a step may have been skipped for what one of them had.
+    return gradient if bool(gradient.isfinite().all()) else None
 
 
 def _typical(width: Tensor, n: int, granularity: int, limit: int) -> int:

@@ -1,0 +1,307 @@
+"""Training, its interruption and its end; the experiment and the command around it."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from structmat.cli import main
+from structmat.errors import FileFormatError, InputError, TrainingError
+from structmat.learn import experiment as experiment_module
+from structmat.learn import train as train_module
+from structmat.learn.data import Text, load_data
+from structmat.learn.experiment import Experiment
+from structmat.learn.settings import default_settings
+from structmat.learn.tasks import ImageTask, TextTask, is_inner, make_task
+from structmat.learn.train import Settings, train
+from structmat.nn import Config, StructuredLinear, convert_, cost, load_model
+
+SHORT = Settings(epochs=3, batch=256, revive_every=4)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make_task(load_data("digits"), "mlp", "small", 256)
+
+
+def gaudi(task, seed=0, budget=0.1):
+    torch.manual_seed(seed)
+    model, generator = task.model(), torch.Generator().manual_seed(seed)
+    convert_(model, Config(budget=budget), is_inner, generator=generator)
+    return model
+
+
+def values(model):
+    return {name: p.clone() for name, p in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Interrupt(Exception):
+    pass
+
+
+def stopping_after(epochs):
+    def progress(done, _all, _loss):
+        if done == epochs:
+            raise Interrupt
+
+    return progress
+
+
+def test_a_resumed_training_ends_bit_identical(task, tmp_path):
+    whole = gaudi(task)
+    uninterrupted = train(task, whole, SHORT, budget=0.1)
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Interrupt):
+        train(task, gaudi(task), SHORT, budget=0.1, state=path, progress=stopping_after(2))
+    torch.manual_seed(12345)  # whatever else happened in between
+    again = gaudi(task, seed=0)
+    resumed = train(task, again, SHORT, budget=0.1, state=path, resume=True)
+    assert same(values(whole), values(again))
+    assert resumed.history == uninterrupted.history
+    # Once more: nothing is left to do, and nothing changes.
+    done = gaudi(task)
+    assert train(task, done, SHORT, budget=0.1, state=path, resume=True).history == resumed.history
+    assert same(values(done), values(again))
+
+
+def test_without_resume_a_training_starts_anew(task, tmp_path):
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Interrupt):
+        train(task, gaudi(task), SHORT, budget=0.1, state=path, progress=stopping_after(1))
+    model = gaudi(task)
+    assert [r["epoch"] for r in train(task, model, SHORT, budget=0.1, state=path).history] == [
+        1,
+        2,
+        3,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"lr": 1e-4}, "lr"), ({"epochs": 5}, "epochs"), ({"sigma": (1.0, 100.0)}, "sigma")],
+)
+def test_the_state_of_another_training_is_refused(task, tmp_path, change, named):
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Interrupt):
+        train(task, gaudi(task), SHORT, budget=0.1, state=path, progress=stopping_after(1))
+    with pytest.raises(FileFormatError, match=f"other {named}"):
+        train(task, gaudi(task), replace(SHORT, **change), budget=0.1, state=path, resume=True)
+    with pytest.raises(FileFormatError, match=r"does not fit|other"):
+        train(task, gaudi(task, budget=0.3), SHORT, budget=0.1, state=path, resume=True)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x10\0\0\0\0\0\0\0{}", b"no safetensors at all"])
+def test_a_damaged_state_is_refused(task, tmp_path, damage):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(damage)
+    with pytest.raises(FileFormatError, match="without --resume"):
+        train(task, gaudi(task), SHORT, budget=0.1, state=path, resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_layer(task, tmp_path):
+    path = tmp_path / "state.safetensors"
+
+    class Breaking:
+        def __getattr__(self, name):
+            return getattr(task, name)
+
+        def batches(self, seed, epoch):
+            for i, (x, y) in enumerate(task.batches(seed, epoch)):
+                yield (x * math.nan if (epoch, i) == (1, 2) else x), y
+
+    model = gaudi(task)
+    with pytest.raises(TrainingError, match=r"nan at step 7 \(epoch 2\).*layers\.0"):
+        train(Breaking(), model, SHORT, budget=0.1, state=path)
+    kept = gaudi(task)
+    history = train(task, kept, SHORT, budget=0.1, state=path, resume=True).history
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert all(p.isfinite().all() for p in kept.parameters())
+
+
+def test_history_tells_the_course_of_the_structure(task):
+    history = train(task, gaudi(task), SHORT, budget=0.1).history
+    assert [record["step"] for record in history] == [5, 10, 15]
+    assert history[-1]["cost"] <= 0.1 < history[0]["cost"]
+    assert [record["sigma"] for record in history] == sorted(r["sigma"] for r in history)
+    dense = train(task, task.model(), SHORT).history
+    assert all(record["sigma"] is record["cost"] is None for record in dense)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [train_module._rate(step, 100, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 1e-3
+
+
+def test_an_experiment_writes_what_it_says(task, tmp_path):
+    outcome = Experiment(
+        task=task,
+        facts={"data": "digits", "model": "mlp", "size": "small", "note": ""},
+        kinds=["dense", "low_rank", "gblr"],
+        budget=0.1,
+        seeds=[0, 1],
+        settings=SHORT,
+        folder=tmp_path,
+    ).run()
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results["runs"] == json.loads(json.dumps(outcome.results["runs"]))
+    assert [(r["kind"], r["seed"]) for r in results["runs"]] == [
+        (kind, seed) for seed in (0, 1) for kind in ("dense", "low_rank", "gblr")
+    ]
+    for run in results["runs"]:
+        assert run["dense_cost"] == 64 * 256 + 256 * 256
+        wanted = 1.0 if run["kind"] == "dense" else 0.1
+        assert 0.9 * wanted <= run["relative_cost"] <= wanted
+        assert sum(layer["cost"] for layer in run["layers"]) == run["cost"]
+        assert run["inference_seconds"] > 0
+    assert results["frozen"]["same_predictions"]
+    assert results["frozen"]["largest_difference"] == 0
+    model = load_model(tmp_path / "model.safetensors", task.model()).eval()
+    assert isinstance(model.layers[0], StructuredLinear)
+    assert cost(model).structured.cost == results["runs"][2]["cost"]
+    assert task.score(model) == results["runs"][2]["metric"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "layers.0" in page
+
+
+def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["learn", "--epochs", "1", "--seeds", "1", "--kinds", "low_rank,gblr", "-o", "out"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert "gblr" in shown.out
+    assert "predicts the same" in shown.out
+    assert "seed 0" in shown.err
+    assert main([*words, "--resume", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["files"]["report"] == "out/report.html"
+    assert figures["command"].startswith("structmat learn --data digits")
+    assert str(tmp_path) not in json.dumps(figures)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--kinds", "gblr,magic"], "expected some of"),
+        (["--kinds", ","], "expected some of"),
+        (["--model", "gpt"], "gpt"),
+        (["--data", "cifar10"], "expected"),
+        (["--data", "text", "--data-dir", "nowhere"], "nowhere"),
+        (["--data", "text", "--data-dir", ".", "--model", "mlp"], "expected"),
+        (["--budget", "0.0001"], "expected"),
+        (["-o", "no/such/folder"], "cannot write"),
+        (["-o", "a-file"], "is a file"),
+    ],
+)
+def test_learn_refuses(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").touch()
+    assert main(["learn", "--epochs", "1", "--seeds", "1", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--budget", "0"], ["--seeds", "0"], ["--lr", "-1"], ["--model", "x"]]
+)
+def test_learn_refuses_words(words):
+    with pytest.raises(SystemExit):
+        main(["learn", *words])
+
+
+def test_batches_depend_on_seed_and_epoch_alone(task):
+    def first(seed, epoch):
+        return next(iter(task.batches(seed, epoch)))[1]
+
+    assert torch.equal(first(0, 3), first(0, 3))
+    assert not torch.equal(first(0, 3), first(0, 4))
+    assert not torch.equal(first(0, 3), first(1, 3))
+    seen = torch.cat([y for _, y in task.batches(0, 0)])
+    assert torch.equal(
+        seen.sort().values, torch.from_numpy(load_data("digits").train_y).sort().values
+    )
+
+
+def test_augmentation_moves_and_flips_whole_images():
+    from structmat.learn.tasks import _moved
+
+    x = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).view(2, 3, 8, 8) + 1
+    moved = _moved(x.repeat(50, 1, 1, 1), torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
+    views = [
+        [v, v.flip(-1)]
+        for i in range(3)
+        for j in range(3)
+        for v in [padded[:, :, i : i + 8, j : j + 8]]
+    ]
+    places = set()
+    for k, image in enumerate(moved):
+        found = [i for i, pair in enumerate(views) for v in pair if torch.equal(image, v[k % 2])]
+        assert found, "no shifted or flipped copy"
+        places.update(found)
+    assert len(places) == 9
+
+
+def test_text_is_scored_by_perplexity():
+    rng = np.random.default_rng(0)
+    part = rng.integers(97, 101, 3000).astype(np.uint8)
+    task = TextTask(Text("four letters", part, part, part, ""), "gpt", "small", batch=8, steps=2)
+    model = task.model()
+    score = task.score(model)
+    assert 200 < score < 320  # at first, about any of 256 bytes
+    x, y = next(task.batches(0, 0))
+    assert torch.equal(x[:, 1:], y[:, :-1])
+    train(task, model, Settings(epochs=2, batch=8, lr=1e-3))
+    assert task.score(model) < 0.7 * score
+    with pytest.raises(InputError, match="context"):
+        TextTask(Text("short", part[:50], part, part, ""), "gpt", "small", batch=8)
+    with pytest.raises(InputError, match="gpt"):
+        make_task(Text("four letters", part, part, part, ""), "mlp", "small", 8)
+
+
+@pytest.mark.parametrize("model", ["mixer", "vit", "resnet"])
+def test_every_image_model_learns_its_structure(model, tmp_path):
+    data = load_data("digits")
+    few = replace(data, train_x=data.train_x[:64], train_y=data.train_y[:64])
+    few = replace(few, test_x=data.test_x[:32], test_y=data.test_y[:32])
+    task = ImageTask(few, model, "small", batch=32, augment=True)
+    settings = replace(default_settings("digits", model), epochs=1, batch=32, ramp=0.5)
+    outcome = Experiment(
+        task=task, facts={"data": "digits"}, kinds=["gblr"], budget=0.25, seeds=[0],
+        settings=settings, folder=tmp_path,
+    ).run()  # fmt: skip
+    assert outcome.results["frozen"]["same_predictions"]
+    assert outcome.results["runs"][0]["relative_cost"] <= 0.25
+    assert any(layer["positions"] > 1 for layer in outcome.results["runs"][0]["layers"])
+
+
+def test_the_gpt_learns_its_structure(tmp_path):
+    part = np.tile(np.arange(97, 123, dtype=np.uint8), 40)
+    task = TextTask(Text("abc", part, part, part, ""), "gpt", "small", batch=2, steps=3)
+    settings = replace(default_settings("text", "gpt"), epochs=1, batch=2, ramp=0.5)
+    outcome = Experiment(
+        task=task, facts={"data": "text"}, kinds=["gblr"], budget=0.25, seeds=[0],
+        settings=settings, folder=tmp_path,
+    ).run()  # fmt: skip
+    assert outcome.results["frozen"]["same_predictions"]
+    assert outcome.results["runs"][0]["relative_cost"] <= 0.25
+
+
+def test_totals_of_no_layers():
+    assert experiment_module._totals([])["relative_cost"] == 0
