@@ -41,6 +41,8 @@ def _table(title: str, note: str, rows: list[Row]) -> Table:
 def _cell(rows: list[Row]) -> str:
     if not rows:
         return "–"
+    if "skipped" in rows[0]:
+        return "no such matrix"
     scores = [100 * row["accuracy"] for row in rows]
     spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
     used = statistics.fmean(row["cost"] for row in rows)

@@ -1,7 +1,8 @@
 """Structured matrices as operators.
 
 Five structures behind one SciPy-style interface, exact conversions between them,
-compression by budget or tolerance, and interpolation.
+compression by budget or tolerance, and interpolation; `structmat.nn` learns them inside
+neural networks with PyTorch.
 
 >>> import numpy as np
 >>> import structmat

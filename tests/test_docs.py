@@ -31,6 +31,14 @@ API_MODULES = [
     "structmat.testing",
     "structmat.demo",
     "structmat.errors",
+    "structmat.nn",
+    "structmat.learn.data",
+    "structmat.learn.experiment",
+    "structmat.learn.models",
+    "structmat.learn.report",
+    "structmat.learn.settings",
+    "structmat.learn.tasks",
+    "structmat.learn.train",
 ]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -85,7 +93,7 @@ def test_commands_on_the_command_line_page_run(tmp_path, monkeypatch):
     commands = re.findall(r"^\$ structmat (.+)$", page, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     np.save("matrix.npy", earthquake_kernel(48))
-    # The bare comparison takes its time; .ci/run runs it.
+    # The bare comparison takes its time; .ci/run runs it. So does learning.
     for command in [c for c in commands if c != "compare"]:
         assert main(command.split()) == 0, command
 

@@ -21,6 +21,7 @@ from structmat.learn.report import write_report
 pytest.importorskip("matplotlib")
 
 LAYERS = {"layers.0": (256, 64), "layers.1": (256, 256)}
+POSITIONS = 4
 ACCURACY = {
     "dense": 0.976, "low_rank": 0.896, "block_sparse": 0.921, "block_low_rank": 0.948,
     "monarch": 0.955, "gblr": 0.967,
@@ -33,9 +34,10 @@ def a_run(kind, seed, random, *, metric, steps=60):
     layers = []
     for name, (m, n) in LAYERS.items():
         own = share * random.uniform(0.7, 1.2) if kind == "gblr" else share
+        stored = int(own * m * n)
         layers.append(
-            {"name": name, "kind": kind, "shape": [m, n], "cost": int(own * m * n),
-             "dense_cost": m * n, "storage": int(own * m * n), "positions": 1}
+            {"name": name, "kind": kind, "shape": [m, n], "cost": POSITIONS * stored,
+             "dense_cost": POSITIONS * m * n, "storage": stored, "positions": POSITIONS}
         )  # fmt: skip
     cost, dense = (sum(layer[key] for layer in layers) for key in ("cost", "dense_cost"))
     history = []
@@ -362,10 +364,10 @@ def test_layers_say_what_they_cost(whole):
     assert list(table) == list(LAYERS)
     for number_, (name, (m, n)) in enumerate(LAYERS.items()):
         (_, shape), (_, positions), (_, dense), *kinds = table[name]
-        assert (shape, positions, dense) == (f"{m}×{n}", "1", f"{m * n:,}")
+        assert (shape, positions, dense) == (f"{m}×{n}", "4", f"{4 * m * n:,}")
         for kind, (_, cell) in zip(list(ACCURACY)[1:], kinds, strict=True):
             costs = [run["layers"][number_]["cost"] for run in runs_of(results, kind)]
-            share = f"{100 * np.mean(costs) / (m * n):.3g} %"
+            share = f"{100 * np.mean(costs) / (4 * m * n):.3g} %"
             assert cell == f"{np.mean(costs):,.0f}{share}"
 
 
@@ -454,16 +456,14 @@ def test_without_a_history_there_are_no_curves(tmp_path, drawn):
 
 def test_layers_are_drawn_dense_and_by_share(tmp_path, drawn):
     results = sample(kinds=("dense", "monarch", "gblr"), steps=2)
-    for run in results["runs"]:
-        run["layers"][1]["positions"] = 9
     report(tmp_path, results)
     dense, kept = drawn[2].axes
-    assert [bar.get_width() for bar in dense.patches] == [256 * 64, 9 * 256 * 256]
+    assert [bar.get_width() for bar in dense.patches] == [4 * 256 * 64, 4 * 256 * 256]
     shares = []
     for kind in ("monarch", "gblr"):
         for number_, (m, n) in enumerate(LAYERS.values()):
             costs = [run["layers"][number_]["cost"] for run in runs_of(results, kind)]
-            shares.append(100 * np.mean(costs) / (m * n))
+            shares.append(100 * np.mean(costs) / (4 * m * n))
     assert [bar.get_width() for bar in kept.patches] == pytest.approx(shares)
 
 

@@ -67,6 +67,7 @@ def learned():
     """Every learned layer there is, with settings unlike the defaults, after one step."""
     net = Net()
     options = {"sigma": 3.0, "granularity": 2, "min_width": 2, "product": "factors"}
+    options["straight_through"] = False
     net.conv = GaudiConv2d(
         3, 8, 3, stride=2, padding=1, form="taps", shared_masks=True, budget=0.8, sigma=2.0
     )
@@ -272,6 +273,12 @@ def test_shared_layers_and_weights_are_stored_once(path):
     assert loaded.last.matrix is loaded.third.matrix
     assert loaded.last.bias is not loaded.third.bias
     assert torch.equal(loaded(x), model(x))
+    other = Twice()
+    other.again = nn.ModuleList()
+    before = state_of(other)[0]
+    with pytest.raises(InputError, match=r"no modules 'first' and 'again\.0' to be shared"):
+        load_model(path, other)
+    assert state_of(other)[0] == before
 
 
 def test_ties_follow_the_file_not_the_target(path):
@@ -507,6 +514,7 @@ def test_newer_versions_are_refused(path, unchanged):
         lambda header: header["layers"]["fc"]["weights"][0].update(path="qkv"),
         lambda header: header["layers"]["fc"]["weights"][0]["matrix"].update(kind="low_rank"),
         lambda header: header["layers"]["fc"]["weights"][0]["matrix"].update(static={}),
+        lambda header: header["layers"]["fc"]["weights"][0]["matrix"].update(more=1),
         lambda header: header["layers"]["conv"].update(settings={}),
         lambda header: header["layers"]["qkv"]["weights"].pop(),
     ],
@@ -524,6 +532,7 @@ def test_headers_that_do_not_fit_are_refused(change, path, unchanged):
         lambda tensors: tensors.pop("fc.matrix..row_start"),
         lambda tensors: tensors.pop("fc.matrix.contents.u"),
         lambda tensors: tensors.update({"fc.matrix..more": torch.zeros(2)}),
+        lambda tensors: tensors.update({"fc.matrix..7/more": torch.zeros(2)}),
         lambda tensors: tensors.update({"fc.matrix.contents.more": torch.zeros(2)}),
         lambda tensors: tensors["fc.matrix..row_start"].sub_(1000),
         lambda tensors: tensors.update(

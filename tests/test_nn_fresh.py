@@ -79,6 +79,20 @@ def test_block_rows_have_equally_many_blocks():
     assert cols.max() - cols.min() <= 1
 
 
+def test_blocks_of_a_thin_matrix_reach_every_column():
+    for cap in (17 * 311, 4000, 2000):
+        dense = fresh_plan("block_sparse", (17, 311), cap).draw(1.0, None).to_dense()
+        assert (dense != 0).any(0).all()
+
+
+def test_the_butterfly_is_flat():
+    """Blocks where coordinates agree or differ in one bit, the lowest bits first."""
+    blocks = fresh_plan("pixelfly", (64, 64), 1024).draw(1.0, None).children[0]
+    places = set(zip(blocks.rows.tolist(), blocks.cols.tolist(), strict=True))
+    assert blocks.block_shape == (4, 4)
+    assert places == {(i, j) for i in range(16) for j in range(16) if i ^ j in (0, 1, 2)}
+
+
 def test_a_kind_without_a_rule_is_compressed(monkeypatch):
     def fit(A, goal, *, rng, progress):
         rank = goal.max_cost // sum(A.shape)

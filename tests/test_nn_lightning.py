@@ -118,11 +118,15 @@ def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path):
     path = tmp_path / "first.ckpt"
     watches = Watch(path), Watch()
     expected = fit(StructureCallback(0.2), watches[0])
-    resumed = fit(StructureCallback(0.2), watches[1], start=path)
+    callback = StructureCallback(0.2)
+    resumed = fit(callback, watches[1], start=path)
     assert watches[1].seen == watches[0].seen[4:]
     for name, value in expected.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
     assert resumed.sigmas == expected.sigmas
+    anew = Watch()
+    fit(callback, anew)  # the state was for that training alone
+    assert anew.seen == watches[0].seen
 
 
 def test_the_optimizer_is_left_alone_after_training():

@@ -188,6 +188,14 @@ def test_euclidean_metric_is_the_nearest_point_of_the_ball(share):
     assert ((corners - p) @ (v - p)).max() <= 1e-4
 
 
+def test_layers_without_blocks_have_no_part():
+    for model in (network(8, 8, num_blocks=0), network(8, 8, 8, num_blocks=4)):
+        model.insert(0, network(8, 8, num_blocks=0)[0])
+        BudgetProjection(model, optimizer := still(model), 0.5, 1, ramp=0.0, floors=0.0, caps=1.0)
+        optimizer.step()
+        assert costs(model)[0] == 0
+
+
 def test_no_layer_starves_where_all_widths_tie():
     """Filling up in the order of the layers would leave the last ones without any width."""
     model = network(64, 64, 64, num_blocks=64, width_init=0.5)
@@ -250,9 +258,20 @@ def test_floors_and_caps_of_layers():
 
 def test_caps_hold_while_the_budget_is_far():
     model = network(64, 64, 64, num_blocks=64, width_init=0.4)
-    BudgetProjection(model, optimizer := still(model), 1.0, 1, caps=0.25)
+    BudgetProjection(model, optimizer := still(model), 1.0, 1, caps=0.9, floors=0.1)
+    optimizer.step()
+    assert all((p == 0.4).all() for p in widths(model))  # to the last bit
+    BudgetProjection(model, optimizer, 1.0, 1, caps=0.25)
     optimizer.step()
     assert all(c <= 0.25 * 64**2 for c in costs(model))
+
+
+def test_the_cap_holds_where_widths_tie_at_their_floors():
+    model = network(64, 64, 64, num_blocks=64, width_init=0.5)
+    rule = BudgetProjection(model, optimizer := still(model), 0.311, 1, ramp=0.0, floors=0.31)
+    optimizer.step()
+    assert sum(costs(model)) <= rule.budget
+    assert min(costs(model)) >= math.floor(0.31 * 64**2)
 
 
 @pytest.mark.parametrize("layers", [{"min_width": 4}, {}])

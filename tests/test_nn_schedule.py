@@ -291,6 +291,9 @@ def test_a_revival_leaves_the_function_alone(options):
     assert (8, 6) in [
         (round(r), round(c)) for r, c in zip(rows.tolist(), cols.tolist(), strict=True)
     ]
+    # Along the gradient's leading direction there, which is a constant.
+    contents = weight.v[:3, 0].gather(1, (6 + torch.arange(6)).expand(3, -1) % weight.v.shape[-1])
+    assert contents.std(1).min() < 1e-6 < contents.abs().mean(1).min()
     weight.zero_grad()
     (weight(torch.eye(24)) * upstream).sum().backward()
     assert weight.u.grad[:3].abs().amax((1, 2)).max() > 0
@@ -325,6 +328,12 @@ def test_a_revival_leaves_fixed_runs_where_they_are(options):
     revive_(weight)
     assert len(fixed) == 2
     assert all(torch.equal(getattr(weight.structure, n), p) for n, p in fixed.items())
+
+
+def test_a_gradient_that_is_not_finite_revives_nothing():
+    weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
+    weight.residual = torch.full((4, 4), math.nan)
+    assert revive_(weight) == weight.cost == 0
 
 
 def test_what_the_published_rule_kills_for_ever_is_revived():

@@ -75,6 +75,15 @@ def test_points_above_the_hull_are_passed():
     assert share([stair, slope], 30) == [10, 20]
 
 
+def test_what_counts_is_the_gain_per_multiplication():
+    large = Curve("large", np.array([10, 60]), np.array([9.0, 4.0]), steps=True)
+    small = Curve("small", np.array([10, 20]), np.array([3.0, 0.0]), steps=True)
+    often = Curve("often", np.array([10, 20]), np.array([4.0, 0.0]), positions=4, steps=True)
+    assert share([large, small], 70) == [10, 20]
+    assert share([small, often], 89) == [20, 10]
+    assert share([small, often], 100) == [20, 20]
+
+
 def test_more_error_for_more_cost_is_not_bought():
     curve = Curve("odd", np.array([10, 20]), np.array([1.0, 2.0]))
     assert share([curve], 100) == [10]

@@ -33,6 +33,14 @@ def test_granularity(shape, granularity):
     close(weight.eval().dense(), A.to_dense())
 
 
+@pytest.mark.parametrize("shape", [(12, 16), (10, 11)])
+def test_grains_return_from_their_matrix(shape):
+    """Also where a full width is no multiple."""
+    weight = make(shape, 20, granularity=4).eval()
+    again = GaudiWeight.from_matrix(weight.to_matrix(), granularity=4, dtype=double).eval()
+    close(again.dense(), weight.dense())
+
+
 @pytest.mark.parametrize("rule", ["zero", "lr"])
 def test_a_seed_is_a_grain(rule):
     """Narrower ones would be rounded away, and the block could never learn."""

@@ -85,8 +85,10 @@ class TorchPanels:
     def matmat(self, z: Tensor, *, by_columns: bool = False) -> Tensor:
         """S @ z: (K, k) to (m, k), in memory column after column if asked."""
         if self._records(z):
-            return _Times.apply(z, self._flat, self._index, by_columns)
-        return _times(self._panels, z, self._index, by_columns)
+            y = _Times.apply(z, self._flat, self._index, by_columns)
+        else:
+            y = _times(self._panels, z, self._index, by_columns)
+        return y.T if by_columns else y
 
     def rmatmat(self, y: Tensor) -> Tensor:
         """S^H @ y: (m, k) to (K, k)."""
@@ -111,9 +113,10 @@ def _by_columns(x: Tensor) -> bool:
 
 
 def _times(panels: list[Tensor], z: Tensor, index: PanelIndex, by_columns: bool) -> Tensor:
+    """S z, or its transpose: what gradients flow through must not be a view."""
     chosen = (index.take(z, t) for t in range(len(panels)))
     if by_columns:
-        return torch.cat([c.T @ p.T for p, c in zip(panels, chosen, strict=True)], 1).T
+        return torch.cat([c.T @ p.T for p, c in zip(panels, chosen, strict=True)], 1)
     return torch.cat([p @ c for p, c in zip(panels, chosen, strict=True)])
 
 
@@ -139,12 +142,13 @@ class _Times(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, flat: Tensor, index: PanelIndex, by_columns: bool) -> Tensor:
         ctx.save_for_backward(z, flat)
-        ctx.index = index
+        ctx.index, ctx.by_columns = index, by_columns
         return _times(index.panels(flat), z, index, by_columns)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         z, flat = ctx.saved_tensors
+        grad = grad.T if ctx.by_columns else grad
         grad_z = grad_flat = None
         if ctx.needs_input_grad[0]:
             grad_z = _TransposeTimes.apply(grad, flat.conj(), ctx.index)
@@ -165,8 +169,10 @@ class _TransposeTimes(torch.autograd.Function):
         y, flat = ctx.saved_tensors
         grad_y = grad_flat = None
         if ctx.needs_input_grad[0]:
-            grad_y = _Times.apply(grad, flat.conj(), ctx.index, _by_columns(y))
+            by_columns = _by_columns(y)
+            grad_y = _Times.apply(grad, flat.conj(), ctx.index, by_columns)
+            grad_y = grad_y.T if by_columns else grad_y
         if ctx.needs_input_grad[1]:
-            # (y z^H)^T conjugated: the entries of S stand by rows of y, columns of z.
+            # The gradient conj(y) grad^T, by rows of y.
             grad_flat = _outer(y.conj(), grad.conj(), ctx.index)
         return grad_y, grad_flat, None

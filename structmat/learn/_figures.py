@@ -105,6 +105,7 @@ def history_chart(kinds: Sequence[Kind], budget: float | None) -> str | None:
             lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
             axes.legend(lines.values(), lines, loc="center left", bbox_to_anchor=(1.0, 0.5))
         places[-1].set_xlabel("step")
+        places[-1].locator_params(axis="x", integer=True)
         return _svg(figure)
 
 
@@ -115,8 +116,7 @@ def layers_chart(layers: Sequence[Layer], kinds: Sequence[Kind]) -> str:
         figure = _figure(len(layers) * max(0.3, 0.1 * len(kinds) + 0.1) + 1.0)
         dense, kept = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
         rows = range(len(layers))
-        sizes = [layer.dense_cost * layer.positions for layer in layers]
-        dense.barh(rows, sizes, 0.8, color=_COLOURS["dense"])
+        dense.barh(rows, [layer.dense_cost for layer in layers], 0.8, color=_COLOURS["dense"])
         for number, kind in enumerate(kinds):
             shares = [100 * (layer.share(kind.name) or 0) for layer in layers]
             centres = [row - 0.4 + (number + 0.5) * thick for row in rows]
@@ -139,6 +139,8 @@ def heat_map(matrix: StructuredMatrix) -> str:
         axes = figure.subplots()
         axes.grid(visible=False)
         structure(matrix, axes).set_title("")
+        (bar,) = axes.child_axes
+        bar.locator_params(axis="y", nbins=4)  # a wide matrix is not high
         return _address("png", _saved(figure, "png", dpi=120, facecolor="white"))
 
 

@@ -108,7 +108,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: what it costs dense, for one vector, and what it costs by kind."""
+    """One layer: what it costs dense, for one example, and what it costs by kind."""
 
     name: str
     shape: tuple[int, ...]

@@ -1,6 +1,7 @@
 """Structures side by side on one task: same budget, same training, several seeds."""
 
 import json
+import math
 import platform
 import statistics
 import time
@@ -193,7 +194,9 @@ class Experiment:
         files = {what: str(self.folder / name) for what, name in files.items()}
         write_report(files["report"], results, matrices)
         with whole_file(files["results"]) as beside:
-            beside.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+            beside.write_text(
+                json.dumps(_finite(results), indent=1, allow_nan=False), encoding="utf-8"
+            )
         return Outcome(results, files)
 
     def _saved(self, model: nn.Module, seed: int, path: Path) -> dict[str, Any]:
@@ -213,6 +216,15 @@ class Experiment:
             "same_predictions": same,
             "largest_difference": difference,
         }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither infinity nor NaN: null stands for them."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _progress_of(

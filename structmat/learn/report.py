@@ -135,8 +135,8 @@ def _summary(kinds: Sequence[Kind], metric: Metric) -> Markup:
     several = any(kind.spread("metric") is not None for kind in kinds)
     caption = (
         ("Means over the seeds, ± their standard deviation. " if several else "")
-        + "Multiplications and stored scalars are those of the layers to be structured, for one "
-        "example; inference is one pass over the test set."
+        + "Multiplications, for one example, and stored scalars are those of the layers to be "
+        "structured; inference is one pass over the test set."
     )
     return table(caption, columns, rows)
 
@@ -178,8 +178,8 @@ def _layers(kinds: Sequence[Kind]) -> Markup:
         for layer in layers
     ]
     caption = (
-        "Multiplications for one vector, means over the seeds. Positions are the vectors that a "
-        "layer multiplies for one example."
+        "Multiplications for one example, means over the seeds. Positions are the vectors that a "
+        "layer multiplies for it."
     )
     picture = image(
         layers_chart(layers, structured),

@@ -144,11 +144,10 @@ def _build_gaudi(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Gau
     path = entry["path"]
     runs = Runs(*(tensors[f"{entry['structure']}.{name}"] for name in Runs._fields))
     u, v = tensors[f"{path}.u"], tensors[f"{path}.v"]
-    # Without blocks at first, so that nothing is drawn; on the host, as it computes.
-    with torch.device("cpu"):
-        weight = GaudiWeight(
-            num_blocks=0, width_init="zero", sigma=float(entry["sigma"]), **entry["settings"]
-        )
+    # Without blocks at first, so that nothing is drawn.
+    weight = GaudiWeight(
+        num_blocks=0, width_init="zero", sigma=float(entry["sigma"]), **entry["settings"]
+    )
     windows = (u.shape[-1], v.shape[-1])
     for contents, window, n in zip((u, v), windows, weight.shape, strict=True):
         if contents.shape != (len(runs.row_width), weight.rank, window) or window > n:
@@ -211,8 +210,7 @@ def shared(model: nn.Module) -> dict[str, str]:
     again: dict[str, str] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         original = first.setdefault(id(module), path)
-        below_another = any(path.startswith(f"{other}.") for other in again)
-        if original != path and not below_another:
+        if original != path:
             again[path] = original
     return again
 
@@ -226,11 +224,12 @@ def share(model: nn.Module, paths: Mapping[str, str]) -> None:
         If the model has no such modules.
     """
     for path, original in paths.items():
-        parent, _, leaf = path.rpartition(".")
         try:
-            owner, module = model.get_submodule(parent), model.get_submodule(original)
+            model.get_submodule(path)
+            module = model.get_submodule(original)
         except AttributeError:
             raise InputError(
                 f"{type(model).__name__} has no modules {original!r} and {path!r} to be shared"
             ) from None
-        owner._modules[leaf] = module
+        parent, _, leaf = path.rpartition(".")
+        model.get_submodule(parent)._modules[leaf] = module

@@ -202,7 +202,8 @@ def _pair(weight: GaudiWeight) -> tuple[Tensor, Tensor]:
 
 def _highest(values: Tensor, scale: Tensor) -> float:
     """The τ at which nothing is left of any width that may shrink."""
-    return float(torch.where(scale > 0, values / scale.clamp(min=1e-30), 0).max())
+    highest = torch.where(scale > 0, values / scale.clamp(min=1e-30), 0)
+    return float(highest.max()) if len(highest) else 0.0
 
 
 def _partners(counts: Sequence[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """One exact budget for a whole network, met after every optimizer step."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,11 +131,11 @@ class BudgetProjection(ProximalStep):
 
     def _shares(self, given: Any, default: float, what: str) -> list[float]:
         if not isinstance(given, Mapping):
-            return [default if given is None else float(given)] * len(self.names)
+            return [default if given is None else _share(given, what)] * len(self.names)
         unknown = given.keys() - set(self.names)
         if unknown:
             raise InputError(f"{what} name {sorted(unknown)}; expected names among {self.names}")
-        return [float(given.get(name, default)) for name in self.names]
+        return [_share(given.get(name, default), what) for name in self.names]
 
     def _check_reachable(self, values: Tensor) -> None:
         least = self.widths.least(values)
@@ -199,3 +200,9 @@ class BudgetProjection(ProximalStep):
         """Have the weights keep the gradient that a revival after the next step needs."""
         for weight in self.weights:
             weight.watch = self._is_time(self.step + 1)
+
+
+def _share(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{what} holds {value!r}; expected fractions of a layer's dense cost")
+    return float(value)

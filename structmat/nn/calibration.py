@@ -67,14 +67,26 @@ def collect_grams(
 
 
 def squared_error(difference: Tensor, gram: Tensor | None) -> float:
-    """Squared Frobenius norm of Δ X, or of Δ itself where there is no Gram matrix."""
+    """Squared Frobenius norm of Δ X, or of Δ itself where there is no Gram matrix.
+
+    Examples
+    --------
+    >>> squared_error(torch.eye(2), None), squared_error(torch.eye(2), 3 * torch.eye(2))
+    (2.0, 6.0)
+    """
     difference = difference.double()
     weighed = difference if gram is None else difference @ gram.to(difference)
     return max(0.0, float((weighed * difference).sum()))
 
 
 def output_energies(W: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Squared singular values of W X, the largest first, and its left singular vectors."""
+    """Squared singular values of W X, the largest first, and its left singular vectors.
+
+    Examples
+    --------
+    >>> output_energies(torch.diag(torch.tensor([1.0, 3.0])), None)[0].tolist()
+    [9.0, 1.0]
+    """
     W = W.double()
     product = W @ W.T if gram is None else W @ gram.to(W) @ W.T
     energies, U = torch.linalg.eigh(product)

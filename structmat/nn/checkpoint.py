@@ -254,7 +254,6 @@ def _unchanged_on_failure(model: nn.Module) -> Iterator[None]:
         yield
     except BaseException:
         for table, entries in zip(tables, before, strict=True):
-            table.clear()
             table.update(entries)
         raise
 

@@ -7,7 +7,7 @@ from torch import nn
 from structmat.errors import InputError
 from structmat.nn.cost import cost
 from structmat.nn.gaudi import GaudiWeight
-from structmat.nn.layers import STRUCTURED, dense_layer, frozen_layer, weights_of
+from structmat.nn.layers import STRUCTURED, dense_layer, rebuilt, weights_of
 from structmat.nn.report import ConversionReport
 from structmat.nn.structured_weight import StructuredWeight
 from structmat.nn.survey import check_replaceable, module_names
@@ -16,7 +16,15 @@ __all__ = ["freeze_", "replace_", "to_dense_"]
 
 
 def replace_(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
-    """Put new modules where old ones stand, everywhere in the model, in the same mode."""
+    """Put new modules where old ones stand, everywhere in the model, in the same mode.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.ReLU())
+    >>> replace_(model, {model[0]: nn.Tanh()})
+    >>> model[0]
+    Tanh()
+    """
     for module, names in module_names(model).items():
         if module in new:
             new[module].train(module.training)
@@ -74,7 +82,12 @@ def freeze_(model: nn.Module) -> ConversionReport:
             packed.requires_grad_(weight.u.requires_grad)
         return weights[weight]
 
-    new = {layer: frozen_layer(layer, frozen) for layer in learned}
+    new = {
+        layer: rebuilt(
+            layer, [frozen(w) if isinstance(w, GaudiWeight) else w for w in weights_of(layer)]
+        )
+        for layer in learned
+    }
     names = {where[0] for module, where in module_names(model).items() if module in new}
     replace_(model, new)
     return ConversionReport(tuple(row for row in cost(model).rows if row.name in names))

@@ -48,7 +48,13 @@ class Plan:
 
 
 def fresh_kinds() -> tuple[str, ...]:
-    """Names of all kinds that `fresh_plan` knows."""
+    """Names of all kinds that `fresh_plan` knows: those with a rule, and all that `compress` has.
+
+    Examples
+    --------
+    >>> "monarch" in fresh_kinds(), "pixelfly" in fresh_kinds()
+    (True, True)
+    """
     return tuple(dict.fromkeys([*_PLANS, *KINDS]))
 
 

@@ -200,8 +200,9 @@ class GaudiWeight(nn.Module):
         if matrix.u.is_complex():
             raise InputError(f"the matrix is {matrix.dtype}; expected real contents")
         g = self.granularity
-        runs = (matrix.row_start, matrix.row_width, matrix.col_start, matrix.col_width)
-        if any((array % g).any() for array in runs):
+        (m, n), places = self.shape, (matrix.row_start, matrix.col_start)
+        partial = (matrix.row_width % m, matrix.col_width % n)  # a full width is always held
+        if any((array % g).any() for array in (*places, *partial)):
             raise InputError(
                 f"granularity = {g}, but the matrix has runs between its multiples; expected "
                 "granularity=1"

@@ -22,14 +22,12 @@ __all__ = [
     "LayerType",
     "Weight",
     "dense_layer",
-    "frozen_layer",
     "layer_type",
     "rebuilt",
     "weights_of",
 ]
 
 Weight = GaudiWeight | StructuredWeight
-Settings = dict[str, Any]
 #: Layers that a conversion makes.
 STRUCTURED = (GaudiLinear, GaudiConv2d, StructuredLinear, StructuredConv2d, PackedLinear)
 
@@ -80,35 +78,49 @@ def layer_type(module: nn.Module) -> LayerType | None:
 
 
 def weights_of(layer: Any) -> list[Weight]:
-    """The structured weights of a converted layer."""
+    """The structured weights of a converted layer.
+
+    Examples
+    --------
+    >>> layer = GaudiLinear(64, 32, budget=0.25)
+    >>> weights_of(layer) == [layer.matrix]
+    True
+    """
     if isinstance(layer, PackedLinear):
         return list(layer.parts)
     return list(layer.taps) if hasattr(layer, "taps") else [layer.matrix]
 
 
 def rebuilt(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    """A converted layer of the same settings around other weights; the bias is shared."""
+    """A converted layer of the same settings around other weights; the bias is shared.
+
+    Examples
+    --------
+    >>> layer = GaudiLinear(64, 32, budget=0.25)
+    >>> other = rebuilt(layer, [StructuredWeight(layer.to_matrix())])
+    >>> type(other).__name__, other.bias is layer.bias
+    ('StructuredLinear', True)
+    """
     if isinstance(layer, PackedLinear):
         return _with_bias(PackedLinear(weights), layer)
     if hasattr(layer, "taps"):
-        return _convolution(layer, weights, layer.settings())
+        return _convolution(layer, weights)
     return _linear(layer, weights)
 
 
-def frozen_layer(layer: Any, frozen: Callable[[GaudiWeight], StructuredWeight]) -> nn.Module:
-    """A converted layer with its learned weights replaced."""
-    weights = [frozen(w) if isinstance(w, GaudiWeight) else w for w in weights_of(layer)]
-    return rebuilt(layer, weights)
-
-
 def dense_layer(layer: Any) -> nn.Linear | nn.Conv2d:
-    """The dense layer with the weight that a converted one has in evaluation."""
+    """The dense layer with the weight that a converted one has in evaluation.
+
+    Examples
+    --------
+    >>> dense_layer(GaudiLinear(64, 32, budget=0.25))
+    Linear(in_features=64, out_features=32, bias=True)
+    """
     weights = [weight.to_matrix().to_dense() for weight in weights_of(layer)]
     like = {"bias": layer.bias is not None, "device": weights[0].device, "dtype": weights[0].dtype}
     if hasattr(layer, "taps"):
-        settings = layer.settings()
-        dense = skip_init(nn.Conv2d, out_channels=layer.out_channels, **settings, **like)
-        weight = torch.stack(weights, -1) if layer.by_taps else weights[0]
+        dense = skip_init(nn.Conv2d, out_channels=layer.out_channels, **_settings(layer), **like)
+        weight = weights[0] if len(weights) == 1 else torch.stack(weights, -1)
     else:
         dense = skip_init(nn.Linear, layer.in_features, layer.out_features, **like)
         weight = torch.cat(weights)
@@ -131,13 +143,14 @@ def _linear(layer: Any, weights: Sequence[Weight]) -> nn.Module:
     return _with_bias(StructuredLinear(weights[0]), layer)
 
 
-def _convolution(layer: Any, weights: Sequence[Weight], settings: Settings) -> nn.Module:
+def _convolution(layer: Any, weights: Sequence[Weight]) -> nn.Module:
+    settings = _settings(layer)
     if all(isinstance(weight, GaudiWeight) for weight in weights):
         return _with_bias(GaudiConv2d.from_taps(weights, None, **settings), layer)
     return _with_bias(StructuredConv2d(weights, None, **settings), layer)
 
 
-def _conv_settings(layer: nn.Conv2d) -> Settings:
+def _settings(layer: Any) -> dict[str, Any]:
     names = ("in_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
     return {name: getattr(layer, name) for name in names}
 
@@ -180,7 +193,7 @@ _CONVOLUTION = LayerType(
     variance=lambda layer: 1 / (3 * layer.weight[0].numel()),
     taps=lambda layer: layer.kernel_size[0] * layer.kernel_size[1],
     complaint=lambda layer: "" if layer.groups == 1 else f"{layer.groups} groups; expected 1",
-    build=lambda layer, weights: _convolution(layer, weights, _conv_settings(layer)),
+    build=_convolution,
 )
 #: By exact type; a new layer is one more record.
 LAYERS: dict[type[nn.Module], LayerType] = {nn.Linear: _LINEAR, nn.Conv2d: _CONVOLUTION}

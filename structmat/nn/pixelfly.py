@@ -22,8 +22,9 @@ __all__ = ["Layout", "draw_pixelfly", "fit_pixelfly", "pixelfly_layout"]
 LOW_RANK_SHARE = 0.25
 #: Blocks are not smaller than this where the matrix allows it: small ones multiply slowly.
 LEAST_SIDE = 4
-#: Sweeps over blocks and low-rank matrix; the error falls in each.
-SWEEPS = 20
+#: Sweeps over blocks and low-rank matrix at most, and the share of the error that a sweep
+#: has to take off for another one.
+SWEEPS, GAIN = 20, 1e-3
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,17 @@ def fit_pixelfly(A: Tensor, cap: int) -> Sum:
     """
     layout = pixelfly_layout((A.shape[0], A.shape[1]), cap)
     inside = _where(layout, A.device)
-    left, right = A.new_zeros(A.shape[0], 1), A.new_zeros(1, A.shape[1])
+    smooth, before = torch.zeros_like(A), torch.inf
     for _ in range(SWEEPS):
-        rest = torch.where(inside, left @ right, A)
-        U, s, Vh = torch.linalg.svd(rest, full_matrices=False)
+        U, s, Vh = torch.linalg.svd(torch.where(inside, smooth, A), full_matrices=False)
         root = s[: layout.rank].sqrt()
         left, right = U[:, : layout.rank] * root, root[:, None] * Vh[: layout.rank]
-    blocks = _cut(torch.where(inside, A - left @ right, 0), layout)
+        smooth = left @ right
+        missed = float(torch.where(inside, 0, A - smooth).norm())
+        if missed > (1 - GAIN) * before:
+            break
+        before = missed
+    blocks = _cut(torch.where(inside, A - smooth, 0), layout)
     return _sum(layout, blocks, left, right.T.contiguous())
 
 

@@ -135,7 +135,13 @@ def assemble(u: Tensor, v: Tensor, runs: tuple[Tensor, ...], rows: Axis, cols: A
     `runs` are the four parameters behind `rows` and `cols`: row width and location,
     column width and location, for their gradients.
     """
-    return _Assemble.apply(u, v, *runs, rows, cols)
+    with _as_given(u):
+        return _Assemble.apply(u, v, *runs, rows, cols)
+
+
+def _as_given(tensor: Tensor) -> Any:
+    """Operands have the dtype to compute in: autocast is not to change it again."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 class _Assemble(torch.autograd.Function):
@@ -163,7 +169,8 @@ def factor_product(
     x: Tensor, u: Tensor, v: Tensor, runs: tuple[Tensor, ...], rows: Axis, cols: Axis
 ) -> Tensor:
     """Vectors (T, n) to (T, m) through the column contents, then the row contents."""
-    return _FactorProduct.apply(x, u, v, *runs, rows, cols)
+    with _as_given(x):
+        return _FactorProduct.apply(x, u, v, *runs, rows, cols)
 
 
 class _FactorProduct(torch.autograd.Function):

@@ -78,7 +78,7 @@ class SoftThreshold(ProximalStep):
         self._held: list[Tensor] | None = None
 
     def threshold(self) -> float:
-        """What is taken off every width after the next step."""
+        """What is taken off every width after the present step."""
         begin, end = self.warmup
         share = 1.0 if self.step >= end else max(self.step - begin, 0) / max(end - begin, 1)
         strength = self.initial_strength + share * (self.strength - self.initial_strength)

@@ -1,24 +1,21 @@
 """Any structured matrix as a module, with its contents as trainable parameters."""
 
+import math
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.weak import WeakIdRef
 
 from structmat._array import backend_name
 from structmat.errors import InputError, ShapeError
 from structmat.matrix import StructuredMatrix
-from structmat.nn._speed import dense_is_quicker, work_of
+from structmat.nn._speed import CHUNK, Times, dense_is_quicker, watch
 from structmat.nn._tensors import whole
 
 __all__ = ["StructuredWeight", "autocast_dtype"]
-
-#: Vectors that are multiplied at once where nothing is kept for gradients, so that what
-#: stands between two factors stays in the cache.
-CHUNK = 256
 
 Arrays = dict[str, Tensor]
 Children = tuple[StructuredMatrix, ...]
@@ -41,6 +38,8 @@ class StructuredWeight(nn.Module):
     contents : torch.nn.Module
         Content arrays as parameters, by name: ``contents.u``, and ``contents.0.U`` in
         the first term of a sum. Integer arrays, as of a permutation, are buffers.
+    times : Times
+        What products take, by the model in `_speed`.
     positions : int
         How many vectors of one example the weight multiplies; 1 until someone sets it.
 
@@ -127,46 +126,43 @@ class StructuredWeight(nn.Module):
             return self._affine(x.to(dtype), bias, self.bound(dtype, cast=True))
 
     def _affine(self, x: Tensor, bias: Tensor | None, matrix: StructuredMatrix) -> Tensor:
-        bias = None if bias is None else bias.to(x.dtype)
-        vectors = x.flatten(0, -2) if x.ndim > 1 else x[None]
-        if self.dense_is_quicker(vectors.shape[0], matrix):
-            return F.linear(x, self._dense_of(matrix, x.dtype), bias)
-        y = self._through(vectors, bias, matrix)
-        return y.view(*x.shape[:-1], self.shape[0])
+        if bias is not None and bias.dtype != x.dtype:
+            bias = bias.to(x.dtype)
+        count, assembly = math.prod(x.shape[:-1]), self.assembly(matrix)
+        if dense_is_quicker(self.times, count, assembly=assembly, device=x.device.type):
+            return F.linear(x, self.dense_of(matrix).to(x.dtype), bias)
+        return self._through(x, count, bias, matrix)
 
-    def _through(self, x: Tensor, bias: Tensor | None, matrix: StructuredMatrix) -> Tensor:
-        """Vectors (count, n) to (count, m) by the structure."""
+    def _through(
+        self, x: Tensor, count: int, bias: Tensor | None, matrix: StructuredMatrix
+    ) -> Tensor:
+        """Vectors (…, n), `count` of them, to (…, m) by the structure."""
+        (m, n), shape = self.shape, (*x.shape[:-1], self.shape[0])
+        x = x.reshape(count, n)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             y = matrix._multiply(x.T).T.contiguous()
-            return y if bias is None else y + bias
-        out = x.new_empty(x.shape[0], self.shape[0])
-        for part, target in zip(x.split(CHUNK), out.split(CHUNK), strict=True):
+            # As F.linear does: what a layer returns may be written to, so it is no view.
+            return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
+        out, size = x.new_empty(shape), CHUNK * torch.get_num_threads()
+        for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
             y = matrix._multiply(part.T).T
             target.copy_(y) if bias is None else torch.add(y, bias, out=target)
         return out
 
-    def multiplies(self, count: int) -> bool:
-        """Whether `count` vectors are better multiplied by the structure than densely."""
-        return not self.dense_is_quicker(count, self.bound())
-
-    def dense_is_quicker(self, count: int, matrix: StructuredMatrix) -> bool:
-        """Whether `count` vectors had better meet the assembled weight; see `_speed`."""
-        traced = torch.compiler.is_compiling()
-        return dense_is_quicker(
-            self._work,
-            self.shape,
-            None if traced else count,
-            device=matrix.device.type,
-            remembered=matrix._memory is not None,
-        )
-
     def dense(self) -> Tensor:
         """The weight as a dense tensor, (m, n): differentiable, and only to be read."""
-        return self._dense_of(self.bound(), None)
+        return self.dense_of(self.bound())
 
-    def _dense_of(self, matrix: StructuredMatrix, dtype: torch.dtype | None) -> Tensor:
-        dense: Tensor = matrix._kept("dense", matrix.to_dense)
-        return dense if dtype is None else dense.to(dtype)
+    def dense_of(self, matrix: StructuredMatrix) -> Tensor:
+        """The dense weight of what `bound` returned."""
+        # A remembered matrix needs no further look at gradients.
+        if matrix._memory and "dense" in matrix._memory:
+            return matrix._memory["dense"]
+        return matrix._kept("dense", lambda: matrix.to_dense().contiguous())
+
+    def assembly(self, matrix: StructuredMatrix) -> int:
+        """Vectors that the structure multiplies before the dense weight of `matrix` is there."""
+        return min(self.shape) if matrix._memory is None else 0
 
     def to_matrix(self) -> StructuredMatrix:
         """The matrix with a copy of the present contents, on torch."""
@@ -197,17 +193,19 @@ class StructuredWeight(nn.Module):
         dtype = dtype if cast else own
         if torch.compiler.is_compiling():
             return self._around(dtype, remember=False)
-        records = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        marks = [] if records else [_mark(t) for t in tensors]
-        if records or None in marks:
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             self._forget()
             return self._around(dtype, remember=False)
         remembered = self._remembered
-        if remembered is None or remembered.marks != marks or remembered.dtype != dtype:
-            with torch.inference_mode(False), torch.no_grad():
-                matrix = self._around(dtype, remember=True)
-            self._remembered = remembered = _Remembered(matrix, dtype, marks)
-        return remembered.matrix
+        if remembered is not None and remembered.holds(tensors, dtype):
+            return remembered.matrix
+        marks = [_mark(t) for t in tensors]
+        if None in marks:
+            return self._around(dtype, remember=False)
+        with torch.inference_mode(False), torch.no_grad():
+            matrix = self._around(dtype, remember=True)
+        self._remembered = _Remembered(matrix, dtype, marks)
+        return matrix
 
     def _around(self, dtype: torch.dtype | None, *, remember: bool) -> StructuredMatrix:
         def change(array: Tensor) -> Tensor:
@@ -222,12 +220,23 @@ class StructuredWeight(nn.Module):
 
     def _prepare(self) -> None:
         """Compute what depends on structure alone, before anything traces a product."""
+
+        def bind(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
+            # Not the contents themselves: they may be sharded, or not be there yet.
+            empty = {
+                name: getattr(template, name).to(device=array.device, dtype=array.dtype)
+                for name, array in arrays.items()
+            }
+            return template._with_contents(empty, children, dtype=dtype, remember=True)
+
         dtype = _floating_dtype(_tensors(self.contents))
-        (m, n), matrix = self.shape, self._around(dtype, remember=False)
-        with torch.no_grad(), torch.inference_mode(False):
-            for multiply, size in ((matrix._multiply, n), (matrix._multiply_adjoint, m)):
+        with torch.inference_mode(False), torch.no_grad():
+            matrix = _walk(self._template, self.contents, bind)
+            for multiply, size in zip(
+                (matrix._multiply_adjoint, matrix._multiply), self.shape, strict=True
+            ):
                 multiply(torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device))
-        self._work = work_of(matrix)
+            self.times = Times.of(watch(matrix), self.shape, matrix.device.type)
 
     def _forget(self) -> None:
         if self._remembered is not None:
@@ -253,9 +262,18 @@ class StructuredWeight(nn.Module):
 
 
 class _Remembered(NamedTuple):
+    """A matrix around contents as they were: tensors, their versions and addresses."""
+
     matrix: StructuredMatrix
     dtype: torch.dtype | None
     marks: list[Any]
+
+    def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
+        """Whether the contents still are what they were."""
+        return dtype == self.dtype and all(
+            tensor is known() and tensor._version == version and tensor.data_ptr() == address
+            for tensor, (known, version, address) in zip(tensors, self.marks, strict=True)
+        )
 
 
 class _Contents(nn.Module):
@@ -287,9 +305,10 @@ def _walk(
 
 def _emptied(matrix: StructuredMatrix, arrays: Arrays, children: Children) -> StructuredMatrix:
     """The structure around contents that take no memory: one zero each, expanded."""
+    own = {name: getattr(matrix, name).detach() for name in arrays}
     empty = {
-        name: a.detach().new_zeros(()).expand(a.shape) if a.is_floating_point() else a
-        for name, a in arrays.items()
+        name: a.new_zeros(()).expand(a.shape) if a.is_floating_point() else a.clone()
+        for name, a in own.items()
     }
     return matrix._with_contents(empty, children, dtype=matrix.dtype, remember=False)
 
@@ -338,7 +357,7 @@ def _floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:
 def _mark(tensor: Tensor) -> tuple[Any, ...] | None:
     """What changes when a tensor does; None if that cannot be known."""
     try:
-        return WeakIdRef(tensor), tensor._version, tensor.data_ptr()
+        return weakref.ref(tensor), tensor._version, tensor.data_ptr()
     except RuntimeError:  # of inference mode, or inside a transform such as vmap
         return None
 

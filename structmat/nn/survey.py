@@ -76,7 +76,14 @@ class Survey:
 
 
 def module_names(model: nn.Module) -> dict[nn.Module, list[str]]:
-    """All names of every module, in the order in which they are met."""
+    """All names of every module, in the order in which they are met.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 2)
+    >>> module_names(nn.Sequential(layer, layer))[layer]
+    ['0', '1']
+    """
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -91,6 +98,13 @@ def survey(model: nn.Module, config: Config, filter_fn: Filter | None) -> Survey
     InputError
         If the model is none that can be changed in place, contains converted layers, or
         has nothing to convert, or if `filter_fn` selects what cannot be converted.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    >>> found = survey(model, Config(budget=0.2), None)
+    >>> [target.names for target in found.targets], found.skipped[0].reason
+    ([['0']], 'a matrix of 10x32, smaller than min_features = 16')
     """
     check_replaceable(model)
     names = module_names(model)

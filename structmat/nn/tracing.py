@@ -16,7 +16,14 @@ Hook = Callable[[nn.Module, Tensor, Tensor], None]
 
 
 def batches_of(calibration: Any) -> Iterable[Any]:
-    """One batch (a tensor, a tuple of arguments, a mapping of keywords) or several."""
+    """One batch (a tensor, a tuple of arguments, a mapping of keywords) or several.
+
+    Examples
+    --------
+    >>> x = torch.zeros(5, 3)
+    >>> len(batches_of(x)), len(batches_of((x, x))), len(batches_of([x, x]))
+    (1, 1, 2)
+    """
     if isinstance(calibration, (Tensor, tuple, Mapping)):
         return [calibration]
     if isinstance(calibration, Iterable):
@@ -28,7 +35,13 @@ def batches_of(calibration: Any) -> Iterable[Any]:
 
 
 def batch_size(batch: Any) -> int:
-    """First dimension of the first tensor of a batch."""
+    """First dimension of the first tensor of a batch.
+
+    Examples
+    --------
+    >>> batch_size((None, torch.zeros(5, 3)))
+    5
+    """
     if isinstance(batch, Mapping):
         batch = tuple(batch.values())
     values = batch if isinstance(batch, tuple) else (batch,)

@@ -1,0 +1,86 @@
+"""Structured training under Lightning: a callback that keeps the budget and moves σ.
+
+import lightning
+from structmat.nn.lightning import StructureCallback
+trainer = lightning.Trainer(max_epochs=5, callbacks=[StructureCallback(budget=0.2)])
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from structmat.errors import InputError, MissingDependencyError
+from structmat.nn._trainers import Rules
+
+try:
+    from lightning.pytorch import Callback
+except ImportError:
+    raise MissingDependencyError(
+        "lightning is not installed; install it with pip install 'structmat[lightning]'"
+    ) from None
+
+__all__ = ["StructureCallback"]
+
+
+class StructureCallback(Callback):
+    """Meet a budget on the Gaudi layers, and sharpen their masks, while Lightning trains.
+
+    When training starts, `BudgetProjection` and `SigmaSchedule` are attached to the
+    trainer's one optimizer, for as many steps as the trainer expects to take. The cost of
+    the Gaudi layers (a fraction of dense) and σ are logged as ``structure_cost`` and
+    ``structure_sigma``. Lightning's checkpoints hold the state, so that a resumed
+    training goes on as if it had not stopped.
+
+    Parameters
+    ----------
+    budget : float
+        As `BudgetProjection` takes it.
+    projection, sigma : mapping, optional
+        Further options of `BudgetProjection` and of `SigmaSchedule`.
+
+    Raises
+    ------
+    InputError
+        When training starts, if the trainer has no end or several optimizers, or the
+        model has no Gaudi layers.
+
+    Examples
+    --------
+    >>> callback = StructureCallback(0.2, projection={"ramp": 0.5}, sigma={"stop": 50.0})
+    >>> callback.state_dict()
+    {}
+    """
+
+    def __init__(
+        self,
+        budget: float,
+        *,
+        projection: Mapping[str, Any] | None = None,
+        sigma: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._rules = Rules(budget, projection, sigma)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Attach the rules to the trainer's optimizer."""
+        if len(trainer.optimizers) != 1:
+            raise InputError(
+                f"the trainer has {len(trainer.optimizers)} optimizers; expected one "
+                "(attach BudgetProjection and SigmaSchedule by hand)"
+            )
+        self._rules.begin(pl_module, trainer.optimizers[0], trainer.estimated_stepping_batches)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Log cost and σ as often as the trainer logs."""
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            pl_module.log_dict(self._rules.metrics())
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Leave the optimizer alone."""
+        self._rules.end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What Lightning's checkpoints keep."""
+        return self._rules.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint when training starts."""
+        self._rules.load_state_dict(state_dict)
