@@ -147,6 +147,8 @@ def _convolution(layer: Any, weights: Sequence[Weight]) -> nn.Module:
     settings = _settings(layer)
     if all(isinstance(weight, GaudiWeight) for weight in weights):
         return _with_bias(GaudiConv2d.from_taps(weights, None, **settings), layer)
+    settings["out_channels"] = layer.out_channels
+    settings["out_channels"] = layer.out_channels
     return _with_bias(StructuredConv2d(weights, None, **settings), layer)
 
 

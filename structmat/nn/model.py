@@ -44,8 +44,9 @@ def convert_(
         share the new one.
     config : Config
     filter_fn : callable, optional
-        ``filter_fn(name, module)`` says which layers to convert; asking for one that
-        cannot be converted is an error. By default all that can be.
+        ``filter_fn(name, module)`` says which modules with a weight matrix to convert;
+        asking for one that cannot be is an error, but for layers that are too small or
+        part of `torch.nn.MultiheadAttention`. By default all that can be are converted.
     example : tensor, tuple of arguments or mapping of keywords, optional
         Input for one run in evaluation mode that counts how many vectors each layer
         multiplies for one example, by which its cost counts; the first dimension of its

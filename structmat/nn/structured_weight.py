@@ -100,11 +100,7 @@ class StructuredWeight(nn.Module):
         """Shape, kind and relative cost."""
         return f"{self.shape}, kind={self.kind!r}, relative_cost={self._template.relative_cost:.4g}"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Vectors (…, n) to (…, m)."""
-        return self.affine(x, None)
-
-    def affine(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Vectors (…, n) to (…, m), plus a bias (m,) if there is one.
 
         Raises
