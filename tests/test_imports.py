@@ -9,13 +9,16 @@ OPTIONAL = [
     "array_api_strict",
     "cupy",
     "hypothesis",
+    "lightning",
     "llvmlite",
     "matplotlib",
     "numba",
     "pytest",
     "safetensors",
+    "sklearn",
     "torch",
     "tqdm",
+    "transformers",
     "triton",
 ]
 
@@ -37,6 +40,7 @@ def loaded_by(statement):
         "import structmat.testing",
         "import structmat.demo",
         "import structmat.cli",
+        "import structmat.learn",
     ],
 )
 def test_importing_loads_nothing_optional(statement):

@@ -48,7 +48,9 @@ def grid_rank(shape: tuple[int, int], cost: float) -> int:
     (1, 8)
     """
     coefficients = cost**2 / (4 * shape[0] * shape[1])
-    return max(1, math.ceil(coefficients / (_COEFFICIENTS * min(shape))))
+    wanted = math.ceil(coefficients / (_COEFFICIENTS * min(shape)))
+    affordable = math.floor(cost / sum(shape))  # by a single tile
+    return max(1, min(wanted, affordable))
 
 
 def grid_runs(shape: tuple[int, int], cost: float, *, rank: int = 1, granularity: int = 1) -> Runs:

@@ -185,17 +185,14 @@ class StructuredConv2d(TapConv2d):
             return self._convolved(x.to(dtype), matrices)
 
     def _convolved(self, x: Tensor, matrices: list[StructuredMatrix]) -> Tensor:
-        x = self._padded(x)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        batch, (height, width) = x.shape[0], self._output_size(x)
-        if min(height, width) < 1:
-            raise ShapeError(
-                f"images of {x.shape[2]}x{x.shape[3]}, padding included, are smaller than a kernel "
-                f"of {self.kernel_size} with dilation {self.dilation}; expected larger ones"
-            )
+        batch, (height, width) = x.shape[0], self._result_size(x)
         if self._dense_is_quicker(batch * height * width, matrices):
-            kernel = self._kernel_of(matrices).to(x.dtype)
-            return F.conv2d(x, kernel, bias, self.stride, 0, self.dilation)
+            kernel, padding = self._kernel_of(matrices).to(x.dtype), self.padding
+            if isinstance(padding, str) or self.padding_mode != "zeros":
+                x, padding = self._padded(x), (0, 0)
+            return F.conv2d(x, kernel, bias, self.stride, padding, self.dilation)
+        x = self._padded(x)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             y = self._products(x, (height, width), matrices).contiguous()
             return y if bias is None else y + bias[:, None, None]
@@ -205,6 +202,21 @@ class StructuredConv2d(TapConv2d):
             y = self._products(part, (height, width), matrices)
             target.copy_(y) if bias is None else torch.add(y, bias[:, None, None], out=target)
         return out
+
+    def _result_size(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of the result, before anything is padded."""
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        added = {"valid": (0, 0), "same": reach}.get(str(self.padding))
+        added = added or [2 * int(p) for p in self.padding]
+        sizes = [n + a - r for n, a, r in zip(x.shape[2:], added, reach, strict=True)]
+        if min(sizes) < 1:
+            raise ShapeError(
+                f"images of {x.shape[2]}x{x.shape[3]} with padding {self.padding!r} are smaller "
+                f"than a kernel of {self.kernel_size} with dilation {self.dilation}; expected "
+                "larger ones"
+            )
+        height, width = ((n - 1) // s + 1 for n, s in zip(sizes, self.stride, strict=True))
+        return height, width
 
     def _products(
         self, x: Tensor, size: tuple[int, int], matrices: list[StructuredMatrix]

@@ -1,24 +1,30 @@
 """Any structured matrix as a module, with its contents as trainable parameters."""
 
 import math
-import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from structmat._array import backend_name
 from structmat.errors import InputError, ShapeError
 from structmat.matrix import StructuredMatrix
+from structmat.nn._contents import (
+    Arrays,
+    Children,
+    Contents,
+    Remembered,
+    emptied,
+    floating_dtype,
+    on_torch,
+    tensors_of,
+    walk,
+)
 from structmat.nn._speed import CHUNK, Times, dense_is_quicker, watch
 from structmat.nn._tensors import whole
 
 __all__ = ["StructuredWeight", "autocast_dtype"]
-
-Arrays = dict[str, Tensor]
-Children = tuple[StructuredMatrix, ...]
 
 
 class StructuredWeight(nn.Module):
@@ -69,10 +75,10 @@ class StructuredWeight(nn.Module):
 
     def __init__(self, matrix: StructuredMatrix) -> None:
         super().__init__()
-        matrix = _checked(matrix)
-        self.contents = _Contents(matrix)
-        self._template = _walk(matrix, self.contents, _emptied)
-        self._remembered: _Remembered | None = None
+        matrix = on_torch(matrix)
+        self.contents = Contents(matrix)
+        self._template = walk(matrix, self.contents, emptied)
+        self._remembered: Remembered | None = None
         self.positions = 1
         self._prepare()
 
@@ -167,7 +173,7 @@ class StructuredWeight(nn.Module):
             copies = {name: whole(array).clone() for name, array in arrays.items()}
             return type(template)._build(copies, children, template._static())
 
-        return _walk(self._template, self.contents, built)
+        return walk(self._template, self.contents, built)
 
     def bound(self, dtype: torch.dtype | None = None, *, cast: bool = False) -> StructuredMatrix:
         """The matrix around the present contents.
@@ -179,8 +185,8 @@ class StructuredWeight(nn.Module):
         cast : bool
             Cast them to `dtype` instead of refusing another.
         """
-        tensors = _tensors(self.contents)
-        own = _floating_dtype(tensors)
+        tensors = tensors_of(self.contents)
+        own = floating_dtype(tensors)
         if own is not None and dtype not in (None, own) and not cast:
             raise InputError(
                 f"input has dtype {dtype} and the weight {own}; expected one dtype "
@@ -193,15 +199,10 @@ class StructuredWeight(nn.Module):
             self._forget()
             return self._around(dtype, remember=False)
         remembered = self._remembered
-        if remembered is not None and remembered.holds(tensors, dtype):
-            return remembered.matrix
-        marks = [_mark(t) for t in tensors]
-        if None in marks:
-            return self._around(dtype, remember=False)
-        with torch.inference_mode(False), torch.no_grad():
-            matrix = self._around(dtype, remember=True)
-        self._remembered = _Remembered(matrix, dtype, marks)
-        return matrix
+        if remembered is None or not remembered.holds(tensors, dtype):
+            remembered = Remembered.of(tensors, dtype, lambda: self._around(dtype, remember=True))
+            self._remembered = remembered
+        return self._around(dtype, remember=False) if remembered is None else remembered.matrix
 
     def _around(self, dtype: torch.dtype | None, *, remember: bool) -> StructuredMatrix:
         def change(array: Tensor) -> Tensor:
@@ -212,7 +213,7 @@ class StructuredWeight(nn.Module):
             arrays = {name: change(array) for name, array in arrays.items()}
             return template._with_contents(arrays, children, dtype=dtype, remember=remember)
 
-        return _walk(self._template, self.contents, bind)
+        return walk(self._template, self.contents, bind)
 
     def _prepare(self) -> None:
         """Compute what depends on structure alone, before anything traces a product."""
@@ -225,9 +226,9 @@ class StructuredWeight(nn.Module):
             }
             return template._with_contents(empty, children, dtype=dtype, remember=True)
 
-        dtype = _floating_dtype(_tensors(self.contents))
+        dtype = floating_dtype(tensors_of(self.contents))
         with torch.inference_mode(False), torch.no_grad():
-            matrix = _walk(self._template, self.contents, bind)
+            matrix = walk(self._template, self.contents, bind)
             for multiply, size in zip(
                 (matrix._multiply_adjoint, matrix._multiply), self.shape, strict=True
             ):
@@ -255,107 +256,6 @@ class StructuredWeight(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._prepare()
-
-
-class _Remembered(NamedTuple):
-    """A matrix around contents as they were: tensors, their versions and addresses."""
-
-    matrix: StructuredMatrix
-    dtype: torch.dtype | None
-    marks: list[Any]
-
-    def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
-        """Whether the contents still are what they were."""
-        return dtype == self.dtype and all(
-            tensor is known() and tensor._version == version and tensor.data_ptr() == address
-            for tensor, (known, version, address) in zip(tensors, self.marks, strict=True)
-        )
-
-
-class _Contents(nn.Module):
-    """Content arrays of a matrix under their own names; those of its operands below."""
-
-    def __init__(self, matrix: StructuredMatrix) -> None:
-        super().__init__()
-        for name in matrix.data_names:
-            array = getattr(matrix, name).detach().clone(memory_format=torch.contiguous_format)
-            if array.is_floating_point():
-                self.register_parameter(name, nn.Parameter(array))
-            else:
-                self.register_buffer(name, array)
-        for i, child in enumerate(matrix.children):
-            self.add_module(str(i), _Contents(child))
-
-
-def _walk(
-    matrix: StructuredMatrix,
-    contents: nn.Module,
-    make: Callable[[StructuredMatrix, Arrays, Children], StructuredMatrix],
-) -> StructuredMatrix:
-    """A matrix made from another's structure and these contents, operands first."""
-    children = tuple(
-        _walk(child, getattr(contents, str(i)), make) for i, child in enumerate(matrix.children)
-    )
-    return make(matrix, {name: getattr(contents, name) for name in matrix.data_names}, children)
-
-
-def _emptied(matrix: StructuredMatrix, arrays: Arrays, children: Children) -> StructuredMatrix:
-    """The structure around contents that take no memory: one zero each, expanded."""
-    own = {name: getattr(matrix, name).detach() for name in arrays}
-    empty = {
-        name: a.new_zeros(()).expand(a.shape) if a.is_floating_point() else a.clone()
-        for name, a in own.items()
-    }
-    return matrix._with_contents(empty, children, dtype=matrix.dtype, remember=False)
-
-
-def _checked(matrix: Any) -> StructuredMatrix:
-    """A matrix that can be trained, on torch."""
-    if not isinstance(matrix, StructuredMatrix):
-        raise InputError(
-            f"matrix is a {type(matrix).__qualname__}; expected a StructuredMatrix (wrap a dense "
-            "weight in structmat.Dense)"
-        )
-    if backend_name(matrix.xp) != "torch":
-        matrix = matrix.to("torch")
-    if matrix.dtype.is_complex:
-        raise InputError(
-            f"matrix has dtype {matrix.dtype}; expected real contents (layers compute with real "
-            "numbers)"
-        )
-    _refuse_other_arrays(matrix)
-    return matrix
-
-
-def _refuse_other_arrays(matrix: StructuredMatrix) -> None:
-    for name, value in vars(matrix).items():
-        if isinstance(value, Tensor) and name not in matrix.data_names:
-            raise InputError(
-                f"the kind {matrix.kind!r} holds the array {name!r} beside its contents; expected "
-                f"{', '.join(matrix.data_names)} alone (compute {name!r} in products, with "
-                "self._kept)"
-            )
-    for child in matrix.children:
-        _refuse_other_arrays(child)
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    """All parameters and buffers, as they stand in the modules at this moment."""
-    below = [t for child in module._modules.values() if child is not None for t in _tensors(child)]
-    own = [*module._parameters.values(), *module._buffers.values()]
-    return [t for t in own if t is not None] + below
-
-
-def _floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:
-    return next((t.dtype for t in tensors if t.is_floating_point()), None)
-
-
-def _mark(tensor: Tensor) -> tuple[Any, ...] | None:
-    """What changes when a tensor does; None if that cannot be known."""
-    try:
-        return weakref.ref(tensor), tensor._version, tensor.data_ptr()
-    except RuntimeError:  # of inference mode, or inside a transform such as vmap
-        return None
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
