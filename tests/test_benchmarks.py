@@ -13,6 +13,8 @@ from benchmarks import (
     compression,
     data,
     inputs,
+    layers,
+    learning,
     machine,
     peer_products,
     products,
@@ -34,6 +36,14 @@ TINY = replace(
 )
 
 
+LAYERS = layers.Plan(
+    masks=((40, 8),), layer=(24, 48), tokens=8, frozen_tokens=(1, 8), costs=(0.25,),
+    seconds=0.001, least=3, minutes=0.1,
+)  # fmt: skip
+LEARNING = learning.Plan(budgets=(0.1, 0.05), seeds=1, epochs=1, minutes=0.1)
+CASES = [c for c in learning.CASES if c.name in ("dense", "pixelfly", "GBLR")]
+
+
 def tiny_cases():
     def skipped(_rng):
         raise results.Skip("not here")
@@ -49,6 +59,9 @@ def _tiny(monkeypatch):
     for name in ("QUICK", "FULL"):
         monkeypatch.setattr(products, name, TINY)
         monkeypatch.setattr(compression, name, compression.Plan(tiny_cases, 0.1))
+        monkeypatch.setattr(layers, name, LAYERS)
+        monkeypatch.setattr(learning, name, LEARNING)
+    monkeypatch.setattr(learning, "CASES", CASES)
 
 
 @pytest.mark.usefixtures("_tiny")
@@ -69,6 +82,8 @@ def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatc
         assert len(cells) == 1, table
     assert "noise \\| small" in text
     assert "Left out: absent (not here)." in text
+    assert "| pixelfly | " in text
+    assert "no such matrix" in text
     result = results.read(tmp_path / "out", "products")
     assert "These checks failed" not in report.render([result])
     assert "- a wrong one\n" in report.render([result | {"failures": ["a wrong one"]}])
@@ -79,9 +94,11 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     assert __main__.main(["all", "--quick", "--output", str(tmp_path)]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "compression.quick.json",
+        "layers.quick.json",
+        "learning.quick.json",
         "products.quick.json",
     ]
-    for suite in ("products", "compression"):
+    for suite in ("products", "compression", "layers", "learning"):
         text = (tmp_path / f"{suite}.quick.json").read_text(encoding="utf-8")
         assert str(tmp_path) not in text
         assert "NaN" not in text
@@ -99,6 +116,14 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     assert {row["kind"] for row in timed} == kinds
     assert all(row["over_dense"] > 0 and row["rounds"] >= 3 for row in timed)
     assert all(set(row["over"]) == {"csr_pair"} for row in timed if row["kind"] == "gblr")
+    rows = json.loads((tmp_path / "layers.quick.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["what"] for row in rows} == {"masks", "training", "frozen"}
+    assert all(row["over_dense"] > 0 for row in rows if row["what"] != "masks")
+    rows = json.loads((tmp_path / "learning.quick.json").read_text(encoding="utf-8"))["rows"]
+    learned = [row for row in rows if row["case"] == "GBLR"]
+    assert len(learned) == 2
+    assert {row["case"] for row in rows} >= {"dense", "GBLR", learning.TRANSFER}
+    assert all("accuracy" in row for row in rows if row["case"] != "pixelfly")
     rows = json.loads((tmp_path / "compression.quick.json").read_text(encoding="utf-8"))["rows"]
     ours = [row for row in rows if row.get("method") == "structmat"]
     assert {row["kind"] for row in ours} == kinds

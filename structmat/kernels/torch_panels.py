@@ -122,13 +122,8 @@ def _times(panels: list[Tensor], z: Tensor, index: PanelIndex, by_columns: bool)
 
 def _transpose_times(panels: list[Tensor], y: Tensor, index: PanelIndex) -> Tensor:
     z = y.new_zeros(index.num_columns, y.shape[1])
-    for panel, (a, b), columns, consecutive in zip(
-        panels, index.rows, index.columns, index.slices, strict=True
-    ):
-        if consecutive is not None:
-            z[consecutive].addmm_(panel.T, y[a:b])
-        else:
-            z.index_add_(0, columns, panel.T @ y[a:b])
+    for panel, (a, b), columns in zip(panels, index.rows, index.columns, strict=True):
+        z.index_add_(0, columns, panel.T @ y[a:b])
     return z
 
 
@@ -139,11 +134,16 @@ def _outer(y: Tensor, z: Tensor, index: PanelIndex) -> Tensor:
 
 
 class _Times(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, z: Tensor, flat: Tensor, index: PanelIndex, by_columns: bool) -> Tensor:
-        ctx.save_for_backward(z, flat)
-        ctx.index, ctx.by_columns = index, by_columns
+    def forward(z: Tensor, flat: Tensor, index: PanelIndex, by_columns: bool) -> Tensor:
         return _times(index.panels(flat), z, index, by_columns)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, flat, ctx.index, ctx.by_columns = inputs
+        ctx.save_for_backward(z, flat)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -158,11 +158,16 @@ class _Times(torch.autograd.Function):
 
 
 class _TransposeTimes(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, y: Tensor, flat: Tensor, index: PanelIndex) -> Tensor:
-        ctx.save_for_backward(y, flat)
-        ctx.index = index
+    def forward(y: Tensor, flat: Tensor, index: PanelIndex) -> Tensor:
         return _transpose_times(index.panels(flat), y, index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        y, flat, ctx.index = inputs
+        ctx.save_for_backward(y, flat)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from structmat._array import backend_name
 from structmat.errors import InputError
@@ -112,11 +113,25 @@ def floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:
     return next((t.dtype for t in tensors if t.is_floating_point()), None)
 
 
+class _Steps:
+    """Counts the steps of all optimizers: fused ones change parameters unseen."""
+
+    count = 0
+
+    @classmethod
+    def add(cls, *_: Any) -> None:
+        cls.count += 1
+
+
+register_optimizer_step_post_hook(_Steps.add)
+
+
 class Remembered(NamedTuple):
     """A matrix around contents as they were: tensors, their versions and addresses."""
 
     matrix: StructuredMatrix
     dtype: torch.dtype | None
+    steps: int
     marks: list[Any]
 
     @classmethod
@@ -132,11 +147,12 @@ class Remembered(NamedTuple):
         except RuntimeError:  # tensors of inference mode, or inside a transform such as vmap
             return None
         with torch.inference_mode(False), torch.no_grad():
-            return cls(make(), dtype, marks)
+            return cls(make(), dtype, _Steps.count, marks)
 
     def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
         """Whether the contents still are what they were."""
-        return dtype == self.dtype and all(
+        known_state = (dtype, _Steps.count, len(tensors))
+        return known_state == (self.dtype, self.steps, len(self.marks)) and all(
             tensor is known() and tensor._version == version and tensor.data_ptr() == address
             for tensor, (known, version, address) in zip(tensors, self.marks, strict=True)
         )

@@ -139,6 +139,11 @@ class TapConv2d(nn.Module):
     def _output_size(self, x: Tensor) -> tuple[int, int]:
         sizes = zip(x.shape[2:], self.kernel_size, self.dilation, self.stride, strict=True)
         height, width = ((n - d * (k - 1) - 1) // s + 1 for n, k, d, s in sizes)
+        if min(height, width) < 1:
+            raise ShapeError(
+                f"images of {x.shape[2]}x{x.shape[3]}, padding included, are smaller than a kernel "
+                f"of {self.kernel_size} with dilation {self.dilation}; expected larger ones"
+            )
         return height, width
 
     def settings(self) -> dict[str, Any]:

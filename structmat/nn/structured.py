@@ -193,7 +193,7 @@ class StructuredConv2d(TapConv2d):
                 x, padding = self._padded(x), (0, 0)
             return F.conv2d(x, kernel, bias, self.stride, padding, self.dilation)
         x = self._padded(x)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or any(matrix._memory is None for matrix in matrices):
             y = self._products(x, (height, width), matrices).contiguous()
             return y if bias is None else y + bias[:, None, None]
         out = x.new_empty(batch, self.out_channels, height, width)

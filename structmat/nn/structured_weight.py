@@ -59,9 +59,9 @@ class StructuredWeight(nn.Module):
     -----
     While no gradient is recorded, what is computed from the contents is remembered: the
     filled panels, the dense weight. It is made anew once a parameter was changed or
-    replaced, and dropped when the mode changes, a gradient is recorded or the module
-    moves. Only a change through ``parameter.data`` in between goes unseen, as torch
-    does not count it; change parameters under `torch.no_grad` instead.
+    replaced or an optimizer took a step, and dropped when the mode changes, a gradient
+    is recorded or the module moves. Only a change by hand through ``parameter.data``
+    goes unseen, as torch does not count it; change parameters under `torch.no_grad`.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class StructuredWeight(nn.Module):
         """Vectors (…, n), `count` of them, to (…, m) by the structure."""
         (m, n), shape = self.shape, (*x.shape[:-1], self.shape[0])
         x = x.reshape(count, n)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or matrix._memory is None:
             y = matrix._multiply(x.T).T.contiguous()
             # As F.linear does: what a layer returns may be written to, so it is no view.
             return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
@@ -261,6 +261,6 @@ class StructuredWeight(nn.Module):
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """The dtype in which autocast would multiply by `x`, if it would change it at all."""
     device = x.device.type
-    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+    if x.is_meta or x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
         return None
     return torch.get_autocast_dtype(device)
