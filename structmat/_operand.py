@@ -84,16 +84,12 @@ def matrix_product(A: Any, x: Any, *, adjoint: bool) -> Array:
 def multiplied(A: Any, x: Array, *, adjoint: bool) -> Array:
     """A @ x or A^H @ x for x of shape (·, k), an array of A's library: brought to one dtype."""
     xp = A.xp
-    if x.dtype != A.dtype:
-        floating = is_inexact(x.dtype, xp)
-        dtype = xp.result_type(A.dtype, x.dtype) if floating else A.dtype
-        if A.neutral:
-            dtype = x.dtype if floating else dtype
-        elif xp.isdtype(dtype, "complex floating") and not is_complex(A, xp):
+    if x.dtype != A.dtype and not (A.neutral and is_inexact(x.dtype, xp)):
+        dtype = xp.result_type(A.dtype, x.dtype) if is_inexact(x.dtype, xp) else A.dtype
+        if xp.isdtype(dtype, "complex floating") and not is_complex(A, xp):
             return _real_times_complex(A, xp.astype(x, dtype), adjoint=adjoint)
         x = x if x.dtype == dtype else xp.astype(x, dtype)
-        if A.dtype != dtype and not A.neutral:
-            A = A._wider(dtype)
+        A = A if A.dtype == dtype else A._wider(dtype)
     return A._multiply_adjoint(x) if adjoint else A._multiply(x)
 
 

@@ -105,6 +105,16 @@ def test_the_state_of_another_training_is_refused(task, tmp_path, change, named)
         train(task, gaudi(task, budget=0.3), SHORT, budget=0.1, state=path, resume=True)
 
 
+def test_the_state_of_other_data_is_refused(task, tmp_path):
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Interrupt):
+        train(
+            task, task.model(), SHORT, state=path, progress=stopping_after(1), about={"data": "a"}
+        )
+    with pytest.raises(FileFormatError, match="other data"):
+        train(task, task.model(), SHORT, state=path, resume=True, about={"data": "b"})
+
+
 @pytest.mark.parametrize("damage", [b"", b"\x10\0\0\0\0\0\0\0{}", b"no safetensors at all"])
 def test_a_damaged_state_is_refused(task, tmp_path, damage):
     path = tmp_path / "state.safetensors"
@@ -148,6 +158,7 @@ def test_the_learning_rate_rises_and_falls():
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert 0 < rates[-1] < 1e-3
+    assert max(train_module._rate(step, 390, 0.05) for step in range(390)) == 1.0
 
 
 def test_an_experiment_writes_what_it_says(task, tmp_path):
@@ -288,7 +299,9 @@ def test_every_image_model_learns_its_structure(model, tmp_path):
     ).run()  # fmt: skip
     assert outcome.results["frozen"]["same_predictions"]
     assert outcome.results["runs"][0]["relative_cost"] <= 0.25
-    assert any(layer["positions"] > 1 for layer in outcome.results["runs"][0]["layers"])
+    run = outcome.results["runs"][0]
+    assert any(layer["positions"] > 1 for layer in run["layers"])
+    assert 0.1 < run["relative_storage"] <= 0.35
 
 
 def test_the_gpt_learns_its_structure(tmp_path):

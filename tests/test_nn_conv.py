@@ -121,3 +121,20 @@ def test_refuses_weights_that_make_no_kernel():
     taps = GaudiConv2d(6, 10, 2, form="taps").taps
     with pytest.raises(ShapeError, match="expected one of"):
         GaudiConv2d.from_taps(list(taps)[:3], None, in_channels=6, kernel_size=2)
+
+
+@pytest.mark.parametrize("product", ["assembled", "factors"])
+def test_dead_blocks_of_a_convolution_are_revived(product):
+    """Whether it multiplies patches or convolves an assembled kernel."""
+    layer = GaudiConv2d(16, 16, 3, num_blocks=8, width_init=0.25, product=product)
+    with torch.no_grad():
+        layer.taps[0].structure.row_width[:4] = 0.0
+        layer.taps[0].structure.col_width[:4] = 0.0
+    groups = parameter_groups(layer, lr=1e-3, structure_lr=0.0)
+    optimizer = torch.optim.SGD([{k: v for k, v in g.items() if k != "betas"} for g in groups])
+    rule = BudgetProjection(layer, optimizer, 0.9, 10, ramp=1.0, revive_every=1)
+    layer(torch.randn(2, 16, 6, 6)).square().sum().backward()
+    optimizer.step()
+    assert (layer.taps[0].structure.row_width > 0).all()
+    rule.remove()
+    assert not layer.taps[0].watch

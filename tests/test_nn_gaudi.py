@@ -376,3 +376,18 @@ def test_layers_print_and_show_their_weight():
     again = GaudiLinear.from_weight(layer.matrix, layer.bias)
     assert torch.equal(again(torch.ones(16)), layer(torch.ones(16)))
     assert (again.in_features, again.out_features) == (16, 8)
+
+
+# torch's own compiler looks at .grad of what a graph break hands over.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_models_may_hold_learned_layers():
+    """They compute as they are, between compiled parts."""
+    model = torch.nn.Sequential(GaudiLinear(8, 6), torch.nn.ReLU()).double()
+    x = torch.randn(3, 8, dtype=double)
+    torch.testing.assert_close(torch.compile(model, backend="eager")(x), model(x))
+
+
+def test_dtypes_have_to_agree_by_either_product():
+    for product in ("assembled", "factors"):
+        with pytest.raises(InputError, match="expected one dtype"):
+            GaudiLinear(8, 6, product=product)(torch.zeros(2, 8, dtype=double))

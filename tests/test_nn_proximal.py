@@ -115,12 +115,12 @@ def test_the_budget_against_brute_force(model, budget, measure):
     assert flat.cost(flat.value) == sum(costs(model, measure))
     optimizer.step()
     result = Flat(model, measure)
-    assert result.cost(result.value) == sum(costs(model, measure)) <= rule.budget
+    assert result.cost(result.value) == sum(costs(model, measure)) <= rule.target_cost
     assert rule.relative_cost == pytest.approx(sum(costs(model, measure)) / rule.dense_cost)
-    if flat.cost(flat.value) <= rule.budget:
+    if flat.cost(flat.value) <= rule.target_cost:
         assert (result.value == flat.value).all()
         return
-    before, after = flat.just_around_the_threshold(rule.budget)
+    before, after = flat.just_around_the_threshold(rule.target_cost)
     samples = result.samples(result.value)
     assert (flat.samples(after) <= samples).all()
     assert (samples <= flat.samples(before)).all()
@@ -132,7 +132,7 @@ def test_the_budget_against_brute_force(model, budget, measure):
         wider = result.value.copy()
         wider[i] = before[i]
         trials.append(result.cost(wider))
-    assert max(trials) > rule.budget
+    assert max(trials) > rule.target_cost
 
 
 @given(st.integers(0, 999), st.sampled_from(["width", "euclidean"]), st.floats(0.05, 0.9))
@@ -142,7 +142,7 @@ def test_the_cap_holds_whatever_the_sizes(seed, metric, budget):
     model = network(*sizes, granularity=seed % 3 + 1, num_blocks=40)
     rule = BudgetProjection(model, optimizer := still(model), budget, 1, ramp=0.0, metric=metric)
     optimizer.step()
-    assert sum(costs(model)) <= rule.budget
+    assert sum(costs(model)) <= rule.target_cost
 
 
 @pytest.mark.parametrize("value", [0.5, 0.30001, 1.0])
@@ -157,7 +157,7 @@ def test_equal_widths_share_the_budget_to_the_last_sample(value, metric):
         )
         optimizer.step()
         rule.remove()
-        assert rule.budget - 2 < sum(costs(model)) <= rule.budget
+        assert rule.target_cost - 2 < sum(costs(model)) <= rule.target_cost
 
 
 @pytest.mark.parametrize("share", [0.7, 0.9, 1.0])
@@ -179,11 +179,11 @@ def test_euclidean_metric_is_the_nearest_point_of_the_ball(share):
     low, high = 0.0, (v / c).max()
     for _ in range(100):
         middle = (low + high) / 2
-        over = c @ np.maximum(v - middle * c, 0) > rule.budget
+        over = c @ np.maximum(v - middle * c, 0) > rule.target_cost
         low, high = (middle, high) if over else (low, middle)
     assert abs(p - np.maximum(v - high * c, 0)).max() < 2 / 700
     ball = c @ p
-    assert ball == pytest.approx(rule.budget, rel=0.01)
+    assert ball == pytest.approx(rule.target_cost, rel=0.01)
     corners = np.vstack([np.zeros_like(p), np.diag(ball / c)])
     assert ((corners - p) @ (v - p)).max() <= 1e-4
 
@@ -253,7 +253,7 @@ def test_floors_and_caps_of_layers():
     assert share[0] >= 0.5
     assert 0.2 <= share[1] <= 0.3
     assert 0.01 < share[2] <= 0.02
-    assert 0 < sum(share) / 4 <= rule.budget / rule.dense_cost
+    assert 0 < sum(share) / 4 <= rule.target_cost / rule.dense_cost
 
 
 def test_caps_hold_while_the_budget_is_far():
@@ -270,7 +270,7 @@ def test_the_cap_holds_where_widths_tie_at_their_floors():
     model = network(64, 64, 64, num_blocks=64, width_init=0.5)
     rule = BudgetProjection(model, optimizer := still(model), 0.311, 1, ramp=0.0, floors=0.31)
     optimizer.step()
-    assert sum(costs(model)) <= rule.budget
+    assert sum(costs(model)) <= rule.target_cost
     assert min(costs(model)) >= math.floor(0.31 * 64**2)
 
 
@@ -382,3 +382,47 @@ def test_weights_that_share_a_structure_cost_what_each_multiplies():
     rule = BudgetProjection(model, still(model), 1.0, 1)
     assert rule.relative_cost * rule.dense_cost == pytest.approx(sum(costs(model)))
     assert rule.dense_cost == 4 * 64**2
+
+
+@pytest.mark.parametrize("granularity", [1, 8, 16])
+def test_a_floor_does_not_empty_other_layers(granularity):
+    """All widths of a layer may tie at its floor; the others still share what is left."""
+    model = network(
+        128, 128, 128, num_blocks=None, width_init="grid", granularity=granularity, budget=0.25
+    )
+    rule = BudgetProjection(
+        model, optimizer := still(model), 0.1, 1, ramp=0.0, floors={"1.matrix": 0.15}
+    )
+    optimizer.step()
+    first, second = (c / 128**2 for c in costs(model))
+    assert 0.15 <= second < 0.16 + 0.01 * granularity
+    assert first > 0.02
+    assert rule.relative_cost <= 0.1
+
+
+def test_widths_that_tie_stand_in_the_middle_of_a_sample():
+    """At its edge, half of them would fall a whole grain with the next step."""
+    model = network(64, 64, num_blocks=None, width_init="grid", granularity=8, budget=0.5)
+    BudgetProjection(model, optimizer := still(model), 0.2, 1, ramp=0.0)
+    optimizer.step()
+    before = costs(model)
+    with torch.no_grad():
+        for p in widths(model):
+            p.mul_(0.99)
+    assert costs(model) == before
+
+
+@rules
+def test_an_optimizer_made_before_the_conversion_is_refused(rule):
+    model = network(16, 16)
+    optimizer = torch.optim.SGD(nn.Linear(3, 3).parameters())
+    with pytest.raises(InputError, match="after the conversion"):
+        rule(model, optimizer)
+    optimizer.step()
+
+
+def test_the_budget_is_the_fraction_and_no_count():
+    rule = BudgetProjection(model := network(16, 16), still(model), 0.3, 1)
+    assert (rule.budget, rule.target_cost) == (0.3, 76)
+    with pytest.raises(AttributeError):
+        rule.budget = 0.1

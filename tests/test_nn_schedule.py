@@ -383,3 +383,16 @@ def test_a_skipped_step_does_not_poison_a_revival():
         scaler.update()
     assert all(p.isfinite().all() for p in model.parameters())
     assert all((p > 0).all() for p in widths(model))
+
+
+def test_a_fused_step_that_scaling_skipped_does_not_count():
+    model = network(8, 8, width_init=0.5)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    schedule = SigmaSchedule(model, optimizer, 10)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    for factor, steps in ((math.inf, 0), (1.0, 1)):
+        optimizer.zero_grad()
+        scaler.scale(factor * model(torch.ones(3, 8)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert schedule.step == steps

@@ -91,6 +91,20 @@ def test_gradients(name, way):
     assert torch.autograd.gradcheck(product, (x, *values), fast_mode=True)
 
 
+@pytest.mark.parametrize("name", KINDS[1:3] + ["gblr-prime"])
+def test_complex_gradients_of_panels(name):
+    A, _ = build(name, "complex128")
+    A = A.to("torch")
+    x, y = (torch.complex(double(2, size), double(2, size, seed=1)) for size in A.shape[::-1])
+
+    def products(x, *arrays):
+        B = A._build(dict(zip(A.data_names, arrays, strict=True)), (), A._static())
+        return B.matvec(x), B.rmatvec(y)
+
+    inputs = [a.clone().requires_grad_() for a in (x, *A._leaves())]
+    assert torch.autograd.gradcheck(products, inputs, fast_mode=True)
+
+
 def test_second_derivatives():
     layer, twin = layer_of("gblr-prime", bias=False)
 
@@ -115,6 +129,17 @@ def test_gradients_of_every_sample():
     loss(dict(layer.named_parameters()), X).backward()
     for name, p in layer.named_parameters():
         close(grads[name].sum(0), p.grad)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("grad", [True, False])
+def test_an_ensemble_of_parameters(name, grad, way):
+    layer, twin = layer_of(name, bias=False)
+    x = double(3, twin.shape[1])
+    pairs = {k: torch.stack([p.detach(), 0 * p.detach()]) for k, p in layer.named_parameters()}
+    with torch.set_grad_enabled(grad):
+        y = torch.func.vmap(lambda p: torch.func.functional_call(layer, p, (x,)))(pairs)
+    close(y, torch.stack([x @ twin.T, torch.zeros(3, twin.shape[0]).double()]))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -150,15 +175,41 @@ def test_short_floats(way):
 def test_autocast_computes_as_a_dense_layer_does(name, way):
     layer = layer_of(name)[0].float()
     x = double(5, layer.in_features).float()
-    expected = layer(x)
+    with torch.no_grad():
+        expected = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = layer(x)
         assert y.dtype == torch.bfloat16
         with torch.no_grad():
+            layer(x)
             torch.testing.assert_close(layer(x), y, rtol=0.02, atol=0.02)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected)
     y.float().sum().backward()
     assert {p.grad.dtype for p in layer.parameters()} == {torch.float32}
     assert (y.float() - expected).norm() < 0.02 * expected.norm()
+
+
+def test_autocast_leaves_no_short_weight_behind():
+    layer = layer_of("gblr-prime")[0].float()
+    with torch.no_grad():
+        expected = layer.matrix.to_matrix().to_dense()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer.weight.dtype == torch.float32
+        torch.testing.assert_close(layer.weight, expected)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_gradients_inside_autocast(name, way):
+    layer = layer_of(name)[0].float()
+    x = double(5, layer.in_features).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(x).float().sum().backward()
+        inside = [p.grad for p in layer.parameters()]
+    layer.zero_grad()
+    layer(x).sum().backward()
+    for p, grad in zip(layer.parameters(), inside, strict=True):
+        assert (grad - p.grad).norm() <= 0.03 * p.grad.norm()
 
 
 def test_double_precision_ignores_autocast(way):
@@ -170,13 +221,23 @@ def test_double_precision_ignores_autocast(way):
 
 @pytest.mark.parametrize("name", [*KINDS, "product"])
 def test_a_layer_made_without_memory_is_filled_by_a_state(name, way):
-    layer, twin = layer_of(name)
-    x = double(3, twin.shape[1])
+    layer = layer_of(name)[0].float()
+    x = double(3, layer.in_features).float()
     empty = copy.deepcopy(layer).to("meta")
-    assert empty(x.to("meta")).shape == (3, twin.shape[0])
+    assert empty(x.to("meta")).shape == (3, layer.out_features)
     empty = empty.to_empty(device="cpu")
     empty.load_state_dict(layer.state_dict())
-    close(empty(x), layer(x))
+    torch.testing.assert_close(empty(x), layer(x))
+
+
+def test_what_structure_gives_is_there_before_the_first_product():
+    empty = StructuredWeight(build("gblr-prime")[0].to("torch").to("meta"))
+    weight = empty.to_empty(device="cpu")
+    prepared = {name for name, device in weight._template._structure if device.type == "cpu"}
+    assert prepared == {"rows", "cols"}
+    assert copy.deepcopy(weight)._template._structure.keys() >= {
+        (name, torch.device("cpu")) for name in prepared
+    }
 
 
 # What is kept, and never kept too long.
@@ -264,6 +325,18 @@ def test_other_parameters_for_one_call(way):
             close(torch.func.functional_call(layer, other, (x,)) - layer.bias,
                   factor * (x @ twin.T))  # fmt: skip
         close(layer(x), y)
+
+
+def test_another_tensor_at_the_same_address(way):
+    layer, twin = layer_of("gblr-prime")
+    x = double(3, twin.shape[1])
+    memory = layer.matrix.contents.u.detach().numpy().copy()
+    with torch.no_grad():
+        for factor in (1.0, 2.0):
+            memory *= factor  # which torch cannot see
+            other = {"matrix.contents.u": torch.from_numpy(memory)}
+            y = torch.func.functional_call(layer, other, (x,))
+            close(y - layer.bias, factor * (x @ twin.T))
 
 
 def test_a_frozen_layer_computes_its_panels_once():
@@ -621,6 +694,7 @@ def test_a_convolution_has_no_stale_kernel(taps, way):
     assert not torch.allclose(after, before)
     close(after, layer(x).detach())
     other = pickle.loads(pickle.dumps(layer))
+    assert other._kernel is None
     with torch.no_grad():
         close(other(x), after)
 

@@ -48,12 +48,19 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--seeds", type=_positive, default=3, help="number of seeds, from 0 (default: 3)"
     )
-    learn.add_argument("--epochs", type=_positive, help="passes through the data")
+    learn.add_argument(
+        "--epochs", type=_positive, help="passes through the data; 250 steps each for text"
+    )
     learn.add_argument("--batch", type=_positive, help="examples a step")
     learn.add_argument("--lr", type=_rate, help="learning rate of the weights")
     learn.add_argument("--structure-lr", type=_rate, help="that of widths and locations")
     learn.add_argument(
         "--limit", type=_positive, help="bytes of the training text to read (for text)"
+    )
+    learn.add_argument(
+        "--threads",
+        type=_positive,
+        help="of torch (default: 1 for small networks, which more would slow down; else its own)",
     )
     learn.add_argument("--resume", action="store_true", help="go on where the last run stopped")
     learn.add_argument(
@@ -72,6 +79,8 @@ def _rate(text: str) -> float:
 
 def _learn(options: argparse.Namespace) -> Report:
     try:
+        import torch
+
         from structmat.learn.data import load_data
         from structmat.learn.experiment import KINDS, Experiment
         from structmat.learn.settings import default_settings
@@ -81,10 +90,12 @@ def _learn(options: argparse.Namespace) -> Report:
             f"{missing.name} is not installed; install what learning needs with "
             "pip install 'structmat[learn]'"
         ) from None
-    kinds = [kind.strip() for kind in options.kinds.split(",") if kind.strip()]
+    kinds = list(dict.fromkeys(k.strip() for k in options.kinds.split(",") if k.strip()))
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(KINDS)}")
+    if options.threads or options.size == "small":
+        torch.set_num_threads(options.threads or 1)
     folder = _folder(options.output)
     model = options.model or ("gpt" if options.data == "text" else "mlp")
     settings = _changed(default_settings(options.data, model), options)
@@ -92,7 +103,14 @@ def _learn(options: argparse.Namespace) -> Report:
     task = make_task(data, model, options.size, settings.batch)
     experiment = Experiment(
         task=task,
-        facts={"data": options.data, "model": model, "size": options.size, "note": data.note},
+        facts={
+            "data": options.data,
+            "limit": options.limit,
+            "model": model,
+            "size": options.size,
+            "threads": torch.get_num_threads(),
+            "note": data.note,
+        },
         kinds=kinds,
         budget=options.budget,
         seeds=range(options.seeds),
@@ -110,10 +128,11 @@ def _learn(options: argparse.Namespace) -> Report:
 def _folder(path: str) -> Path:
     """Make the folder now rather than fail after the work."""
     folder = Path(path)
-    check_folder(str(folder))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output {path!r} is a file; expected a folder to write to")
-    folder.mkdir(exist_ok=True)
+    if not folder.exists():
+        check_folder(str(folder))
+        folder.mkdir()
     check_folder(str(folder / "results.json"))
     return folder
 
@@ -131,10 +150,11 @@ def _changed(settings: Any, options: argparse.Namespace) -> Any:
 def _words(options: argparse.Namespace) -> list[str]:
     """The command again, without folders."""
     words = ["learn", "--data", options.data]
-    for name in ("model", "size", "budget", "kinds", "seeds", "epochs", "batch", "lr"):
+    names = ("model", "size", "budget", "kinds", "seeds", "epochs", "batch", "lr")
+    for name in (*names, "structure_lr", "limit"):
         value = getattr(options, name)
         if value is not None:
-            words += [f"--{name}", str(value)]
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return words
 
 
@@ -149,7 +169,7 @@ def _training_bar() -> Any:
     except ImportError:
         yield _line_by_line()
         return
-    form = "{percentage:3.0f} % {bar} {elapsed} of {elapsed}+{remaining}  {desc}"
+    form = "{percentage:3.0f} % {bar} {elapsed}, {remaining} to go  {desc}"
     with tqdm(total=1.0, leave=False, bar_format=form) as bar:
 
         def advance(label: str, done: float, loss: float) -> None:
@@ -174,8 +194,8 @@ def _line_by_line() -> Callable[[str, float, float], None]:
 def _text(results: dict[str, Any], files: dict[str, str]) -> str:
     task, runs = results["task"], results["runs"]
     lines = [
-        f"{task['data']}, {task['model']} ({task['size']}): {len(task['seeds'])} seeds, "
-        f"{task['epochs']} epochs, structured layers at {task['budget']:g} of their dense "
+        f"{task['data']}, {task['model']} ({task['size']}): {_many(len(task['seeds']), 'seed')}, "
+        f"{_many(task['epochs'], 'epoch')}, structured layers at {task['budget']:g} of their dense "
         "multiplications",
         "",
         *_table(runs, task["metric"]),
@@ -209,6 +229,10 @@ def _table(runs: list[dict[str, Any]], metric: str) -> list[str]:
         "shares of the dense layers'; inference: the whole test set"
     )
     return lines
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("s" if count != 1 else "")
 
 
 def _mean(runs: list[dict[str, Any]], name: str) -> float:

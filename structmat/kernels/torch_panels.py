@@ -121,9 +121,12 @@ def _times(panels: list[Tensor], z: Tensor, index: PanelIndex, by_columns: bool)
 
 
 def _transpose_times(panels: list[Tensor], y: Tensor, index: PanelIndex) -> Tensor:
-    z = y.new_zeros(index.num_columns, y.shape[1])
+    z = None
     for panel, (a, b), columns in zip(panels, index.rows, index.columns, strict=True):
-        z.index_add_(0, columns, panel.T @ y[a:b])
+        part = panel.T @ y[a:b]
+        # Of the part's dtype, which autocast may have chosen.
+        z = part.new_zeros(index.num_columns, part.shape[1]) if z is None else z
+        z.index_add_(0, columns, part)
     return z
 
 

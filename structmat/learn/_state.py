@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from structmat._write import whole_file
-from structmat.errors import FileFormatError
+from structmat.errors import FileFormatError, SaveError
 from structmat.nn.schedule import AfterStep
 
 __all__ = ["load", "save"]
@@ -50,7 +50,12 @@ def save(
     }
     tensors = {name: t.detach().contiguous().clone() for name, t in tensors.items()}
     with whole_file(path) as beside:
-        save_file(tensors, beside, metadata={_HEADER: json.dumps(header)})
+        try:
+            save_file(tensors, beside, metadata={_HEADER: json.dumps(header)})
+        except safetensors.SafetensorError as error:
+            raise SaveError(
+                f"cannot write {str(path)!r} ({error}); choose a folder with room enough"
+            ) from error
 
 
 def load(
@@ -85,7 +90,7 @@ def load(
     try:
         with torch.no_grad():
             for name, p in own.items():
-                p.copy_(tensors[f"model.{name}"])
+                p.copy_(tensors[f"model.{name}"].view(p.shape))
     except (KeyError, RuntimeError) as error:
         raise FileFormatError(
             f"{path} does not fit this model ({error}); start anew without --resume"

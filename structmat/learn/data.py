@@ -84,8 +84,8 @@ def load_data(
         return digits()
     if data_dir is None:
         raise InputError(
-            f"data_dir = None; expected the folder with the files of {name} (nothing is "
-            "downloaded: get them first, or use digits, which come with scikit-learn)"
+            f"data_dir = None (--data-dir); expected the folder with the files of {name} (nothing "
+            "is downloaded: get them first, or use digits, which come with scikit-learn)"
         )
     root = Path(data_dir)
     if name == "text":

@@ -6,7 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +95,29 @@ class Experiment:
     folder: Path
     resume: bool = False
     command: str = ""
-    _runs: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     def run(self, progress: Progress | None = None) -> Outcome:
         """Train, evaluate and write everything."""
+        if not self.resume:
+            self._clear()
         frozen: tuple[nn.Module, int] | None = None
-        self._runs.clear()
+        runs: list[dict[str, Any]] = []
         total = len(self.kinds) * len(self.seeds)
         for done, (seed, kind) in enumerate((s, k) for s in self.seeds for k in self.kinds):
             report = _progress_of(progress, f"{kind}, seed {seed}", done, total)
             model, record = self._one(kind, seed, report)
-            self._runs.append(record)
+            runs.append(record)
             if kind == "gblr" and frozen is None:
                 frozen = model, seed
-        return self._written(frozen)
+        return self._written(runs, frozen)
+
+    def _clear(self) -> None:
+        """Remove what an earlier experiment wrote here; it would not belong to this one."""
+        for name in ("results.json", "report.html", "model.safetensors"):
+            (self.folder / name).unlink(missing_ok=True)
+        for kind in KINDS:
+            for state in (self.folder / "state").glob(f"{kind}-*.safetensors"):
+                state.unlink()
 
     def _one(
         self, kind: str, seed: int, progress: Callable[[int, int, float], None] | None
@@ -126,6 +135,7 @@ class Experiment:
             self.settings,
             budget=self.budget if kind == "gblr" else None,
             seed=seed,
+            about={**self.facts, "kind": kind, "network_budget": self.budget},
             state=self._state(kind, seed),
             resume=self.resume,
             progress=progress,
@@ -168,7 +178,7 @@ class Experiment:
             for r in rows
         ]
 
-    def _written(self, frozen: tuple[nn.Module, int] | None) -> Outcome:
+    def _written(self, runs: list[dict[str, Any]], frozen: tuple[nn.Module, int] | None) -> Outcome:
         results: dict[str, Any] = {
             "format": 1,
             "structmat": structmat.__version__,
@@ -183,7 +193,7 @@ class Experiment:
                 "test_examples": self.task.sizes[1],
                 **asdict(self.settings),
             },
-            "runs": self._runs,
+            "runs": runs,
         }
         files = {"results": "results.json", "report": "report.html"}
         matrices: dict[str, StructuredMatrix] = {}
@@ -249,7 +259,7 @@ def _totals(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for layer in layers:
         cost_, dense = cost_ + layer["cost"], dense + layer["dense_cost"]
         storage += layer["storage"]
-        stored_dense += layer["shape"][0] * layer["shape"][1]
+        stored_dense += math.prod(layer["shape"])
     return {
         "cost": cost_,
         "dense_cost": dense,

@@ -228,6 +228,8 @@ def make_task(data: Dataset, name: str, size: str, batch: int) -> ImageTask | Te
         if name != "gpt":
             raise InputError(f"model = {name!r} for text; expected 'gpt'")
         return TextTask(data, name, size, batch=batch, context=128 if size == "small" else 256)
+    if name == "gpt":
+        raise InputError("model = 'gpt' for images; expected another one (or --data text)")
     natural = data.name.startswith("cifar")
     return ImageTask(data, name, size, batch=batch, augment=natural)
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ def train(
     *,
     budget: float | None = None,
     seed: int = 0,
+    about: Mapping[str, Any] | None = None,
     state: Path | None = None,
     resume: bool = False,
     progress: Callable[[int, int, float], None] | None = None,
@@ -110,6 +111,8 @@ def train(
         Of the Gaudi layers together, as `BudgetProjection` takes it.
     seed : int
         For the order of the examples.
+    about : mapping, optional
+        What else a state has to agree in before it is resumed: data, model, kind.
     state : Path, optional
         File that keeps everything after each epoch.
     resume : bool
@@ -151,7 +154,7 @@ def train(
         )
     )
     rules = _rules(model, optimizer, settings, budget, total)
-    trained, run = Trained(), {**asdict(settings), "seed": seed, "budget": budget}
+    trained, run = Trained(), {**asdict(settings), "seed": seed, "budget": budget, **(about or {})}
     first = 0
     if resume and state is not None and state.exists():
         first, kept = _state.load(state, model, optimizer, rules, run)
@@ -227,7 +230,7 @@ def _rate(step: int, total: int, warmup: float) -> float:
     """Learning rate as a share of its peak: linear warm-up, then a cosine to zero."""
     rise = warmup * total
     if step < rise:
-        return (step + 1) / rise
+        return min(1.0, (step + 1) / rise)
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
 
 

@@ -8,9 +8,8 @@ together, under which the cost meets the budget.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,9 +72,10 @@ class Widths:
             unit, grain = uses[id(weight.structure)], weight.granularity
             for n, limit, p in zip(weight.shape, weight.max_width, _pair(weight), strict=True):
                 least = min(weight.min_width, limit)
-                own = torch.tensor([n, unit, grain, least, limit, i, int(p.requires_grad)])
+                facts = [n, unit, grain, least, limit, i, int(p.requires_grad)]
+                own = torch.tensor(facts, device="cpu")
                 rows.append(own.expand(weight.num_blocks, -1))
-        table = torch.cat([torch.zeros(0, 7, dtype=torch.long), *rows]).T
+        table = torch.cat([torch.zeros(0, 7, dtype=torch.long, device="cpu"), *rows]).T
         self._size, self._unit, self._grain, self._least, self._most, self.layer, free = table
         self._free = free.bool()
         self._partner = _partners([w.num_blocks for w in self.weights])
@@ -87,7 +87,7 @@ class Widths:
     def values(self) -> Tensor:
         """The vector now, on the host."""
         parts = [whole(p).cpu() for p in self.parameters()]
-        return torch.cat(parts) if parts else torch.zeros(0)
+        return torch.cat(parts) if parts else torch.zeros(0, device="cpu")
 
     def write_(self, values: Tensor) -> None:
         """Replace the widths, on every process alike."""
@@ -111,7 +111,7 @@ class Widths:
 
     def layer_costs(self, values: Tensor) -> list[int]:
         """What each layer costs."""
-        total = torch.zeros(len(self.weights), dtype=torch.long)
+        total = torch.zeros(len(self.weights), dtype=torch.long, device="cpu")
         return total.index_add_(0, self.layer, self.costs(values)).tolist()
 
     def projected(
@@ -127,25 +127,23 @@ class Widths:
         if metric == "euclidean":
             scale = scale * self._unit * self._size
             scale = scale / scale.max().clamp(min=1)
-        bounds = None if limits is None else self._thresholds(values, scale, limits)
+        cap = torch.zeros(len(self.weights), dtype=values.dtype, device="cpu")
+        kept = torch.zeros_like(values)
+        if limits is not None:
+            cap, kept = self._bounds(values, scale, limits, budget)
 
-        def shrunk(tau: float, *, past_floors: bool = False) -> Tensor:
-            each: Any = tau
-            if bounds is not None:
-                cap, floor, past = bounds
-                each = torch.full_like(cap, tau).clamp(cap, past if past_floors else floor)
-                each = each[self.layer]
-            return (values - each * scale).clamp(min=0)
+        def shrunk(tau: float) -> Tensor:
+            each = cap.clamp(min=tau)[self.layer]
+            return (values - each * scale).clamp(min=0).maximum(kept)
 
         if self.cost(shrunk(0.0)) <= budget:
             return shrunk(0.0)
         low, high = 0.0, _highest(values, scale)
-        if self.cost(shrunk(high)) > budget:  # of widths that tie at a floor, not all can stay
-            return self._filled(shrunk(high), shrunk(high, past_floors=True), budget)
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self.cost(shrunk(middle)) > budget else (low, middle)
-        return self._filled(shrunk(low), shrunk(high), budget)
+        more, less = shrunk(low), shrunk(high)
+        return self._filled(more, less, lambda trial: self.cost(trial) <= budget)
 
     def clipped(self, values: Tensor) -> Tensor:
         """Widths between nothing and all that their layers allow; fixed ones as they are."""
@@ -156,44 +154,80 @@ class Widths:
         """What each layer costs once all widths that may shrink are gone."""
         return self.layer_costs(torch.where(self._free, 0, values))
 
-    def _filled(self, more: Tensor, less: Tensor, budget: int) -> Tensor:
-        """Of widths that tie at the threshold, leave as many wide as the budget allows."""
+    def _filled(
+        self, more: Tensor, less: Tensor, fits: Callable[[Tensor], bool], beyond: int = 0
+    ) -> Tensor:
+        """Of widths that tie at a threshold, leave as many wide as fit, and so many beyond."""
         tied = torch.nonzero(self.samples(more) > self.samples(less)).flatten()
         # Spread over all layers, by the golden ratio, so that no layer goes empty.
-        tied = tied[torch.argsort(tied * 0.6180339887498949 % 1.0)]
-        result = less.clone()
+        tied = tied[torch.argsort(tied.double() * 0.6180339887498949 % 1.0, stable=True)]
+        if len(tied) > 1:
+            # They stand at the edge of a sample, and half would fall off in the next step.
+            size = self._size.to(more.dtype)
+            more = torch.where(self._free, self.samples(more).to(more.dtype) / size, more)
         low, high = 0, len(tied)
         while low < high:  # the cost grows with the number of widths left wide
             middle = (low + high + 1) // 2
             trial = less.clone()
             trial[tied[:middle]] = more[tied[:middle]]
-            low, high = (middle, high) if self.cost(trial) <= budget else (low, middle - 1)
-        result[tied[:low]] = more[tied[:low]]
+            low, high = (middle, high) if fits(trial) else (low, middle - 1)
+        result, chosen = less.clone(), tied[: low + beyond]
+        result[chosen] = more[chosen]
         return result
 
-    def _thresholds(
-        self, values: Tensor, scale: Tensor, limits: Sequence[Limits]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """For every layer: τ that meets its cap, the largest τ above its floor, the next one."""
+    def _bounds(
+        self, values: Tensor, scale: Tensor, limits: Sequence[Limits], budget: int
+    ) -> tuple[Tensor, Tensor]:
+        """For every layer the τ that its cap asks for; widths that floors keep, others zero."""
 
         def costs(tau: Tensor) -> Tensor:
-            return torch.tensor(self.layer_costs((values - tau[self.layer] * scale).clamp(min=0)))
+            shrunk = (values - tau[self.layer] * scale).clamp(min=0)
+            return torch.tensor(self.layer_costs(shrunk), device="cpu")
 
-        def crossing(bound: list[int]) -> tuple[Tensor, Tensor]:
-            """Neighbouring τ between which the cost falls below the bound."""
-            least = torch.tensor(bound)
-            low = torch.zeros(len(limits), dtype=values.dtype)
+        def crossing(bounds: list[int]) -> tuple[Tensor, Tensor]:
+            """Neighbouring τ: at the first the cost is at least the bound, at the other not."""
+            least = torch.tensor(bounds, device="cpu")
+            low = torch.zeros(len(limits), dtype=values.dtype, device="cpu")
             high = torch.full_like(low, _highest(values, scale) + 1.0)
             for _ in range(_HALVINGS):
                 middle = 0.5 * (low + high)
                 above = costs(middle) >= least
                 low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-            return torch.where(costs(0 * low) >= least, low, 0), high
+            return low, high
 
         _, cap = crossing([limit.cap + 1 for limit in limits])
-        cap = torch.where(costs(0 * cap) <= torch.tensor([x.cap for x in limits]), 0, cap)
-        floor, past = crossing([limit.floor for limit in limits])
-        return cap, torch.maximum(cap, floor), torch.maximum(cap, past)
+        over = costs(0 * cap) > torch.tensor([limit.cap for limit in limits], device="cpu")
+        cap = torch.where(over, cap, 0)
+        met, missed = crossing([limit.floor for limit in limits])
+        kept = self._kept(values, scale, limits, (met, missed), beyond=1)
+        if self.cost(kept) > budget:  # each may keep up to a block more than its floor
+            kept = self._kept(values, scale, limits, (met, missed), beyond=0)
+        return cap, kept
+
+    def _kept(
+        self,
+        values: Tensor,
+        scale: Tensor,
+        limits: Sequence[Limits],
+        taus: tuple[Tensor, Tensor],
+        *,
+        beyond: int,
+    ) -> Tensor:
+        """The least that each layer keeps for its floor; of ties, just enough or one too few."""
+        more, less = ((values - tau[self.layer] * scale).clamp(min=0) for tau in taus)
+        kept = torch.where(self._free, 0, values)
+        for i, limit in enumerate(limits):
+            if limit.floor == 0:
+                continue
+            own = self.layer == i
+
+            def below(trial: Tensor, i: int = i, floor: int = limit.floor) -> bool:
+                cost = self.layer_costs(trial)[i]
+                return cost < floor if beyond else cost <= floor
+
+            filled = self._filled(torch.where(own, more, less), less, below, beyond)
+            kept = torch.where(own, filled, kept)
+        return kept
 
 
 def _pair(weight: GaudiWeight) -> tuple[Tensor, Tensor]:
@@ -208,9 +242,9 @@ def _highest(values: Tensor, scale: Tensor) -> float:
 
 def _partners(counts: Sequence[int]) -> Tensor:
     """Index of the other side of every width's block."""
-    parts, begin = [torch.zeros(0, dtype=torch.long)], 0
+    parts, begin = [torch.zeros(0, dtype=torch.long, device="cpu")], 0
     for k in counts:
-        own = torch.arange(begin, begin + k)
+        own = torch.arange(begin, begin + k, device="cpu")
         parts += [own + k, own]
         begin += 2 * k
     return torch.cat(parts)

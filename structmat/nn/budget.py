@@ -58,7 +58,9 @@ class BudgetProjection(ProximalStep):
     Notes
     -----
     The cost is that of evaluation: whole widths and blocks with both sides. It never
-    exceeds the cap after a step, and falls short of it by less than one width.
+    exceeds the cap after a step. Where the projection takes something off, it falls short of
+    the cap by less than one block. A floor stops the projection, not the optimizer: a
+    layer may lose widths by its own gradients.
 
     Examples
     --------
@@ -103,7 +105,7 @@ class BudgetProjection(ProximalStep):
         super().__init__(model, optimizer, measure)
         self.metric, self.revive_every = metric, revive_every
         self.dense_cost = sum(self.widths.dense)
-        self.budget = math.floor(budget * self.dense_cost)
+        self._budget, self.target_cost = budget, _cap(budget, self.dense_cost)
         values = self.widths.values()
         try:
             self.limits = self._limits(floors, caps)
@@ -111,7 +113,7 @@ class BudgetProjection(ProximalStep):
         except StructmatError:
             self.remove()  # what is refused leaves nothing behind
             raise
-        self.initial_cost = max(self.widths.cost(values), self.budget)
+        self.initial_cost = max(self.widths.cost(values), self.target_cost)
         self.ramp_steps = ramp * total_steps
         self._watch()
 
@@ -126,7 +128,7 @@ class BudgetProjection(ProximalStep):
                     f"{name} has floor {f!r} and cap {c!r}; expected fractions of its dense cost, "
                     "the floor at least 0 and at most the cap"
                 )
-            limits.append(Limits(math.ceil(f * dense), math.floor(c * dense)))
+            limits.append(Limits(_floor(f, dense), _cap(c, dense)))
         return limits
 
     def _shares(self, given: Any, default: float, what: str) -> list[float]:
@@ -147,19 +149,24 @@ class BudgetProjection(ProximalStep):
                 )
         if self.limits is not None:
             least = [max(a, limit.floor) for a, limit in zip(least, self.limits, strict=True)]
-        if sum(least) > self.budget:
+        if sum(least) > self.target_cost:
             raise BudgetError(
-                f"budget = {self.budget} of {self.dense_cost}, but floors, least and fixed widths "
-                f"cost {sum(least)}; allow at least {sum(least) / self.dense_cost:.4g}, or lower "
-                "them"
+                f"budget = {self._budget!r}, {self.target_cost} of {self.dense_cost}, but floors, "
+                f"least and fixed widths cost {sum(least)}; allow at least "
+                f"{sum(least) / self.dense_cost:.4g}, or lower them"
             )
+
+    @property
+    def budget(self) -> float:
+        """The fraction asked for. For another one, `remove` this rule and make a new one."""
+        return self._budget
 
     def cap(self, step: int) -> int:
         """Greatest cost allowed after so many steps."""
         if step >= self.ramp_steps:
-            return self.budget
+            return self.target_cost
         left = (1 - step / self.ramp_steps) ** 3
-        return self.budget + math.floor((self.initial_cost - self.budget) * left)
+        return self.target_cost + math.floor((self.initial_cost - self.target_cost) * left)
 
     @property
     def relative_cost(self) -> float:
@@ -180,6 +187,12 @@ class BudgetProjection(ProximalStep):
         self.widths.write_(
             self.widths.projected(values, self.cap(self.step), self.metric, self.limits)
         )
+
+    def remove(self) -> None:
+        """Leave the optimizer and the weights alone from now on."""
+        super().remove()
+        for weight in self.weights:
+            weight.watch, weight.residual = False, None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -206,3 +219,12 @@ def _share(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{what} holds {value!r}; expected fractions of a layer's dense cost")
     return float(value)
+
+
+# Up to rounding: 0.07 of 100 is 7, though the product of the floats is not.
+def _cap(share: float, dense: int) -> int:
+    return math.floor(share * dense * (1 + 1e-12))
+
+
+def _floor(share: float, dense: int) -> int:
+    return math.ceil(share * dense * (1 - 1e-12))

@@ -64,6 +64,11 @@ class GaudiConv2d(TapConv2d):
             raise InputError(
                 f"groups = {groups}; expected 1 (a grouped convolution is block sparse already)"
             )
+        if shared_masks and form != "taps":
+            raise InputError(
+                f'shared_masks = True with form {form!r}; expected form="taps", whose matrices can '
+                "share them"
+            )
         kernel_size = pair(kernel_size)
         size = kernel_size[0] * kernel_size[1]
         if form == "matrix":

@@ -68,6 +68,11 @@ def freeze_(model: nn.Module) -> ConversionReport:
     check_replaceable(model)
     layers = [m for m in model.modules() if isinstance(m, STRUCTURED)]
     learned = [m for m in layers if any(isinstance(w, GaudiWeight) for w in weights_of(m))]
+    if layers and not learned:
+        raise InputError(
+            f"{type(model).__name__} has structured layers, but none that learns its structure; "
+            "expected Gaudi layers (these are packed already: there is nothing to freeze)"
+        )
     if not learned:
         raise InputError(
             f"{type(model).__name__} has no Gaudi layers; expected at least one with a structure "

@@ -114,10 +114,12 @@ class GaudiWeight(nn.Module):
         self.shape = m, n
         if not 0 < budget < math.inf:
             raise InputError(f"budget = {budget!r}; expected a share of m n above 0")
-        if rank is None:
-            rank = starts.grid_rank(self.shape, budget * m * n) if width_init == "grid" else 1
-        self.rank = whole_number(rank, "rank", 1)
         self.granularity = whole_number(granularity, "granularity", 1)
+        if rank is None:
+            rank = 1
+            if width_init == "grid":
+                rank = starts.grid_rank(self.shape, budget * m * n, granularity=granularity)
+        self.rank = whole_number(rank, "rank", 1)
         self.sigma, self.straight_through = sigma, straight_through
         check_sigma(sigma)
         if product not in PRODUCTS:
@@ -188,8 +190,11 @@ class GaudiWeight(nn.Module):
         widest = int(max([1, *matrix.row_width, *matrix.col_width]))
         if matrix.num_blocks * sum(matrix.shape) > WHOLE_CIRCLES:
             options = {"max_width": 2 * widest, **options}
-        weight = cls(matrix.shape, num_blocks=matrix.num_blocks, width_init="zero", **options)
         matrix = matrix.to("torch")
+        if matrix.u.is_complex():
+            raise InputError(f"the matrix is {matrix.dtype}; expected real contents")
+        options = {"dtype": matrix.dtype, "device": matrix.device, **options}
+        weight = cls(matrix.shape, num_blocks=matrix.num_blocks, width_init="zero", **options)
         weight._check_holds(matrix)
         weight._take(matrix)
         return weight
@@ -197,8 +202,12 @@ class GaudiWeight(nn.Module):
     def _check_holds(self, matrix: GBLR) -> None:
         if self.rank != 1:
             raise InputError(f"rank = {self.rank} from a GBLR matrix; expected 1, as it has")
-        if matrix.u.is_complex():
-            raise InputError(f"the matrix is {matrix.dtype}; expected real contents")
+        widths = [w for w in (*matrix.row_width, *matrix.col_width) if w]
+        if widths and min(widths) < self.min_width:
+            raise InputError(
+                f"min_width = {self.min_width}, but the matrix has a run of {min(widths)}; "
+                "expected at most that"
+            )
         g = self.granularity
         (m, n), places = self.shape, (matrix.row_start, matrix.col_start)
         partial = (matrix.row_width % m, matrix.col_width % n)  # a full width is always held
@@ -259,11 +268,18 @@ class GaudiWeight(nn.Module):
     def _sharpness(self) -> float:
         return self.sigma if self.training else math.inf
 
+    # Which tiles are multiplied depends on the widths of the moment: nothing to compile.
+    @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (…, n) to (…, m)."""
         n = self.shape[1]
         if x.ndim == 0 or x.shape[-1] != n:
             raise ShapeError(f"input of shape {tuple(x.shape)}; expected (…, {n})")
+        if x.dtype != self.u.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise InputError(
+                f"input of {x.dtype} for a weight of {self.u.dtype}; expected one dtype (move the "
+                "layer with .to(dtype), cast the input, or use torch.autocast)"
+            )
         y = self._product(x)
         if self.watch and y.requires_grad:
             y.register_hook(lambda grad: self._keep_residual(grad, x))
@@ -282,10 +298,13 @@ class GaudiWeight(nn.Module):
         y = factor_product(vectors, self.u, self.v, runs, rows, cols)
         return y.reshape(*x.shape[:-1], m)
 
-    @torch.no_grad()
     def _keep_residual(self, grad: Tensor, x: Tensor) -> None:
         m, n = self.shape
-        part = grad.reshape(-1, m).T.float() @ x.detach().reshape(-1, n).float()
+        self._keep(grad.reshape(-1, m).T.float() @ x.detach().reshape(-1, n).float())
+
+    @torch.no_grad()
+    def _keep(self, part: Tensor) -> None:
+        """Add to the kept gradient of the dense weight."""
         # A step that was skipped for its infinite gradients leaves them here.
         old = self.residual
         self.residual = old + part if old is not None and bool(old.isfinite().all()) else part
@@ -306,13 +325,17 @@ class GaudiWeight(nn.Module):
         assembled = work.assembled <= work.by_identity
         return weight_of(self.u, self.v, runs, rows, cols, assembled=assembled)
 
+    @torch.compiler.disable
     def dense(self) -> Tensor:
         """The weight (m, n) as the present mode multiplies by it, with gradients."""
         runs = self.structure()
         if self.training and not self.straight_through:
             return self._real_valued(runs)
         rows, cols = self._axes(runs, self._sharpness)
-        return self._weight(runs, rows, cols, Work.of(0, rows, cols, self.rank))
+        weight = self._weight(runs, rows, cols, Work.of(0, rows, cols, self.rank))
+        if self.watch and weight.requires_grad:
+            weight.register_hook(lambda grad: self._keep(grad.float()))
+        return weight
 
     def _real_valued(self, runs: Runs) -> Tensor:
         m, n = self.shape

@@ -6,8 +6,9 @@ pass, so what they keep is their operand and one array of the smaller size.
 
 *Assembled* forms the weight (m, n) once and multiplies it like a dense layer: best for
 small layers. *Factors* multiplies by one side's blocks and then the other's, axis tile
-by axis tile, so that work follows the widths. Outside the tiles that a block touches its
-mask is below rounding, and its derivatives are taken as zero.
+by axis tile, so that work follows the widths. What a mask or its derivatives leave beside
+the tiles that a block touches is taken as zero: 1e-5 of the height where the blur is
+Gaussian, and up to 2e-3 from σ ≈ n / 8 on, where its spectrum is cut off and rings.
 """
 
 import math
@@ -158,8 +159,9 @@ class _Assemble(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (u, v), (rows, cols) = ctx.saved_tensors, ctx.axes
         grad = grad.to(rows.table.integral.dtype)
-        grad_u = (cols.masked(v).flatten(0, 1) @ grad.T).view_as(u)
-        grad_v = (rows.masked(u).flatten(0, 1) @ grad).view_as(v)
+        with _as_given(grad):
+            grad_u = (cols.masked(v).flatten(0, 1) @ grad.T).view_as(u)
+            grad_v = (rows.masked(u).flatten(0, 1) @ grad).view_as(v)
         grad_u, *by_row = rows.gradients(u, grad_u)
         grad_v, *by_col = cols.gradients(v, grad_v)
         return grad_u, grad_v, *by_row, *by_col, None, None
@@ -192,10 +194,11 @@ class _FactorProduct(torch.autograd.Function):
         left = _Panels(rows, u, x.dtype, ctx.tiles[0])
         right = _Panels(cols, v, x.dtype, ctx.tiles[1])
         grad = grad.T.contiguous()
-        grad_middle = left.collect(grad)
-        grad_u, *by_row = rows.gradients(u, left.outer(middle, grad))
-        grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T))
-        grad_x = right.spread(grad_middle).T if ctx.needs_input_grad[0] else None
+        with _as_given(grad):
+            grad_middle = left.collect(grad)
+            grad_u, *by_row = rows.gradients(u, left.outer(middle, grad))
+            grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T))
+            grad_x = right.spread(grad_middle).T if ctx.needs_input_grad[0] else None
         return grad_x, grad_u, grad_v, *by_row, *by_col, None, None
 
 

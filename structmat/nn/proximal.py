@@ -65,6 +65,13 @@ class ProximalStep(AfterStep):
         shared = {id(w.structure): name for name, w in reversed(named.items())}
         self.names = [name for name, w in named.items() if shared[id(w.structure)] == name]
         self.widths = Widths(self.weights, measure)
+        followed = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        learned = [p for p in self.widths.parameters() if p.requires_grad]
+        if learned and not any(id(p) in followed for p in learned):
+            raise InputError(
+                "the optimizer has none of the model's widths; expected one that was made after "
+                "the conversion, from parameter_groups(model, …) or model.parameters()"
+            )
         super().__init__(optimizer)
 
     def _tidy(self) -> None:

@@ -18,14 +18,17 @@ def whole_widths(width: Tensor, size: Any, grain: Any, least: Any, most: Any) ->
     >>> whole_widths(torch.tensor([0.0, 0.35, 0.8, 1.0]), 10, 4, 0, 10).tolist()
     [0, 4, 8, 10]
     """
-    samples = width.detach() * torch.as_tensor(size).to(width)
-    units = torch.as_tensor(size) // grain
-    nearest = torch.round(samples / torch.as_tensor(grain).to(width)).long().minimum(units) * grain
+    size, grain, least, most = (
+        torch.as_tensor(value, device=width.device) for value in (size, grain, least, most)
+    )
+    samples = width.detach() * size.to(width)
+    units = size // grain
+    nearest = torch.round(samples / grain.to(width)).long().minimum(units) * grain
     # Half way from the last multiple to the end, where the axis is none.
-    rest = torch.as_tensor(size) - units * grain
+    rest = size - units * grain
     full = samples - units * grain >= 0.5 * rest
-    nearest = torch.where(full & (rest > 0), torch.as_tensor(size), nearest)
-    return nearest.maximum(torch.as_tensor(least)).minimum(torch.as_tensor(most))
+    nearest = torch.where(full & (rest > 0), size, nearest)
+    return nearest.maximum(least).minimum(most)
 
 
 def whole_locations(location: Tensor, size: int, grain: int) -> Tensor:

@@ -45,7 +45,7 @@ class AfterStep:
         self._handle = optimizer.register_step_post_hook(self._after_step)
 
     def _after_step(self, *_: Any) -> None:
-        if not _is_rehearsal(self._optimizer):
+        if not (_is_rehearsal(self._optimizer) or _is_skipped(self._optimizer)):
             self.step += 1
             self.update()
 
@@ -146,6 +146,12 @@ class SigmaSchedule(AfterStep):
         """Go on from a checkpoint."""
         super().load_state_dict(state)
         self.update()
+
+
+def _is_skipped(optimizer: optim.Optimizer) -> bool:
+    """Whether a fused optimizer, which gradient scaling steps in any case, changed nothing."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
 
 
 def _is_rehearsal(optimizer: optim.Optimizer) -> bool:

@@ -35,7 +35,7 @@ class Runs(NamedTuple):
     col_location: Tensor
 
 
-def grid_rank(shape: tuple[int, int], cost: float) -> int:
+def grid_rank(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> int:
     """Least rank of a grid's tiles under which its coefficients stay few.
 
     Tiles of rank r at a cost C number C² / (4 r² m n). The finer the tiles, the more
@@ -49,8 +49,11 @@ def grid_rank(shape: tuple[int, int], cost: float) -> int:
     """
     coefficients = cost**2 / (4 * shape[0] * shape[1])
     wanted = math.ceil(coefficients / (_COEFFICIENTS * min(shape)))
+    # With tiles of one grain, a lower rank could not reach the cost.
+    m, n = shape
+    finest = max(m // granularity, 1) * n + max(n // granularity, 1) * m
     affordable = math.floor(cost / sum(shape))  # by a single tile
-    return max(1, min(wanted, affordable))
+    return max(1, min(max(wanted, math.ceil(cost / finest)), affordable))
 
 
 def grid_runs(shape: tuple[int, int], cost: float, *, rank: int = 1, granularity: int = 1) -> Runs:

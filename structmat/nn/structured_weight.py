@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -160,7 +161,8 @@ class StructuredWeight(nn.Module):
         # A remembered matrix needs no further look at gradients.
         if matrix._memory and "dense" in matrix._memory:
             return matrix._memory["dense"]
-        return matrix._kept("dense", lambda: matrix.to_dense().contiguous())
+        with _without_autocast(matrix.device.type):
+            return matrix._kept("dense", lambda: matrix.to_dense().contiguous())
 
     def assembly(self, matrix: StructuredMatrix) -> int:
         """Vectors that the structure multiplies before the dense weight of `matrix` is there."""
@@ -218,12 +220,14 @@ class StructuredWeight(nn.Module):
     def _prepare(self) -> None:
         """Compute what depends on structure alone, before anything traces a product."""
 
-        def bind(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
+        def stand_in(empty: Tensor, array: Tensor) -> Tensor:
             # Not the contents themselves: they may be sharded, or not be there yet.
-            empty = {
-                name: getattr(template, name).to(device=array.device, dtype=array.dtype)
-                for name, array in arrays.items()
-            }
+            if array.is_floating_point() or empty.is_meta:
+                return torch.zeros((), dtype=array.dtype, device=array.device).expand(empty.shape)
+            return empty.to(array.device)
+
+        def bind(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
+            empty = {name: stand_in(getattr(template, name), a) for name, a in arrays.items()}
             return template._with_contents(empty, children, dtype=dtype, remember=True)
 
         dtype = floating_dtype(tensors_of(self.contents))
@@ -256,6 +260,12 @@ class StructuredWeight(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._prepare()
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
