@@ -73,7 +73,8 @@ class GaudiWeight(nn.Module):
     -----
     Multiplications of a training step with T vectors: about 3 T m n + 3 K r m n
     assembled, 3 T r Σ widths by factors. Kept for the backward pass: the operand and
-    the weight, or the operand and the T K r coefficients.
+    the weight, or the operand and the T K r coefficients, which are computed again where
+    they are more than 1.5 times the contents.
 
     Gaussian-Dirichlet masks: Lee & Kim, arXiv 2310.18882, sections 4 and 5.
 

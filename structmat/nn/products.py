@@ -32,6 +32,8 @@ _RINGING = 2
 # layer's panels, in multiplications: measured with 768 -> 3072 and 4096 vectors.
 _PANEL_FACTOR = 2.0
 _PANEL_START = 3e7
+#: Coefficients kept for the backward pass, at most, for each number that contents hold.
+_KEPT = 1.5
 #: Samples of padding in a tile, for a run.
 _PADDING = 48
 
@@ -87,11 +89,11 @@ class Axis(NamedTuple):
     def gradients(self, contents: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of contents, width and location, from that of the masked contents."""
         mask_grad = (grad * self._in_order(contents)).sum(1)
-        by_width, by_location = self.table.slopes(-self.before, self.width, self.window)
+        by_run = self.table.gradients(-self.before, self.width, mask_grad)
         grad = grad * self.mask()[:, None, :]
         if (slots := self.slots()) is not None:
             grad = torch.empty_like(grad).scatter_(-1, slots[:, None, :].expand_as(grad), grad)
-        return grad, (mask_grad * by_width).sum(1), (mask_grad * by_location).sum(1)
+        return grad, *by_run
 
     @property
     def margin(self) -> int:
@@ -182,19 +184,22 @@ class _FactorProduct(torch.autograd.Function):
         columns = x.T.contiguous()
         left, right = _Panels(rows, u, x.dtype), _Panels(cols, v, x.dtype)
         middle = right.collect(columns)
-        ctx.save_for_backward(x, u, v, middle)
+        # Fine blocks have more coefficients than contents: better made again than kept.
+        kept = middle.numel() <= _KEPT * (u.numel() + v.numel())
+        ctx.save_for_backward(x, u, v, *[middle] * kept)
         ctx.axes, ctx.tiles = (rows, cols), (left.tiles, right.tiles)
         return left.spread(middle).T
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, u, v, middle = ctx.saved_tensors
+        x, u, v, *kept = ctx.saved_tensors
         rows, cols = ctx.axes
         left = _Panels(rows, u, x.dtype, ctx.tiles[0])
         right = _Panels(cols, v, x.dtype, ctx.tiles[1])
         grad = grad.T.contiguous()
         with _as_given(grad):
+            middle = kept[0] if kept else right.collect(x.T)
             grad_middle = left.collect(grad)
             grad_u, *by_row = rows.gradients(u, left.outer(middle, grad))
             grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T))
