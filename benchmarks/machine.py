@@ -13,7 +13,7 @@ import structmat
 from structmat.learn._machine import cores, processor
 
 #: Packages whose versions are recorded where they are installed.
-PEERS = ("scikit-learn", "lazylinop", "pyfaust", "pylops")
+PEERS = ("torch", "scikit-learn", "lazylinop", "pyfaust", "pylops")
 
 
 def facts() -> dict[str, Any]:
