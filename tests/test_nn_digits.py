@@ -45,7 +45,8 @@ def frozen_at_random(task, budget, seed):
             learn_widths=False, learn_locations=False,
         )  # fmt: skip
     train(task, model, Settings(), seed=seed)
-    assert cost(model).structured.relative_cost <= 1.02 * budget
+    # The rule's whole blocks come near the budget, on either side.
+    assert abs(cost(model).structured.relative_cost / budget - 1) < 0.1
     return task.score(model)
 
 
