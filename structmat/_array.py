@@ -95,7 +95,13 @@ GENERIC = Backend("", np.from_dlpack, _from_numpy, _add_rows_by_product)
 BACKENDS = {
     record.name: record
     for record in (
-        Backend("numpy", np.asarray, _from_numpy, _add_rows_in_place),
+        Backend(
+            "numpy",
+            np.asarray,
+            _from_numpy,
+            _add_rows_in_place,
+            stored_by_columns=lambda x: x.flags.f_contiguous and not x.flags.c_contiguous,
+        ),
         Backend(
             "torch",
             _torch_to_numpy,

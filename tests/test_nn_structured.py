@@ -234,7 +234,7 @@ def test_what_structure_gives_is_there_before_the_first_product():
     empty = StructuredWeight(build("gblr-prime")[0].to("torch").to("meta"))
     weight = empty.to_empty(device="cpu")
     prepared = {name for name, device in weight._template._structure if device.type == "cpu"}
-    assert prepared == {"rows", "cols"}
+    assert prepared == {"factors"}
     assert copy.deepcopy(weight)._template._structure.keys() >= {
         (name, torch.device("cpu")) for name in prepared
     }
@@ -343,7 +343,7 @@ def test_a_frozen_layer_computes_its_panels_once():
     weight = StructuredWeight(build("gblr-prime")[0])
     with torch.no_grad():
         assert weight.bound() is weight.bound()
-        assert weight.bound()._row_factor is weight.bound()._row_factor
+        assert weight.bound()._factored is weight.bound()._factored
         assert weight.dense() is weight.dense()
     assert weight.bound() is not weight.bound()
     weight.requires_grad_(False)
@@ -381,11 +381,8 @@ def test_layouts_are_computed_once_for_all_steps(name, monkeypatch):
     def refuse(*_):
         raise AssertionError("a layout was computed anew")
 
-    for kind in ("gblr", "block_sparse", "block_low_rank"):
-        module = structmat.matrices.__dict__[kind]
-        for function in ("run_layout", "block_layout", "stacked_layout"):
-            if hasattr(module, function):
-                monkeypatch.setattr(module, function, refuse)
+    for pattern in (layout.RunPattern, layout.BlockPattern, layout.StackedPattern):
+        monkeypatch.setattr(pattern, "layout", refuse)
     A.matvec(double(twin.shape[1])).sum().backward()
     layer(double(3, twin.shape[1])).sum().backward()
     with torch.no_grad():

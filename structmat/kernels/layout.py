@@ -1,19 +1,30 @@
 """How the packed contents of a sparse factor are laid out as dense panels.
 
-Plain NumPy on the host: layouts are structure. Three of them serve every kind: cyclic
-runs cut into tiles (GBLR), blocks on a grid (block sparse), and tiles stacked into
-panels (block low rank).
+Plain NumPy on the host: layouts are structure. Three patterns serve every kind: cyclic
+runs (GBLR), blocks on a grid (block sparse), and tiles stacked into panels (block low
+rank).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
 from structmat.intervals import IntArray, entry_index, offsets
 
-__all__ = ["PanelLayout", "block_layout", "run_layout", "run_tiles", "stacked_layout"]
+__all__ = [
+    "BlockPattern",
+    "PanelLayout",
+    "Pattern",
+    "RunPattern",
+    "StackedPattern",
+    "block_layout",
+    "run_layout",
+    "run_tiles",
+    "stacked_layout",
+]
 
 # With 64 columns, where tiles matter most, a panel costs as much to start as it costs to
 # multiply this many entries, and a touched column as much as these to gather its row.
@@ -21,6 +32,8 @@ PANEL_OVERHEAD = 1500
 COLUMN_OVERHEAD = 8
 # Lengths of even tiles that are tried.
 TILES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+# Rows whose runs are looked up together when strips of a few rows are made.
+_TILE_OF_STRIPS = 96
 
 
 @dataclass(frozen=True)
@@ -46,15 +59,121 @@ class PanelLayout:
     num_columns: int
 
 
-def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
+class Pattern(Protocol):
+    """Where the non-zeros of a sparse factor lie."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def layout(self, height: int | None = None) -> PanelLayout:
+        """Panels of any heights, or of whole multiples of `height` where that is better."""
+
+    def cells(self, height: int) -> int:
+        """Pieces of columns in strips of so many rows, those cut short included."""
+
+    def outline(self) -> tuple[int, int]:
+        """How many panels there are, and their entries, padding included."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunPattern:
+    """Columns that hold their contents on cyclic runs of n rows."""
+
+    start: IntArray
+    width: IntArray
+    n: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.n, self.width.size
+
+    def layout(self, height: int | None = None) -> PanelLayout:
+        """Panels; see `run_layout`."""
+        tile = height * -(-_TILE_OF_STRIPS // height) if height else None
+        return run_layout(self.start, self.width, self.n, tile=tile)
+
+    def cells(self, height: int) -> int:
+        """Pieces of columns in strips of so many rows."""
+        start, width = self.start[self.width > 0], self.width[self.width > 0]
+        end = np.minimum(start + width, self.n)
+        around = start + width - end
+        first, last = start // height, (end - 1) // height
+        # What comes around to the strip it began in is one piece with it.
+        again = np.minimum(-(-around // height), first)
+        return int((last - first + 1 + again).sum())
+
+    def outline(self) -> tuple[int, int]:
+        """Panels and their entries."""
+        areas = [(b - a) * touched.size for a, b, touched in run_tiles(*self._runs)]
+        return len(areas), sum(areas)
+
+    @property
+    def _runs(self) -> tuple[IntArray, IntArray, int]:
+        return self.start, self.width, self.n
+
+
+@dataclass(frozen=True, eq=False)
+class BlockPattern:
+    """Blocks on a grid; see `block_layout`."""
+
+    rows: IntArray
+    cols: IntArray
+    block: tuple[int, int]
+    shape: tuple[int, int]
+
+    def layout(self, height: int | None = None) -> PanelLayout:
+        """Panels, one for every row of blocks."""
+        return block_layout(self.rows, self.cols, self.block, self.shape)
+
+    def cells(self, height: int) -> int:
+        """Pieces of columns in strips of so many rows."""
+        (p, q), (m, n) = self.block, self.shape
+        width = np.minimum(q, n - q * self.cols)
+        return int((width * -(-np.minimum(p, m - p * self.rows) // height)).sum())
+
+    def outline(self) -> tuple[int, int]:
+        """Panels and their entries."""
+        return -(-self.shape[0] // self.block[0]), self.cells(1)
+
+
+@dataclass(frozen=True, eq=False)
+class StackedPattern:
+    """Dense tiles stacked into row panels; see `stacked_layout`."""
+
+    sizes: IntArray
+    tiles: Sequence[tuple[int, int, IntArray]]
+    columns: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.sizes.sum()), self.columns
+
+    def layout(self, height: int | None = None) -> PanelLayout:
+        """Panels, one for every row of tiles."""
+        return stacked_layout(self.sizes, self.tiles, self.columns)
+
+    def cells(self, height: int) -> int:
+        """Pieces of columns in strips of so many rows."""
+        strips = -(-self.sizes // height)
+        return sum(int(strips[panel]) * column.size for panel, _, column in self.tiles)
+
+    def outline(self) -> tuple[int, int]:
+        """Panels and their entries."""
+        return self.sizes.size, self.cells(1)
+
+
+def run_layout(start: IntArray, width: IntArray, n: int, *, tile: int | None = None) -> PanelLayout:
     """Layout of an interval factor: column k holds its packed contents on cyclic run k.
 
-    The axis of n rows is cut into the tiles that promise the least work: small tiles
-    waste little padding, large ones start fewer products, and tiles that end where runs
-    do waste none.
+    The axis of n rows is cut into tiles of the given length, or into those that promise
+    the least work: small tiles waste little padding, large ones start fewer products,
+    and tiles that end where runs do waste none.
     """
     bounds, columns, entries = [0], [], []
-    for a, b, touched in run_tiles(start, width, n):
+    for a, b, touched in run_tiles(start, width, n, tile=tile):
         bounds.append(b)
         columns.append(touched)
         entries.append(entry_index(start, width, n, touched, np.arange(a, b)[:, None]))
@@ -62,10 +181,11 @@ def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
 
 
 def run_tiles(
-    start: IntArray, width: IntArray, n: int, *, rank: int = 1
+    start: IntArray, width: IntArray, n: int, *, rank: int = 1, tile: int | None = None
 ) -> Iterator[tuple[int, int, IntArray]]:
     """Tiles [a, b) of an axis, each with the runs that touch it; `rank` columns a run."""
-    for a, b in pairwise(_best_bounds(start, width, n, rank)):
+    bounds = [*(range(0, n, tile) or [0]), n] if tile else _best_bounds(start, width, n, rank)
+    for a, b in pairwise(bounds):
         ahead = (a - start) % max(n, 1)
         yield a, b, np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
 

@@ -25,12 +25,10 @@ from structmat._array import (
     conj,
     integers,
     is_complex,
-    is_numpy,
     product,
 )
 from structmat.intervals import IntArray
 from structmat.kernels.layout import PanelLayout
-from structmat.kernels.vector import CompressedRows
 
 __all__ = ["PanelPlan", "Panels", "monarch_matmat", "monarch_rmatmat"]
 
@@ -124,21 +122,9 @@ class Panels:
                 )
             ]
 
-    @cached_property
-    def _compressed(self) -> CompressedRows | None:
-        if not is_numpy(self.xp):
-            return None
-        return CompressedRows.of(self._layout(), self._contents)
-
-    def _compressed_for(self, columns: int) -> CompressedRows | None:
-        rows = self._compressed
-        return rows if rows is not None and rows.saves_time(columns) else None
-
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S @ z: (K, k) to (m, k), in memory column after column if asked."""
         xp = self.xp
-        if (compressed := self._compressed_for(z.shape[1])) is not None:
-            return _times(compressed.rows, z)
         parts = [
             product(panel, self._take(z, columns), xp, by_columns=by_columns)
             for _, columns, panel in self._panels
@@ -150,8 +136,6 @@ class Panels:
         xp = self.xp
         # conj(Sᵀ conj(y)) keeps the panels as they are: no conjugated copy of them.
         y = self._conj(y)
-        if (compressed := self._compressed_for(y.shape[1])) is not None:
-            return self._conj(_times(compressed.columns, y))
         add_rows = backend_of(xp).add_rows
         z = xp.zeros((self.shape[1], y.shape[1]), dtype=y.dtype, device=self.device)
         for rows, columns, panel in self._panels:
@@ -173,11 +157,6 @@ class Panels:
         if backend_of(self.xp).name in ("numpy", "cupy"):
             return columns
         return integers(np.arange(columns.start, columns.stop), self.xp, self.device)
-
-
-def _times(sparse: Any, x: Array) -> Array:
-    """Sparse times dense; SciPy is quicker with one vector than with one column."""
-    return (sparse @ x[:, 0])[:, None] if x.shape[1] == 1 else sparse @ x
 
 
 def _as_slice(columns: IntArray, xp: ModuleType, device: Device) -> Array | slice:

@@ -12,14 +12,13 @@ from structmat._array import (
     as_content,
     common_device,
     namespace,
-    stored_by_columns,
 )
 from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
-from structmat.kernels.layout import PanelLayout, stacked_layout
-from structmat.kernels.reference import PanelPlan, Panels
+from structmat.kernels.factored import Factored, Factors
+from structmat.kernels.layout import StackedPattern
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockLowRank"]
@@ -175,25 +174,18 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     # rank, then the operand itself, so that a dense tile costs its area and no more.
 
     @property
-    def _row_factor(self) -> Panels:
-        def make() -> PanelPlan:
-            shape = (self.shape[0], self._middle + (self.shape[1] if self._has_dense else 0))
-            return PanelPlan(self._row_layout, shape, self.xp, self.device)
+    def _factored(self) -> Factored:
+        def make() -> Factors:
+            patterns = self._row_pattern(), self._col_pattern()
+            return Factors(*patterns, self.xp, self.device, through=self._has_dense)
 
-        def fill() -> Panels:
-            return self._structural("rows", make).fill(self.xp.concat([self.u, self.dense]))
+        def fill() -> Factored:
+            row = self.xp.concat([self.u, self.dense])
+            return self._structural("factors", make).fill(row, self.v)
 
-        return self._kept("rows", fill)
+        return self._kept("factored", fill)
 
-    @property
-    def _col_factor(self) -> Panels:
-        def make() -> PanelPlan:
-            shape = (self.shape[1], self._middle)
-            return PanelPlan(self._col_layout, shape, self.xp, self.device)
-
-        return self._kept("cols", lambda: self._structural("cols", make).fill(self.v))
-
-    def _row_layout(self) -> PanelLayout:
+    def _row_pattern(self) -> StackedPattern:
         (in_u, _, in_dense), middle = self._begins, offsets(np.maximum(self.ranks, 0))
         col_begin = offsets(self.col_sizes)
         tiles = []
@@ -204,28 +196,22 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
             else:
                 tiles.append((i, in_u[t], np.arange(middle[t], middle[t + 1])))
         size = self._middle + (self.shape[1] if self._has_dense else 0)
-        return stacked_layout(self.row_sizes, tiles, size)
+        return StackedPattern(self.row_sizes, tiles, size)
 
-    def _col_layout(self) -> PanelLayout:
+    def _col_pattern(self) -> StackedPattern:
         in_v, middle = self._begins[1], offsets(np.maximum(self.ranks, 0))
         tiles = [
             (j, in_v[t], np.arange(middle[t], middle[t + 1]))
             for t, j in enumerate(self.places[:, 1])
             if self.ranks[t] != DENSE
         ]
-        return stacked_layout(self.col_sizes, tiles, self._middle)
+        return StackedPattern(self.col_sizes, tiles, self._middle)
 
     def _multiply(self, x: Array) -> Array:
-        z = self._col_factor.rmatmat(x)
-        if self._has_dense:
-            z = self.xp.concat([z, x], axis=0)
-        return self._row_factor.matmat(z, by_columns=stored_by_columns(x, self.xp))
+        return self._factored.multiply(x)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        z = self._row_factor.rmatmat(y)
-        rank, by_columns = self._middle, stored_by_columns(y, self.xp)
-        x = self._col_factor.matmat(z[:rank, :], by_columns=by_columns)
-        return x + z[rank:, :] if self._has_dense else x
+        return self._factored.multiply_adjoint(y)
 
     def _dense(self) -> Array:
         return self._dense_by_products()

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, as_content, stored_by_columns
+from structmat._array import Array, as_content
 from structmat._checks import integer_array, matrix_shape
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
-from structmat.kernels.layout import block_layout
-from structmat.kernels.reference import PanelPlan, Panels
+from structmat.kernels.factored import Factored, Factors
+from structmat.kernels.layout import BlockPattern
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["BlockSparse"]
@@ -105,23 +105,21 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
         return int((height * width).sum())
 
     @property
-    def _panels(self) -> Panels:
-        where = (self.rows, self.cols, self.block_shape, self.shape)
+    def _factored(self) -> Factored:
+        def make() -> Factors:
+            blocks = BlockPattern(self.rows, self.cols, self.block_shape, self.shape)
+            return Factors(blocks, None, self.xp, self.device)
 
-        def make() -> PanelPlan:
-            return PanelPlan(lambda: block_layout(*where), self.shape, self.xp, self.device)
+        def fill() -> Factored:
+            return self._structural("factors", make).fill(self.xp.reshape(self.blocks, (-1,)))
 
-        def fill() -> Panels:
-            plan = self._structural("panels", make)
-            return plan.fill(self.xp.reshape(self.blocks, (-1,)))
-
-        return self._kept("panels", fill)
+        return self._kept("factored", fill)
 
     def _multiply(self, x: Array) -> Array:
-        return self._panels.matmat(x, by_columns=stored_by_columns(x, self.xp))
+        return self._factored.multiply(x)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self._panels.rmatmat(y)
+        return self._factored.multiply_adjoint(y)
 
     def _dense(self) -> Array:
         return self._dense_by_products()

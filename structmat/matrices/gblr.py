@@ -10,14 +10,13 @@ from structmat._array import (
     common_device,
     integers,
     namespace,
-    stored_by_columns,
 )
 from structmat._checks import matrix_shape
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
-from structmat.kernels.layout import run_layout
-from structmat.kernels.reference import PanelPlan, Panels
+from structmat.kernels.factored import Factored, Factors
+from structmat.kernels.layout import RunPattern
 from structmat.matrix import StructuredMatrix
 
 __all__ = ["GBLR"]
@@ -160,29 +159,21 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return np.rint(rows.T.astype(np.float32) @ cols.astype(np.float32)).astype(np.int64)
 
     @property
-    def _row_factor(self) -> Panels:
-        return self._factor("rows", self.row_start, self.row_width, self.u, self.shape[0])
+    def _factored(self) -> Factored:
+        def make() -> Factors:
+            (m, n), rows = self.shape, (self.row_start, self.row_width)
+            cols = RunPattern(self.col_start, self.col_width, n)
+            return Factors(RunPattern(*rows, m), cols, self.xp, self.device)
 
-    @property
-    def _col_factor(self) -> Panels:
-        return self._factor("cols", self.col_start, self.col_width, self.v, self.shape[1])
-
-    def _factor(
-        self, name: str, start: np.ndarray, width: np.ndarray, contents: Array, n: int
-    ) -> Panels:
-        def make() -> PanelPlan:
-            shape = (n, self.num_blocks)
-            return PanelPlan(lambda: run_layout(start, width, n), shape, self.xp, self.device)
-
-        return self._kept(name, lambda: self._structural(name, make).fill(contents))
+        return self._kept(
+            "factored", lambda: self._structural("factors", make).fill(self.u, self.v)
+        )
 
     def _multiply(self, x: Array) -> Array:
-        z = self._col_factor.rmatmat(x)
-        return self._row_factor.matmat(z, by_columns=stored_by_columns(x, self.xp))
+        return self._factored.multiply(x)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        z = self._row_factor.rmatmat(y)
-        return self._col_factor.matmat(z, by_columns=stored_by_columns(y, self.xp))
+        return self._factored.multiply_adjoint(y)
 
     def _dense(self) -> Array:
         return self._dense_by_products()

@@ -1,0 +1,113 @@
+"""Measuring what each kernel takes on this machine, for the choice between them."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy.optimize import nnls
+
+from structmat.kernels.factored import Factored, Factors
+from structmat.kernels.layout import BlockPattern, RunPattern
+from structmat.kernels.speeds import FEATURES, Figures, Work, figures
+
+__all__ = ["calibrate"]
+
+# Sizes, costs as shares of the dense cost, and columns that are measured.
+_SIZES = (192, 512, 1024, 2048, 4096)
+_COSTS = (0.05, 0.2, 0.5)
+_COLUMNS = (1, 3, 16, 64, 512)
+#: Multiplications above which a dense product would take too long here.
+_MOST = 3e9
+_REPEATS, _SHORTEST = 5, 2e-4
+_BLOCK = 32
+
+
+def calibrate(
+    *, sizes: tuple[int, ...] = _SIZES, progress: Callable[[str], None] | None = None
+) -> Figures:
+    """Measure all kernels that are here on GBLR and block-sparse matrices in float32.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Sizes of the matrices.
+    progress : callable, optional
+        Told what is measured next.
+
+    Returns
+    -------
+    dict of list of float
+        Nanoseconds, as `structmat.kernels.speeds` takes them: least squares on relative
+        errors, none negative. Kernels that cannot be measured keep the figures in use.
+
+    Notes
+    -----
+    About a minute on one thread, and as much memory as a few dense matrices of the
+    largest size.
+    """
+    samples: dict[str, list[tuple[tuple[float, ...], float]]] = {name: [] for name in FEATURES}
+    for what, factored in _matrices(sizes):
+        if progress is not None:
+            progress(what)
+        for columns in _COLUMNS:
+            x = np.ones((factored.shape[1], columns), np.float32)
+            for name in FEATURES:
+                if name in factored.kernels and _multiplications(name, factored.work) * columns < _MOST:
+                    way = factored.way(name)
+                    taken = _seconds(lambda way=way, x=x: way.multiply(x, by_columns=False))
+                    samples[name].append((FEATURES[name](factored.work, columns), taken))
+    known = figures()
+    return {name: _fitted(samples[name]) if samples[name] else known[name] for name in FEATURES}
+
+
+def _multiplications(name: str, work: Work) -> float:
+    if name == "dense":
+        return work.rows * work.columns
+    if name == "pair":
+        return work.rows * (work.middle or work.columns) + work.middle * work.columns
+    return work.area
+
+
+def _matrices(sizes: tuple[int, ...]) -> Iterator[tuple[str, Factored]]:
+    rng = np.random.default_rng(0)
+    for n in sizes:
+        for cost in _COSTS:
+            width = np.maximum(rng.uniform(0, cost * n, (2, n)).astype(np.int64), 1)
+            start = rng.integers(0, n, (2, n))
+            patterns = [RunPattern(s, w, n) for s, w in zip(start, width, strict=True)]
+            contents = [rng.standard_normal(w.sum()).astype(np.float32) for w in width]
+            factors = Factors(*patterns, *_numpy())
+            yield f"runs, {n}x{n}, cost {cost:.0%}", factors.fill(*contents)
+            grid = n // _BLOCK
+            place = np.sort(rng.choice(grid * grid, max(1, int(cost * grid * grid)), replace=False))
+            blocks = rng.standard_normal(place.size * _BLOCK * _BLOCK).astype(np.float32)
+            pattern = BlockPattern(*np.divmod(place, grid), (_BLOCK, _BLOCK), (n, n))
+            factors = Factors(pattern, None, *_numpy())
+            yield f"blocks, {n}x{n}, cost {cost:.0%}", factors.fill(blocks)
+
+
+def _numpy() -> tuple:
+    from structmat._array import namespace
+
+    return namespace(np.zeros(1)), "cpu"
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Median time of a call, after one that prepares it."""
+    call()
+    begin = time.perf_counter()
+    call()
+    loops = int(_SHORTEST / (time.perf_counter() - begin)) + 1
+    taken = []
+    for _ in range(_REPEATS):
+        begin = time.perf_counter()
+        for _ in range(loops):
+            call()
+        taken.append((time.perf_counter() - begin) / loops)
+    return float(np.median(taken))
+
+
+def _fitted(samples: list[tuple[tuple[float, ...], float]]) -> list[float]:
+    features = np.array([f for f, _ in samples])
+    taken = np.array([t for _, t in samples])
+    return [float(x) * 1e9 for x in nnls(features / taken[:, None], np.ones(taken.size))[0]]

@@ -1,0 +1,168 @@
+"""Compiled products of strips with one vector, at the speed of memory.
+
+Here a strip is as high as a vector register, and a cell, a strip's part of one column, is
+one register of stored scalars, aligned. Each is read once, in the order in which it lies
+in memory; with it go four bytes that say which number (or which register of the operand)
+it meets. There is no work per run, no remainder, and no wrap-around: a run becomes cells.
+
+Serial, without the interpreter's lock; `structmat.kernels.cpu` shares strips and columns
+out among threads.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from structmat.kernels._llvm import VECTOR_BYTES, Builder, address_of
+
+__all__ = ["collect_vector", "spread_vector", "strip_rows"]
+
+_UNROLLED = 4
+
+
+def strip_rows(dtype: np.dtype) -> int:
+    """Rows of a strip: the numbers in a register."""
+    return VECTOR_BYTES // dtype.itemsize
+
+
+def _cell_kernel(cells: Any, arguments: int, body: Any) -> Any:
+    """A kernel whose first argument is the array of cells; the others are integers."""
+    signature = types.void(cells, *[types.intp] * arguments)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        build = Builder(builder, signature.args[0].dtype)
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        body(build, builder.ptrtoint(array.data, args[1].type), *args[1:])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _sum_of_cells(build: Builder, low: Any, high: Any, term: Any) -> Any:
+    """Sum of what `term(i, sum)` adds for every cell, in a few sums side by side."""
+
+    def several(i: Any, sums: list[Any]) -> list[Any]:
+        return [term(build.ir.add(i, build.integer(r)), s) for r, s in enumerate(sums)]
+
+    i, sums = build.loop(low, high, _UNROLLED, [build.zero] * _UNROLLED, several)
+    _, sums[:1] = build.loop(i, high, 1, sums[:1], several)
+    while len(sums) > 1:
+        sums = [build.ir.fadd(a, b) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+    return sums[0]
+
+
+def _spread_strip(
+    build: Builder, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
+) -> None:
+    def term(i: Any, total: Any) -> Any:
+        cell = build.load(build.at(cells, _times_lanes(build, i)), aligned=True)
+        return build.multiply_add(cell, build.spread(build.at(z, build.index(column, i))), total)
+
+    build.store(_sum_of_cells(build, low, high, term), target, aligned=True)
+
+
+def _collect_column(
+    build: Builder, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+) -> None:
+    def term(i: Any, total: Any) -> Any:
+        cell = build.load(build.at(cells, _times_lanes(build, i)), aligned=True)
+        place = build.at(y, _times_lanes(build, build.index(strip, i)))
+        return build.multiply_add(cell, build.load(place, aligned=True), total)
+
+    build.store(_sum_of_cells(build, low, high, term), target, aligned=True)
+
+
+def _sum_rows(build: Builder, _: Any, source: Any, target: Any) -> None:
+    """Sums of as many vectors as a vector has lanes, one after another in one vector."""
+    lanes = build.lanes
+    rows = [build.load(build.at(source, r * lanes), aligned=True) for r in range(lanes)]
+    while (half := len(rows) // 2) > 0:
+        # Lane l keeps what has the bit `half` as l has it, and adds its partner's.
+        own = [l + lanes * bool(l & half) for l in range(lanes)]
+        partner = [(l ^ half) + lanes * bool(l & half) for l in range(lanes)]
+        rows = [
+            build.ir.fadd(build.shuffle(a, b, own), build.shuffle(a, b, partner))
+            for a, b in zip(rows[:half], rows[half:], strict=True)
+        ]
+    build.store(rows[0], target)
+
+
+def _times_lanes(build: Builder, i: Any) -> Any:
+    return build.ir.mul(i, build.integer(build.lanes))
+
+
+@intrinsic
+def _spread(
+    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
+) -> Any:  # fmt: skip
+    """Write one strip of the result: its cells times their numbers of z."""
+    return _cell_kernel(cells, 5, _spread_strip)
+
+
+@intrinsic
+def _collect(
+    typing: Any, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+) -> Any:  # fmt: skip
+    """Write a vector whose lanes add up to one column's product with y."""
+    return _cell_kernel(cells, 5, _collect_column)
+
+
+@intrinsic
+def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
+    """Write the sums of vectors; `cells` gives the type alone."""
+    return _cell_kernel(cells, 2, _sum_rows)
+
+
+@numba.njit(nogil=True, cache=True)
+def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-untyped-def]
+    """Write strips `first` to `last` of S z.
+
+    Parameters
+    ----------
+    ptr, column, cells : ndarray
+        Cells strip after strip, as in `structmat.kernels.strips.Strips`.
+    z : ndarray, shape (columns,)
+    y : ndarray, shape (strips * lanes,)
+        Aligned.
+    first, last : int
+    """
+    index, source, target = address_of(column), address_of(z), address_of(y)
+    step = y.itemsize * cells.shape[1]
+    for s in range(first, last):
+        _spread(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
+
+
+@numba.njit(nogil=True, cache=True)
+def collect_vector(ptr, strip, cells, y, z, first, last):  # type: ignore[no-untyped-def]
+    """Write entries `first` to `last` of S^T y.
+
+    Parameters
+    ----------
+    ptr, strip, cells : ndarray
+        Cells column after column, and the strip that each lies in.
+    y : ndarray, shape (strips * lanes,)
+        Aligned, zero beyond the rows of S.
+    z : ndarray, shape (columns,)
+    first, last : int
+    """
+    lanes = cells.shape[1]
+    block = lanes * lanes * z.itemsize
+    # As many columns at a time as make one vector of sums, with room to align them.
+    sums = np.zeros((lanes + 2) * lanes, z.dtype)
+    begin = address_of(sums)
+    begin += -begin % (lanes * z.itemsize)
+    index, source, target = address_of(strip), address_of(y), address_of(z)
+    for k in range(first, last, lanes):
+        count = min(lanes, last - k)
+        for r in range(count):
+            place = begin + r * lanes * z.itemsize
+            _collect(cells, index, ptr[k + r], ptr[k + r + 1], source, place)
+        if count == lanes:
+            _row_sums(cells, begin, target + k * z.itemsize)
+        else:
+            _row_sums(cells, begin, begin + block)
+            offset = (begin + block - address_of(sums)) // z.itemsize
+            z[k:last] = sums[offset : offset + count]

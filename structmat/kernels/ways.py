@@ -1,0 +1,282 @@
+"""The kernels by name: what each needs, and how it multiplies by A = R [C^H; I].
+
+A new kernel is one record in `KERNELS`, and figures in `structmat.kernels.speeds` if it is
+to be chosen by its expected time.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from structmat._array import Array, adjoint_times, backend_name, namespace, product
+from structmat._array import is_complex as _is_complex
+from structmat.errors import InputError, MissingDependencyError
+from structmat.kernels.layout import RunPattern
+from structmat.kernels.rows import RowsFactor
+
+__all__ = [
+    "KERNELS",
+    "Chain",
+    "check_name",
+    "fitting",
+    "is_complex",
+    "is_modelled",
+    "itemsize",
+    "make",
+    "usual",
+    "worth_having",
+]
+
+#: Contents below which nothing is compiled or imported for a product.
+SMALL = 4096
+#: A dense copy is made where it is at most this many times the contents, or this small.
+_DENSE_SHARE, _DENSE_SIZE = 32, 2**20
+#: Columns for which a GPU multiplies run by run.
+_FEW = 16
+#: Optional packages that kernels need and that are here; looked for, not imported.
+_PRESENT = {name for name in ("numba",) if importlib.util.find_spec(name)}
+_COMPILED = ("float32", "float64", "complex64", "complex128")
+
+
+class Chain:
+    """Products by two factors, one after the other, that have `matmat` and `rmatmat`."""
+
+    def __init__(self, factored: Any, row: Any, col: Any) -> None:
+        self._factors, self._row, self._col = factored.factors, row, col
+
+    def multiply(self, x: Array, *, by_columns: bool) -> Array:
+        """A x."""
+        factors, middle = self._factors, []
+        if self._col is not None:
+            middle.append(self._col.rmatmat(x))
+        if factors.through:
+            middle.append(x)
+        z = middle[0] if len(middle) == 1 else factors.xp.concat(middle, axis=0)
+        return self._row.matmat(z, by_columns=by_columns)
+
+    def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
+        """A^H y."""
+        z = self._row.rmatmat(y)
+        if self._col is None:
+            return z
+        count = self._factors.middle
+        x = self._col.matmat(z[:count, :], by_columns=by_columns)
+        return x + z[count:, :] if self._factors.through else x
+
+
+class _DenseFactor:
+    """A factor as a dense array."""
+
+    def __init__(self, dense: Array) -> None:
+        self._dense, self._xp = dense, namespace(dense)
+
+    def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
+        return product(self._dense, z, self._xp, by_columns=by_columns)
+
+    def rmatmat(self, y: Array) -> Array:
+        return adjoint_times(self._dense, y, self._xp)
+
+    def multiply(self, x: Array, *, by_columns: bool) -> Array:
+        return self.matmat(x, by_columns=by_columns)
+
+    def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
+        return self.rmatmat(y)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to multiply.
+
+    Parameters
+    ----------
+    what : str
+        In a few words, for a person.
+    make : callable
+        Takes a `Factored`, returns what has `multiply` and `multiply_adjoint`.
+    wants : callable
+        Takes a `Factored`, returns what it would have to be, or "" where it fits.
+    module, extra : str
+        A package that it needs, and the extra that brings it.
+    """
+
+    what: str
+    make: Callable[[Any], Any]
+    wants: Callable[[Any], str]
+    module: str = ""
+    extra: str = ""
+
+
+def _chain(factor: Callable[..., Any]) -> Callable[[Any], Chain]:
+    """A maker that applies `factor(pattern, contents)` to both factors."""
+
+    def make(factored: Any) -> Chain:
+        patterns = [factored.factors.row, factored.factors.col]
+        made = [factor(p, c) for p, c in zip(patterns, factored.contents, strict=False)]
+        return Chain(factored, *made, *[None] * (2 - len(made)))
+
+    return make
+
+
+def _panels(factored: Any) -> Chain:
+    plans = factored.factors.panel_plans
+    made = [plan.fill(c) for plan, c in zip(plans, factored.contents, strict=True)]
+    return Chain(factored, *made, *[None] * (2 - len(made)))
+
+
+def _vectors(factored: Any) -> Chain:
+    from structmat.kernels.cpu import VectorFactor, factor_of
+
+    return _chain(lambda pattern, contents: factor_of(VectorFactor, pattern, contents))(factored)
+
+
+def _tiles(factored: Any) -> Any:
+    from structmat.kernels.cpu import TileFactor, factor_of, product_of
+
+    chain = _chain(lambda pattern, contents: factor_of(TileFactor, pattern, contents))(factored)
+    together = product_of(chain._row, chain._col, factored.factors.through)
+    return chain if together is None else together
+
+
+def _intervals(factored: Any) -> Chain:
+    from structmat.kernels.gpu import CudaIntervals
+
+    def factor(pattern: RunPattern, contents: Array) -> CudaIntervals:
+        return CudaIntervals(pattern.start, pattern.width, pattern.n, contents)
+
+    return _chain(factor)(factored)
+
+
+def _pair(factored: Any) -> Chain:
+    def dense(plan: Any, contents: Array) -> _DenseFactor:
+        panels, xp = plan.fill(contents), factored.factors.xp
+        unit = xp.eye(plan.shape[1], dtype=contents.dtype, device=factored.factors.device)
+        return _DenseFactor(panels.matmat(unit))
+
+    plans = factored.factors.panel_plans
+    made = [dense(plan, c) for plan, c in zip(plans, factored.contents, strict=True)]
+    return Chain(factored, *made, *[None] * (2 - len(made)))
+
+
+def _dense(factored: Any) -> _DenseFactor:
+    xp, n = factored.factors.xp, factored.shape[1]
+    unit = xp.eye(n, dtype=factored.contents[0].dtype, device=factored.factors.device)
+    name = "tiles" if "tiles" in factored.kernels else "panels"
+    return _DenseFactor(factored.way(name).multiply(unit, by_columns=False))
+
+
+def _on(*libraries: str, dtypes: tuple[str, ...] = ()) -> Callable[[Any], str]:
+    def wants(factored: Any) -> str:
+        name = backend_name(factored.factors.xp)
+        if libraries and name not in libraries:
+            return f"contents of {' or '.join(libraries)}, not {name}"
+        dtype = str(factored.contents[0].dtype).rpartition(".")[2]
+        if dtypes and dtype not in dtypes:
+            return f"contents of {', '.join(dtypes)}, not {dtype}"
+        return ""
+
+    return wants
+
+
+def _on_runs(factored: Any) -> str:
+    patterns = (factored.factors.row, factored.factors.col)
+    if not all(isinstance(p, RunPattern) for p in patterns):
+        return "a GBLR matrix"
+    return _on("cupy", dtypes=_COMPILED)(factored)
+
+
+KERNELS = {
+    "panels": Kernel("BLAS on dense panels, with any array library", _panels, _on()),
+    "rows": Kernel(
+        "compressed rows of SciPy", _chain(RowsFactor.of), _on("numpy", dtypes=_COMPILED)
+    ),
+    "vectors": Kernel(
+        "compiled, vector by vector", _vectors, _on("numpy", dtypes=_COMPILED), "numba", "fast"
+    ),
+    "tiles": Kernel(
+        "compiled, many columns at once", _tiles, _on("numpy", dtypes=_COMPILED), "numba", "fast"
+    ),
+    "intervals": Kernel("CUDA, run by run", _intervals, _on_runs),
+    "pair": Kernel("both factors as dense arrays with zeros", _pair, _on()),
+    "dense": Kernel("the matrix as a dense array", _dense, _on()),
+}
+
+
+def check_name(kernel: Any) -> None:
+    """Refuse what is no kernel's name."""
+    if kernel not in KERNELS:
+        raise InputError(f"kernel = {kernel!r}; expected one of {', '.join(KERNELS)}")
+
+
+def _installed(module: str) -> bool:
+    return not module or module in _PRESENT
+
+
+def make(factored: Any, kernel: str) -> Any:
+    """What multiplies by a kernel.
+
+    Raises
+    ------
+    InputError
+        If there is no such kernel, or it does not fit.
+    MissingDependencyError
+        If the package that it needs is not installed.
+    """
+    check_name(kernel)
+    record = KERNELS[kernel]
+    if wanted := record.wants(factored):
+        raise InputError(
+            f"the kernel {kernel!r} does not fit this matrix; expected {wanted} (choose one of "
+            f"{', '.join(factored.kernels)})"
+        )
+    if not _installed(record.module):
+        raise MissingDependencyError(
+            f"the kernel {kernel!r} needs {record.module}, which is not installed; install it "
+            f"with pip install 'structmat[{record.extra}]'"
+        )
+    return record.make(factored)
+
+
+def fitting(factored: Any) -> list[str]:
+    """Kernels that can multiply by a matrix, here and now."""
+    return [
+        name
+        for name, record in KERNELS.items()
+        if _installed(record.module) and not record.wants(factored)
+    ]
+
+
+def worth_having(factored: Any) -> list[str]:
+    """Kernels to choose from: none that takes far more memory, or more time to prepare."""
+    work = factored.work
+    size = {
+        "dense": work.rows * work.columns,
+        "pair": work.middle * work.columns + work.rows * (work.middle or work.columns),
+    }
+    limit = max(_DENSE_SHARE * work.scalars, _DENSE_SIZE)
+    return [
+        name
+        for name in factored.kernels
+        if size.get(name, 0) <= limit and not (KERNELS[name].module and work.scalars < SMALL)
+    ]
+
+
+def is_modelled(factored: Any) -> bool:
+    """Whether expected times are known: they are measured with NumPy."""
+    return backend_name(factored.factors.xp) == "numpy"
+
+
+def usual(factored: Any, columns: int) -> str:
+    """The kernel where no times are known."""
+    few = columns <= _FEW and not KERNELS["intervals"].wants(factored)
+    return "intervals" if few else "panels"
+
+
+def is_complex(contents: Array) -> bool:
+    """Whether contents are complex."""
+    return _is_complex(contents, namespace(contents))
+
+
+def itemsize(contents: Array) -> int:
+    """Bytes of one number."""
+    return int(getattr(contents, "itemsize", 0) or contents.element_size())
