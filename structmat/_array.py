@@ -90,6 +90,9 @@ def _torch_caching() -> AbstractContextManager[Any]:
     return sys.modules["torch"].inference_mode(False)
 
 
+# What nearly every NumPy product asks for, compared before any name is looked at.
+_NUMPY = compat.array_namespace(np.zeros(0))
+
 GENERIC = Backend("", np.from_dlpack, _from_numpy, _add_rows_by_product)
 
 BACKENDS = {
@@ -211,7 +214,7 @@ def namespace_named(name: str) -> ModuleType:
 
 def is_numpy(xp: ModuleType) -> bool:
     """Whether a namespace is NumPy's."""
-    return backend_name(xp) == "numpy"
+    return xp is _NUMPY or backend_name(xp) == "numpy"
 
 
 def to_numpy(x: Array) -> np.ndarray:

@@ -22,6 +22,11 @@ def is_scalar(x: Any) -> bool:
     return isinstance(x, numbers.Number) or getattr(x, "shape", None) == ()
 
 
+def is_plain(x: Any) -> bool:
+    """Whether `x` is a NumPy array with axes: decided first, as most operands are."""
+    return type(x) is np.ndarray and x.ndim > 0
+
+
 def as_operand(x: Any, xp: ModuleType) -> Array:
     """An operand as an array of a matrix's library; only NumPy takes lists and sparse."""
     if is_numpy(xp):

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from structmat import _array
 from structmat._array import Array, DType
-from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
+from structmat._operand import as_operand, is_plain, is_scalar, matrix_product, vector_product
 from structmat._registry import find_rules, kind_class, register_kind
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 
@@ -270,8 +270,9 @@ class StructuredMatrix(LinearOperator):
         return self._memory[name]
 
     def _records_gradients(self) -> bool:
-        records = self._gradient_test
-        return records is not None and any(records(array) for array in self._leaves())
+        if (records := self._gradient_test) is None:
+            return False
+        return any(records(array) for array in self._leaves())
 
     @cached_property
     def _gradient_test(self) -> Callable[[Array], bool] | None:
@@ -293,11 +294,12 @@ class StructuredMatrix(LinearOperator):
 
     def dot(self, x: Any) -> Any:
         """A @ x: a vector (n,), a matrix (…, n, k), an operator, or a scalar factor."""
-        if isinstance(x, LinearOperator):
-            return self._pair("matmul", x)
-        if is_scalar(x):
-            return self._scale(x)
-        x = as_operand(x, self.xp)
+        if not is_plain(x):
+            if isinstance(x, LinearOperator):
+                return self._pair("matmul", x)
+            if is_scalar(x):
+                return self._scale(x)
+            x = as_operand(x, self.xp)
         return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
     def rdot(self, x: Any) -> Any:
@@ -323,7 +325,8 @@ class StructuredMatrix(LinearOperator):
         return self.rdot(x)
 
     def __matmul__(self, x: Any) -> Any:
-        _refuse_scalar(x)
+        if not is_plain(x):
+            _refuse_scalar(x)
         return self.dot(x)
 
     def __rmatmul__(self, x: Any) -> Any:

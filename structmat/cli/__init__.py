@@ -2,7 +2,7 @@
 
 ``structmat learn`` trains structured networks side by side. ``structmat compare`` shows
 all structures on one matrix, ``compress`` writes one, ``info`` and ``plot`` show what a
-file holds.
+file holds. ``structmat calibrate`` measures the kernels of the present machine.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 import structmat
+from structmat.cli._calibrate import add_calibrate
 from structmat.cli._common import whole
 from structmat.cli._compare import add_compare
 from structmat.cli._learn import add_learn
@@ -69,4 +70,5 @@ def _parser() -> argparse.ArgumentParser:
     add_compress(commands, [common, source])
     add_info(commands, [common])
     add_plot(commands, [common])
+    add_calibrate(commands, [common])
     return parser

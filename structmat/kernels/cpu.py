@@ -39,8 +39,7 @@ class VectorFactor:
 
     def __init__(self, pattern: Pattern, contents: Array) -> None:
         self.shape, self._contents = pattern.shape, contents
-        self._rows = strip_rows(contents.dtype)
-        self._pattern = pattern
+        self._pattern, self._rows = pattern, strip_rows(contents.dtype)
         self._threads_worth = contents.size // _SHARE + 1
 
     @cached_property
@@ -58,43 +57,41 @@ class VectorFactor:
         return ptr, strip, np.take(cells, order, axis=0, out=aligned(cells.shape, cells.dtype))
 
     @cached_property
-    def _places(self) -> Array | slice:
-        """Where every row stands when strips are padded to one height."""
+    def _places(self) -> Array:
+        """Where every row stands when strips are padded; empty where rows stay in place."""
         begin, rows, height = self._strips.begin, self._strips.rows, self._rows
         if np.array_equal(begin, np.arange(begin.size) * height):
-            return slice(self.shape[0])
+            return np.zeros(0, np.int64)
         first = np.arange(begin.size) * height - (np.cumsum(rows) - rows)
         return np.repeat(first, rows) + np.arange(self.shape[0])
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S z, column after column: (K, k) to (n, k)."""
-        out = aligned((z.shape[1], self._strips.rows.size * self._rows), z.dtype)
-        for j, padded in enumerate(out):
-            column = np.ascontiguousarray(z[:, j])
-
-            def work(first: int, last: int, z: Array = column, y: Array = padded) -> None:
-                spread_vector(*self._by_strips, z, y, first, last)
-
-            shared_out(work, self._strips.rows.size, self._threads)
-        return out[:, self._places].T
+        strips, places = self._strips.rows.size, self._places
+        out = np.empty((z.shape[1], strips * self._rows), z.dtype)
+        for column, y in zip(_vectors(z), out, strict=True):
+            self._shared(spread_vector, (*self._by_strips, column, y), strips)
+        return (out[:, places] if places.size else out[:, : self.shape[0]]).T
 
     def rmatmat(self, y: Array) -> Array:
         """S^T y, column after column: (n, k) to (K, k)."""
         out = np.empty((y.shape[1], self.shape[1]), y.dtype)
-        padded = aligned((self._strips.rows.size * self._rows,), y.dtype)
-        padded[:] = 0
-        for j, z in enumerate(out):
-            padded[self._places] = y[:, j]
-
-            def work(first: int, last: int, z: Array = z) -> None:
-                collect_vector(*self._by_columns, padded, z, first, last)
-
-            shared_out(work, self.shape[1], self._threads)
+        for column, z in zip(_vectors(y), out, strict=True):
+            arguments = (*self._by_columns, self._places, column, z)
+            self._shared(collect_vector, arguments, self.shape[1])
         return out.T
 
-    @property
-    def _threads(self) -> int:
-        return min(num_threads(), self._threads_worth)
+    def _shared(self, kernel: Any, arguments: tuple[Array, ...], count: int) -> None:
+        threads = min(num_threads(), self._threads_worth) if self._threads_worth > 1 else 1
+        if threads == 1:
+            kernel(*arguments, 0, count)
+        else:
+            shared_out(lambda first, last: kernel(*arguments, first, last), count, threads)
+
+
+def _vectors(x: Array) -> Any:
+    """Columns, each in one piece of memory."""
+    return [x.reshape(-1)] if x.shape[1] == 1 else np.ascontiguousarray(x.T)
 
 
 class TileFactor:

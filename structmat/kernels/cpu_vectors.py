@@ -61,7 +61,7 @@ def _spread_strip(
         cell = build.load(build.at(cells, _times_lanes(build, i)), aligned=True)
         return build.multiply_add(cell, build.spread(build.at(z, build.index(column, i))), total)
 
-    build.store(_sum_of_cells(build, low, high, term), target, aligned=True)
+    build.store(_sum_of_cells(build, low, high, term), target)
 
 
 def _collect_column(
@@ -126,7 +126,6 @@ def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-unt
         Cells strip after strip, as in `structmat.kernels.strips.Strips`.
     z : ndarray, shape (columns,)
     y : ndarray, shape (strips * lanes,)
-        Aligned.
     first, last : int
     """
     index, source, target = address_of(column), address_of(z), address_of(y)
@@ -136,33 +135,39 @@ def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-unt
 
 
 @numba.njit(nogil=True, cache=True)
-def collect_vector(ptr, strip, cells, y, z, first, last):  # type: ignore[no-untyped-def]
+def collect_vector(ptr, strip, cells, places, y, z, first, last):  # type: ignore[no-untyped-def]
     """Write entries `first` to `last` of S^T y.
 
     Parameters
     ----------
     ptr, strip, cells : ndarray
         Cells column after column, and the strip that each lies in.
-    y : ndarray, shape (strips * lanes,)
-        Aligned, zero beyond the rows of S.
+    places : ndarray
+        Where every row stands when strips are padded; empty where rows stay in place.
+    y : ndarray, shape (rows,)
     z : ndarray, shape (columns,)
     first, last : int
     """
-    lanes = cells.shape[1]
-    block = lanes * lanes * z.itemsize
-    # As many columns at a time as make one vector of sums, with room to align them.
-    sums = np.zeros((lanes + 2) * lanes, z.dtype)
-    begin = address_of(sums)
-    begin += -begin % (lanes * z.itemsize)
-    index, source, target = address_of(strip), address_of(y), address_of(z)
+    lanes, size = cells.shape[1], z.itemsize
+    # As many columns at a time as make one vector of sums; then y, padded and aligned.
+    block, length = lanes * lanes, places[-1] + 1 if places.size else y.size
+    memory = np.zeros(block + length + 4 * lanes, z.dtype)
+    shift = (-address_of(memory) % (lanes * size)) // size
+    operand = memory[shift + block + lanes :]
+    if places.size:
+        for i in range(y.size):
+            operand[places[i]] = y[i]
+    else:
+        operand[: y.size] = y
+    begin, ready = address_of(memory) + shift * size, address_of(operand)
+    index, target = address_of(strip), address_of(z)
     for k in range(first, last, lanes):
         count = min(lanes, last - k)
         for r in range(count):
-            place = begin + r * lanes * z.itemsize
-            _collect(cells, index, ptr[k + r], ptr[k + r + 1], source, place)
+            place = begin + r * lanes * size
+            _collect(cells, index, ptr[k + r], ptr[k + r + 1], ready, place)
         if count == lanes:
-            _row_sums(cells, begin, target + k * z.itemsize)
+            _row_sums(cells, begin, target + k * size)
         else:
-            _row_sums(cells, begin, begin + block)
-            offset = (begin + block - address_of(sums)) // z.itemsize
-            z[k:last] = sums[offset : offset + count]
+            _row_sums(cells, begin, begin + block * size)
+            z[k:last] = memory[shift + block : shift + block + count]

@@ -174,12 +174,14 @@ class Factored:
 
     def multiply(self, x: Array) -> Array:
         """A x: (n, k) to (m, k), in memory by columns where the operand is."""
-        return self._way_for(x).multiply(x, by_columns=stored_by_columns(x, self.factors.xp))
+        return self._way_for(x).multiply(x, by_columns=self._by_columns(x))
 
     def multiply_adjoint(self, y: Array) -> Array:
         """A^H y: (m, k) to (n, k), in memory by columns where the operand is."""
-        by_columns = stored_by_columns(y, self.factors.xp)
-        return self._way_for(y).multiply_adjoint(y, by_columns=by_columns)
+        return self._way_for(y).multiply_adjoint(y, by_columns=self._by_columns(y))
+
+    def _by_columns(self, x: Array) -> bool:
+        return x.shape[1] > 1 and stored_by_columns(x, self.factors.xp)
 
     def _way_for(self, x: Array) -> Any:
         if _forcing and (forced := _forced.get()) is not None:

@@ -14,10 +14,20 @@ from typing import NamedTuple
 
 from structmat._write import whole_file
 
-__all__ = ["CACHE", "DEFAULT", "FEATURES", "Figures", "Work", "figures", "figures_file", "seconds"]
+__all__ = [
+    "DEFAULT",
+    "FEATURES",
+    "LEVELS",
+    "Figures",
+    "Work",
+    "figures",
+    "figures_file",
+    "keep",
+    "seconds",
+]
 
-#: Bytes of contents that are taken to stay in a cache from one product to the next.
-CACHE = 20_000_000
+#: Bytes that stay in a core's own cache, and in the one that cores share.
+LEVELS = (800_000, 24_000_000)
 Figures = dict[str, list[float]]
 
 
@@ -55,16 +65,16 @@ class Work(NamedTuple):
     area: int
 
 
-def _memory(size: float) -> tuple[float, float]:
-    """Bytes read from a cache, or else from memory."""
-    return (size, 0.0) if size <= CACHE else (0.0, size)
+def _memory(size: float, times: float = 1.0) -> tuple[float, ...]:
+    """Bytes read, so many times, from the nearest of the `LEVELS` that holds them."""
+    level = sum(size > limit for limit in LEVELS)
+    return tuple(size * times * (level == i) for i in range(len(LEVELS) + 1))
 
 
 def _dense(work: Work, k: int) -> tuple[float, ...]:
-    area = work.rows * work.columns * work.itemsize
-    vector = _memory(area) if k == 1 else (0.0, 0.0)
-    matrix = (area, area * k) if k > 1 else (0.0, 0.0)
-    return 1.0, *vector, *matrix
+    size = work.rows * work.columns * work.itemsize
+    once, several = (size, 0.0) if k == 1 else (0.0, size)
+    return 1.0, *_memory(once), *_memory(several), several * k * work.planes
 
 
 def _pair(work: Work, k: int) -> tuple[float, ...]:
@@ -73,28 +83,27 @@ def _pair(work: Work, k: int) -> tuple[float, ...]:
 
 
 def _vectors(work: Work, k: int) -> tuple[float, ...]:
-    # A complex product is four real ones.
-    size, times = work.high_cells * 64.0, k * work.planes**2
-    cached, far = _memory(size * work.planes)
-    many = times / work.planes
-    return 1.0, times, many * cached, many * far, times * (work.strips + work.middle)
+    # A complex number is two real ones, and a product of them four.
+    size, passes = work.high_cells * 64.0 * work.planes, k * work.planes
+    return 1.0, passes * work.planes, *_memory(size, passes), passes * (work.strips + work.middle)
 
 
 def _tiles(work: Work, k: int) -> tuple[float, ...]:
     size, registers = work.itemsize / work.planes, -(-k * work.planes * work.itemsize // 64)
-    panels = -(-registers // 4)
-    cells, times = work.low_cells * size, work.planes
-    around = registers * times * (work.rows + work.columns + work.middle)
-    return 1.0, panels * times, panels * times * cells, registers * times * cells, around
+    cells, panels = work.low_cells * size * work.planes, -(-registers // 4)
+    around = registers * work.planes * (work.rows + work.columns + work.middle)
+    return 1.0, panels * work.planes, *_memory(cells, panels), registers * cells, around
 
 
 def _panels(work: Work, k: int) -> tuple[float, ...]:
     size = work.area * work.itemsize
-    return work.panels, size, size * k, work.middle * work.itemsize * k
+    return work.panels, *_memory(size), size * k * work.planes, work.middle * work.itemsize * k
 
 
 def _rows(work: Work, k: int) -> tuple[float, ...]:
-    return 1.0, work.scalars, work.scalars * work.itemsize * (k - 1)
+    size = work.scalars * work.itemsize
+    once, several = (work.scalars, 0.0) if k == 1 else (0.0, work.scalars)
+    return 1.0, once, several, (size * k if k > 1 else 0.0) * work.planes
 
 
 #: What each kernel does for k columns, in the order of its figures.
@@ -109,12 +118,12 @@ FEATURES = {
 
 # Non-negative least squares on relative errors, one thread of an AMD EPYC (Zen 4).
 DEFAULT: Figures = {
-    "dense": [900.0, 0.0137, 0.042, 0.03, 0.0048],
-    "pair": [1800.0, 0.0137, 0.042, 0.03, 0.0048],
-    "vectors": [2000.0, 1500.0, 0.017, 0.042, 1.0],
-    "tiles": [6000.0, 3000.0, 0.03, 0.075, 0.5],
-    "panels": [4500.0, 0.04, 0.006, 0.05],
-    "rows": [2000.0, 0.65, 0.024],
+    "dense": [0.0, 0.0197, 0.0138, 0.0362, 0.0159, 0.0214, 0.0966, 0.00471],
+    "pair": [0.0, 0.0223, 0.0145, 0.0346, 0.0194, 0.0247, 0.102, 0.00475],
+    "vectors": [2370.0, 1120.0, 0.011, 0.0126, 0.023, 4.97],
+    "tiles": [27000.0, 5870.0, 0.0155, 0.00735, 0.0479, 0.0685, 1.59],
+    "panels": [2140.0, 0.0466, 0.0313, 0.0522, 0.00637, 0.347],
+    "rows": [4100.0, 0.646, 2.25, 0.0207],
 }
 
 

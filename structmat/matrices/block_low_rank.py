@@ -175,15 +175,15 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
 
     @property
     def _factored(self) -> Factored:
-        def make() -> Factors:
-            patterns = self._row_pattern(), self._col_pattern()
-            return Factors(*patterns, self.xp, self.device, through=self._has_dense)
+        return self._kept("factored", self._fill)
 
-        def fill() -> Factored:
-            row = self.xp.concat([self.u, self.dense])
-            return self._structural("factors", make).fill(row, self.v)
+    def _fill(self) -> Factored:
+        row = self.xp.concat([self.u, self.dense])
+        return self._structural("factors", self._factors).fill(row, self.v)
 
-        return self._kept("factored", fill)
+    def _factors(self) -> Factors:
+        patterns = self._row_pattern(), self._col_pattern()
+        return Factors(*patterns, self.xp, self.device, through=self._has_dense)
 
     def _row_pattern(self) -> StackedPattern:
         (in_u, _, in_dense), middle = self._begins, offsets(np.maximum(self.ranks, 0))

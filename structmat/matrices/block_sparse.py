@@ -106,14 +106,15 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
 
     @property
     def _factored(self) -> Factored:
-        def make() -> Factors:
-            blocks = BlockPattern(self.rows, self.cols, self.block_shape, self.shape)
-            return Factors(blocks, None, self.xp, self.device)
+        return self._kept("factored", self._fill)
 
-        def fill() -> Factored:
-            return self._structural("factors", make).fill(self.xp.reshape(self.blocks, (-1,)))
+    def _fill(self) -> Factored:
+        blocks = self.xp.reshape(self.blocks, (-1,))
+        return self._structural("factors", self._factors).fill(blocks)
 
-        return self._kept("factored", fill)
+    def _factors(self) -> Factors:
+        blocks = BlockPattern(self.rows, self.cols, self.block_shape, self.shape)
+        return Factors(blocks, None, self.xp, self.device)
 
     def _multiply(self, x: Array) -> Array:
         return self._factored.multiply(x)

@@ -160,14 +160,15 @@ class GBLR(StructuredMatrix, kind="gblr"):
 
     @property
     def _factored(self) -> Factored:
-        def make() -> Factors:
-            (m, n), rows = self.shape, (self.row_start, self.row_width)
-            cols = RunPattern(self.col_start, self.col_width, n)
-            return Factors(RunPattern(*rows, m), cols, self.xp, self.device)
+        return self._kept("factored", self._fill)
 
-        return self._kept(
-            "factored", lambda: self._structural("factors", make).fill(self.u, self.v)
-        )
+    def _fill(self) -> Factored:
+        return self._structural("factors", self._factors).fill(self.u, self.v)
+
+    def _factors(self) -> Factors:
+        rows = RunPattern(self.row_start, self.row_width, self.shape[0])
+        cols = RunPattern(self.col_start, self.col_width, self.shape[1])
+        return Factors(rows, cols, self.xp, self.device)
 
     def _multiply(self, x: Array) -> Array:
         return self._factored.multiply(x)

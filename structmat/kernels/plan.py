@@ -1,0 +1,114 @@
+"""Which kernel multiplies by a matrix, and what it is expected to take."""
+
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+from structmat._array import Array
+from structmat.errors import InputError
+from structmat.kernels import ways
+
+__all__ = ["Plan", "plan"]
+
+#: How matrices multiply that are not made of sparse factors.
+DIRECT = "direct"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The kernel for products of a matrix with so many columns.
+
+    Attributes
+    ----------
+    kernel : str
+        Its name; "direct" for kinds that have one way to multiply.
+    columns : int
+        Columns of the operand.
+    seconds : float or None
+        What one product is expected to take on one thread; None where nothing says.
+    expected : dict of str to float
+        The same of every kernel that was compared.
+    """
+
+    kernel: str
+    columns: int
+    seconds: float | None
+    expected: dict[str, float]
+    _multiply: Any
+
+    def multiply(self, X: Array) -> Array:
+        """A @ X by this kernel: (n, k) to (m, k), X in the dtype of the matrix."""
+        return self._multiply(X)
+
+    def __str__(self) -> str:
+        what = ways.KERNELS[self.kernel].what if self.kernel != DIRECT else "the only way"
+        lines = [f"{self.kernel} ({what}) for {self.columns} columns"]
+        for name, seconds in sorted(self.expected.items(), key=lambda item: item[1]):
+            lines.append(f"  {name:10}{1e6 * seconds:12.1f} us expected")
+        return "\n".join(lines)
+
+
+def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
+    """Say which kernel multiplies `A` by so many columns, and what it is expected to take.
+
+    Parameters
+    ----------
+    A : StructuredMatrix
+        GBLR, block sparse and block low rank have several kernels; others multiply directly.
+    batch : int
+        Columns of the operand, at least 1.
+    kernel : str, optional
+        This one instead of the one that promises the least time: "panels" (BLAS on dense
+        panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
+        "tiles" (compiled, one vector at a time or many columns at once), "intervals" (CUDA
+        by CuPy), "pair" (both factors as dense arrays) or "dense".
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    InputError
+        If there is no such kernel, or it does not fit the matrix.
+    MissingDependencyError
+        If it needs a package that is not installed.
+
+    See Also
+    --------
+    using : force a kernel for all products in a context.
+
+    Notes
+    -----
+    Expected times come from a model of each kernel's work and figures for the machine:
+    those shipped, or what ``structmat calibrate`` measured. Known for NumPy alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> A = structmat.BlockSparse(np.ones((1, 2, 2)), [0], [1], shape=(4, 4))
+    >>> plan(A, 8, kernel="panels").multiply(np.eye(4)).sum()
+    np.float64(4.0)
+    """
+    if not isinstance(batch, numbers.Integral) or batch < 1:
+        raise InputError(f"batch = {batch!r}; expected a whole number of columns, at least 1")
+    batch = int(batch)
+    factored = getattr(A, "_factored", None)
+    if factored is None:
+        if kernel is not None:
+            ways.check_name(kernel)
+            raise InputError(
+                f"kernel = {kernel!r} for a matrix of kind {A.kind!r}; expected None: it has one way "
+                "to multiply (for the dense product use A.to_dense() @ X)"
+            )
+        return Plan(DIRECT, batch, None, {}, A.matmat)
+    name = factored.choose(batch) if kernel is None else kernel
+    way, expected = factored.way(name), factored.expected(batch)
+    return Plan(
+        name,
+        batch,
+        expected.get(name),
+        expected,
+        lambda X: way.multiply(X, by_columns=False),
+    )
