@@ -99,8 +99,8 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
         if kernel is not None:
             ways.check_name(kernel)
             raise InputError(
-                f"kernel = {kernel!r} for a matrix of kind {A.kind!r}; expected None: it has one way "
-                "to multiply (for the dense product use A.to_dense() @ X)"
+                f"kernel = {kernel!r} for a matrix of kind {A.kind!r}; expected None: it has "
+                "one way to multiply (for the dense product use A.to_dense() @ X)"
             )
         return Plan(DIRECT, batch, None, {}, A.matmat)
     name = factored.choose(batch) if kernel is None else kernel
