@@ -96,7 +96,7 @@ class Builder:
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         """A vector of the named lanes of two, counted through."""
-        return self.ir.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
+        return self.ir.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes)))
 
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """The vector a b + c, rounded once."""
@@ -105,6 +105,35 @@ class Builder:
         return self.ir.call(
             cgutils.get_or_insert_function(self.ir.module, signature, name), [a, b, c]
         )
+
+    def sums(self, rows: Sequence[Value]) -> Value:
+        """A vector whose first lanes hold the sums of the given ones, a power of two of them."""
+        rows, lanes, size = list(rows), range(self.lanes), len(rows)
+        half = size // 2
+        while half > 0:
+            # Lane l keeps what has the bit `half` as l has it, and adds its partner's.
+            own = [l + self.lanes * bool(l & half) for l in lanes]
+            partner = [(l ^ half) + self.lanes * bool(l & half) for l in lanes]
+            pairs = list(zip(rows[:half], rows[half:], strict=True))
+            rows = [
+                self.ir.fadd(self.shuffle(a, b, own), self.shuffle(a, b, partner)) for a, b in pairs
+            ]
+            half //= 2
+        total = rows[0]
+        while size < self.lanes:
+            total = self.ir.fadd(total, self.shuffle(total, total, [l ^ size for l in lanes]))
+            size *= 2
+        return total
+
+    def add_sums(self, rows: Sequence[Value], address: Value) -> None:
+        """Add the sum of each of several vectors to numbers in memory."""
+        group = min(len(rows), self.lanes)
+        for first in range(0, len(rows), group):
+            total = self.sums(rows[first : first + group])
+            short = self.shuffle(total, total, range(group))
+            pointer = self.ir.inttoptr(self.at(address, first), short.type.as_pointer())
+            old = self.ir.load(pointer, align=self._size)
+            self.ir.store(self.ir.fadd(old, short), pointer, align=self._size)
 
     def loop(
         self,

@@ -21,10 +21,20 @@ from numba.extending import intrinsic
 
 from structmat.kernels._llvm import REGISTERS, VECTOR_BYTES, Builder, address_of
 
-__all__ = ["ROWS", "VECTORS", "collect_panel", "panel_columns", "spread_panel"]
+__all__ = [
+    "GRADIENT_ROWS",
+    "ROWS",
+    "VECTORS",
+    "collect_panel",
+    "outer_panel",
+    "panel_columns",
+    "spread_panel",
+]
 
 #: Rows of a strip: six times `VECTORS` sums, as many operands and one factor fill the registers.
 ROWS = 6
+#: Entries of a cell of a gradient: a power of two, so that sums of several rows fill it.
+GRADIENT_ROWS = 8
 #: Registers that a row of a panel may take, and the fewer for narrow panels.
 VECTORS = (4, 2, 1) if REGISTERS == 32 else (2, 1)
 
@@ -116,6 +126,35 @@ def _scatter_strip(
     build.loop(span[0], span[1], 1, [], step)
 
 
+def _outer_strip(
+    build: Builder,
+    vectors: int,
+    cells: Any,
+    column: Any,
+    span: tuple[Any, Any],
+    middle: Any,
+    lines: list[Any],
+) -> None:
+    width = range(vectors)
+    rows = [[build.load(build.at(line, j * build.lanes)) for j in width] for line in lines]
+
+    def step(i: Any, _: list[Any]) -> list[Any]:
+        row = build.ir.mul(build.index(column, i), build.integer(vectors * build.lanes))
+        operand = build.at(middle, row)
+        other = [build.load(build.at(operand, j * build.lanes), aligned=True) for j in width]
+        sums = []
+        for line in rows:
+            total = build.zero
+            for j in width:
+                total = build.multiply_add(line[j], other[j], total)
+            sums.append(total)
+        cell = build.at(cells, build.ir.mul(i, build.integer(GRADIENT_ROWS)))
+        build.add_sums([*sums, *[build.zero] * (GRADIENT_ROWS - ROWS)], cell)
+        return []
+
+    build.loop(span[0], span[1], 1, [], step)
+
+
 def _cell(
     build: Builder, vectors: int, cells: Any, column: Any, middle: Any, i: Any
 ) -> tuple[list[Any], Any]:
@@ -141,6 +180,15 @@ def _scatter(
 ) -> Any:  # fmt: skip
     """Add to rows of the middle: the cells of a strip times its rows."""
     return _strip_kernel(vectors, cells, _scatter_strip)
+
+
+@intrinsic
+def _outer(
+    typing: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any, middle: Any,
+    outer: Any, stride: Any, rows: Any, spare: Any,
+) -> Any:  # fmt: skip
+    """Add to the cells of a strip: its rows times the rows of the middle, summed up."""
+    return _strip_kernel(vectors, cells, _outer_strip)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -184,3 +232,22 @@ def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vector
             _scatter(2, cells, index, low, high, address, first, stride, count, spare)
         else:
             _scatter(1, cells, index, low, high, address, first, stride, count, spare)
+
+
+@numba.njit(nogil=True, cache=True)
+def outer_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):  # type: ignore[no-untyped-def]
+    """Add the products of the rows of a panel with those of `middle` at every cell.
+
+    Parameters as for `spread_panel`, but that `cells`, of `GRADIENT_ROWS` entries each, are
+    what is written; entries beyond a strip's rows mean nothing.
+    """
+    width, address, index = middle.shape[1], address_of(middle), address_of(column)
+    spare = address + (middle.shape[0] - 1) * width * middle.itemsize
+    for s in range(begin.size):
+        low, high, first, count = ptr[s], ptr[s + 1], outer + begin[s] * stride, rows[s]
+        if vectors == 4:
+            _outer(4, cells, index, low, high, address, first, stride, count, spare)
+        elif vectors == 2:
+            _outer(2, cells, index, low, high, address, first, stride, count, spare)
+        else:
+            _outer(1, cells, index, low, high, address, first, stride, count, spare)

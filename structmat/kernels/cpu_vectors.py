@@ -79,15 +79,7 @@ def _sum_rows(build: Builder, _: Any, source: Any, target: Any) -> None:
     """Sums of as many vectors as a vector has lanes, one after another in one vector."""
     lanes = build.lanes
     rows = [build.load(build.at(source, r * lanes), aligned=True) for r in range(lanes)]
-    while (half := len(rows) // 2) > 0:
-        # Lane l keeps what has the bit `half` as l has it, and adds its partner's.
-        own = [l + lanes * bool(l & half) for l in range(lanes)]
-        partner = [(l ^ half) + lanes * bool(l & half) for l in range(lanes)]
-        rows = [
-            build.ir.fadd(build.shuffle(a, b, own), build.shuffle(a, b, partner))
-            for a, b in zip(rows[:half], rows[half:], strict=True)
-        ]
-    build.store(rows[0], target)
+    build.store(build.sums(rows), target)
 
 
 def _times_lanes(build: Builder, i: Any) -> Any:

@@ -13,7 +13,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from structmat._array import Array, Device, is_numpy, stored_by_columns
+from structmat._array import Array, Device, is_numpy, namespace_named, stored_by_columns, to_numpy
 from structmat.kernels import ways
 from structmat.kernels.layout import Pattern
 from structmat.kernels.reference import PanelPlan
@@ -96,6 +96,7 @@ class Factors:
         self.middle = 0 if col is None else col.shape[1]
         self.shape = m, inner if col is None else col.shape[0]
         self.patterns = [row] if col is None else [row, col]
+        self._strip_indices: list[Any] = []
         #: Layouts of the panels of both factors.
         self.panel_plans = [PanelPlan(p.layout, p.shape, xp, device) for p in self.patterns]
 
@@ -103,8 +104,17 @@ class Factors:
         """The matrix with these packed contents of both factors."""
         factored = Factored(self, [row] if col is None else [row, col])
         if not is_numpy(self.xp):
-            factored.way("panels")  # now, while what is kept may be made
+            factored.way(ways.usual(factored, 1))  # now, while what is kept may be made
         return factored
+
+    def strip_indices(self, totals: list[int]) -> list[Any]:
+        """The strips of both factors on torch, for so many packed contents; made once."""
+        from structmat.kernels.torch_cpu import StripIndex
+
+        if not self._strip_indices:
+            pairs = zip(self.patterns, totals, strict=True)
+            self._strip_indices = [StripIndex(p, total) for p, total in pairs]
+        return self._strip_indices
 
     def work(self, contents: list[Array]) -> Work:
         """What products have to do, counted from the structure."""
@@ -171,6 +181,13 @@ class Factored:
         if kernel not in self._made:
             self._made[kernel] = ways.make(self, kernel)
         return self._made[kernel]
+
+    def on_numpy(self) -> "Factored":
+        """The same matrix on NumPy; contents on the CPU are shared."""
+        factors, xp = self.factors, namespace_named("numpy")
+        patterns = factors.row, factors.col
+        same = Factors(*patterns, xp, "cpu", through=factors.through)
+        return Factored(same, [to_numpy(c) for c in self.contents])
 
     def multiply(self, x: Array) -> Array:
         """A x: (n, k) to (m, k), in memory by columns where the operand is."""

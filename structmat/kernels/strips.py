@@ -92,6 +92,11 @@ class Strips:
             pattern.shape,
         )
 
+    @property
+    def index(self) -> tuple[IntArray, IntArray, IntArray, Any]:
+        """What compiled kernels take before the cells."""
+        return self.begin, self.rows, self.ptr, self.column
+
     def filled(self, contents: np.ndarray) -> np.ndarray:
         """The cells, aligned: shape (cells, height)."""
         padded = np.append(contents, contents.dtype.type(0))

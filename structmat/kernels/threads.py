@@ -21,7 +21,7 @@ def num_threads() -> int:
     """
     for name in ("STRUCTMAT_NUM_THREADS", "OMP_NUM_THREADS"):
         wish = os.environ.get(name, "")
-        if wish.isdigit() and int(wish) > 0:
+        if wish.isdecimal() and int(wish) > 0:
             return int(wish)
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

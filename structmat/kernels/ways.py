@@ -7,6 +7,7 @@ to be chosen by its expected time.
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from structmat._array import Array, adjoint_times, backend_name, namespace, product
@@ -43,25 +44,25 @@ class Chain:
     """Products by two factors, one after the other, that have `matmat` and `rmatmat`."""
 
     def __init__(self, factored: Any, row: Any, col: Any) -> None:
-        self._factors, self._row, self._col = factored.factors, row, col
+        self._factors, self.row, self.col = factored.factors, row, col
 
     def multiply(self, x: Array, *, by_columns: bool) -> Array:
         """A x."""
         factors, middle = self._factors, []
-        if self._col is not None:
-            middle.append(self._col.rmatmat(x))
+        if self.col is not None:
+            middle.append(self.col.rmatmat(x))
         if factors.through:
             middle.append(x)
         z = middle[0] if len(middle) == 1 else factors.xp.concat(middle, axis=0)
-        return self._row.matmat(z, by_columns=by_columns)
+        return self.row.matmat(z, by_columns=by_columns)
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
         """A^H y."""
-        z = self._row.rmatmat(y)
-        if self._col is None:
+        z = self.row.rmatmat(y)
+        if self.col is None:
             return z
         count = self._factors.middle
-        x = self._col.matmat(z[:count, :], by_columns=by_columns)
+        x = self.col.matmat(z[:count, :], by_columns=by_columns)
         return x + z[count:, :] if self._factors.through else x
 
 
@@ -111,8 +112,8 @@ def _chain(factor: Callable[..., Any]) -> Callable[[Any], Chain]:
     """A maker that applies `factor(pattern, contents)` to both factors."""
 
     def make(factored: Any) -> Chain:
-        patterns = [factored.factors.row, factored.factors.col]
-        made = [factor(p, c) for p, c in zip(patterns, factored.contents, strict=False)]
+        pairs = zip(factored.factors.patterns, factored.contents, strict=True)
+        made = [factor(p, c) for p, c in pairs]
         return Chain(factored, *made, *[None] * (2 - len(made)))
 
     return make
@@ -127,14 +128,18 @@ def _panels(factored: Any) -> Chain:
 def _vectors(factored: Any) -> Chain:
     from structmat.kernels.cpu import VectorFactor, factor_of
 
-    return _chain(lambda pattern, contents: factor_of(VectorFactor, pattern, contents))(factored)
+    return _chain(partial(factor_of, VectorFactor))(factored)
 
 
 def _tiles(factored: Any) -> Any:
+    if backend_name(factored.factors.xp) == "torch":
+        from structmat.kernels.torch_cpu import TorchWay
+
+        return TorchWay(factored, _vectors)
     from structmat.kernels.cpu import TileFactor, factor_of, product_of
 
-    chain = _chain(lambda pattern, contents: factor_of(TileFactor, pattern, contents))(factored)
-    together = product_of(chain._row, chain._col, factored.factors.through)
+    chain = _chain(partial(factor_of, TileFactor))(factored)
+    together = product_of(chain.row, chain.col, factored.factors.through)
     return chain if together is None else together
 
 
@@ -185,6 +190,14 @@ def _on_runs(factored: Any) -> str:
     return _on("cupy", dtypes=_COMPILED)(factored)
 
 
+def _for_tiles(factored: Any) -> str:
+    if backend_name(factored.factors.xp) != "torch":
+        return _on("numpy", dtypes=_COMPILED)(factored)
+    if str(factored.factors.device) != "cpu":
+        return "contents on the CPU"
+    return _on("torch", dtypes=_COMPILED[:2])(factored)
+
+
 KERNELS = {
     "panels": Kernel("BLAS on dense panels, with any array library", _panels, _on()),
     "rows": Kernel(
@@ -193,9 +206,7 @@ KERNELS = {
     "vectors": Kernel(
         "compiled, vector by vector", _vectors, _on("numpy", dtypes=_COMPILED), "numba", "fast"
     ),
-    "tiles": Kernel(
-        "compiled, many columns at once", _tiles, _on("numpy", dtypes=_COMPILED), "numba", "fast"
-    ),
+    "tiles": Kernel("compiled, many columns at once", _tiles, _for_tiles, "numba", "fast"),
     "intervals": Kernel("CUDA, run by run", _intervals, _on_runs),
     "pair": Kernel("both factors as dense arrays with zeros", _pair, _on()),
     "dense": Kernel("the matrix as a dense array", _dense, _on()),
@@ -268,8 +279,20 @@ def is_modelled(factored: Any) -> bool:
 
 def usual(factored: Any, columns: int) -> str:
     """The kernel where no times are known."""
+    if backend_name(factored.factors.xp) == "torch":
+        return "tiles" if _compiled_on_torch(factored) else "panels"
     few = columns <= _FEW and not KERNELS["intervals"].wants(factored)
     return "intervals" if few else "panels"
+
+
+def _compiled_on_torch(factored: Any) -> bool:
+    if KERNELS["tiles"].wants(factored) or not _installed("numba"):
+        return False
+    if sum(c.shape[0] for c in factored.contents) < SMALL:
+        return False
+    from structmat.kernels.torch_cpu import is_transformed
+
+    return not any(is_transformed(c) for c in factored.contents)
 
 
 def is_complex(contents: Array) -> bool:

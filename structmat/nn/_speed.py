@@ -45,11 +45,14 @@ class Work(NamedTuple):
         Scalars that a vector is multiplied by, padding included.
     written : float
         Numbers that are written for each vector.
+    compiled : float
+        Scalars that a vector is multiplied by in compiled kernels, padding included.
     """
 
     calls: int
     scalars: float
     written: float
+    compiled: float = 0.0
 
 
 class Speeds(NamedTuple):
@@ -67,6 +70,8 @@ class Speeds(NamedTuple):
         For one multiplication: in a dense product, a dense convolution, a structure.
     write : float
         To write one number.
+    compiled_call, compiled_read, compiled_multiply : float
+        To start a compiled kernel, to fetch one scalar for it, and for one multiplication.
     """
 
     dense: float
@@ -78,22 +83,26 @@ class Speeds(NamedTuple):
     convolve: float
     multiply: float
     write: float
+    compiled_call: float
+    compiled_read: float
+    compiled_multiply: float
 
 
 # Least squares on 714 products in float32, relative errors, one thread of an AMD EPYC
 # (Zen 4): all kinds at 6 to 75 % of the dense cost, 1 to 4096 vectors, weights from
 # 256 x 256 to 3072 x 768. The choice was right for 95 % of them.
-CPU = Speeds(5300.0, 43700.0, 4150.0, 0.112, 0.27, 0.0215, 0.0165, 0.0234, 0.3)
+CPU = Speeds(5300.0, 43700.0, 4150.0, 0.112, 0.27, 0.0215, 0.0165, 0.0234, 0.3, 3e4, 0.11, 0.0185)
 # Orders of magnitude of a data-centre GPU, from its data sheet: nothing was measured.
-ACCELERATOR = Speeds(1e4, 2e4, 5e3, 2e-3, 2e-3, 4e-5, 4e-5, 1e-4, 4e-3)
+ACCELERATOR = Speeds(1e4, 2e4, 5e3, 2e-3, 2e-3, 4e-5, 4e-5, 1e-4, 4e-3, 2e4, 2e-3, 1e-4)
 
 
-def watch(matrix: StructuredMatrix, count: int = 8) -> Work:
+def watch(matrix: StructuredMatrix, count: int = 16) -> Work:
     """Work of a matrix on torch that has multiplied before: what it does to `count` vectors."""
     vectors = torch.zeros(count, matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     with torch.no_grad(), _Watch() as seen:
         matrix._multiply(vectors.T)
-    return Work(seen.calls, seen.multiplications / count, seen.written / count)
+    multiplications, compiled = seen.multiplications / count, seen.compiled / count
+    return Work(seen.calls, multiplications, seen.written / count, compiled)
 
 
 class _Watch(TorchDispatchMode):
@@ -101,12 +110,18 @@ class _Watch(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = self.multiplications = self.written = 0
+        self.calls = self.multiplications = self.written = self.compiled = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func.namespace == "structmat":
+            # Its operand, then lists of indices, then the cells of both factors.
+            x, _, *cells = args[:4]
+            self.compiled += x.shape[0] * sum(c.numel() for c in cells)
+            self.written += x.numel() + result.numel()
+            return result
         alias = func._schema.returns[0].alias_info if func._schema.returns else None
         if isinstance(result, Tensor) and (alias is None or alias.is_write):
             tensors = [a for a in args if isinstance(a, Tensor) and a.is_floating_point()]
@@ -133,11 +148,16 @@ class Times(NamedTuple):
     def of(cls, work: Work, shape: tuple[int, int], device: str) -> "Times":
         """Of a structure (m, n) on a type of device."""
         speeds, area = CPU if device == "cpu" else ACCELERATOR, math.prod(shape)
+        plain = work.scalars > 0 or work.calls > 0
+        once = speeds.read * work.scalars + speeds.compiled_read * work.compiled
+        once += plain * speeds.structured + speeds.call * work.calls
+        once += (work.compiled > 0) * speeds.compiled_call
+        multiplying = speeds.multiply * work.scalars + speeds.compiled_multiply * work.compiled
         return cls(
             speeds.dense + speeds.dense_read * area,
             speeds.dense_multiply * area,
-            speeds.structured + speeds.call * work.calls + speeds.read * work.scalars,
-            speeds.multiply * work.scalars + speeds.write * (work.written + shape[0]),
+            once,
+            multiplying + speeds.write * (work.written + shape[0]),
         )
 
     @classmethod
