@@ -32,8 +32,6 @@ PANEL_OVERHEAD = 1500
 COLUMN_OVERHEAD = 8
 # Lengths of even tiles that are tried.
 TILES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-# Rows whose runs are looked up together when strips of a few rows are made.
-_TILE_OF_STRIPS = 96
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,8 @@ class Pattern(Protocol):
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
 
-    def layout(self, height: int | None = None) -> PanelLayout:
-        """Panels of any heights, or of whole multiples of `height` where that is better."""
+    def layout(self) -> PanelLayout:
+        """Panels, of whatever heights are best."""
 
     def cells(self, height: int) -> int:
         """Pieces of columns in strips of so many rows, those cut short included."""
@@ -89,10 +87,9 @@ class RunPattern:
         """Rows and columns."""
         return self.n, self.width.size
 
-    def layout(self, height: int | None = None) -> PanelLayout:
+    def layout(self) -> PanelLayout:
         """Panels; see `run_layout`."""
-        tile = height * -(-_TILE_OF_STRIPS // height) if height else None
-        return run_layout(self.start, self.width, self.n, tile=tile)
+        return run_layout(*self._runs)
 
     def cells(self, height: int) -> int:
         """Pieces of columns in strips of so many rows."""
@@ -123,7 +120,7 @@ class BlockPattern:
     block: tuple[int, int]
     shape: tuple[int, int]
 
-    def layout(self, height: int | None = None) -> PanelLayout:
+    def layout(self) -> PanelLayout:
         """Panels, one for every row of blocks."""
         return block_layout(self.rows, self.cols, self.block, self.shape)
 
@@ -151,7 +148,7 @@ class StackedPattern:
         """Rows and columns."""
         return int(self.sizes.sum()), self.columns
 
-    def layout(self, height: int | None = None) -> PanelLayout:
+    def layout(self) -> PanelLayout:
         """Panels, one for every row of tiles."""
         return stacked_layout(self.sizes, self.tiles, self.columns)
 
@@ -168,12 +165,12 @@ class StackedPattern:
 def run_layout(start: IntArray, width: IntArray, n: int, *, tile: int | None = None) -> PanelLayout:
     """Layout of an interval factor: column k holds its packed contents on cyclic run k.
 
-    The axis of n rows is cut into tiles of the given length, or into those that promise
-    the least work: small tiles waste little padding, large ones start fewer products,
-    and tiles that end where runs do waste none.
+    The axis of n rows is cut into the tiles that promise the least work: small tiles
+    waste little padding, large ones start fewer products, and tiles that end where runs
+    do waste none.
     """
     bounds, columns, entries = [0], [], []
-    for a, b, touched in run_tiles(start, width, n, tile=tile):
+    for a, b, touched in run_tiles(start, width, n):
         bounds.append(b)
         columns.append(touched)
         entries.append(entry_index(start, width, n, touched, np.arange(a, b)[:, None]))
@@ -181,11 +178,10 @@ def run_layout(start: IntArray, width: IntArray, n: int, *, tile: int | None = N
 
 
 def run_tiles(
-    start: IntArray, width: IntArray, n: int, *, rank: int = 1, tile: int | None = None
+    start: IntArray, width: IntArray, n: int, *, rank: int = 1
 ) -> Iterator[tuple[int, int, IntArray]]:
     """Tiles [a, b) of an axis, each with the runs that touch it; `rank` columns a run."""
-    bounds = [*(range(0, n, tile) or [0]), n] if tile else _best_bounds(start, width, n, rank)
-    for a, b in pairwise(bounds):
+    for a, b in pairwise(_best_bounds(start, width, n, rank)):
         ahead = (a - start) % max(n, 1)
         yield a, b, np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from structmat.errors import InputError
-from structmat.intervals import IntArray
-from structmat.kernels.layout import Pattern
+from structmat.intervals import IntArray, offsets
+from structmat.kernels.cpu_runs import run_strips
+from structmat.kernels.layout import Pattern, RunPattern
 
 __all__ = ["Strips", "aligned"]
 
@@ -67,7 +68,10 @@ class Strips:
                 f"a factor of {pattern.shape[0]}x{pattern.shape[1]}; expected at most {_WIDEST} "
                 "rows and columns in compiled kernels (ask for the kernel 'panels')"
             )
-        layout = pattern.layout(height)
+        if isinstance(pattern, RunPattern):
+            runs = pattern.start, pattern.width, offsets(pattern.width)[:-1]
+            return cls(*run_strips(*runs, pattern.n, height, total), pattern.shape)
+        layout = pattern.layout()
         begin, rows, counts, columns, cells = [], [], [], [], []
         for first, column, entries in zip(
             layout.bounds, layout.columns, layout.entries, strict=False
