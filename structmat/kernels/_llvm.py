@@ -96,7 +96,8 @@ class Builder:
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         """A vector of the named lanes of two, counted through."""
-        return self.ir.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes)))
+        mask = ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes))
+        return self.ir.shuffle_vector(a, b, mask)
 
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """The vector a b + c, rounded once."""

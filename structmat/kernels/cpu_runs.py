@@ -11,7 +11,7 @@ __all__ = ["run_strips"]
 
 
 @numba.njit(nogil=True, cache=True)
-def run_strips(start, width, first, n, height, total):  # type: ignore[no-untyped-def]
+def run_strips(start, width, first, n, height, total, whole):  # type: ignore[no-untyped-def]
     """Strips of columns whose entries lie on cyclic runs.
 
     Parameters
@@ -19,11 +19,14 @@ def run_strips(start, width, first, n, height, total):  # type: ignore[no-untype
     start, width : ndarray of int64, shape (K,)
         The runs.
     first : ndarray of int64, shape (K,)
-        Where the contents of each run begin; they follow one another.
+        Where the contents of each run begin.
     n, height : int
         Rows of the factor, and of a strip.
     total : int
         What stands for no entry.
+    whole : bool
+        Whether contents are stored for the whole circle, so that what comes around lies
+        before what a run begins with; else it follows.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def run_strips(start, width, first, n, height, total):  # type: ignore[no-untype
         own = -1
         for piece in range(2):
             low, high = _piece(start[k], width[k], n, piece)
-            shift = first[k] - start[k] + (n if piece else 0)
+            shift = first[k] - start[k] + (n if piece and not whole else 0)
             for s in range(low // height, -(-high // height)):
                 if piece and s == start[k] // height:
                     cell = own

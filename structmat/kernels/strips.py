@@ -70,7 +70,8 @@ class Strips:
             )
         if isinstance(pattern, RunPattern):
             runs = pattern.start, pattern.width, offsets(pattern.width)[:-1]
-            return cls(*run_strips(*runs, pattern.n, height, total), pattern.shape)
+            begin, rows, ptr, column, entries = run_strips(*runs, pattern.n, height, total, False)
+            return cls(begin, rows, ptr, column, entries, pattern.shape)
         layout = pattern.layout()
         begin, rows, counts, columns, cells = [], [], [], [], []
         for first, column, entries in zip(

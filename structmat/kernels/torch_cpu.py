@@ -88,7 +88,8 @@ class TorchTiles:
     @cached_property
     def product(self) -> TileProduct:
         """The same on NumPy."""
-        return _product(self._index, *self._cells, self._sizes, self._through)
+        row, col = self._cells
+        return _product(self._index, row, col, self._sizes, self._through)
 
     def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
         """A x: (n, k) to (m, k), in memory column after column."""

@@ -21,6 +21,7 @@ __all__ = [
     "Chain",
     "check_name",
     "fitting",
+    "has",
     "is_complex",
     "is_modelled",
     "itemsize",
@@ -219,7 +220,8 @@ def check_name(kernel: Any) -> None:
         raise InputError(f"kernel = {kernel!r}; expected one of {', '.join(KERNELS)}")
 
 
-def _installed(module: str) -> bool:
+def has(module: str) -> bool:
+    """Whether an optional package is here; nothing is imported for it."""
     return not module or module in _PRESENT
 
 
@@ -240,7 +242,7 @@ def make(factored: Any, kernel: str) -> Any:
             f"the kernel {kernel!r} does not fit this matrix; expected {wanted} (choose one of "
             f"{', '.join(factored.kernels)})"
         )
-    if not _installed(record.module):
+    if not has(record.module):
         raise MissingDependencyError(
             f"the kernel {kernel!r} needs {record.module}, which is not installed; install it "
             f"with pip install 'structmat[{record.extra}]'"
@@ -253,7 +255,7 @@ def fitting(factored: Any) -> list[str]:
     return [
         name
         for name, record in KERNELS.items()
-        if _installed(record.module) and not record.wants(factored)
+        if has(record.module) and not record.wants(factored)
     ]
 
 
@@ -286,7 +288,7 @@ def usual(factored: Any, columns: int) -> str:
 
 
 def _compiled_on_torch(factored: Any) -> bool:
-    if KERNELS["tiles"].wants(factored) or not _installed("numba"):
+    if KERNELS["tiles"].wants(factored) or not has("numba"):
         return False
     if sum(c.shape[0] for c in factored.contents) < SMALL:
         return False

@@ -15,10 +15,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from structmat.kernels import ways
 from structmat.kernels.layout import run_tiles
 from structmat.nn.masks import MaskTable
 
@@ -27,15 +27,26 @@ __all__ = ["Axis", "Work", "assemble", "factor_product", "weight_of"]
 #: A blurred mask falls below 1e-5 of its height within this many standard deviations.
 _DEVIATIONS = 4.5
 #: Samples beside an edge where the derivative of a sharp boxcar is still large.
-_RINGING = 2
-# What one multiplication in panels costs over one in a large product, and starting a
-# layer's panels, in multiplications: measured with 768 -> 3072 and 4096 vectors.
-_PANEL_FACTOR = 2.0
-_PANEL_START = 3e7
+_RINGING = 8
 #: Coefficients kept for the backward pass, at most, for each number that contents hold.
 _KEPT = 1.5
-#: Samples of padding in a tile, for a run.
-_PADDING = 48
+#: Samples of the shorter axis from which on compiled kernels multiply.
+_LEAST_COMPILED = 256
+
+
+class _Cost(NamedTuple):
+    """What factors cost, in multiplications of one large product.
+
+    One multiplication, starting a layer's product, and samples of padding for a run:
+    measured with 768 -> 3072 and 4096 vectors.
+    """
+
+    factor: float
+    start: float
+    padding: int
+
+
+_PANELS, _COMPILED = _Cost(2.0, 3e7, 48), _Cost(1.5, 1e7, 6)
 
 
 class Axis(NamedTuple):
@@ -102,18 +113,23 @@ class Axis(NamedTuple):
 
     def tiles(self, rank: int) -> "list[_Tile]":
         """Tiles of the circle, each with the blocks that touch it."""
-        location, width = self.location.cpu().numpy(), self.width.cpu().numpy()
-        ahead = behind = np.full_like(width, self.margin)
-        if self.window < self.size:  # nothing is stored beside a window
-            ahead = np.minimum(ahead, self.before.cpu().numpy())
-            behind = np.minimum(behind, self.window - width - self.before.cpu().numpy())
-        reach = np.minimum(width + ahead + behind, self.size)
-        start = (location - ahead) % self.size
+        start, reach, _ = (array.cpu().numpy() for array in self.reach)
         device = self.location.device
         return [
             _Tile(a, b, torch.from_numpy(blocks).to(device))
             for a, b, blocks in run_tiles(start, reach, self.size, rank=rank)
         ]
+
+    @property
+    def reach(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where what a mask leaves begins, how long it is, and where the window has it."""
+        ahead = behind = torch.full_like(self.width, self.margin)
+        if self.window < self.size:  # nothing is stored beside a window
+            ahead = torch.minimum(ahead, self.before)
+            behind = torch.minimum(behind, self.window - self.width - self.before)
+        reach = (self.width + ahead + behind).clamp(max=self.size)
+        start = (self.location - ahead) % self.size
+        return start, reach, start if self.window == self.size else self.before - ahead
 
     def place(self, tile: "_Tile") -> Tensor | None:
         """Window sample of each of a tile's samples, (blocks, b - a); S for none."""
@@ -177,17 +193,30 @@ def factor_product(
         return _FactorProduct.apply(x, u, v, *runs, rows, cols)
 
 
+def _is_compiled(contents: Tensor, dtype: torch.dtype, rows: Axis, cols: Axis) -> bool:
+    """Whether compiled kernels multiply: on a CPU, in single or double, with Numba.
+
+    Short axes are left to panels, which are as long as they are and so leave nothing out.
+    """
+    fits = contents.device.type == "cpu" and dtype in (torch.float32, torch.float64)
+    return ways.has("numba") and fits and min(rows.size, cols.size) >= _LEAST_COMPILED
+
+
 class _FactorProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, u: Tensor, v: Tensor, *rest: Any) -> Tensor:
         *_runs, rows, cols = rest
+        ctx.axes, ctx.compiled = (rows, cols), _is_compiled(u, x.dtype, rows, cols)
+        if ctx.compiled:
+            ctx.save_for_backward(x, u, v)
+            return _compiled(rows, cols, u, v, x.dtype).multiply(x)
         columns = x.T.contiguous()
         left, right = _Panels(rows, u, x.dtype), _Panels(cols, v, x.dtype)
         middle = right.collect(columns)
         # Fine blocks have more coefficients than contents: better made again than kept.
         kept = middle.numel() <= _KEPT * (u.numel() + v.numel())
         ctx.save_for_backward(x, u, v, *[middle] * kept)
-        ctx.axes, ctx.tiles = (rows, cols), (left.tiles, right.tiles)
+        ctx.tiles = left.tiles, right.tiles
         return left.spread(middle).T
 
     @staticmethod
@@ -195,6 +224,12 @@ class _FactorProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, u, v, *kept = ctx.saved_tensors
         rows, cols = ctx.axes
+        if ctx.compiled:
+            product = _compiled(rows, cols, u, v, x.dtype)
+            grad_x, grad_u, grad_v = product.gradients(x, grad, ctx.needs_input_grad[0])
+            grad_u, *by_row = rows.gradients(u, grad_u)
+            grad_v, *by_col = cols.gradients(v, grad_v)
+            return grad_x, grad_u, grad_v, *by_row, *by_col, None, None
         left = _Panels(rows, u, x.dtype, ctx.tiles[0])
         right = _Panels(cols, v, x.dtype, ctx.tiles[1])
         grad = grad.T.contiguous()
@@ -267,6 +302,17 @@ class _Panels:
         return grad[:, :, : axis.window]
 
 
+def _compiled(rows: Axis, cols: Axis, u: Tensor, v: Tensor, dtype: torch.dtype) -> Any:
+    """Masked contents of both sides as compiled kernels multiply by them."""
+    from structmat.kernels.torch_runs import RunProduct
+
+    axes = [
+        (axis.masked(contents).to(dtype), *axis.reach, axis.size)
+        for axis, contents in ((rows, u), (cols, v))
+    ]
+    return RunProduct(*axes)
+
+
 def weight_of(
     u: Tensor, v: Tensor, runs: tuple[Tensor, ...], rows: Axis, cols: Axis, *, assembled: bool
 ) -> Tensor:
@@ -298,17 +344,17 @@ class Work(NamedTuple):
     by_identity: float
 
     @classmethod
-    def of(cls, count: int, rows: Axis, cols: Axis, rank: int) -> "Work":
-        """For `count` vectors."""
-        m, n, blocks = rows.size, cols.size, len(rows.width)
-        touched = sum(
-            float(a.width.sum()) + blocks * (2 * a.margin + _PADDING) for a in (rows, cols)
-        )
-        by_factors = 3.0 * _PANEL_FACTOR * rank * touched
+    def of(cls, count: int, rows: Axis, cols: Axis, contents: Tensor) -> "Work":
+        """For `count` vectors, and contents such as these of either side."""
+        m, n, (blocks, rank, _) = rows.size, cols.size, contents.shape
+        compiled = _is_compiled(contents, contents.dtype, rows, cols)
+        factor, start, padding = _COMPILED if compiled else _PANELS
+        touched = sum(float(a.reach[1].sum()) + blocks * padding for a in (rows, cols))
+        by_factors = 3.0 * factor * rank * touched
         dense = 3.0 * m * n * count
         whole = rows.window == m and cols.window == n
         return cls(
-            by_factors * count + _PANEL_START,
+            by_factors * count + start,
             dense + 3.0 * m * n * blocks * rank if whole else math.inf,
-            dense + by_factors * min(m, n) + _PANEL_START,
+            dense + by_factors * min(m, n) + start,
         )
