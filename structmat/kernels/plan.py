@@ -7,6 +7,7 @@ from typing import Any
 from structmat._array import Array
 from structmat.errors import InputError
 from structmat.kernels import ways
+from structmat.kernels.factored import using
 
 __all__ = ["Plan", "plan"]
 
@@ -37,7 +38,7 @@ class Plan:
     _multiply: Any
 
     def multiply(self, X: Array) -> Array:
-        """A @ X by this kernel: (n, k) to (m, k), X in the dtype of the matrix."""
+        """A @ X by this kernel, as `matmat` has it: (…, n, k) to (…, m, k)."""
         return self._multiply(X)
 
     def __str__(self) -> str:
@@ -104,11 +105,12 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
             )
         return Plan(DIRECT, batch, None, {}, A.matmat)
     name = factored.choose(batch) if kernel is None else kernel
-    way, expected = factored.way(name), factored.expected(batch)
-    return Plan(
-        name,
-        batch,
-        expected.get(name),
-        expected,
-        lambda X: way.multiply(X, by_columns=False),
-    )
+    factored.way(name)  # which says why where it cannot
+    expected = factored.expected(batch)
+
+    def multiply(X: Array) -> Array:
+        # Through the matrix, which checks operands: kernels read bare memory.
+        with using(name):
+            return A.matmat(X)
+
+    return Plan(name, batch, expected.get(name), expected, multiply)

@@ -6,6 +6,7 @@ measures them on the present one, once, and keeps them in a file of the user's c
 """
 
 import json
+import math
 import os
 import platform
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from structmat._write import whole_file
+from structmat.errors import SaveError
 
 __all__ = [
     "DEFAULT",
@@ -143,16 +145,32 @@ def figures_file() -> Path:
 def figures() -> Figures:
     """Figures measured on this machine where there are any, else those shipped."""
     try:
-        found = json.loads(figures_file().read_text(encoding="utf-8"))
-        return {name: [float(x) for x in found["figures"][name]] for name in DEFAULT}
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
-        return DEFAULT  # nothing measured, or by a version that counted otherwise
+        found = json.loads(figures_file().read_text(encoding="utf-8"))["figures"]
+        measured = {name: [float(x) for x in found[name]] for name in DEFAULT}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError):
+        return DEFAULT  # nothing measured, or no figures
+    # A version that counted otherwise has other numbers of them.
+    whole = all(len(measured[name]) == len(DEFAULT[name]) for name in DEFAULT)
+    sound = all(0 <= x < math.inf for found in measured.values() for x in found)
+    return measured if whole and sound else DEFAULT
 
 
 def keep(measured: Figures) -> Path:
-    """Keep measured figures for later processes, and use them from now on."""
+    """Keep measured figures for later processes, and use them from now on.
+
+    Raises
+    ------
+    SaveError
+        If the file cannot be written; what stood there before is untouched.
+    """
     path = figures_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"cannot write {str(path)!r} ({error.strerror or error}); choose a folder that you "
+            "may write to by the environment variable XDG_CACHE_HOME"
+        ) from error
     text = json.dumps({"figures": measured}, indent=1)
     with whole_file(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
