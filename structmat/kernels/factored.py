@@ -13,7 +13,15 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from structmat._array import Array, Device, is_numpy, namespace_named, stored_by_columns, to_numpy
+from structmat._array import (
+    Array,
+    Device,
+    backend_of,
+    is_numpy,
+    namespace_named,
+    stored_by_columns,
+    to_numpy,
+)
 from structmat.kernels import ways
 from structmat.kernels.layout import Pattern
 from structmat.kernels.reference import PanelPlan
@@ -36,8 +44,8 @@ def using(kernel: str) -> Iterator[None]:
     Parameters
     ----------
     kernel : str
-        One of "panels", "rows", "vectors", "tiles", "intervals", "pair" and "dense"; see
-        `plan`, which says what each of them is.
+        One of "panels", "rows", "vectors", "tiles", "triton", "intervals", "pair" and
+        "dense"; see `plan`, which says what each of them is.
 
     Raises
     ------
@@ -97,6 +105,7 @@ class Factors:
         self.shape = m, inner if col is None else col.shape[0]
         self.patterns = [row] if col is None else [row, col]
         self._strip_indices: list[Any] = []
+        self._tile_matrices: list[Any] = []
         #: Layouts of the panels of both factors.
         self.panel_plans = [PanelPlan(p.layout, p.shape, xp, device) for p in self.patterns]
 
@@ -135,6 +144,16 @@ class Factors:
             sum(count for count, _ in outlines),
             sum(area for _, area in outlines),
         )
+
+    def tile_matrices(self, totals: list[int]) -> list[Any]:
+        """The tiles of both factors on torch, for so many packed contents; made once."""
+        from structmat.kernels.torch_tiles import tile_matrix
+
+        if not self._tile_matrices:
+            pairs = zip(self.patterns, totals, strict=True)
+            with backend_of(self.xp).caching():
+                self._tile_matrices = [tile_matrix(p, t, self.device) for p, t in pairs]
+        return self._tile_matrices
 
 
 class Factored:

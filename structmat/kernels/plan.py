@@ -61,8 +61,9 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     kernel : str, optional
         This one instead of the one that promises the least time: "panels" (BLAS on dense
         panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
-        "tiles" (compiled, one vector at a time or many columns at once), "intervals" (CUDA
-        by CuPy), "pair" (both factors as dense arrays) or "dense".
+        "tiles" (compiled, one vector at a time or many columns at once), "triton" (matrix
+        units of a GPU, on torch), "intervals" (CUDA, by CuPy), "pair" (both factors as
+        dense arrays) or "dense".
 
     Returns
     -------

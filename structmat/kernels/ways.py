@@ -34,10 +34,11 @@ __all__ = [
 SMALL = 4096
 #: A dense copy is made where it is at most this many times the contents, or this small.
 _DENSE_SHARE, _DENSE_SIZE = 32, 2**20
-#: Columns for which a GPU multiplies run by run.
-_FEW = 16
+#: Columns for which a GPU multiplies run by run, and from which on it does by matrix units.
+_FEW, _MANY = 16, 64
 #: Optional packages that kernels need and that are here; looked for, not imported.
-_PRESENT = {name for name in ("numba",) if importlib.util.find_spec(name)}
+_PRESENT = {name for name in ("numba", "triton") if importlib.util.find_spec(name)}
+_MATRIX_UNITS = ("float32", "float16", "bfloat16")
 _COMPILED = ("float32", "float64", "complex64", "complex128")
 
 
@@ -98,15 +99,15 @@ class Kernel:
         Takes a `Factored`, returns what has `multiply` and `multiply_adjoint`.
     wants : callable
         Takes a `Factored`, returns what it would have to be, or "" where it fits.
-    module, extra : str
-        A package that it needs, and the extra that brings it.
+    module, comes_with : str
+        A package that it needs, and what to install for it.
     """
 
     what: str
     make: Callable[[Any], Any]
     wants: Callable[[Any], str]
     module: str = ""
-    extra: str = ""
+    comes_with: str = "'structmat[fast]'"
 
 
 def _chain(factor: Callable[..., Any]) -> Callable[[Any], Chain]:
@@ -142,6 +143,14 @@ def _tiles(factored: Any) -> Any:
     chain = _chain(partial(factor_of, TileFactor))(factored)
     together = product_of(chain.row, chain.col, factored.factors.through)
     return chain if together is None else together
+
+
+def _triton(factored: Any) -> Chain:
+    from structmat.kernels.torch_tiles import TiledFactor
+
+    matrices = factored.factors.tile_matrices([c.shape[0] for c in factored.contents])
+    made = [TiledFactor(m, c) for m, c in zip(matrices, factored.contents, strict=True)]
+    return Chain(factored, *made, *[None] * (2 - len(made)))
 
 
 def _intervals(factored: Any) -> Chain:
@@ -199,15 +208,26 @@ def _for_tiles(factored: Any) -> str:
     return _on("torch", dtypes=_COMPILED[:2])(factored)
 
 
+def _for_triton(factored: Any) -> str:
+    if wanted := _on("torch", dtypes=_MATRIX_UNITS)(factored):
+        return wanted
+    return "" if _on_cuda(factored) else "contents on a CUDA device"
+
+
+def _on_cuda(factored: Any) -> bool:
+    return str(factored.factors.device).startswith("cuda")
+
+
 KERNELS = {
     "panels": Kernel("BLAS on dense panels, with any array library", _panels, _on()),
     "rows": Kernel(
         "compressed rows of SciPy", _chain(RowsFactor.of), _on("numpy", dtypes=_COMPILED)
     ),
     "vectors": Kernel(
-        "compiled, vector by vector", _vectors, _on("numpy", dtypes=_COMPILED), "numba", "fast"
+        "compiled, vector by vector", _vectors, _on("numpy", dtypes=_COMPILED), "numba"
     ),
-    "tiles": Kernel("compiled, many columns at once", _tiles, _for_tiles, "numba", "fast"),
+    "tiles": Kernel("compiled, many columns at once", _tiles, _for_tiles, "numba"),
+    "triton": Kernel("matrix units of a GPU by Triton", _triton, _for_triton, "triton", "triton"),
     "intervals": Kernel("CUDA, run by run", _intervals, _on_runs),
     "pair": Kernel("both factors as dense arrays with zeros", _pair, _on()),
     "dense": Kernel("the matrix as a dense array", _dense, _on()),
@@ -245,7 +265,7 @@ def make(factored: Any, kernel: str) -> Any:
     if not has(record.module):
         raise MissingDependencyError(
             f"the kernel {kernel!r} needs {record.module}, which is not installed; install it "
-            f"with pip install 'structmat[{record.extra}]'"
+            f"with pip install {record.comes_with}"
         )
     return record.make(factored)
 
@@ -282,6 +302,8 @@ def is_modelled(factored: Any) -> bool:
 def usual(factored: Any, columns: int) -> str:
     """The kernel where no times are known."""
     if backend_name(factored.factors.xp) == "torch":
+        if columns >= _MANY and has("triton") and not KERNELS["triton"].wants(factored):
+            return "triton"
         return "tiles" if _compiled_on_torch(factored) else "panels"
     few = columns <= _FEW and not KERNELS["intervals"].wants(factored)
     return "intervals" if few else "panels"
