@@ -62,11 +62,12 @@ class StructuredMatrix(LinearOperator):
     Notes
     -----
     Contents do not change after construction: what products compute from them once is
-    kept (about as much memory again, and a copy in the wider precision if operands ask
-    for one), unless gradients flow through them. NumPy contents are read-only views.
+    kept (about as much memory again for each kernel that was used, and a copy in the wider
+    precision if operands ask for one), unless gradients flow through them. NumPy contents
+    are read-only views.
 
-    A NaN or an infinity in an operand reaches every entry that it reaches in the dense
-    product, and may reach entries beside them, because zeros inside a panel multiply it.
+    A NaN or an infinity in an operand reaches every entry that it reaches through stored
+    scalars, and may reach entries beside them, because padding multiplies it by zero.
 
     Examples
     --------

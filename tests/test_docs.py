@@ -27,6 +27,7 @@ MODULES.remove("structmat.__main__")  # to import it is to run it
 API_MODULES = [
     "structmat",
     "structmat.compress",
+    "structmat.kernels",
     "structmat.plot",
     "structmat.testing",
     "structmat.demo",

@@ -6,6 +6,7 @@ for the gradients of operand and contents.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,17 +38,18 @@ class Place:
     a panel of its own.
     """
 
-    def __init__(self, array: Array, first: int, panel: Array, count: int) -> None:
-        self.array, self.first = array, first
-        self.width = min(panel.shape[1], array.shape[1] - first)
+    def __init__(
+        self, array: Array, first: int, vectors: int, width: int, memory: Callable[[int], Array]
+    ) -> None:
+        self.array, self.first, self.vectors = array, first, vectors
+        self.width, self.lanes = min(width, array.shape[1] - first), width // vectors
         row, column = array.strides
-        direct = column == array.itemsize and self.width == panel.shape[1]
-        self.panel = None if direct else panel
-        self.vectors = count
-        self.lanes = panel.shape[1] // count
-        self._begin = array.ctypes.data + first * column
-        self.address = self._begin if direct else panel.ctypes.data
-        self.row = row if direct else panel.strides[0]
+        self._begin = address(array) + first * column
+        if column == array.itemsize and self.width == width:
+            self.panel, self.address, self.row = None, self._begin, row
+        else:
+            self.panel = panel = memory(array.shape[0])
+            self.address, self.row = address(panel), panel.strides[0]
 
     def load(self, panel: Array | None = None) -> None:
         """Fill a panel, by default the place's own, from the array."""
@@ -194,14 +196,22 @@ class Panels:
 
         The memory is the same for panels of one width.
         """
-        memory: dict[int, list[Array]] = {}
+        known: dict[tuple[int, int], Array] = {}
+
+        def memory(which: int, width: int, size: int) -> Array:
+            if (panel := known.get((which, width))) is None:
+                panel = known[which, width] = aligned((size, width), self._dtype)
+            return panel
+
         for first, vectors, width in self._panels:
-            if width not in memory:
-                sizes = [*rows, *(array.shape[0] for array in arrays)]
-                memory[width] = [aligned((size, width), self._dtype) for size in sizes]
-            own = memory[width]
-            places = zip(arrays, own[len(rows) :], strict=True)
-            yield own[: len(rows)], *(Place(a, first, panel, vectors) for a, panel in places)
+            own = [memory(i, width, size) for i, size in enumerate(rows)]
+            yield (
+                own,
+                *(
+                    Place(array, first, vectors, width, partial(memory, len(rows) + i, width))
+                    for i, array in enumerate(arrays)
+                ),
+            )
 
 
 def over_panels(
@@ -218,6 +228,11 @@ def over_panels(
         first += width
     threads = min(threads or num_threads(), columns * multiplications // SHARE + 1)
     shared_out(lambda low, high: work(Panels(panels[low:high], dtype)), len(panels), threads)
+
+
+def address(array: Array) -> int:
+    """Where an array's first entry stands in memory."""
+    return int(array.__array_interface__["data"][0])
 
 
 def empty(shape: tuple[int, int], dtype: Any, by_columns: bool) -> Array:
@@ -253,14 +268,15 @@ def gradients(
     """
     row, col, through = product.row, product.col, product.through
     count = 0 if col is None else col.shape[1]
-    out = empty(x.shape, x.dtype, True) if operand else None
+    # Without it, a place that is never written.
+    out = empty(x.shape, x.dtype, True) if operand else x
     parts: list[list[Array]] = []
 
     def work(panels: Panels) -> None:
         own = [np.zeros((f.cells, GRADIENT_ROWS), x.dtype) for f in (row, col) if f is not None]
         parts.append(own)
-        sizes = [row.shape[1] + 1, row.shape[1] + 1, x.shape[0]]
-        for (middle, adjoint, after), source, above in panels.of(sizes, x, grad):
+        sizes = [row.shape[1] + 1, row.shape[1] + 1]
+        for (middle, adjoint), source, above, target in panels.of(sizes, x, grad, out):
             source.load()
             above.load()
             row.collect(adjoint, above)
@@ -271,12 +287,13 @@ def gradients(
                 if through:
                     source.load(middle[count:])
                 row.outer(own[0], middle, above)
-            if out is not None:
-                product.finish_adjoint(adjoint, Place(out, source.first, after, source.vectors))
+            if operand:
+                product.finish_adjoint(adjoint, target)
 
     total = 2 * row.work + (0 if col is None else 2 * col.work)
     over_panels(work, x.shape[1], x.dtype, total, product.threads)
+    by_x = out if operand else None
     if not contents:
-        return out, None, None
+        return by_x, None, None
     sums = [sum(same[1:], same[0]) for same in zip(*parts, strict=True)]
-    return out, sums[0], sums[1] if col is not None else None
+    return by_x, sums[0], sums[1] if col is not None else None

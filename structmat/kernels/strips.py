@@ -5,6 +5,7 @@ strip has rows, zeros where the column has none. Padding is what a strip's heigh
 both ends of a run, so that with strips of six rows it is hardly more than the run.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +120,7 @@ class Strips:
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array that begins where a line of memory does; its entries are not set."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % _ALIGNMENT
+    begin = -memory.__array_interface__["data"][0] % _ALIGNMENT
     return memory[begin : begin + size].view(dtype).reshape(shape)
