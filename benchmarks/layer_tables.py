@@ -2,12 +2,39 @@
 
 from benchmarks.results import Row
 from benchmarks.tables import Table, number, percent, pivot
+from benchmarks.targets import Target, over_share, target_table, worst_of
 
 
 def layer_tables(rows: list[Row]) -> list[Table]:
     """Ratios of times within one run."""
-    by = {what: [r for r in rows if r["what"] == what] for what in ("masks", "training", "frozen")}
-    return [_masks(by["masks"]), _training(by["training"]), _frozen(by["frozen"])]
+    frozen = [row for row in rows if row["what"] == "frozen"]
+    return [
+        target_table(_targets([row for row in frozen if row["device"] == "cuda"])),
+        _masks([row for row in rows if row["what"] == "masks"]),
+        *(
+            _frozen([row for row in frozen if row["device"] == device], device)
+            for device in ("cpu", "cuda")
+            if device in {row["device"] for row in frozen}
+        ),
+    ]
+
+
+def _targets(rows: list[Row]) -> list[Target]:
+    half = [row for row in rows if row["dtype"] == "bfloat16"]
+    many = [row for row in half if row["tokens"] > 1]
+    return [
+        Target("over the share, GPU, bfloat16, many rows", 1.3, worst_of(many, over_share)),
+        Target(
+            "over low rank of the same cost, GPU, bfloat16, many rows",
+            1.2,
+            worst_of(many, lambda row: row["over_low_rank"]),
+        ),
+        Target(
+            "over the share, GPU, bfloat16, one row",
+            1.2,
+            worst_of([row for row in half if row["tokens"] == 1], over_share),
+        ),
+    ]
 
 
 def _masks(rows: list[Row]) -> Table:
@@ -20,34 +47,21 @@ def _masks(rows: list[Row]) -> Table:
     )
 
 
-def _training(rows: list[Row]) -> Table:
-    tokens = f" with {rows[0]['tokens']} vectors" if rows else ""
-    return Table(
-        "Training step of a Gaudi layer",
-        f"Forward and backward{tokens}, time over that of `torch.nn.Linear`. Memory: what is kept "
-        "for the backward pass beyond what the dense layer keeps, over the two factors.",
-        ["start", "blocks", "rank", "cost", "σ", "over dense", "memory over factors"],
-        [
-            [
-                r["layer"],
-                str(r["blocks"]),
-                str(r["rank"]),
-                percent(r["cost"]),
-                "∞" if r["sigma"] is None else number(r["sigma"], 3),
-                number(r["over_dense"], 3),
-                number(r["kept_over_factors"], 3),
-            ]
-            for r in rows
-        ],
+def _frozen(rows: list[Row], device: str) -> Table:
+    named = [
+        row | {"layer": f"{row['in']}→{row['out']}", "share": percent(row["budget"])}
+        for row in rows
+    ]
+    headers, body = pivot(
+        named,
+        ["layer", "dtype", "start", "share"],
+        "tokens",
+        lambda r: f"{number(r['over_dense'], 3)} / {number(r['over_low_rank'], 3)}",
     )
-
-
-def _frozen(rows: list[Row]) -> Table:
-    named = [r | {"share": percent(r["budget"])} for r in rows]
-    headers, body = pivot(named, ["start", "share"], "tokens", lambda r: number(r["over_dense"], 3))
     return Table(
-        "Frozen layer",
-        "Evaluation, time over that of `torch.nn.Linear`, by number of vectors.",
-        [h.replace("share", "cost") for h in headers],
+        f"Frozen layer, {'GPU' if device == 'cuda' else 'CPU'}",
+        "Evaluation, time over that of `torch.nn.Linear` / over that of two dense layers of the "
+        "same cost, by number of vectors.",
+        [h.replace("share", "cost").replace("tokens", "vectors") for h in headers],
         body,
     )

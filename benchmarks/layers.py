@@ -1,6 +1,5 @@
-"""Suite "layers": Gaudi masks and layers in training, frozen layers in evaluation, with torch."""
+"""Suite "layers": Gaudi masks, and frozen layers in evaluation, with torch."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,10 @@ from benchmarks.timing import Call, interleaved
 try:
     import torch
     from torch import Tensor, nn
+    from torch.nn import functional as F
 
+    from benchmarks import rivals
+    from benchmarks.settings import Setting, Shape, relative_error, settings
     from structmat.nn import GaudiLinear, StructuredLinear, gaudi_mask
 except ImportError as missing:
     raise BenchmarkError(
@@ -24,13 +26,16 @@ except ImportError as missing:
 
 @dataclass(frozen=True)
 class Plan:
-    """Circles with their number of masks, layers with their vectors, and how long each."""
+    """Circles with their number of masks, layers on the CPU and on a GPU, how long each.
+
+    `gpu_costs` are those of the layers on a GPU, in units of the dense one's as all costs.
+    """
 
     masks: Sequence[tuple[int, int]]
-    layer: tuple[int, int]
-    tokens: int
-    frozen_tokens: Sequence[int]
+    cpu: Sequence[Shape]
+    gpu: Sequence[Shape]
     costs: Sequence[float]
+    gpu_costs: Sequence[float]
     seconds: float
     least: int
     minutes: float
@@ -38,20 +43,20 @@ class Plan:
 
 FULL = Plan(
     masks=((768, 768), (3072, 768)),
-    layer=(768, 3072),
-    tokens=4096,
-    frozen_tokens=(1, 16, 256, 4096),
+    cpu=tuple((768, 3072, tokens) for tokens in (1, 16, 256, 4096)),
+    gpu=tuple((n, n, tokens) for n in (4096, 8192) for tokens in (1, 8192)),
     costs=(0.05, 0.12, 0.25, 0.5, 0.75, 1.0),
-    seconds=6.0,
+    gpu_costs=(0.125, 0.25, 0.5),
+    seconds=1.0,
     least=5,
-    minutes=4,
+    minutes=2,
 )
 QUICK = Plan(
     masks=((256, 64),),
-    layer=(96, 192),
-    tokens=64,
-    frozen_tokens=(1, 64),
+    cpu=((96, 192, 1), (96, 192, 64)),
+    gpu=((256, 256, 64),),
     costs=(0.12,),
+    gpu_costs=(0.25,),
     seconds=0.05,
     least=3,
     minutes=0.2,
@@ -62,14 +67,15 @@ def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suit
     """Check and measure everything in the plan; structures come from the first seed."""
     suite = Suite("layers", seeds[:1])
     torch.manual_seed(seeds[0])
-    with Progress("layers", len(plan.masks) + 2) as progress:
+    chosen = settings(plan.cpu, plan.gpu, [torch.get_num_threads()])
+    with Progress("layers", len(plan.masks) + len(chosen)) as progress:
         for n, count in plan.masks:
             progress.step(f"{count} masks on {n} samples")
             suite.rows.append(_masks(suite, plan, n, count))
-        progress.step("training steps")
-        _training(suite, plan)
-        progress.step("frozen layers")
-        _frozen(suite, plan)
+        for setting in chosen:
+            n, m, tokens = setting.shape
+            progress.step(f"frozen {n}→{m}, {tokens} vectors, {setting.device}")
+            _frozen(suite, plan, setting)
     return suite
 
 
@@ -99,90 +105,37 @@ def _masks(suite: Suite, plan: Plan, n: int, count: int) -> Row:
     }
 
 
-def _training(suite: Suite, plan: Plan) -> None:
-    """A training step of Gaudi layers against that of a dense one."""
-    n, m = plan.layer
-    dense = nn.Linear(n, m)
-    x, grad = torch.randn(plan.tokens, n, requires_grad=True), torch.randn(plan.tokens, m)
-
-    def step(layer: nn.Module) -> None:
-        layer.zero_grad(set_to_none=True)
-        x.grad = None
-        layer(x).backward(grad)
-
-    layers = _gaudi_layers(n, m)
-    calls: dict[str, Call] = {"dense": partial(step, dense)}
-    calls |= {name: partial(step, layer) for name, layer in layers.items()}
-    timing = interleaved(calls, seconds=plan.seconds * len(calls), least=plan.least)
-    beside = _kept_bytes(dense, x)
-    for name, layer in layers.items():
-        weight = layer.matrix
-        factors = weight.u.nbytes + weight.v.nbytes
-        with torch.no_grad():
-            error = float((layer(x) - x @ layer.weight.T - layer.bias).abs().max())
-        suite.check(error < 1e-3, f"{name}: output off the dense weight's by {error:.1e}")
-        suite.rows.append(
-            {
-                "what": "training",
-                "layer": name,
-                "tokens": plan.tokens,
-                "blocks": weight.num_blocks,
-                "rank": weight.rank,
-                "cost": short(weight.cost / (m * n)),
-                "sigma": None if math.isinf(weight.sigma) else weight.sigma,
-                "seconds": short(timing.seconds(name)),
-                "over_dense": short(timing.ratio(name, "dense")),
-                "kept_over_factors": short((_kept_bytes(layer, x) - beside) / factors),
-            }
-        )
-
-
-def _gaudi_layers(n: int, m: int) -> dict[str, GaudiLinear]:
-    """Starts, and structures that have shrunk."""
-    count = min(m, n)
-    make = partial(GaudiLinear, n, m)
-    return {
-        "default": make(sigma=100.0),
-        "default, blurred": make(sigma=10.0),
-        "grid, 50 %": make(budget=0.5, sigma=100.0),
-        "grid, 20 %": make(budget=0.2, sigma=100.0),
-        "grid, 10 %": make(budget=0.1, sigma=100.0),
-        "splr": make(num_blocks=count, width_init="splr", sigma=100.0),
-        "splr, blurred": make(num_blocks=count, width_init="splr", sigma=1.0),
-        "shrunk to 25 %": make(num_blocks=count, width_init=0.2, sigma=100.0),
-        "shrunk to 12 %": make(num_blocks=count, width_init=0.1, sigma=100.0),
-    }
-
-
-def _kept_bytes(layer: nn.Module, x: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward one, parameters aside."""
-    own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        layer(x)
-    return sum(kept.values())
-
-
-def _frozen(suite: Suite, plan: Plan) -> None:
-    """Frozen layers against dense ones, in evaluation."""
-    n, m = plan.layer
-    dense = nn.Linear(n, m).eval()
-    for cost in plan.costs:
+@torch.no_grad()
+def _frozen(suite: Suite, plan: Plan, setting: Setting) -> None:
+    """Frozen layers, and low-rank ones of the same cost, against a dense one."""
+    n, m, tokens = setting.shape
+    x = setting.moved(torch.randn(tokens, n))
+    dense = setting.moved(nn.Linear(n, m).eval())
+    for cost in plan.costs if setting.device == "cpu" else plan.gpu_costs:
+        low_rank = setting.moved(rivals.LowRankLinear(n, m, cost).eval())
+        calls: dict[str, Call] = {"dense": partial(dense, x), "low rank": partial(low_rank, x)}
+        shares = {}
         for start, options in _structures(n, m, cost).items():
-            gaudi = GaudiLinear(n, m, **options)
-            frozen = StructuredLinear(gaudi.to_matrix(), gaudi.bias).eval()
-            for tokens in plan.frozen_tokens:
-                suite.rows.append(
-                    {"what": "frozen", "start": start, "budget": cost}
-                    | _frozen_row(suite, plan, dense, frozen, gaudi, tokens)
-                )
+            gaudi = GaudiLinear(n, m, **options).eval()
+            matrix = gaudi.to_matrix()
+            frozen = setting.moved(StructuredLinear(matrix, gaudi.bias).eval())
+            expected = F.linear(x.float(), gaudi.weight.to(setting.device))
+            error = relative_error(frozen(x) - frozen.bias, expected)
+            place = f"{n}→{m}, {tokens} vectors, {setting.device}, {setting.dtype}"
+            suite.check(error <= setting.limit, f"frozen {start}, {place}: off by {error:.1e}")
+            calls[start], shares[start] = partial(frozen, x), matrix.relative_cost
+        timing = setting.timed(calls, seconds=plan.seconds, least=plan.least)
+        for start, share in shares.items():
+            suite.rows.append(
+                {"what": "frozen", "start": start, "budget": cost, **setting.row()}
+                | {
+                    "cost": short(share),
+                    "rounds": timing.rounds,
+                    "seconds": short(timing.seconds(start)),
+                    "over_dense": short(timing.ratio(start, "dense")),
+                    "over_low_rank": short(timing.ratio(start, "low rank")),
+                }
+            )
 
 
 def _structures(n: int, m: int, cost: float) -> dict[str, dict[str, Any]]:
@@ -190,26 +143,4 @@ def _structures(n: int, m: int, cost: float) -> dict[str, dict[str, Any]]:
     return {
         "grid": {"budget": cost},
         "random": {"num_blocks": min(m, n), "width_init": min(1.0, cost * max(m, n) / (m + n))},
-    }
-
-
-@torch.no_grad()
-def _frozen_row(
-    suite: Suite,
-    plan: Plan,
-    dense: nn.Module,
-    frozen: StructuredLinear,
-    gaudi: GaudiLinear,
-    tokens: int,
-) -> Row:
-    x = torch.randn(tokens, frozen.in_features)
-    error = float((frozen(x) - gaudi.eval()(x)).abs().max())
-    suite.check(error < 1e-3, f"frozen layer: off the trained one by {error:.1e}")
-    calls: dict[str, Call] = {"dense": partial(dense, x), "frozen": partial(frozen, x)}
-    timing = interleaved(calls, seconds=plan.seconds / 6, least=plan.least)
-    return {
-        "tokens": tokens,
-        "cost": short(frozen.matrix.to_matrix().relative_cost),
-        "seconds": short(timing.seconds("frozen")),
-        "over_dense": short(timing.ratio("frozen", "dense")),
     }

@@ -5,15 +5,17 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import sys
 from typing import Any
 
 import numpy as np
 
 import structmat
+from structmat.kernels import num_threads
 from structmat.learn._machine import cores, processor
 
 #: Packages whose versions are recorded where they are installed.
-PEERS = ("torch", "scikit-learn", "lazylinop", "pyfaust", "pylops")
+PEERS = ("numba", "torch", "triton", "scikit-learn", "lazylinop", "pyfaust", "pylops")
 
 
 def facts() -> dict[str, Any]:
@@ -29,6 +31,8 @@ def facts() -> dict[str, Any]:
         "scipy": version("scipy"),
         "blas": blas,
         "threads": threads,
+        "structmat_threads": num_threads(),
+        "gpu": _gpu(),
         "peers": {name: version(name) for name in PEERS},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
@@ -54,6 +58,12 @@ def _blas() -> tuple[str, int | None]:
         return "unknown", _wished_threads()
     names = sorted({f"{p['internal_api']} {p['version']}" for p in pools})
     return ", ".join(names), max(p["num_threads"] for p in pools)
+
+
+def _gpu() -> str | None:
+    """The GPU that torch would use, where a suite has loaded torch and there is one."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 
 
 def _wished_threads() -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks import structures
+from benchmarks import gblr, structures
 from benchmarks.results import Skip, Suite, short
 from benchmarks.structures import Built
 from benchmarks.timing import interleaved
@@ -35,7 +35,7 @@ def run(suite: Suite, plan: Any, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, max(plan.columns)))
     for peer, what, make in _pairs():
-        head = {"peer": peer, "what": what, "n": n}
+        head = {"what": "peer", "peer": peer, "matrix": what, "n": n}
         try:
             built, theirs = make(n, np.random.default_rng(seed))
         except Skip as reason:
@@ -47,12 +47,12 @@ def run(suite: Suite, plan: Any, n: int, seed: int) -> None:
                 "ours": lambda x=x, A=built.matrix: A @ x,
                 "theirs": lambda x=x, f=theirs: f(x),
             }
-            expected = built.dense @ x.reshape(n, -1)
+            expected = built.reference(x)
             for name, call in calls.items():
                 error = built.product_error(call(), expected, x)
                 limit = n * np.finfo(np.float64).eps
                 suite.check(error <= limit, f"{what}, {peer}, {name}: error {error:.1e}")
-            timing = interleaved(calls, seconds=plan.seconds, least=plan.least)
+            timing = interleaved(calls, seconds=8 * plan.seconds, least=plan.least)
             suite.rows.append(
                 head
                 | {
@@ -90,7 +90,7 @@ def _pylops_block_diagonal(n: int, rng: np.random.Generator) -> tuple[Built, The
         dense[i * size : (i + 1) * size, i * size : (i + 1) * size] = block
     matrix = structmat.BlockSparse(blocks, np.arange(8), np.arange(8), shape=(n, n))
     operator = pylops.BlockDiag([pylops.MatrixMult(block) for block in blocks])
-    return Built(matrix, dense), lambda x: operator @ x
+    return structures.beside_dense(matrix, dense), lambda x: operator @ x
 
 
 def _lazylinop_monarch(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
@@ -107,8 +107,6 @@ def _pyfaust_pair(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
     pyfaust = load("pyfaust", "pyfaust")
     from scipy.sparse import csr_matrix
 
-    built = structures.random_gblr(n, COST, rng)
-    A = built.matrix
-    rows, cols = structures.full_factors(A)
-    faust = pyfaust.Faust([csr_matrix(rows.T), csr_matrix(cols)])
+    built = gblr.random_gblr(n, COST, rng)
+    faust = pyfaust.Faust([csr_matrix(f) for f in gblr.factors(built.matrix, np.float64)])
     return built, lambda x: faust @ x

@@ -1,6 +1,6 @@
-"""Suite "products": A @ x and A @ X against dense BLAS and scipy.sparse."""
+"""Suite "products": A @ x and A @ X against dense BLAS, every kernel, SciPy and low rank."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,52 +9,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks import inputs, peer_products, structures
+from benchmarks import gblr, growth, inputs, peer_products, structures
+from benchmarks.kernels import forced
+from benchmarks.memory import reader
 from benchmarks.progress import Progress
 from benchmarks.results import Row, Suite, short
 from benchmarks.structures import Built, Product
 from benchmarks.timing import Call, Timing, interleaved
 
-#: Columns of a product that are compared with the dense one.
+#: Columns of a product that are compared with the reference.
 CHECKED = 8
 #: A product of scipy.sparse with more multiplications than this is left out: seconds a call.
-SPARSE_LIMIT = 5e8
+SPARSE_LIMIT = 2e8
+#: Numbers that an operand may have.
+OPERAND_LIMIT = 2**23
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: sizes, costs in units of n^2, columns, and how long each."""
+    """What is measured: sizes, costs in units of n^2, columns, and seconds a call.
+
+    `dtypes` says up to which size each is measured. `learned` and `others` are the sizes
+    and costs at which structures as learning makes them, and other kinds than GBLR, stand
+    beside random GBLR, in the first dtype alone. A GBLR matrix stores at most so many
+    `scalars`, and the dense product with a float32 operand takes at most so many
+    `multiplications`, half of that in float64.
+    """
 
     sizes: Sequence[int]
     costs: Sequence[float]
     columns: Sequence[int]
-    dtypes: Sequence[str]
+    dtypes: Mapping[str, int]
+    learned: Sequence[tuple[int, float]]
+    others: Sequence[tuple[int, float]]
     compressed: Sequence[tuple[int, float]]
     peers: Sequence[int]
+    growth: Sequence[int]
+    scalars: float
+    multiplications: float
     seconds: float
     least: int
     minutes: float
 
 
 FULL = Plan(
-    sizes=(512, 1024, 2048, 4096),
+    sizes=(512, 768, 1024, 2048, 3072, 4096, 8192, 16384),
     costs=(0.05, 0.125, 0.25, 0.5),
-    columns=(1, 64, 1024),
-    dtypes=("float32", "float64"),
+    columns=(1, 8, 64, 256, 2048, 8192),
+    dtypes={"float32": 16384, "float64": 4096},
+    learned=((1024, 0.25), (4096, 0.25)),
+    others=((1024, 0.25), (4096, 0.25)),
     compressed=((512, 0.125), (512, 0.25)),
     peers=(1024,),
-    seconds=0.25,
-    least=3,
-    minutes=3,
+    growth=(1024, 2048, 4096, 8192, 16384),
+    scalars=4e7,
+    multiplications=3.5e10,
+    seconds=0.02,
+    least=5,
+    minutes=10,
 )
 QUICK = Plan(
     sizes=(512, 1024),
     costs=(0.05, 0.25),
     columns=(1, 64),
-    dtypes=("float32",),
+    dtypes={"float32": 1024},
+    learned=((512, 0.25),),
+    others=((512, 0.25),),
     compressed=((256, 0.25),),
     peers=(512,),
-    seconds=0.05,
+    growth=(512, 1024),
+    scalars=1e7,
+    multiplications=1e9,
+    seconds=0.005,
     least=3,
     minutes=0.2,
 )
@@ -65,59 +91,110 @@ def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suit
 
     Structures are drawn with the first seed alone: their times hardly depend on it.
     """
-    suite = Suite("products", seeds[:1])
-    steps = len(plan.sizes) * len(plan.costs) + len(plan.compressed) + len(plan.peers)
-    with Progress("products", steps) as progress:
-        for n, cost, builts in _groups(plan, seeds[0]):
+    suite, seed = Suite("products", seeds[:1]), seeds[0]
+    groups = [*_groups(plan)]
+    with Progress("products", len(groups) + len(plan.peers) + 1) as progress:
+        for n, cost, makers in groups:
             progress.step(f"n = {n}, cost {cost:.3g}")
-            _measure(suite, plan, n, cost, builts, seeds[0])
+            builts = [built for make in makers for built in _made(make, n, cost, seed)]
+            for dtype, largest in plan.dtypes.items():
+                if n <= largest:
+                    _measure(suite, plan, n, cost, dtype, builts, seed)
+                builts = builts[:1]
+        progress.step("growth")
+        growth.run(suite, plan.growth, 8 * plan.seconds, plan.least, seed)
         for n in plan.peers:
             progress.step(f"peers, n = {n}")
-            peer_products.run(suite, plan, n, seeds[0])
+            peer_products.run(suite, plan, n, seed)
     return suite
 
 
-def _groups(plan: Plan, seed: int) -> Iterator[tuple[int, float, list[Built]]]:
-    """Structures that are timed side by side: one group a size and cost."""
+Maker = Callable[[int, float, np.random.Generator], Built | list[Built]]
+
+
+def _groups(plan: Plan) -> Iterator[tuple[int, float, list[Maker]]]:
+    """What is timed side by side: one group a size and cost."""
     for n in plan.sizes:
         for cost in plan.costs:
-            rng = np.random.default_rng(seed)
-            yield n, cost, structures.all_random(n, cost, rng)
+            if n * n * cost > plan.scalars:
+                continue
+            makers: list[Maker] = [gblr.random_gblr]
+            if (n, cost) in plan.learned:
+                makers += [gblr.grid_gblr, gblr.uneven_gblr]
+            if (n, cost) in plan.others:
+                makers += [structures.all_random]
+            yield n, cost, makers
     for n, cost in plan.compressed:
-        rng = np.random.default_rng(seed)
-        result = structmat.compress(inputs.sharp_kernel(n, rng), "gblr", budget=cost, rng=rng)
-        built = structures.describe_gblr(result.matrix, "compressed")
-        yield n, cost, [built]
+        yield n, cost, [_compressed]
 
 
-def _measure(suite: Suite, plan: Plan, n: int, cost: float, builts: list[Built], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((n, max(plan.columns)))
-    expected = [built.dense @ X[:, :CHECKED] for built in builts]
-    for dtype in plan.dtypes:
-        dense = rng.standard_normal((n, n)).astype(dtype)
-        ways = [_ways(built, dtype) for built in builts]
-        for columns in plan.columns:
-            x = (X[:, :columns] if columns > 1 else X[:, 0]).astype(dtype)
-            calls: dict[str, Call] = {"dense": partial(dense.__matmul__, x)}
-            for i, built in enumerate(builts):
-                for name, product in ways[i].items():
-                    if name and built.matrix.cost * columns > SPARSE_LIMIT:
-                        continue
-                    error = _error(product(x), expected[i], built, x)
-                    what = f"{built.matrix!r}, {dtype}, {name or 'structmat'}"
-                    suite.check(error <= n * np.finfo(dtype).eps, f"{what}: error {error:.1e}")
-                    calls[f"{i} {name}"] = partial(product, x)
-            timing = interleaved(calls, seconds=plan.seconds, least=plan.least)
-            for i, built in enumerate(builts):
-                row = {"n": n, "budget": cost, "dtype": dtype, "columns": columns}
-                suite.rows.append(row | _described(built) | _times(timing, i, built))
+def _compressed(n: int, cost: float, rng: np.random.Generator) -> Built:
+    result = structmat.compress(inputs.sharp_kernel(n, rng), "gblr", budget=cost, rng=rng)
+    return gblr.described(result.matrix, "compressed")
 
 
-def _ways(built: Built, dtype: str) -> dict[str, Product]:
-    """Ways to the product in one dtype: structmat's under the empty name, and its rivals."""
-    rivals = {name: make(dtype) for name, make in built.rivals.items()}
-    return {"": built.matrix.astype(dtype).__matmul__, **rivals}
+def _made(make: Maker, n: int, cost: float, seed: int) -> list[Built]:
+    made = make(n, cost, np.random.default_rng(seed))
+    return made if isinstance(made, list) else [made]
+
+
+def _measure(
+    suite: Suite, plan: Plan, n: int, cost: float, dtype: str, builts: list[Built], seed: int
+) -> None:
+    rng, itemsize = np.random.default_rng(seed), np.dtype(dtype).itemsize
+    most = min(plan.multiplications * 4 / itemsize / n**2, OPERAND_LIMIT / n)
+    columns = [k for k in plan.columns if k <= most]
+    X = rng.standard_normal((n, max(columns)), np.float32).astype(dtype)
+    expected = [built.reference(X[:, :CHECKED].astype(np.float64)) for built in builts]
+    dense, U, V = (rng.standard_normal(s, np.float32).astype(dtype) for s in _shapes(n, cost))
+    matrices = [built.matrix.astype(dtype) for built in builts]
+    rivals = [{name: make(dtype) for name, make in b.rivals.items()} for b in builts]
+    for k in columns:
+        x = X[:, :k].copy() if k > 1 else X[:, 0].copy()
+        calls: dict[str, Call] = {
+            "dense": lambda x=x: dense @ x,
+            "low_rank": lambda x=x: U @ (V @ x),
+        }
+        for i, (built, matrix) in enumerate(zip(builts, matrices, strict=True)):
+            ways = _ways(matrix, rivals[i], k)
+            for name, product in ways.items():
+                error = built.product_error(_first(product(x)), expected[i], _first(x))
+                what = f"{matrix!r}, {built.source}, {k} columns, {name}"
+                suite.check(error <= n * np.finfo(dtype).eps, f"{what}: error {error:.1e}")
+                calls[f"{i} {name}"] = partial(product, x)
+            if k == 1:
+                calls[f"{i} read"] = _reading(matrix)
+        timing = interleaved(calls, seconds=plan.seconds * len(calls), least=plan.least)
+        for i, (built, matrix) in enumerate(zip(builts, matrices, strict=True)):
+            head = {"what": "product", "n": n, "budget": cost, "dtype": dtype, "columns": k}
+            suite.rows.append(head | _described(built) | _times(timing, i, matrix, k))
+
+
+def _shapes(n: int, cost: float) -> list[tuple[int, int]]:
+    """The dense matrix, and a pair of dense factors of the same cost as the structure."""
+    rank = max(1, round(cost * n / 2))
+    return [(n, n), (n, rank), (rank, n)]
+
+
+def _ways(
+    matrix: structmat.StructuredMatrix, rivals: dict[str, Product], columns: int
+) -> dict[str, Product]:
+    """structmat's choice as "ours", each of its kernels, and the rivals."""
+    sparse = rivals if matrix.cost * columns <= SPARSE_LIMIT else {}
+    return {
+        "ours": matrix.__matmul__,
+        **{f"kernel {name}": way for name, way in forced(matrix, columns).items()},
+        **{f"rival {name}": way for name, way in sparse.items()},
+    }
+
+
+def _first(y: NDArray) -> NDArray:
+    return y.reshape(len(y), -1)[:, :CHECKED]
+
+
+def _reading(matrix: structmat.StructuredMatrix) -> Call:
+    """Reading as many bytes as the matrix stores."""
+    return partial(reader()[1], np.ones(matrix.storage, matrix.dtype))
 
 
 def _described(built: Built) -> Row:
@@ -125,21 +202,40 @@ def _described(built: Built) -> Row:
         "kind": built.matrix.kind,
         "source": built.source,
         "cost": short(built.matrix.relative_cost),
-        "fill": short(built.fill),
     }
 
 
-def _times(timing: Timing, i: int, built: Built) -> Row:
-    names = [name for name in built.rivals if f"{i} {name}" in timing.samples]
-    return {
+def _times(timing: Timing, i: int, matrix: structmat.StructuredMatrix, columns: int) -> Row:
+    ours, read = f"{i} ours", f"{i} read"
+    kernels, rivals = _calls(timing, f"{i} kernel "), _calls(timing, f"{i} rival ")
+    rivals["low_rank"] = "low_rank"
+    row: Row = {
         "rounds": timing.rounds,
-        "seconds": short(timing.seconds(f"{i} ")),
-        "over_dense": short(timing.ratio(f"{i} ", "dense")),
-        "over": {name: short(timing.ratio(f"{i} ", f"{i} {name}")) for name in names},
+        "seconds": short(timing.seconds(ours)),
+        "over_dense": short(timing.ratio(ours, "dense")),
+        "over": {name: short(timing.ratio(ours, call)) for name, call in rivals.items()},
+        "kernel": structmat.kernels.plan(matrix, columns).kernel,
     }
+    if kernels:
+        # Where no dense copy was made, the dense product itself stands for that kernel.
+        kernels.setdefault("dense", "dense")
+        best = min(kernels, key=lambda name: timing.seconds(kernels[name]))
+        row |= {
+            "kernels": {name: short(timing.ratio(c, "dense")) for name, c in kernels.items()},
+            "best": best,
+            "over_best": short(timing.ratio(kernels[row["kernel"]], kernels[best])),
+        }
+    if read in timing.samples:
+        stored, (m, n) = matrix.storage * matrix.dtype.itemsize, matrix.shape
+        row["over_read"] = short(timing.ratio(ours, read))
+        row["bytes_a_second"] = {
+            "structmat": short(stored / timing.seconds(ours)),
+            "dense": short(m * n * matrix.dtype.itemsize / timing.seconds("dense")),
+            "reading": short(stored / timing.seconds(read)),
+        }
+    return row
 
 
-def _error(y: NDArray, expected: NDArray, built: Built, x: NDArray) -> float:
-    """Error of the first columns of a product; see `Built.product_error`."""
-    y, x = y.reshape(len(y), -1)[:, :CHECKED], x.reshape(len(x), -1)[:, :CHECKED]
-    return built.product_error(y, expected, x)
+def _calls(timing: Timing, prefix: str) -> dict[str, str]:
+    """Names of the calls that begin so, by what follows."""
+    return {name.removeprefix(prefix): name for name in timing.samples if name.startswith(prefix)}

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks import machine
 
-#: Changes when a reader of older files would misread newer ones.
-SCHEMA = 1
+#: A suite's changes when a reader of older files would misread newer ones.
+SCHEMAS = {"products": 2, "compression": 1, "layers": 2, "training": 1, "learning": 1}
 KEYS = ("schema", "suite", "quick", "command", "seeds", "seconds", "machine", "failures", "rows")
 
 Row = dict[str, Any]
@@ -42,7 +42,7 @@ class Suite:
     def finished(self, *, quick: bool, command: str, seconds: float) -> Row:
         """Everything that goes into the file."""
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMAS[self.name],
             "suite": self.name,
             "quick": quick,
             "command": command,
@@ -113,9 +113,9 @@ def read(folder: Path, suite: str) -> Row | None:
             f"{path.name} is no JSON file ({reason}); run the suite again"
         ) from None
     missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
-    if missing or result["schema"] != SCHEMA:
+    if missing or result["schema"] != SCHEMAS[suite]:
         raise BenchmarkError(
-            f"{path.name} is no result of this version (expected schema {SCHEMA} with "
+            f"{path.name} is no result of this version (expected schema {SCHEMAS[suite]} with "
             f"{', '.join(KEYS)}); run the suite again"
         )
     return result

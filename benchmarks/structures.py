@@ -1,8 +1,7 @@
-"""Random structures of a given cost, each beside a dense matrix built independently."""
+"""Structures of a given cost, each beside an independent way to the same product."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ from numpy.typing import NDArray
 from scipy.sparse import bsr_array, csr_array
 
 import structmat
-from structmat.intervals import positions
-from structmat.kernels.layout import run_layout
 
 Product = Callable[[NDArray], NDArray]
 BLOCK = 32
@@ -20,78 +17,39 @@ GRID = 8
 
 @dataclass(frozen=True)
 class Built:
-    """A structure, the same matrix dense, and other ways to the same product.
+    """A structure, and other ways to the same product.
 
-    `rivals` maps a name to a function of a dtype that returns the product; all of them
-    are in double precision or in single, as the dtype says.
+    `reference` is a product in double precision, built independently; `size` is the
+    Frobenius norm of the matrix, or of its blocks together where they overlap. `rivals`
+    maps a name to a function of a dtype that returns a product in that precision.
     """
 
     matrix: structmat.StructuredMatrix
-    dense: NDArray[np.float64]
+    reference: Product
+    size: float
     source: str = "random"
     rivals: dict[str, Callable[[Any], Product]] = field(default_factory=dict)
-    fill: float | None = None
-
-    @cached_property
-    def size(self) -> float:
-        """Frobenius norm."""
-        return float(np.linalg.norm(self.dense))
 
     def product_error(self, y: NDArray, expected: NDArray, x: NDArray) -> float:
         """Error of y = A x in units of ||A||_F ||x||, where rounding stays below n eps."""
         y, x = y.reshape(len(y), -1), x.reshape(len(x), -1)
-        difference = float(np.linalg.norm(y - expected[:, : y.shape[1]]))
+        difference = float(np.linalg.norm(y - expected.reshape(len(y), -1)[:, : y.shape[1]]))
         return difference / (self.size * float(np.linalg.norm(x.astype(np.float64))))
 
 
+def beside_dense(
+    matrix: structmat.StructuredMatrix,
+    dense: NDArray[np.float64],
+    rivals: dict[str, Callable[[Any], Product]] | None = None,
+) -> Built:
+    """A structure beside the same matrix as a dense array."""
+    return Built(matrix, dense.__matmul__, float(np.linalg.norm(dense)), "random", rivals or {})
+
+
 def all_random(n: int, cost: float, rng: np.random.Generator) -> list[Built]:
-    """One n x n matrix of every structure, of at most this cost in units of n^2."""
-    makers = (random_gblr, random_block_sparse, random_block_low_rank, random_low_rank)
+    """One n x n matrix of every kind but GBLR, of at most this cost in units of n^2."""
+    makers = (random_block_sparse, random_block_low_rank, random_low_rank)
     return [*(make(n, cost, rng) for make in makers), random_monarch(n, cost, rng)]
-
-
-def random_gblr(n: int, cost: float, rng: np.random.Generator) -> Built:
-    """n rank-one blocks anywhere on the circle, widths uniform around cost n / 2."""
-    widths = rng.uniform(0, 2, (2, n))
-    widths *= cost * n * n / widths.sum()
-    row_width, col_width = np.minimum(widths, n).astype(np.int64)
-    row_start, col_start = rng.integers(0, n, (2, n))
-    u = rng.standard_normal(int(row_width.sum()))
-    v = rng.standard_normal(int(col_width.sum()))
-    matrix = structmat.GBLR(row_start, row_width, u, col_start, col_width, v, shape=(n, n))
-    return describe_gblr(matrix, "random")
-
-
-def describe_gblr(matrix: structmat.GBLR, source: str) -> Built:
-    """A GBLR matrix beside its dense form, its CSR pair and the fill of its panels."""
-    m, n = matrix.shape
-    rows, cols = full_factors(matrix)
-
-    def csr_pair(dtype: Any) -> Product:
-        left, right = csr_array(rows.T.astype(dtype)), csr_array(cols.astype(dtype))
-        return lambda x: left @ (right @ x)
-
-    cells = 0
-    for start, width, size in (
-        (matrix.row_start, matrix.row_width, m),
-        (matrix.col_start, matrix.col_width, n),
-    ):
-        cells += sum(entries.size for entries in run_layout(start, width, size).entries)
-    fill = matrix.cost / cells if cells else None
-    return Built(matrix, rows.T @ cols, source, {"csr_pair": csr_pair}, fill)
-
-
-def full_factors(matrix: structmat.GBLR) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Contents at full length, zero off the runs, (K, m) and (K, n): A = rows^T cols."""
-    m, n = matrix.shape
-    rows = _spread(matrix.row_start, matrix.row_width, np.asarray(matrix.u, np.float64), m)
-    return rows, _spread(matrix.col_start, matrix.col_width, np.asarray(matrix.v, np.float64), n)
-
-
-def _spread(start: NDArray, width: NDArray, contents: NDArray, n: int) -> NDArray[np.float64]:
-    full = np.zeros((len(start), n))
-    full[np.repeat(np.arange(len(start)), width), positions(start, width, n)] = contents
-    return full
 
 
 def random_block_sparse(n: int, cost: float, rng: np.random.Generator) -> Built:
@@ -116,7 +74,7 @@ def random_block_sparse(n: int, cost: float, rng: np.random.Generator) -> Built:
         return lambda x: sparse @ x
 
     matrix = structmat.BlockSparse(blocks, rows, cols, shape=dense.shape)
-    return Built(matrix, dense, rivals={"csr": csr, "bsr": bsr})
+    return beside_dense(matrix, dense, {"csr": csr, "bsr": bsr})
 
 
 def random_block_low_rank(n: int, cost: float, rng: np.random.Generator) -> Built:
@@ -130,13 +88,13 @@ def random_block_low_rank(n: int, cost: float, rng: np.random.Generator) -> Buil
             tiles[i, j] = U, V
             rows = slice(i * sizes[0], (i + 1) * sizes[0])
             dense[rows, j * sizes[0] : (j + 1) * sizes[0]] = U @ V.T
-    return Built(structmat.BlockLowRank(tiles, row_sizes=sizes, col_sizes=sizes), dense)
+    return beside_dense(structmat.BlockLowRank(tiles, row_sizes=sizes, col_sizes=sizes), dense)
 
 
 def random_low_rank(n: int, cost: float, rng: np.random.Generator) -> Built:
     """The rank that the cost allows."""
     U, V = rng.standard_normal((2, n, max(1, int(cost * n / 2))))
-    return Built(structmat.LowRank(U, V), U @ V.T)
+    return beside_dense(structmat.LowRank(U, V), U @ V.T)
 
 
 def random_monarch(n: int, cost: float, rng: np.random.Generator) -> Built:
@@ -144,7 +102,7 @@ def random_monarch(n: int, cost: float, rng: np.random.Generator) -> Built:
     k = 2 ** int(np.log2(1 / cost))
     p, q = n // k, max(1, int(cost * n / 2))
     L, R = rng.standard_normal((k, p, q)), rng.standard_normal((k, q, p))
-    return Built(structmat.Monarch(L, R), dense_monarch(L, R))
+    return beside_dense(structmat.Monarch(L, R), dense_monarch(L, R))
 
 
 def dense_monarch(L: NDArray, R: NDArray) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from statistics import median
 from typing import Any
 
 Call = Callable[[], Any]
+#: Takes a call and how often to repeat it, returns the seconds of one.
+Clock = Callable[[Call, int], float]
 
 #: A sample shorter than this repeats its call, so that the clock's grain does not show.
 SHORTEST_SAMPLE = 5e-4
@@ -40,30 +42,33 @@ class Timing:
         return median(ours / theirs for ours, theirs in pairs)
 
 
-def interleaved(calls: Mapping[str, Call], *, seconds: float, least: int) -> Timing:
+def wall_clock(call: Call, loops: int) -> float:
+    """Seconds of one call on the CPU."""
+    begin = time.perf_counter()
+    for _ in range(loops):
+        call()
+    return (time.perf_counter() - begin) / loops
+
+
+def interleaved(
+    calls: Mapping[str, Call], *, seconds: float, least: int, clock: Clock = wall_clock
+) -> Timing:
     """Time calls in turns, forwards and backwards, for so long and at least so many rounds."""
-    loops = {name: _loops(call) for name, call in calls.items()}
+    loops = {name: _loops(call, clock) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     names, begin = list(calls), time.perf_counter()
     for done in range(MOST_ROUNDS):
         if done >= least and time.perf_counter() - begin > seconds:
             break
         for name in names:
-            samples[name].append(_sample(calls[name], loops[name]))
+            samples[name].append(clock(calls[name], loops[name]))
         names.reverse()
     return Timing(samples)
 
 
-def _loops(call: Call) -> int:
+def _loops(call: Call, clock: Clock) -> int:
     call()
-    return math.ceil(SHORTEST_SAMPLE / max(_sample(call, 1), 1e-7))
-
-
-def _sample(call: Call, loops: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(loops):
-        call()
-    return (time.perf_counter() - begin) / loops
+    return math.ceil(SHORTEST_SAMPLE / max(clock(call, 1), 1e-7))
 
 
 def peak_bytes(call: Call) -> int:

@@ -1,6 +1,7 @@
 """Settings and fixtures of the whole suite."""
 
 import os
+import tempfile
 
 # Small products on many threads mostly wait for each other; before NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,6 +32,13 @@ def has_cuda():
 BACKENDS = os.environ.get("STRUCTMAT_TEST_BACKENDS", "numpy,array_api_strict,torch").split(",")
 if has_cuda():
     BACKENDS.append("cupy")
+
+
+def pytest_configure(config):
+    """Leave the user's cache alone: figures measured there would decide what tests meet."""
+    folder = tempfile.TemporaryDirectory(prefix="structmat-tests-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["XDG_CACHE_HOME"] = folder.name
 
 
 def pytest_collection_modifyitems(items):

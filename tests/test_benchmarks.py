@@ -6,40 +6,50 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import structmat
 from benchmarks import (
     __main__,
     compression,
     data,
+    gblr,
     inputs,
+    kernels,
     layers,
     learning,
     machine,
+    memory,
     peer_products,
     products,
     report,
     results,
+    rivals,
+    settings,
     structures,
+    targets,
     timing,
+    training,
 )
+from structmat.nn import gaudi_mask
 
 TINY = replace(
     products.QUICK,
-    sizes=(64,),
+    sizes=(64, 128),
     costs=(0.25,),
     columns=(1, 8),
-    dtypes=("float32", "float64"),
+    dtypes={"float32": 128, "float64": 64},
+    learned=((64, 0.25),),
+    others=((64, 0.25),),
     compressed=((32, 0.25),),
     peers=(64,),
-    seconds=0.001,
+    growth=(128, 256),
+    seconds=0.0001,
 )
-
-
-LAYERS = layers.Plan(
-    masks=((40, 8),), layer=(24, 48), tokens=8, frozen_tokens=(1, 8), costs=(0.25,),
-    seconds=0.001, least=3, minutes=0.1,
-)  # fmt: skip
+LAYERS = replace(
+    layers.QUICK, masks=((40, 8),), cpu=((24, 48, 1), (24, 48, 8)), costs=(0.25,), seconds=0.001
+)
+TRAINING = replace(training.QUICK, cpu=((24, 48, 8),), seconds=0.0001)
 LEARNING = learning.Plan(budgets=(0.1, 0.05), seeds=1, epochs=1, minutes=0.1)
 CASES = [c for c in learning.CASES if c.name in ("dense", "pixelfly", "GBLR")]
 
@@ -60,6 +70,7 @@ def _tiny(monkeypatch):
         monkeypatch.setattr(products, name, TINY)
         monkeypatch.setattr(compression, name, compression.Plan(tiny_cases, 0.1))
         monkeypatch.setattr(layers, name, LAYERS)
+        monkeypatch.setattr(training, name, TRAINING)
         monkeypatch.setattr(learning, name, LEARNING)
     monkeypatch.setattr(learning, "CASES", CASES)
 
@@ -84,9 +95,17 @@ def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatc
     assert "Left out: absent (not here)." in text
     assert "| pixelfly | " in text
     assert "no such matrix" in text
+    assert "| over dense, Gaudi, shrunk, 25 % of the cost | 1 | " in text
+    assert "| over the share, GPU, bfloat16, one row | 1.2 | – | not measured |" in text
+    pictures = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert len(pictures) == 3
+    for picture in pictures:
+        drawn = (tmp_path / picture).read_bytes()
+        assert drawn.startswith(b"\x89PNG")
+        assert len(drawn) < 60_000
     result = results.read(tmp_path / "out", "products")
-    assert "These checks failed" not in report.render([result])
-    assert "- a wrong one\n" in report.render([result | {"failures": ["a wrong one"]}])
+    assert "These checks failed" not in report.render([result], {})
+    assert "- a wrong one\n" in report.render([result | {"failures": ["a wrong one"]}], {})
 
 
 @pytest.mark.usefixtures("_tiny")
@@ -97,8 +116,9 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
         "layers.quick.json",
         "learning.quick.json",
         "products.quick.json",
+        "training.quick.json",
     ]
-    for suite in ("products", "compression", "layers", "learning"):
+    for suite in ("products", "compression", "layers", "training", "learning"):
         text = (tmp_path / f"{suite}.quick.json").read_text(encoding="utf-8")
         assert str(tmp_path) not in text
         assert "NaN" not in text
@@ -112,13 +132,31 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
         )
     rows = json.loads((tmp_path / "products.quick.json").read_text(encoding="utf-8"))["rows"]
     kinds = {"gblr", "block_sparse", "block_low_rank", "low_rank", "monarch"}
-    timed = [row for row in rows if "peer" not in row]
+    timed = [row for row in rows if row["what"] == "product"]
     assert {row["kind"] for row in timed} == kinds
     assert all(row["over_dense"] > 0 and row["rounds"] >= 3 for row in timed)
-    assert all(set(row["over"]) == {"csr_pair"} for row in timed if row["kind"] == "gblr")
+    ours = [row for row in timed if row["kind"] == "gblr"]
+    assert {row["source"] for row in ours} == {"random", "grid", "uneven", "compressed"}
+    assert all(set(row["over"]) == {"csr_pair", "low_rank"} for row in ours)
+    assert all({row["kernel"], row["best"]} <= set(row["kernels"]) for row in ours)
+    assert all(row["over_best"] >= 1 or row["kernel"] != row["best"] for row in ours)
+    assert all(("over_read" in row) == (row["columns"] == 1) for row in timed)
+    assert {(row["n"], row["dtype"]) for row in ours if row["source"] == "random"} == {
+        (64, "float32"), (64, "float64"), (128, "float32"),
+    }  # fmt: skip
+    growth = [row for row in rows if row["what"] == "growth"]
+    assert [row["n"] for row in growth] == [128, 256]
+    assert growth[0]["over_first"] == 1
     rows = json.loads((tmp_path / "layers.quick.json").read_text(encoding="utf-8"))["rows"]
-    assert {row["what"] for row in rows} == {"masks", "training", "frozen"}
+    assert {row["what"] for row in rows} == {"masks", "frozen"}
     assert all(row["over_dense"] > 0 for row in rows if row["what"] != "masks")
+    rows = json.loads((tmp_path / "training.quick.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["layer"] for row in rows} == {
+        *training.layers_of(24, 48, 0.25),
+        *training.starts(24, 48),
+    }
+    assert all(row["over_dense"] > 0 and row["device"] == "cpu" for row in rows)
+    assert all(row["cost"] <= 0.26 for row in rows if "splr" not in row["layer"])
     rows = json.loads((tmp_path / "learning.quick.json").read_text(encoding="utf-8"))["rows"]
     learned = [row for row in rows if row["case"] == "GBLR"]
     assert len(learned) == 2
@@ -136,15 +174,38 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     assert {"group": "data", "matrix": "absent", "skipped": "not here"} in rows
 
 
-@pytest.mark.parametrize("kind", ["gblr", "block_sparse", "block_low_rank", "low_rank", "monarch"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        gblr.random_gblr,
+        gblr.grid_gblr,
+        gblr.uneven_gblr,
+        structures.random_block_sparse,
+        structures.random_block_low_rank,
+        structures.random_low_rank,
+        structures.random_monarch,
+    ],
+)
 @pytest.mark.parametrize("cost", [0.05, 0.125, 0.5])
-def test_random_structures_equal_their_dense_form_and_keep_the_cost(kind, cost):
-    built = getattr(structures, f"random_{kind}")(128, cost, np.random.default_rng(0))
-    np.testing.assert_allclose(built.matrix.to_dense(), built.dense, rtol=0, atol=1e-11)
-    assert 0 < built.matrix.relative_cost <= max(cost, 0.125)
-    for make in built.rivals.values():
-        x = np.arange(128.0)
-        np.testing.assert_allclose(make("float64")(x), built.dense @ x, rtol=0, atol=1e-9)
+def test_structures_equal_their_reference_and_keep_the_cost(make, cost):
+    built = make(128, cost, np.random.default_rng(0))
+    dense = built.matrix.to_dense()
+    np.testing.assert_allclose(built.reference(np.eye(128)), dense, rtol=0, atol=1e-11)
+    assert 0.6 * cost < built.matrix.relative_cost <= max(cost, 0.125)
+    assert built.size == pytest.approx(np.linalg.norm(dense), rel=0.1)
+    x = np.arange(128.0)
+    for rival in built.rivals.values():
+        np.testing.assert_allclose(rival("float64")(x), dense @ x, rtol=0, atol=1e-9)
+
+
+def test_learned_structures_are_as_they_say():
+    grid = gblr.grid_gblr(256, 0.25, np.random.default_rng(0)).matrix
+    assert (grid.to_dense() != 0).all()
+    assert set(grid.row_width) == set(grid.col_width) == {8}
+    uneven = gblr.uneven_gblr(256, 0.25, np.random.default_rng(0)).matrix
+    assert uneven.row_width.min() == 0
+    assert uneven.row_width.max() == 256
+    assert np.median(uneven.row_width) < 0.7 * uneven.row_width.mean()
 
 
 @pytest.mark.usefixtures("_tiny")
@@ -153,13 +214,146 @@ def test_a_wrong_product_fails_the_run(monkeypatch, tmp_path, capsys):
 
     def wrong(n, cost, rng):
         built = good(n, cost, rng)
-        return replace(built, dense=built.dense + 1e-3)
+        return replace(built, reference=lambda x: built.reference(x) + 1e-2)
 
     monkeypatch.setattr(structures, "random_low_rank", wrong)
     assert __main__.main(["products", "--quick", "--output", str(tmp_path)]) == 1
     assert "LowRank" in capsys.readouterr().err
     result = json.loads((tmp_path / "products.quick.json").read_text(encoding="utf-8"))
     assert result["failures"]
+
+
+def test_one_wrong_kernel_of_many_is_found(monkeypatch):
+    def wrong(matrix, columns):
+        found = kernels.forced(matrix, columns)
+        return found | {"panels": lambda x: found["panels"](1.001 * x)}
+
+    monkeypatch.setattr(products, "forced", wrong)
+    suite, plan = results.Suite("products", [0]), replace(TINY, columns=(8,))
+    builts = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
+    products._measure(suite, plan, 64, 0.25, "float64", builts, 0)
+    assert len(suite.failures) == 1
+    assert "kernel panels: error" in suite.failures[0]
+
+
+def test_kernels_that_would_take_long_are_left_out(monkeypatch):
+    A = gblr.random_gblr(128, 0.25, np.random.default_rng(0)).matrix
+    every = kernels.forced(A, 4)
+    assert {"panels", "rows", "dense"} <= set(every)
+    np.testing.assert_allclose(every["rows"](np.ones(128)), (A @ np.ones(128))[:, None])
+    monkeypatch.setattr(kernels, "LARGE", 128 * 128 - 1)
+    assert set(kernels.forced(A, 4)) == set(every) - {"dense"}
+    monkeypatch.undo()
+    monkeypatch.setattr(kernels, "SLOW", 0.0)
+    assert 0 < len(kernels.forced(A, 4)) < len(every)
+
+
+def test_large_operands_and_products_are_left_out():
+    suite = results.Suite("products", [0])
+    plan = replace(TINY, columns=(1, 2, 4, 8), multiplications=64 * 64 * 4)
+    builts = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
+    for dtype, columns in (("float32", [1, 2, 4]), ("float64", [1, 2])):
+        products._measure(suite, plan, 64, 0.25, dtype, builts, 0)
+        assert [r["columns"] for r in suite.rows if r["dtype"] == dtype] == columns
+    groups = products._groups(replace(TINY, scalars=64 * 64 * 0.25, compressed=()))
+    assert [n for n, *_ in groups] == [64]
+
+
+def test_reading_reads_everything():
+    name, read = memory.reader()
+    assert name in ("compiled sum", "numpy.max")
+    assert read(np.arange(5, dtype=np.float32)) in (10, 4)
+
+
+def test_targets_say_whether_they_were_met():
+    rows = [{"budget": b, "over_dense": t, "cost": 0.1} for b, t in ((0.1, 0.12), (0.1, 0.1))]
+    rows += [{"budget": 0.5, "over_dense": 0.2, "cost": 0.1}]
+    worst = targets.worst_of(rows, targets.over_share)
+    assert worst == {"10 %": pytest.approx(1.2), "50 %": pytest.approx(2)}
+    for limit, met in ((2, "yes"), (1.5, "at 10 %"), (1, "no")):
+        line = targets.Target("it", limit, worst).line()
+        assert line == ["it", f"{limit}", "1.2 (10 %), 2 (50 %)", met]
+    assert targets.Target("it", 1, {}).line()[2:] == ["–", "not measured"]
+
+
+def test_wrong_layers_are_found():
+    setting = settings.Setting((24, 48, 8), "cpu", "float32", 1)
+
+    def failures(layer):
+        suite = results.Suite("training", [0])
+        training._measure(suite, TRAINING, setting, {"layer": layer})
+        return [failure.rpartition(": ")[2].partition(" off")[0] for failure in suite.failures]
+
+    layer = rivals.LowRankLinear(24, 48, 0.25)
+    assert failures(layer) == []
+    layer[0].weight.register_hook(lambda grad: 1.01 * grad)
+    assert failures(layer) == ["gradient of 0.weight"]
+
+    class Wrong(rivals.LowRankLinear):
+        def forward(self, x):
+            return super().forward(1.001 * x)
+
+    assert failures(Wrong(24, 48, 0.25)) == [
+        "output",
+        "gradient of the input",
+        "gradient of 0.weight",
+        "gradient of 1.weight",
+    ]
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_masks_by_the_formula_are_those_of_the_tables(n):
+    width, location = torch.rand(2, 9, generator=torch.Generator().manual_seed(0))
+    for sigma in (2.0, 100.0):
+        mask = rivals.fourier_mask(width, location, n, sigma)
+        torch.testing.assert_close(
+            mask, gaudi_mask(width, location, n, sigma=sigma), atol=1e-5, rtol=0
+        )
+
+
+def test_a_gpu_is_measured_where_there_is_one(monkeypatch):
+    shapes = {"cpu": [(2, 3, 4)], "gpu": [(5, 6, 7)], "threads": [1, 2]}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ours = settings.settings(**shapes)
+    assert [(s.device, s.threads) for s in ours] == [("cpu", 1), ("cpu", 2)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [(s.shape, s.device, s.dtype) for s in settings.settings(**shapes)[2:]] == [
+        ((5, 6, 7), "cuda", "bfloat16"),
+        ((5, 6, 7), "cuda", "float32"),
+    ]
+
+
+def test_the_gpu_clock_counts_calls_alone_with_empty_caches(monkeypatch):
+    done = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            done.append("event")
+
+        def elapsed_time(self, end):
+            return 3.0 if done[-1] == "synchronize" else 1e9
+
+    class Filler:
+        def zero_(self):
+            done.append("filler")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("synchronize"))
+    monkeypatch.setattr(settings, "_filler", Filler)
+    assert settings.cuda_clock(lambda: done.append("call"), 2) == pytest.approx(3e-3)
+    assert done == ["filler", "event", "call", "event"] * 2 + ["synchronize"]
+
+
+def test_threads_are_limited_and_given_back(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("STRUCTMAT_NUM_THREADS", "7")
+    with settings.limited(2):
+        assert torch.get_num_threads() == structmat.kernels.num_threads() == 2
+    assert torch.get_num_threads() == before
+    assert structmat.kernels.num_threads() == 7
 
 
 def test_an_exceeded_budget_and_a_false_error_are_found():
