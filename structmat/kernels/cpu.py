@@ -19,7 +19,7 @@ from structmat.kernels.layout import Pattern
 from structmat.kernels.strips import Strips, aligned
 from structmat.kernels.threads import num_threads, shared_out
 
-__all__ = ["TileFactor", "TileProduct", "VectorFactor", "factor_of", "product_of"]
+__all__ = ["ComplexFactor", "TileFactor", "TileProduct", "VectorFactor", "factor_of", "product_of"]
 
 Array = np.ndarray
 

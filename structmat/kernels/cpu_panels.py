@@ -24,7 +24,7 @@ from structmat.kernels.layout import Pattern
 from structmat.kernels.strips import Strips, aligned
 from structmat.kernels.threads import num_threads, shared_out
 
-__all__ = ["SHARE", "TileFactor", "TileProduct", "gradients"]
+__all__ = ["SHARE", "Panels", "Place", "TileFactor", "TileProduct", "gradients"]
 
 #: Multiplications that are worth waking a thread for.
 SHARE = 2_000_000
@@ -44,12 +44,12 @@ class Place:
         self.array, self.first, self.vectors = array, first, vectors
         self.width, self.lanes = min(width, array.shape[1] - first), width // vectors
         row, column = array.strides
-        self._begin = address(array) + first * column
+        self._begin = _address(array) + first * column
         if column == array.itemsize and self.width == width:
             self.panel, self.address, self.row = None, self._begin, row
         else:
             self.panel = panel = memory(array.shape[0])
-            self.address, self.row = address(panel), panel.strides[0]
+            self.address, self.row = _address(panel), panel.strides[0]
 
     def load(self, panel: Array | None = None) -> None:
         """Fill a panel, by default the place's own, from the array."""
@@ -139,14 +139,14 @@ class TileProduct:
 
     def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
         """A x: (n, k) to (m, k), in memory column after column if asked."""
-        out = empty((self.row.shape[0], x.shape[1]), x.dtype, by_columns)
+        out = _empty((self.row.shape[0], x.shape[1]), x.dtype, by_columns)
         self._panels(x, out, self._panel)
         return out
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y: (m, k) to (n, k), in memory column after column if asked."""
         size = self.row.shape[1] - self._middle if self.col is None else self.col.shape[0]
-        out = empty((size, y.shape[1]), y.dtype, by_columns)
+        out = _empty((size, y.shape[1]), y.dtype, by_columns)
         self._panels(y, out, self._adjoint_panel)
         return out
 
@@ -182,7 +182,7 @@ class TileProduct:
                 run(middle, source, target)
 
         total = self.row.work + (0 if self.col is None else self.col.work)
-        over_panels(work, x.shape[1], x.dtype, total, self.threads)
+        _over_panels(work, x.shape[1], x.dtype, total, self.threads)
 
 
 class Panels:
@@ -190,6 +190,8 @@ class Panels:
 
     def __init__(self, panels: list[tuple[int, int, int]], dtype: Any) -> None:
         self._panels, self._dtype = panels, dtype
+        #: The first column.
+        self.first = panels[0][0] if panels else 0
 
     def of(self, rows: list[int], *arrays: Array) -> Iterator[tuple[Any, ...]]:
         """For every panel, memory with so many rows each, then a place in every array.
@@ -214,7 +216,7 @@ class Panels:
             )
 
 
-def over_panels(
+def _over_panels(
     work: Callable[[Panels], None], columns: int, dtype: Any, multiplications: int, threads: int
 ) -> None:
     """Share the panels of so many columns out among threads.
@@ -230,12 +232,12 @@ def over_panels(
     shared_out(lambda low, high: work(Panels(panels[low:high], dtype)), len(panels), threads)
 
 
-def address(array: Array) -> int:
+def _address(array: Array) -> int:
     """Where an array's first entry stands in memory."""
     return int(array.__array_interface__["data"][0])
 
 
-def empty(shape: tuple[int, int], dtype: Any, by_columns: bool) -> Array:
+def _empty(shape: tuple[int, int], dtype: Any, by_columns: bool) -> Array:
     """An array that is not set, in memory row after row or column after column."""
     return np.empty(shape[::-1], dtype).T if by_columns else np.empty(shape, dtype)
 
@@ -269,12 +271,12 @@ def gradients(
     row, col, through = product.row, product.col, product.through
     count = 0 if col is None else col.shape[1]
     # Without it, a place that is never written.
-    out = empty(x.shape, x.dtype, True) if operand else x
-    parts: list[list[Array]] = []
+    out = _empty(x.shape, x.dtype, True) if operand else x
+    parts: dict[int, list[Array]] = {}
 
     def work(panels: Panels) -> None:
         own = [np.zeros((f.cells, GRADIENT_ROWS), x.dtype) for f in (row, col) if f is not None]
-        parts.append(own)
+        parts[panels.first] = own
         sizes = [row.shape[1] + 1, row.shape[1] + 1]
         for (middle, adjoint), source, above, target in panels.of(sizes, x, grad, out):
             source.load()
@@ -286,14 +288,17 @@ def gradients(
                     col.outer(own[1], adjoint, source)
                 if through:
                     source.load(middle[count:])
+                    middle[-1] = 0  # for rows that a strip lacks
                 row.outer(own[0], middle, above)
             if operand:
                 product.finish_adjoint(adjoint, target)
 
     total = 2 * row.work + (0 if col is None else 2 * col.work)
-    over_panels(work, x.shape[1], x.dtype, total, product.threads)
+    _over_panels(work, x.shape[1], x.dtype, total, product.threads)
     by_x = out if operand else None
     if not contents:
         return by_x, None, None
-    sums = [sum(same[1:], same[0]) for same in zip(*parts, strict=True)]
+    # In the order of the columns, whichever thread was first.
+    ordered = [parts[first] for first in sorted(parts)]
+    sums = [sum(same[1:], same[0]) for same in zip(*ordered, strict=True)]
     return by_x, sums[0], sums[1] if col is not None else None

@@ -19,6 +19,7 @@ from structmat.kernels.rows import RowsFactor
 __all__ = [
     "KERNELS",
     "Chain",
+    "Kernel",
     "check_name",
     "fitting",
     "has",
