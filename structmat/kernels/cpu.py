@@ -8,18 +8,27 @@ once, so that what stands between them stays in the processor's cache.
 Results are the same, bit for bit, whatever the number of threads.
 """
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from structmat.kernels.cpu_panels import SHARE, TileFactor, TileProduct
 from structmat.kernels.cpu_vectors import collect_vector, spread_vector, strip_rows
-from structmat.kernels.layout import Pattern
+from structmat.kernels.layout import Pattern, RunPattern
 from structmat.kernels.strips import Strips, aligned
 from structmat.kernels.threads import num_threads, shared_out
 
-__all__ = ["ComplexFactor", "TileFactor", "TileProduct", "VectorFactor", "factor_of", "product_of"]
+__all__ = [
+    "ComplexFactor",
+    "TileFactor",
+    "TileProduct",
+    "VectorFactor",
+    "factor_of",
+    "product_of",
+    "vector_factors",
+]
 
 Array = np.ndarray
 
@@ -32,39 +41,48 @@ class VectorFactor:
     pattern : Pattern
     contents : ndarray, shape (total,)
         float32 or float64.
+    order : ndarray of int, optional
+        Another order of the columns, where they are runs.
     """
 
-    def __init__(self, pattern: Pattern, contents: Array) -> None:
+    def __init__(self, pattern: Pattern, contents: Array, order: Array | None = None) -> None:
         self.shape, self._contents = pattern.shape, contents
-        self._pattern, self._rows = pattern, strip_rows(contents.dtype)
+        self._pattern, self._order = pattern, order
+        self._rows = strip_rows(contents.dtype)
         self._threads_worth = contents.size // SHARE + 1
 
-    @cached_property
-    def _strips(self) -> Strips:
-        return Strips.of(self._pattern, self._rows, self._contents.size)
+    def _cut(self) -> Strips:
+        # Not kept: it takes more memory than the contents.
+        return Strips.of(self._pattern, self._rows, self._contents.size, self._order)
 
     @cached_property
     def _by_strips(self) -> tuple[Array, ...]:
-        return self._strips.ptr, self._strips.column, self._strips.filled(self._contents)
+        strips = self._cut()
+        return strips.ptr, strips.column, strips.filled(self._contents)
 
     @cached_property
     def _by_columns(self) -> tuple[Array, ...]:
-        ptr, strip, order = self._strips.by_columns()
-        cells = self._strips.filled(self._contents)
+        strips = self._cut()
+        ptr, strip, order = strips.by_columns()
+        cells = strips.filled(self._contents)
         return ptr, strip, np.take(cells, order, axis=0, out=aligned(cells.shape, cells.dtype))
 
     @cached_property
-    def _places(self) -> Array:
-        """Where every row stands when strips are padded; empty where rows stay in place."""
-        begin, rows, height = self._strips.begin, self._strips.rows, self._rows
+    def _frame(self) -> tuple[int, Array]:
+        """How many strips there are, and where every row stands when all have one height.
+
+        No places say that rows stay where they are.
+        """
+        strips, height = self._cut(), self._rows
+        begin, rows = strips.begin, strips.rows
         if np.array_equal(begin, np.arange(begin.size) * height):
-            return np.zeros(0, np.int64)
+            return rows.size, np.zeros(0, np.int64)
         first = np.arange(begin.size) * height - (np.cumsum(rows) - rows)
-        return np.repeat(first, rows) + np.arange(self.shape[0])
+        return rows.size, np.repeat(first, rows) + np.arange(self.shape[0])
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S z, column after column: (K, k) to (n, k)."""
-        strips, places = self._strips.rows.size, self._places
+        strips, places = self._frame
         out = np.empty((z.shape[1], strips * self._rows), z.dtype)
         for column, y in zip(_vectors(z), out, strict=True):
             self._shared(spread_vector, (*self._by_strips, column, y), strips)
@@ -74,7 +92,7 @@ class VectorFactor:
         """S^T y, column after column: (n, k) to (K, k)."""
         out = np.empty((y.shape[1], self.shape[1]), y.dtype)
         for column, z in zip(_vectors(y), out, strict=True):
-            arguments = (*self._by_columns, self._places, column, z)
+            arguments = (*self._by_columns, self._frame[1], column, z)
             self._shared(collect_vector, arguments, self.shape[1])
         return out.T
 
@@ -113,7 +131,19 @@ class ComplexFactor:
         return _joined(a, b, -1)
 
 
-def factor_of(kind: type, pattern: Pattern, contents: Array) -> Any:
+def vector_factors(patterns: list[Pattern], contents: list[Array]) -> list[Any]:
+    """Factors of one matrix by `VectorFactor`.
+
+    Blocks go by where the columns that they read begin: what a product reads next then
+    is in the cache already.
+    """
+    runs = [pattern.start for pattern in patterns if isinstance(pattern, RunPattern)]
+    order = np.argsort(runs[-1], kind="stable") if len(runs) == 2 else None
+    pairs = zip(patterns, contents, strict=True)
+    return [factor_of(partial(VectorFactor, order=order), p, c) for p, c in pairs]
+
+
+def factor_of(kind: Callable[..., Any], pattern: Pattern, contents: Array) -> Any:
     """A factor of real or complex contents by `VectorFactor` or `TileFactor`."""
     if contents.dtype.kind != "c":
         return kind(pattern, contents)

@@ -49,8 +49,12 @@ class Strips:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, pattern: Pattern, height: int, total: int) -> "Strips":
+    def of(
+        cls, pattern: Pattern, height: int, total: int, order: IntArray | None = None
+    ) -> "Strips":
         """Strips of `height` rows, for `total` packed contents.
+
+        Columns that are runs may be taken in another order.
 
         Raises
         ------
@@ -70,7 +74,8 @@ class Strips:
                 "rows and columns in compiled kernels (ask for the kernel 'panels')"
             )
         if isinstance(pattern, RunPattern):
-            runs = pattern.start, pattern.width, offsets(pattern.width)[:-1]
+            runs = [pattern.start, pattern.width, offsets(pattern.width)[:-1]]
+            runs = runs if order is None else [array[order] for array in runs]
             begin, rows, ptr, column, entries = run_strips(*runs, pattern.n, height, total, False)
             return cls(begin, rows, ptr, column, entries, pattern.shape)
         layout = pattern.layout()

@@ -129,9 +129,10 @@ def _panels(factored: Any) -> Chain:
 
 
 def _vectors(factored: Any) -> Chain:
-    from structmat.kernels.cpu import VectorFactor, factor_of
+    from structmat.kernels.cpu import vector_factors
 
-    return _chain(partial(factor_of, VectorFactor))(factored)
+    made = vector_factors(factored.factors.patterns, factored.contents)
+    return Chain(factored, *made, *[None] * (2 - len(made)))
 
 
 def _tiles(factored: Any) -> Any:
