@@ -9,12 +9,13 @@ import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numba
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["REGISTERS", "VECTOR_BYTES", "Builder", "address_of"]
+__all__ = ["REGISTERS", "VECTOR_BYTES", "Builder", "address_of", "compiled"]
 
 _FEATURES = binding.get_host_cpu_features()
 #: Bytes of a vector register, and how many of them there are.
@@ -24,6 +25,14 @@ REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("arm64", "aarch64
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 Value = Any
 _NAMES = {types.float32: "f32", types.float64: "f64"}
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """A function compiled by Numba, without the interpreter's lock, and kept on disk."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # there is nowhere to keep it
+        return numba.njit(nogil=True)(function)
 
 
 @intrinsic

@@ -7,11 +7,10 @@ number it would cost as much as a product by a thin structure.
 
 from typing import Any
 
-import numba
 from numba import types
 from numba.extending import intrinsic
 
-from structmat.kernels._llvm import Builder, address_of
+from structmat.kernels._llvm import Builder, address_of, compiled
 
 __all__ = ["load_panel", "store_panel"]
 
@@ -65,7 +64,7 @@ def _copy_number(typing: Any, panel: Any, source: Any, target: Any) -> Any:
     return signature, generate
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _copy(kind, source, row, column, target, target_row, target_column, rows, columns, lanes):  # type: ignore[no-untyped-def]
     """Copy between addresses, steps in bytes; `kind` is an array of the type.
 
@@ -93,7 +92,7 @@ def _copy(kind, source, row, column, target, target_row, target_column, rows, co
             )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def load_panel(source, row, column, rows, columns, panel, lanes):  # type: ignore[no-untyped-def]
     """Fill a panel from the array at an address; what it has more becomes zero.
 
@@ -114,7 +113,7 @@ def load_panel(source, row, column, rows, columns, panel, lanes):  # type: ignor
     _copy(panel, source, row, column, address_of(panel), step, size, rows, columns, lanes)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def store_panel(panel, target, row, column, rows, columns, lanes):  # type: ignore[no-untyped-def]
     """Copy a panel's first rows and columns to the array at an address."""
     size = panel.itemsize

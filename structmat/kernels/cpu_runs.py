@@ -4,13 +4,14 @@ Training moves runs at every step, so that strips have to be made as quickly as 
 multiplied.
 """
 
-import numba
 import numpy as np
+
+from structmat.kernels._llvm import compiled
 
 __all__ = ["run_strips"]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def run_strips(start, width, first, n, height, total, whole):  # type: ignore[no-untyped-def]
     """Strips of columns whose entries lie on cyclic runs.
 
@@ -66,7 +67,7 @@ def run_strips(start, width, first, n, height, total, whole):  # type: ignore[no
     return begin, rows, ptr, column, entries
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _piece(start, width, n, piece):  # type: ignore[no-untyped-def]
     """The straight part of a run, or the one that came around; empty from 0 to 0."""
     if width == 0 or (piece and start + width <= n):

@@ -13,13 +13,12 @@ threads.
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic
 
-from structmat.kernels._llvm import REGISTERS, VECTOR_BYTES, Builder, address_of
+from structmat.kernels._llvm import REGISTERS, VECTOR_BYTES, Builder, address_of, compiled
 
 __all__ = [
     "GRADIENT_ROWS",
@@ -191,7 +190,7 @@ def _outer(
     return _strip_kernel(vectors, cells, _outer_strip)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def spread_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):  # type: ignore[no-untyped-def]
     """Write S z for one panel.
 
@@ -218,7 +217,7 @@ def spread_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors
             _gather(1, cells, index, low, high, address, first, stride, count, spare)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):  # type: ignore[no-untyped-def]
     """Write S^T y for one panel into `middle`; parameters as for `spread_panel`."""
     middle[:] = 0
@@ -234,7 +233,7 @@ def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vector
             _scatter(1, cells, index, low, high, address, first, stride, count, spare)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def outer_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):  # type: ignore[no-untyped-def]
     """Add the products of the rows of a panel with those of `middle` at every cell.
 

@@ -11,12 +11,11 @@ out among threads.
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from structmat.kernels._llvm import VECTOR_BYTES, Builder, address_of
+from structmat.kernels._llvm import VECTOR_BYTES, Builder, address_of, compiled
 
 __all__ = ["collect_vector", "spread_vector", "strip_rows"]
 
@@ -108,7 +107,7 @@ def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
     return _cell_kernel(cells, 2, _sum_rows)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-untyped-def]
     """Write strips `first` to `last` of S z.
 
@@ -126,7 +125,7 @@ def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-unt
         _spread(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def collect_vector(ptr, strip, cells, places, y, z, first, last):  # type: ignore[no-untyped-def]
     """Write entries `first` to `last` of S^T y.
 

@@ -50,11 +50,13 @@ class StripIndex:
 
     def __init__(self, pattern: Pattern, total: int) -> None:
         strips = Strips.of(pattern, ROWS, total)
-        self.arrays = [torch.from_numpy(np.ascontiguousarray(a)) for a in strips.index]
-        self.entries, self.shape = torch.from_numpy(strips.entries), pattern.shape
         places = np.full(total + 1, strips.entries.size, np.int64)
         places[strips.entries.ravel()] = np.arange(strips.entries.size)
-        self.places = torch.from_numpy(places[:total])
+        # Tensors made in inference mode could not serve a later backward pass.
+        with torch.inference_mode(False):
+            self.arrays = [torch.from_numpy(np.ascontiguousarray(a)) for a in strips.index]
+            self.entries, self.shape = torch.from_numpy(strips.entries), pattern.shape
+            self.places = torch.from_numpy(places[:total])
 
     def fill(self, contents: Tensor) -> Tensor:
         """Contents as cells, shape (cells, ROWS), with gradients."""
@@ -125,7 +127,10 @@ class TorchWay:
         indices = factors.strip_indices([c.shape[0] for c in contents])
         self._tiles = TorchTiles(indices, contents, through=factors.through)
         self._recorded = any(c.requires_grad for c in contents)
-        self._few = 0 if self._recorded else _few(factored.work)
+
+    @cached_property
+    def _few(self) -> int:
+        return _few(self._factored.work)
 
     @cached_property
     def _vectors(self) -> Any:
@@ -145,23 +150,35 @@ class TorchWay:
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether nothing looks on: no gradient, no tracing, no counting of operations."""
-        if self._recorded or torch.compiler.is_compiling() or is_transformed(x):
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if self._recorded or traced or is_transformed(x):
+            return False
+        if type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__:
             return False
         recorded = x.requires_grad and torch.is_grad_enabled()
         return not recorded and torch._C._len_torch_dispatch_stack() == 0
 
     def _plain_way(self, x: Tensor) -> Any:
-        return self._vectors if x.shape[1] <= self._few else self._tiles.product
+        if x.shape[1] <= self._few:
+            return self._vectors
+        product = self._tiles.product
+        product.threads = torch.get_num_threads()  # it may have been set since
+        return product
 
     def _recording_way(self, x: Tensor) -> Any:
         return self._factored.way("panels") if is_transformed(x) else self._tiles
 
 
 def is_transformed(x: Tensor) -> bool:
-    """Whether a transform of `torch.func` is at work, which the operators here do not know."""
+    """Whether derivatives run forward or a transform of `torch.func` is at work.
+
+    The operators here know of neither.
+    """
     if torch.compiler.is_compiling():
         return False
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
 def _few(work: Work) -> int:
@@ -214,10 +231,10 @@ def _gradients(
     product = _product(index, row, col, sizes, through)
     found = gradients(product, _numpy(x).T, _numpy(grad).T, contents=contents, operand=operand)
     by_x, *cells = (None if g is None else torch.from_numpy(g) for g in found)
-    nothing = x.new_empty(0)
-    # Columns of a gradient's cells beyond `ROWS` are no part of it.
-    by_row, by_col = (nothing if g is None else g[:, :ROWS].contiguous() for g in cells)
-    return nothing if by_x is None else by_x.T, by_row, by_col
+    # Columns of a gradient's cells beyond `ROWS` are no part of it. What an operator returns
+    # must not share memory, be it empty.
+    by_row, by_col = (x.new_empty(0) if g is None else g[:, :ROWS].contiguous() for g in cells)
+    return x.new_empty(0) if by_x is None else by_x.T, by_row, by_col
 
 
 @_gradients.register_fake
@@ -232,12 +249,10 @@ def _(
     operand: bool,
     contents: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    nothing = x.new_empty(0)
-    by_col = torch.empty_like(col) if contents and sizes[2] else nothing
     return (
-        x.new_empty(x.shape) if operand else nothing,
-        torch.empty_like(row) if contents else nothing,
-        by_col,
+        x.new_empty(x.shape if operand else 0),
+        row.new_empty(row.shape if contents else 0),
+        col.new_empty(col.shape if contents and index[4:] else 0),
     )
 
 
@@ -250,15 +265,17 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, row, col = ctx.saved_tensors
     operand, contents = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2:4])
     rest = ctx.index, row, col, ctx.sizes, ctx.through
-    if torch.is_grad_enabled():
-        by_x, by_row, by_col = _recorded_gradients(x, grad, *rest, ctx.adjoint)
+    # Several gradients at once, as of a vectorized Jacobian, are no tensor for an operator.
+    if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad):
+        with torch.enable_grad():
+            by_x, by_row, by_col = _recorded_gradients(x, grad, *rest, ctx.adjoint)
     elif ctx.adjoint:
         # <g, A^T u> = <A g, u>: contents see g as the operand and u as the gradient.
         by_x = _tiles(grad, *rest, False) if operand else None
         _, by_row, by_col = _gradients(grad, x, *rest, False, contents)
     else:
         by_x, by_row, by_col = _gradients(x, grad, *rest, operand, contents)
-    contents_too = (by_row, by_col if ctx.sizes[2] else None) if contents else (None, None)
+    contents_too = (by_row, by_col if ctx.index[4:] else None) if contents else (None, None)
     no_index = [None] * len(ctx.index)
     return by_x if operand else None, no_index, *contents_too, None, None, None
 
@@ -277,10 +294,12 @@ def _recorded_gradients(
     adjoint: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again, by dense factors: right, not fast."""
+    # Views of their own: what one of them owes to another is not this product's.
+    x, row, col = (t.view_as(t) for t in (x, row, col))
     (m, n, middle), inner = sizes, sizes[2] + (sizes[1] if through else 0)
     R = _dense(row, index[:4], (m, inner))
     unit = torch.eye(n, dtype=x.dtype)
-    parts = [_dense(col, index[4:], (n, middle))] if middle else []
+    parts = [_dense(col, index[4:], (n, middle))] if index[4:] else []
     A = R @ torch.cat([*parts, unit] if through else parts, dim=1).T
     y = x @ (A if adjoint else A.T)
     wanted = [t for t in (x, row, col) if t.requires_grad]
@@ -338,9 +357,9 @@ def _product(
     (m, n, middle), inner = sizes, sizes[2] + (sizes[1] if through else 0)
     arrays = [i.numpy() for i in index]
     left = TileFactor.of((*arrays[:4], _numpy(row)), (m, inner))
-    right = TileFactor.of((*arrays[4:], _numpy(col)), (n, middle)) if middle else None
+    right = TileFactor.of((*arrays[4:], _numpy(col)), (n, middle)) if arrays[4:] else None
     return TileProduct(left, right, through=through, threads=torch.get_num_threads())
 
 
 def _numpy(x: Tensor) -> np.ndarray:
-    return x.detach().numpy()
+    return x.detach().resolve_neg().numpy()

@@ -71,15 +71,20 @@ class RunProduct:
 
     def multiply(self, x: Tensor) -> Tensor:
         """Vectors (T, n) to (T, m)."""
-        y = self._product.multiply(x.detach().numpy().T, by_columns=True)
+        y = self._product.multiply(_columns(x), by_columns=True)
         return torch.from_numpy(y.T)
 
     def gradients(
         self, x: Tensor, grad: Tensor, operand: bool
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Gradients of x, if wanted, and of both sides' contents on their windows."""
-        arrays = x.detach().numpy().T, grad.detach().numpy().T
+        arrays = _columns(x), _columns(grad)
         by_x, *cells = gradients(self._product, *arrays, contents=True, operand=operand)
         sides = zip((self._rows, self._cols), cells, strict=True)
         by_rows, by_cols = (side.window_gradient(grad) for side, grad in sides)
         return None if by_x is None else torch.from_numpy(by_x.T), by_rows, by_cols
+
+
+def _columns(x: Tensor) -> np.ndarray:
+    """Vectors (T, n) as columns of NumPy."""
+    return x.detach().resolve_neg().numpy().T
