@@ -21,8 +21,8 @@ from benchmarks.timing import Call, Timing, interleaved
 CHECKED = 8
 #: A product of scipy.sparse with more multiplications than this is left out: seconds a call.
 SPARSE_LIMIT = 2e8
-#: Numbers that an operand may have.
-OPERAND_LIMIT = 2**23
+#: Bytes that an operand may have.
+OPERAND_LIMIT = 2**25
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _measure(
     suite: Suite, plan: Plan, n: int, cost: float, dtype: str, builts: list[Built], seed: int
 ) -> None:
     rng, itemsize = np.random.default_rng(seed), np.dtype(dtype).itemsize
-    most = min(plan.multiplications * 4 / itemsize / n**2, OPERAND_LIMIT / n)
+    most = min(4 * plan.multiplications / n, OPERAND_LIMIT) / (n * itemsize)
     columns = [k for k in plan.columns if k <= most]
     X = rng.standard_normal((n, max(columns)), np.float32).astype(dtype)
     expected = [built.reference(X[:, :CHECKED].astype(np.float64)) for built in builts]
