@@ -1,0 +1,48 @@
+"""How one vector's product grows with n where every row keeps the same number of scalars."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from benchmarks import gblr
+from benchmarks.memory import reader
+from benchmarks.results import Suite, short
+from benchmarks.timing import Call, interleaved
+
+#: Stored scalars for each row of the matrix, half of them in either factor.
+A_ROW = 128
+
+
+def run(suite: Suite, sizes: Sequence[int], seconds: float, least: int, seed: int) -> None:
+    """Seconds a stored scalar, and the same of reading them, all sizes side by side."""
+    name, read = reader()
+    calls: dict[str, Call] = {}
+    storage = {}
+    for n in sizes:
+        rng = np.random.default_rng(seed)
+        built = gblr.random_gblr(n, min(1.0, A_ROW / n), rng)
+        matrix = built.matrix.astype("float32")
+        x = rng.standard_normal(n, np.float32)
+        error = built.product_error(matrix @ x, built.reference(x.astype(np.float64)), x)
+        limit = n * np.finfo(np.float32).eps
+        suite.check(error <= limit, f"growth, n = {n}: error {error:.1e}")
+        storage[n] = matrix.storage
+        calls[f"{n}"] = partial(matrix.__matmul__, x)
+        calls[f"{n} read"] = partial(read, np.ones(matrix.storage, np.float32))
+    timing = interleaved(calls, seconds=seconds * len(sizes), least=least)
+    first = sizes[0]
+    for n in sizes:
+        share = storage[first] / storage[n]
+        suite.rows.append(
+            {
+                "what": "growth",
+                "n": n,
+                "scalars": storage[n],
+                "seconds": short(timing.seconds(f"{n}")),
+                "reader": name,
+                "over_first": short(timing.ratio(f"{n}", f"{first}") * share),
+                "reading_over_first": short(timing.ratio(f"{n} read", f"{first} read") * share),
+                "over_read": short(timing.ratio(f"{n}", f"{n} read")),
+            }
+        )
