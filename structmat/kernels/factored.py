@@ -222,7 +222,7 @@ class Factored:
     def _way_for(self, x: Array) -> Any:
         if _forcing and (forced := _forced.get()) is not None:
             return self.way(forced)
-        columns = x.shape[1]
+        columns = ways.counted(self, x.shape[1])
         way = self._chosen.get(columns)
         if way is None:
             way = self._chosen[columns] = self.way(self.choose(columns))

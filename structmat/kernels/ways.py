@@ -21,6 +21,7 @@ __all__ = [
     "Chain",
     "Kernel",
     "check_name",
+    "counted",
     "fitting",
     "has",
     "is_complex",
@@ -309,6 +310,16 @@ def usual(factored: Any, columns: int) -> str:
         return "tiles" if _compiled_on_torch(factored) else "panels"
     few = columns <= _FEW and not KERNELS["intervals"].wants(factored)
     return "intervals" if few else "panels"
+
+
+def counted(factored: Any, columns: int) -> int:
+    """A number of columns that stands for all that the same kernel multiplies.
+
+    On torch's CPU that is every number, which may be none yet where products are traced.
+    """
+    if backend_name(factored.factors.xp) != "torch":
+        return columns
+    return _MANY if _on_cuda(factored) and columns >= _MANY else 1
 
 
 def _compiled_on_torch(factored: Any) -> bool:
