@@ -40,9 +40,9 @@ class StripIndex:
     ----------
     arrays : list of Tensor
         First rows, numbers of rows, pointers and columns, as in `Strips`.
-    entries : Tensor of int64, shape (cells, ROWS)
+    entries : Tensor of int, shape (cells, ROWS)
         Positions in the contents; one past the end for none.
-    places : Tensor of int64, shape (total,)
+    places : Tensor of int, shape (total,)
         Where each entry of the contents stands among all cells; the place past their end
         for one that lies in none.
     shape : tuple of int
@@ -50,12 +50,15 @@ class StripIndex:
 
     def __init__(self, pattern: Pattern, total: int) -> None:
         strips = Strips.of(pattern, ROWS, total)
-        places = np.full(total + 1, strips.entries.size, np.int64)
-        places[strips.entries.ravel()] = np.arange(strips.entries.size)
+        # Half the memory, wherever it will do.
+        small = np.int32 if max(total, strips.entries.size) < 2**31 else np.int64
+        entries = strips.entries.astype(small)
+        places = np.full(total + 1, entries.size, small)
+        places[entries.ravel()] = np.arange(entries.size)
         # Tensors made in inference mode could not serve a later backward pass.
         with torch.inference_mode(False):
             self.arrays = [torch.from_numpy(np.ascontiguousarray(a)) for a in strips.index]
-            self.entries, self.shape = torch.from_numpy(strips.entries), pattern.shape
+            self.entries, self.shape = torch.from_numpy(entries), pattern.shape
             self.places = torch.from_numpy(places[:total])
 
     def fill(self, contents: Tensor) -> Tensor:
