@@ -15,6 +15,7 @@ from patterns import PATTERNS, any_pattern, dense, draw, random_runs, stacked, t
 
 pytest.importorskip("numba")
 
+from structmat.errors import InputError
 from structmat.kernels import cpu, cpu_panels, threads
 from structmat.kernels._llvm import VECTOR_BYTES
 from structmat.kernels.cpu import TileFactor, TileProduct, VectorFactor, factor_of, product_of
@@ -475,35 +476,59 @@ def test_an_error_in_any_part_is_raised_when_all_have_ended(broken):
     assert len(ended) == 2
 
 
+@pytest.fixture
+def wishes(monkeypatch):
+    """Set or remove what the environment wishes for."""
+
+    def set_to(own, general):
+        for name, wish in (("STRUCTMAT_NUM_THREADS", own), ("OMP_NUM_THREADS", general)):
+            if wish is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, wish)
+
+    return set_to
+
+
 @pytest.mark.parametrize(
     ("own", "general", "expected"),
-    [
-        ("3", "2", 3),
-        (None, "2", 2),
-        ("0", "2", 2),
-        ("-1", "2", 2),
-        ("", "5", 5),
-        ("two", "4", 4),
-        ("²", "4", 4),
-        ("1.5", "4", 4),
-    ],
+    [("3", "2", 3), (None, "2", 2), ("", "5", 5), (None, "4,2", 4), (None, " 7 ,x", 7)],
 )
-def test_number_of_threads(own, general, expected, monkeypatch):
-    for name, wish in (("STRUCTMAT_NUM_THREADS", own), ("OMP_NUM_THREADS", general)):
-        if wish is None:
-            monkeypatch.delenv(name, raising=False)
-        else:
-            monkeypatch.setenv(name, wish)
+def test_number_of_threads(own, general, expected, wishes):
+    wishes(own, general)
     assert threads.num_threads() == expected
 
 
-def test_number_of_threads_by_default(monkeypatch):
-    monkeypatch.delenv("STRUCTMAT_NUM_THREADS", raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")  # OpenMP's for nested loops
+@pytest.mark.parametrize("own", ["0", "-1", "two", "²", "1.5", " "])
+def test_a_wish_that_is_no_number_is_refused(own, wishes):
+    wishes(own, "2")
+    with pytest.raises(InputError, match=r"STRUCTMAT_NUM_THREADS = .*at least 1.*unset"):
+        threads.num_threads()
+
+
+@pytest.mark.parametrize("general", [None, "", "0", "-1", "two", "²", "1.5"])
+def test_number_of_threads_by_default(general, wishes, monkeypatch):
+    wishes(None, general)
     here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
     assert threads.num_threads() == len(here)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert threads.num_threads() == os.cpu_count()
+
+
+def test_work_is_done_while_the_interpreter_ends():
+    """A thread that outlives the main one still multiplies, with fewer threads."""
+    script = """
+import threading, time
+from structmat.kernels.threads import shared_out
+done = []
+def late():
+    threading.main_thread().join()
+    shared_out(lambda a, b: done.append(range(a, b)), 9, 3)
+    print(sorted(i for part in done for i in part))
+threading.Thread(target=late).start()
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert run.stdout.strip() == str(list(range(9))), run.stderr
 
 
 MANY = """
@@ -553,6 +578,7 @@ FORK = """
 import multiprocessing, os, warnings
 import numpy as np
 from patterns import dense, draw, random_runs
+from structmat.errors import InputError
 from structmat.kernels import cpu, cpu_panels, threads
 warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads, from Python 3.12 on
 cpu.SHARE = cpu_panels.SHARE = 1000

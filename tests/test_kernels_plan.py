@@ -650,3 +650,42 @@ def test_the_suite_leaves_the_users_cache_alone():
     assert home not in figures_file().parents
     assert "structmat-tests-" in str(figures_file())
     assert issubclass(SaveError, StructmatError)
+
+
+def test_a_long_matrix_is_written_out_from_its_short_side():
+    B = BlockSparse(np.ones((10, 1, 20_000)), [0] * 10, range(10), shape=(1, 200_000))
+    with using("dense"):
+        np.testing.assert_allclose(B @ np.ones(200_000), [200_000])
+        assert B.rmatvec(np.ones(1)).shape == (200_000,)
+
+
+def test_dense_copies_are_for_what_blas_multiplies():
+    matrix, _ = case("runs", "float32")
+    assert set(plan(matrix.astype("float16")).expected) <= {"panels"}
+
+
+@pytest.mark.parametrize("thing", [3, "a", np.ones((3, 3))])
+def test_what_is_no_matrix_has_no_plan(thing):
+    with pytest.raises(InputError, match=r"expected a StructuredMatrix.*Dense"):
+        plan(thing)
+
+
+def test_a_name_is_a_text():
+    with pytest.raises(InputError, match="expected one of"):
+        plan(case("runs")[0], kernel=["a"])
+
+
+def test_a_package_that_does_not_import_counts_as_absent(monkeypatch):
+    def refuse(name):
+        raise ImportError("needs an older NumPy")
+
+    matrix, twin = case("runs")
+    monkeypatch.setattr(ways, "_PRESENT", {"numba"})
+    monkeypatch.setattr(ways, "_IMPORTED", set())
+    monkeypatch.setattr(ways.importlib, "import_module", refuse)
+    x = np.ones((matrix.shape[1], 9))
+    with pytest.warns(RuntimeWarning, match="older NumPy"):
+        np.testing.assert_allclose(matrix @ x, twin @ x)
+    assert not {"vectors", "tiles"} & set(plan(matrix, 9).expected)
+    with pytest.raises(MissingDependencyError, match="fast"):
+        plan(matrix, 9, kernel="tiles")

@@ -96,6 +96,15 @@ class Builder:
         pointer = self.ir.inttoptr(address, self._vector.as_pointer())
         self.ir.store(vector, pointer, align=VECTOR_BYTES if aligned else self._size)
 
+    def prefetch(self, address: Value) -> None:
+        """Ask for a line of memory before it is needed; any address will do."""
+        pointer, word = _I8.as_pointer(), ir.Constant(_I32, 1)
+        signature = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(self.ir.module, signature, "llvm.prefetch.p0")
+        # To read, into the second nearest cache, data.
+        reading, level = ir.Constant(_I32, 0), ir.Constant(_I32, 2)
+        self.ir.call(function, [self.ir.inttoptr(address, pointer), reading, level, word])
+
     def spread(self, address: Value) -> Value:
         """One number from memory, in all lanes."""
         number = self.ir.load(self.ir.inttoptr(address, self._scalar.as_pointer()))

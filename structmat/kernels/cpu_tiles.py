@@ -5,7 +5,7 @@ A strip is `ROWS` rows of a sparse factor, with the columns that it touches; a p
 a panel that belong together, `ROWS` times `vectors` registers, stay in the processor from
 the first touched column to the last, so that memory is read once for every `ROWS`
 multiplications of a vector. That needs no packing of the operand, and the only padding
-is what a strip's height adds to a run: `ROWS` - 1 rows, half of them at either end.
+is what a strip's height adds to a run: `ROWS` - 1 rows on average, half at either end.
 
 Serial, without the interpreter's lock; `structmat.kernels.cpu` shares panels out among
 threads.

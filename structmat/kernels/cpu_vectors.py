@@ -9,6 +9,7 @@ Serial, without the interpreter's lock; `structmat.kernels.cpu` shares strips an
 out among threads.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from structmat.kernels._llvm import VECTOR_BYTES, Builder, address_of, compiled
 __all__ = ["collect_vector", "spread_vector", "strip_rows"]
 
 _UNROLLED = 4
+#: Cells that are asked for ahead of time, and bytes of all of them from which on they are:
+#: so many come from memory, while less is in a cache and would only wait in line.
+_AHEAD, _FAR = 16, 6_000_000
 
 
 def strip_rows(dtype: np.dtype) -> int:
@@ -53,21 +57,28 @@ def _sum_of_cells(build: Builder, low: Any, high: Any, term: Any) -> Any:
     return sums[0]
 
 
+def _cell(build: Builder, cells: Any, i: Any, ahead: int) -> Any:
+    place = build.at(cells, _times_lanes(build, i))
+    if ahead:
+        build.prefetch(build.at(place, ahead * build.lanes))
+    return build.load(place, aligned=True)
+
+
 def _spread_strip(
-    build: Builder, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
+    build: Builder, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any, *, ahead: int
 ) -> None:
     def term(i: Any, total: Any) -> Any:
-        cell = build.load(build.at(cells, _times_lanes(build, i)), aligned=True)
+        cell = _cell(build, cells, i, ahead)
         return build.multiply_add(cell, build.spread(build.at(z, build.index(column, i))), total)
 
     build.store(_sum_of_cells(build, low, high, term), target)
 
 
 def _collect_column(
-    build: Builder, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+    build: Builder, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any, *, ahead: int
 ) -> None:
     def term(i: Any, total: Any) -> Any:
-        cell = build.load(build.at(cells, _times_lanes(build, i)), aligned=True)
+        cell = _cell(build, cells, i, ahead)
         place = build.at(y, _times_lanes(build, build.index(strip, i)))
         return build.multiply_add(cell, build.load(place, aligned=True), total)
 
@@ -90,7 +101,15 @@ def _spread(
     typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
 ) -> Any:  # fmt: skip
     """Write one strip of the result: its cells times their numbers of z."""
-    return _cell_kernel(cells, 5, _spread_strip)
+    return _cell_kernel(cells, 5, partial(_spread_strip, ahead=0))
+
+
+@intrinsic
+def _spread_far(
+    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
+) -> Any:  # fmt: skip
+    """The same, with cells that come from memory."""
+    return _cell_kernel(cells, 5, partial(_spread_strip, ahead=_AHEAD))
 
 
 @intrinsic
@@ -98,7 +117,15 @@ def _collect(
     typing: Any, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
 ) -> Any:  # fmt: skip
     """Write a vector whose lanes add up to one column's product with y."""
-    return _cell_kernel(cells, 5, _collect_column)
+    return _cell_kernel(cells, 5, partial(_collect_column, ahead=0))
+
+
+@intrinsic
+def _collect_far(
+    typing: Any, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+) -> Any:  # fmt: skip
+    """The same, with cells that come from memory."""
+    return _cell_kernel(cells, 5, partial(_collect_column, ahead=_AHEAD))
 
 
 @intrinsic
@@ -121,8 +148,12 @@ def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-unt
     """
     index, source, target = address_of(column), address_of(z), address_of(y)
     step = y.itemsize * cells.shape[1]
+    far = cells.nbytes > _FAR
     for s in range(first, last):
-        _spread(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
+        if far:
+            _spread_far(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
+        else:
+            _spread(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
 
 
 @compiled
@@ -152,11 +183,16 @@ def collect_vector(ptr, strip, cells, places, y, z, first, last):  # type: ignor
         operand[: y.size] = y
     begin, ready = address_of(memory) + shift * size, address_of(operand)
     index, target = address_of(strip), address_of(z)
+    far = cells.nbytes > _FAR
     for k in range(first, last, lanes):
         count = min(lanes, last - k)
         for r in range(count):
             place = begin + r * lanes * size
-            _collect(cells, index, ptr[k + r], ptr[k + r + 1], ready, place)
+            low, high = ptr[k + r], ptr[k + r + 1]
+            if far:
+                _collect_far(cells, index, low, high, ready, place)
+            else:
+                _collect(cells, index, low, high, ready, place)
         if count == lanes:
             _row_sums(cells, begin, target + k * size)
         else:

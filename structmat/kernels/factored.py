@@ -30,7 +30,8 @@ from structmat.kernels.speeds import Work, seconds
 __all__ = ["DENSE_MARGIN", "Factored", "Factors", "using"]
 
 _forced: ContextVar[str | None] = ContextVar("structmat kernel", default=None)
-# How many contexts force a kernel: tracers follow a number, not a context variable.
+# How many contexts force a kernel: tracers follow a number, not a context variable. It is only
+# looked at to spare products outside the look-up.
 _forcing = 0
 
 
@@ -110,14 +111,24 @@ class Factors:
         self.patterns = [row] if col is None else [row, col]
         self._strip_indices: list[Any] = []
         self._tile_matrices: list[Any] = []
-        #: Layouts of the panels of both factors.
-        self.panel_plans = [PanelPlan(p.layout, p.shape, xp, device) for p in self.patterns]
+        self._panel_plans: list[PanelPlan] = []
+
+    def panel_plans(self) -> list[PanelPlan]:
+        """Layouts of the panels of both factors; made once."""
+        if not self._panel_plans:
+            with backend_of(self.xp).caching():
+                self._panel_plans = [
+                    PanelPlan(p.layout, p.shape, self.xp, self.device) for p in self.patterns
+                ]
+        return self._panel_plans
 
     def fill(self, row: Array, col: Array | None = None) -> "Factored":
         """The matrix with these packed contents of both factors."""
         factored = Factored(self, [row] if col is None else [row, col])
         if not is_numpy(self.xp):
-            factored.way(ways.usual(factored, 1))  # now, while what is kept may be made
+            # Now, while what is kept may be made: a transform may ask for panels later.
+            self.panel_plans()
+            factored.way(ways.usual(factored, 1))
         return factored
 
     def strip_indices(self, totals: list[int]) -> list[Any]:
@@ -197,7 +208,8 @@ class Factored:
         expected = self.expected(columns)
         if expected:
             weights = {"dense": DENSE_MARGIN}
-            return min(expected, key=lambda name: weights.get(name, 1.0) * expected[name])
+            ranked = sorted(expected, key=lambda name: weights.get(name, 1.0) * expected[name])
+            return next(name for name in ranked if ways.imports(name))
         return ways.usual(self, columns)
 
     def way(self, kernel: str) -> Any:
@@ -214,11 +226,11 @@ class Factored:
         return Factored(same, [to_numpy(c) for c in self.contents])
 
     def multiply(self, x: Array) -> Array:
-        """A x: (n, k) to (m, k), in memory by columns where the operand is."""
+        """A x: (n, k) to (m, k)."""
         return self._way_for(x).multiply(x, by_columns=self._by_columns(x))
 
     def multiply_adjoint(self, y: Array) -> Array:
-        """A^H y: (m, k) to (n, k), in memory by columns where the operand is."""
+        """A^H y: (m, k) to (n, k)."""
         return self._way_for(y).multiply_adjoint(y, by_columns=self._by_columns(y))
 
     def _by_columns(self, x: Array) -> bool:

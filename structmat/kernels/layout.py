@@ -162,7 +162,7 @@ class StackedPattern:
         return self.sizes.size, self.cells(1)
 
 
-def run_layout(start: IntArray, width: IntArray, n: int, *, tile: int | None = None) -> PanelLayout:
+def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
     """Layout of an interval factor: column k holds its packed contents on cyclic run k.
 
     The axis of n rows is cut into the tiles that promise the least work: small tiles

@@ -1,7 +1,7 @@
 """Which kernel multiplies by a matrix, and what it is expected to take."""
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from structmat._array import Array
@@ -22,7 +22,8 @@ class Plan:
     Attributes
     ----------
     kernel : str
-        Its name; "direct" for kinds that have one way to multiply.
+        Its name; "direct" for kinds that have one way to multiply, and for sums and products,
+        whose terms choose for themselves.
     columns : int
         Columns of the operand.
     seconds : float or None
@@ -35,14 +36,14 @@ class Plan:
     columns: int
     seconds: float | None
     expected: dict[str, float]
-    _multiply: Any
+    _multiply: Any = field(repr=False, compare=False)
 
     def multiply(self, X: Array) -> Array:
         """A @ X by this kernel, as `matmat` has it: (…, n, k) to (…, m, k)."""
         return self._multiply(X)
 
     def __str__(self) -> str:
-        what = ways.KERNELS[self.kernel].what if self.kernel != DIRECT else "the only way"
+        what = ways.KERNELS[self.kernel].what if self.kernel != DIRECT else "as its kind multiplies"
         lines = [f"{self.kernel} ({what}) for {self.columns} columns"]
         for name, seconds in sorted(self.expected.items(), key=lambda item: item[1]):
             lines.append(f"  {name:10}{1e6 * seconds:12.1f} us expected")
@@ -96,10 +97,16 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     if not isinstance(batch, numbers.Integral) or batch < 1:
         raise InputError(f"batch = {batch!r}; expected a whole number of columns, at least 1")
     batch = int(batch)
+    if not (hasattr(A, "kind") and hasattr(A, "matmat")):
+        raise InputError(
+            f"A is a {type(A).__qualname__}; expected a StructuredMatrix (wrap an array in "
+            "structmat.Dense)"
+        )
+    if kernel is not None:
+        ways.check_name(kernel)
     factored = getattr(A, "_factored", None)
     if factored is None:
         if kernel is not None:
-            ways.check_name(kernel)
             raise InputError(
                 f"kernel = {kernel!r} for a matrix of kind {A.kind!r}; expected None: it has "
                 "one way to multiply (for the dense product use A.to_dense() @ X)"

@@ -140,9 +140,9 @@ def seconds(kernel: str, work: Work, columns: int) -> float:
 
 
 def figures_file() -> Path:
-    """Where the figures of this processor are kept, once they have been measured."""
+    """Where the figures of this machine are kept, once they have been measured."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "structmat" / f"figures-{platform.machine()}.json"
+    return Path(root) / "structmat" / f"figures-{platform.node() or 'machine'}.json"
 
 
 @cache
@@ -167,12 +167,14 @@ def keep(measured: Figures) -> Path:
     SaveError
         If the file cannot be written; what stood there before is untouched.
     """
-    path = figures_file()
+    path = None
     try:
+        path = figures_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a RuntimeError where there is no home
         raise SaveError(
-            f"cannot write {str(path)!r} ({error.strerror or error}); choose a folder that you "
+            f"cannot write {str(path or 'to the home folder')!r} "
+            f"({getattr(error, 'strerror', None) or error}); choose a folder that you "
             "may write to by the environment variable XDG_CACHE_HOME"
         ) from error
     text = json.dumps({"figures": measured}, indent=1)

@@ -6,9 +6,11 @@ threads do not survive a fork. Any thread may hand work to it at any time.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+
+from structmat.errors import InputError
 
 __all__ = ["num_threads", "shared_out"]
 
@@ -18,18 +20,32 @@ def num_threads() -> int:
 
     The environment variable STRUCTMAT_NUM_THREADS says it, else OMP_NUM_THREADS, which
     BLAS follows too, else the processors that this process may run on.
+
+    Raises
+    ------
+    InputError
+        If STRUCTMAT_NUM_THREADS is no whole number of at least 1.
     """
-    for name in ("STRUCTMAT_NUM_THREADS", "OMP_NUM_THREADS"):
-        wish = os.environ.get(name, "")
-        if wish.isdecimal() and int(wish) > 0:
-            return int(wish)
+    wish = os.environ.get("STRUCTMAT_NUM_THREADS", "")
+    if wish and not (wish.isdecimal() and int(wish) > 0):
+        raise InputError(
+            f"STRUCTMAT_NUM_THREADS = {wish!r}; expected a whole number of at least 1 (or unset it)"
+        )
+    # OpenMP takes a list, one number for each level of nesting.
+    wish = wish or os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wish.isdecimal() and int(wish) > 0:
+        return int(wish)
+    return _processors()
+
+
+def _processors() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="structmat")
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(num_threads(), _processors()), thread_name_prefix="structmat")
 
 
 if hasattr(os, "register_at_fork"):
@@ -54,10 +70,14 @@ def shared_out(work: Callable[[int, int], None], count: int, threads: int) -> No
         return
     bounds = [count * i // threads for i in range(threads + 1)]
     # The calling thread takes the last part: one of them need not be woken.
-    *others, own = pairwise(bounds)
-    futures = [_pool(threads).submit(work, *part) for part in others]
+    *others, (first, last) = pairwise(bounds)
+    futures: list[Future[None]] = []
     try:
-        work(*own)
+        futures.extend(_pool().submit(work, *part) for part in others)
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        first = others[len(futures)][0]
+    try:
+        work(first, last)
     finally:
         for future in futures:
             future.result()

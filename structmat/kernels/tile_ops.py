@@ -25,6 +25,7 @@ __all__ = ["TileMatrix", "TileValues"]
 
 # A layout on a device: begin, owner, inputs, outputs.
 Parts = Sequence[Tensor]
+_HAS_TRITON = find_spec("triton") is not None
 NO_GRADIENTS = [None] * 4
 
 
@@ -187,11 +188,7 @@ def _new_tiles(x: Tensor, grad: Tensor, layout: Parts, tk: int, tn: int) -> Tens
 
 
 def _uses_triton(x: Tensor) -> bool:
-    return (
-        x.is_cuda
-        and x.dtype in (torch.bfloat16, torch.float16, torch.float32)
-        and find_spec("triton") is not None
-    )
+    return x.is_cuda and x.dtype in (torch.bfloat16, torch.float16, torch.float32) and _HAS_TRITON
 
 
 def _times(

@@ -4,13 +4,15 @@ A new kernel is one record in `KERNELS`, and figures in `structmat.kernels.speed
 to be chosen by its expected time.
 """
 
+import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from structmat._array import Array, adjoint_times, backend_name, namespace, product
+from structmat._array import Array, adjoint, adjoint_times, backend_name, namespace, product
 from structmat._array import is_complex as _is_complex
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.layout import RunPattern
@@ -24,6 +26,7 @@ __all__ = [
     "counted",
     "fitting",
     "has",
+    "imports",
     "is_complex",
     "is_modelled",
     "itemsize",
@@ -40,6 +43,8 @@ _DENSE_SHARE, _DENSE_SIZE = 32, 2**20
 _FEW, _MANY = 16, 64
 #: Optional packages that kernels need and that are here; looked for, not imported.
 _PRESENT = {name for name in ("numba", "triton") if importlib.util.find_spec(name)}
+#: Those that were found to work.
+_IMPORTED: set[str] = set()
 _MATRIX_UNITS = ("float32", "float16", "bfloat16")
 _COMPILED = ("float32", "float64", "complex64", "complex128")
 
@@ -124,7 +129,7 @@ def _chain(factor: Callable[..., Any]) -> Callable[[Any], Chain]:
 
 
 def _panels(factored: Any) -> Chain:
-    plans = factored.factors.panel_plans
+    plans = factored.factors.panel_plans()
     made = [plan.fill(c) for plan, c in zip(plans, factored.contents, strict=True)]
     return Chain(factored, *made, *[None] * (2 - len(made)))
 
@@ -167,20 +172,32 @@ def _intervals(factored: Any) -> Chain:
 
 def _pair(factored: Any) -> Chain:
     def dense(plan: Any, contents: Array) -> _DenseFactor:
-        panels, xp = plan.fill(contents), factored.factors.xp
-        unit = xp.eye(plan.shape[1], dtype=contents.dtype, device=factored.factors.device)
-        return _DenseFactor(panels.matmat(unit))
+        panels = plan.fill(contents)
+        return _DenseFactor(_written_out(panels.matmat, panels.rmatmat, plan.shape, factored))
 
-    plans = factored.factors.panel_plans
-    made = [dense(plan, c) for plan, c in zip(plans, factored.contents, strict=True)]
+    pairs = zip(factored.factors.panel_plans(), factored.contents, strict=True)
+    made = [dense(plan, contents) for plan, contents in pairs]
     return Chain(factored, *made, *[None] * (2 - len(made)))
 
 
 def _dense(factored: Any) -> _DenseFactor:
-    xp, n = factored.factors.xp, factored.shape[1]
-    unit = xp.eye(n, dtype=factored.contents[0].dtype, device=factored.factors.device)
-    name = "tiles" if "tiles" in factored.kernels else "panels"
-    return _DenseFactor(factored.way(name).multiply(unit, by_columns=False))
+    compiled = is_modelled(factored) and "tiles" in worth_having(factored) and imports("tiles")
+    way = factored.way("tiles" if compiled else "panels")
+    adjoint_times = partial(way.multiply_adjoint, by_columns=False)
+    return _DenseFactor(_written_out(way.multiply, adjoint_times, factored.shape, factored))
+
+
+def _written_out(
+    times: Callable[..., Array],
+    adjoint_times: Callable[[Array], Array],
+    shape: tuple[int, int],
+    factored: Any,
+) -> Array:
+    """A matrix as a dense array, from its product with the smaller identity."""
+    xp, (m, n) = factored.factors.xp, shape
+    dtype, device = factored.contents[0].dtype, factored.factors.device
+    unit = xp.eye(min(m, n), dtype=dtype, device=device)
+    return times(unit, by_columns=False) if n <= m else adjoint(adjoint_times(unit), xp)
 
 
 def _on(*libraries: str, dtypes: tuple[str, ...] = ()) -> Callable[[Any], str]:
@@ -239,13 +256,32 @@ KERNELS = {
 
 def check_name(kernel: Any) -> None:
     """Refuse what is no kernel's name."""
-    if kernel not in KERNELS:
+    if not isinstance(kernel, str) or kernel not in KERNELS:
         raise InputError(f"kernel = {kernel!r}; expected one of {', '.join(KERNELS)}")
 
 
 def has(module: str) -> bool:
     """Whether an optional package is here; nothing is imported for it."""
     return not module or module in _PRESENT
+
+
+def imports(kernel: str) -> bool:
+    """Whether the package that a kernel needs can be imported; else it counts as absent."""
+    module = KERNELS[kernel].module
+    if not module or module in _IMPORTED:
+        return True
+    try:
+        importlib.import_module(module)
+    except ImportError as reason:
+        _PRESENT.discard(module)
+        warnings.warn(
+            f"{module} is installed but cannot be imported ({reason}); products go on without it",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    _IMPORTED.add(module)
+    return True
 
 
 def make(factored: Any, kernel: str) -> Any:
@@ -265,7 +301,7 @@ def make(factored: Any, kernel: str) -> Any:
             f"the kernel {kernel!r} does not fit this matrix; expected {wanted} (choose one of "
             f"{', '.join(factored.kernels)})"
         )
-    if not has(record.module):
+    if not has(record.module) or not imports(kernel):
         raise MissingDependencyError(
             f"the kernel {kernel!r} needs {record.module}, which is not installed; install it "
             f"with pip install {record.comes_with}"
@@ -290,10 +326,14 @@ def worth_having(factored: Any) -> list[str]:
         "pair": work.middle * work.columns + work.rows * (work.middle or work.columns),
     }
     limit = max(_DENSE_SHARE * work.scalars, _DENSE_SIZE)
+    by_blas = not _on("numpy", dtypes=_COMPILED)(factored)  # other dense products are slow
     return [
         name
         for name in factored.kernels
-        if size.get(name, 0) <= limit and not (KERNELS[name].module and work.scalars < SMALL)
+        if has(KERNELS[name].module)
+        and size.get(name, 0) <= limit
+        and not (KERNELS[name].module and work.scalars < SMALL)
+        and (by_blas or name not in size)
     ]
 
 
@@ -325,7 +365,7 @@ def counted(factored: Any, columns: int) -> int:
 def _compiled_on_torch(factored: Any) -> bool:
     if KERNELS["tiles"].wants(factored) or not has("numba"):
         return False
-    if sum(c.shape[0] for c in factored.contents) < SMALL:
+    if sum(c.shape[0] for c in factored.contents) < SMALL or not imports("tiles"):
         return False
     from structmat.kernels.torch_cpu import is_transformed
 

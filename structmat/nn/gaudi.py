@@ -292,7 +292,7 @@ class GaudiWeight(nn.Module):
             return nn.functional.linear(x, self.dense())
         runs = self.structure()
         rows, cols = self._axes(runs, self._sharpness)
-        work = Work.of(math.prod(x.shape[:-1]), rows, cols, self.u)
+        work = Work.of(math.prod(x.shape[:-1]), rows, cols, self.u, _product_dtype(x))
         if self._assembles(work):
             return nn.functional.linear(x, self._weight(runs, rows, cols, work))
         vectors = x.reshape(math.prod(x.shape[:-1]), n).to(_product_dtype(x))
@@ -315,7 +315,7 @@ class GaudiWeight(nn.Module):
         if self.training and not self.straight_through:
             return False
         rows, cols = self._axes(self._whole_runs(), self._sharpness)
-        return not self._assembles(Work.of(count, rows, cols, self.u))
+        return not self._assembles(Work.of(count, rows, cols, self.u, self.u.dtype))
 
     def _assembles(self, work: Work) -> bool:
         if self.product != "auto":
@@ -333,7 +333,7 @@ class GaudiWeight(nn.Module):
         if self.training and not self.straight_through:
             return self._real_valued(runs)
         rows, cols = self._axes(runs, self._sharpness)
-        weight = self._weight(runs, rows, cols, Work.of(0, rows, cols, self.u))
+        weight = self._weight(runs, rows, cols, Work.of(0, rows, cols, self.u, self.u.dtype))
         if self.watch and weight.requires_grad:
             weight.register_hook(lambda grad: self._keep(grad.float()))
         return weight

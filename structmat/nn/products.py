@@ -102,10 +102,10 @@ class Work(NamedTuple):
     by_identity: float
 
     @classmethod
-    def of(cls, count: int, rows: Axis, cols: Axis, contents: Tensor) -> "Work":
-        """For `count` vectors, and contents such as these of either side."""
+    def of(cls, count: int, rows: Axis, cols: Axis, contents: Tensor, dtype: torch.dtype) -> "Work":
+        """For `count` vectors of a dtype, and contents such as these of either side."""
         m, n, (blocks, rank, _) = rows.size, cols.size, contents.shape
-        compiled = is_compiled(contents, contents.dtype, rows, cols)
+        compiled = is_compiled(contents, dtype, rows, cols)
         factor, start, padding = _COMPILED if compiled else _PANELS
         touched = sum(float(a.reach[1].sum()) + blocks * padding for a in (rows, cols))
         by_factors = 3.0 * factor * rank * touched
