@@ -76,7 +76,7 @@ def using(kernel: str) -> Iterator[None]:
 
 
 #: The dense product is preferred unless another kernel promises to be this much quicker.
-DENSE_MARGIN = 0.87
+DENSE_MARGIN = 0.88
 
 
 class Factors:

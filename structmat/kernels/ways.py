@@ -82,6 +82,8 @@ class _DenseFactor:
         self._dense, self._xp = dense, namespace(dense)
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
+        if z.shape[1] == 1:  # BLAS has a product of its own for a vector
+            return (self._dense @ z[:, 0])[:, None]
         return product(self._dense, z, self._xp, by_columns=by_columns)
 
     def rmatmat(self, y: Array) -> Array:
