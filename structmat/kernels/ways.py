@@ -52,7 +52,7 @@ _COMPILED = ("float32", "float64", "complex64", "complex128")
 class Chain:
     """Products by two factors, one after the other, that have `matmat` and `rmatmat`."""
 
-    def __init__(self, factored: Any, row: Any, col: Any) -> None:
+    def __init__(self, factored: Any, row: Any, col: Any = None) -> None:
         self._factors, self.row, self.col = factored.factors, row, col
 
     def multiply(self, x: Array, *, by_columns: bool) -> Array:
@@ -125,7 +125,7 @@ def _chain(factor: Callable[..., Any]) -> Callable[[Any], Chain]:
     def make(factored: Any) -> Chain:
         pairs = zip(factored.factors.patterns, factored.contents, strict=True)
         made = [factor(p, c) for p, c in pairs]
-        return Chain(factored, *made, *[None] * (2 - len(made)))
+        return Chain(factored, *made)
 
     return make
 
@@ -133,14 +133,14 @@ def _chain(factor: Callable[..., Any]) -> Callable[[Any], Chain]:
 def _panels(factored: Any) -> Chain:
     plans = factored.factors.panel_plans()
     made = [plan.fill(c) for plan, c in zip(plans, factored.contents, strict=True)]
-    return Chain(factored, *made, *[None] * (2 - len(made)))
+    return Chain(factored, *made)
 
 
 def _vectors(factored: Any) -> Chain:
     from structmat.kernels.cpu import vector_factors
 
     made = vector_factors(factored.factors.patterns, factored.contents)
-    return Chain(factored, *made, *[None] * (2 - len(made)))
+    return Chain(factored, *made)
 
 
 def _tiles(factored: Any) -> Any:
@@ -160,7 +160,7 @@ def _triton(factored: Any) -> Chain:
 
     matrices = factored.factors.tile_matrices([c.shape[0] for c in factored.contents])
     made = [TiledFactor(m, c) for m, c in zip(matrices, factored.contents, strict=True)]
-    return Chain(factored, *made, *[None] * (2 - len(made)))
+    return Chain(factored, *made)
 
 
 def _intervals(factored: Any) -> Chain:
@@ -179,7 +179,7 @@ def _pair(factored: Any) -> Chain:
 
     pairs = zip(factored.factors.panel_plans(), factored.contents, strict=True)
     made = [dense(plan, contents) for plan, contents in pairs]
-    return Chain(factored, *made, *[None] * (2 - len(made)))
+    return Chain(factored, *made)
 
 
 def _dense(factored: Any) -> _DenseFactor:
