@@ -6,7 +6,7 @@ such a matrix owes to its structure alone; `Factored` holds contents too and mul
 the kernel that promises the least time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -109,18 +109,22 @@ class Factors:
         self.middle = 0 if col is None else col.shape[1]
         self.shape = m, inner if col is None else col.shape[0]
         self.patterns = [row] if col is None else [row, col]
-        self._strip_indices: list[Any] = []
-        self._tile_matrices: list[Any] = []
-        self._panel_plans: list[PanelPlan] = []
+        self._made: dict[str, list[Any]] = {}
 
     def panel_plans(self) -> list[PanelPlan]:
         """Layouts of the panels of both factors; made once."""
-        if not self._panel_plans:
+
+        def make(pattern: Pattern) -> PanelPlan:
+            return PanelPlan(pattern.layout, pattern.shape, self.xp, self.device)
+
+        return self._once("panels", lambda: [make(p) for p in self.patterns])
+
+    def _once(self, name: str, make: Callable[[], list[Any]]) -> list[Any]:
+        """What `make` returns of both patterns, made when it is first asked for."""
+        if name not in self._made:
             with backend_of(self.xp).caching():
-                self._panel_plans = [
-                    PanelPlan(p.layout, p.shape, self.xp, self.device) for p in self.patterns
-                ]
-        return self._panel_plans
+                self._made[name] = make()
+        return self._made[name]
 
     def fill(self, row: Array, col: Array | None = None) -> "Factored":
         """The matrix with these packed contents of both factors."""
@@ -135,10 +139,8 @@ class Factors:
         """The strips of both factors on torch, for so many packed contents; made once."""
         from structmat.kernels.torch_cpu import StripIndex
 
-        if not self._strip_indices:
-            pairs = zip(self.patterns, totals, strict=True)
-            self._strip_indices = [StripIndex(p, total) for p, total in pairs]
-        return self._strip_indices
+        pairs = zip(self.patterns, totals, strict=True)
+        return self._once("strips", lambda: [StripIndex(p, total) for p, total in pairs])
 
     def work(self, contents: list[Array]) -> Work:
         """What products have to do, counted from the structure."""
@@ -164,11 +166,8 @@ class Factors:
         """The tiles of both factors on torch, for so many packed contents; made once."""
         from structmat.kernels.torch_tiles import tile_matrix
 
-        if not self._tile_matrices:
-            pairs = zip(self.patterns, totals, strict=True)
-            with backend_of(self.xp).caching():
-                self._tile_matrices = [tile_matrix(p, t, self.device) for p, t in pairs]
-        return self._tile_matrices
+        pairs = zip(self.patterns, totals, strict=True)
+        return self._once("tiles", lambda: [tile_matrix(p, t, self.device) for p, t in pairs])
 
 
 class Factored:

@@ -275,7 +275,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     elif ctx.adjoint:
         # <g, A^T u> = <A g, u>: contents see g as the operand and u as the gradient.
         by_x = _tiles(grad, *rest, False) if operand else None
-        _, by_row, by_col = _gradients(grad, x, *rest, False, contents)
+        by_row = by_col = None
+        if contents:
+            _, by_row, by_col = _gradients(grad, x, *rest, False, True)
     else:
         by_x, by_row, by_col = _gradients(x, grad, *rest, operand, contents)
     contents_too = (by_row, by_col if ctx.index[4:] else None) if contents else (None, None)
