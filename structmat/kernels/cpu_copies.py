@@ -65,7 +65,7 @@ def _copy_number(typing: Any, panel: Any, source: Any, target: Any) -> Any:
 
 
 @compiled
-def _copy(kind, source, row, column, target, target_row, target_column, rows, columns, lanes):  # type: ignore[no-untyped-def]
+def _copy(kind, source, row, column, target, target_row, target_column, rows, columns, lanes):
     """Copy between addresses, steps in bytes; `kind` is an array of the type.
 
     Whole blocks go by registers where one side lies row after row and the other column
@@ -93,7 +93,7 @@ def _copy(kind, source, row, column, target, target_row, target_column, rows, co
 
 
 @compiled
-def load_panel(source, row, column, rows, columns, panel, lanes):  # type: ignore[no-untyped-def]
+def load_panel(source, row, column, rows, columns, panel, lanes):
     """Fill a panel from the array at an address; what it has more becomes zero.
 
     Parameters
@@ -114,7 +114,7 @@ def load_panel(source, row, column, rows, columns, panel, lanes):  # type: ignor
 
 
 @compiled
-def store_panel(panel, target, row, column, rows, columns, lanes):  # type: ignore[no-untyped-def]
+def store_panel(panel, target, row, column, rows, columns, lanes):
     """Copy a panel's first rows and columns to the array at an address."""
     size = panel.itemsize
     step = panel.shape[1] * size

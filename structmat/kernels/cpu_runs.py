@@ -12,7 +12,7 @@ __all__ = ["run_strips"]
 
 
 @compiled
-def run_strips(start, width, first, n, height, total, whole):  # type: ignore[no-untyped-def]
+def run_strips(start, width, first, n, height, total, whole):
     """Strips of columns whose entries lie on cyclic runs.
 
     Parameters
@@ -68,7 +68,7 @@ def run_strips(start, width, first, n, height, total, whole):  # type: ignore[no
 
 
 @compiled
-def _piece(start, width, n, piece):  # type: ignore[no-untyped-def]
+def _piece(start, width, n, piece):
     """The straight part of a run, or the one that came around; empty from 0 to 0."""
     if width == 0 or (piece and start + width <= n):
         return 0, 0

@@ -191,7 +191,7 @@ def _outer(
 
 
 @compiled
-def spread_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):  # type: ignore[no-untyped-def]
+def spread_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
     """Write S z for one panel.
 
     Parameters
@@ -218,7 +218,7 @@ def spread_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors
 
 
 @compiled
-def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):  # type: ignore[no-untyped-def]
+def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
     """Write S^T y for one panel into `middle`; parameters as for `spread_panel`."""
     middle[:] = 0
     width, address, index = middle.shape[1], address_of(middle), address_of(column)
@@ -234,7 +234,7 @@ def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vector
 
 
 @compiled
-def outer_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):  # type: ignore[no-untyped-def]
+def outer_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
     """Add the products of the rows of a panel with those of `middle` at every cell.
 
     Parameters as for `spread_panel`, but that `cells`, of `GRADIENT_ROWS` entries each, are

@@ -135,7 +135,7 @@ def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
 
 
 @compiled
-def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-untyped-def]
+def spread_vector(ptr, column, cells, z, y, first, last):
     """Write strips `first` to `last` of S z.
 
     Parameters
@@ -157,7 +157,7 @@ def spread_vector(ptr, column, cells, z, y, first, last):  # type: ignore[no-unt
 
 
 @compiled
-def collect_vector(ptr, strip, cells, places, y, z, first, last):  # type: ignore[no-untyped-def]
+def collect_vector(ptr, strip, cells, places, y, z, first, last):
     """Write entries `first` to `last` of S^T y.
 
     Parameters
