@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks [SUITE|all|report]`."""
+"""Command line: `python -m benchmarks [SUITE|all|report]`, or `experiments …`."""
 
 import argparse
 import importlib
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import data, report
+from benchmarks.experiments import command
 from benchmarks.results import BenchmarkError, write
 
 SUITES = tuple(report.SUITES)
@@ -17,6 +18,9 @@ DEFAULT = Path(__file__).parent / "results"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments say; 0 if every check passed, 1 if not, 2 for bad arguments."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["experiments"]:
+        return _experiments(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         if options.suite == "report":
@@ -31,6 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for failure in failures:
         print(f"check failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _experiments(arguments: Sequence[str]) -> int:
+    """The experiments have a command line of their own."""
+    try:
+        return command.main(arguments)
+    except BenchmarkError as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

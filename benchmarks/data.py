@@ -12,7 +12,7 @@ from benchmarks.inputs import Case, Generator
 from benchmarks.results import BenchmarkError, Skip
 from structmat.demo import kd_order
 
-#: Sizes are cut to this, so that all of them together take minutes.
+#: Sizes are cut to this unless another is asked for, so that all together take minutes.
 SIZE = 768
 BUDGET = 0.15
 #: Roughly, on two cores.
@@ -38,17 +38,17 @@ def find(folder: Path) -> Path:
     )
 
 
-def cases(folder: Path) -> list[Case]:
+def cases(folder: Path, size: int = SIZE) -> list[Case]:
     """Every matrix that the files in a folder give; missing files make skipped rows."""
-    kernels: list[tuple[str, Callable[[Path, Generator], NDArray]]] = [
+    kernels: list[tuple[str, Callable[[Path, int, Generator], NDArray]]] = [
         ("US zip codes, exp(−r/5°)", zip_codes),
         ("earthquakes, exp(−r/30°)", smooth_earthquakes),
         ("SUSY, exp(−r²/8)", susy),
     ]
-    made = [Case("data", name, partial(make, folder), [BUDGET]) for name, make in kernels]
-    made += [Case("data", name, partial(sparse, folder, name), [BUDGET]) for name in SPARSE]
+    made = [Case("data", name, partial(make, folder, size), [BUDGET]) for name, make in kernels]
+    made += [Case("data", name, partial(sparse, folder, name, size), [BUDGET]) for name in SPARSE]
     made += [
-        Case("data", f"inverse of {name}", partial(inverse, folder, name), [BUDGET])
+        Case("data", f"inverse of {name}", partial(inverse, folder, name, size), [BUDGET])
         for name in INVERSES
     ]
     return made
@@ -64,38 +64,38 @@ def _load(folder: Path, name: str) -> dict[str, NDArray]:
         raise BenchmarkError(f"{name} in the data folder cannot be read: {reason}") from None
 
 
-def zip_codes(folder: Path, rng: Generator) -> NDArray:
+def zip_codes(folder: Path, size: int, rng: Generator) -> NDArray:
     """Exponential kernel of a sample of the contiguous states' zip codes, in k-d-tree order."""
     archive = _load(folder, FILES[0])
     points = archive["latlon"][archive["contiguous_us"]]
-    points = points[rng.choice(len(points), SIZE, replace=False)]
+    points = points[rng.choice(len(points), min(size, len(points)), replace=False)]
     points = points[kd_order(points)]
     return np.exp(-cdist(points, points) / 5)
 
 
-def smooth_earthquakes(folder: Path, _rng: Generator) -> NDArray:
+def smooth_earthquakes(folder: Path, size: int, _rng: Generator) -> NDArray:
     """A smooth kernel, on which a plain low rank is already very good."""
     points = np.unique(_load(folder, FILES[1])["lon_lat_depth_mag"][:, :2], axis=0)
-    points = points[np.linspace(0, len(points) - 1, min(SIZE, len(points))).astype(int)]
+    points = points[np.linspace(0, len(points) - 1, min(size, len(points))).astype(int)]
     points = points[kd_order(points)]
     return np.exp(-cdist(points, points) / 30)
 
 
-def susy(folder: Path, _rng: Generator) -> NDArray:
+def susy(folder: Path, size: int, _rng: Generator) -> NDArray:
     """Gaussian kernel of width 2 in eight dimensions: a hard case for every structure."""
-    points = _load(folder, FILES[2])["x_train"][:SIZE].astype(np.float64)
+    points = _load(folder, FILES[2])["x_train"][:size].astype(np.float64)
     points = points[kd_order(points)]
     return np.exp(-cdist(points, points, "sqeuclidean") / 8)
 
 
-def sparse(folder: Path, name: str, _rng: Generator) -> NDArray:
+def sparse(folder: Path, name: str, size: int, _rng: Generator) -> NDArray:
     """Leading part of a SuiteSparse matrix, dense."""
-    return _suitesparse(folder, name)[:SIZE, :SIZE]
+    return _suitesparse(folder, name)[:size, :size]
 
 
-def inverse(folder: Path, name: str, _rng: Generator) -> NDArray:
+def inverse(folder: Path, name: str, size: int, _rng: Generator) -> NDArray:
     """Leading part of the inverse of a SuiteSparse matrix."""
-    return np.linalg.inv(_suitesparse(folder, name))[:SIZE, :SIZE]
+    return np.linalg.inv(_suitesparse(folder, name))[:size, :size]
 
 
 def _suitesparse(folder: Path, name: str) -> NDArray:

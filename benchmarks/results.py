@@ -78,13 +78,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write(folder: Path, result: Row) -> Path:
-    """Write one suite's result, a row a line."""
+    """Write one suite's result."""
+    path = folder / file_name(result["suite"], result["quick"])
+    write_text(path, rows_as_json(result))
+    return path
+
+
+def rows_as_json(result: Row) -> str:
+    """A result as JSON, a row a line."""
     head = {key: value for key, value in result.items() if key != "rows"}
     lines = ",\n".join("  " + _dump(row) for row in result["rows"])
-    text = _dump(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
-    path = folder / file_name(result["suite"], result["quick"])
-    write_text(path, text)
-    return path
+    return _dump(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
 
 
 def _dump(value: Any, indent: int | None = None) -> str:

@@ -6,7 +6,7 @@ lies between is what is worth converting.
 """
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,10 +21,13 @@ __all__ = ["MODELS", "build_model"]
 # What a size means, model by model.
 _SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {"small": {"width": 256}, "full": {"width": 512}},
-    "mixer": {"small": {"dim": 128, "depth": 4}, "full": {"dim": 512, "depth": 8}},
+    "mixer": {
+        "small": {"dim": 128, "depth": 4, "patch": 4},
+        "full": {"dim": 512, "depth": 8, "patch": 4},
+    },
     "vit": {
-        "small": {"dim": 128, "depth": 4, "heads": 4},
-        "full": {"dim": 768, "depth": 8, "heads": 8},
+        "small": {"dim": 128, "depth": 4, "heads": 4, "patch": 4},
+        "full": {"dim": 768, "depth": 8, "heads": 8, "patch": 4},
     },
     "resnet": {
         "small": {"widths": (16, 32, 64), "blocks": 1},
@@ -37,8 +40,6 @@ _SIZES: dict[str, dict[str, dict[str, Any]]] = {
 }
 #: Names that `build_model` takes.
 MODELS = tuple(_SIZES)
-# Side of the square patches of an image, in pixels.
-_PATCH = 4
 _CONTEXT = {"small": 128, "full": 256}
 # Standard deviation of embeddings at the start; all else starts as torch starts it.
 _SMALL = 0.02
@@ -47,7 +48,7 @@ _SMALL = 0.02
 def build_model(
     name: str,
     *,
-    size: str = "small",
+    size: str | Mapping[str, Any] = "small",
     image: tuple[int, int, int] | None = None,
     classes: int | None = None,
     vocabulary: int | None = None,
@@ -60,10 +61,12 @@ def build_model(
     name : str
         ``"mlp"``, ``"mixer"``, ``"vit"`` and ``"resnet"`` classify images, ``"gpt"``
         predicts the next token.
-    size : str
+    size : str or mapping
         ``"small"`` trains in minutes on a CPU. ``"full"`` is ViT-S/4 or Mixer-S/4 for
         CIFAR, ResNet-18 for images of 32x32, an MLP with hidden layers of 512 instead of
-        256, or a GPT of 10.8 million parameters.
+        256, or a GPT of 10.8 million parameters. A mapping gives the sizes themselves:
+        ``width`` (mlp), ``dim``, ``depth``, ``patch`` (mixer, vit), ``heads`` (vit, gpt),
+        ``widths`` and ``blocks`` (resnet); what it leaves out is as in ``"small"``.
     image : tuple of int, optional
         Channels, height and width; needed by the image models and by them only.
     classes : int, optional
@@ -95,13 +98,12 @@ def build_model(
     """
     if name not in MODELS:
         raise InputError(f"model = {name!r}; expected one of {', '.join(MODELS)} (choose one)")
-    if size not in _SIZES[name]:
-        raise InputError(f"size = {size!r}; expected small or full (choose one)")
-    shape = _SIZES[name][size]
+    shape = _shape(name, size)
     if name == "gpt":
         _leave_out(name, "images", "choose an image model", image=image, classes=classes)
         vocabulary = 256 if vocabulary is None else _whole(vocabulary, "vocabulary", 2)
-        context = _CONTEXT[size] if context is None else _whole(context, "context", 1)
+        longest = _CONTEXT["full" if size == "full" else "small"]
+        context = longest if context is None else _whole(context, "context", 1)
         return _GPT(vocabulary, context, **shape)
     _leave_out(name, "text", "choose 'gpt'", vocabulary=vocabulary, context=context)
     if not isinstance(image, Sequence) or len(image) != 3:
@@ -112,6 +114,21 @@ def build_model(
     lengths = tuple(_whole(length, "a length of image", 1) for length in image)
     builders = {"mlp": _MLP, "mixer": _Mixer, "vit": _VisionTransformer, "resnet": _ResNet}
     return builders[name](lengths, _whole(classes, "classes", 2), **shape)
+
+
+def _shape(name: str, size: str | Mapping[str, Any]) -> dict[str, Any]:
+    """What a size means for a model."""
+    sizes = _SIZES[name]
+    if isinstance(size, Mapping):
+        unknown = sorted(size.keys() - sizes["small"].keys())
+        if unknown:
+            raise InputError(
+                f"size of {name} names {unknown}; expected among {sorted(sizes['small'])}"
+            )
+        return {**sizes["small"], **size}
+    if size not in sizes:
+        raise InputError(f"size = {size!r}; expected small or full (choose one)")
+    return sizes[size]
 
 
 def _whole(value: Any, name: str, least: int) -> int:
@@ -150,15 +167,17 @@ class _MLP(nn.Module):
 
 
 class _Mixer(nn.Module):
-    """MLP-Mixer on patches of 4x4 pixels (Tolstikhin et al., arXiv 2105.01601).
+    """MLP-Mixer on square patches (Tolstikhin et al., arXiv 2105.01601).
 
     Hidden layers of the token MLPs are dim/2 wide, those of the channel MLPs 4 dim.
-    Depth 8 with dim 512 is Mixer-S/4.
+    Depth 8 with dim 512 and patches of 4 pixels is Mixer-S/4.
     """
 
-    def __init__(self, image: tuple[int, int, int], classes: int, *, dim: int, depth: int) -> None:
+    def __init__(
+        self, image: tuple[int, int, int], classes: int, *, dim: int, depth: int, patch: int
+    ) -> None:
         super().__init__()
-        self.stem, tokens = _patches(image, dim)
+        self.stem, tokens = _patches(image, dim, patch)
         self.blocks = nn.ModuleList([MixerBlock(tokens, dim) for _ in range(depth)])
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, classes)
@@ -172,18 +191,26 @@ class _Mixer(nn.Module):
 
 
 class _VisionTransformer(nn.Module):
-    """Vision transformer on patches of 4x4 pixels (Dosovitskiy et al., arXiv 2010.11929).
+    """Vision transformer on square patches (Dosovitskiy et al., arXiv 2010.11929).
 
     Learned positions, layer norms in front, hidden layers 3 dim wide, and the mean over
-    patches before the head in place of a class token. Depth 8 with dim 768 and 8 heads is
-    otherwise the ViT-S/4 for CIFAR of Lee & Kim (arXiv 2310.18882, section 5).
+    patches before the head in place of a class token. Depth 8 with dim 768, 8 heads and
+    patches of 4 pixels is otherwise the ViT-S/4 for CIFAR of Lee & Kim (arXiv 2310.18882,
+    section 5).
     """
 
     def __init__(
-        self, image: tuple[int, int, int], classes: int, *, dim: int, depth: int, heads: int
+        self,
+        image: tuple[int, int, int],
+        classes: int,
+        *,
+        dim: int,
+        depth: int,
+        heads: int,
+        patch: int,
     ) -> None:
         super().__init__()
-        self.stem, tokens = _patches(image, dim)
+        self.stem, tokens = _patches(image, dim, patch)
         self.positions = nn.Parameter(_SMALL * torch.randn(tokens, dim))
         blocks = [TransformerBlock(dim, heads, 3 * dim, causal=False) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)
@@ -265,16 +292,16 @@ class _GPT(nn.Module):
         return F.linear(self.norm(x), self.tokens.weight)
 
 
-def _patches(image: tuple[int, int, int], dim: int) -> tuple[nn.Conv2d, int]:
+def _patches(image: tuple[int, int, int], dim: int, patch: int) -> tuple[nn.Conv2d, int]:
     """The layer that embeds patches, and how many patches there are."""
     channels, height, width = image
-    if height % _PATCH or width % _PATCH:
+    if height % patch or width % patch:
         raise InputError(
-            f"images of {height}x{width} pixels; expected sides that are multiples of {_PATCH}, "
+            f"images of {height}x{width} pixels; expected sides that are multiples of {patch}, "
             "the size of a patch (pad or crop the images, or choose 'resnet' or 'mlp')"
         )
-    stem = nn.Conv2d(channels, dim, _PATCH, stride=_PATCH)
-    return stem, (height // _PATCH) * (width // _PATCH)
+    stem = nn.Conv2d(channels, dim, patch, stride=patch)
+    return stem, (height // patch) * (width // patch)
 
 
 def _tokens(stem: nn.Conv2d, images: Any) -> Any:

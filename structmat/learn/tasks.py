@@ -22,8 +22,6 @@ Batch = tuple[Tensor, Tensor]
 #: Layers narrower than this are left alone: they cost little.
 _LEAST_SIDE = 16
 _EVALUATION_BATCH = 512
-#: Bytes of the test text that are scored.
-_SCORED = 2**18
 
 
 class Task(Protocol):
@@ -138,6 +136,8 @@ class TextTask:
         Bytes of a sequence.
     steps : int
         Steps that count as an epoch.
+    scored : int
+        Bytes of the test text that are scored, from its beginning.
 
     Examples
     --------
@@ -160,6 +160,7 @@ class TextTask:
         batch: int,
         context: int = 128,
         steps: int = 250,
+        scored: int = 2**18,
     ) -> None:
         if min(len(data.train), len(data.test)) <= context:
             raise InputError(
@@ -167,7 +168,7 @@ class TextTask:
                 f"than {context}, the context, of both (give more text)"
             )
         self._data, self._name, self._size = data, name, size
-        self._batch, self._context = batch, context
+        self._batch, self._context, self._scored = batch, context, scored
         self.steps_per_epoch = steps
 
     def model(self) -> nn.Module:
@@ -190,7 +191,7 @@ class TextTask:
     def test_batches(self) -> Iterator[Batch]:
         """Sequences side by side."""
         length = self._context
-        text = torch.from_numpy(self._data.test[:_SCORED]).long()
+        text = torch.from_numpy(self._data.test[: self._scored]).long()
         count = (len(text) - 1) // length
         x = text[: count * length].view(count, length)
         y = text[1 : count * length + 1].view(count, length)
@@ -212,7 +213,7 @@ class TextTask:
     @property
     def sizes(self) -> tuple[int, int]:
         """Bytes to train on and to test."""
-        return len(self._data.train), min(len(self._data.test), _SCORED)
+        return len(self._data.train), min(len(self._data.test), self._scored)
 
 
 def make_task(data: Dataset, name: str, size: str, batch: int) -> ImageTask | TextTask:

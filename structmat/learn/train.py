@@ -10,13 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import TrainingError
+from structmat.errors import InputError, TrainingError
 from structmat.learn import _state
 from structmat.learn.tasks import Task
-from structmat.nn import BudgetProjection, GaudiWeight, SigmaSchedule, parameter_groups
+from structmat.nn import (
+    BudgetProjection,
+    EdgeSearch,
+    GaudiWeight,
+    SigmaSchedule,
+    parameter_groups,
+)
 from structmat.nn.schedule import AfterStep
 
 __all__ = ["Settings", "Trained", "train"]
+
+Rules = Callable[[nn.Module, torch.optim.Optimizer, int], list[AfterStep]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +41,13 @@ class Settings:
     weight_decay : float
     warmup : float
         Share of the steps over which the learning rate rises.
+    structure : str
+        How structure is learned: "edges" moves the ends of runs (`EdgeSearch`), "gaudi"
+        follows gradients through Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
+    moves : mapping
+        Further options of `EdgeSearch`.
     structure_lr : float
-        The same for widths and locations, without weight decay.
+        Of widths and locations by "gaudi", without weight decay.
     structure_betas : tuple of float
         AdamW's, for widths and locations.
     sigma : tuple of float
@@ -44,12 +57,12 @@ class Settings:
     oversize : float
         Cost of the Gaudi layers at the start, as a multiple of the budget.
     revive_every : int or None
-        Steps between revivals of dead blocks.
+        Steps between revivals of dead blocks by "gaudi".
 
     Examples
     --------
-    >>> Settings(epochs=5).sigma
-    (10.0, 100.0)
+    >>> Settings(epochs=5).structure
+    'edges'
     """
 
     epochs: int = 60
@@ -57,12 +70,18 @@ class Settings:
     lr: float = 2e-3
     weight_decay: float = 0.0
     warmup: float = 0.0
+    structure: str = "edges"
+    moves: Mapping[str, Any] = field(default_factory=dict)
     structure_lr: float = 5e-3
     structure_betas: tuple[float, float] = (0.0, 0.999)
     sigma: tuple[float, float] = (10.0, 100.0)
     ramp: float = 0.6
-    oversize: float = 2.0
+    oversize: float = 1.0
     revive_every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.structure not in ("edges", "gaudi"):
+            raise InputError(f"structure = {self.structure!r}; expected 'edges' or 'gaudi'")
 
 
 @dataclass
@@ -93,6 +112,7 @@ def train(
     settings: Settings,
     *,
     budget: float | None = None,
+    rules: Rules | None = None,
     seed: int = 0,
     about: Mapping[str, Any] | None = None,
     state: Path | None = None,
@@ -109,6 +129,9 @@ def train(
     settings : Settings
     budget : float, optional
         Of the Gaudi layers together, as `BudgetProjection` takes it.
+    rules : callable, optional
+        ``rules(model, optimizer, total_steps)`` makes what follows each step, in place of
+        the budget and the schedule of σ.
     seed : int
         For the order of the examples.
     about : mapping, optional
@@ -151,25 +174,29 @@ def train(
             structure_lr=settings.structure_lr,
             weight_decay=settings.weight_decay,
             structure_betas=settings.structure_betas,
-        )
+        ),
+        fused=True,  # one pass over each parameter: with many small ones, half the step's time
     )
-    rules = _rules(model, optimizer, settings, budget, total)
+    if rules is None:
+        followers = _rules(model, optimizer, settings, budget, total)
+    else:
+        followers = rules(model, optimizer, total)
     trained, run = Trained(), {**asdict(settings), "seed": seed, "budget": budget, **(about or {})}
     first = 0
     if resume and state is not None and state.exists():
-        first, kept = _state.load(state, model, optimizer, rules, run)
+        first, kept = _state.load(state, model, optimizer, followers, run)
         trained = Trained(kept["history"], kept["seconds"])
     for epoch in range(first, settings.epochs):
         begin = time.perf_counter()
         losses = _epoch(task, model, optimizer, settings, seed, epoch, total)
-        trained.history.append(_record(losses, epoch, task.steps_per_epoch, rules))
+        trained.history.append(_record(losses, epoch, task.steps_per_epoch, followers))
         trained.seconds += time.perf_counter() - begin
         if state is not None:
             kept = {"history": trained.history, "seconds": trained.seconds}
-            _state.save(state, model, optimizer, rules, run, epoch + 1, kept)
+            _state.save(state, model, optimizer, followers, run, epoch + 1, kept)
         if progress is not None:
             progress(epoch + 1, settings.epochs, losses[-1])
-    for rule in rules:
+    for rule in followers:
         rule.remove()
     model.eval()
     return trained
@@ -182,9 +209,11 @@ def _rules(
     budget: float | None,
     total: int,
 ) -> list[AfterStep]:
-    """The budget and the sharpness of the masks, where there are Gaudi layers."""
+    """What learns the structure under the budget, where there are Gaudi layers."""
     if budget is None or not any(isinstance(m, GaudiWeight) for m in model.modules()):
         return []
+    if settings.structure == "edges":
+        return [EdgeSearch(model, optimizer, budget, total, ramp=settings.ramp, **settings.moves)]
     start, stop = settings.sigma
     return [
         BudgetProjection(
@@ -245,7 +274,7 @@ def _record(losses: list[float], epoch: int, steps: int, rules: list[AfterStep])
     for rule in rules:
         if isinstance(rule, SigmaSchedule):
             record["sigma"] = rule.sigma
-        if isinstance(rule, BudgetProjection):
+        if isinstance(rule, BudgetProjection | EdgeSearch):
             record["cost"] = rule.relative_cost
     return record
 

@@ -25,6 +25,7 @@ from structmat.nn.packed import PackedLinear
 from structmat.nn.proximal import parameter_groups
 from structmat.nn.report import ConversionReport, LayerReport, ModelCost, SkippedLayer, Total
 from structmat.nn.schedule import SigmaSchedule
+from structmat.nn.search import EdgeSearch
 from structmat.nn.shrinkage import MeanShrink, SoftThreshold
 from structmat.nn.structure import GaudiStructure
 from structmat.nn.structured import StructuredConv2d, StructuredLinear
@@ -34,6 +35,7 @@ __all__ = [
     "BudgetProjection",
     "Config",
     "ConversionReport",
+    "EdgeSearch",
     "GaudiConv2d",
     "GaudiLinear",
     "GaudiStructure",

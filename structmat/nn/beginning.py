@@ -41,15 +41,22 @@ def first_runs(
     location_init: str | float,
     generator: torch.Generator | None,
 ) -> Runs:
-    """Runs of all blocks, by the grid or by a rule; options are those of `GaudiWeight`."""
-    if width_init == "grid":
+    """Runs of all blocks, at a cost or by a rule; options are those of `GaudiWeight`."""
+    if width_init in starts.COVERS:
         if num_blocks is not None:
             raise InputError(
-                f"num_blocks = {num_blocks} with a grid; expected None (its budget sets the "
-                'number of tiles; choose width_init="splr" to set the number of blocks)'
+                f"num_blocks = {num_blocks} with {width_init}; expected None (the budget sets the "
+                'number of blocks; choose width_init="splr" to set it yourself)'
             )
         cost = budget * math.prod(shape)
-        return starts.grid_runs(shape, cost, rank=rank, granularity=granularity)
+        if width_init == "grid":
+            return starts.grid_runs(shape, cost, rank=rank, granularity=granularity)
+        if rank > 1:
+            raise InputError(
+                f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
+                '(choose width_init="grid" for blocks of higher rank)'
+            )
+        return starts.strip_runs(shape, cost, granularity=granularity)
     count = min(shape) if num_blocks is None else whole_number(num_blocks, "num_blocks", 0)
     return starts.rule_runs(
         shape, count, width_init, location_init, generator, granularity=granularity

@@ -10,6 +10,7 @@ from torch import Tensor, nn, optim
 from structmat.errors import BudgetError, InputError, StructmatError
 from structmat.nn.allocation import METRICS, Limits
 from structmat.nn.proximal import ProximalStep
+from structmat.nn.ramp import cap_of, check_ramp, falling_cap
 from structmat.nn.revival import revive_
 
 __all__ = ["BudgetProjection"]
@@ -91,21 +92,13 @@ class BudgetProjection(ProximalStep):
     ) -> None:
         if metric not in METRICS:
             raise InputError(f"metric = {metric!r}; expected one of {METRICS}")
-        if not 0 < budget <= 1:
-            raise BudgetError(
-                f"budget = {budget!r}; expected a fraction of the dense cost, above 0 and at most 1"
-            )
-        if not 0 <= ramp <= 1 or total_steps < 1:
-            raise InputError(
-                f"ramp = {ramp!r} of {total_steps!r} steps; expected a share in [0, 1] of at "
-                "least 1 step"
-            )
+        check_ramp(budget, ramp, total_steps)
         if revive_every is not None and revive_every < 1:
             raise InputError(f"revive_every = {revive_every!r}; expected at least 1, or None")
         super().__init__(model, optimizer, measure)
         self.metric, self.revive_every = metric, revive_every
         self.dense_cost = sum(self.widths.dense)
-        self._budget, self.target_cost = budget, _cap(budget, self.dense_cost)
+        self._budget, self.target_cost = budget, cap_of(budget, self.dense_cost)
         values = self.widths.values()
         try:
             self.limits = self._limits(floors, caps)
@@ -128,7 +121,7 @@ class BudgetProjection(ProximalStep):
                     f"{name} has floor {f!r} and cap {c!r}; expected fractions of its dense cost, "
                     "the floor at least 0 and at most the cap"
                 )
-            limits.append(Limits(_floor(f, dense), _cap(c, dense)))
+            limits.append(Limits(_floor(f, dense), cap_of(c, dense)))
         return limits
 
     def _shares(self, given: Any, default: float, what: str) -> list[float]:
@@ -163,10 +156,7 @@ class BudgetProjection(ProximalStep):
 
     def cap(self, step: int) -> int:
         """Greatest cost allowed after so many steps."""
-        if step >= self.ramp_steps:
-            return self.target_cost
-        left = (1 - step / self.ramp_steps) ** 3
-        return self.target_cost + math.floor((self.initial_cost - self.target_cost) * left)
+        return falling_cap(step, self.initial_cost, self.target_cost, self.ramp_steps)
 
     @property
     def relative_cost(self) -> float:
@@ -221,10 +211,6 @@ def _share(value: Any, what: str) -> float:
     return float(value)
 
 
-# Up to rounding: 0.07 of 100 is 7, though the product of the floats is not.
-def _cap(share: float, dense: int) -> int:
-    return math.floor(share * dense * (1 + 1e-12))
-
-
+# Up to rounding, as `cap_of`.
 def _floor(share: float, dense: int) -> int:
     return math.ceil(share * dense * (1 - 1e-12))

@@ -18,6 +18,7 @@ from structmat.nn.fresh import fresh_plan, tile_grid
 from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.layers import Weight
 from structmat.nn.sharing import Curve, share
+from structmat.nn.starts import COVERS
 from structmat.nn.structured_weight import StructuredWeight
 from structmat.nn.survey import Target
 
@@ -144,18 +145,18 @@ class Builder:
         # Contents begin as those of nn.Linear with n inputs; a tap has to begin smaller.
         scale = (3 * n * target.type.variance(target.modules[0])) ** 0.25
         options = dict(self.config.options)
-        grid = options.setdefault("width_init", "grid") == "grid"
+        rule = options.setdefault("width_init", "strips")
         weights: list[Weight] = []
         for cap in caps:
-            if grid and "rank" not in self.config.options:
+            if rule == "grid" and "rank" not in self.config.options:
                 options["rank"] = tile_grid((m, n), cap)[2]
-            budget = (cap + 0.5) / (m * n)  # the grid rounds down to the cap
+            budget = (cap + 0.5) / (m * n)  # what begins at a cost rounds it down
             weight = GaudiWeight((m, n), budget=budget, generator=self.generator, **options)
-            if grid and weight.cost > cap:
+            if rule in COVERS and weight.cost > cap:
                 raise BudgetError(
-                    f"layer {target.names[0]!r}: a grid of tiles of rank {weight.rank} and "
-                    f"granularity {weight.granularity} costs {weight.cost}; expected at most {cap} "
-                    "(lower them in options, or raise budget or oversize)"
+                    f"layer {target.names[0]!r}: {rule} of rank {weight.rank} and granularity "
+                    f"{weight.granularity} cost {weight.cost}; expected at most {cap} (lower them "
+                    "in options, or raise budget or oversize)"
                 )
             with torch.no_grad():
                 weight.u *= scale

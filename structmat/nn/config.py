@@ -41,7 +41,7 @@ class Config:
         and does by default.
     oversize : float
         Layers that learn their structure begin at this multiple of the budget, at most
-        at their dense cost; `BudgetProjection` brings them down to it.
+        at their dense cost; `EdgeSearch` or `BudgetProjection` brings them down to it.
     shares : str
         "uniform" gives every layer the same fraction of its dense cost; "error", with
         start="weights", puts multiplications where they lower the relative error most.
@@ -70,14 +70,14 @@ class Config:
     --------
     >>> config = Config(budget=0.1)
     >>> config.kind, config.learns, config.start_budget
-    ('gblr', True, 0.2)
+    ('gblr', True, 0.1)
     """
 
     budget: float
     kind: str = "gblr"
     start: str = "scratch"
     learn: bool | None = None
-    oversize: float = 2.0
+    oversize: float = 1.0
     shares: str = "uniform"
     conv: str = "matrix"
     shared_masks: bool = False

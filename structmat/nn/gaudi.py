@@ -37,22 +37,24 @@ class GaudiWeight(nn.Module):
     shape : tuple of int
         ``(m, n)``: outputs and inputs.
     num_blocks : int, optional
-        K. By default as many tiles as the grid has, or min(m, n) for other starts.
+        K, with the rules by name; min(m, n) by default. What begins at a cost has as many
+        as that takes.
     rank : int, optional
-        Rank of each block, r. By default 1, or for a grid on a large matrix what keeps
-        K r within four times its smaller side.
+        Rank of each block, r; strips have 1 alone. By default 1, or for a grid on a large
+        matrix what keeps K r within four times its smaller side.
     granularity : int
         Widths and locations are multiples of this many samples (an axis that is no
         multiple keeps its end).
     sigma : float
         Sharpness of the masks in training; `SigmaSchedule` changes it.
     budget : float
-        Cost at the start, as a fraction of m n, for the grid.
+        Cost at the start, as a fraction of m n, for strips and the grid.
     width_init : str or float
-        "grid", or the rules "splr", "lr" (with a share: "splr0.3"), "uniform", "beta",
-        "zero", or a fraction of the axis.
+        "strips", one along the longer side on each sample of the shorter, or "grid", of
+        tiles that cover the matrix; both begin at the budget. Or the rules "splr", "lr"
+        (with a share: "splr0.3"), "uniform", "beta", "zero", or a fraction of the axis.
     location_init : str or float
-        "uniform", "linspace" or a fraction, where `width_init` is not the grid.
+        "uniform", "linspace" or a fraction, for the rules that begin at no given cost.
     content_init : str or callable
         "normal", or "svd" for the singular pairs of a dense initial weight; a function
         that fills a dense weight in place stands for "svd" with that weight.
@@ -83,7 +85,7 @@ class GaudiWeight(nn.Module):
     >>> import torch
     >>> weight = GaudiWeight((8, 16), budget=0.75)
     >>> weight.num_blocks, weight.cost
-    (18, 96)
+    (8, 96)
     >>> weight(torch.ones(5, 16)).shape
     torch.Size([5, 8])
     """
@@ -97,7 +99,7 @@ class GaudiWeight(nn.Module):
         granularity: int = 1,
         sigma: float = math.inf,
         budget: float = 0.25,
-        width_init: str | float = "grid",
+        width_init: str | float = "strips",
         location_init: str | float = "uniform",
         content_init: str | Callable[[Tensor], object] = "normal",
         min_width: int = 0,

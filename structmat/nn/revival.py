@@ -13,7 +13,7 @@ from torch import Tensor
 from structmat.nn._tensors import whole, write_
 from structmat.nn.gaudi import GaudiWeight
 
-__all__ = ["revive_"]
+__all__ = ["revive_", "taken"]
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
     (0, 2, 8)
     """
     weights = list(dict.fromkeys([weight, *sharing]))
-    gradients = [_taken(w) for w in weights]
+    gradients = [taken(w) for w in weights]
     structure = weight.structure
     (row, row_at), (col, col_at) = weight._samples(weight._whole_runs())
     dead = torch.nonzero((row == 0) | (col == 0)).flatten()
@@ -64,8 +64,16 @@ def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
     return len(dead)
 
 
-def _taken(weight: GaudiWeight) -> Tensor | None:
-    """The kept gradient, summed over all processes, which must revive the same blocks."""
+def taken(weight: GaudiWeight) -> Tensor | None:
+    """The kept gradient of the weight, once, summed over all processes; None if not finite.
+
+    Processes must all come to the same structure.
+
+    Examples
+    --------
+    >>> taken(GaudiWeight((4, 4))) is None
+    True
+    """
     gradient, weight.residual = weight.residual, None
     if gradient is None:
         return None

@@ -1,8 +1,8 @@
 """Where the blocks of a Gaudi layer begin: widths, locations and contents before training.
 
 Widths and locations are fractions of their axis. The rules by name are those of the
-Gaudi-GBLR experiments (Lee & Kim, arXiv 2310.18882) and, as the default, a grid of
-tiles that covers the matrix.
+Gaudi-GBLR experiments (Lee & Kim, arXiv 2310.18882). Two more begin at a given cost: a
+grid of tiles that covers the matrix, and strips, one on each sample of its shorter side.
 """
 
 import math
@@ -15,13 +15,26 @@ from torch import Tensor
 
 from structmat.errors import InputError
 
-__all__ = ["Runs", "grid_rank", "grid_runs", "random_contents", "rule_runs", "svd_contents"]
+__all__ = [
+    "COVERS",
+    "Runs",
+    "grid_rank",
+    "grid_runs",
+    "random_contents",
+    "rule_runs",
+    "strip_runs",
+    "svd_contents",
+]
 
 _RULE = re.compile(r"(splr|lr)(\d+\.?\d*|\.\d+|)")
-WIDTH_RULES = '"grid", "splr", "splr0.3", "lr", "lr0.25", "uniform", "beta", "zero", or a fraction'
+WIDTH_RULES = (
+    '"strips", "grid", "splr", "splr0.3", "lr", "lr0.25", "uniform", "beta", "zero", or a fraction'
+)
 LOCATION_RULES = '"uniform", "linspace", or a fraction'
 
 
+#: Rules that begin at a given cost.
+COVERS = ("strips", "grid")
 #: Coefficients (blocks times rank) that a grid has at most, per sample of the smaller side.
 _COEFFICIENTS = 4
 
@@ -86,6 +99,45 @@ def grid_runs(shape: tuple[int, int], cost: float, *, rank: int = 1, granularity
 def _parts(wanted: float, n: int, granularity: int) -> int:
     """A whole number of parts, of one grain at least."""
     return max(1, min(math.floor(wanted), n // granularity))
+
+
+def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> Runs:
+    """Strips along the longer side, one on each sample of the shorter, at about this cost.
+
+    A strip of length L costs L + 1 multiplications for L entries of the matrix, so nearly
+    every multiplication has an entry of its own. Each output sees a window of the inputs,
+    or each input reaches one of the outputs; windows begin at multiples of the golden
+    ratio, which spreads any number of them evenly. Where the cost is too low for strips
+    on all samples, evenly spread ones remain; one is the least.
+
+    Examples
+    --------
+    >>> runs = strip_runs((4, 8), cost=16)
+    >>> (runs.row_width * 4).tolist(), (runs.col_width * 8).tolist()
+    ([1.0, 1.0, 1.0, 1.0], [3.0, 3.0, 3.0, 3.0])
+    >>> (runs.row_location * 4).tolist(), (runs.col_location * 8).tolist()
+    ([0.0, 1.0, 2.0, 3.0], [0.0, 4.0, 1.0, 6.0])
+    """
+    short, long = min(shape), max(shape)
+    g = min(granularity, short)
+    slots = short // g
+    count = max(1, min(slots, math.floor(cost / (g + granularity))))
+    place = torch.arange(count)
+    # Whole grains for all strips together, dealt out so that lengths differ by one at most.
+    grains = max(count, math.floor((cost - count * g) / granularity))
+    length = grains // count + (_turns(count).argsort().argsort() < grains % count).long()
+    size = (length * granularity).clamp(max=long)
+    units = math.ceil(long / granularity)
+    start = torch.floor(_turns(count) * units) * granularity
+    narrow = torch.full((count,), g / short), (place * slots // count * g).double() / short
+    wide = size.double() / long, start / long
+    rows, cols = (narrow, wide) if shape[0] < shape[1] else (wide, narrow)
+    return Runs(*(part.float() for part in (*rows, *cols)))
+
+
+def _turns(count: int) -> Tensor:
+    """Multiples of the golden ratio on a circle of length one."""
+    return torch.arange(count, dtype=torch.float64) * 0.6180339887498949 % 1.0
 
 
 def _cuts(n: int, parts: int, granularity: int) -> tuple[Tensor, Tensor]:
@@ -172,7 +224,9 @@ def random_contents(
 ) -> tuple[Tensor, Tensor]:
     """Normal contents under which the weight varies as `torch.nn.Linear` draws it.
 
-    That is 1 / (3 n) on average over the entries, whatever the blocks cover.
+    That is 1 / (3 n) on average over the entries, whatever the blocks cover. Where all
+    blocks are one sample wide on one side, that side begins with ones: the entries are
+    then normal, not products of two normal numbers.
 
     Examples
     --------
@@ -182,9 +236,18 @@ def random_contents(
     """
     count = len(runs.row_width)
     cover = rank * float((runs.row_width * runs.col_width).sum())
-    spread = (3 * shape[1] * max(cover, 1.0)) ** -0.25
     u, v = (torch.randn(count, rank, length, generator=generator) for length in lengths)
+    if _is_single(runs.row_width, shape[0]):
+        return torch.ones_like(u), v * (3 * shape[1] * cover) ** -0.5
+    if _is_single(runs.col_width, shape[1]):
+        return u * (3 * shape[1] * cover) ** -0.5, torch.ones_like(v)
+    spread = (3 * shape[1] * max(cover, 1.0)) ** -0.25
     return u * spread, v * spread
+
+
+def _is_single(width: Tensor, size: int) -> bool:
+    """Whether all of some blocks are one sample wide."""
+    return len(width) > 0 and size > 1 and bool((torch.round(width * size) == 1).all())
 
 
 def svd_contents(

@@ -1,0 +1,1 @@
+"""Experiments: what learned structure is worth, on real data, at equal cost."""

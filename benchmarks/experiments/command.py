@@ -1,0 +1,120 @@
+"""`python -m benchmarks experiments run CONFIG | table | plot | report`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.experiments import config, runner
+from benchmarks.results import BenchmarkError
+
+RESULTS = Path(__file__).parents[1] / "results" / "experiments"
+STATES = Path("structmat_experiments")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the arguments say; 0 if all went well."""
+    options = _parser().parse_args(arguments)
+    if options.what == "run":
+        return _run(options)
+    results = _results(options.output, options.config)
+    if options.what == "table":
+        # Not before they are wanted: pictures need matplotlib.
+        from benchmarks.experiments.tables import tables
+
+        for result in results:
+            print("\n\n".join([result["config"]["title"], *(t.text() for t in tables(result))]))
+            print()
+    elif options.what == "plot":
+        from benchmarks.experiments import figures
+
+        for result in results:
+            for name in figures.write(result, options.to):
+                print(f"wrote {options.to / name}")
+    else:
+        from benchmarks.experiments import page
+
+        print(f"wrote {page.write(options.output).name}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks experiments", description=__doc__)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="folder of the result files (default: benchmarks/results/experiments)",
+    )
+    commands = parser.add_subparsers(dest="what", required=True)
+    names = ", ".join(sorted(file.stem for file in config.CONFIGS.glob("*.toml")))
+    run = commands.add_parser("run", help="train and measure what is missing, and go on")
+    run.add_argument("config", metavar="CONFIG", help=f"{names}, or the path of a TOML file")
+    run.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="folder with the data; nothing is downloaded"
+    )
+    run.add_argument(
+        "--states",
+        type=Path,
+        default=STATES,
+        metavar="DIR",
+        help=f"folder of trainings to go on with and trained networks (default: {STATES})",
+    )
+    run.add_argument(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="I/N",
+        help="every N-th run from the I-th on, for N processes side by side (default: 1/1)",
+    )
+    run.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases only")
+    for name, text in (
+        ("table", "print what the result files say"),
+        ("plot", "draw it"),
+        ("report", "write docs/evidence.md"),
+    ):
+        command = commands.add_parser(name, help=text)
+        if name != "report":
+            command.add_argument("config", metavar="NAME", nargs="*", help="all, if none is given")
+        if name == "plot":
+            command.add_argument("--to", type=Path, default=Path(), metavar="DIR")
+    return parser
+
+
+def _part(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("/")
+    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected I/N with I from 1 to N, such as 1/2")
+    return int(first), int(last)
+
+
+def _run(options: argparse.Namespace) -> int:
+    experiment = config.load(options.config)
+    if options.data_dir is not None and not options.data_dir.is_dir():
+        raise BenchmarkError(f"--data-dir {options.data_dir} is no folder; give one that is")
+    places = runner.Places(data=options.data_dir, results=options.output, states=options.states)
+    path = runner.run(experiment, places, _report, part=options.part, only=options.only)
+    print(f"\nwrote {path.name}")
+    return 0
+
+
+def _report(text: str, done: int, total: int) -> None:
+    """A line that is written over on a terminal, and a line a step elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{done}/{total} {text}", end="", file=sys.stderr, flush=True)
+    else:
+        print(f"{done}/{total} {text}", file=sys.stderr, flush=True)
+
+
+def _results(folder: Path, names: Sequence[str]) -> list[dict]:
+    """Result files by name, or all of a folder."""
+    files = [folder / f"{name}.json" for name in names] or sorted(folder.glob("*.json"))
+    missing = [file.stem for file in files if not file.is_file()]
+    if missing or not files:
+        what = f"{', '.join(missing)}: no result" if missing else "no results"
+        raise BenchmarkError(
+            f"{what} in {folder}; run python -m benchmarks experiments run CONFIG first"
+        )
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]

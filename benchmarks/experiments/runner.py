@@ -1,0 +1,199 @@
+"""Runs of an experiment one after another, each kept as soon as it is done.
+
+A row is written to a file of its own in the folder of states, and the result file is
+made of all of them. So a run that is interrupted goes on, and several processes may
+share the work of one experiment, each with its part.
+"""
+
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.experiments.config import Case, Experiment, Job
+from benchmarks.results import BenchmarkError, Row, Skip, rows_as_json, write_text
+
+SCHEMA = 1
+#: Together they tell the rows of an experiment apart.
+IDENTITY = ("group", "case", "matrix", "budget", "seed")
+#: Keys of a file that every row depends on; rows made with other values do not count.
+BASE = (
+    "data", "model", "size", "settings", "examples", "held_out", "augment", "context", "steps",
+    "scored", "begin",
+)  # fmt: skip
+#: Called with a text to show, the steps done, and all steps.
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things are: data to read, results to publish, states to go on from."""
+
+    data: Path | None
+    results: Path
+    states: Path
+
+
+def run(
+    experiment: Experiment,
+    places: Places,
+    report: Report,
+    *,
+    part: tuple[int, int] = (1, 1),
+    only: Sequence[str] = (),
+) -> Path:
+    """Make all rows that are missing; the result file is up to date after each.
+
+    Parameters
+    ----------
+    part : tuple of int
+        ``(i, n)``: every n-th run of a training experiment, from the i-th on.
+    only : sequence of str
+        Names of the cases to run; all of a training experiment, if empty.
+    """
+    folder = places.states / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in _published(experiment, places):
+        if not _file(folder, row).exists():
+            _keep(folder, row)
+    if experiment.task == "train":
+        rows = _trainings(experiment, places, folder, report, part, only)
+    else:
+        module = importlib.import_module(f"benchmarks.experiments.{experiment.task}")
+        rows = module.run(dict(experiment.raw), places.data, _rows(experiment, folder), report)
+    for row in rows:
+        _keep(folder, {**row, **_recipe(experiment, row)})
+        collect(experiment, places)
+    return collect(experiment, places)
+
+
+def collect(experiment: Experiment, places: Places) -> Path:
+    """Write the result file of all rows there are; its place comes back."""
+    result = {
+        "schema": SCHEMA,
+        "experiment": experiment.name,
+        "command": f"python -m benchmarks experiments run {experiment.name} --data-dir DIR",
+        "machine": machine.facts(),
+        "config": _finite(dict(experiment.raw)),
+        "rows": _rows(experiment, places.states / experiment.name),
+    }
+    path = places.results / f"{experiment.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, rows_as_json(result))
+    return path
+
+
+def _trainings(
+    experiment: Experiment,
+    places: Places,
+    folder: Path,
+    report: Report,
+    part: tuple[int, int],
+    only: Sequence[str],
+) -> Iterator[Row]:
+    """Rows of the trainings that are left; each asks anew what others have made."""
+    unknown = sorted(set(only) - {case.name for case in experiment.cases})
+    if unknown:
+        names = ", ".join(dict.fromkeys(case.name for case in experiment.cases))
+        raise BenchmarkError(f"--only {unknown}; expected among {names}")
+    jobs = [job for job in experiment.jobs() if not only or job.case.name in only]
+    done = {_identity(row) for row in _rows(experiment, folder)}
+    mine = [
+        job
+        for job in jobs[part[0] - 1 :: part[1]]
+        if (*job.key[:2], None, *job.key[2:]) not in done
+    ]
+    if not mine:
+        return
+    # Not before there is something to train: it needs torch, and reads the data.
+    training = importlib.import_module("benchmarks.experiments.training")
+    trainer = training.Trainer(experiment, places.data, folder)
+    for i, job in enumerate(mine):
+        text = f"{job.case.name}, budget {job.budget:g}, seed {job.seed}"
+
+        def progress(epoch: int, epochs: int, loss: float, text: str = text, i: int = i) -> None:
+            report(f"{text}: epoch {epoch}/{epochs}, loss {loss:.3f}", i + 1, len(mine))
+
+        report(text, i + 1, len(mine))
+        try:
+            yield trainer.run(job, _rows(experiment, folder), progress)
+        except Skip as reason:
+            yield {**_head(job), "skipped": str(reason)}
+
+
+def _head(job: Job) -> Row:
+    return {
+        "case": job.case.name,
+        "kind": job.case.kind,
+        "group": job.case.group,
+        "budget": job.budget,
+        "seed": job.seed,
+    }
+
+
+def _published(experiment: Experiment, places: Places) -> list[Row]:
+    """Rows of the result file, where there is one."""
+    path = places.results / f"{experiment.name}.json"
+    if not path.is_file():
+        return []
+    result = json.loads(path.read_text(encoding="utf-8"))
+    if result.get("schema") != SCHEMA:
+        raise BenchmarkError(f"{path.name} is of another version; move it away, and run again")
+    return list(result["rows"])
+
+
+def _rows(experiment: Experiment, folder: Path) -> list[Row]:
+    """All rows made by the recipes of today, in the order of the cases."""
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.row.json")]
+    rows = [row for row in rows if row["recipe"] == _recipe(experiment, row)["recipe"]]
+    order = [(case.group, case.name) for case in experiment.cases]
+
+    def place(row: Row) -> tuple[Any, ...]:
+        key = row["group"], row["case"]
+        at = order.index(key) if key in order else len(order)
+        return at, str(row.get("matrix")), row["case"], row["group"], row["budget"], row["seed"]
+
+    return sorted(rows, key=place)
+
+
+def _recipe(experiment: Experiment, row: Row) -> Row:
+    """A short sum of all that a row depends on, to tell when it is out of date."""
+    base = {key: experiment.raw[key] for key in BASE if key in experiment.raw}
+    own: Any = None
+    for case in experiment.cases:
+        if (case.group, case.name) == (row["group"], row["case"]):
+            own = _essence(case)
+    text = json.dumps([base, own], sort_keys=True)
+    return {"recipe": hashlib.sha256(text.encode()).hexdigest()[:12]}
+
+
+def _essence(case: Case) -> Row:
+    return {key: value for key, value in asdict(case).items() if key not in ("budgets", "seeds")}
+
+
+def _identity(row: Row) -> tuple[Any, ...]:
+    return tuple(row.get(key) for key in IDENTITY)
+
+
+def _file(folder: Path, row: Row) -> Path:
+    text = json.dumps([*_identity(row), row["recipe"]])
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.row.json"
+
+
+def _keep(folder: Path, row: Row) -> None:
+    text = json.dumps(_finite(row), ensure_ascii=False)
+    write_text(_file(folder, row), text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither infinity nor NaN: null stands for them."""
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,178 @@
+"""One run of a training experiment: build, train, freeze, score, time."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
+from benchmarks.experiments.config import Experiment, Job
+from benchmarks.experiments.tasks import work
+from benchmarks.results import BenchmarkError, Row, short
+from structmat.learn.tasks import ImageTask, TextTask
+from structmat.learn.train import Settings, Trained, train
+from structmat.nn import GaudiWeight, SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
+from structmat.nn.schedule import AfterStep
+
+#: Times that both networks classify the same batch, in turns.
+_TIMINGS = 7
+Layers = Mapping[str, tuple[int, int]]
+Report = Callable[[int, int, float], None]
+
+
+class Trainer:
+    """Runs the jobs of an experiment on data that is read once.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    data_dir : Path, optional
+    folder : Path
+        For the states of trainings and the networks that they end with.
+    """
+
+    def __init__(self, experiment: Experiment, data_dir: Path | None, folder: Path) -> None:
+        self.experiment, self.folder = experiment, folder
+        self.work = work(experiment, data_dir)
+
+    def run(self, job: Job, rows: Sequence[Row], report: Report) -> Row:
+        """Train one network, or go on with it, and measure it.
+
+        Raises
+        ------
+        Skip
+            If the kind has no matrix at this budget.
+        """
+        settings = self.settings(job)
+        model, layers = self._network(job, rows)
+        about = {"experiment": self.experiment.name, "case": job.case.name}
+        state = self.folder / f"{job.name}.state"
+        learned = any(isinstance(m, GaudiWeight) for m in model.modules())
+        resumed, begin = state.exists(), time.process_time()
+        trained = train(
+            self.work.task,
+            model,
+            settings,
+            budget=job.budget if learned else None,
+            rules=_rules(job, settings),
+            seed=job.seed,
+            about=about,
+            state=state,
+            resume=True,
+            progress=report,
+        )
+        # Of this process alone: machines are shared. What an earlier one took is not known.
+        seconds = None if resumed else time.process_time() - begin
+        if learned:
+            freeze_(model)
+        save_model(self.network_file(job), model)
+        state.unlink(missing_ok=True)
+        return {**self._row(job, model, layers, trained), "train_seconds": short(seconds)}
+
+    def settings(self, job: Job) -> Settings:
+        """The file's settings with those of the case."""
+        given = {**self.experiment.raw["settings"], **job.case.settings}
+        return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+    def network_file(self, job: Job) -> Path:
+        """Where the frozen network of a job is kept."""
+        return self.folder / f"{job.name}.safetensors"
+
+    def _network(self, job: Job, rows: Sequence[Row]) -> tuple[nn.Module, Layers]:
+        torch.manual_seed(job.seed)
+        model, example = self.work.task.model(), self.work.task.example()
+        layers = dense_layers(model, example)
+        begun = self._dense(job)
+        if job.case.convert.get("start") == "weights" and begun is not None:
+            model = begun
+        convert(model, example, job, shares_of(job, rows, begun, example))
+        return model, layers
+
+    def _dense(self, job: Job) -> nn.Module | None:
+        """The trained dense network of the same seed, where the case builds on it."""
+        if job.case.like != "alds" and job.case.convert.get("start") != "weights":
+            return None
+        begin = self.experiment.raw.get("begin", self.experiment.name)
+        case = next((c for c in self.experiment.cases if c.kind == "dense"), job.case)
+        dense = Job(case=replace(case, name="dense", group="kinds"), budget=1.0, seed=job.seed)
+        file = self.folder.parent / begin / f"{dense.name}.safetensors"
+        if not file.is_file():
+            raise BenchmarkError(
+                f"{job.case.name!r} begins with the dense network of {begin!r} of seed {job.seed}, "
+                f"which is not in the folder of states; run {begin!r} first"
+            )
+        return load_model(file, self.work.task.model())
+
+    def _row(self, job: Job, model: nn.Module, layers: Layers, trained: Trained) -> Row:
+        costs = layer_costs(model, layers)
+        task = self.work.valid if job.case.group == "tuning" else self.work.task
+        seconds, ratio = _inference(model, self.work.task)
+        return {
+            "case": job.case.name,
+            "kind": job.case.kind,
+            "group": job.case.group,
+            "budget": job.budget,
+            "seed": job.seed,
+            "model": self.experiment.raw["model"],
+            "score": short(task.score(model)),
+            "scores": {name: short(other.score(model)) for name, other in self._others(job)},
+            **totals(costs),
+            "inference_seconds": short(seconds),
+            "inference_over_dense": short(ratio),
+            "settings": dict(job.case.settings),
+            "layers": [
+                {"name": row["name"], "relative_cost": short(row["relative_cost"])} for row in costs
+            ],
+            "history": [
+                {k: short(v) for k, v in record.items() if k in ("step", "loss", "cost")}
+                for record in trained.history
+            ],
+        }
+
+    def _others(self, job: Job) -> list[tuple[str, Any]]:
+        """Further scores: tuning never looks at the test set."""
+        if job.case.group == "tuning":
+            return []
+        return list(self.work.others.items())
+
+
+def _rules(job: Job, settings: Settings) -> Any:
+    """What follows each step, where it is not the budget."""
+    if job.case.rule == "budget":
+        return None
+
+    def make(model: nn.Module, optimizer: torch.optim.Optimizer, total: int) -> list[AfterStep]:
+        if job.case.rule == "none":
+            return []
+        start, stop = settings.sigma
+        rules: list[AfterStep] = [SigmaSchedule(model, optimizer, total, start=start, stop=stop)]
+        if job.case.rule == "threshold":
+            rules.insert(0, SoftThreshold(model, optimizer, **job.case.threshold))
+        return rules
+
+    return make
+
+
+@torch.no_grad()
+def _inference(model: nn.Module, task: ImageTask | TextTask) -> tuple[float, float]:
+    """Seconds for a batch of the test set, and their ratio to those of the dense network.
+
+    Both run in turns, and the clock counts this process alone.
+    """
+    dense = task.model().eval()
+    x, _ = next(iter(task.test_batches()))
+    times: list[tuple[float, float]] = []
+    for _ in range(_TIMINGS + 1):
+        pair = []
+        for network in (model.eval(), dense):
+            begin = time.process_time()
+            network(x)
+            pair.append(time.process_time() - begin)
+        times.append((pair[0], pair[1]))
+    times = times[1:]  # the first one compiles
+    return statistics.median(t for t, _ in times), statistics.median(a / b for a, b in times)

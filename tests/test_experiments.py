@@ -1,0 +1,272 @@
+"""Experiments: files that say what to run, runs that go on, rows that are kept."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.experiments import cases, config, runner, tasks
+from benchmarks.results import BenchmarkError, Skip
+from structmat.learn.tasks import is_inner
+from structmat.nn import GaudiWeight
+
+DIGITS = {
+    "title": "digits",
+    "note": "",
+    "metric": "accuracy",
+    "data": "digits",
+    "model": "mlp",
+    "size": {"width": 32},
+    "examples": 512,
+    "held_out": 200,
+    "budgets": [0.2],
+    "seeds": [0],
+    "kinds": ["dense", "low_rank", "gblr"],
+    "settings": {"epochs": 2, "batch": 128, "lr": 2e-3},
+}
+CONFIGS = sorted(file.stem for file in config.CONFIGS.glob("*.toml"))
+
+
+def experiment(**changes):
+    return config.parse("test", {**DIGITS, **changes})
+
+
+def places(folder, data=None):
+    return runner.Places(data=data, results=folder / "results", states=folder / "states")
+
+
+def rows_of(path):
+    return json.loads(path.read_text())["rows"]
+
+
+def silent(text, done, total):
+    pass
+
+
+def job(case, budget=0.2, seed=0):
+    case = config.Case(**{"name": "case", "kind": "low_rank", **case})
+    return config.Job(case=case, budget=budget, seed=seed)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_that_is_shipped_is_sound(name):
+    found = config.load(name)
+    names = [job.name for job in found.jobs()]
+    assert len(names) == len(set(names))
+    assert found.task != "train" or len(names) > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"metric": "beauty"}, "metric = 'beauty'"),
+        ({"kinds": ["toeplitz"]}, "a kind = 'toeplitz'"),
+        ({"cases": [{"name": "a"}]}, r"no \['kind'\]"),
+        ({"cases": [{"name": "a", "kind": "gblr", "lr": 1}]}, r"has \['lr'\]"),
+        ({"cases": [{"name": "a", "kind": "gblr", "rule": "x"}]}, "rule = 'x'"),
+        ({"cases": [{"name": "GBLR", "kind": "gblr"}]}, "two cases"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused(changes, complaint):
+    with pytest.raises(BenchmarkError, match=complaint):
+        experiment(**changes)
+
+
+def test_tuning_is_made_of_the_kinds_and_has_budgets_and_seeds_of_its_own():
+    found = experiment(seeds=[0, 1], tuning={"budgets": [0.1], "seeds": [7], "lr": [1e-3, 4e-3]})
+    tuned = [job for job in found.jobs() if job.case.group == "tuning"]
+    assert {job.seed for job in tuned} == {7}
+    assert {job.budget for job in tuned} == {0.1, 1.0}
+    assert [job.case.settings["lr"] for job in tuned if job.case.kind == "gblr"] == [1e-3, 4e-3]
+
+
+def test_cases_that_build_on_others_come_after_them():
+    like = {"name": "shares", "kind": "low_rank", "like": "GBLR", "group": "ablations"}
+    order = [job.case.name for job in experiment(cases=[like]).jobs()]
+    assert order.index("shares") > order.index("GBLR")
+
+
+def test_a_run_goes_on_where_it_stopped_and_makes_nothing_twice(tmp_path):
+    found = experiment()
+    path = runner.run(found, places(tmp_path), silent, only=["dense"])
+    assert [row["case"] for row in rows_of(path)] == ["dense"]
+    first = rows_of(path)[0]
+    path = runner.run(found, places(tmp_path), silent)
+    rows = rows_of(path)
+    assert [row["case"] for row in rows] == ["dense", "low rank", "GBLR"]
+    assert rows[0] == first
+    assert all(row["relative_cost"] <= 0.2 for row in rows[1:])
+    asked = []
+    runner.run(found, places(tmp_path), lambda *step: asked.append(step))
+    assert asked == []
+
+
+def test_published_rows_stand_without_their_states(tmp_path):
+    found = experiment(kinds=["low_rank"])
+    path = runner.run(found, places(tmp_path), silent)
+    before = rows_of(path)
+    elsewhere = runner.Places(data=None, results=path.parent, states=tmp_path / "other")
+    asked = []
+    runner.run(found, elsewhere, lambda *step: asked.append(step))
+    assert asked == []
+    assert rows_of(path) == before
+
+
+def test_a_changed_recipe_makes_rows_out_of_date(tmp_path):
+    runner.run(experiment(kinds=["low_rank"]), places(tmp_path), silent)
+    settings = {**DIGITS["settings"], "lr": 1e-3}
+    path = runner.run(experiment(kinds=["low_rank"], settings=settings), places(tmp_path), silent)
+    assert len(rows_of(path)) == 1
+    runner.collect(experiment(kinds=["low_rank"]), places(tmp_path))
+    assert len(rows_of(path)) == 1  # those of the first recipe are still there
+
+
+def test_parts_share_the_runs_between_them(tmp_path):
+    found = experiment(kinds=["dense", "low_rank"], budgets=[0.2, 0.3])
+    parts = [runner.run(found, places(tmp_path / str(i)), silent, part=(i, 2)) for i in (1, 2)]
+    names = [[(row["case"], row["budget"]) for row in rows_of(path)] for path in parts]
+    assert sorted(names[0] + names[1]) == [("dense", 1.0), ("low rank", 0.2), ("low rank", 0.3)]
+
+
+def test_every_network_can_be_read_again(tmp_path):
+    from structmat.nn import load_model
+
+    found = experiment(kinds=["gblr"])
+    path = runner.run(found, places(tmp_path), silent)
+    made = tasks.work(found, None)
+    file = next((tmp_path / "states" / "test").glob("*.safetensors"))
+    model = load_model(file, made.task.model()).eval()
+    assert not any(isinstance(m, GaudiWeight) for m in model.modules())
+    assert made.task.score(model) == pytest.approx(rows_of(path)[0]["score"], abs=1e-4)
+
+
+def test_tuning_sees_no_test_images(tmp_path, monkeypatch):
+    found = experiment(kinds=["low_rank"], tuning={"budgets": [0.2], "seeds": [0], "lr": [1e-3]})
+    made = tasks.work(found, None)
+    assert len(made.valid._data.test_y) == 200
+    assert len(made.task._data.train_y) == 512
+    path = runner.run(found, places(tmp_path), silent, only=["low rank, lr 0.001"])
+    assert rows_of(path)[0]["scores"] == {}
+    # A share of the 200 held-out images.
+    assert (rows_of(path)[0]["score"] * 200) % 1 == pytest.approx(0, abs=1e-6)
+
+
+def test_more_examples_than_there_are_is_refused():
+    with pytest.raises(BenchmarkError, match="at most 1057"):
+        tasks.work(experiment(examples=1200), None)
+
+
+def test_unknown_cases_are_refused(tmp_path):
+    with pytest.raises(BenchmarkError, match="expected among dense"):
+        runner.run(experiment(), places(tmp_path), silent, only=["Dense"])
+
+
+def test_layers_at_the_cost_of_other_layers():
+    made = tasks.work(experiment(), None)
+    shares = {"layers.0": 0.5, "layers.1": 0.01}
+    row = {"case": "GBLR", "budget": 0.2, "seed": 0}
+    row["layers"] = [{"name": n, "relative_cost": c} for n, c in shares.items()]
+    like = job({"like": "GBLR"})
+    found = cases.shares_of(like, [row], None, made.task.example())
+    assert found == shares
+    model = made.task.model()
+    layers = cases.dense_layers(model, made.task.example())
+    cases.convert(model, made.task.example(), like, found)
+    costs = {r["name"]: r["relative_cost"] for r in cases.layer_costs(model, layers)}
+    assert 0.45 < costs["layers.0"] <= 0.5
+    assert costs["layers.1"] == 0  # too little for any rank
+    with pytest.raises(BenchmarkError, match="run it first"):
+        cases.shares_of(job({"like": "Monarch"}), [row], None, made.task.example())
+
+
+def test_alds_takes_its_ranks_from_the_trained_network():
+    made = tasks.work(experiment(), None)
+    example, dense = made.task.example(), made.task.model()
+    with torch.no_grad():  # of rank one: it needs no more
+        dense.layers[1].weight.copy_(torch.outer(torch.ones(32), torch.ones(32)))
+    like = job({"like": "alds"}, budget=0.4)
+    shares = cases.shares_of(like, [], dense, example)
+    assert shares["layers.1"] < shares["layers.0"]
+    with pytest.raises(BenchmarkError, match="run the case 'dense' first"):
+        cases.shares_of(like, [], None, example)
+
+
+def test_totals_weigh_by_size_and_positions():
+    rows = [
+        {"relative_cost": 1.0, "relative_storage": 1.0, "size": 10, "positions": 1},
+        {"relative_cost": 0.0, "relative_storage": 0.5, "size": 10, "positions": 3},
+    ]
+    assert cases.totals(rows) == {"relative_cost": 0.25, "relative_storage": 0.75}
+
+
+@pytest.mark.parametrize("start", ["equal", "splr", "lr"])
+def test_published_starts_cost_what_the_budget_says(start):
+    made = tasks.work(experiment(size={"width": 64}), None)
+    model, example = made.task.model(), made.task.example()
+    layers = cases.dense_layers(model, example)
+    case = {"kind": "gblr", "convert": {"start_rule": start, "learn_widths": False}}
+    cases.convert(model, example, job(case, budget=0.25), None)
+    total = cases.totals(cases.layer_costs(model, layers))["relative_cost"]
+    assert total == pytest.approx(0.25, rel=0.1)
+
+
+def test_a_kind_without_such_a_matrix_is_skipped(tmp_path):
+    path = runner.run(experiment(kinds=["low_rank"], budgets=[1e-3]), places(tmp_path), silent)
+    assert "expected at least" in rows_of(path)[0]["skipped"]
+    model = tasks.work(experiment(), None).task.model()
+    with pytest.raises(Skip):
+        cases.convert(model, torch.zeros(1, 1, 8, 8), job({}, budget=1e-3), None)
+
+
+def test_the_command_line(tmp_path, capsys):
+    file = tmp_path / "tiny.toml"
+    lines = [f"{k} = {json.dumps(v)}" for k, v in DIGITS.items() if not isinstance(v, dict)]
+    text = "\n".join([*lines, "size = { width = 32 }", "[settings]", "epochs = 1", "batch = 256"])
+    file.write_text(text.replace('["dense", "low_rank", "gblr"]', '["dense", "low_rank"]'))
+    options = ["experiments", "--output", str(tmp_path)]
+    assert main([*options, "run", str(file), "--states", str(tmp_path / "states")]) == 0
+    assert "wrote tiny.json" in capsys.readouterr().out
+    assert main([*options, "table", "tiny"]) == 0
+    assert "low rank" in capsys.readouterr().out
+    assert main([*options, "plot", "tiny", "--to", str(tmp_path / "plots")]) == 0
+    assert list((tmp_path / "plots").glob("*.png"))
+    assert main([*options, "table", "other"]) == 2
+    assert "other: no result" in capsys.readouterr().err
+    assert main(["experiments", "run", "nothing"]) == 2
+    assert "expected one of" in capsys.readouterr().err
+
+
+def test_inner_layers_are_what_is_counted():
+    made = tasks.work(experiment(), None)
+    model = made.task.model()
+    layers = cases.dense_layers(model, made.task.example())
+    assert set(layers) == {name for name, m in model.named_modules() if is_inner(name, m)}
+    assert layers["layers.0"] == (math.prod(model.layers[0].weight.shape), 1)
+
+
+def test_text_is_scored_on_two_texts(tmp_path):
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for part in ("train", "valid", "test"):
+        (folder / f"classics_{part}.txt").write_bytes(b"the cat sat on the mat. \n" * 40)
+    (folder / "wikitext2_test.txt").write_bytes(b"a dog stood on a log. \n" * 40)
+    raw = {
+        **{k: v for k, v in DIGITS.items() if k not in ("held_out",)},
+        "metric": "perplexity",
+        "data": "text",
+        "model": "gpt",
+        "size": {"dim": 16, "depth": 1, "heads": 2},
+        "examples": 1000,
+        "context": 16,
+        "steps": 2,
+        "scored": 256,
+        "kinds": ["low_rank"],
+        "budgets": [0.5],
+    }
+    path = runner.run(config.parse("text", raw), places(tmp_path, Path(tmp_path)), silent)
+    row = rows_of(path)[0]
+    assert set(row["scores"]) == {"wikitext2"}
+    assert row["score"] > 1
