@@ -141,6 +141,6 @@ def _frozen(suite: Suite, plan: Plan, setting: Setting) -> None:
 def _structures(n: int, m: int, cost: float) -> dict[str, dict[str, Any]]:
     """The same cost as a grid of tiles and as blocks in random places."""
     return {
-        "grid": {"budget": cost},
+        "grid": {"budget": cost, "width_init": "grid"},
         "random": {"num_blocks": min(m, n), "width_init": min(1.0, cost * max(m, n) / (m + n))},
     }

@@ -55,6 +55,8 @@ class Case:
         As tables show it, and which table it is in.
     change : dict
         Of the settings.
+    convert : dict
+        Further fields of `Config`.
     make : callable, optional
         ``make(n, m, budget, generator)`` is a layer; `convert_` makes the others.
     kind : str
@@ -64,15 +66,9 @@ class Case:
     name: str
     group: str
     change: dict[str, Any] = field(default_factory=dict)
+    convert: dict[str, Any] = field(default_factory=dict)
     make: Callable[..., nn.Module] | None = None
     kind: str = "gblr"
-
-
-def _gaudi(oversize: float, **options: Any) -> Callable[..., nn.Module]:
-    def make(n: int, m: int, budget: float, generator: Any) -> nn.Module:
-        return GaudiLinear(n, m, budget=oversize * budget, generator=generator, **options)
-
-    return make
 
 
 def _rule(oversize: float, rule: str, **options: Any) -> Callable[..., nn.Module]:
@@ -90,25 +86,36 @@ def _published(n: int, m: int, _budget: float, generator: Any) -> nn.Module:
     return GaudiLinear(n, m, width_init="splr0.5", location_init=0.0, generator=generator)
 
 
+def _grid(oversize: float, **options: Any) -> dict[str, Any]:
+    return {"oversize": oversize, "options": {"width_init": "grid", **options}}
+
+
 FROZEN = {"learn_widths": False, "learn_locations": False}
+MASKS = {"structure": "gaudi"}
 CASES = (
     Case("dense", "kinds", kind="dense"),
     *(Case(kind.replace("_", " "), "kinds", kind=kind) for kind in KINDS),
     Case("GBLR", "kinds"),
-    Case("boxcars throughout, no σ schedule", "ablations", {"sigma": BOXCARS}),
-    Case("structure frozen: equal widths, random places", "ablations", {"sigma": BOXCARS},
-         _rule(1.0, "equal", **FROZEN)),
-    Case("structure frozen: splr at the budget", "ablations", {"sigma": BOXCARS},
-         _rule(1.0, "splr", **FROZEN)),
-    Case("structure frozen: grid at the budget", "ablations", {"sigma": BOXCARS},
-         _gaudi(1.0, **FROZEN)),
-    Case("locations fixed", "ablations", {}, _gaudi(2.0, learn_locations=False)),
-    Case("grid from 1 times the budget", "ablations", {}, _gaudi(1.0)),
-    Case("grid from 4 times the budget", "ablations", {}, _gaudi(4.0)),
-    Case("splr start at 50 % width, published settings", "ablations", {"sigma": (1.0, 100.0)},
-         _published),
-    Case("momentum 0.9 on widths and locations", "ablations", {"structure_betas": (0.9, 0.999)}),
-    Case("dead blocks revived", "ablations", {"revive_every": 30}),
+    Case("ends moved from strips at 2 times the budget", "ablations", {}, {"oversize": 2.0}),
+    Case("ends moved from a grid at the budget", "ablations", {}, _grid(1.0)),
+    Case("structure frozen: strips at the budget", "ablations", {}, {"options": FROZEN}),
+    Case("structure frozen: grid at the budget", "ablations", {}, _grid(1.0, **FROZEN)),
+    Case("structure frozen: equal widths, random places", "ablations",
+         make=_rule(1.0, "equal", **FROZEN)),
+    Case("structure frozen: splr at the budget", "ablations", make=_rule(1.0, "splr", **FROZEN)),
+    Case("GBLR by Gaudi masks", "ablations", MASKS, _grid(2.0)),
+    Case("Gaudi masks: boxcars throughout, no σ schedule", "ablations",
+         {**MASKS, "sigma": BOXCARS}, _grid(2.0)),
+    Case("Gaudi masks: locations fixed", "ablations", MASKS, _grid(2.0, learn_locations=False)),
+    Case("Gaudi masks: from strips at the budget", "ablations", MASKS),
+    Case("Gaudi masks: grid from 1 times the budget", "ablations", MASKS, _grid(1.0)),
+    Case("Gaudi masks: grid from 4 times the budget", "ablations", MASKS, _grid(4.0)),
+    Case("Gaudi masks: splr start at 50 % width, published settings", "ablations",
+         {**MASKS, "sigma": (1.0, 100.0)}, make=_published),
+    Case("Gaudi masks: momentum 0.9 on widths and locations", "ablations",
+         {**MASKS, "structure_betas": (0.9, 0.999)}, _grid(2.0)),
+    Case("Gaudi masks: dead blocks revived", "ablations", {**MASKS, "revive_every": 30},
+         _grid(2.0)),
 )  # fmt: skip
 TRANSFER = "low rank at the learned cost of each layer"
 
@@ -154,7 +161,7 @@ def _model(task: ImageTask, case: Case, budget: float, seed: int) -> nn.Module:
                 parent, _, last = name.rpartition(".")
                 setattr(model.get_submodule(parent), last, layer)
     elif case.kind != "dense":
-        config = Config(kind=case.kind, budget=budget, oversize=Settings().oversize)
+        config = Config(kind=case.kind, budget=budget, **case.convert)
         convert_(model, config, is_inner, generator=generator)
     return model
 

@@ -78,7 +78,7 @@ def layers_of(n: int, m: int, cost: float) -> dict[str, nn.Module]:
     """Every kind of layer at one cost."""
     shrunk = shrunk_layer(n, m, cost)
     return {
-        "Gaudi, from a grid": GaudiLinear(n, m, budget=cost, sigma=100.0),
+        "Gaudi, from a grid": GaudiLinear(n, m, budget=cost, width_init="grid", sigma=100.0),
         "Gaudi, shrunk": shrunk,
         "the same, contents alone": StructuredLinear(shrunk.to_matrix(), shrunk.bias),
         "low rank": rivals.LowRankLinear(n, m, cost),
@@ -97,7 +97,7 @@ def starts(n: int, m: int) -> dict[str, nn.Module]:
     """Other beginnings, and masks still blurred."""
     make = partial(GaudiLinear, n, m)
     return {
-        "Gaudi, from a grid, blurred": make(sigma=10.0),
+        "Gaudi, from a grid, blurred": make(width_init="grid", sigma=10.0),
         "Gaudi, splr": make(num_blocks=min(m, n), width_init="splr", sigma=100.0),
         "Gaudi, splr, blurred": make(num_blocks=min(m, n), width_init="splr", sigma=1.0),
     }

@@ -51,7 +51,8 @@ LAYERS = replace(
 )
 TRAINING = replace(training.QUICK, cpu=((24, 48, 8),), seconds=0.0001)
 LEARNING = learning.Plan(budgets=(0.1, 0.05), seeds=1, epochs=1, minutes=0.1)
-CASES = [c for c in learning.CASES if c.name in ("dense", "pixelfly", "GBLR")]
+MASKS = "GBLR by Gaudi masks"
+CASES = [c for c in learning.CASES if c.name in ("dense", "pixelfly", "GBLR", MASKS)]
 
 
 def tiny_cases():
@@ -162,7 +163,7 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     rows = json.loads((tmp_path / "learning.quick.json").read_text(encoding="utf-8"))["rows"]
     learned = [row for row in rows if row["case"] == "GBLR"]
     assert len(learned) == 2
-    assert {row["case"] for row in rows} >= {"dense", "GBLR", learning.TRANSFER}
+    assert {row["case"] for row in rows} >= {"dense", "GBLR", MASKS, learning.TRANSFER}
     assert all("accuracy" in row for row in rows if row["case"] != "pixelfly")
     rows = json.loads((tmp_path / "compression.quick.json").read_text(encoding="utf-8"))["rows"]
     ours = [row for row in rows if row.get("method") == "structmat"]

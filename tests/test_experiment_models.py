@@ -8,13 +8,8 @@ import torch
 from torch import nn
 
 from benchmarks.models.alds import alds_ranks, convert_to_ranks_
-from benchmarks.models.blast import (
-    BlastLinear,
-    blast_blocks,
-    blast_rank,
-    convert_to_blast_,
-    factorise,
-)
+from benchmarks.models.blast import BlastLinear, blast_blocks, blast_rank, convert_to_blast_
+from benchmarks.models.blast_fit import factorise
 from benchmarks.results import BenchmarkError
 from structmat.nn import StructuredLinear, cost
 

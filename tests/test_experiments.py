@@ -270,3 +270,47 @@ def test_text_is_scored_on_two_texts(tmp_path):
     row = rows_of(path)[0]
     assert set(row["scores"]) == {"wikitext2"}
     assert row["score"] > 1
+
+
+def test_fine_tuning_begins_with_the_trained_dense_network(tmp_path):
+    scratch = experiment(kinds=["dense"])
+    runner.run(scratch, places(tmp_path), silent)
+    begin = {"convert": {"start": "weights"}, "settings": {"lr": 0.0}}
+    chosen = dict.fromkeys(("dense", "alds", "low_rank", "gblr"), begin)
+    kinds = ["dense", "alds", "low_rank", "gblr"]
+    raw = {**DIGITS, "kinds": kinds, "chosen": chosen, "begin": "test", "budgets": [0.6]}
+    path = runner.run(config.parse("finetune", raw), places(tmp_path), silent)
+    scores = {row["case"]: row["score"] for row in rows_of(path)}
+    dense = rows_of(tmp_path / "results" / "test.json")[0]["score"]
+    assert scores.pop("dense") == pytest.approx(dense)  # nothing was learned
+    assert all(0.6 * dense < score <= 1 for score in scores.values())
+
+
+def test_fine_tuning_without_the_dense_network_says_what_to_run(tmp_path):
+    chosen = {"low_rank": {"convert": {"start": "weights"}}}
+    raw = {**DIGITS, "kinds": ["low_rank"], "chosen": chosen, "begin": "nothing"}
+    with pytest.raises(BenchmarkError, match="run 'nothing' first"):
+        runner.run(config.parse("finetune", raw), places(tmp_path), silent)
+
+
+def test_a_run_that_is_interrupted_resumes_after_its_last_epoch(tmp_path, monkeypatch):
+    from structmat.learn import train as training
+
+    found, epochs, real = experiment(kinds=["gblr"]), [], training._epoch
+
+    def epoch(*arguments):
+        epochs.append(arguments[5])
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "_epoch", epoch)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(found, places(tmp_path), silent)
+    path = runner.run(found, places(tmp_path), silent)
+    assert epochs == [0, 1, 1]
+    resumed = rows_of(path)[0]
+    assert resumed["train_seconds"] is None
+    whole = runner.run(found, places(tmp_path / "whole"), silent)
+    assert resumed["score"] == rows_of(whole)[0]["score"]
+    assert resumed["history"] == rows_of(whole)[0]["history"]

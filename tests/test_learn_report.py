@@ -435,17 +435,31 @@ def test_curves_are_drawn_run_by_run(tmp_path, drawn):
 
 
 def test_fixed_structures_have_a_loss_alone(tmp_path, drawn):
-    report(tmp_path, sample(kinds=("dense", "monarch"), steps=2))
+    page = report(tmp_path, sample(kinds=("dense", "monarch"), steps=2))
     assert [axes.get_ylabel() for axes in drawn[1].axes] == ["training loss"]
+    assert "Learned blocks" not in page.words["figcaption"]
 
 
-def test_masks_that_are_always_sharp_have_no_curve(tmp_path, drawn):
+@pytest.mark.parametrize("sigma", [None, float("inf")])
+def test_masks_that_are_always_sharp_have_no_curve(tmp_path, drawn, sigma):
     results = sample(kinds=("gblr",), seeds=(0,), steps=3)
+    assert "The larger σ" in report(tmp_path, results).words["figcaption"]
     for entry in results["runs"][0]["history"]:
-        entry["sigma"] = float("inf")
-    report(tmp_path, results)
+        entry["sigma"] = sigma
+    drawn.clear()
+    page = report(tmp_path, results)
     names = [axes.get_ylabel() for axes in drawn[1].axes]
     assert names == ["training loss", "multiplications\n(% of dense)"]
+    assert "σ" not in "".join(page.words.values())
+    assert "Learned blocks end within the budget" in page.words["figcaption"]
+
+
+def test_options_among_the_facts_are_written_out(tmp_path):
+    results = sample(kinds=("gblr",), seeds=(0,), steps=1)
+    results["task"] |= {"moves": {"every": 20, "across": False}, "none": {}}
+    rows = dict(report(tmp_path, results).tables[-1])
+    assert rows["moves"] == "every = 20, across = no"
+    assert rows["none"] == "–"
 
 
 def test_without_a_history_there_are_no_curves(tmp_path, drawn):

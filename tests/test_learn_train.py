@@ -19,7 +19,8 @@ from structmat.learn.tasks import ImageTask, TextTask, is_inner, make_task
 from structmat.learn.train import Settings, train
 from structmat.nn import Config, StructuredLinear, convert_, cost, load_model
 
-SHORT = Settings(epochs=3, batch=256, revive_every=4)
+SHORT = Settings(epochs=3, batch=256, moves={"every": 2})
+GAUDI = Settings(epochs=3, batch=256, structure="gaudi", oversize=2.0, revive_every=4)
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +36,16 @@ def task():
     return make_task(load_data("digits"), "mlp", "small", 256)
 
 
-def gaudi(task, seed=0, budget=0.1):
+def gaudi(task, seed=0, oversize=1.0, **options):
     torch.manual_seed(seed)
     model, generator = task.model(), torch.Generator().manual_seed(seed)
-    convert_(model, Config(budget=budget), is_inner, generator=generator)
+    config = Config(budget=0.1, oversize=oversize, options=options)
+    convert_(model, config, is_inner, generator=generator)
     return model
+
+
+def grid(task, seed=0):
+    return gaudi(task, seed, oversize=2.0, width_init="grid")
 
 
 def values(model):
@@ -62,20 +68,24 @@ def stopping_after(epochs):
     return progress
 
 
-def test_a_resumed_training_ends_bit_identical(task, tmp_path):
-    whole = gaudi(task)
-    uninterrupted = train(task, whole, SHORT, budget=0.1)
+@pytest.mark.parametrize(
+    ("make", "settings"), [(gaudi, SHORT), (grid, GAUDI)], ids=["edges", "gaudi"]
+)
+def test_a_resumed_training_ends_bit_identical(task, tmp_path, make, settings):
+    whole = make(task)
+    uninterrupted = train(task, whole, settings, budget=0.1)
     path = tmp_path / "state.safetensors"
     with pytest.raises(Interrupt):
-        train(task, gaudi(task), SHORT, budget=0.1, state=path, progress=stopping_after(2))
+        train(task, make(task), settings, budget=0.1, state=path, progress=stopping_after(2))
     torch.manual_seed(12345)  # whatever else happened in between
-    again = gaudi(task, seed=0)
-    resumed = train(task, again, SHORT, budget=0.1, state=path, resume=True)
+    again = make(task, seed=0)
+    resumed = train(task, again, settings, budget=0.1, state=path, resume=True)
     assert same(values(whole), values(again))
     assert resumed.history == uninterrupted.history
     # Once more: nothing is left to do, and nothing changes.
-    done = gaudi(task)
-    assert train(task, done, SHORT, budget=0.1, state=path, resume=True).history == resumed.history
+    done = make(task)
+    once_more = train(task, done, settings, budget=0.1, state=path, resume=True)
+    assert once_more.history == resumed.history
     assert same(values(done), values(again))
 
 
@@ -93,7 +103,13 @@ def test_without_resume_a_training_starts_anew(task, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"lr": 1e-4}, "lr"), ({"epochs": 5}, "epochs"), ({"sigma": (1.0, 100.0)}, "sigma")],
+    [
+        ({"lr": 1e-4}, "lr"),
+        ({"epochs": 5}, "epochs"),
+        ({"sigma": (1.0, 100.0)}, "sigma"),
+        ({"structure": "gaudi"}, "structure"),
+        ({"moves": {"every": 3}}, "moves"),
+    ],
 )
 def test_the_state_of_another_training_is_refused(task, tmp_path, change, named):
     path = tmp_path / "state.safetensors"
@@ -102,7 +118,7 @@ def test_the_state_of_another_training_is_refused(task, tmp_path, change, named)
     with pytest.raises(FileFormatError, match=f"other {named}"):
         train(task, gaudi(task), replace(SHORT, **change), budget=0.1, state=path, resume=True)
     with pytest.raises(FileFormatError, match=r"does not fit|other"):
-        train(task, gaudi(task, budget=0.3), SHORT, budget=0.1, state=path, resume=True)
+        train(task, grid(task), SHORT, budget=0.1, state=path, resume=True)
 
 
 def test_the_state_of_other_data_is_refused(task, tmp_path):
@@ -144,10 +160,13 @@ def test_a_loss_that_is_no_number_stops_with_step_and_layer(task, tmp_path):
 
 
 def test_history_tells_the_course_of_the_structure(task):
-    history = train(task, gaudi(task), SHORT, budget=0.1).history
+    history = train(task, grid(task), GAUDI, budget=0.1).history
     assert [record["step"] for record in history] == [5, 10, 15]
     assert history[-1]["cost"] <= 0.1 < history[0]["cost"]
     assert [record["sigma"] for record in history] == sorted(r["sigma"] for r in history)
+    history = train(task, gaudi(task, oversize=2.0), SHORT, budget=0.1).history
+    assert history[-1]["cost"] <= 0.1 < history[0]["cost"]
+    assert all(record["sigma"] is None for record in history)
     dense = train(task, task.model(), SHORT).history
     assert all(record["sigma"] is record["cost"] is None for record in dense)
 
@@ -192,6 +211,37 @@ def test_an_experiment_writes_what_it_says(task, tmp_path):
     assert "layers.0" in page
 
 
+def test_an_experiment_names_the_settings_that_matter(task, tmp_path):
+    for settings in (SHORT, GAUDI):
+        experiment = Experiment(
+            task=task, facts={"data": "digits"}, kinds=["gblr"], budget=0.1, seeds=[0],
+            settings=replace(settings, epochs=1, ramp=0.5), folder=tmp_path,
+        )  # fmt: skip
+        results = experiment.run().results
+        (first,) = results["runs"][0]["history"]
+        by_masks = settings is GAUDI
+        assert results["task"]["structure"] == ("gaudi" if by_masks else "edges")
+        for name in ("sigma", "structure_lr", "structure_betas", "revive_every"):
+            assert (name in results["task"]) == by_masks
+        assert ("moves" in results["task"]) != by_masks
+        assert (first["sigma"] is not None) == by_masks
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert ("The larger σ" in page) == by_masks
+        model = load_model(tmp_path / "model.safetensors", task.model())
+        strips = model.layers[1].to_matrix().num_blocks <= 256  # tiles are more
+        assert strips != by_masks
+
+
+def test_learn_by_gaudi_masks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--epochs", "1", "--seeds", "1", "--kinds", "low_rank,gblr", "--structure-lr", "0.01"]
+    assert main(["learn", *words, "--structure", "gaudi", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["task"]["oversize"] == 2.0
+    assert figures["task"]["structure_lr"] == 0.01
+    assert "--structure gaudi --structure-lr 0.01" in figures["command"]
+
+
 def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["learn", "--epochs", "1", "--seeds", "1", "--kinds", "low_rank,gblr", "-o", "out"]
@@ -217,6 +267,7 @@ def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
         (["--data", "text", "--data-dir", "nowhere"], "nowhere"),
         (["--data", "text", "--data-dir", ".", "--model", "mlp"], "expected"),
         (["--budget", "0.0001"], "expected"),
+        (["--structure-lr", "0.01"], "expected none (or --structure gaudi)"),
         (["-o", "no/such/folder"], "cannot write"),
         (["-o", "a-file"], "is a file"),
     ],

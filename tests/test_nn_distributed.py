@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 from structmat import LowRank
 from structmat.nn import (
     BudgetProjection,
+    EdgeSearch,
     GaudiLinear,
     GaudiWeight,
     SigmaSchedule,
@@ -174,6 +175,31 @@ def revived_after_overflow(rank):
     return revive_(weight)
 
 
+def searched(wrapper, rank=0, processes=1):
+    """Weights, whole, of a training by the search; costs after each step."""
+    options = {"width_init": "strips", "dtype": torch.float64}
+    generator = torch.Generator().manual_seed(0)
+    first = GaudiLinear(12, 10, budget=0.6, generator=generator, **options)
+    net = nn.Sequential(first, GaudiLinear(10, 4, budget=0.6, generator=generator, **options))
+    if wrapper == "fsdp":
+        from torch.distributed.fsdp import fully_shard
+
+        for layer in net:
+            fully_shard(layer)
+        fully_shard(net)
+    optimizer = torch.optim.AdamW(parameter_groups(net, lr=0.02, structure_lr=0.02))
+    rule = EdgeSearch(net, optimizer, 0.4, STEPS, every=1, share=0.5, ramp=0.5)
+    # After the rule: no gradient of a width is to be waited for.
+    model = nn.parallel.DistributedDataParallel(net) if wrapper == "ddp" else net
+    costs = []
+    for x, y in zip(*(b[:, rank::processes] for b in batches()), strict=True):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+        costs.append([weight.cost for weight in rule.weights])
+    return [torch.as_tensor(w.to_matrix().to_dense()) for w in rule.weights], costs
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group(
@@ -186,6 +212,7 @@ def work(rank, folder):
     results = {case: trained(*case, rank) for case in CASES}
     results["dtypes"] = dtypes_in_half_precision()
     results["revived"] = revived_after_overflow(rank)
+    results["searched"] = {kind: searched(kind, rank, PROCESSES) for kind in ("ddp", "fsdp")}
     torch.save(results, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -288,6 +315,17 @@ def test_a_group_of_their_own_keeps_widths_precise(results):
 
 def test_processes_skip_a_revival_together(results):
     assert [result["revived"] for result in results] == [0, 0]
+
+
+@pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
+def test_two_processes_search_as_one_does(results, wrapper):
+    weights, costs = searched(None)
+    assert costs[0] != costs[-1]
+    for result in results:
+        two, their_costs = result["searched"][wrapper]
+        assert their_costs == costs
+        for a, b in zip(two, weights, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("product", ["assembled", "factors"])

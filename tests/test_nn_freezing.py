@@ -35,7 +35,7 @@ def _seed():
 
 def trained(model, x, budget=0.2, steps=8, **options):
     """Converted, and trained until it meets the budget."""
-    convert_(model, Config(budget=budget, **options), example=x)
+    convert_(model, Config(budget=budget, oversize=2.0, **options), example=x)
     optimizer = torch.optim.AdamW(parameter_groups(model, lr=1e-2, structure_lr=2e-2))
     rule = BudgetProjection(model, optimizer, budget, total_steps=steps)
     for _ in range(steps):
@@ -53,8 +53,11 @@ MODELS = {
     "taps": (convnet, torch.randn(2, 16, 8, 8), {"conv": "taps"}),
     "shared masks": (convnet, torch.randn(2, 16, 8, 8), {"conv": "taps", "shared_masks": True}),
     "twins": (Twins, torch.randn(3, 32), {}),
-    "tiles of rank 2": (mlp, torch.randn(3, 64), {"options": {"rank": 2}}),
-}
+    "grid": (mlp, torch.randn(3, 64), {"options": {"width_init": "grid"}}),
+    "tiles of rank 2": (
+        mlp, torch.randn(3, 64), {"options": {"width_init": "grid", "rank": 2}},
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)

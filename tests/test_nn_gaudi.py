@@ -369,7 +369,7 @@ def test_refuses_matrices_it_cannot_hold(options):
 
 def test_layers_print_and_show_their_weight():
     layer = GaudiLinear(16, 8, budget=0.75)
-    assert "8x16, num_blocks=18, rank=1, cost=0.75" in repr(layer)
+    assert "8x16, num_blocks=8, rank=1, cost=0.75" in repr(layer)
     assert torch.equal(layer.weight, layer.matrix.dense())
     with pytest.raises(AttributeError):
         layer.weight = torch.zeros(8, 16)

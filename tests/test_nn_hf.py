@@ -324,9 +324,16 @@ def relative_cost(model):
     return sum(w.cost for w in weights) / sum(w.shape[0] * w.shape[1] for w in weights)
 
 
-def test_the_trainer_meets_the_budget_and_saves(folder):
+WAYS = {
+    "edges": {"moves": {"every": 3, "ramp": 0.5}},
+    "gaudi": {"structure": "gaudi", "projection": {"ramp": 0.5}, "sigma": {"stop": 50.0}},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_trainer_meets_the_budget_and_saves(folder, way):
     model = learned()
-    callback = hf.StructureCallback(0.2, projection={"ramp": 0.5}, sigma={"stop": 50.0})
+    callback = hf.StructureCallback(0.2, **WAYS[way])
     listener, options = Listener(), {"save_strategy": "steps", "save_steps": 4}
     training = trainer(model, folder, callback, listener, **options)
     training.train()
@@ -334,30 +341,36 @@ def test_the_trainer_meets_the_budget_and_saves(folder):
     history = [entry for entry in training.state.log_history if "structure_cost" in entry]
     assert len(history) >= 8
     assert history[0]["structure_cost"] > 0.2 >= history[-1]["structure_cost"]
-    assert history[0]["structure_sigma"] < history[-1]["structure_sigma"] == 50.0
+    if way == "gaudi":
+        assert history[0]["structure_sigma"] < history[-1]["structure_sigma"] == 50.0
+    else:
+        assert not any("structure_sigma" in entry for entry in history)
     heard = [entry["structure_cost"] for entry in listener.heard]
     assert heard == [entry["structure_cost"] for entry in history]
     loaded = AutoModelForCausalLM.from_pretrained(os.path.join(folder, "checkpoint-8"))
     assert_same(loaded, model.eval())
-    trainer(loaded, folder, hf.StructureCallback(0.15)).train()  # it may be trained on
+    assert all(p.requires_grad for p in loaded.parameters())
+    trainer(loaded, folder, hf.StructureCallback(0.15, **WAYS[way])).train()  # it may be trained on
     assert relative_cost(loaded) <= 0.15
-    assert callback.state()["attributes"]["rules"]["schedule"]["step"] == 8
+    rule = "edges" if way == "edges" else "schedule"
+    assert callback.state()["attributes"]["rules"][rule]["step"] == 8
     with torch.no_grad():
         [m.structure.row_width.fill_(1) for m in model.modules() if isinstance(m, GaudiWeight)]
     training.optimizer.step()
     assert relative_cost(model) > 0.2, "a rule was left on the optimizer"
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("by_argument", [False, True])
-def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(by_argument, folder):
+def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(by_argument, folder, way):
     options = {"save_strategy": "steps", "save_steps": 3}
     options["restore_callback_states_from_checkpoint"] = by_argument
     expected = learned()
     start = {name: value.clone() for name, value in expected.state_dict().items()}
-    trainer(expected, folder, hf.StructureCallback(0.2), **options).train()
+    trainer(expected, folder, hf.StructureCallback(0.2, **WAYS[way]), **options).train()
     model = learned()
     model.load_state_dict(start)
-    resumed = trainer(model, folder, hf.StructureCallback(0.2), **options)
+    resumed = trainer(model, folder, hf.StructureCallback(0.2, **WAYS[way]), **options)
     resumed.train(resume_from_checkpoint=os.path.join(folder, "checkpoint-3"))
     for name, value in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name

@@ -1,6 +1,7 @@
 """Structured training under Lightning: the budget is met, logged, and resumed exactly."""
 
 import importlib
+import math
 import sys
 
 import pytest
@@ -86,9 +87,23 @@ def fit(callback, watch=None, *, start=None, module=None, **options):
 
 
 def test_the_budget_is_met_and_logged():
+    watch, module = Watch(), Module()
+    before = module.net[2].matrix.structure.col_location.clone()
+    fit(StructureCallback(0.2, moves={"every": 2, "ramp": 0.5}), watch, module=module)
+    assert 0.15 < module.relative_cost <= 0.2
+    assert module.sigmas == {math.inf}
+    assert [entry.keys() for entry in watch.seen] == [{"structure_cost"}] * 12
+    assert watch.seen[0]["structure_cost"] > 0.2 >= watch.seen[6]["structure_cost"]
+    assert watch.seen[-1]["structure_cost"] == pytest.approx(module.relative_cost)
+    assert not torch.equal(module.net[2].matrix.structure.col_location, before)
+
+
+def test_the_budget_is_met_and_logged_by_gaudi_masks():
     watch = Watch()
-    callback = StructureCallback(0.2, projection={"ramp": 0.5}, sigma={"stop": 50.0})
-    module = fit(callback, watch)
+    projection, sigma = {"ramp": 0.5}, {"stop": 50.0}
+    module = fit(
+        StructureCallback(0.2, structure="gaudi", projection=projection, sigma=sigma), watch
+    )
     assert 0.15 < module.relative_cost <= 0.2
     assert module.sigmas == {50.0}
     assert len(watch.seen) == 12
@@ -99,7 +114,7 @@ def test_the_budget_is_met_and_logged():
 
 def test_it_logs_as_often_as_the_trainer():
     watch = Watch()
-    fit(StructureCallback(0.2), watch, log_every_n_steps=4, max_epochs=2)
+    fit(StructureCallback(0.2, structure="gaudi"), watch, log_every_n_steps=4, max_epochs=2)
     sigmas = [entry.get("structure_sigma") for entry in watch.seen]
     assert sigmas[:3] == [None] * 3
     assert sigmas[3] is not None
@@ -109,16 +124,24 @@ def test_it_logs_as_often_as_the_trainer():
 def test_steps_are_those_of_the_optimizer():
     callback = StructureCallback(0.2)
     module = fit(callback, accumulate_grad_batches=2)
+    assert callback.state_dict()["edges"]["step"] == 6
+    assert module.relative_cost <= 0.2
+    callback = StructureCallback(0.2, structure="gaudi")
+    module = fit(callback, accumulate_grad_batches=2)
     assert callback.state_dict()["schedule"]["step"] == 6
     assert module.relative_cost <= 0.2
     assert module.sigmas == {100.0}
 
 
-def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path):
+WAYS = ({"moves": {"every": 3}}, {"structure": "gaudi"})
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["edges", "gaudi"])
+def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path, way):
     path = tmp_path / "first.ckpt"
     watches = Watch(path), Watch()
-    expected = fit(StructureCallback(0.2), watches[0])
-    callback = StructureCallback(0.2)
+    expected = fit(StructureCallback(0.2, **way), watches[0])
+    callback = StructureCallback(0.2, **way)
     resumed = fit(callback, watches[1], start=path)
     assert watches[1].seen == watches[0].seen[4:]
     for name, value in expected.state_dict().items():
@@ -130,17 +153,38 @@ def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path):
 
 
 def test_the_optimizer_is_left_alone_after_training():
-    callback, module = StructureCallback(0.2), Module()
-    fit(callback, module=module)
-    optimizer = module.optimizers().optimizer
-    with torch.no_grad():
-        module.net[0].matrix.structure.row_width.fill_(1.0)
-    optimizer.step()
-    assert module.relative_cost > 0.2
-    assert callback.state_dict()["schedule"]["step"] == 12
-    fit(callback, module=module)  # and once more, from the beginning
-    assert module.relative_cost <= 0.2
-    assert callback.state_dict()["schedule"]["step"] == 12
+    for way, rule in zip(WAYS, ("edges", "schedule"), strict=True):
+        callback, module = StructureCallback(0.2, **way), Module()
+        fit(callback, module=module)
+        optimizer = module.optimizers().optimizer
+        with torch.no_grad():
+            module.net[0].matrix.structure.row_width.fill_(1.0)
+        optimizer.step()
+        assert module.relative_cost > 0.2
+        assert callback.state_dict()[rule]["step"] == 12
+        assert all(p.requires_grad for p in module.parameters())
+        fit(callback, module=module)  # and once more, from the beginning
+        assert module.relative_cost <= 0.2
+        assert callback.state_dict()[rule]["step"] == 12
+
+
+def test_options_of_the_other_way_are_refused():
+    for options in ({"projection": {"ramp": 0.5}}, {"sigma": {"stop": 50.0}}):
+        with pytest.raises(InputError, match=r"expected none \(or structure='gaudi'\)"):
+            StructureCallback(0.2, **options)
+        StructureCallback(0.2, structure="gaudi", **options)
+    with pytest.raises(InputError, match=r"moves = .* \(or structure='edges'\)"):
+        StructureCallback(0.2, structure="gaudi", moves={"every": 5})
+    with pytest.raises(InputError, match="'gauss'; expected 'edges' or 'gaudi'"):
+        StructureCallback(0.2, structure="gauss")
+
+
+def test_a_training_goes_on_the_way_it_began():
+    callback = StructureCallback(0.2)
+    fit(callback)
+    with pytest.raises(InputError, match="state of edges for structure = 'gaudi'"):
+        StructureCallback(0.2, structure="gaudi").load_state_dict(callback.state_dict())
+    StructureCallback(0.2, structure="gaudi").load_state_dict({})  # of a training not begun
 
 
 def test_a_trainer_without_an_end_is_refused():

@@ -92,11 +92,28 @@ def test_learned_structures_begin_above_the_budget():
 
 def test_learned_structures_begin_within_their_cap():
     for outputs, inputs, budget in ((16, 1024, 0.4), (768, 16, 0.9), (96, 64, 0.1)):
-        model = nn.Sequential(nn.Linear(inputs, outputs))
-        total = convert_(model, Config(budget=budget, oversize=1.0)).total
-        assert total.relative_cost <= budget
-    with pytest.raises(BudgetError, match=r"layer '0': a grid of tiles of rank 9 .* at most 614"):
-        convert_(mlp(), Config(budget=0.1, oversize=1.0, options={"rank": 9}))
+        for options in ({}, {"width_init": "grid"}):
+            model = nn.Sequential(nn.Linear(inputs, outputs))
+            total = convert_(model, Config(budget=budget, options=options)).total
+            assert 0.9 * budget <= total.relative_cost <= budget
+    options = {"rank": 9, "width_init": "grid"}
+    with pytest.raises(BudgetError, match=r"layer '0': grid of rank 9 .* at most 614"):
+        convert_(mlp(), Config(budget=0.1, options=options))
+
+
+@pytest.mark.parametrize("learn", [None, False])
+def test_gblr_begins_with_strips_or_what_else_reaches_everything(learn):
+    for budget, blocks in ((0.1, 64), (0.03, 1)):  # m + n are 160 of 6144
+        model = nn.Sequential(nn.Linear(64, 96))
+        config = Config(budget=budget, learn=learn)
+        planned = convert_(model, config, dry_run=True)
+        report = convert_(model, config)
+        A = model[0].to_matrix()
+        assert report.total.cost == planned.total.cost == A.cost <= budget * 6144
+        assert A.num_blocks == blocks
+        assert (A.coverage().sum(0) > 0).all()
+        assert (A.coverage().sum(1) > 0).all()
+        assert (A.row_width.max() == 1 or A.col_width.max() == 1) == (budget == 0.1)
 
 
 def test_gblr_need_not_be_learned():

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from test_nn_gaudi import close, double, make, products
 
 import structmat.nn.beginning as beginning_module
-from structmat import InputError
+from structmat import GBLR, InputError
 from structmat.nn import GaudiLinear, GaudiWeight
+from structmat.nn.starts import strip_runs
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,8 @@ sizes, shares = st.integers(1, 40), st.floats(0.01, 1)
 @given(sizes, sizes, shares, st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 5]))
 def test_the_grid_covers_every_entry_once(m, n, budget, rank, granularity):
     m, n = m * granularity, n * granularity
-    weight = GaudiWeight((m, n), budget=budget, rank=rank, granularity=granularity)
+    options = {"width_init": "grid", "budget": budget, "rank": rank}
+    weight = GaudiWeight((m, n), granularity=granularity, **options)
     assert (weight.to_matrix().coverage() == rank).all()
     cost, least = budget * m * n, rank * (m + n)
     assert weight.cost <= max(cost, least)
@@ -118,12 +120,24 @@ def test_the_grid_covers_every_entry_once(m, n, budget, rank, granularity):
 @given(sizes, sizes, shares, st.sampled_from([2, 4, 5]))
 def test_the_grid_leaves_no_entry_out(m, n, budget, granularity):
     """Nor where the granularity divides neither side."""
-    weight = GaudiWeight((m, n), budget=budget, granularity=granularity)
+    weight = GaudiWeight((m, n), budget=budget, granularity=granularity, width_init="grid")
     assert (weight.to_matrix().coverage() >= weight.rank).all()
 
 
+def test_strips_are_the_default():
+    for shape in ((24, 60), (60, 24)):
+        one, two = (GaudiWeight(shape, budget=0.2, **o) for o in ({}, {"width_init": "strips"}))
+        assert one.num_blocks == 24
+        assert one.cost == math.floor(0.2 * 24 * 60)
+        for name, runs in one.structure.named_parameters():
+            assert torch.equal(runs, two.structure.get_parameter(name))
+    with pytest.raises(InputError, match=r'rank = 2 with strips; .*width_init="grid"'):
+        GaudiWeight((24, 60), rank=2)
+
+
 def test_contents_vary_as_those_of_a_dense_layer():
-    for options in ({"budget": 0.25}, {"budget": 0.5, "rank": 2}, {"width_init": "splr"}):
+    grid = {"budget": 0.5, "rank": 2, "width_init": "grid"}
+    for options in ({"budget": 0.25}, grid, {"width_init": "splr"}):
         dense = GaudiWeight((128, 192), **options).dense()
         assert dense.square().mean().item() == pytest.approx(1 / (3 * 192), rel=0.25)
 
@@ -172,3 +186,100 @@ BAD_TOGETHER = [
 def test_refuses(options):
     with pytest.raises(InputError, match="expected"):
         GaudiWeight(**({"shape": (8, 8)} | options))
+
+
+def sides_of_strips(m, n, cost, granularity=1):
+    """Starts and widths in samples of the shorter side, then of the longer."""
+    runs = strip_runs((m, n), cost, granularity=granularity)
+    sides = [
+        (torch.round(location * size).long(), torch.round(width * size).long())
+        for size, width, location in (
+            (m, runs.row_width, runs.row_location),
+            (n, runs.col_width, runs.col_location),
+        )
+    ]
+    return sides if m < n else sides[::-1]
+
+
+grains = st.sampled_from([1, 2, 4, 5])
+
+
+@given(sizes, sizes, st.floats(0.0, 1.5), grains)
+def test_strips_keep_to_their_cost(m, n, budget, granularity):
+    cost, short, long, g = budget * m * n, min(m, n), max(m, n), granularity
+    (place, narrow), (start, length) = sides_of_strips(m, n, cost, g)
+    assert (narrow == min(g, short)).all()
+    assert len(set(place.tolist())) == len(place)
+    assert ((length % g == 0) | (length == long)).all()
+    assert length.max() <= long
+    assert length.max() - length.min() <= g
+    for at, size in ((place, short), (start, long)):
+        assert (at % g == 0).all()
+        assert (at < size).all()
+    total = int((narrow + length).sum())
+    assert total <= max(cost, min(g, short) + min(g, long))  # one strip is the least
+    # Of what they cost less, there is no grain for each, but in a last grain that goes beyond
+    # the axis; unless all is covered.
+    everywhere = len(place) == math.ceil(short / g)
+    beyond = int((length == long).sum()) * (-long % g)
+    assert (everywhere and (length == long).all()) or total + beyond > cost - g - min(g, short)
+    weight = GaudiWeight((m, n), budget=max(budget, 1e-3), width_init="strips", granularity=g)
+    own = sides_of_strips(m, n, max(budget, 1e-3) * m * n, g)
+    assert weight.cost == sum(int(width.sum()) for _, width in own)
+
+
+@given(sizes, sizes, st.floats(0.0, 1.0), grains)
+def test_every_sample_of_the_shorter_side_has_a_strip(m, n, more, granularity):
+    """Once there is one grain for each; also where the granularity does not divide it."""
+    short, g = min(m, n), granularity
+    enough = math.ceil(short / min(g, short)) * (min(g, short) + g)
+    (place, narrow), _ = sides_of_strips(m, n, enough + more * m * n, g)
+    covered = (place[:, None] + torch.arange(narrow[0])).flatten() % short
+    assert set(covered.tolist()) == set(range(short))
+    assert short % g or enough <= 2 * short
+
+
+def test_few_strips_are_spread_evenly():
+    (place, _), (start, length) = sides_of_strips(30, 40, 24.0)
+    assert len(place) == 12
+    assert sorted((place[1:] - place[:-1]).tolist()) == [2] * 6 + [3] * 5
+    assert (length == 1).all()
+    assert max(b - a for a, b in zip(sorted(start), sorted(start)[1:], strict=False)) <= 7
+
+
+@pytest.mark.parametrize("shape", [(128, 192), (192, 128), (1, 4000), (4000, 1)])
+@pytest.mark.parametrize("budget", [0.03, 0.3, 1.0])
+@pytest.mark.parametrize("granularity", [1, 4])
+def test_strips_vary_as_a_dense_layer(shape, budget, granularity):
+    weights = [
+        GaudiWeight(shape, budget=budget, width_init="strips", granularity=granularity)
+        for _ in range(8 if min(shape) > 1 else 40)
+    ]
+    found = torch.stack([weight.dense().square().mean() for weight in weights]).mean()
+    assert found.item() == pytest.approx(1 / (3 * shape[1]), rel=0.1)
+
+
+def test_strips_of_single_samples_hold_normal_numbers():
+    """Not products of two, of which many would be near nothing."""
+    weight = GaudiWeight((40, 400), budget=0.5, width_init="strips")
+    entries = weight.dense().detach()
+    entries = entries[entries != 0]
+    assert (entries.pow(4).mean() / entries.square().mean() ** 2).item() == pytest.approx(
+        3, abs=0.3
+    )
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8), (8, 1)])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_blocks_that_are_yet_to_grow_have_contents(shape, count):
+    weight = GaudiWeight(shape, num_blocks=count, width_init="zero")
+    assert weight.u.isfinite().all()
+    assert weight.v.isfinite().all()
+    one = GBLR([0], [1], [2.0], [0], [1], [3.0], shape=shape)
+    assert GaudiWeight.from_matrix(one).dense().sum().item() == 6.0
+
+
+def test_strips_have_rank_one_and_their_own_number():
+    for options in ({"rank": 2}, {"num_blocks": 3}):
+        with pytest.raises(InputError, match="with strips; expected"):
+            GaudiWeight((8, 8), width_init="strips", **options)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.experiments import config, runner
+from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
 RESULTS = Path(__file__).parents[1] / "results" / "experiments"
@@ -18,24 +19,21 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.what == "run":
         return _run(options)
-    results = _results(options.output, options.config)
-    if options.what == "table":
+    if options.what == "report":
         # Not before they are wanted: pictures need matplotlib.
-        from benchmarks.experiments.tables import tables
-
-        for result in results:
-            print("\n\n".join([result["config"]["title"], *(t.text() for t in tables(result))]))
-            print()
-    elif options.what == "plot":
-        from benchmarks.experiments import figures
-
-        for result in results:
-            for name in figures.write(result, options.to):
-                print(f"wrote {options.to / name}")
-    else:
         from benchmarks.experiments import page
 
         print(f"wrote {page.write(options.output).name}")
+        return 0
+    for result in _results(options.output, options.config):
+        if options.what == "table":
+            print("\n\n".join([result["config"]["title"], *(t.text() for t in tables(result))]))
+            print()
+            continue
+        from benchmarks.experiments import figures
+
+        for name in figures.write(result, options.to):
+            print(f"wrote {options.to / name}")
     return 0
 
 

@@ -5,7 +5,6 @@ the original model; beside it stands the rank correlation of their pairwise simi
 """
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
@@ -39,8 +38,6 @@ WAYS = ("weights", "calibrated", "distilled")
 TRAINING = "classics_train.txt.xz"
 #: Held-out text by its name in "scores": of the sort that is trained on, and of another.
 HELD_OUT = {"classics": "classics_test.txt.xz", "wikitext2": "wikitext2_test.txt"}
-#: Masks are hard throughout: blurred ones would undo the weights that the blocks begin with.
-HARD = (math.inf, math.inf)
 
 
 def run(
@@ -63,7 +60,7 @@ def run(
     Yields
     ------
     dict
-        A row as result files hold it; its "group" is the way. That of the dense model says
+        A row as result files hold it; its "matrix" is the way. That of the dense model says
         in "one point" how near one embedding for all sentences comes to the original's.
 
     Raises
@@ -80,7 +77,7 @@ def run(
     for i, head in enumerate(heads):
         if _key(head) in finished:
             continue
-        text = f"{head['case']} at {head['budget']:g}, {head['group']}"
+        text = f"{head['case']} at {head['budget']:g}, {head['matrix']}"
         report(text, i + 1, len(heads))
         if lab is None or lab.seed != head["seed"]:
             lab = _Lab(config["settings"], data_dir, head["seed"])
@@ -92,7 +89,7 @@ def run(
             report(f"{text}: {epoch}/{epochs}, loss {loss:.3f}", i + 1, len(heads))
 
         try:
-            yield head | lab.row(cases[head["case"]], head["group"], head["budget"], progress)
+            yield head | lab.row(cases[head["case"]], head["matrix"], head["budget"], progress)
         except (BudgetError, Skip) as reason:
             yield head | {"skipped": str(reason)}
 
@@ -102,7 +99,7 @@ def _heads(config: Mapping[str, Any]) -> list[Row]:
     kinds = {entry["name"]: entry["kind"] for entry in config["cases"]}
     found = []
     for seed in config["seeds"]:
-        found.append(("dense", "dense", "dense", 1.0, seed))
+        found.append(("dense", "dense", WAYS[0], 1.0, seed))
         for plan in config["runs"]:
             way = plan["way"]
             if way not in WAYS:
@@ -113,12 +110,12 @@ def _heads(config: Mapping[str, Any]) -> list[Row]:
                 )
             pairs = product(plan["budgets"], plan["cases"])
             found += [(name, kinds[name], way, budget, seed) for budget, name in pairs]
-    keys = ("case", "kind", "group", "budget", "seed")
-    return [dict(zip(keys, values, strict=True)) | {"model": "minilm"} for values in found]
+    keys = ("case", "kind", "matrix", "budget", "seed")
+    return [dict(zip(keys, values, strict=True)) | {"group": "kinds"} for values in found]
 
 
 def _key(row: Row) -> tuple[Any, ...]:
-    return row["case"], row["group"], row["budget"], row["seed"]
+    return row["case"], row["matrix"], row["budget"], row["seed"]
 
 
 class _Lab:
@@ -222,8 +219,8 @@ class _Lab:
         self, model: Embedder, budget: float, progress: Callable[[int, int, float], None]
     ) -> None:
         """Learn from the original; a learned structure comes under the budget on the way."""
-        chosen = {key: self.settings[key] for key in ("lr", "structure_lr", "ramp", "warmup")}
-        settings = Settings(epochs=self.task.epochs, sigma=HARD, **chosen)
+        chosen = {key: self.settings[key] for key in ("lr", "moves", "ramp", "warmup")}
+        settings = Settings(epochs=self.task.epochs, **chosen)
         learned = any(isinstance(module, GaudiWeight) for module in model.modules())
         model.train()
         train(

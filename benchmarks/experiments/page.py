@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def write(results_folder: Path) -> Path:
         If the folder has no results, or a text has a figure or a name that they have not.
     """
     results = [read(path) for path in sorted(results_folder.glob("*.json"))]
+    results.sort(key=lambda result: result["config"].get("order", math.inf))
     if not results:
         raise BenchmarkError(
             f"no *.json in {results_folder}; expected results of experiments "

@@ -53,7 +53,16 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     )
     learn.add_argument("--batch", type=_positive, help="examples a step")
     learn.add_argument("--lr", type=_rate, help="learning rate of the weights")
-    learn.add_argument("--structure-lr", type=_rate, help="that of widths and locations")
+    learn.add_argument(
+        "--structure",
+        choices=("edges", "gaudi"),
+        default="edges",
+        help="how GBLR learns: by moving the ends of its blocks, or by gradients through Gaudi "
+        "masks (default: %(default)s)",
+    )
+    learn.add_argument(
+        "--structure-lr", type=_rate, help="that of widths and locations (by Gaudi masks)"
+    )
     learn.add_argument(
         "--limit", type=_positive, help="bytes of the training text to read (for text)"
     )
@@ -144,6 +153,14 @@ def _changed(settings: Any, options: argparse.Namespace) -> Any:
         "lr": options.lr,
         "structure_lr": options.structure_lr,
     }
+    if options.structure == "gaudi":
+        # Widths have to shrink to be learned so: twice the budget at first.
+        given |= {"structure": "gaudi", "oversize": 2.0}
+    elif options.structure_lr is not None:
+        raise InputError(
+            f"--structure-lr {options.structure_lr:g} where ends of blocks move by whole samples; "
+            "expected none (or --structure gaudi)"
+        )
     return replace(settings, **{k: v for k, v in given.items() if v is not None})
 
 
@@ -151,7 +168,7 @@ def _words(options: argparse.Namespace) -> list[str]:
     """The command again, without folders."""
     words = ["learn", "--data", options.data]
     names = ("model", "size", "budget", "kinds", "seeds", "epochs", "batch", "lr")
-    for name in (*names, "structure_lr", "limit"):
+    for name in (*names, "structure", "structure_lr", "limit"):
         value = getattr(options, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]

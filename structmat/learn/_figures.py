@@ -11,7 +11,10 @@ from structmat.learn._results import Kind, Layer, Metric
 from structmat.matrix import StructuredMatrix
 from structmat.plot import structure
 
-__all__ = ["heat_map", "history_chart", "layers_chart", "metric_chart"]
+__all__ = ["Curves", "heat_map", "history_chart", "history_curves", "layers_chart", "metric_chart"]
+
+#: By what is drawn, for each run its kind, steps and values.
+Curves = Mapping[str, Sequence[tuple[Kind, Sequence[tuple[int, float]]]]]
 
 # Okabe and Ito's colours, told apart by colour-blind readers as well.
 _COLOURS = {
@@ -76,20 +79,22 @@ def metric_chart(kinds: Sequence[Kind], metric: Metric) -> str:
         return _svg(figure)
 
 
-def history_chart(kinds: Sequence[Kind], budget: float | None) -> str | None:
-    """Loss over steps of every run, σ and cost of those that learn; None without any step."""
+def history_curves(kinds: Sequence[Kind]) -> Curves:
+    """Loss of every run, cost and σ of those that learn their structure, where there are any."""
     curves = {
         key: [(kind, points) for kind in kinds for run in kind.runs if (points := _curve(run, key))]
         for key in _CURVES
     }
-    shown = [key for key in _CURVES if curves[key]]
-    if not shown:
-        return None
+    return {key: found for key, found in curves.items() if found}
+
+
+def history_chart(curves: Curves, budget: float | None) -> str:
+    """The curves over the steps of training, one chart below the other."""
     with _style():
-        figure = _figure(2.2 * len(shown) + 0.4)
-        places = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-        for key, axes in zip(shown, places, strict=True):
-            for kind, points in curves[key]:
+        figure = _figure(2.2 * len(curves) + 0.4)
+        places = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+        for (key, found), axes in zip(curves.items(), places, strict=True):
+            for kind, points in found:
                 steps, values = zip(*points, strict=True)
                 axes.plot(
                     steps, values, color=_colour(kind), label=_plain(kind.label), lw=1.1, alpha=0.85

@@ -6,7 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class Experiment:
         torch.manual_seed(seed)
         model, example = self.task.model(), self.task.example()
         if kind != "dense":
-            config = Config(kind=kind, budget=self.budget, oversize=self.settings.oversize)
+            config = self._config(kind)
             generator = torch.Generator().manual_seed(seed)
             convert_(model, config, is_inner, example=example, generator=generator)
         trained = train(
@@ -155,6 +155,13 @@ class Experiment:
             "layers": layers,
         }
         return model, record
+
+    def _config(self, kind: str) -> Config:
+        """What the task's layers become; gradients through Gaudi masks want whole tiles."""
+        by_masks = kind == "gblr" and self.settings.structure == "gaudi"
+        options = {"width_init": "grid"} if by_masks else {}
+        oversize = self.settings.oversize
+        return Config(kind=kind, budget=self.budget, oversize=oversize, options=options)
 
     def _state(self, kind: str, seed: int) -> Path:
         folder = self.folder / "state"
@@ -191,7 +198,7 @@ class Experiment:
                 "metric": self.task.metric,
                 "train_examples": self.task.sizes[0],
                 "test_examples": self.task.sizes[1],
-                **asdict(self.settings),
+                **self.settings.facts(),
             },
             "runs": runs,
         }

@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from structmat._write import whole_file
-from structmat.learn._figures import heat_map, history_chart, layers_chart, metric_chart
+from structmat.learn._figures import (
+    heat_map,
+    history_chart,
+    history_curves,
+    layers_chart,
+    metric_chart,
+)
 from structmat.learn._page import Markup, document, element, image, section, table
 from structmat.learn._results import Kind, Layer, Metric, check_results, kinds_of, layers_of
 from structmat.matrices import GBLR
@@ -151,13 +157,15 @@ def _metric_figure(kinds: Sequence[Kind], metric: Metric) -> Markup:
 
 
 def _training(kinds: Sequence[Kind], budget: float | None) -> Markup:
-    chart = history_chart(kinds, budget)
-    if chart is None:
+    curves = history_curves(kinds)
+    if not curves:
         return Markup()
-    caption = (
-        "One line a seed. The larger σ, the sharper the masks of learned blocks; their cost falls "
-        "to the budget during training."
-    )
+    caption = "One line a seed."
+    if "cost" in curves:
+        caption += " Learned blocks end within the budget, wherever they begin."
+    if "sigma" in curves:
+        caption += " The larger σ, the sharper their masks."
+    chart = history_chart(curves, budget)
     return section("Training", image(chart, "Curves over the steps of training.", caption))
 
 
@@ -226,6 +234,8 @@ def _facts(results: Mapping[str, Any]) -> Markup:
 
 
 def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = [f"{key} = {_fact(part)}" for key, part in value.items()] or None
     if isinstance(value, list | tuple):
         return ", ".join(_fact(part) for part in value)
     if isinstance(value, bool):

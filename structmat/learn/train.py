@@ -24,6 +24,9 @@ from structmat.nn.schedule import AfterStep
 
 __all__ = ["Settings", "Trained", "train"]
 
+_EDGES_ALONE = ("moves",)
+_GAUDI_ALONE = ("structure_lr", "structure_betas", "sigma", "revive_every")
+
 Rules = Callable[[nn.Module, torch.optim.Optimizer, int], list[AfterStep]]
 
 
@@ -83,6 +86,11 @@ class Settings:
         if self.structure not in ("edges", "gaudi"):
             raise InputError(f"structure = {self.structure!r}; expected 'edges' or 'gaudi'")
 
+    def facts(self) -> dict[str, Any]:
+        """All settings that this way of learning structure uses, by name."""
+        idle = _GAUDI_ALONE if self.structure == "edges" else _EDGES_ALONE
+        return {name: value for name, value in asdict(self).items() if name not in idle}
+
 
 @dataclass
 class Trained:
@@ -91,8 +99,8 @@ class Trained:
     Attributes
     ----------
     history : list of dict
-        For each epoch: step, epoch, loss (mean), sigma and cost (relative) where there
-        are Gaudi layers.
+        For each epoch: step, epoch, loss (mean), cost (relative) where there are Gaudi
+        layers, and sigma where it has a schedule.
     seconds : float
         Time that it took, over all sessions.
 
@@ -128,10 +136,10 @@ def train(
         Dense or converted. Gaudi layers are brought under the budget.
     settings : Settings
     budget : float, optional
-        Of the Gaudi layers together, as `BudgetProjection` takes it.
+        Of the Gaudi layers together, as `EdgeSearch` takes it.
     rules : callable, optional
         ``rules(model, optimizer, total_steps)`` makes what follows each step, in place of
-        the budget and the schedule of σ.
+        what learns the structure.
     seed : int
         For the order of the examples.
     about : mapping, optional

@@ -9,29 +9,50 @@ from torch import nn, optim
 from structmat.errors import InputError
 from structmat.nn.budget import BudgetProjection
 from structmat.nn.schedule import SigmaSchedule
+from structmat.nn.search import EdgeSearch
+from structmat.nn.structure import GaudiStructure
 
 __all__ = ["Rules"]
 
 
 class Rules:
-    """A budget and a schedule of σ, for one training at a time.
+    """What learns structure under a budget, for one training at a time.
 
     Parameters
     ----------
     budget : float
+    structure : str
+        "edges" or "gaudi".
+    moves : mapping
+        Further options of `EdgeSearch`, for "edges".
     projection, sigma : mapping
-        Further options of `BudgetProjection` and of `SigmaSchedule`.
+        Further options of `BudgetProjection` and of `SigmaSchedule`, for "gaudi".
     """
 
     def __init__(
         self,
         budget: float,
+        structure: str,
+        moves: Mapping[str, Any] | None,
         projection: Mapping[str, Any] | None,
         sigma: Mapping[str, Any] | None,
     ) -> None:
-        self.budget = budget
+        self.budget, self.structure = budget, structure
+        self.moves = dict(moves or {})
         self.projection, self.sigma = dict(projection or {}), dict(sigma or {})
+        others = {"edges": {"projection": self.projection, "sigma": self.sigma}}
+        others["gaudi"] = {"moves": self.moves}
+        if structure not in others:
+            raise InputError(f"structure = {structure!r}; expected 'edges' or 'gaudi'")
+        for name, options in others[structure].items():
+            if options:
+                other = "gaudi" if structure == "edges" else "edges"
+                raise InputError(
+                    f"{name} = {options!r} with structure = {structure!r}; expected none (or "
+                    f"structure={other!r})"
+                )
         self._running: dict[str, Any] = {}
+        self._moved: list[GaudiStructure] = []
         self._last: dict[str, Any] = {}
         self._loaded: Mapping[str, Any] = {}
 
@@ -43,30 +64,43 @@ class Rules:
                 "(set its max_steps)"
             )
         self.end()
-        steps = int(total_steps)
-        self._running = {
+        self._running = self._rules(model, optimizer, int(total_steps))
+        if self._loaded:
+            loaded, self._loaded = self._loaded, {}
+            self.load_state_dict(loaded)
+
+    def _rules(self, model: nn.Module, optimizer: optim.Optimizer, steps: int) -> dict[str, Any]:
+        if self.structure == "edges":
+            structures = [s for s in model.modules() if isinstance(s, GaudiStructure)]
+            learned = [_learned(s) for s in structures]
+            rule = EdgeSearch(model, optimizer, self.budget, steps, **self.moves)
+            for structure, names in zip(structures, learned, strict=True):
+                structure.moved = names  # so that checkpoints of the model know
+            self._moved = structures
+            return {"edges": rule}
+        return {
             "projection": BudgetProjection(model, optimizer, self.budget, steps, **self.projection),
             "schedule": SigmaSchedule(model, optimizer, steps, **self.sigma),
         }
-        if self._loaded:
-            self.load_state_dict(self._loaded)
-            self._loaded = {}
 
     def end(self) -> None:
         """Leave the optimizer alone."""
         self._last = self.state_dict()
         for rule in self._running.values():
             rule.remove()
-        self._running = {}
+        for structure in self._moved:
+            structure.moved = ()
+        self._running, self._moved = {}, []
 
     def metrics(self) -> dict[str, float]:
-        """Cost of the Gaudi layers as a fraction of dense, and σ; nothing outside training."""
-        if not self._running:
-            return {}
-        return {
-            "structure_cost": self._running["projection"].relative_cost,
-            "structure_sigma": self._running["schedule"].sigma,
-        }
+        """Cost of the Gaudi layers as a fraction of dense, and σ if it moves; none outside."""
+        found = {}
+        for rule in self._running.values():
+            if isinstance(rule, SigmaSchedule):
+                found["structure_sigma"] = rule.sigma
+            else:
+                found["structure_cost"] = rule.relative_cost
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: of the training now, or of the last one."""
@@ -75,8 +109,23 @@ class Rules:
         return {name: rule.state_dict() for name, rule in self._running.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint, now or when training begins."""
+        """Go on from a checkpoint, now or when training begins.
+
+        Raises
+        ------
+        InputError
+            If the state is of a training with the other `structure`.
+        """
+        if ("edges" in state) != (self.structure == "edges") and state:
+            raise InputError(
+                f"a checkpoint with the state of {', '.join(state)} for structure = "
+                f"{self.structure!r}; expected that of the same way (go on as it began)"
+            )
         if not self._running:
             self._loaded = state
         for name, rule in self._running.items():
             rule.load_state_dict(state[name])
+
+
+def _learned(structure: GaudiStructure) -> tuple[str, ...]:
+    return tuple(name for name, p in structure.named_parameters() if p.requires_grad)

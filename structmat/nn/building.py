@@ -14,7 +14,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.nn.calibration import refine, squared_error
 from structmat.nn.config import Config
 from structmat.nn.fitting import fit, fit_grid, rank_curve, trial_curve
-from structmat.nn.fresh import fresh_plan, tile_grid
+from structmat.nn.fresh import fresh_plan, strip_sides, tile_grid
 from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.layers import Weight
 from structmat.nn.sharing import Curve, share
@@ -144,10 +144,10 @@ class Builder:
         m, n = target.shape
         # Contents begin as those of nn.Linear with n inputs; a tap has to begin smaller.
         scale = (3 * n * target.type.variance(target.modules[0])) ** 0.25
-        options = dict(self.config.options)
-        rule = options.setdefault("width_init", "strips")
         weights: list[Weight] = []
         for cap in caps:
+            options = {"width_init": _start((m, n), cap), **self.config.options}
+            rule = options["width_init"]
             if rule == "grid" and "rank" not in self.config.options:
                 options["rank"] = tile_grid((m, n), cap)[2]
             budget = (cap + 0.5) / (m * n)  # what begins at a cost rounds it down
@@ -197,6 +197,11 @@ class Builder:
             return [gram] * target.count
         n = target.shape[1]
         return [gram[k : k + n, k : k + n] for k in range(0, len(gram), n)]
+
+
+def _start(shape: tuple[int, int], cap: int) -> str:
+    """Where a learned layer begins if options do not say; `fresh_plan` begins there too."""
+    return "strips" if strip_sides(shape, cap) else "grid"
 
 
 def _precise(W: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ A sample i at the end of a block's rows adds u_i v^T to the matrix, of energy u_
 giving it up changes the network little where that is small. A sample beyond the end is
 taken in with contents of zero, which changes nothing yet. With G the gradient of the
 weight, the gradient of its contents is (G v)_i, and (G v)_i² / ‖v‖² the energy of G
-that the new entries can follow. Columns are the same with G^T.
+that the new entries can follow. Columns are the same with G^T. Blocks of higher rank sum
+both over their terms.
 """
 
 from collections.abc import Sequence
@@ -59,19 +60,35 @@ class _Side(NamedTuple):
 
     def inside(self) -> tuple[Tensor, Tensor]:
         """Samples of runs, (K, greatest width), and which of them are in the run."""
-        order = torch.arange(int(self.width.max().clamp(min=1)), device=self.width.device)
+        longest = max([1, *self.width.tolist()])  # there may be no blocks at all
+        order = torch.arange(longest, device=self.width.device)
         return self.start[:, None] + order, order < self.width[:, None]
 
     def may_shrink(self, far: bool) -> Tensor:
-        """Whether a run may lose the grain at this end; the far one keeps off the near."""
-        return self._whole() & (self.width - self.grain * (1 + far) >= self.least)
+        """Whether a run may lose the grain at this end."""
+        kept = self.may_lose(self.grain)
+        if not far and self.size % self.grain:
+            kept &= self.start % self.size + self.grain < self.size
+        return kept
 
     def may_grow(self, far: bool) -> Tensor:
-        """Whether there is room for a grain; the far end leaves room for the near."""
-        room = self.width + self.grain * (1 + far) <= min(self.most, self.size)
+        """Whether there is room for a grain at this end."""
+        room = self.may_gain(self.grain)
         if not far and self.size % self.grain:
             room &= self.start % self.size >= self.grain  # grains do not close the circle
-        return self._whole() & room
+        return room
+
+    def narrowest(self) -> Tensor:
+        """Least widths that runs can come to by losing ends."""
+        return torch.where(self._whole(), self.width.clamp(max=self.least), self.width)
+
+    def may_lose(self, samples: int) -> Tensor:
+        """Whether runs may lose so many samples in all."""
+        return self._whole() & (self.width - samples >= self.least)
+
+    def may_gain(self, samples: int) -> Tensor:
+        """Whether runs may gain so many samples in all."""
+        return self._whole() & (self.width + samples <= min(self.most, self.size))
 
     def _whole(self) -> Tensor:
         """Runs of whole grains; one that takes in a broken last grain stays as it is."""
@@ -89,10 +106,16 @@ def sides_of(weight: GaudiWeight) -> tuple[_Side, _Side]:
 
 
 @torch.no_grad()
-def ends_of(weights: Sequence[GaudiWeight], gradients: Sequence[Tensor | None]) -> Ends:
+def ends_of(
+    weights: Sequence[GaudiWeight],
+    gradients: Sequence[Tensor | None],
+    free: Sequence[bool] = (True,) * 4,
+) -> Ends:
     """Losses and gains at the ends of runs, of weights that share one structure.
 
-    Without a gradient all gains are nought.
+    Ends that are not free do not move. Of two ends of a run that has no samples to lose, or
+    no room to grow, for both, only the better one may. Without a gradient all gains are
+    nought.
 
     Examples
     --------
@@ -105,21 +128,30 @@ def ends_of(weights: Sequence[GaudiWeight], gradients: Sequence[Tensor | None]) 
     alive = (sides[0].width > 0) & (sides[1].width > 0)
     loss, gain = torch.zeros(2, 4, len(alive), device=alive.device)
     for weight, gradient in zip(weights, gradients, strict=True):
-        energies = [_energy(weight, side, at) for at, side in enumerate(sides)]
-        # Over all grains of both sides, each block's energy counts once a side.
-        total = 2 * float((energies[0] * energies[1]).sum())
-        mean = total * sides[0].grain / max(float(sum(s.width.sum() for s in sides)), 1.0)
+        *energies, mean = _energies(weight, sides)
         for i, (at, far) in enumerate(ENDS):
             other = energies[1 - at]
             last = _contents(weight, at, sides[at], sides[at].at_end(far, beyond=False))
-            loss[i] += (last.square().sum(-1) * other).sum(-1) / max(mean, 1e-30)
+            loss[i] += (last.square().sum(-1) * other).sum(-1) / (mean * sides[at].grain)
             if gradient is not None:
                 slope = _slope(weight, gradient, sides, at, far)
                 gain[i] += (slope.square().sum(-1) / other.clamp(min=1e-30)).sum(-1)
+    # Whatever contents have become, a budget can be met.
+    loss.nan_to_num_(nan=0.0)
     for i, (at, far) in enumerate(ENDS):
-        loss[i].masked_fill_(~(alive & sides[at].may_shrink(far)), torch.inf)
-        gain[i].masked_fill_(~(alive & sides[at].may_grow(far)), -1.0)
+        loss[i].masked_fill_(~(alive & sides[at].may_shrink(far)) | (not free[i]), torch.inf)
+        gain[i].masked_fill_(~(alive & sides[at].may_grow(far)) | (not free[i]), -1.0)
+    for at, side in enumerate(sides):
+        pair, grains = slice(2 * at, 2 * at + 2), 2 * side.grain
+        loss[pair] = _better(loss[pair], side.may_lose(grains), torch.inf)
+        gain[pair] = -_better(-gain[pair], side.may_gain(grains), 1.0)
     return Ends(loss, gain)
+
+
+def _better(score: Tensor, both: Tensor, never: float) -> Tensor:
+    """Scores of two ends (2, K), lowest first; only the lower where both cannot be had."""
+    worse = torch.stack([score[1] < score[0], score[0] <= score[1]])
+    return score.masked_fill(worse & ~both, never)
 
 
 @torch.no_grad()
@@ -128,28 +160,45 @@ def move_(weights: Sequence[GaudiWeight], lost: Tensor, gained: Tensor) -> None:
     sides, structure = sides_of(weights[0]), weights[0].structure
     for at, name in enumerate(_SIDES):
         side = sides[at]
-        change = gained.long() - lost.long()
-        near, far = change[2 * at] * side.grain, change[2 * at + 1] * side.grain
-        for weight in weights:
-            for i, is_far in ((2 * at, False), (2 * at + 1, True)):
+        change = (gained.long() - lost.long()) * side.grain
+        near, far = change[2 * at], change[2 * at + 1]
+        for i, is_far in ((2 * at, False), (2 * at + 1, True)):
+            for weight in weights if bool(gained[i].any()) else ():
                 _clear_(weight, at, side, side.at_end(is_far, beyond=True), gained[i])
-        moved = (near != 0) | (far != 0)
-        for what, value in (("width", side.width + near + far), ("location", side.start - near)):
-            parameter = getattr(structure, f"{name}_{what}")
-            old = whole(parameter)
-            write_(parameter, torch.where(moved, value.to(old) / side.size, old))
+        width, start = side.width + near + far, side.start - near
+        _replace_(getattr(structure, f"{name}_width"), width / side.size, (near != 0) | (far != 0))
+        _replace_(getattr(structure, f"{name}_location"), start / side.size, near != 0)
 
 
-def block_energies(weight: GaudiWeight) -> Tensor:
-    """Squared norm of each block, (K,); of rank above one, those of its terms together."""
-    rows, cols = sides_of(weight)
-    return (_energy(weight, rows, 0) * _energy(weight, cols, 1)).sum(-1)
+@torch.no_grad()
+def block_energies(weights: Sequence[GaudiWeight]) -> Tensor:
+    """Energy of blocks over the mean energy of a sample of their layer, (K,).
+
+    Summed over weights that share one structure, and the terms of higher ranks.
+
+    Examples
+    --------
+    >>> block_energies([GaudiWeight((4, 8), num_blocks=1, width_init=1.0)])
+    tensor([6.])
+    """
+    sides = sides_of(weights[0])
+    found = [_energies(weight, sides) for weight in weights]
+    return sum(((rows * cols).sum(-1) / mean for rows, cols, mean in found), torch.zeros(()))
 
 
-def _energy(weight: GaudiWeight, side: _Side, at: int) -> Tensor:
-    """Squared norms of one side's contents inside the runs, (K, r)."""
-    samples, inside = side.inside()
-    return (_contents(weight, at, side, samples) * inside[:, None]).square().sum(-1)
+def _energies(weight: GaudiWeight, sides: tuple[_Side, _Side]) -> tuple[Tensor, Tensor, float]:
+    """Squared norms of contents in the runs, (K, r) a side; the mean energy of a sample."""
+    parts = []
+    for at, side in enumerate(sides):
+        samples, inside = side.inside()
+        kept = _contents(weight, at, side, samples) * inside[:, None]
+        parts.append(kept.square().sum(-1))
+    rows, cols = parts
+    alive = (sides[0].width > 0) & (sides[1].width > 0)
+    samples = ((sides[0].width + sides[1].width) * alive).sum()
+    # Over all samples of both sides, each block's energy counts once a side.
+    mean = 2 * float((rows * cols).sum()) / max(int(samples), 1)
+    return rows, cols, max(mean, 1e-30)
 
 
 def _contents(weight: GaudiWeight, at: int, side: _Side, samples: Tensor) -> Tensor:
@@ -175,7 +224,13 @@ def _slope(
 def _clear_(weight: GaudiWeight, at: int, side: _Side, samples: Tensor, chosen: Tensor) -> None:
     """Set contents at the samples of some blocks to zero."""
     parameter = (weight.u, weight.v)[at]
-    kept = whole(parameter).clone()
+    kept = whole(parameter)
     slots = (samples % side.window)[:, None].expand(-1, kept.shape[1], -1)
-    kept.scatter_(-1, slots, kept.gather(-1, slots) * ~chosen[:, None, None])
-    write_(parameter, kept)
+    grains = kept.gather(-1, slots).masked_fill(chosen[:, None, None], 0.0)
+    write_(parameter, kept.scatter(-1, slots, grains))
+
+
+def _replace_(parameter: Tensor, values: Tensor, chosen: Tensor) -> None:
+    """Set some entries of a parameter to values."""
+    old = whole(parameter)
+    write_(parameter, torch.where(chosen, values.to(old), old))

@@ -16,12 +16,13 @@ from torch import Tensor
 from structmat.compress import compress
 from structmat.compress._kinds import KINDS
 from structmat.errors import BudgetError
-from structmat.matrices import BlockLowRank, BlockSparse, LowRank, Monarch
+from structmat.intervals import positions
+from structmat.matrices import GBLR, BlockLowRank, BlockSparse, LowRank, Monarch
 from structmat.matrix import StructuredMatrix
 from structmat.nn.pixelfly import draw_pixelfly, pixelfly_layout
-from structmat.nn.starts import grid_rank
+from structmat.nn.starts import grid_rank, strip_runs
 
-__all__ = ["Plan", "fresh_kinds", "fresh_plan", "tile_grid"]
+__all__ = ["Plan", "Strips", "fresh_kinds", "fresh_plan", "strip_sides", "tile_grid"]
 
 Generator: TypeAlias = torch.Generator | None
 #: Blocks of a block-sparse matrix are not smaller than this where the cap allows it.
@@ -61,7 +62,8 @@ def fresh_kinds() -> tuple[str, ...]:
 def fresh_plan(kind: str, shape: tuple[int, int], cap: int) -> Plan:
     """Plan a random matrix of a kind that costs at most `cap`.
 
-    A kind without a rule of its own is a compressed random dense matrix.
+    GBLR is strips, or where these would miss a row or a column a grid of tiles. A kind
+    without a rule of its own is a compressed random dense matrix.
 
     Raises
     ------
@@ -193,13 +195,52 @@ def _even_sizes(n: int, parts: int) -> list[int]:
     return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
 
 
+class Strips(NamedTuple):
+    """Whole starts and widths of strips, on rows and on columns."""
+
+    row_start: NDArray[np.int64]
+    row_width: NDArray[np.int64]
+    col_start: NDArray[np.int64]
+    col_width: NDArray[np.int64]
+
+
+def strip_sides(shape: tuple[int, int], cap: int) -> Strips | None:
+    """Strips as `strip_runs` lays them, or None where they would miss a row or a column.
+
+    Examples
+    --------
+    >>> strip_sides((4, 8), 16).col_start
+    array([0, 4, 2, 6])
+    >>> strip_sides((4, 8), 11) is None
+    True
+    """
+    m, n = shape
+    runs = strip_runs(shape, cap)
+    parts = (runs.row_location, runs.row_width, runs.col_location, runs.col_width)
+    whole = [torch.round(p.double() * s).long() for p, s in zip(parts, (m, m, n, n), strict=True)]
+    strips = Strips(*(part.numpy() for part in whole))
+    rows = np.unique(positions(strips.row_start, strips.row_width, m))
+    cols = np.unique(positions(strips.col_start, strips.col_width, n))
+    return strips if (len(rows), len(cols)) == shape else None
+
+
 def _gblr(shape: tuple[int, int], cap: int) -> Plan:
-    grid = _block_low_rank(shape, cap)
+    strips = strip_sides(shape, cap)
+    if strips is None:
+        grid = _block_low_rank(shape, cap)
+        return Plan(grid.cost, lambda *given: grid.draw(*given).to_kind("gblr"))
+    starts, widths = strips[::2], strips[1::2]
+    cells = math.prod(shape) / int((widths[0] * widths[1]).sum())
 
-    def draw(variance: float, generator: Generator) -> StructuredMatrix:
-        return grid.draw(variance, generator).to_kind("gblr")
+    def draw(variance: float, generator: Generator) -> GBLR:
+        # Single samples are ones, so that the entries are normal.
+        sides = [torch.ones(int(width.sum())) for width in widths]
+        longer = int(shape[0] < shape[1])
+        sides[longer] = _normal(sides[longer].shape, (variance * cells) ** 0.5, generator)
+        rows, cols = zip(starts, widths, sides, strict=True)
+        return GBLR(*rows, *cols, shape=shape)
 
-    return Plan(grid.cost, draw)
+    return Plan(sum(int(width.sum()) for width in widths), draw)
 
 
 def _monarch(shape: tuple[int, int], cap: int) -> Plan:

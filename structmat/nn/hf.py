@@ -253,32 +253,41 @@ def _place(model: PreTrainedModel, path: str) -> str | None:
 
 
 class StructureCallback(TrainerCallback, ExportableState):
-    """Meet a budget on the Gaudi layers, and sharpen their masks, while the Trainer trains.
+    """Learn structure and meet a budget on the Gaudi layers while the Trainer trains.
 
-    When training begins, `BudgetProjection` and `SigmaSchedule` are attached to the
+    When training begins, `EdgeSearch` (or what `structure` says) is attached to the
     Trainer's optimizer for all its steps. The cost of the Gaudi layers (a fraction of
-    dense) and σ join what is logged, as ``structure_cost`` and ``structure_sigma``: in
-    ``state.log_history`` and for callbacks after this one. The Trainer's checkpoints hold
-    the state, so that a resumed training goes on as if it had not stopped.
+    dense) joins what is logged, as ``structure_cost``, by Gaudi masks with σ as
+    ``structure_sigma``: in ``state.log_history`` and for callbacks after this one. The
+    Trainer's checkpoints hold the state, so that a resumed training goes on as if it had
+    not stopped.
 
-    Widths and locations want an optimizer of their own settings: pass
-    ``optimizers=(AdamW(parameter_groups(model, …)), None)`` to the Trainer.
+    By Gaudi masks, widths and locations want settings of their own: pass
+    ``optimizers=(AdamW(parameter_groups(model, …)), None)`` to the Trainer. By `EdgeSearch`
+    they leave the optimizer: on several devices set ``ddp_find_unused_parameters=True`` among
+    the Trainer's arguments.
 
     Parameters
     ----------
     budget : float
-        As `BudgetProjection` takes it.
+        As `EdgeSearch` and `BudgetProjection` take it.
+    structure : str
+        "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
+        Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
+    moves : mapping, optional
+        Further options of `EdgeSearch`, for "edges".
     projection, sigma : mapping, optional
-        Further options of `BudgetProjection` and of `SigmaSchedule`.
+        Further options of `BudgetProjection` and of `SigmaSchedule`, for "gaudi".
 
     Raises
     ------
     InputError
-        When training begins, if the model has no Gaudi layers.
+        If options are those of the other `structure`; when training begins, if the model
+        has no Gaudi layers.
 
     Examples
     --------
-    >>> callback = StructureCallback(0.2, projection={"ramp": 0.5}, sigma={"stop": 50.0})
+    >>> callback = StructureCallback(0.2, moves={"every": 20})
     >>> callback.state()["args"]["budget"]
     0.2
     """
@@ -287,10 +296,12 @@ class StructureCallback(TrainerCallback, ExportableState):
         self,
         budget: float,
         *,
+        structure: str = "edges",
+        moves: Mapping[str, Any] | None = None,
         projection: Mapping[str, Any] | None = None,
         sigma: Mapping[str, Any] | None = None,
     ) -> None:
-        self._rules = Rules(budget, projection, sigma)
+        self._rules = Rules(budget, structure, moves, projection, sigma)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         """Attach the rules to the Trainer's optimizer, resumed if the training is."""
@@ -303,7 +314,7 @@ class StructureCallback(TrainerCallback, ExportableState):
         self._rules.begin(objects["model"], optimizer, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
-        """Add cost and σ to what is logged."""
+        """Add what the rules measure to what is logged."""
         metrics = self._rules.metrics()
         objects["logs"].update(metrics)
         state.log_history[-1].update(metrics)
@@ -315,5 +326,6 @@ class StructureCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """What the Trainer's checkpoints keep."""
         rules = self._rules
-        args = {"budget": rules.budget, "projection": rules.projection, "sigma": rules.sigma}
+        args = {"budget": rules.budget, "structure": rules.structure, "moves": rules.moves}
+        args |= {"projection": rules.projection, "sigma": rules.sigma}
         return {"args": args, "attributes": {"rules": rules.state_dict()}}

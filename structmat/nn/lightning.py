@@ -1,4 +1,4 @@
-"""Structured training under Lightning: a callback that keeps the budget and moves σ.
+"""Structured training under Lightning: a callback that learns structure under a budget.
 
 import lightning
 from structmat.nn.lightning import StructureCallback
@@ -22,30 +22,38 @@ __all__ = ["StructureCallback"]
 
 
 class StructureCallback(Callback):
-    """Meet a budget on the Gaudi layers, and sharpen their masks, while Lightning trains.
+    """Learn structure and meet a budget on the Gaudi layers while Lightning trains.
 
-    When training starts, `BudgetProjection` and `SigmaSchedule` are attached to the
+    When training starts, `EdgeSearch` (or what `structure` says) is attached to the
     trainer's one optimizer, for as many steps as the trainer expects to take. The cost of
-    the Gaudi layers (a fraction of dense) and σ are logged as ``structure_cost`` and
-    ``structure_sigma``. Lightning's checkpoints hold the state, so that a resumed
-    training goes on as if it had not stopped.
+    the Gaudi layers (a fraction of dense) is logged as ``structure_cost``, by Gaudi masks
+    with σ as ``structure_sigma``. Lightning's checkpoints hold the state, so that a
+    resumed training goes on as if it had not stopped.
+
+    `EdgeSearch` takes widths and locations from the optimizer: on several devices choose
+    the strategy ``"ddp_find_unused_parameters_true"``, or ``"ddp"`` waits for them.
 
     Parameters
     ----------
     budget : float
-        As `BudgetProjection` takes it.
+        As `EdgeSearch` and `BudgetProjection` take it.
+    structure : str
+        "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
+        Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
+    moves : mapping, optional
+        Further options of `EdgeSearch`, for "edges".
     projection, sigma : mapping, optional
-        Further options of `BudgetProjection` and of `SigmaSchedule`.
+        Further options of `BudgetProjection` and of `SigmaSchedule`, for "gaudi".
 
     Raises
     ------
     InputError
-        When training starts, if the trainer has no end or several optimizers, or the
-        model has no Gaudi layers.
+        If options are those of the other `structure`; when training starts, if the trainer
+        has no end or several optimizers, or the model has no Gaudi layers.
 
     Examples
     --------
-    >>> callback = StructureCallback(0.2, projection={"ramp": 0.5}, sigma={"stop": 50.0})
+    >>> callback = StructureCallback(0.2, moves={"every": 20})
     >>> callback.state_dict()
     {}
     """
@@ -54,22 +62,24 @@ class StructureCallback(Callback):
         self,
         budget: float,
         *,
+        structure: str = "edges",
+        moves: Mapping[str, Any] | None = None,
         projection: Mapping[str, Any] | None = None,
         sigma: Mapping[str, Any] | None = None,
     ) -> None:
-        self._rules = Rules(budget, projection, sigma)
+        self._rules = Rules(budget, structure, moves, projection, sigma)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach the rules to the trainer's optimizer."""
         if len(trainer.optimizers) != 1:
             raise InputError(
                 f"the trainer has {len(trainer.optimizers)} optimizers; expected one "
-                "(attach BudgetProjection and SigmaSchedule by hand)"
+                "(attach EdgeSearch by hand)"
             )
         self._rules.begin(pl_module, trainer.optimizers[0], trainer.estimated_stepping_batches)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Log cost and σ as often as the trainer logs."""
+        """Log what the rules measure as often as the trainer logs."""
         if trainer.global_step % trainer.log_every_n_steps == 0:
             pl_module.log_dict(self._rules.metrics())
 

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from structmat.errors import InputError
+from structmat.errors import BudgetError, InputError
 from structmat.nn._tensors import whole, write_
+from structmat.nn.allocation import MEASURES
+from structmat.nn.beginning import whole_number
 from structmat.nn.edges import Ends, block_energies, ends_of, move_, sides_of
 from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.proximal import ProximalStep
@@ -30,18 +32,19 @@ class EdgeSearch(ProximalStep):
     Parameters
     ----------
     model : torch.nn.Module
-        Weights whose widths or locations are fixed keep both.
+        Where widths are fixed, runs stay as they are; where only locations are, their
+        beginnings do. `DistributedDataParallel` is to wrap it afterwards.
     optimizer : torch.optim.Optimizer
     budget : float
         Cap on the cost as a fraction of the dense cost of the Gaudi layers, in (0, 1].
     total_steps : int
         Optimizer steps of the whole training.
     every : int
-        Steps between moves.
+        Steps between moves. The first step past the ramp takes off what is left of it.
     share : float
         Share of all ends that give up a grain at the first move; a cosine takes it to zero.
     until : float
-        Share of the training after which nothing moves any more.
+        Share of the training after which nothing moves any more, but for the ramp.
     ramp : float
         Share of the training over which the cap falls from the cost at the start, if that
         is above the budget.
@@ -53,7 +56,7 @@ class EdgeSearch(ProximalStep):
     Raises
     ------
     BudgetError
-        If the budget is no fraction.
+        If the budget is no fraction, or below what fixed and least widths cost.
     InputError
         If the model has no Gaudi layers, or an option is out of its range.
 
@@ -93,11 +96,12 @@ class EdgeSearch(ProximalStep):
         measure: str = "multiplications",
     ) -> None:
         check_ramp(budget, ramp, total_steps)
-        if every < 1:
-            raise InputError(f"every = {every!r}; expected at least 1 step")
+        whole_number(every, "every", 1)
         for name, value in (("share", share), ("until", until)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} = {value!r}; expected a share in [0, 1]")
+        if measure not in MEASURES:
+            raise InputError(f"measure = {measure!r}; expected one of {MEASURES}")
         self._learned = _take_over(model)
         super().__init__(model, optimizer, measure)
         self.every, self.share, self.across, self.measure = every, share, across, measure
@@ -105,7 +109,19 @@ class EdgeSearch(ProximalStep):
         self.target_cost = cap_of(budget, self.dense_cost)
         self.initial_cost = max(self._cost(), self.target_cost)
         self.ramp_steps, self.until_steps = ramp * total_steps, until * total_steps
-        self._groups = [_Group(self, weight) for weight in self.widths.weights]
+        self._ramp_end = max(1, math.ceil(self.ramp_steps))
+        self._groups = [
+            _Group(self, weight, dense)
+            for weight, dense in zip(self.widths.weights, self.widths.dense, strict=True)
+        ]
+        least = sum(group.least() for group in self._groups)
+        if least > self.target_cost:
+            self.remove()  # what is refused leaves nothing behind
+            raise BudgetError(
+                f"budget = {budget!r}, {self.target_cost} of {self.dense_cost}, but fixed and "
+                f"least widths cost {least}; allow at least {least / self.dense_cost:.4g}, or "
+                "have them learned, or lower them"
+            )
         self._watch()
 
     def cap(self, step: int) -> int:
@@ -121,6 +137,8 @@ class EdgeSearch(ProximalStep):
         """Move ends if it is time, then wait for the next gradient."""
         if self._is_time(self.step):
             self._move(self.cap(self.step))
+        elif self.step == self._ramp_end:
+            self._shrink(self.target_cost)
         self._watch()
 
     def remove(self) -> None:
@@ -149,64 +167,75 @@ class EdgeSearch(ProximalStep):
         return self.widths.cost(self.widths.values())
 
     def _is_time(self, step: int) -> bool:
-        last = max(self.ramp_steps + self.every, self.until_steps)
-        return 0 < step <= last and step % self.every == 0
+        return 0 < step <= max(self.ramp_steps, self.until_steps) and step % self.every == 0
+
+    def _share_at(self, step: int) -> float:
+        """Share of all ends that give up a grain at a move."""
+        if step >= self.until_steps:
+            return 0.0
+        return self.share * 0.5 * (1 + math.cos(math.pi * step / self.until_steps))
 
     def _watch(self) -> None:
         """Have the weights keep the gradient that a move after the next step needs."""
+        watch = self._is_time(self.step + 1) and self._share_at(self.step + 1) > 0
         for weight in self.weights:
-            weight.watch = self._is_time(self.step + 1)
+            weight.watch = watch
 
     def _move(self, cap: int) -> None:
         gradients = [[taken(w) for w in group.weights] for group in self._groups]
-        complete = all(g is not None for group in gradients for g in group)
-        share = 0.0
-        if complete and self.step < self.until_steps:
-            share = self.share * 0.5 * (1 + math.cos(math.pi * self.step / self.until_steps))
-        found = [group.ends(own) for group, own in zip(self._groups, gradients, strict=True)]
-        sets = [found] if self.across else [[ends] for ends in found]
-        groups = [self._groups] if self.across else [[group] for group in self._groups]
+        complete = all(g is not None for own in gradients for g in own)
+        share = self._share_at(self.step) if complete else 0.0
+        found = [
+            (group, group.ends(own)) for group, own in zip(self._groups, gradients, strict=True)
+        ]
         now = self._cost()
-        for own, ends in zip(groups, sets, strict=True):
-            part = sum(group.dense for group in own) / max(self.dense_cost, 1)
+        for together in [found] if self.across else [[one] for one in found]:
+            part = sum(group.dense for group, _ in together) / max(self.dense_cost, 1)
             excess = math.ceil(max(0, now - cap) * part)
-            _exchange(own, ends, share, excess, room=math.floor(max(0, cap - now) * part))
+            _exchange(together, share, excess, room=math.floor(max(0, cap - now) * part))
         self._shrink(cap)
 
     def _shrink(self, cap: int) -> None:
         """Down to the cap without gradients: by ends, and where they do not do, by blocks."""
         while (excess := self._cost() - cap) > 0:
-            ends = [group.ends([None] * len(group.weights)) for group in self._groups]
-            if not any(bool(e.loss.isfinite().any()) for e in ends):
+            found = [(group, group.ends([None] * len(group.weights))) for group in self._groups]
+            if any(bool(ends.loss.isfinite().any()) for _, ends in found):
+                _exchange(found, 0.0, excess, room=0)
+            else:
                 _empty_weakest(self._groups, excess)
-                continue
-            _exchange(self._groups, ends, 0.0, excess, room=0)
 
 
 class _Group:
     """Weights that share one structure, and what a grain of it costs."""
 
-    def __init__(self, rule: EdgeSearch, weight: GaudiWeight) -> None:
+    def __init__(self, rule: EdgeSearch, weight: GaudiWeight, dense: int) -> None:
         self.weights = [w for w in rule.weights if w.structure is weight.structure]
-        at = [w.structure for w in rule.widths.weights].index(weight.structure)
-        self.dense = rule.widths.dense[at]
+        self.dense = dense
         self.unit = sum(rule.unit(w) for w in self.weights)
         self.grain = self.unit * weight.granularity
         learned = {id(p) for p in rule._learned}
-        free = []
-        for name in ("row", "col"):
-            wide, placed = (
-                id(getattr(weight.structure, f"{name}_{what}")) in learned
-                for what in ("width", "location")
-            )
-            free += [wide and placed, wide]  # the near end moves the location
-        self._free = torch.tensor(free)[:, None]
+        s = weight.structure
+        #: Whether widths of rows and of columns are learned.
+        self.wide = [id(width) in learned for width in (s.row_width, s.col_width)]
+        #: Whether blocks can be emptied.
+        self.mortal = any(self.wide) and weight.min_width == 0
+        self._free: list[bool] = []
+        for wide, location in zip(self.wide, (s.row_location, s.col_location), strict=True):
+            self._free += [wide and id(location) in learned, wide]  # the near end moves it
 
     def ends(self, gradients: Sequence[Tensor | None]) -> Ends:
         """Ends of all blocks; those that are fixed neither shrink nor grow."""
-        found = ends_of(self.weights, gradients)
-        free = self._free.to(found.loss.device)
-        return Ends(found.loss.where(free, torch.inf), found.gain.where(free, -1.0))
+        return ends_of(self.weights, gradients, self._free)
+
+    def least(self) -> int:
+        """Cost that no shrinking goes below."""
+        if self.mortal:
+            return 0
+        rows, cols = (
+            side.narrowest() if wide else side.width
+            for side, wide in zip(sides_of(self.weights[0]), self.wide, strict=True)
+        )
+        return self.unit * int(((rows + cols) * (rows > 0) * (cols > 0)).sum())
 
 
 def _take_over(model: nn.Module) -> list[Tensor]:
@@ -215,32 +244,32 @@ def _take_over(model: nn.Module) -> list[Tensor]:
     learned = [p for w in weights for p in w.structure.parameters() if p.requires_grad]
     for parameter in learned:
         parameter.requires_grad_(False)
+        parameter.grad = None  # or the optimizer would go on, and decay it
     for weight in weights:
         weight.sigma = math.inf
     return learned
 
 
 def _exchange(
-    groups: Sequence[_Group], ends: Sequence[Ends], share: float, excess: int, room: int
+    found: Sequence[tuple[_Group, Ends]], share: float, excess: int, *, room: int
 ) -> None:
     """Drop a share of the ends and what is in excess; grow by what was freed and the room."""
-    loss = torch.cat([e.loss.flatten().cpu() / g.grain for e, g in zip(ends, groups, strict=True)])
-    gain = torch.cat([e.gain.flatten().cpu() / g.grain for e, g in zip(ends, groups, strict=True)])
-    cost = torch.cat(
-        [torch.full((e.loss.numel(),), g.grain) for e, g in zip(ends, groups, strict=True)]
-    )
+    sizes = [ends.loss.numel() for _, ends in found]
+    loss = torch.cat([ends.loss.flatten().cpu() / group.grain for group, ends in found])
+    gain = torch.cat([ends.gain.flatten().cpu() / group.grain for group, ends in found])
+    grains = torch.tensor([group.grain for group, _ in found], device="cpu")
+    cost = grains.repeat_interleave(torch.tensor(sizes, device="cpu"))
     free = loss.isfinite()
     wanted = excess + int(share * float(cost[free].sum()))
-    lost = _first(loss.where(free, torch.inf), cost, wanted, beyond=True) & free
+    lost = _first(loss, cost, wanted, beyond=True) & free
     room += max(0, int(cost[lost].sum()) - excess)
     gained = torch.zeros_like(lost)
     if share > 0:
         order = torch.where(lost | (gain < 0), torch.inf, -gain)
         gained = _first(order, cost, room, beyond=False) & order.isfinite()
-    sizes = [e.loss.numel() for e in ends]
-    for group, e, l, g in zip(groups, ends, lost.split(sizes), gained.split(sizes), strict=True):
+    for (group, ends), l, g in zip(found, lost.split(sizes), gained.split(sizes), strict=True):
         if bool((l | g).any()):
-            shape, device = e.loss.shape, e.loss.device
+            shape, device = ends.loss.shape, ends.loss.device
             move_(group.weights, l.view(shape).to(device), g.view(shape).to(device))
 
 
@@ -257,19 +286,20 @@ def _first(score: Tensor, cost: Tensor, amount: int, *, beyond: bool) -> Tensor:
 @torch.no_grad()
 def _empty_weakest(groups: Sequence[_Group], excess: int) -> None:
     """Take away whole blocks of least energy for their cost until the excess is gone."""
+    groups = [group for group in groups if group.mortal]
     scores, costs = [], []
     for group in groups:
         rows, cols = sides_of(group.weights[0])
-        width = rows.width + cols.width
-        energy = sum(block_energies(weight) for weight in group.weights)
-        alive = (rows.width > 0) & (cols.width > 0)
-        scores.append(torch.where(alive, energy / width.clamp(min=1), torch.inf).cpu())
-        costs.append((group.unit * width * alive).cpu())
+        cost = group.unit * (rows.width + cols.width) * (rows.width > 0) * (cols.width > 0)
+        score = block_energies(group.weights) / cost
+        scores.append(score.where(cost > 0, torch.inf).cpu())
+        costs.append(cost.cpu())
     gone = _first(torch.cat(scores), torch.cat(costs), excess, beyond=True)
     for group, own in zip(groups, gone.split([len(s) for s in scores]), strict=True):
-        for parameter in (
-            group.weights[0].structure.row_width,
-            group.weights[0].structure.col_width,
+        structure = group.weights[0].structure
+        for wide, parameter in zip(
+            group.wide, (structure.row_width, structure.col_width), strict=True
         ):
-            old = whole(parameter)
-            write_(parameter, old.masked_fill(own.to(old.device), 0.0))
+            if wide:
+                old = whole(parameter)
+                write_(parameter, old.masked_fill(own.to(old.device), 0.0))

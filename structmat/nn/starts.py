@@ -33,6 +33,8 @@ WIDTH_RULES = (
 LOCATION_RULES = '"uniform", "linspace", or a fraction'
 
 
+#: Strips side by side that begin with one window.
+_NEIGHBOURS = 8
 #: Rules that begin at a given cost.
 COVERS = ("strips", "grid")
 #: Coefficients (blocks times rank) that a grid has at most, per sample of the smaller side.
@@ -106,9 +108,9 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
 
     A strip of length L costs L + 1 multiplications for L entries of the matrix, so nearly
     every multiplication has an entry of its own. Each output sees a window of the inputs,
-    or each input reaches one of the outputs; windows begin at multiples of the golden
-    ratio, which spreads any number of them evenly. Where the cost is too low for strips
-    on all samples, evenly spread ones remain; one is the least.
+    or each input reaches one of the outputs. Up to eight neighbours begin with one window,
+    fewer where windows would then leave samples of the longer side out. Where the cost is
+    too low for strips on all samples, evenly spread ones remain; one is the least.
 
     Examples
     --------
@@ -116,11 +118,11 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
     >>> (runs.row_width * 4).tolist(), (runs.col_width * 8).tolist()
     ([1.0, 1.0, 1.0, 1.0], [3.0, 3.0, 3.0, 3.0])
     >>> (runs.row_location * 4).tolist(), (runs.col_location * 8).tolist()
-    ([0.0, 1.0, 2.0, 3.0], [0.0, 4.0, 1.0, 6.0])
+    ([0.0, 1.0, 2.0, 3.0], [0.0, 4.0, 2.0, 6.0])
     """
     short, long = min(shape), max(shape)
     g = min(granularity, short)
-    slots = short // g
+    slots = math.ceil(short / g)  # the last one goes around the end of an axis that is no multiple
     count = max(1, min(slots, math.floor(cost / (g + granularity))))
     place = torch.arange(count)
     # Whole grains for all strips together, dealt out so that lengths differ by one at most.
@@ -128,9 +130,13 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
     length = grains // count + (_turns(count).argsort().argsort() < grains % count).long()
     size = (length * granularity).clamp(max=long)
     units = math.ceil(long / granularity)
-    start = torch.floor(_turns(count) * units) * granularity
+    group = max(1, min(_NEIGHBOURS, int(size.min()) * count // long))
+    windows = math.ceil(count / group)
+    # Evenly apart, but each far from the next: in the order of multiples of the golden ratio.
+    order = _turns(windows).argsort().argsort()
+    start = order[place // group] * units // windows * granularity
     narrow = torch.full((count,), g / short), (place * slots // count * g).double() / short
-    wide = size.double() / long, start / long
+    wide = size.double() / long, start.double() / long
     rows, cols = (narrow, wide) if shape[0] < shape[1] else (wide, narrow)
     return Runs(*(part.float() for part in (*rows, *cols)))
 
@@ -236,18 +242,25 @@ def random_contents(
     """
     count = len(runs.row_width)
     cover = rank * float((runs.row_width * runs.col_width).sum())
+    if not (_all_live(runs.row_width, shape[0]) and _all_live(runs.col_width, shape[1])):
+        cover = max(cover, 1.0)  # what is empty is yet to grow
     u, v = (torch.randn(count, rank, length, generator=generator) for length in lengths)
     if _is_single(runs.row_width, shape[0]):
         return torch.ones_like(u), v * (3 * shape[1] * cover) ** -0.5
     if _is_single(runs.col_width, shape[1]):
         return u * (3 * shape[1] * cover) ** -0.5, torch.ones_like(v)
-    spread = (3 * shape[1] * max(cover, 1.0)) ** -0.25
+    spread = (3 * shape[1] * cover) ** -0.25
     return u * spread, v * spread
+
+
+def _all_live(width: Tensor, size: int) -> bool:
+    """Whether there are blocks, and all of them are wide enough for a sample."""
+    return len(width) > 0 and bool((torch.round(width * size) > 0).all())
 
 
 def _is_single(width: Tensor, size: int) -> bool:
     """Whether all of some blocks are one sample wide."""
-    return len(width) > 0 and size > 1 and bool((torch.round(width * size) == 1).all())
+    return len(width) > 0 and bool((torch.round(width * size) == 1).all())
 
 
 def svd_contents(
