@@ -180,6 +180,20 @@ def test_the_learning_rate_rises_and_falls():
     assert max(train_module._rate(step, 390, 0.05) for step in range(390)) == 1.0
 
 
+@pytest.mark.parametrize("kind", ["gblr", "low_rank"])
+def test_contents_may_learn_at_a_rate_of_their_own(task, kind):
+    torch.manual_seed(0)
+    model = task.model()
+    convert_(model, Config(kind=kind, budget=0.3), is_inner)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    train(task, model, Settings(epochs=1, batch=128, contents_lr=0.0))
+    contents = {n for n, _ in model.named_parameters() if n.endswith((".u", ".v", ".U", ".V"))}
+    assert contents
+    for name, p in model.named_parameters():
+        if "structure" not in name:
+            assert torch.equal(p, before[name]) == (name in contents), name
+
+
 def test_an_experiment_writes_what_it_says(task, tmp_path):
     outcome = Experiment(
         task=task,

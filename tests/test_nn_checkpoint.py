@@ -24,6 +24,7 @@ from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.linear import GaudiLinear
 from structmat.nn.model import convert_
 from structmat.nn.packed import PackedLinear
+from structmat.nn.search import EdgeSearch
 from structmat.nn.structured import StructuredConv2d, StructuredLinear
 from structmat.nn.structured_weight import StructuredWeight
 
@@ -322,6 +323,17 @@ def test_fixed_parameters_stay_fixed(path):
         *("fc.matrix.structure.row_width", "fc.matrix.structure.col_width"),
         *("down.matrix.contents.U", "head.weight"),
     }
+
+
+def test_a_model_saved_while_ends_move_can_be_trained(path):
+    model = Net()
+    model.fc = GaudiLinear(128, 32, learn_locations=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    EdgeSearch(model, optimizer, 0.3, 10)
+    save_model(path, model)
+    loaded = load_model(path, Net())
+    fixed = {name for name, p in loaded.named_parameters() if not p.requires_grad}
+    assert fixed == {"fc.matrix.structure.row_location", "fc.matrix.structure.col_location"}
 
 
 def test_layers_take_the_mode_of_those_they_replace(path):

@@ -24,7 +24,8 @@ from structmat.nn import (
     SoftThreshold,
     parameter_groups,
 )
-from structmat.nn.revival import revive_
+from structmat.nn._tensors import whole
+from structmat.nn.revival import revive_, taken
 from structmat.nn.structured import StructuredLinear
 
 STEPS, SAVED, REVIVED = 6, 2, 3  # the checkpoint lies just before the first revival
@@ -33,6 +34,9 @@ PROCESSES, SECONDS = 2, 180
 # Parameters of an FSDP2 group have one dtype, so widths of another are a group of their own.
 APART = "fsdp with widths apart"
 CASES = list(itertools.product(("ddp", "fsdp", APART), ("budget", "threshold")))
+# DistributedDataParallel around a model that has its rule already.
+AFTERWARDS = "ddp afterwards"
+SEARCHED = ("ddp", AFTERWARDS, "fsdp")
 cases = pytest.mark.parametrize("case", CASES, ids=", ".join)
 
 
@@ -181,23 +185,50 @@ def searched(wrapper, rank=0, processes=1):
     generator = torch.Generator().manual_seed(0)
     first = GaudiLinear(12, 10, budget=0.6, generator=generator, **options)
     net = nn.Sequential(first, GaudiLinear(10, 4, budget=0.6, generator=generator, **options))
-    if wrapper == "fsdp":
+    model = net
+    if wrapper == "ddp":
+        model = nn.parallel.DistributedDataParallel(net)
+    elif wrapper == "fsdp":
         from torch.distributed.fsdp import fully_shard
 
         for layer in net:
             fully_shard(layer)
         fully_shard(net)
-    optimizer = torch.optim.AdamW(parameter_groups(net, lr=0.02, structure_lr=0.02))
+    # Decay, so that something is to be kept from widths.
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.02, weight_decay=0.1)
     rule = EdgeSearch(net, optimizer, 0.4, STEPS, every=1, share=0.5, ramp=0.5)
-    # After the rule: no gradient of a width is to be waited for.
-    model = nn.parallel.DistributedDataParallel(net) if wrapper == "ddp" else net
-    costs = []
-    for x, y in zip(*(b[:, rank::processes] for b in batches()), strict=True):
+    if wrapper == AFTERWARDS:
+        model = nn.parallel.DistributedDataParallel(net)
+    costs, norms = [], []
+    for i, (x, y) in enumerate(zip(*(b[:, rank::processes] for b in batches()), strict=True)):
+        if i == SAVED and processes > 1:
+            reloaded(model, optimizer)
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()
+        norms.append(float(whole(nn.utils.clip_grad_norm_(net.parameters(), 0.2))))
         optimizer.step()
         costs.append([weight.cost for weight in rule.weights])
-    return [torch.as_tensor(w.to_matrix().to_dense()) for w in rule.weights], costs
+    return [torch.as_tensor(w.to_matrix().to_dense()) for w in rule.weights], costs, norms
+
+
+def reloaded(model, optimizer):
+    """Through a checkpoint of `torch.distributed.checkpoint`, which lacks nothing."""
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    states = tree_map_only(torch.Tensor, torch.clone, get_state_dict(model, optimizer))
+    names = ("model_state_dict", "optim_state_dict")
+    set_state_dict(model, optimizer, **dict(zip(names, states, strict=True)))
+
+
+def taken_where_run(rank):
+    """Gradients of layers that ran in no process, in the first and in both."""
+    found = []
+    for runs_in in ([], [0], [0, 1]):
+        weight = GaudiWeight((2, 3))
+        if rank in runs_in:
+            weight.residual = torch.full((2, 3), 1.0 + rank)
+        found.append(taken(weight))
+    return found
 
 
 def work(rank, folder):
@@ -212,7 +243,8 @@ def work(rank, folder):
     results = {case: trained(*case, rank) for case in CASES}
     results["dtypes"] = dtypes_in_half_precision()
     results["revived"] = revived_after_overflow(rank)
-    results["searched"] = {kind: searched(kind, rank, PROCESSES) for kind in ("ddp", "fsdp")}
+    results["taken"] = taken_where_run(rank)
+    results["searched"] = {kind: searched(kind, rank, PROCESSES) for kind in SEARCHED}
     torch.save(results, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -317,13 +349,23 @@ def test_processes_skip_a_revival_together(results):
     assert [result["revived"] for result in results] == [0, 0]
 
 
-@pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
-def test_two_processes_search_as_one_does(results, wrapper):
-    weights, costs = searched(None)
-    assert costs[0] != costs[-1]
+def test_gradients_are_summed_over_processes_that_have_one(results):
     for result in results:
-        two, their_costs = result["searched"][wrapper]
+        nowhere, first, both = result["taken"]
+        assert nowhere is None
+        assert torch.equal(first, torch.ones(2, 3))
+        assert torch.equal(both, torch.full((2, 3), 3.0))
+
+
+@pytest.mark.parametrize("wrapper", SEARCHED)
+def test_two_processes_search_as_one_does(results, wrapper):
+    weights, costs, norms = searched(None)
+    assert costs[0] != costs[-1]
+    assert min(norms) > 0.2
+    for result in results:
+        two, their_costs, their_norms = result["searched"][wrapper]
         assert their_costs == costs
+        assert their_norms == pytest.approx(norms)
         for a, b in zip(two, weights, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 

@@ -98,6 +98,24 @@ def test_the_budget_is_met_and_logged():
     assert not torch.equal(module.net[2].matrix.structure.col_location, before)
 
 
+class Decaying(Module):
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2, weight_decay=0.9)
+
+
+def test_the_optimizer_changes_no_runs():
+    """Though Lightning makes gradients, and clips them, within its step."""
+    module = Decaying()
+    structures = [layer.matrix.structure for layer in (module.net[0], module.net[2])]
+    before = [p.clone() for s in structures for p in s.parameters()]
+    contents = module.net[0].matrix.u.clone()
+    fit(StructureCallback(1.0, moves={"share": 0.0}), module=module, gradient_clip_val=0.5)
+    after = [p for s in structures for p in s.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(p.requires_grad for p in after)
+    assert not torch.equal(contents, module.net[0].matrix.u)
+
+
 def test_the_budget_is_met_and_logged_by_gaudi_masks():
     watch = Watch()
     projection, sigma = {"ramp": 0.5}, {"stop": 50.0}

@@ -411,27 +411,102 @@ def test_removed_it_leaves_everything_learnable():
     known = [p.requires_grad for p in model.parameters()]
     optimizer = still(model)
     rule = EdgeSearch(model, optimizer, 0.2, 10, every=1)
-    assert not any(p.requires_grad for p in model[0].matrix.structure.parameters())
     assert model[0].matrix.watch
     rule.remove()
     assert [p.requires_grad for p in model.parameters()] == known
     assert not model[0].matrix.watch
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
     before = structures(model)
     optimizer.step()
     assert rule.step == 0
     assert same(before, structures(model))
+    model[0].matrix.sigma = 2.0
+    model(torch.randn(1, 12)).square().sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    moved = [not torch.equal(a, b) for a, b in zip(before, structures(model), strict=True)]
+    assert moved == [p.requires_grad for p in model[0].matrix.structure.parameters()]
 
 
-def test_an_optimizer_that_decays_widths_has_nothing_to_decay():
+@pytest.mark.parametrize("closure", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (torch.optim.AdamW, {"weight_decay": 0.5}),
+        (torch.optim.AdamW, {"weight_decay": 0.5, "fused": True}),
+        (torch.optim.SGD, {"momentum": 0.9}),
+    ],
+)
+def test_no_optimizer_changes_runs(kind, options, closure):
+    """Not by decay, nor by what it remembers from before, nor by gradients made in the step."""
     model = network(12, 8)
-    model(torch.ones(1, 12)).sum().backward()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.5)
-    EdgeSearch(model, optimizer, 0.5, 10, share=0.0)
+    optimizer = kind(model.parameters(), lr=0.1, **options)
+    start = structures(model)
+
+    def step():
+        optimizer.zero_grad()
+        loss = model(torch.randn(3, 12)).square().sum()
+        loss.backward()
+        return loss
+
+    def train():
+        if not closure:
+            step()
+        optimizer.step(step if closure else None)
+
+    train()
     before = structures(model)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=False)
-    optimizer.step()
+    assert not same(start, before)
+    EdgeSearch(model, optimizer, 0.5, 10, share=0.0, ramp=0.0, every=11)
+    model[0].matrix.sigma = 2.0  # so that gradients of runs would be large
+    contents = model[0].matrix.u.clone()
+    for _ in range(3):
+        train()
     assert same(before, structures(model))
+    assert not torch.equal(contents, model[0].matrix.u)
+
+
+def test_clipping_counts_no_gradients_of_runs():
+    model = network(12, 8)
+    EdgeSearch(model, still(model), 0.5, 10)
+    model(torch.randn(3, 12)).square().sum().backward()
+    assert all(not p.grad.any() for p in model[0].matrix.structure.parameters())
+    contents = [model[0].matrix.u.grad, model[0].matrix.v.grad]
+    expected = torch.nn.utils.get_total_norm(contents)
+    assert torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) == expected > 1
+
+
+def test_the_optimizer_need_not_have_the_runs():
+    model = network(12, 8)
+    contents = [model[0].matrix.u, model[0].matrix.v]
+    rule = EdgeSearch(model, torch.optim.SGD(contents, lr=0.1), 0.2, 10, every=1, ramp=0.5)
+    follow(rule, 10)
+    assert 0 < cost_of(model) <= rule.target_cost
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["one optimizer", "an optimizer each"])
+def test_a_second_rule_takes_over(own):
+    models = [network(12, 8) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizer = still(models[0])
+    first = EdgeSearch(models[0], optimizer, 0.1, 10, every=1, ramp=0.0)
+    rules = [
+        EdgeSearch(model, optimizer, 0.3, 10, every=1, ramp=0.5)
+        for model, optimizer in zip(
+            models, [still(models[0]) if own else optimizer, still(models[1])], strict=True
+        )
+    ]
+    first.remove()  # it is not running: what the other needs stays
+    for rule in rules:
+        assert rule.weights[0].watch
+        follow(rule, 10, torch.Generator().manual_seed(0))
+    optimizer.step()
+    assert first.step == 0
+    assert 0.2 * 96 < cost_of(models[0]) <= 0.3 * 96
+    assert same(structures(models[0]), structures(models[1]))
+    rules[0].remove()
+    models[0](torch.randn(1, 12)).square().sum().backward()
+    assert models[0][0].matrix.structure.row_width.grad.any()
 
 
 class Training:
@@ -563,6 +638,7 @@ def test_refuses_a_budget_below_what_has_to_stay(options, least):
     with pytest.raises(BudgetError, match=f"least widths cost {least}; allow at least"):
         EdgeSearch(model, optimizer, short, 10)
     assert [p.requires_grad for p in model.parameters()] == known
+    assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     follow(EdgeSearch(model, optimizer, least / 256, 10, ramp=0.0), 1)
     assert cost_of(model) == least

@@ -41,6 +41,8 @@ class Settings:
         Examples a step.
     lr : float
         Learning rate of AdamW for weights, on a cosine after warm-up.
+    contents_lr : float or None
+        The same for the contents of structured matrices; None for `lr`.
     weight_decay : float
     warmup : float
         Share of the steps over which the learning rate rises.
@@ -71,6 +73,7 @@ class Settings:
     epochs: int = 60
     batch: int = 128
     lr: float = 2e-3
+    contents_lr: float | None = None
     weight_decay: float = 0.0
     warmup: float = 0.0
     structure: str = "edges"
@@ -180,11 +183,14 @@ def train(
             model,
             lr=settings.lr,
             structure_lr=settings.structure_lr,
+            contents_lr=settings.contents_lr,
             weight_decay=settings.weight_decay,
             structure_betas=settings.structure_betas,
         ),
         fused=True,  # one pass over each parameter: with many small ones, half the step's time
     )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
     if rules is None:
         followers = _rules(model, optimizer, settings, budget, total)
     else:
@@ -248,11 +254,10 @@ def _epoch(
     """One epoch; its losses."""
     model.train()
     losses = []
-    peaks = [settings.lr, settings.structure_lr]
     for i, batch in enumerate(task.batches(seed, epoch)):
         step = epoch * task.steps_per_epoch + i
-        for group, peak in zip(optimizer.param_groups, peaks, strict=False):
-            group["lr"] = peak * _rate(step, total, settings.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * _rate(step, total, settings.warmup)
         loss = task.loss(model, batch)
         if not math.isfinite(loss.item()):
             raise TrainingError(_complaint(model, batch[0], loss.item(), step, epoch))

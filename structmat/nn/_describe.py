@@ -61,17 +61,9 @@ def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray
                 "layer": type(module).__name__,
                 "weights": [_describe_weight(w, paths, index) for w in weights_of(module)],
                 "settings": module.settings() if hasattr(module, "taps") else {},
-                "fixed": _fixed(module),
+                "fixed": [n for n, p in module.named_parameters() if not p.requires_grad],
             }
     return layers, index
-
-
-def _fixed(layer: nn.Module) -> list[str]:
-    """Parameters that are not trained, neither by the optimizer nor by a rule in its place."""
-    structures = [module for module in layer.modules() if isinstance(module, GaudiStructure)]
-    moved = {id(s.get_parameter(name)) for s in structures for name in s.moved}
-    named = layer.named_parameters()
-    return [name for name, p in named if not p.requires_grad and id(p) not in moved]
 
 
 def _describe_weight(

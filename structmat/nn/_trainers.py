@@ -10,7 +10,6 @@ from structmat.errors import InputError
 from structmat.nn.budget import BudgetProjection
 from structmat.nn.schedule import SigmaSchedule
 from structmat.nn.search import EdgeSearch
-from structmat.nn.structure import GaudiStructure
 
 __all__ = ["Rules"]
 
@@ -52,7 +51,6 @@ class Rules:
                     f"structure={other!r})"
                 )
         self._running: dict[str, Any] = {}
-        self._moved: list[GaudiStructure] = []
         self._last: dict[str, Any] = {}
         self._loaded: Mapping[str, Any] = {}
 
@@ -71,13 +69,7 @@ class Rules:
 
     def _rules(self, model: nn.Module, optimizer: optim.Optimizer, steps: int) -> dict[str, Any]:
         if self.structure == "edges":
-            structures = [s for s in model.modules() if isinstance(s, GaudiStructure)]
-            learned = [_learned(s) for s in structures]
-            rule = EdgeSearch(model, optimizer, self.budget, steps, **self.moves)
-            for structure, names in zip(structures, learned, strict=True):
-                structure.moved = names  # so that checkpoints of the model know
-            self._moved = structures
-            return {"edges": rule}
+            return {"edges": EdgeSearch(model, optimizer, self.budget, steps, **self.moves)}
         return {
             "projection": BudgetProjection(model, optimizer, self.budget, steps, **self.projection),
             "schedule": SigmaSchedule(model, optimizer, steps, **self.sigma),
@@ -88,9 +80,7 @@ class Rules:
         self._last = self.state_dict()
         for rule in self._running.values():
             rule.remove()
-        for structure in self._moved:
-            structure.moved = ()
-        self._running, self._moved = {}, []
+        self._running = {}
 
     def metrics(self) -> dict[str, float]:
         """Cost of the Gaudi layers as a fraction of dense, and σ if it moves; none outside."""
@@ -125,7 +115,3 @@ class Rules:
             self._loaded = state
         for name, rule in self._running.items():
             rule.load_state_dict(state[name])
-
-
-def _learned(structure: GaudiStructure) -> tuple[str, ...]:
-    return tuple(name for name, p in structure.named_parameters() if p.requires_grad)

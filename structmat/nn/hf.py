@@ -263,9 +263,7 @@ class StructureCallback(TrainerCallback, ExportableState):
     not stopped.
 
     By Gaudi masks, widths and locations want settings of their own: pass
-    ``optimizers=(AdamW(parameter_groups(model, …)), None)`` to the Trainer. By `EdgeSearch`
-    they leave the optimizer: on several devices set ``ddp_find_unused_parameters=True`` among
-    the Trainer's arguments.
+    ``optimizers=(AdamW(parameter_groups(model, …)), None)`` to the Trainer.
 
     Parameters
     ----------

@@ -30,9 +30,6 @@ class StructureCallback(Callback):
     with σ as ``structure_sigma``. Lightning's checkpoints hold the state, so that a
     resumed training goes on as if it had not stopped.
 
-    `EdgeSearch` takes widths and locations from the optimizer: on several devices choose
-    the strategy ``"ddp_find_unused_parameters_true"``, or ``"ddp"`` waits for them.
-
     Parameters
     ----------
     budget : float

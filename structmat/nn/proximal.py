@@ -9,6 +9,7 @@ from structmat.errors import InputError
 from structmat.nn.allocation import Widths
 from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.schedule import AfterStep
+from structmat.nn.structured_weight import StructuredWeight
 
 __all__ = ["ProximalStep", "parameter_groups"]
 
@@ -18,13 +19,16 @@ def parameter_groups(
     *,
     lr: float,
     structure_lr: float,
+    contents_lr: float | None = None,
     weight_decay: float = 0.0,
     structure_betas: tuple[float, float] = (0.9, 0.999),
 ) -> list[dict[str, Any]]:
-    """Parameters in two groups, for any AdamW-like optimizer.
+    """Parameters in groups, for any AdamW-like optimizer.
 
-    Widths and locations get their own learning rate and no weight decay; all others
-    are first.
+    Widths and locations get their own learning rate and no weight decay. Contents of
+    structured matrices, learned or not, get theirs where `contents_lr` is given: with few
+    entries in each row they can take larger steps than dense layers (Qiu et al., arXiv
+    2406.06248, scale rates by structure). All others are first.
 
     Examples
     --------
@@ -43,6 +47,17 @@ def parameter_groups(
     own = [p for p in model.parameters() if id(p) in structural and p.requires_grad]
     rest = [p for p in model.parameters() if id(p) not in structural and p.requires_grad]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": lr, "weight_decay": weight_decay}]
+    if contents_lr is not None:
+        inside = {
+            id(p)
+            for w in model.modules()
+            if isinstance(w, GaudiWeight | StructuredWeight)
+            for p in w.parameters()
+        }
+        groups[0]["params"] = [p for p in rest if id(p) not in inside]
+        contents = [p for p in rest if id(p) in inside]
+        if contents:
+            groups.append({"params": contents, "lr": contents_lr, "weight_decay": weight_decay})
     if own:
         groups.append(
             {"params": own, "lr": structure_lr, "weight_decay": 0.0, "betas": structure_betas}
@@ -65,6 +80,11 @@ class ProximalStep(AfterStep):
         shared = {id(w.structure): name for name, w in reversed(named.items())}
         self.names = [name for name, w in named.items() if shared[id(w.structure)] == name]
         self.widths = Widths(self.weights, measure)
+        self._check_followed(optimizer)
+        super().__init__(optimizer)
+
+    def _check_followed(self, optimizer: optim.Optimizer) -> None:
+        """Refuse an optimizer that leaves all widths where they are."""
         followed = {id(p) for group in optimizer.param_groups for p in group["params"]}
         learned = [p for p in self.widths.parameters() if p.requires_grad]
         if learned and not any(id(p) in followed for p in learned):
@@ -72,7 +92,6 @@ class ProximalStep(AfterStep):
                 "the optimizer has none of the model's widths; expected one that was made after "
                 "the conversion, from parameter_groups(model, …) or model.parameters()"
             )
-        super().__init__(optimizer)
 
     def _tidy(self) -> None:
         """Bring locations back onto the circle where contents live on whole circles."""

@@ -65,9 +65,10 @@ def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
 
 
 def taken(weight: GaudiWeight) -> Tensor | None:
-    """The kept gradient of the weight, once, summed over all processes; None if not finite.
+    """The kept gradient of the weight, once, summed over all processes that have one.
 
-    Processes must all come to the same structure.
+    None if there is none, or it is not finite. All processes must ask for it, and all come
+    to the same structure.
 
     Examples
     --------
@@ -75,13 +76,22 @@ def taken(weight: GaudiWeight) -> Tensor | None:
     True
     """
     gradient, weight.residual = weight.residual, None
-    if gradient is None:
-        return None
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if together:
-        torch.distributed.all_reduce(gradient)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gradient = _sum(gradient, weight)
     # After the sum, so that all agree: a step may have been skipped for what one of them had.
-    return gradient if bool(gradient.isfinite().all()) else None
+    return gradient if gradient is not None and bool(gradient.isfinite().all()) else None
+
+
+def _sum(gradient: Tensor | None, weight: GaudiWeight) -> Tensor | None:
+    """Over all processes; in some, the layer may not have run."""
+    count = torch.tensor(int(gradient is not None), device=weight.u.device)
+    torch.distributed.all_reduce(count)
+    if not count:
+        return None
+    if gradient is None:
+        gradient = torch.zeros(weight.shape, device=weight.u.device)
+    torch.distributed.all_reduce(gradient)
+    return gradient
 
 
 def _typical(width: Tensor, n: int, granularity: int, limit: int) -> int:

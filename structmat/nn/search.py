@@ -1,18 +1,17 @@
 """Structure learned by moving the ends of runs, under one exact budget."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
-import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
 from structmat.errors import BudgetError, InputError
-from structmat.nn._tensors import whole, write_
 from structmat.nn.allocation import MEASURES
 from structmat.nn.beginning import whole_number
-from structmat.nn.edges import Ends, block_energies, ends_of, move_, sides_of
+from structmat.nn.exchange import Group, empty_weakest_, exchange_
 from structmat.nn.gaudi import GaudiWeight
+from structmat.nn.holding import Hold
 from structmat.nn.proximal import ProximalStep
 from structmat.nn.ramp import cap_of, check_ramp, falling_cap
 from structmat.nn.revival import taken
@@ -26,15 +25,16 @@ class EdgeSearch(ProximalStep):
     Every few steps, ends whose samples matter least give them up, and as many samples are
     taken in beyond the ends where the gradient of the weight asks for them most, in
     whatever layer that is. Samples begin with contents of zero, so that the network's
-    function changes by nothing but what was given up. Masks stay boxcars; widths and
-    locations are no longer the optimizer's.
+    function changes by nothing but what was given up. Masks stay boxcars. Widths and
+    locations get gradients of zero, and no optimizer step changes them.
 
     Parameters
     ----------
     model : torch.nn.Module
         Where widths are fixed, runs stay as they are; where only locations are, their
-        beginnings do. `DistributedDataParallel` is to wrap it afterwards.
+        beginnings do. A rule that was made for it before is removed.
     optimizer : torch.optim.Optimizer
+        Whose steps count. It may have widths and locations, or not.
     budget : float
         Cap on the cost as a fraction of the dense cost of the Gaudi layers, in (0, 1].
     total_steps : int
@@ -102,7 +102,6 @@ class EdgeSearch(ProximalStep):
                 raise InputError(f"{name} = {value!r}; expected a share in [0, 1]")
         if measure not in MEASURES:
             raise InputError(f"measure = {measure!r}; expected one of {MEASURES}")
-        self._learned = _take_over(model)
         super().__init__(model, optimizer, measure)
         self.every, self.share, self.across, self.measure = every, share, across, measure
         self.dense_cost = sum(self.widths.dense)
@@ -111,17 +110,18 @@ class EdgeSearch(ProximalStep):
         self.ramp_steps, self.until_steps = ramp * total_steps, until * total_steps
         self._ramp_end = max(1, math.ceil(self.ramp_steps))
         self._groups = [
-            _Group(self, weight, dense)
+            self._group(weight, dense)
             for weight, dense in zip(self.widths.weights, self.widths.dense, strict=True)
         ]
         least = sum(group.least() for group in self._groups)
         if least > self.target_cost:
-            self.remove()  # what is refused leaves nothing behind
+            super().remove()  # what is refused leaves nothing behind
             raise BudgetError(
                 f"budget = {budget!r}, {self.target_cost} of {self.dense_cost}, but fixed and "
                 f"least widths cost {least}; allow at least {least / self.dense_cost:.4g}, or "
                 "have them learned, or lower them"
             )
+        self._take_over()
         self._watch()
 
     def cap(self, step: int) -> int:
@@ -142,12 +142,13 @@ class EdgeSearch(ProximalStep):
         self._watch()
 
     def remove(self) -> None:
-        """Leave the weights alone from now on; what was learnable is so again."""
+        """Leave widths and locations to the optimizer again."""
         super().remove()
-        for weight in self.weights:
-            weight.watch, weight.residual = False, None
-        for parameter in self._learned:
-            parameter.requires_grad_(True)
+        self._hold.remove()
+        if self in _RUNNING:  # else another rule has them already
+            _RUNNING.remove(self)
+            for weight in self.weights:
+                weight.watch, weight.residual = False, None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -162,6 +163,26 @@ class EdgeSearch(ProximalStep):
     def unit(self, weight: GaudiWeight) -> int:
         """What a sample of a weight's runs costs."""
         return weight.rank * (weight.positions if self.measure == "multiplications" else 1)
+
+    def _check_followed(self, optimizer: optim.Optimizer) -> None:
+        """Any optimizer will do: widths are moved here."""
+
+    def _take_over(self) -> None:
+        """Keep widths and locations from the optimizer, and from a rule made before."""
+        for rule in [r for r in _RUNNING if not set(r.weights).isdisjoint(self.weights)]:
+            rule.remove()
+        _RUNNING.add(self)
+        self._hold = Hold((w.structure for w in self.widths.weights), self._optimizer)
+        for weight in self.weights:
+            weight.sigma = math.inf
+
+    def _after_step(self, *_: Any) -> None:
+        self._hold.put_back()
+        super()._after_step()
+
+    def _group(self, weight: GaudiWeight, dense: int) -> Group:
+        weights = [w for w in self.weights if w.structure is weight.structure]
+        return Group(weights, sum(self.unit(w) for w in weights), dense)
 
     def _cost(self) -> int:
         return self.widths.cost(self.widths.values())
@@ -192,7 +213,7 @@ class EdgeSearch(ProximalStep):
         for together in [found] if self.across else [[one] for one in found]:
             part = sum(group.dense for group, _ in together) / max(self.dense_cost, 1)
             excess = math.ceil(max(0, now - cap) * part)
-            _exchange(together, share, excess, room=math.floor(max(0, cap - now) * part))
+            exchange_(together, share, excess, room=math.floor(max(0, cap - now) * part))
         self._shrink(cap)
 
     def _shrink(self, cap: int) -> None:
@@ -200,106 +221,10 @@ class EdgeSearch(ProximalStep):
         while (excess := self._cost() - cap) > 0:
             found = [(group, group.ends([None] * len(group.weights))) for group in self._groups]
             if any(bool(ends.loss.isfinite().any()) for _, ends in found):
-                _exchange(found, 0.0, excess, room=0)
+                exchange_(found, 0.0, excess, room=0)
             else:
-                _empty_weakest(self._groups, excess)
+                empty_weakest_(self._groups, excess)
 
 
-class _Group:
-    """Weights that share one structure, and what a grain of it costs."""
-
-    def __init__(self, rule: EdgeSearch, weight: GaudiWeight, dense: int) -> None:
-        self.weights = [w for w in rule.weights if w.structure is weight.structure]
-        self.dense = dense
-        self.unit = sum(rule.unit(w) for w in self.weights)
-        self.grain = self.unit * weight.granularity
-        learned = {id(p) for p in rule._learned}
-        s = weight.structure
-        #: Whether widths of rows and of columns are learned.
-        self.wide = [id(width) in learned for width in (s.row_width, s.col_width)]
-        #: Whether blocks can be emptied.
-        self.mortal = any(self.wide) and weight.min_width == 0
-        self._free: list[bool] = []
-        for wide, location in zip(self.wide, (s.row_location, s.col_location), strict=True):
-            self._free += [wide and id(location) in learned, wide]  # the near end moves it
-
-    def ends(self, gradients: Sequence[Tensor | None]) -> Ends:
-        """Ends of all blocks; those that are fixed neither shrink nor grow."""
-        return ends_of(self.weights, gradients, self._free)
-
-    def least(self) -> int:
-        """Cost that no shrinking goes below."""
-        if self.mortal:
-            return 0
-        rows, cols = (
-            side.narrowest() if wide else side.width
-            for side, wide in zip(sides_of(self.weights[0]), self.wide, strict=True)
-        )
-        return self.unit * int(((rows + cols) * (rows > 0) * (cols > 0)).sum())
-
-
-def _take_over(model: nn.Module) -> list[Tensor]:
-    """Widths and locations that are learnable, from now on by this rule alone."""
-    weights = [w for w in model.modules() if isinstance(w, GaudiWeight)]
-    learned = [p for w in weights for p in w.structure.parameters() if p.requires_grad]
-    for parameter in learned:
-        parameter.requires_grad_(False)
-        parameter.grad = None  # or the optimizer would go on, and decay it
-    for weight in weights:
-        weight.sigma = math.inf
-    return learned
-
-
-def _exchange(
-    found: Sequence[tuple[_Group, Ends]], share: float, excess: int, *, room: int
-) -> None:
-    """Drop a share of the ends and what is in excess; grow by what was freed and the room."""
-    sizes = [ends.loss.numel() for _, ends in found]
-    loss = torch.cat([ends.loss.flatten().cpu() / group.grain for group, ends in found])
-    gain = torch.cat([ends.gain.flatten().cpu() / group.grain for group, ends in found])
-    grains = torch.tensor([group.grain for group, _ in found], device="cpu")
-    cost = grains.repeat_interleave(torch.tensor(sizes, device="cpu"))
-    free = loss.isfinite()
-    wanted = excess + int(share * float(cost[free].sum()))
-    lost = _first(loss, cost, wanted, beyond=True) & free
-    room += max(0, int(cost[lost].sum()) - excess)
-    gained = torch.zeros_like(lost)
-    if share > 0:
-        order = torch.where(lost | (gain < 0), torch.inf, -gain)
-        gained = _first(order, cost, room, beyond=False) & order.isfinite()
-    for (group, ends), l, g in zip(found, lost.split(sizes), gained.split(sizes), strict=True):
-        if bool((l | g).any()):
-            shape, device = ends.loss.shape, ends.loss.device
-            move_(group.weights, l.view(shape).to(device), g.view(shape).to(device))
-
-
-def _first(score: Tensor, cost: Tensor, amount: int, *, beyond: bool) -> Tensor:
-    """The lowest scores whose costs add up to an amount; one more where they fall short."""
-    order = torch.argsort(score, stable=True)
-    total = cost[order].cumsum(0)
-    within = total - cost[order] < amount if beyond else total <= amount
-    chosen = torch.zeros_like(score, dtype=torch.bool)
-    chosen[order] = within
-    return chosen
-
-
-@torch.no_grad()
-def _empty_weakest(groups: Sequence[_Group], excess: int) -> None:
-    """Take away whole blocks of least energy for their cost until the excess is gone."""
-    groups = [group for group in groups if group.mortal]
-    scores, costs = [], []
-    for group in groups:
-        rows, cols = sides_of(group.weights[0])
-        cost = group.unit * (rows.width + cols.width) * (rows.width > 0) * (cols.width > 0)
-        score = block_energies(group.weights) / cost
-        scores.append(score.where(cost > 0, torch.inf).cpu())
-        costs.append(cost.cpu())
-    gone = _first(torch.cat(scores), torch.cat(costs), excess, beyond=True)
-    for group, own in zip(groups, gone.split([len(s) for s in scores]), strict=True):
-        structure = group.weights[0].structure
-        for wide, parameter in zip(
-            group.wide, (structure.row_width, structure.col_width), strict=True
-        ):
-            if wide:
-                old = whole(parameter)
-                write_(parameter, old.masked_fill(own.to(old.device), 0.0))
+#: Rules that move ends now, so that a new one for the same weights can take over.
+_RUNNING: WeakSet[EdgeSearch] = WeakSet()

@@ -36,8 +36,6 @@ class GaudiStructure(nn.Module):
         self, runs: Runs, *, learn_widths: bool = True, learn_locations: bool = True
     ) -> None:
         super().__init__()
-        #: Parameters that a rule moves in the optimizer's place: learned, but without gradients.
-        self.moved: tuple[str, ...] = ()
         for name, value in runs._asdict().items():
             learn = learn_widths if name.endswith("width") else learn_locations
             value = value.detach().clone()
