@@ -314,3 +314,13 @@ def test_a_run_that_is_interrupted_resumes_after_its_last_epoch(tmp_path, monkey
     whole = runner.run(found, places(tmp_path / "whole"), silent)
     assert resumed["score"] == rows_of(whole)[0]["score"]
     assert resumed["history"] == rows_of(whole)[0]["history"]
+
+
+def test_a_state_of_another_training_is_thrown_away(tmp_path):
+    found = experiment(kinds=["low_rank"])
+    folder = tmp_path / "states" / "test"
+    folder.mkdir(parents=True)
+    (folder / "kinds-low-rank-0.2-0.state").write_bytes(b"of an older version")
+    row = rows_of(runner.run(found, places(tmp_path), silent))[0]
+    assert row["score"] > 0.1
+    assert row["train_seconds"] is not None

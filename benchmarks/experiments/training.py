@@ -14,6 +14,7 @@ from benchmarks.experiments.cases import convert, dense_layers, layer_costs, sha
 from benchmarks.experiments.config import Experiment, Job
 from benchmarks.experiments.tasks import work
 from benchmarks.results import BenchmarkError, Row, short
+from structmat.errors import FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Settings, Trained, train
 from structmat.nn import GaudiWeight, SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
@@ -48,12 +49,32 @@ class Trainer:
         Skip
             If the kind has no matrix at this budget.
         """
+        state = self.folder / f"{job.name}.state"
+        resumed, begin = state.exists(), time.process_time()
+        try:
+            model, layers, trained = self._trained(job, rows, state, report)
+        except FileFormatError:
+            if not resumed:
+                raise
+            # Of a training with other settings, or by other code: it is of no use.
+            state.unlink()
+            resumed, begin = False, time.process_time()
+            model, layers, trained = self._trained(job, rows, state, report)
+        # Of this process alone: machines are shared. What an earlier one took is not known.
+        seconds = None if resumed else time.process_time() - begin
+        if any(isinstance(m, GaudiWeight) for m in model.modules()):
+            freeze_(model)
+        save_model(self.network_file(job), model)
+        state.unlink(missing_ok=True)
+        return {**self._row(job, model, layers, trained), "train_seconds": short(seconds)}
+
+    def _trained(
+        self, job: Job, rows: Sequence[Row], state: Path, report: Report
+    ) -> tuple[nn.Module, Layers, Trained]:
+        """The network of a job, trained from the beginning or on from its state."""
         settings = self.settings(job)
         model, layers = self._network(job, rows)
-        about = {"experiment": self.experiment.name, "case": job.case.name}
-        state = self.folder / f"{job.name}.state"
         learned = any(isinstance(m, GaudiWeight) for m in model.modules())
-        resumed, begin = state.exists(), time.process_time()
         trained = train(
             self.work.task,
             model,
@@ -61,18 +82,12 @@ class Trainer:
             budget=job.budget if learned else None,
             rules=_rules(job, settings),
             seed=job.seed,
-            about=about,
+            about={"experiment": self.experiment.name, "case": job.case.name},
             state=state,
             resume=True,
             progress=report,
         )
-        # Of this process alone: machines are shared. What an earlier one took is not known.
-        seconds = None if resumed else time.process_time() - begin
-        if learned:
-            freeze_(model)
-        save_model(self.network_file(job), model)
-        state.unlink(missing_ok=True)
-        return {**self._row(job, model, layers, trained), "train_seconds": short(seconds)}
+        return model, layers, trained
 
     def settings(self, job: Job) -> Settings:
         """The file's settings with those of the case."""

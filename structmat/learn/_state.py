@@ -75,9 +75,8 @@ def load(
     tensors, header = _read(path)
     wanted = json.loads(json.dumps(run))
     if header["run"] != wanted:
-        differing = sorted(
-            k for k in {*wanted, *header["run"]} if wanted.get(k) != header["run"].get(k)
-        )
+        # Not by `get`: a setting that either of them does not know may be None in the other.
+        differing = sorted({k for k, _ in _pairs(wanted) ^ _pairs(header["run"])})
         raise FileFormatError(
             f"{path} belongs to a training with other {', '.join(differing)}; expected "
             f"{ {k: wanted.get(k) for k in differing} } (resume with the same options, or start "
@@ -104,6 +103,10 @@ def load(
     for rule, kept in zip(rules, header["rules"], strict=True):
         rule.load_state_dict(kept)
     return header["epoch"], header
+
+
+def _pairs(run: Mapping[str, Any]) -> set[tuple[str, str]]:
+    return {(name, json.dumps(value, sort_keys=True)) for name, value in run.items()}
 
 
 def _own(model: nn.Module) -> dict[str, Tensor]:
