@@ -21,7 +21,6 @@ class Work:
     task: ImageTask | TextTask
     valid: ImageTask | TextTask
     others: Mapping[str, ImageTask | TextTask]
-    note: str
 
 
 def work(experiment: Experiment, data_dir: Path | None) -> Work:
@@ -55,7 +54,7 @@ def _images(raw: Mapping[str, Any], data: Any) -> Work:
         return ImageTask(images, raw["model"], size, batch=batch, augment=augment)
 
     cut = replace(data, **train)
-    return Work(task(cut), task(replace(cut, **held_out)), {}, data.note)
+    return Work(task(cut), task(replace(cut, **held_out)), {})
 
 
 def _text(raw: Mapping[str, Any], folder: Path) -> Work:
@@ -77,7 +76,7 @@ def _text(raw: Mapping[str, Any], folder: Path) -> Work:
     if wikitext.is_file():
         content = np.frombuffer(bytearray(wikitext.read_bytes()), np.uint8)
         others["wikitext2"] = task(replace(data, test=content))
-    return Work(task(data), task(replace(data, test=data.valid)), others, data.note)
+    return Work(task(data), task(replace(data, test=data.valid)), others)
 
 
 def _folder(data_dir: Path | None) -> Path:
