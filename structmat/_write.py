@@ -1,14 +1,16 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and what JSON can hold."""
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from structmat.errors import SaveError
 
-__all__ = ["whole_file"]
+__all__ = ["finite", "whole_file"]
 
 
 @contextmanager
@@ -47,6 +49,26 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _unwritable(target, error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it, which has neither infinity nor NaN: None stands for them.
+
+    Parameters
+    ----------
+    value : object
+        Looked through where it is a dict, a list or a tuple, which becomes a list.
+
+    Examples
+    --------
+    >>> finite({"loss": float("inf"), "scores": (0.5, float("nan"))})
+    {'loss': None, 'scores': [0.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _unwritable(path: Path, error: OSError) -> SaveError:

@@ -90,6 +90,17 @@ class Job:
         return f"{words}-{self.budget:g}-{self.seed}"
 
     @property
+    def head(self) -> dict[str, Any]:
+        """What a row says of the run it is of."""
+        return {
+            "case": self.case.name,
+            "kind": self.case.kind,
+            "group": self.case.group,
+            "budget": self.budget,
+            "seed": self.seed,
+        }
+
+    @property
     def key(self) -> tuple[str, str, float, int]:
         """Tells the rows of an experiment apart."""
         return self.case.group, self.case.name, self.budget, self.seed

@@ -8,15 +8,15 @@ share the work of one experiment, each with its part.
 import hashlib
 import importlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.experiments.config import Case, Experiment, Job
+from benchmarks.experiments.config import Case, Experiment
 from benchmarks.results import BenchmarkError, Row, Skip, rows_as_json, write_text
+from structmat._write import finite
 
 SCHEMA = 1
 #: Together they tell the rows of an experiment apart.
@@ -79,7 +79,7 @@ def collect(experiment: Experiment, places: Places) -> Path:
         "experiment": experiment.name,
         "command": f"python -m benchmarks experiments run {experiment.name} --data-dir DIR",
         "machine": machine.facts(),
-        "config": _finite(dict(experiment.raw)),
+        "config": finite(dict(experiment.raw)),
         "rows": _rows(experiment, places.states / experiment.name),
     }
     path = places.results / f"{experiment.name}.json"
@@ -123,17 +123,7 @@ def _trainings(
         try:
             yield trainer.run(job, _rows(experiment, folder), progress)
         except Skip as reason:
-            yield {**_head(job), "skipped": str(reason)}
-
-
-def _head(job: Job) -> Row:
-    return {
-        "case": job.case.name,
-        "kind": job.case.kind,
-        "group": job.case.group,
-        "budget": job.budget,
-        "seed": job.seed,
-    }
+            yield {**job.head, "skipped": str(reason)}
 
 
 def _published(experiment: Experiment, places: Places) -> list[Row]:
@@ -186,14 +176,5 @@ def _file(folder: Path, row: Row) -> Path:
 
 
 def _keep(folder: Path, row: Row) -> None:
-    text = json.dumps(_finite(row), ensure_ascii=False)
+    text = json.dumps(finite(row), ensure_ascii=False)
     write_text(_file(folder, row), text)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has neither infinity nor NaN: null stands for them."""
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

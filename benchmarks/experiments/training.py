@@ -128,11 +128,7 @@ class Trainer:
         task = self.work.valid if job.case.group == "tuning" else self.work.task
         seconds, ratio = _inference(model, self.work.task)
         return {
-            "case": job.case.name,
-            "kind": job.case.kind,
-            "group": job.case.group,
-            "budget": job.budget,
-            "seed": job.seed,
+            **job.head,
             "model": self.experiment.raw["model"],
             "score": short(task.score(model)),
             "scores": {name: short(other.score(model)) for name, other in self._others(job)},

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import structmat
-from structmat._write import whole_file
+from structmat._write import finite, whole_file
 from structmat.learn._machine import cores, processor
 from structmat.learn.report import write_report
 from structmat.learn.tasks import ImageTask, TextTask, is_inner
@@ -212,7 +212,7 @@ class Experiment:
         write_report(files["report"], results, matrices)
         with whole_file(files["results"]) as beside:
             beside.write_text(
-                json.dumps(_finite(results), indent=1, allow_nan=False), encoding="utf-8"
+                json.dumps(finite(results), indent=1, allow_nan=False), encoding="utf-8"
             )
         return Outcome(results, files)
 
@@ -233,15 +233,6 @@ class Experiment:
             "same_predictions": same,
             "largest_difference": difference,
         }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has neither infinity nor NaN: null stands for them."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _progress_of(

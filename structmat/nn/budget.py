@@ -5,18 +5,17 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
 from structmat.errors import BudgetError, InputError, StructmatError
 from structmat.nn.allocation import METRICS, Limits
-from structmat.nn.proximal import ProximalStep
-from structmat.nn.ramp import cap_of, check_ramp, falling_cap
+from structmat.nn.capped import CappedStep, cap_of
 from structmat.nn.revival import revive_
 
 __all__ = ["BudgetProjection"]
 
 
-class BudgetProjection(ProximalStep):
+class BudgetProjection(CappedStep):
     """One exact budget for all Gaudi layers of a network, without any λ to search.
 
     After each optimizer step the widths of all layers are lowered by the one threshold
@@ -92,22 +91,16 @@ class BudgetProjection(ProximalStep):
     ) -> None:
         if metric not in METRICS:
             raise InputError(f"metric = {metric!r}; expected one of {METRICS}")
-        check_ramp(budget, ramp, total_steps)
         if revive_every is not None and revive_every < 1:
             raise InputError(f"revive_every = {revive_every!r}; expected at least 1, or None")
-        super().__init__(model, optimizer, measure)
+        super().__init__(model, optimizer, budget, total_steps, ramp, measure)
         self.metric, self.revive_every = metric, revive_every
-        self.dense_cost = sum(self.widths.dense)
-        self._budget, self.target_cost = budget, cap_of(budget, self.dense_cost)
-        values = self.widths.values()
         try:
             self.limits = self._limits(floors, caps)
-            self._check_reachable(values)
+            self._check_limits()
         except StructmatError:
-            self.remove()  # what is refused leaves nothing behind
+            self.remove()
             raise
-        self.initial_cost = max(self.widths.cost(values), self.target_cost)
-        self.ramp_steps = ramp * total_steps
         self._watch()
 
     def _limits(self, floors: Any, caps: Any) -> list[Limits] | None:
@@ -132,8 +125,8 @@ class BudgetProjection(ProximalStep):
             raise InputError(f"{what} name {sorted(unknown)}; expected names among {self.names}")
         return [_share(given.get(name, default), what) for name in self.names]
 
-    def _check_reachable(self, values: Tensor) -> None:
-        least = self.widths.least(values)
+    def _check_limits(self) -> None:
+        least = self.widths.least(self.widths.values())
         for name, cost, limit in zip(self.names, least, self.limits or [], strict=False):
             if cost > limit.cap:
                 raise BudgetError(
@@ -142,29 +135,7 @@ class BudgetProjection(ProximalStep):
                 )
         if self.limits is not None:
             least = [max(a, limit.floor) for a, limit in zip(least, self.limits, strict=True)]
-        if sum(least) > self.target_cost:
-            raise BudgetError(
-                f"budget = {self._budget!r}, {self.target_cost} of {self.dense_cost}, but floors, "
-                f"least and fixed widths cost {sum(least)}; allow at least "
-                f"{sum(least) / self.dense_cost:.4g}, or lower them"
-            )
-
-    @property
-    def budget(self) -> float:
-        """The fraction asked for. For another one, `remove` this rule and make a new one."""
-        return self._budget
-
-    def cap(self, step: int) -> int:
-        """Greatest cost allowed after so many steps."""
-        return falling_cap(step, self.initial_cost, self.target_cost, self.ramp_steps)
-
-    @property
-    def relative_cost(self) -> float:
-        """Present cost of the Gaudi layers, as a fraction of their dense cost.
-
-        Sharded widths are gathered: ask for it on every process.
-        """
-        return self.widths.cost(self.widths.values()) / max(self.dense_cost, 1)
+        self._check_reachable(sum(least), "floors, least and fixed widths")
 
     def update(self) -> None:
         """Revive if it is time, then project."""
@@ -183,16 +154,6 @@ class BudgetProjection(ProximalStep):
         super().remove()
         for weight in self.weights:
             weight.watch, weight.residual = False, None
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {**super().state_dict(), "initial_cost": self.initial_cost}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        super().load_state_dict(state)
-        self.initial_cost = state["initial_cost"]
-        self._watch()
 
     def _is_time(self, step: int) -> bool:
         if self.revive_every is None or step < 1 or step > self.ramp_steps + self.revive_every:

@@ -6,20 +6,18 @@ from weakref import WeakSet
 
 from torch import nn, optim
 
-from structmat.errors import BudgetError, InputError
-from structmat.nn.allocation import MEASURES
+from structmat.errors import InputError, StructmatError
 from structmat.nn.beginning import whole_number
+from structmat.nn.capped import CappedStep
 from structmat.nn.exchange import Group, empty_weakest_, exchange_
 from structmat.nn.gaudi import GaudiWeight
 from structmat.nn.holding import Hold
-from structmat.nn.proximal import ProximalStep
-from structmat.nn.ramp import cap_of, check_ramp, falling_cap
 from structmat.nn.revival import taken
 
 __all__ = ["EdgeSearch"]
 
 
-class EdgeSearch(ProximalStep):
+class EdgeSearch(CappedStep):
     """Learn widths and locations by moving the ends of runs, under one exact budget.
 
     Every few steps, ends whose samples matter least give them up, and as many samples are
@@ -95,43 +93,26 @@ class EdgeSearch(ProximalStep):
         across: bool = True,
         measure: str = "multiplications",
     ) -> None:
-        check_ramp(budget, ramp, total_steps)
         whole_number(every, "every", 1)
         for name, value in (("share", share), ("until", until)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} = {value!r}; expected a share in [0, 1]")
-        if measure not in MEASURES:
-            raise InputError(f"measure = {measure!r}; expected one of {MEASURES}")
-        super().__init__(model, optimizer, measure)
+        super().__init__(model, optimizer, budget, total_steps, ramp, measure)
         self.every, self.share, self.across, self.measure = every, share, across, measure
-        self.dense_cost = sum(self.widths.dense)
-        self.target_cost = cap_of(budget, self.dense_cost)
-        self.initial_cost = max(self._cost(), self.target_cost)
-        self.ramp_steps, self.until_steps = ramp * total_steps, until * total_steps
+        self.until_steps = until * total_steps
         self._ramp_end = max(1, math.ceil(self.ramp_steps))
         self._groups = [
             self._group(weight, dense)
             for weight, dense in zip(self.widths.weights, self.widths.dense, strict=True)
         ]
-        least = sum(group.least() for group in self._groups)
-        if least > self.target_cost:
-            super().remove()  # what is refused leaves nothing behind
-            raise BudgetError(
-                f"budget = {budget!r}, {self.target_cost} of {self.dense_cost}, but fixed and "
-                f"least widths cost {least}; allow at least {least / self.dense_cost:.4g}, or "
-                "have them learned, or lower them"
-            )
+        try:
+            least = sum(group.least() for group in self._groups)
+            self._check_reachable(least, "fixed and least widths")
+        except StructmatError:
+            super().remove()
+            raise
         self._take_over()
         self._watch()
-
-    def cap(self, step: int) -> int:
-        """Greatest cost allowed after so many steps."""
-        return falling_cap(step, self.initial_cost, self.target_cost, self.ramp_steps)
-
-    @property
-    def relative_cost(self) -> float:
-        """Present cost of the Gaudi layers, as a fraction of their dense cost."""
-        return self._cost() / max(self.dense_cost, 1)
 
     def update(self) -> None:
         """Move ends if it is time, then wait for the next gradient."""
@@ -149,16 +130,6 @@ class EdgeSearch(ProximalStep):
             _RUNNING.remove(self)
             for weight in self.weights:
                 weight.watch, weight.residual = False, None
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {**super().state_dict(), "initial_cost": self.initial_cost}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        super().load_state_dict(state)
-        self.initial_cost = state["initial_cost"]
-        self._watch()
 
     def unit(self, weight: GaudiWeight) -> int:
         """What a sample of a weight's runs costs."""
@@ -183,9 +154,6 @@ class EdgeSearch(ProximalStep):
     def _group(self, weight: GaudiWeight, dense: int) -> Group:
         weights = [w for w in self.weights if w.structure is weight.structure]
         return Group(weights, sum(self.unit(w) for w in weights), dense)
-
-    def _cost(self) -> int:
-        return self.widths.cost(self.widths.values())
 
     def _is_time(self, step: int) -> bool:
         return 0 < step <= max(self.ramp_steps, self.until_steps) and step % self.every == 0
