@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,20 @@ def test_the_command_line(tmp_path, capsys):
     assert "other: no result" in capsys.readouterr().err
     assert main(["experiments", "run", "nothing"]) == 2
     assert "expected one of" in capsys.readouterr().err
+    device = ["--states", str(tmp_path / "others"), "--device", "abacus"]
+    assert main(["experiments", "--output", str(tmp_path / "b"), "run", str(file), *device]) == 2
+    assert "--device abacus does not work here" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_trainings_run_on_a_gpu(tmp_path):
+    settings = {**DIGITS["settings"], "precision": "bfloat16", "compiled": True, "lr": 4e-3}
+    here = replace(places(tmp_path), device="cuda")
+    found = experiment(settings=settings, kinds=["dense", "block_sparse", "monarch", "gblr"])
+    for row in rows_of(runner.run(found, here, silent)):
+        assert row["device"] == "cuda"
+        assert row["score"] > 0.2
+        assert row["inference_seconds"] > 0
 
 
 def test_inner_layers_are_what_is_counted():

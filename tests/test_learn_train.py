@@ -334,6 +334,65 @@ def test_augmentation_moves_and_flips_whole_images():
     assert len(places) == 9
 
 
+@pytest.mark.parametrize("kind", ["images", "text"])
+def test_batches_go_to_the_device(kind):
+    part = np.tile(np.arange(97, 123, dtype=np.uint8), 40)
+    if kind == "images":
+        task = ImageTask(load_data("digits"), "mlp", "small", batch=64, augment=True, device="meta")
+    else:
+        text = Text("abc", part, part, part, "")
+        task = TextTask(text, "gpt", "small", batch=2, steps=1, device="meta")
+    for batches in (task.batches(0, 0), task.test_batches()):
+        x, y = next(iter(batches))
+        assert x.is_meta
+        assert y.is_meta
+    assert not task.example().is_meta
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_bfloat16_multiplies_in_bfloat16_and_keeps_parameters(task, learned):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        model = gaudi(task) if learned else task.model()
+        seen = set()
+        model.head.register_forward_hook(lambda m, x, y, seen=seen: seen.add(y.dtype))
+        trained = train(
+            task, model, replace(SHORT, precision=precision), budget=0.1 if learned else None
+        )
+        losses[precision] = trained.history[-1]["loss"]
+        assert seen == {getattr(torch, precision)}
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert losses["float32"] != losses["bfloat16"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    with pytest.raises(InputError, match="precision = 'half'"):
+        Settings(precision="half")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, as it compiles
+def test_compiled_training_learns_the_same(task):
+    scores = {}
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = gaudi(task)
+        train(task, model, replace(SHORT, compiled=compiled), budget=0.1)
+        scores[compiled] = values(model)
+    assert scores[True].keys() == scores[False].keys()
+    for name, value in scores[True].items():
+        torch.testing.assert_close(value, scores[False][name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_training_is_compiled_where_that_is_asked_for(task, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    model = task.model()
+    train(task, model, replace(SHORT, epochs=1, compiled=True))
+    assert compiled == [model]
+    train(task, model, replace(SHORT, epochs=1))
+    assert compiled == [model]
+
+
 def test_text_is_scored_by_perplexity():
     rng = np.random.default_rng(0)
     part = rng.integers(97, 101, 3000).astype(np.uint8)

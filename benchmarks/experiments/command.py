@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="every N-th run from the I-th on, for N processes side by side (default: 1/1)",
     )
+    run.add_argument(
+        "--device", default="cpu", metavar="NAME", help="where to train: cpu, cuda (default: cpu)"
+    )
     run.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases only")
     for name, text in (
         ("table", "print what the result files say"),
@@ -92,7 +95,12 @@ def _run(options: argparse.Namespace) -> int:
     experiment = config.load(options.config)
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise BenchmarkError(f"--data-dir {options.data_dir} is no folder; give one that is")
-    places = runner.Places(data=options.data_dir, results=options.output, states=options.states)
+    places = runner.Places(
+        data=options.data_dir,
+        results=options.output,
+        states=options.states,
+        device=options.device,
+    )
     path = runner.run(experiment, places, _report, part=options.part, only=options.only)
     print(f"\nwrote {path.name}")
     return 0

@@ -32,11 +32,12 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where things are: data to read, results to publish, states to go on from."""
+    """Where things are: data to read, results to publish, states to go on from, a device."""
 
     data: Path | None
     results: Path
     states: Path
+    device: str = "cpu"
 
 
 def run(
@@ -112,7 +113,7 @@ def _trainings(
         return
     # Not before there is something to train: it needs torch, and reads the data.
     training = importlib.import_module("benchmarks.experiments.training")
-    trainer = training.Trainer(experiment, places.data, folder)
+    trainer = training.Trainer(experiment, places.data, folder, places.device)
     for i, job in enumerate(mine):
         text = f"{job.case.name}, budget {job.budget:g}, seed {job.seed}"
 

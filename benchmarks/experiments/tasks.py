@@ -23,20 +23,20 @@ class Work:
     others: Mapping[str, ImageTask | TextTask]
 
 
-def work(experiment: Experiment, data_dir: Path | None) -> Work:
+def work(experiment: Experiment, data_dir: Path | None, device: str = "cpu") -> Work:
     """Read the data and cut the examples for validation off the training set."""
     raw = experiment.raw
     try:
         if raw["data"] == "text":
-            return _text(raw, _folder(data_dir))
-        return _images(raw, load_data(raw["data"], data_dir))
+            return _text(raw, _folder(data_dir), device)
+        return _images(raw, load_data(raw["data"], data_dir), device)
     except KeyError as missing:
         raise BenchmarkError(f"{experiment.name}.toml has no {missing}; add it") from None
     except StructmatError as reason:
         raise BenchmarkError(str(reason)) from None
 
 
-def _images(raw: Mapping[str, Any], data: Any) -> Work:
+def _images(raw: Mapping[str, Any], data: Any, device: str) -> Work:
     """The last images of the training set are held out; `examples` of the others are used."""
     held, used = raw["held_out"], raw["examples"]
     count = len(data.train_y) - held
@@ -49,15 +49,20 @@ def _images(raw: Mapping[str, Any], data: Any) -> Work:
     held_out = {"test_x": data.train_x[count:], "test_y": data.train_y[count:]}
 
     def task(images: Images) -> ImageTask:
-        augment = raw.get("augment", False)
-        size, batch = raw["size"], raw["settings"]["batch"]
-        return ImageTask(images, raw["model"], size, batch=batch, augment=augment)
+        return ImageTask(
+            images,
+            raw["model"],
+            raw["size"],
+            batch=raw["settings"]["batch"],
+            augment=raw.get("augment", False),
+            device=device,
+        )
 
     cut = replace(data, **train)
     return Work(task(cut), task(replace(cut, **held_out)), {})
 
 
-def _text(raw: Mapping[str, Any], folder: Path) -> Work:
+def _text(raw: Mapping[str, Any], folder: Path, device: str) -> Work:
     data = load_data("text", folder / "classics", limit=raw["examples"])
 
     def task(text: Any) -> TextTask:
@@ -69,6 +74,7 @@ def _text(raw: Mapping[str, Any], folder: Path) -> Work:
             context=raw["context"],
             steps=raw["steps"],
             scored=raw["scored"],
+            device=device,
         )
 
     others = {}

@@ -35,11 +35,16 @@ class Trainer:
     data_dir : Path, optional
     folder : Path
         For the states of trainings and the networks that they end with.
+    device : str
+        Where networks are trained, scored and timed; all else is done on the CPU.
     """
 
-    def __init__(self, experiment: Experiment, data_dir: Path | None, folder: Path) -> None:
-        self.experiment, self.folder = experiment, folder
-        self.work = work(experiment, data_dir)
+    def __init__(
+        self, experiment: Experiment, data_dir: Path | None, folder: Path, device: str = "cpu"
+    ) -> None:
+        _check_device(device)
+        self.experiment, self.folder, self.device = experiment, folder, device
+        self.work = work(experiment, data_dir, device)
 
     def run(self, job: Job, rows: Sequence[Row], report: Report) -> Row:
         """Train one network, or go on with it, and measure it.
@@ -50,7 +55,7 @@ class Trainer:
             If the kind has no matrix at this budget.
         """
         state = self.folder / f"{job.name}.state"
-        resumed, begin = state.exists(), time.process_time()
+        resumed, begin = state.exists(), _now(self.device)
         try:
             model, layers, trained = self._trained(job, rows, state, report)
         except FileFormatError:
@@ -58,15 +63,17 @@ class Trainer:
                 raise
             # Of a training with other settings, or by other code: it is of no use.
             state.unlink()
-            resumed, begin = False, time.process_time()
+            resumed, begin = False, _now(self.device)
             model, layers, trained = self._trained(job, rows, state, report)
-        # Of this process alone: machines are shared. What an earlier one took is not known.
-        seconds = None if resumed else time.process_time() - begin
+        # What an earlier process took is not known.
+        seconds = None if resumed else _now(self.device) - begin
+        model.cpu()
         if any(isinstance(m, GaudiWeight) for m in model.modules()):
             freeze_(model)
         save_model(self.network_file(job), model)
         state.unlink(missing_ok=True)
-        return {**self._row(job, model, layers, trained), "train_seconds": short(seconds)}
+        row = self._row(job, model.to(self.device), layers, trained)
+        return {**row, "train_seconds": short(seconds), "device": self.device}
 
     def _trained(
         self, job: Job, rows: Sequence[Row], state: Path, report: Report
@@ -77,7 +84,7 @@ class Trainer:
         learned = any(isinstance(m, GaudiWeight) for m in model.modules())
         trained = train(
             self.work.task,
-            model,
+            model.to(self.device),
             settings,
             budget=job.budget if learned else None,
             rules=_rules(job, settings),
@@ -126,7 +133,7 @@ class Trainer:
     def _row(self, job: Job, model: nn.Module, layers: Layers, trained: Trained) -> Row:
         costs = layer_costs(model, layers)
         task = self.work.valid if job.case.group == "tuning" else self.work.task
-        seconds, ratio = _inference(model, self.work.task)
+        seconds, ratio = _inference(model, self.work.task, self.device)
         return {
             **job.head,
             "model": self.experiment.raw["model"],
@@ -169,21 +176,39 @@ def _rules(job: Job, settings: Settings) -> Any:
     return make
 
 
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as reason:
+        raise BenchmarkError(
+            f"--device {device} does not work here ({str(reason).splitlines()[0]}); expected cpu, "
+            "or cuda where torch finds a GPU"
+        ) from None
+
+
+def _now(device: str) -> float:
+    """Seconds: of this process alone on the CPU, as machines are shared, else by the wall."""
+    if torch.device(device).type == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
 @torch.no_grad()
-def _inference(model: nn.Module, task: ImageTask | TextTask) -> tuple[float, float]:
+def _inference(model: nn.Module, task: ImageTask | TextTask, device: str) -> tuple[float, float]:
     """Seconds for a batch of the test set, and their ratio to those of the dense network.
 
-    Both run in turns, and the clock counts this process alone.
+    Both run in turns.
     """
-    dense = task.model().eval()
+    dense = task.model().to(device).eval()
     x, _ = next(iter(task.test_batches()))
     times: list[tuple[float, float]] = []
     for _ in range(_TIMINGS + 1):
         pair = []
         for network in (model.eval(), dense):
-            begin = time.process_time()
+            begin = _now(device)
             network(x)
-            pair.append(time.process_time() - begin)
+            pair.append(_now(device) - begin)
         times.append((pair[0], pair[1]))
     times = times[1:]  # the first one compiles
     return statistics.median(t for t, _ in times), statistics.median(a / b for a, b in times)

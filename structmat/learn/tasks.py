@@ -61,6 +61,8 @@ class ImageTask:
         Images a step.
     augment : bool
         Shift by up to an eighth of a side and flip at random, for natural images.
+    device : str
+        Where the batches go. The network and the example begin on the CPU.
 
     Examples
     --------
@@ -72,9 +74,18 @@ class ImageTask:
 
     metric = "accuracy"
 
-    def __init__(self, data: Images, name: str, size: str, *, batch: int, augment: bool) -> None:
+    def __init__(
+        self,
+        data: Images,
+        name: str,
+        size: str,
+        *,
+        batch: int,
+        augment: bool,
+        device: str = "cpu",
+    ) -> None:
         self._data, self._name, self._size, self._augment = data, name, size, augment
-        self._batch = batch
+        self._batch, self._device = batch, device
         self.steps_per_epoch = math.ceil(len(data.train_y) / batch)
 
     def model(self) -> nn.Module:
@@ -91,7 +102,8 @@ class ImageTask:
             x = self._tensor(self._data.train_x[chosen.numpy()])
             if self._augment:
                 x = _moved(x, generator)
-            yield x, torch.from_numpy(self._data.train_y[chosen.numpy()])
+            y = torch.from_numpy(self._data.train_y[chosen.numpy()])
+            yield x.to(self._device), y.to(self._device)
 
     def _tensor(self, images: Any) -> Tensor:
         return torch.from_numpy(self._data.standardise(images))
@@ -104,7 +116,8 @@ class ImageTask:
         """The test images."""
         for i in range(0, len(self._data.test_y), _EVALUATION_BATCH):
             part = slice(i, i + _EVALUATION_BATCH)
-            yield self._tensor(self._data.test_x[part]), torch.from_numpy(self._data.test_y[part])
+            x, y = self._tensor(self._data.test_x[part]), torch.from_numpy(self._data.test_y[part])
+            yield x.to(self._device), y.to(self._device)
 
     @torch.no_grad()
     def score(self, model: nn.Module) -> float:
@@ -138,6 +151,8 @@ class TextTask:
         Steps that count as an epoch.
     scored : int
         Bytes of the test text that are scored, from its beginning.
+    device : str
+        Where the batches go. The network and the example begin on the CPU.
 
     Examples
     --------
@@ -161,6 +176,7 @@ class TextTask:
         context: int = 128,
         steps: int = 250,
         scored: int = 2**18,
+        device: str = "cpu",
     ) -> None:
         if min(len(data.train), len(data.test)) <= context:
             raise InputError(
@@ -169,7 +185,7 @@ class TextTask:
             )
         self._data, self._name, self._size = data, name, size
         self._batch, self._context, self._scored = batch, context, scored
-        self.steps_per_epoch = steps
+        self.steps_per_epoch, self._device = steps, device
 
     def model(self) -> nn.Module:
         """The dense network."""
@@ -181,7 +197,7 @@ class TextTask:
         text, length = torch.from_numpy(self._data.train), self._context
         for _ in range(self.steps_per_epoch):
             first = torch.randint(len(text) - length, (self._batch, 1), generator=generator)
-            window = text[first + torch.arange(length + 1)].long()
+            window = text[first + torch.arange(length + 1)].long().to(self._device)
             yield window[:, :-1], window[:, 1:]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -191,7 +207,7 @@ class TextTask:
     def test_batches(self) -> Iterator[Batch]:
         """Sequences side by side."""
         length = self._context
-        text = torch.from_numpy(self._data.test[: self._scored]).long()
+        text = torch.from_numpy(self._data.test[: self._scored]).long().to(self._device)
         count = (len(text) - 1) // length
         x = text[: count * length].view(count, length)
         y = text[1 : count * length + 1].view(count, length)

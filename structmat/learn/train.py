@@ -63,6 +63,11 @@ class Settings:
         Cost of the Gaudi layers at the start, as a multiple of the budget.
     revive_every : int or None
         Steps between revivals of dead blocks by "gaudi".
+    precision : str
+        "float32", or "bfloat16" for the products of the forward pass by autocast;
+        parameters and optimizer stay in float32.
+    compiled : bool
+        Train by torch.compile.
 
     Examples
     --------
@@ -84,10 +89,14 @@ class Settings:
     ramp: float = 0.6
     oversize: float = 1.0
     revive_every: int | None = None
+    precision: str = "float32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.structure not in ("edges", "gaudi"):
             raise InputError(f"structure = {self.structure!r}; expected 'edges' or 'gaudi'")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"precision = {self.precision!r}; expected 'float32' or 'bfloat16'")
 
     def facts(self) -> dict[str, Any]:
         """All settings that this way of learning structure uses, by name."""
@@ -136,7 +145,8 @@ def train(
     ----------
     task : Task
     model : torch.nn.Module
-        Dense or converted. Gaudi layers are brought under the budget.
+        Dense or converted, on the device of the task's batches. Gaudi layers are brought
+        under the budget.
     settings : Settings
     budget : float, optional
         Of the Gaudi layers together, as `EdgeSearch` takes it.
@@ -196,13 +206,13 @@ def train(
     else:
         followers = rules(model, optimizer, total)
     trained, run = Trained(), {**asdict(settings), "seed": seed, "budget": budget, **(about or {})}
-    first = 0
+    first, network = 0, torch.compile(model) if settings.compiled else model
     if resume and state is not None and state.exists():
         first, kept = _state.load(state, model, optimizer, followers, run)
         trained = Trained(kept["history"], kept["seconds"])
     for epoch in range(first, settings.epochs):
         begin = time.perf_counter()
-        losses = _epoch(task, model, optimizer, settings, seed, epoch, total)
+        losses = _epoch(task, network, optimizer, settings, seed, epoch, total)
         trained.history.append(_record(losses, epoch, task.steps_per_epoch, followers))
         trained.seconds += time.perf_counter() - begin
         if state is not None:
@@ -253,12 +263,13 @@ def _epoch(
 ) -> list[float]:
     """One epoch; its losses."""
     model.train()
-    losses = []
+    losses, narrow = [], settings.precision == "bfloat16"
     for i, batch in enumerate(task.batches(seed, epoch)):
         step = epoch * task.steps_per_epoch + i
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _rate(step, total, settings.warmup)
-        loss = task.loss(model, batch)
+        with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=narrow):
+            loss = task.loss(model, batch)
         if not math.isfinite(loss.item()):
             raise TrainingError(_complaint(model, batch[0], loss.item(), step, epoch))
         optimizer.zero_grad()
