@@ -84,6 +84,13 @@ def test_tuning_is_made_of_the_kinds_and_has_budgets_and_seeds_of_its_own():
     assert [job.case.settings["lr"] for job in tuned if job.case.kind == "gblr"] == [1e-3, 4e-3]
 
 
+def test_rates_of_contents_are_tuned_where_there_are_contents():
+    tuning = {"budgets": [0.1], "seeds": [0], "lr": [1e-3], "contents_lr": [4e-3]}
+    found = experiment(kinds=["dense", "low_rank", "alds"], tuning=tuning)
+    names = [job.case.name for job in found.jobs() if job.case.group == "tuning"]
+    assert names == ["dense, lr 0.001", "low rank, contents lr 0.004"]
+
+
 def test_cases_that_build_on_others_come_after_them():
     like = {"name": "shares", "kind": "low_rank", "like": "GBLR", "group": "ablations"}
     order = [job.case.name for job in experiment(cases=[like]).jobs()]

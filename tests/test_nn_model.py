@@ -103,7 +103,7 @@ def test_learned_structures_begin_within_their_cap():
 
 @pytest.mark.parametrize("learn", [None, False])
 def test_gblr_begins_with_strips_or_what_else_reaches_everything(learn):
-    for budget, blocks in ((0.1, 64), (0.03, 1)):  # m + n are 160 of 6144
+    for budget, blocks in ((0.1, 96), (0.03, 1)):  # m + n are 160 of 6144
         model = nn.Sequential(nn.Linear(64, 96))
         config = Config(budget=budget, learn=learn)
         planned = convert_(model, config, dry_run=True)

@@ -79,7 +79,7 @@ def one(weight, end, block):
 
 def moved(weight, lost, gained):
     other = copy.deepcopy(weight)
-    move_([other], lost, gained)
+    move_([other], lost, gained, {})
     return other
 
 
@@ -399,10 +399,80 @@ def test_taps_that_share_runs_move_together():
     assert len({w.cost for w in layer.taps}) == 1
     grown = copy.deepcopy(list(layer.taps))
     gain = ends_of(grown, [torch.randn(8, 6, dtype=double) for _ in grown]).gain
-    move_(grown, torch.zeros_like(gain, dtype=torch.bool), gain >= 0)
+    move_(grown, torch.zeros_like(gain, dtype=torch.bool), gain >= 0, {})
     for old, new in zip(layer.taps, grown, strict=True):
         assert torch.equal(old.eval().dense(), new.eval().dense())
         assert new.cost > old.cost
+
+
+def trained(optimizer, *, steps=20, **options):
+    """A weight whose optimizer has a state, and that optimizer."""
+    weight = scattered(**options)
+    made = optimizer([weight.u, weight.v])
+    for _ in range(steps):
+        made.zero_grad()
+        (weight.dense() * torch.randn(SHAPE, dtype=double)).sum().backward()
+        made.step()
+    return weight, made
+
+
+OPTIMIZERS = {
+    "exp_avg_sq": lambda p: torch.optim.AdamW(p, lr=1e-3),
+    "max_exp_avg_sq": lambda p: torch.optim.AdamW(p, lr=1e-3, amsgrad=True),
+    "square_avg": lambda p: torch.optim.RMSprop(p, lr=1e-3),
+    "sum": lambda p: torch.optim.Adagrad(p, lr=1e-3),
+    "exp_inf": lambda p: torch.optim.Adamax(p, lr=1e-3),
+}
+
+
+@cases
+@pytest.mark.parametrize("key", OPTIMIZERS)
+def test_new_samples_begin_with_the_mean_square_of_their_run(options, key):
+    weight, optimizer = trained(OPTIMIZERS[key], **options)
+    before = copy.deepcopy(weight)
+    kept = [optimizer.state[p][key].clone() for p in (weight.u, weight.v)]
+    first = [optimizer.state[p].get("exp_avg", p).clone() for p in (weight.u, weight.v)]
+    gained = ends_of([weight], [torch.randn(SHAPE, dtype=double)]).gain > 0
+    assert gained.any()
+    move_([weight], torch.zeros_like(gained), gained, optimizer.state)
+    for at, parameter in enumerate((weight.u, weight.v)):
+        window, now = parameter.shape[-1], optimizer.state[parameter][key]
+        expected = kept[at].clone()
+        old, new = runs(before)[at], runs(weight)[at]
+        for k in range(weight.num_blocks):
+            inside = [i % window for i in range(old[0][k], old[0][k] + old[1][k])]
+            after = [i % window for i in range(new[0][k], new[0][k] + new[1][k])]
+            fresh = sorted(set(after) - set(inside))
+            if fresh:
+                expected[k][:, fresh] = kept[at][k][:, inside].mean(-1, keepdim=True)
+        torch.testing.assert_close(now, expected)
+        assert torch.equal(optimizer.state[parameter].get("exp_avg", first[at]), first[at])
+
+
+def test_new_samples_take_steps_like_the_others():
+    """A new one's step by Adam would be several learning rates otherwise."""
+    weight, optimizer = trained(OPTIMIZERS["exp_avg_sq"], steps=200, max_width=10)
+    gained = ends_of([weight], [torch.randn(SHAPE, dtype=double)]).gain > 0
+    before = [p.detach().clone() for p in (weight.u, weight.v)]
+    move_([weight], torch.zeros_like(gained), gained, optimizer.state)
+    new = [(p == 0) & (old != 0) for p, old in zip((weight.u, weight.v), before, strict=True)]
+    steps = []
+    for _ in range(5):
+        kept = [p.detach().clone() for p in (weight.u, weight.v)]
+        optimizer.zero_grad()
+        (weight.dense() * torch.randn(SHAPE, dtype=double)).sum().backward()
+        optimizer.step()
+        changes = [(p - k)[at] for p, k, at in zip((weight.u, weight.v), kept, new, strict=True)]
+        steps.append(torch.cat(changes).abs().mean().item())
+    assert 0 < max(steps) < 1.2e-3
+
+
+def test_optimizers_without_squares_are_left_alone():
+    weight, optimizer = trained(lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9))
+    kept = optimizer.state[weight.u]["momentum_buffer"].clone()
+    gained = ends_of([weight], [torch.randn(SHAPE, dtype=double)]).gain > 0
+    move_([weight], torch.zeros_like(gained), gained, optimizer.state)
+    assert torch.equal(optimizer.state[weight.u]["momentum_buffer"], kept)
 
 
 def test_removed_it_leaves_everything_learnable():

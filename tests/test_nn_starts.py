@@ -189,7 +189,7 @@ def test_refuses(options):
 
 
 def sides_of_strips(m, n, cost, granularity=1):
-    """Starts and widths in samples of the shorter side, then of the longer."""
+    """Starts and widths in samples, first of the side that has a strip for each sample."""
     runs = strip_runs((m, n), cost, granularity=granularity)
     sides = [
         (torch.round(location * size).long(), torch.round(width * size).long())
@@ -198,7 +198,12 @@ def sides_of_strips(m, n, cost, granularity=1):
             (n, runs.col_width, runs.col_location),
         )
     ]
-    return sides if m < n else sides[::-1]
+    return sides if for_outputs(m, n, cost) else sides[::-1]
+
+
+def for_outputs(m, n, cost):
+    """Whether each output has a strip of the inputs: if strips of four grains are not too many."""
+    return m <= n or cost >= 5 * m
 
 
 grains = st.sampled_from([1, 2, 4, 5])
@@ -206,7 +211,8 @@ grains = st.sampled_from([1, 2, 4, 5])
 
 @given(sizes, sizes, st.floats(0.0, 1.5), grains)
 def test_strips_keep_to_their_cost(m, n, budget, granularity):
-    cost, short, long, g = budget * m * n, min(m, n), max(m, n), granularity
+    cost, g = budget * m * n, granularity
+    short, long = (m, n) if for_outputs(m, n, cost) else (n, m)
     (place, narrow), (start, length) = sides_of_strips(m, n, cost, g)
     assert (narrow == min(g, short)).all()
     assert len(set(place.tolist())) == len(place)
@@ -224,19 +230,30 @@ def test_strips_keep_to_their_cost(m, n, budget, granularity):
     beyond = int((length == long).sum()) * (-long % g)
     assert (everywhere and (length == long).all()) or total + beyond > cost - g - min(g, short)
     weight = GaudiWeight((m, n), budget=max(budget, 1e-3), width_init="strips", granularity=g)
-    own = sides_of_strips(m, n, max(budget, 1e-3) * m * n, g)
+    cost = max(budget, 1e-3) * m * n
+    own = sides_of_strips(m, n, cost, g)
     assert weight.cost == sum(int(width.sum()) for _, width in own)
 
 
 @given(sizes, sizes, st.floats(0.0, 1.0), grains)
-def test_every_sample_of_the_shorter_side_has_a_strip(m, n, more, granularity):
+def test_every_output_has_a_strip(m, n, more, granularity):
     """Once there is one grain for each; also where the granularity does not divide it."""
-    short, g = min(m, n), granularity
-    enough = math.ceil(short / min(g, short)) * (min(g, short) + g)
-    (place, narrow), _ = sides_of_strips(m, n, enough + more * m * n, g)
-    covered = (place[:, None] + torch.arange(narrow[0])).flatten() % short
-    assert set(covered.tolist()) == set(range(short))
-    assert short % g or enough <= 2 * short
+    g = granularity
+    enough = math.ceil(m / min(g, m)) * (min(g, m) + g)
+    cost = enough + more * m * n
+    (place, narrow), _ = sides_of_strips(m, n, cost, g)
+    size = m if for_outputs(m, n, cost) else n
+    covered = (place[:, None] + torch.arange(narrow[0])).flatten() % size
+    assert set(covered.tolist()) == set(range(size))
+    assert m % g or enough <= 2 * m
+
+
+@pytest.mark.parametrize(("budget", "inwards"), [(0.04, False), (0.05, True)])
+def test_small_budgets_lay_strips_along_many_outputs(budget, inwards):
+    runs = strip_runs((400, 100), budget * 400 * 100)
+    assert len(runs.row_width) == (400 if inwards else 100)
+    assert ((runs.row_width * 400).round() == 1).all() == inwards
+    assert ((runs.col_width * 100).round() == 1).all() == (not inwards)
 
 
 def test_few_strips_are_spread_evenly():

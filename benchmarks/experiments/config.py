@@ -183,7 +183,7 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
         case = _case(name, {"name": KINDS[kind], **given, **chosen})
         yield case
         for change in _changes(raw.get("tuning", {}), kind):
-            words = ", ".join(f"{key} {value:g}" for key, value in change.items())
+            words = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in change.items())
             yield dataclasses.replace(
                 case,
                 name=f"{case.name}, {words}",
@@ -195,10 +195,14 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
 
 
 def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float]]:
-    """What is tried for a kind, one setting at a time; ALDS takes what low rank is given."""
+    """What is tried for a kind: rates of contents if the file has some, and the kind contents.
+
+    ALDS takes what low rank is given.
+    """
     if kind == "alds":
         return []
-    return [{"lr": lr} for lr in tuning.get("lr", [])]
+    key = "contents_lr" if "contents_lr" in tuning and kind != "dense" else "lr"
+    return [{key: value} for value in tuning.get(key, [])]
 
 
 def _case(name: str, entry: dict[str, Any]) -> Case:

@@ -6,10 +6,14 @@ taken in with contents of zero, which changes nothing yet. With G the gradient o
 weight, the gradient of its contents is (G v)_i, and (G v)_i² / ‖v‖² the energy of G
 that the new entries can follow. Columns are the same with G^T. Blocks of higher rank sum
 both over their terms.
+
+Optimizers that divide by a mean of squared gradients have none of a new sample yet, and
+would take steps of several times the learning rate until they do. It begins with the mean
+over its run.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +26,8 @@ __all__ = ["ENDS", "Ends", "block_energies", "ends_of", "move_", "sides_of"]
 #: Side (rows, columns) and whether the far end, in the order of all arrays here.
 ENDS = ((0, False), (0, True), (1, False), (1, True))
 _SIDES = ("row", "col")
+#: Under these names the optimizers of torch keep means or sums of squared gradients.
+_SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf")
 
 
 class Ends(NamedTuple):
@@ -155,8 +161,16 @@ def _better(score: Tensor, both: Tensor, never: float) -> Tensor:
 
 
 @torch.no_grad()
-def move_(weights: Sequence[GaudiWeight], lost: Tensor, gained: Tensor) -> None:
-    """Take a grain off some ends and add one at others, both (4, K); new contents are zero."""
+def move_(
+    weights: Sequence[GaudiWeight],
+    lost: Tensor,
+    gained: Tensor,
+    state: Mapping[Tensor, Mapping[str, Any]],
+) -> None:
+    """Take a grain off some ends and add one at others, both (4, K); new contents are zero.
+
+    `state` is that of the optimizer, by parameter.
+    """
     sides, structure = sides_of(weights[0]), weights[0].structure
     for at, name in enumerate(_SIDES):
         side = sides[at]
@@ -164,7 +178,12 @@ def move_(weights: Sequence[GaudiWeight], lost: Tensor, gained: Tensor) -> None:
         near, far = change[2 * at], change[2 * at + 1]
         for i, is_far in ((2 * at, False), (2 * at + 1, True)):
             for weight in weights if bool(gained[i].any()) else ():
-                _clear_(weight, at, side, side.at_end(is_far, beyond=True), gained[i])
+                parameter = (weight.u, weight.v)[at]
+                new = side.at_end(is_far, beyond=True)
+                _fill_(parameter, side, new, gained[i], 0.0)
+                for key in _SQUARES:
+                    if isinstance(squares := state.get(parameter, {}).get(key), Tensor):
+                        _fill_(squares, side, new, gained[i], _mean(whole(squares), side))
         width, start = side.width + near + far, side.start - near
         _replace_(getattr(structure, f"{name}_width"), width / side.size, (near != 0) | (far != 0))
         _replace_(getattr(structure, f"{name}_location"), start / side.size, near != 0)
@@ -203,9 +222,23 @@ def _energies(weight: GaudiWeight, sides: tuple[_Side, _Side]) -> tuple[Tensor, 
 
 def _contents(weight: GaudiWeight, at: int, side: _Side, samples: Tensor) -> Tensor:
     """Contents at samples (K, s) of the circle, (K, r, s)."""
-    kept = whole((weight.u, weight.v)[at])
-    slots = (samples % side.window)[:, None].expand(-1, kept.shape[1], -1)
-    return kept.gather(-1, slots).float()
+    return _read(whole((weight.u, weight.v)[at]), side, samples).float()
+
+
+def _read(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
+    """What is kept (K, r, window) for samples (K, s) of the circle, (K, r, s)."""
+    return kept.gather(-1, _slots(kept, side, samples))
+
+
+def _slots(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
+    return (samples % side.window)[:, None].expand(-1, kept.shape[1], -1)
+
+
+def _mean(kept: Tensor, side: _Side) -> Tensor:
+    """Means of what is kept over runs, (K, r, 1)."""
+    samples, inside = side.inside()
+    found = _read(kept, side, samples) * inside[:, None]
+    return found.sum(-1, keepdim=True) / side.width.clamp(min=1)[:, None, None]
 
 
 def _slope(
@@ -221,13 +254,14 @@ def _slope(
     return other @ facing.float().mT
 
 
-def _clear_(weight: GaudiWeight, at: int, side: _Side, samples: Tensor, chosen: Tensor) -> None:
-    """Set contents at the samples of some blocks to zero."""
-    parameter = (weight.u, weight.v)[at]
-    kept = whole(parameter)
-    slots = (samples % side.window)[:, None].expand(-1, kept.shape[1], -1)
-    grains = kept.gather(-1, slots).masked_fill(chosen[:, None, None], 0.0)
-    write_(parameter, kept.scatter(-1, slots, grains))
+def _fill_(
+    kept: Tensor, side: _Side, samples: Tensor, chosen: Tensor, values: Tensor | float
+) -> None:
+    """Set what is kept for the samples of some blocks to values."""
+    old = whole(kept)
+    slots = _slots(old, side, samples)
+    grains = torch.where(chosen[:, None, None], values, old.gather(-1, slots))
+    write_(kept, old.scatter(-1, slots, grains.to(old)))
 
 
 def _replace_(parameter: Tensor, values: Tensor, chosen: Tensor) -> None:

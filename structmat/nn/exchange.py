@@ -1,6 +1,7 @@
 """Which ends of runs give up samples and which take them in, over all layers of a network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,15 +57,24 @@ class Group:
         return self.unit * int(((rows + cols) * (rows > 0) * (cols > 0)).sum())
 
 
-def exchange_(found: Sequence[tuple[Group, Ends]], share: float, excess: int, *, room: int) -> None:
+def exchange_(
+    found: Sequence[tuple[Group, Ends]],
+    share: float,
+    excess: int,
+    *,
+    room: int,
+    state: Mapping[Tensor, Mapping[str, Any]],
+) -> None:
     """Drop a share of the ends and what is in excess; grow by what was freed and the room.
+
+    `state` is that of the optimizer, by parameter.
 
     Examples
     --------
     >>> weight = GaudiWeight((4, 8), budget=0.5, width_init="strips")
     >>> group = Group([weight], unit=1, dense=32)
     >>> before = weight.cost
-    >>> exchange_([(group, group.ends([None]))], 0.0, excess=2, room=0)
+    >>> exchange_([(group, group.ends([None]))], 0.0, excess=2, room=0, state={})
     >>> before - weight.cost
     2
     """
@@ -84,7 +94,7 @@ def exchange_(found: Sequence[tuple[Group, Ends]], share: float, excess: int, *,
     for (group, ends), l, g in zip(found, lost.split(sizes), gained.split(sizes), strict=True):
         if bool((l | g).any()):
             shape, device = ends.loss.shape, ends.loss.device
-            move_(group.weights, l.view(shape).to(device), g.view(shape).to(device))
+            move_(group.weights, l.view(shape).to(device), g.view(shape).to(device), state)
 
 
 def _first(score: Tensor, cost: Tensor, amount: int, *, beyond: bool) -> Tensor:

@@ -235,7 +235,7 @@ def _gblr(shape: tuple[int, int], cap: int) -> Plan:
     def draw(variance: float, generator: Generator) -> GBLR:
         # Single samples are ones, so that the entries are normal.
         sides = [torch.ones(int(width.sum())) for width in widths]
-        longer = int(shape[0] < shape[1])
+        longer = int((strips.row_width == 1).all())
         sides[longer] = _normal(sides[longer].shape, (variance * cells) ** 0.5, generator)
         rows, cols = zip(starts, widths, sides, strict=True)
         return GBLR(*rows, *cols, shape=shape)

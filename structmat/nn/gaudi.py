@@ -50,9 +50,9 @@ class GaudiWeight(nn.Module):
     budget : float
         Cost at the start, as a fraction of m n, for strips and the grid.
     width_init : str or float
-        "strips", one along the longer side on each sample of the shorter, or "grid", of
-        tiles that cover the matrix; both begin at the budget. Or the rules "splr", "lr"
-        (with a share: "splr0.3"), "uniform", "beta", "zero", or a fraction of the axis.
+        "strips", a window of the inputs for each output, or "grid", of tiles that cover
+        the matrix; both begin at the budget. Or the rules "splr", "lr" (with a share:
+        "splr0.3"), "uniform", "beta", "zero", or a fraction of the axis.
     location_init : str or float
         "uniform", "linspace" or a fraction, for the rules that begin at no given cost.
     content_init : str or callable

@@ -23,7 +23,8 @@ class EdgeSearch(CappedStep):
     Every few steps, ends whose samples matter least give them up, and as many samples are
     taken in beyond the ends where the gradient of the weight asks for them most, in
     whatever layer that is. Samples begin with contents of zero, so that the network's
-    function changes by nothing but what was given up. Masks stay boxcars. Widths and
+    function changes by nothing but what was given up; the optimizer's mean square of their
+    gradients begins with that of their run. Masks stay boxcars. Widths and
     locations get gradients of zero, and no optimizer step changes them.
 
     Parameters
@@ -181,7 +182,8 @@ class EdgeSearch(CappedStep):
         for together in [found] if self.across else [[one] for one in found]:
             part = sum(group.dense for group, _ in together) / max(self.dense_cost, 1)
             excess = math.ceil(max(0, now - cap) * part)
-            exchange_(together, share, excess, room=math.floor(max(0, cap - now) * part))
+            room = math.floor(max(0, cap - now) * part)
+            exchange_(together, share, excess, room=room, state=self._optimizer.state)
         self._shrink(cap)
 
     def _shrink(self, cap: int) -> None:
@@ -189,7 +191,7 @@ class EdgeSearch(CappedStep):
         while (excess := self._cost() - cap) > 0:
             found = [(group, group.ends([None] * len(group.weights))) for group in self._groups]
             if any(bool(ends.loss.isfinite().any()) for _, ends in found):
-                exchange_(found, 0.0, excess, room=0)
+                exchange_(found, 0.0, excess, room=0, state=self._optimizer.state)
             else:
                 empty_weakest_(self._groups, excess)
 

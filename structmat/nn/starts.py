@@ -2,7 +2,7 @@
 
 Widths and locations are fractions of their axis. The rules by name are those of the
 Gaudi-GBLR experiments (Lee & Kim, arXiv 2310.18882). Two more begin at a given cost: a
-grid of tiles that covers the matrix, and strips, one on each sample of its shorter side.
+grid of tiles that covers the matrix, and strips, one of the inputs for each output.
 """
 
 import math
@@ -35,6 +35,8 @@ LOCATION_RULES = '"uniform", "linspace", or a fraction'
 
 #: Strips side by side that begin with one window.
 _NEIGHBOURS = 8
+#: Shorter strips, in grains, are laid along the outputs where there are fewer inputs.
+_SHORTEST = 4
 #: Rules that begin at a given cost.
 COVERS = ("strips", "grid")
 #: Coefficients (blocks times rank) that a grid has at most, per sample of the smaller side.
@@ -104,13 +106,14 @@ def _parts(wanted: float, n: int, granularity: int) -> int:
 
 
 def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> Runs:
-    """Strips along the longer side, one on each sample of the shorter, at about this cost.
+    """Strips at about this cost: each output sees a window of the inputs.
 
     A strip of length L costs L + 1 multiplications for L entries of the matrix, so nearly
-    every multiplication has an entry of its own. Each output sees a window of the inputs,
-    or each input reaches one of the outputs. Up to eight neighbours begin with one window,
-    fewer where windows would then leave samples of the longer side out. Where the cost is
-    too low for strips on all samples, evenly spread ones remain; one is the least.
+    every multiplication has an entry of its own. Up to eight neighbours begin with one
+    window, fewer where windows would then leave inputs out. Where there are so many outputs
+    that their strips would be shorter than four grains, each input reaches a window of the
+    outputs instead. Where the cost is too low for strips on all samples, evenly spread ones
+    remain; one is the least.
 
     Examples
     --------
@@ -120,9 +123,11 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
     >>> (runs.row_location * 4).tolist(), (runs.col_location * 8).tolist()
     ([0.0, 1.0, 2.0, 3.0], [0.0, 4.0, 2.0, 6.0])
     """
-    short, long = min(shape), max(shape)
-    g = min(granularity, short)
-    slots = math.ceil(short / g)  # the last one goes around the end of an axis that is no multiple
+    m, n = shape
+    inwards = m <= n or cost >= m * (1 + _SHORTEST)
+    ones, long = shape if inwards else (n, m)
+    g = min(granularity, ones)
+    slots = math.ceil(ones / g)  # the last one goes around the end of an axis that is no multiple
     count = max(1, min(slots, math.floor(cost / (g + granularity))))
     place = torch.arange(count)
     # Whole grains for all strips together, dealt out so that lengths differ by one at most.
@@ -135,9 +140,9 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
     # Evenly apart, but each far from the next: in the order of multiples of the golden ratio.
     order = _turns(windows).argsort().argsort()
     start = order[place // group] * units // windows * granularity
-    narrow = torch.full((count,), g / short), (place * slots // count * g).double() / short
+    narrow = torch.full((count,), g / ones), (place * slots // count * g).double() / ones
     wide = size.double() / long, start.double() / long
-    rows, cols = (narrow, wide) if shape[0] < shape[1] else (wide, narrow)
+    rows, cols = (narrow, wide) if inwards else (wide, narrow)
     return Runs(*(part.float() for part in (*rows, *cols)))
 
 
