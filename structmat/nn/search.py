@@ -87,7 +87,7 @@ class EdgeSearch(CappedStep):
         budget: float,
         total_steps: int,
         *,
-        every: int = 10,
+        every: int = 40,
         share: float = 0.1,
         until: float = 0.75,
         ramp: float = 0.6,
