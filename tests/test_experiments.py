@@ -86,9 +86,9 @@ def test_tuning_is_made_of_the_kinds_and_has_budgets_and_seeds_of_its_own():
 
 def test_rates_of_contents_are_tuned_where_there_are_contents():
     tuning = {"budgets": [0.1], "seeds": [0], "lr": [1e-3], "contents_lr": [4e-3]}
-    found = experiment(kinds=["dense", "low_rank", "alds"], tuning=tuning)
+    found = experiment(kinds=["dense", "low_rank", "alds", "blast"], tuning=tuning)
     names = [job.case.name for job in found.jobs() if job.case.group == "tuning"]
-    assert names == ["dense, lr 0.001", "low rank, contents lr 0.004"]
+    assert names == ["dense, lr 0.001", "low rank, contents lr 0.004", "BLAST, lr 0.001"]
 
 
 def test_cases_that_build_on_others_come_after_them():
@@ -248,6 +248,9 @@ def test_the_command_line(tmp_path, capsys):
     device = ["--states", str(tmp_path / "others"), "--device", "abacus"]
     assert main(["experiments", "--output", str(tmp_path / "b"), "run", str(file), *device]) == 2
     assert "--device abacus does not work here" in capsys.readouterr().err
+    elsewhere = ["run", "matrices", "--states", str(tmp_path / "m"), "--device", "cuda"]
+    assert main(["experiments", "--output", str(tmp_path / "c"), *elsewhere]) == 2
+    assert "measured on the CPU alone" in capsys.readouterr().err
 
 
 @pytest.mark.gpu
@@ -321,7 +324,7 @@ def test_a_run_that_is_interrupted_resumes_after_its_last_epoch(tmp_path, monkey
     found, epochs, real = experiment(kinds=["gblr"]), [], training._epoch
 
     def epoch(*arguments):
-        epochs.append(arguments[5])
+        epochs.append(arguments[6])
         if len(epochs) == 2:
             raise KeyboardInterrupt
         return real(*arguments)

@@ -393,6 +393,15 @@ def test_a_training_is_compiled_where_that_is_asked_for(task, monkeypatch):
     assert compiled == [model]
 
 
+def test_what_is_not_finite_is_named_by_the_model_itself(task, monkeypatch):
+    monkeypatch.setattr(torch, "compile", torch.nn.Sequential)
+    model = task.model()
+    with torch.no_grad():
+        model.layers[1].weight[0, 0] = float("nan")
+    with pytest.raises(TrainingError, match=r"the output of layer 'layers\.1' is not finite"):
+        train(task, model, replace(SHORT, compiled=True, precision="bfloat16"))
+
+
 def test_text_is_scored_by_perplexity():
     rng = np.random.default_rng(0)
     part = rng.integers(97, 101, 3000).astype(np.uint8)

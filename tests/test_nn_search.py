@@ -419,7 +419,7 @@ def trained(optimizer, *, steps=20, **options):
 OPTIMIZERS = {
     "exp_avg_sq": lambda p: torch.optim.AdamW(p, lr=1e-3),
     "max_exp_avg_sq": lambda p: torch.optim.AdamW(p, lr=1e-3, amsgrad=True),
-    "square_avg": lambda p: torch.optim.RMSprop(p, lr=1e-3),
+    "square_avg": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9),
     "sum": lambda p: torch.optim.Adagrad(p, lr=1e-3),
     "exp_inf": lambda p: torch.optim.Adamax(p, lr=1e-3),
 }
@@ -465,6 +465,39 @@ def test_new_samples_take_steps_like_the_others():
         changes = [(p - k)[at] for p, k, at in zip((weight.u, weight.v), kept, new, strict=True)]
         steps.append(torch.cat(changes).abs().mean().item())
     assert 0 < max(steps) < 1.2e-3
+
+
+def test_centred_sizes_stay_above_their_centres():
+    """Else the root of their difference, which divides the step, would be of a negative number."""
+    weight, optimizer = trained(lambda p: torch.optim.RMSprop(p, lr=1e-3, centered=True))
+    for step in range(20):
+        optimizer.zero_grad()
+        gradient = torch.randn(SHAPE, dtype=double)
+        (weight.dense() * (gradient + 1)).sum().backward()
+        optimizer.step()
+        found = ends_of([weight], [gradient])
+        gained = (found.gain > 0) & (step % 2 == 0)
+        lost = found.loss.isfinite() & ~gained & (step % 2 == 1)
+        move_([weight], lost, gained, optimizer.state)
+        for parameter in (weight.u, weight.v):
+            state = optimizer.state[parameter]
+            assert (state["square_avg"] >= state["grad_avg"].square() - 1e-12).all()
+            assert parameter.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4, 4), (16, 1, 1)])
+def test_states_of_another_shape_are_left_alone(shape):
+    weight, _ = trained(OPTIMIZERS["exp_avg_sq"])
+    kept = torch.ones(shape)
+    gained = ends_of([weight], [torch.randn(SHAPE, dtype=double)]).gain > 0
+    move_([weight], torch.zeros_like(gained), gained, {weight.u: {"sum": kept, "exp_avg_sq": 3}})
+    assert torch.equal(kept, torch.ones(shape))
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (7, 1), (80, 10), (320, 40), (10_000, 40)])
+def test_short_trainings_move_as_well(steps, every):
+    model = network(12, 8)
+    assert EdgeSearch(model, still(model), 0.2, steps).every == every
 
 
 def test_optimizers_without_squares_are_left_alone():

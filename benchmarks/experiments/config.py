@@ -197,11 +197,12 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
 def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float]]:
     """What is tried for a kind: rates of contents if the file has some, and the kind contents.
 
-    ALDS takes what low rank is given.
+    ALDS takes what low rank is given; of BLAST, an experiment's own layer, contents have no
+    rate of their own.
     """
     if kind == "alds":
         return []
-    key = "contents_lr" if "contents_lr" in tuning and kind != "dense" else "lr"
+    key = "contents_lr" if "contents_lr" in tuning and kind not in ("dense", "blast") else "lr"
     return [{key: value} for value in tuning.get(key, [])]
 
 

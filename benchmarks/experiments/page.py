@@ -55,6 +55,9 @@ your own:
 {commands}
 $ python -m benchmarks experiments report
 ```
+
+The configs `vit_full` and `mixer_full` hold the sizes of the paper, in bfloat16 and by
+`torch.compile`: `--device cuda` trains them on a GPU. They were not run for this page.
 """
 
 

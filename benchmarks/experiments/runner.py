@@ -65,6 +65,11 @@ def run(
     if experiment.task == "train":
         rows = _trainings(experiment, places, folder, report, part, only)
     else:
+        if places.device != "cpu":
+            raise BenchmarkError(
+                f"--device {places.device} for {experiment.name!r}, which is measured on the CPU "
+                "alone; leave the option out"
+            )
         module = importlib.import_module(f"benchmarks.experiments.{experiment.task}")
         rows = module.run(dict(experiment.raw), places.data, _rows(experiment, folder), report)
     for row in rows:

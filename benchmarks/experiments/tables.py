@@ -155,8 +155,9 @@ def times(runs: Runs, model: str) -> Table:
                     _mean(own, "relative_storage", percent),
                 ])  # fmt: skip
     note = (
-        "Means over the seeds: CPU seconds of training, the same over the dense network's, "
-        "inference over the dense network's, and stored numbers over the dense layers'."
+        "Means over the seeds: seconds of training (of the process alone on a CPU), the same over "
+        "the dense network's, inference over the dense network's, and stored numbers over the "
+        "dense layers'."
     )
     headers = ["network", "budget", "training (s)", "training over dense"]
     headers += ["inference over dense", "storage"]

@@ -89,7 +89,11 @@ class Trainer:
             budget=job.budget if learned else None,
             rules=_rules(job, settings),
             seed=job.seed,
-            about={"experiment": self.experiment.name, "case": job.case.name},
+            about={
+                "experiment": self.experiment.name,
+                "case": job.case.name,
+                "device": self.device,
+            },
             state=state,
             resume=True,
             progress=report,
@@ -178,7 +182,7 @@ def _rules(job: Job, settings: Settings) -> Any:
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as reason:
         raise BenchmarkError(
             f"--device {device} does not work here ({str(reason).splitlines()[0]}); expected cpu, "

@@ -206,13 +206,16 @@ def train(
     else:
         followers = rules(model, optimizer, total)
     trained, run = Trained(), {**asdict(settings), "seed": seed, "budget": budget, **(about or {})}
-    first, network = 0, torch.compile(model) if settings.compiled else model
+    first, network = 0, model
+    if settings.compiled:
+        torch.compiler.reset()  # all networks of a class share a limited number of graphs
+        network = torch.compile(model)
     if resume and state is not None and state.exists():
         first, kept = _state.load(state, model, optimizer, followers, run)
         trained = Trained(kept["history"], kept["seconds"])
     for epoch in range(first, settings.epochs):
         begin = time.perf_counter()
-        losses = _epoch(task, network, optimizer, settings, seed, epoch, total)
+        losses = _epoch(task, model, network, optimizer, settings, seed, epoch, total)
         trained.history.append(_record(losses, epoch, task.steps_per_epoch, followers))
         trained.seconds += time.perf_counter() - begin
         if state is not None:
@@ -255,13 +258,14 @@ def _rules(
 def _epoch(
     task: Task,
     model: nn.Module,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     seed: int,
     epoch: int,
     total: int,
 ) -> list[float]:
-    """One epoch; its losses."""
+    """One epoch of a model by its network, compiled or itself; the losses."""
     model.train()
     losses, narrow = [], settings.precision == "bfloat16"
     for i, batch in enumerate(task.batches(seed, epoch)):
@@ -269,9 +273,9 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _rate(step, total, settings.warmup)
         with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=narrow):
-            loss = task.loss(model, batch)
-        if not math.isfinite(loss.item()):
-            raise TrainingError(_complaint(model, batch[0], loss.item(), step, epoch))
+            loss = task.loss(network, batch)
+            if not math.isfinite(loss.item()):
+                raise TrainingError(_complaint(model, batch[0], loss.item(), step, epoch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -15,6 +15,8 @@ __all__ = ["WHOLE_CIRCLES", "first_contents", "first_runs", "whole_number", "win
 
 #: Contents are kept on whole circles up to this many numbers; beyond, on windows.
 WHOLE_CIRCLES = 2**22
+#: Grains that a window has room for at least.
+_ROOM = 8
 
 
 def whole_number(value: int, name: str, least: int) -> int:
@@ -85,8 +87,8 @@ def windows(
         limit = n if max_width is None else min(n, max_width)
         large = len(width) * rank * sum(shape) > WHOLE_CIRCLES
         if max_width is None and large:
-            widest = max(round(float(width.max()) * n), min_width, granularity)
-            limit = min(n, -(-3 * widest // granularity) * granularity)
+            widest = max(round(float(width.max()) * n), min_width)
+            limit = min(n, max(-(-3 * widest // granularity), _ROOM) * granularity)
         limits.append(limit)
     return limits[0], limits[1]
 

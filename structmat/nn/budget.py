@@ -99,7 +99,7 @@ class BudgetProjection(CappedStep):
             self.limits = self._limits(floors, caps)
             self._check_limits()
         except StructmatError:
-            self.remove()
+            self.remove()  # what is refused leaves nothing behind
             raise
         self._watch()
 

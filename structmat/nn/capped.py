@@ -14,9 +14,7 @@ __all__ = ["CappedStep", "cap_of", "falling_cap"]
 class CappedStep(ProximalStep):
     """Base of the rules that hold a network to one budget after every optimizer step.
 
-    The parameters are those of `BudgetProjection`. Who inherits begins with the checks of
-    its own parameters, and ends with `_check_reachable`: what is refused leaves nothing
-    behind.
+    The parameters are those of `BudgetProjection`.
     """
 
     def __init__(
@@ -73,7 +71,8 @@ class CappedStep(ProximalStep):
         if least > self.target_cost:
             raise BudgetError(
                 f"budget = {self._budget!r}, {self.target_cost} of {self.dense_cost}, but {what} "
-                f"cost {least}; allow at least {least / self.dense_cost:.4g}, or lower them"
+                f"cost {least}; allow at least {least / self.dense_cost:.4g}, or lower them or "
+                "have them learned"
             )
 
 

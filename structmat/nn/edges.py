@@ -7,8 +7,8 @@ weight, the gradient of its contents is (G v)_i, and (G v)_i² / ‖v‖² the e
 that the new entries can follow. Columns are the same with G^T. Blocks of higher rank sum
 both over their terms.
 
-Optimizers that divide by a mean of squared gradients have none of a new sample yet, and
-would take steps of several times the learning rate until they do. It begins with the mean
+Optimizers that divide by the size of gradients have seen none of a new sample yet, and would
+take steps of several times the learning rate until they have. It begins with the mean size
 over its run.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from structmat.nn._tensors import whole, write_
+from structmat.nn._tensors import is_sharded, whole, write_
 from structmat.nn.gaudi import GaudiWeight
 
 __all__ = ["ENDS", "Ends", "block_energies", "ends_of", "move_", "sides_of"]
@@ -26,8 +26,10 @@ __all__ = ["ENDS", "Ends", "block_energies", "ends_of", "move_", "sides_of"]
 #: Side (rows, columns) and whether the far end, in the order of all arrays here.
 ENDS = ((0, False), (0, True), (1, False), (1, True))
 _SIDES = ("row", "col")
-#: Under these names the optimizers of torch keep means or sums of squared gradients.
-_SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf")
+#: Under these names the optimizers of torch keep sizes of gradients that divide a step,
+_SIZES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf")
+#: and what is taken off them before: it must not be more than they are.
+_CENTRES = ("grad_avg",)
 
 
 class Ends(NamedTuple):
@@ -181,9 +183,11 @@ def move_(
                 parameter = (weight.u, weight.v)[at]
                 new = side.at_end(is_far, beyond=True)
                 _fill_(parameter, side, new, gained[i], 0.0)
-                for key in _SQUARES:
-                    if isinstance(squares := state.get(parameter, {}).get(key), Tensor):
-                        _fill_(squares, side, new, gained[i], _mean(whole(squares), side))
+                for key, kept in state.get(parameter, {}).items():
+                    if key in _CENTRES and _is_alike(kept, parameter):
+                        _fill_(kept, side, new, gained[i], 0.0)
+                    elif key in _SIZES and _is_alike(kept, parameter):
+                        _fill_(kept, side, new, gained[i], _mean(whole(kept), side))
         width, start = side.width + near + far, side.start - near
         _replace_(getattr(structure, f"{name}_width"), width / side.size, (near != 0) | (far != 0))
         _replace_(getattr(structure, f"{name}_location"), start / side.size, near != 0)
@@ -237,7 +241,7 @@ def _slots(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
 def _mean(kept: Tensor, side: _Side) -> Tensor:
     """Means of what is kept over runs, (K, r, 1)."""
     samples, inside = side.inside()
-    found = _read(kept, side, samples) * inside[:, None]
+    found = torch.where(inside[:, None], _read(kept, side, samples), 0.0)
     return found.sum(-1, keepdim=True) / side.width.clamp(min=1)[:, None, None]
 
 
@@ -252,6 +256,12 @@ def _slope(
     facing = G[beyond[:, :, None], across[:, None, :]]
     other = _contents(weight, 1 - at, sides[1 - at], samples) * inside[:, None]
     return other @ facing.float().mT
+
+
+def _is_alike(kept: Any, parameter: Tensor) -> bool:
+    """Whether an optimizer keeps one plain number for each of a parameter's."""
+    plain = isinstance(kept, Tensor) and (type(kept) is Tensor or is_sharded(kept))
+    return plain and kept.shape == parameter.shape
 
 
 def _fill_(

@@ -235,8 +235,8 @@ def _gblr(shape: tuple[int, int], cap: int) -> Plan:
     def draw(variance: float, generator: Generator) -> GBLR:
         # Single samples are ones, so that the entries are normal.
         sides = [torch.ones(int(width.sum())) for width in widths]
-        longer = int((strips.row_width == 1).all())
-        sides[longer] = _normal(sides[longer].shape, (variance * cells) ** 0.5, generator)
+        long = int((strips.row_width == 1).all())
+        sides[long] = _normal(sides[long].shape, (variance * cells) ** 0.5, generator)
         rows, cols = zip(starts, widths, sides, strict=True)
         return GBLR(*rows, *cols, shape=shape)
 

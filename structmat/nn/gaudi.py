@@ -61,7 +61,7 @@ class GaudiWeight(nn.Module):
     min_width, max_width : int, optional
         Bounds on widths in samples, for both sides. Contents are stored on windows of
         `max_width` samples; by default whole circles while that is small, or three
-        times the widest initial run.
+        times the widest initial run and at least eight grains.
     learn_widths, learn_locations : bool
         Whether they are trained.
     straight_through : bool

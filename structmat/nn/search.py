@@ -20,11 +20,11 @@ __all__ = ["EdgeSearch"]
 class EdgeSearch(CappedStep):
     """Learn widths and locations by moving the ends of runs, under one exact budget.
 
-    Every few steps, ends whose samples matter least give them up, and as many samples are
+    From time to time, ends whose samples matter least give them up, and as many samples are
     taken in beyond the ends where the gradient of the weight asks for them most, in
     whatever layer that is. Samples begin with contents of zero, so that the network's
-    function changes by nothing but what was given up; the optimizer's mean square of their
-    gradients begins with that of their run. Masks stay boxcars. Widths and
+    function changes by nothing but what was given up; what the optimizer knows of the size
+    of their gradients begins with that of their run. Masks stay boxcars. Widths and
     locations get gradients of zero, and no optimizer step changes them.
 
     Parameters
@@ -38,8 +38,9 @@ class EdgeSearch(CappedStep):
         Cap on the cost as a fraction of the dense cost of the Gaudi layers, in (0, 1].
     total_steps : int
         Optimizer steps of the whole training.
-    every : int
-        Steps between moves. The first step past the ramp takes off what is left of it.
+    every : int, optional
+        Steps between moves; 40 by default, or an eighth of a training shorter than 320
+        steps. The first step past the ramp takes off what is left of it.
     share : float
         Share of all ends that give up a grain at the first move; a cosine takes it to zero.
     until : float
@@ -87,14 +88,14 @@ class EdgeSearch(CappedStep):
         budget: float,
         total_steps: int,
         *,
-        every: int = 40,
+        every: int | None = None,
         share: float = 0.1,
         until: float = 0.75,
         ramp: float = 0.6,
         across: bool = True,
         measure: str = "multiplications",
     ) -> None:
-        whole_number(every, "every", 1)
+        every = _interval(total_steps) if every is None else whole_number(every, "every", 1)
         for name, value in (("share", share), ("until", until)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} = {value!r}; expected a share in [0, 1]")
@@ -110,7 +111,7 @@ class EdgeSearch(CappedStep):
             least = sum(group.least() for group in self._groups)
             self._check_reachable(least, "fixed and least widths")
         except StructmatError:
-            super().remove()
+            super().remove()  # what is refused leaves nothing behind
             raise
         self._take_over()
         self._watch()
@@ -194,6 +195,11 @@ class EdgeSearch(CappedStep):
                 exchange_(found, 0.0, excess, room=0, state=self._optimizer.state)
             else:
                 empty_weakest_(self._groups, excess)
+
+
+def _interval(steps: int) -> int:
+    """Steps between moves: contents need some to grow, and a short training has few moves."""
+    return max(1, min(40, steps // 8))
 
 
 #: Rules that move ends now, so that a new one for the same weights can take over.
