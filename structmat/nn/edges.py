@@ -181,13 +181,7 @@ def move_(
         for i, is_far in ((2 * at, False), (2 * at + 1, True)):
             for weight in weights if bool(gained[i].any()) else ():
                 parameter = (weight.u, weight.v)[at]
-                new = side.at_end(is_far, beyond=True)
-                _fill_(parameter, side, new, gained[i], 0.0)
-                for key, kept in state.get(parameter, {}).items():
-                    if key in _CENTRES and _is_alike(kept, parameter):
-                        _fill_(kept, side, new, gained[i], 0.0)
-                    elif key in _SIZES and _is_alike(kept, parameter):
-                        _fill_(kept, side, new, gained[i], _mean(whole(kept), side))
+                _begin_(parameter, side, side.at_end(is_far, beyond=True), gained[i], state)
         width, start = side.width + near + far, side.start - near
         _replace_(getattr(structure, f"{name}_width"), width / side.size, (near != 0) | (far != 0))
         _replace_(getattr(structure, f"{name}_location"), start / side.size, near != 0)
@@ -256,6 +250,21 @@ def _slope(
     facing = G[beyond[:, :, None], across[:, None, :]]
     other = _contents(weight, 1 - at, sides[1 - at], samples) * inside[:, None]
     return other @ facing.float().mT
+
+
+def _begin_(
+    parameter: Tensor,
+    side: _Side,
+    samples: Tensor,
+    chosen: Tensor,
+    state: Mapping[Tensor, Mapping[str, Any]],
+) -> None:
+    """Set contents of new samples to zero, and what the optimizer knows of their gradients."""
+    _fill_(parameter, side, samples, chosen, 0.0)
+    for key, kept in state.get(parameter, {}).items():
+        if key in _SIZES + _CENTRES and _is_alike(kept, parameter):
+            values = _mean(whole(kept), side) if key in _SIZES else 0.0
+            _fill_(kept, side, samples, chosen, values)
 
 
 def _is_alike(kept: Any, parameter: Tensor) -> bool:
