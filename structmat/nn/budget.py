@@ -152,8 +152,7 @@ class BudgetProjection(CappedStep):
     def remove(self) -> None:
         """Leave the optimizer and the weights alone from now on."""
         super().remove()
-        for weight in self.weights:
-            weight.watch, weight.residual = False, None
+        self._unwatch()
 
     def _is_time(self, step: int) -> bool:
         if self.revive_every is None or step < 1 or step > self.ramp_steps + self.revive_every:

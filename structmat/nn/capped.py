@@ -64,6 +64,11 @@ class CappedStep(ProximalStep):
     def _watch(self) -> None:
         """Have the weights keep the gradient that the next step needs."""
 
+    def _unwatch(self) -> None:
+        """Have them keep it no longer."""
+        for weight in self.weights:
+            weight.watch, weight.residual = False, None
+
     def _cost(self) -> int:
         return self.widths.cost(self.widths.values())
 

@@ -130,8 +130,7 @@ class EdgeSearch(CappedStep):
         self._hold.remove()
         if self in _RUNNING:  # else another rule has them already
             _RUNNING.remove(self)
-            for weight in self.weights:
-                weight.watch, weight.residual = False, None
+            self._unwatch()
 
     def unit(self, weight: GaudiWeight) -> int:
         """What a sample of a weight's runs costs."""
