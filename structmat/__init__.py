@@ -16,6 +16,7 @@ neural networks with PyTorch.
 """
 
 from structmat import plot, testing
+from structmat._moved import keep_old_homes
 from structmat.compress import Comparison, CompressionResult, compare, compress
 from structmat.convert import convert
 from structmat.errors import (
@@ -46,6 +47,8 @@ from structmat.matrices import (
 from structmat.matrix import StructuredMatrix
 
 __version__ = "0.1.0"
+
+keep_old_homes()
 
 __all__ = [
     "GBLR",

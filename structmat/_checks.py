@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from structmat.errors import InputError, ShapeError
 
-__all__ = ["host_array", "integer_array", "matrix_shape"]
-
 
 def host_array(values: Any, name: str) -> NDArray:
     """Lists and array-likes as a plain NumPy array; ragged ones are refused."""

@@ -9,8 +9,6 @@ import scipy.sparse
 
 from structmat.errors import FileFormatError, InputError
 
-__all__ = ["read_matrix"]
-
 _MATRIX_MARKET = (".mtx", ".gz", ".bz2")
 _SPARSE_MEMBERS = {"format", "shape", "data"}
 

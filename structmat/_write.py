@@ -10,8 +10,6 @@ from typing import Any
 
 from structmat.errors import SaveError
 
-__all__ = ["finite", "whole_file"]
-
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:

@@ -26,8 +26,6 @@ from structmat.matrices import (
 )
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["convert"]
-
 
 def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     """The same matrix as another structure, exactly.

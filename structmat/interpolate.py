@@ -16,8 +16,6 @@ from structmat.intervals import IntArray, entry_index, positions
 from structmat.matrices import GBLR, Product
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["interpolate"]
-
 _Runs = tuple[IntArray, IntArray]
 
 

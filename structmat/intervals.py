@@ -11,17 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from structmat._checks import integer_array
 from structmat.errors import InputError, ShapeError
 
-__all__ = [
-    "best_runs",
-    "check_runs",
-    "cover_count",
-    "entry_index",
-    "offsets",
-    "pack",
-    "positions",
-    "run_mask",
-]
-
 IntArray = NDArray[np.int64]
 
 

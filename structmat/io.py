@@ -21,8 +21,6 @@ from structmat._write import whole_file
 from structmat.errors import FileFormatError, InputError
 from structmat.matrix import StructuredMatrix, rebuild
 
-__all__ = ["describe", "load", "restore", "save"]
-
 FORMAT_VERSION = 1
 _HEADER = "structmat"
 # What zipfile, zlib and NumPy raise on bytes that are no archive, or claim the impossible.

@@ -25,8 +25,6 @@ from structmat._operand import as_operand, is_plain, is_scalar, matrix_product, 
 from structmat._registry import find_rules, kind_class, register_kind
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 
-__all__ = ["StructuredMatrix", "rebuild"]
-
 _LAZY = {"add": "sum", "matmul": "product"}
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
 

@@ -14,9 +14,9 @@ from structmat import LowRank
 from structmat.errors import BudgetError
 from structmat.learn.tasks import is_inner
 from structmat.nn import Config, GaudiLinear, convert_, cost
-from structmat.nn.fresh import fresh_plan
-from structmat.nn.layers import STRUCTURED, layer_type, weights_of
-from structmat.nn.structured import StructuredWeight
+from structmat.nn.models.layer_types import STRUCTURED, layer_type, weights_of
+from structmat.nn.models.random_init import fresh_plan
+from structmat.nn.structured.layers import StructuredWeight
 
 #: Relative cost of each layer by its name.
 Shares = Mapping[str, float]

@@ -18,7 +18,7 @@ from structmat.errors import FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Settings, Trained, train
 from structmat.nn import GaudiWeight, SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
-from structmat.nn.schedule import AfterStep
+from structmat.nn.training.schedule import AfterStep
 
 #: Times that both networks classify the same batch, in turns.
 _TIMINGS = 7

@@ -19,8 +19,8 @@ from benchmarks.models._replacing import check_finite, check_linear, check_start
 from benchmarks.results import BenchmarkError
 from structmat import LowRank
 from structmat.nn import StructuredLinear
-from structmat.nn.freezing import replace_
-from structmat.nn.fresh import fresh_plan
+from structmat.nn.models.freeze import replace_
+from structmat.nn.models.random_init import fresh_plan
 
 __all__ = ["alds_ranks", "convert_to_ranks_"]
 

@@ -18,8 +18,6 @@ from structmat.cli._learn import add_learn
 from structmat.cli._matrices import add_compress, add_info, add_plot
 from structmat.errors import StructmatError
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.

@@ -5,10 +5,8 @@ import sys
 from typing import Any
 
 from structmat.cli._common import Report
-from structmat.kernels.calibration import calibrate
-from structmat.kernels.speeds import FEATURES, keep
-
-__all__ = ["add_calibrate"]
+from structmat.kernels.choice.calibrate import calibrate
+from structmat.kernels.cost_model import FEATURES, keep
 
 
 def add_calibrate(commands: Any, common: list[argparse.ArgumentParser]) -> None:

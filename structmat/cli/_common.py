@@ -14,8 +14,6 @@ import structmat
 from structmat.errors import SaveError
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["Report", "check_folder", "draw", "number", "progress", "share", "whole"]
-
 
 @dataclass(frozen=True)
 class Report:

@@ -17,8 +17,6 @@ from structmat.demo import earthquake_kernel
 from structmat.errors import InputError
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["add_compare"]
-
 # Up to this many unknowns the dense system is solved as well, for comparison.
 _DENSE_SOLVE = 2048
 _TINY = float(np.finfo(np.float64).tiny)

@@ -14,8 +14,6 @@ from typing import Any
 from structmat.cli._common import Report, check_folder, number, share
 from structmat.errors import InputError, MissingDependencyError
 
-__all__ = ["add_learn"]
-
 _DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
 _MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
 _KINDS = ("dense", "low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")

@@ -11,8 +11,6 @@ from structmat.cli._common import Report, check_folder, draw, number, progress, 
 from structmat.compress import KINDS
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["add_compress", "add_info", "add_plot"]
-
 
 def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""

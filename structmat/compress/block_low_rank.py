@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress._goal import Goal, Progress
-from structmat.compress._measure import norm
-from structmat.compress._svd import leading_svd, svdvals
-from structmat.compress._tiles import contiguous_strips, sizes
+from structmat.compress.goal import Goal, Progress
+from structmat.compress.measure import norm
+from structmat.compress.svd import leading_svd, svdvals
+from structmat.compress.tiles import contiguous_strips, sizes
 from structmat.matrices.block_low_rank import BlockLowRank
-
-__all__ = ["fit"]
 
 #: Side of the smallest tiles, in small matrices and in others: smaller ones are hardly of
 #: low rank, and too many to multiply with fast.

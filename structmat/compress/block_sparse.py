@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress._goal import Goal, Progress
-from structmat.compress._tiles import sizes
+from structmat.compress.goal import Goal, Progress
+from structmat.compress.tiles import sizes
 from structmat.matrices.block_sparse import BlockSparse
-
-__all__ = ["fit"]
 
 #: Tiles that are smaller make a plain sparse matrix, for which scipy.sparse is better.
 LEAST_SIDE = 4

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from structmat.compress._goal import Goal, Progress
-from structmat.compress._measure import svd_residual
-from structmat.compress._svd import (
+from structmat.compress.goal import Goal, Progress
+from structmat.compress.measure import svd_residual
+from structmat.compress.svd import (
     EXACT,
     Operator,
     Triple,
@@ -16,8 +16,6 @@ from structmat.compress._svd import (
 )
 from structmat.errors import ToleranceError
 from structmat.matrices.low_rank import LowRank
-
-__all__ = ["fit", "fit_implicit"]
 
 #: Rank of the first try when a tolerance is to be met; doubled until it is.
 FIRST_RANK = 32

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress._goal import Goal, Progress
-from structmat.compress._svd import leading_svd, svdvals
-from structmat.compress._tiles import sizes, strided_strips
+from structmat.compress.goal import Goal, Progress
+from structmat.compress.svd import leading_svd, svdvals
+from structmat.compress.tiles import sizes, strided_strips
 from structmat.errors import BudgetError
 from structmat.matrices.monarch import Monarch
-
-__all__ = ["fit"]
 
 #: Entries of the matrix, at most, that a first look at factor sizes takes.
 SAMPLE = 2**16

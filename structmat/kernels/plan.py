@@ -6,10 +6,8 @@ from typing import Any
 
 from structmat._array import Array
 from structmat.errors import InputError
-from structmat.kernels import ways
-from structmat.kernels.factored import using
-
-__all__ = ["Plan", "plan"]
+from structmat.kernels.choice import table as ways
+from structmat.kernels.choice.factored import using
 
 #: How matrices multiply that are not made of sparse factors.
 DIRECT = "direct"

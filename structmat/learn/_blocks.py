@@ -5,8 +5,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["MixerBlock", "ResidualBlock", "TransformerBlock"]
-
 
 class FeedForward(nn.Module):
     """Two layers with GELU between: (…, dim) to (…, dim)."""

@@ -4,8 +4,6 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["cores", "processor"]
-
 
 def processor() -> str:
     """The processor's model name, or its architecture where the system does not say."""

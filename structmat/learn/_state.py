@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from structmat._write import whole_file
 from structmat.errors import FileFormatError, SaveError
-from structmat.nn.schedule import AfterStep
-
-__all__ = ["load", "save"]
+from structmat.nn.training.schedule import AfterStep
 
 _HEADER = "structmat_training"
 

@@ -20,7 +20,7 @@ from structmat.nn import (
     SigmaSchedule,
     parameter_groups,
 )
-from structmat.nn.schedule import AfterStep
+from structmat.nn.training.schedule import AfterStep
 
 __all__ = ["Settings", "Trained", "train"]
 

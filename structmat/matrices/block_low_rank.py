@@ -17,11 +17,9 @@ from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
-from structmat.kernels.factored import Factored, Factors
-from structmat.kernels.layout import StackedPattern
+from structmat.kernels.choice.factored import Factored, Factors
+from structmat.kernels.layouts.panels import StackedPattern
 from structmat.matrix import StructuredMatrix
-
-__all__ = ["BlockLowRank"]
 
 Tile = Any
 #: Stands in `BlockLowRank.ranks` for a tile that is stored dense.

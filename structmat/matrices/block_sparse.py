@@ -8,11 +8,9 @@ from structmat._array import Array, as_content
 from structmat._checks import integer_array, matrix_shape
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
-from structmat.kernels.factored import Factored, Factors
-from structmat.kernels.layout import BlockPattern
+from structmat.kernels.choice.factored import Factored, Factors
+from structmat.kernels.layouts.panels import BlockPattern
 from structmat.matrix import StructuredMatrix
-
-__all__ = ["BlockSparse"]
 
 
 class BlockSparse(StructuredMatrix, kind="block_sparse"):

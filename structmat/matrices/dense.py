@@ -11,8 +11,6 @@ from structmat._array import (
 from structmat._registry import rule
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["Dense"]
-
 
 class Dense(StructuredMatrix, kind="dense"):
     """A dense matrix; cost and storage m n.

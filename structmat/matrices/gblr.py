@@ -15,11 +15,9 @@ from structmat._checks import matrix_shape
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
-from structmat.kernels.factored import Factored, Factors
-from structmat.kernels.layout import RunPattern
+from structmat.kernels.choice.factored import Factored, Factors
+from structmat.kernels.layouts.panels import RunPattern
 from structmat.matrix import StructuredMatrix
-
-__all__ = ["GBLR"]
 
 
 class GBLR(StructuredMatrix, kind="gblr"):

@@ -9,8 +9,6 @@ from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["Adjoint", "Product", "Scaled", "Sum"]
-
 
 class Sum(StructuredMatrix, kind="sum"):
     """A + B + …, each applied to the operand; cost and storage add up.

@@ -14,8 +14,6 @@ from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["LowRank"]
-
 
 class LowRank(StructuredMatrix, kind="low_rank"):
     """A = U V^H of rank at most r; cost and storage r (m + n).

@@ -4,10 +4,8 @@ from structmat._array import Array, as_content, stored_by_columns
 from structmat._checks import matrix_shape
 from structmat._registry import kind_class
 from structmat.errors import ShapeError
-from structmat.kernels.reference import monarch_matmat, monarch_rmatmat
+from structmat.kernels.arrays.panels import monarch_matmat, monarch_rmatmat
 from structmat.matrix import StructuredMatrix
-
-__all__ = ["Monarch"]
 
 
 class Monarch(StructuredMatrix, kind="monarch"):

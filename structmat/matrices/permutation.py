@@ -8,8 +8,6 @@ from structmat._registry import rule
 from structmat.errors import InputError
 from structmat.matrix import StructuredMatrix
 
-__all__ = ["Permutation"]
-
 
 class Permutation(StructuredMatrix, kind="permutation"):
     """Reordering of n positions: ``(P @ x)[i] = x[p[i]]``; cost 0.

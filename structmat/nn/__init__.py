@@ -1,4 +1,14 @@
-"""Structured layers for PyTorch whose structure is learned under one budget."""
+"""Structured layers for PyTorch whose structure is learned under one budget.
+
+structured   layers with a fixed structure of any kind
+gaudi        weights whose structure is learned
+training     rules after an optimizer step: budgets, thresholds, schedules
+models       whole models: conversion, freezing, cost
+files        whole models in files
+hf           Hugging Face's transformers
+lightning    Lightning
+sharded      parameters that may be sharded over processes
+"""
 
 from structmat.errors import MissingDependencyError
 
@@ -11,25 +21,25 @@ except ModuleNotFoundError as _missing:
         "pip install 'structmat[torch]'"
     ) from None
 
-from structmat.nn.budget import BudgetProjection
-from structmat.nn.checkpoint import load_model, save_model
-from structmat.nn.config import Config
-from structmat.nn.conv import GaudiConv2d
-from structmat.nn.cost import cost
-from structmat.nn.freezing import freeze_, to_dense_
-from structmat.nn.gaudi import GaudiWeight
-from structmat.nn.linear import GaudiLinear
-from structmat.nn.masks import gaudi_mask
-from structmat.nn.model import convert_
-from structmat.nn.packed import PackedLinear
-from structmat.nn.proximal import parameter_groups
-from structmat.nn.report import ConversionReport, LayerReport, ModelCost, SkippedLayer, Total
-from structmat.nn.schedule import SigmaSchedule
-from structmat.nn.search import EdgeSearch
-from structmat.nn.shrinkage import MeanShrink, SoftThreshold
-from structmat.nn.structure import GaudiStructure
-from structmat.nn.structured import StructuredConv2d, StructuredLinear
-from structmat.nn.structured_weight import StructuredWeight
+from structmat.nn.files.checkpoint import load_model, save_model
+from structmat.nn.gaudi.conv import GaudiConv2d
+from structmat.nn.gaudi.linear import GaudiLinear
+from structmat.nn.gaudi.masks import gaudi_mask
+from structmat.nn.gaudi.structure import GaudiStructure
+from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.models.config import Config
+from structmat.nn.models.convert import convert_
+from structmat.nn.models.cost import cost
+from structmat.nn.models.freeze import freeze_, to_dense_
+from structmat.nn.models.report import ConversionReport, LayerReport, ModelCost, SkippedLayer, Total
+from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
+from structmat.nn.structured.packed import PackedLinear
+from structmat.nn.structured.weight import StructuredWeight
+from structmat.nn.training.budget_projection import BudgetProjection
+from structmat.nn.training.edge_search import EdgeSearch
+from structmat.nn.training.proximal import parameter_groups
+from structmat.nn.training.schedule import SigmaSchedule
+from structmat.nn.training.shrinkage import MeanShrink, SoftThreshold
 
 __all__ = [
     "BudgetProjection",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import FileFormatError, InputError, MissingDependencyError
-from structmat.nn._describe import (
+from structmat.nn.files.describe import (
     build_layers,
     describe_layers,
     named_tensors,
@@ -30,7 +30,7 @@ from structmat.nn._describe import (
     share,
     shared,
 )
-from structmat.nn._trainers import Rules
+from structmat.nn.training.for_trainers import Rules
 
 try:
     from transformers import PreTrainedModel, TrainerCallback

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from structmat.errors import InputError, MissingDependencyError
-from structmat.nn._trainers import Rules
+from structmat.nn.training.for_trainers import Rules
 
 try:
     from lightning.pytorch import Callback

@@ -1,0 +1,38 @@
+"""Old homes of classes, for pickles that name them.
+
+A pickle names the module of each class that it holds. Where such a module has moved since
+version 0.1.0, the name of its old home leads to the new one.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_HOMES = {
+    "structmat.compress._front": "structmat.compress.front",
+    "structmat.nn._contents": "structmat.nn.structured.parameters",
+    "structmat.nn._speed": "structmat.nn.structured.speed",
+    "structmat.nn.config": "structmat.nn.models.config",
+    "structmat.nn.conv": "structmat.nn.gaudi.conv",
+    "structmat.nn.linear": "structmat.nn.gaudi.linear",
+    "structmat.nn.packed": "structmat.nn.structured.packed",
+    "structmat.nn.report": "structmat.nn.models.report",
+    "structmat.nn.structure": "structmat.nn.gaudi.structure",
+    "structmat.nn.structured_weight": "structmat.nn.structured.weight",
+}
+
+
+class _OldHome(ModuleType):
+    """A module that takes its names from where they are now."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(import_module(_HOMES[self.__name__]), name)
+
+
+def keep_old_homes() -> None:
+    """Let pickles find what has moved; nothing is imported before one asks."""
+    for name in _HOMES:
+        sys.modules.setdefault(name, _OldHome(name))

@@ -1,0 +1,347 @@
+"""`compress` and `compare`: checks, budgets, measured errors, and the way back."""
+
+import math
+import numbers
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from structmat.compress.goal import Goal, Progress, no_progress
+from structmat.compress.kinds import KINDS
+from structmat.compress.measure import residual, svd_residual
+from structmat.compress.source import Source, source_of
+from structmat.compress.svd import sketch, truncated_svd
+from structmat.errors import BudgetError, InputError, KindError, ToleranceError
+from structmat.matrix import StructuredMatrix
+
+#: How often a fit is repeated when rounding brought it just above the tolerance.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class CompressionResult:
+    """A structured approximation and what it is worth.
+
+    Attributes
+    ----------
+    matrix : StructuredMatrix
+        In the array library and on the device of the input.
+    kind : str
+        Its structure.
+    error : float
+        Measured relative error, ``||A - B||_F / ||A||_F``; 0 for a zero matrix.
+    cost : int
+        Multiplications of one matvec.
+    storage : int
+        Stored scalars.
+    baseline_error : float
+        Relative error of the truncated singular value decomposition at the same cost:
+        of rank ``cap // (m + n)``, where cap is the budget's or else `cost`.
+    seconds : float
+        Time that the fit took, without measuring it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> result = structmat.compress(np.eye(8), "block_sparse", budget=0.5)
+    >>> result.kind, result.error, result.matrix.cost == result.cost
+    ('block_sparse', 0.0, True)
+    """
+
+    matrix: StructuredMatrix
+    kind: str
+    error: float
+    cost: int
+    storage: int
+    baseline_error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of `compare`.
+
+    Attributes
+    ----------
+    kind : str
+        The structure.
+    matrix : StructuredMatrix or None
+        None where the structure has no matrix that cheap.
+    cost, storage : int
+        Multiplications of one matvec, and stored scalars.
+    error : float
+        Measured relative error; NaN without a matrix.
+    seconds : float
+        Time that the fit took.
+    note : str
+        Why there is no matrix; otherwise empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> rows = structmat.compare(np.eye(4), budget=0.25)
+    >>> [row.kind for row in rows if row.matrix is None]
+    ['monarch']
+    """
+
+    kind: str
+    matrix: StructuredMatrix | None
+    cost: int
+    storage: int
+    error: float
+    seconds: float
+    note: str = ""
+
+
+def compress(
+    A: Any,
+    kind: str,
+    *,
+    budget: float | None = None,
+    tol: float | None = None,
+    rng: Any = None,
+    progress: Progress | None = None,
+) -> CompressionResult:
+    """Approximate a matrix by a structured one, under a budget or to a tolerance.
+
+    Parameters
+    ----------
+    A : array, shape (m, n), or structured or sparse matrix, or operator
+        Arrays of any library. Anything with ``shape``, ``matmat`` and ``rmatmat``, and a
+        structured or sparse matrix of more than 2**26 entries, is never made dense; it
+        compresses to "low_rank" and "gblr".
+    kind : str
+        "low_rank", "block_sparse", "block_low_rank", "monarch" or "gblr".
+    budget : float, optional
+        Cap on the cost, as a fraction of m n, in (0, 1]. Give this or `tol`.
+    tol : float, optional
+        Bound on ``||A - B||_F / ||A||_F``, which the measured error meets. The cost is
+        what that takes, and may exceed that of the dense matrix.
+    rng : None, int or numpy.random.Generator
+        As `numpy.random.default_rng` takes it.
+    progress : callable, optional
+        Called with the share of the work done, 0 to 1.
+
+    Returns
+    -------
+    CompressionResult
+
+    Raises
+    ------
+    KindError
+        If the kind is unknown.
+    BudgetError
+        If the budget is no fraction, or below the cheapest Monarch matrix of that shape.
+        The other kinds hold the zero matrix, at cost 0, and return it if they must.
+    ToleranceError
+        If no matrix of the kind comes that close in the precision of `A`.
+    InputError
+        If `A` is no finite matrix of numbers, not exactly one of `budget` and `tol`
+        is given, or the kind needs the entries of an operator.
+
+    Notes
+    -----
+    Errors are measured, not estimated: for an operator that takes n products with unit
+    vectors, in panels, which may outlast the fit itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = np.outer(np.arange(1.0, 9.0), np.ones(8))
+    >>> result = compress(A, "low_rank", tol=1e-9)
+    >>> result.cost, result.error < 1e-9
+    (16, True)
+    """
+    _check_kind(kind)
+    if (budget is None) == (tol is None):
+        raise InputError(
+            f"budget = {budget!r} and tol = {tol!r}; expected exactly one of them "
+            "(a cap on the cost, or a bound on the error)"
+        )
+    source = source_of(A)
+    m, n = source.data.shape
+    cap = None if budget is None else _cap(budget, m, n)
+    _check_tol(tol)
+    generator, report = _generator(rng), progress or no_progress
+    size = source.norm()
+    started = time.perf_counter()
+    if cap is not None:
+        matrix = _fitter(source, kind)(Goal(max_cost=cap), rng=generator, progress=report)
+        seconds = time.perf_counter() - started
+        error = _relative(residual(source.data, matrix), size)
+    else:
+        matrix, error = _meet(source, kind, float(tol or 0.0), size, generator, report)
+        seconds = time.perf_counter() - started
+        cap = matrix.cost
+    baseline = error
+    if kind != "low_rank":
+        rank = cap // max(m + n, 1)
+        decompose = sketch if source.implicit else truncated_svd
+        triple = decompose(source.data, rank, generator)
+        baseline = _relative(svd_residual(source.data, triple), size)
+    report(1.0)
+    return CompressionResult(
+        source.restore(matrix), kind, error, matrix.cost, matrix.storage, baseline, seconds
+    )
+
+
+def compare(
+    A: Any, *, budget: float, rng: Any = None, progress: Progress | None = None
+) -> tuple[Comparison, ...]:
+    """Compress a matrix to every kind under one cap on the cost.
+
+    Parameters
+    ----------
+    A : array, shape (m, n), or structured or sparse matrix, or operator
+        As in `compress`. For an operator only the kinds that need no entries appear.
+    budget : float
+        Cap on the cost, as a fraction of m n, in (0, 1].
+    rng : None, int or numpy.random.Generator
+        As `numpy.random.default_rng` takes it.
+    progress : callable, optional
+        Called with the share of the work done, 0 to 1.
+
+    Returns
+    -------
+    tuple of Comparison
+        One for each kind; without a matrix, and with a note, where a kind has none
+        that cheap.
+
+    Raises
+    ------
+    BudgetError
+        If the budget is no fraction.
+    InputError
+        If `A` is no finite matrix of numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = compare(np.eye(8), budget=0.5, rng=0)
+    >>> [row.kind for row in rows]
+    ['low_rank', 'block_sparse', 'block_low_rank', 'monarch', 'gblr']
+    """
+    source = source_of(A)
+    goal = Goal(max_cost=_cap(budget, *source.data.shape))
+    generator, report = _generator(rng), progress or no_progress
+    size = source.norm()
+    kinds = [k for k in KINDS if not source.implicit or KINDS[k].fit_implicit]
+    rows = []
+    for i, kind in enumerate(kinds):
+
+        def share(done: float, before: int = i) -> None:
+            report((before + done) / len(kinds))
+
+        started = time.perf_counter()
+        try:
+            matrix = _fitter(source, kind)(goal, rng=generator, progress=share)
+        except BudgetError as reason:
+            rows.append(Comparison(kind, None, 0, 0, math.nan, 0.0, str(reason)))
+            continue
+        seconds = time.perf_counter() - started
+        error = _relative(residual(source.data, matrix), size)
+        moved = source.restore(matrix)
+        rows.append(Comparison(kind, moved, matrix.cost, matrix.storage, error, seconds))
+    report(1.0)
+    return tuple(rows)
+
+
+def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
+    """The function that fits this kind to this input."""
+    compressor = KINDS[kind]
+    fit = compressor.fit_implicit if source.implicit else compressor.fit
+    if fit is None:
+        able = ", ".join(k for k, c in KINDS.items() if c.fit_implicit)
+        raise InputError(
+            f"compression of an operator to {kind!r} needs its entries; expected one of {able} "
+            "(or give the dense matrix, for a sparse one A.toarray())"
+        )
+
+    def within(goal: Goal, **options: Any) -> StructuredMatrix:
+        matrix = fit(source.data, goal, **options)
+        if goal.max_cost is not None and matrix.cost > goal.max_cost:
+            raise BudgetError(
+                f"{kind!r} costs {matrix.cost}, above the cap of {goal.max_cost}; that is a "
+                "mistake of structmat's, please report it with the matrix"
+            )
+        return matrix
+
+    return within
+
+
+def _meet(
+    source: Source,
+    kind: str,
+    tol: float,
+    size: float,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> tuple[StructuredMatrix, float]:
+    """Fit until the measured error is in the bound; aim lower where rounding missed it."""
+    fit = _fitter(source, kind)
+    aim = tol * size
+    for _ in range(ATTEMPTS):
+        try:
+            matrix = fit(Goal(max_error=aim), rng=rng, progress=progress)
+        except ToleranceError as reason:
+            raise ToleranceError(f"tol = {tol:.3g} of a norm of {size:.3g}: {reason}") from None
+        error = _relative(residual(source.data, matrix), size)
+        if error <= tol:
+            return matrix, error
+        aim *= 0.99 * tol / error
+    raise ToleranceError(
+        f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {source.data.dtype}; allow "
+        "more" + (", or give the matrix in double precision" if _is_single(source) else "")
+    )
+
+
+def _is_single(source: Source) -> bool:
+    return source.data.dtype.char in "fF"
+
+
+def _relative(error: float, size: float) -> float:
+    if size == 0.0:
+        return 0.0 if error == 0.0 else math.inf
+    return error / size
+
+
+def _check_kind(kind: str) -> None:
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise KindError(f"kind {kind!r}; expected one of {', '.join(map(repr, KINDS))}")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _cap(budget: float, m: int, n: int) -> int:
+    """Multiplications that a budget allows."""
+    if not _is_real(budget) or not 0 < budget <= 1:
+        raise BudgetError(
+            f"budget = {budget!r}; expected a fraction of the dense cost m n, above 0 and at most "
+            "1 (0.2 for twenty per cent)"
+        )
+    return math.floor(float(budget) * m * n)
+
+
+def _check_tol(tol: float | None) -> None:
+    if tol is not None and not (_is_real(tol) and 0 <= tol < math.inf):
+        raise InputError(
+            f"tol = {tol!r}; expected a relative error, finite and at least 0 (1e-3 for a tenth "
+            "of a per cent)"
+        )
+
+
+def _generator(rng: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"rng = {rng!r}; expected None, a whole number of at least 0, or a "
+            "numpy.random.Generator"
+        ) from None

@@ -1,0 +1,189 @@
+"""What can be compressed: arrays of any library, matrices, and implicit operators."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from scipy.sparse.linalg import aslinearoperator
+
+from structmat import _array
+from structmat.compress.measure import norm, panels
+from structmat.errors import BackendError, InputError, ShapeError
+from structmat.matrix import StructuredMatrix
+
+#: A structured or sparse matrix with more entries is compressed through its products.
+DENSE_ENTRIES = 2**26
+#: Largest entries outside these bounds have squares that overflow or vanish.
+RANGE = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked input.
+
+    Parameters
+    ----------
+    data : ndarray or Operator
+        A finite NumPy array, or products with NumPy arrays.
+    implicit : bool
+        Whether `data` is known by its products only.
+    restore : callable
+        Brings a matrix to the library and device that the input came from.
+    """
+
+    data: Any
+    implicit: bool
+    restore: Callable[[StructuredMatrix], StructuredMatrix]
+
+    def norm(self) -> float:
+        """Frobenius norm; an operator's entries are checked on the way."""
+        with np.errstate(over="ignore"):
+            size = norm(self.data)
+        if self.implicit:
+            _check_range(self.data.largest, self.data.dtype)
+        return size
+
+
+def source_of(A: Any) -> Source:
+    """Check an input and say how to read it."""
+    if isinstance(A, StructuredMatrix):
+        if math.prod(A.shape) > DENSE_ENTRIES:
+            return Source(_Products(A.to("numpy")), True, _back_to(A.xp, A.device))
+        A = A.to_dense()
+    elif issparse(A):
+        if math.prod(A.shape) > DENSE_ENTRIES:
+            return Source(_Products(aslinearoperator(A)), True, _unchanged)
+        A = A.toarray()
+    elif all(hasattr(A, name) for name in ("shape", "matmat", "rmatmat")):
+        return Source(_Products(A), True, _unchanged)
+    if isinstance(A, (list, tuple, np.ndarray)):
+        return Source(_checked(_as_ndarray(A)), False, _unchanged)
+    try:
+        xp = _array.namespace(A)
+    except BackendError:
+        raise InputError(
+            f"a matrix of type {type(A).__module__}.{type(A).__qualname__}; expected a 2-D array, "
+            "a structured or sparse matrix, or an operator with shape, matmat and rmatmat"
+        ) from None
+    restore = _back_to(xp, _array.common_device(A))
+    return Source(_checked(_array.to_numpy(A)), False, restore)
+
+
+def _back_to(xp: Any, device: Any) -> Callable[[StructuredMatrix], StructuredMatrix]:
+    def restore(matrix: StructuredMatrix) -> StructuredMatrix:
+        moved = matrix.to(xp)
+        return moved if moved.device == device else moved.to(device)
+
+    return restore
+
+
+def _unchanged(matrix: StructuredMatrix) -> StructuredMatrix:
+    return matrix
+
+
+def _as_ndarray(A: Any) -> NDArray:
+    if np.ma.is_masked(A):
+        raise InputError("a masked array; expected every entry (fill it first, with A.filled(…))")
+    try:
+        return np.asarray(A)
+    except ValueError:
+        raise ShapeError(
+            "a nested list with rows of several lengths; expected a 2-D array"
+        ) from None
+
+
+def _checked(A: NDArray) -> NDArray:
+    """A finite array of one of the four dtypes; copied only where the dtype changes."""
+    if A.ndim != 2:
+        raise ShapeError(f"a matrix of shape {A.shape}; expected two dimensions (m, n)")
+    A = A.astype(_working_dtype(A.dtype), copy=False)
+    largest = 0.0
+    for panel in panels((A.shape[0], A.shape[1])):
+        part = np.abs(A[:, panel])
+        if not np.isfinite(part).all():
+            i, j = np.argwhere(~np.isfinite(part))[0]
+            raise InputError(
+                f"entry ({i}, {panel.start + j}) is {A[i, panel.start + j]}; expected finite "
+                "numbers (drop or fill such rows first)"
+            )
+        largest = max(largest, float(part.max(initial=0.0)))
+    _check_range(largest, A.dtype)
+    return A
+
+
+def _check_range(largest: float, dtype: np.dtype) -> None:
+    bound = RANGE[dtype.char]
+    if largest and not 1 / bound <= largest <= bound:
+        raise InputError(
+            f"the largest entry is {largest:.3g} in {dtype}; expected {1 / bound:.0e} to "
+            f"{bound:.0e}, whose squares do not overflow or vanish (divide the matrix by a number "
+            "first and multiply the result by it)"
+        )
+
+
+def _working_dtype(dtype: np.dtype) -> np.dtype:
+    if dtype.char in RANGE:
+        return np.dtype(dtype.char)
+    if dtype.kind in "iu":
+        return np.dtype(np.float64)
+    if dtype == np.float16:
+        return np.dtype(np.float32)
+    raise InputError(
+        f"a matrix of dtype {dtype}; expected real or complex numbers of single or double "
+        "precision, or integers (convert it with A.astype(float))"
+    )
+
+
+class _Products:
+    """An operator that is trusted with nothing: results are checked at each product."""
+
+    def __init__(self, operator: Any) -> None:
+        shape = tuple(operator.shape)
+        if len(shape) != 2:
+            raise ShapeError(f"an operator of shape {shape}; expected two dimensions (m, n)")
+        self._operator = operator
+        self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
+        given = getattr(operator, "dtype", None)
+        if given is None:
+            given = np.asarray(operator.matmat(np.zeros((self.shape[1], 1)))).dtype
+        self.dtype = _working_dtype(np.dtype(given))
+        #: Largest entry of any result so far.
+        self.largest = 0.0
+
+    def matmat(self, X: NDArray) -> NDArray:
+        """A @ X, shape (m, k)."""
+        return self._product("matmat", X, self.shape[0])
+
+    def rmatmat(self, X: NDArray) -> NDArray:
+        """A^H @ X, shape (n, k)."""
+        return self._product("rmatmat", X, self.shape[1])
+
+    def _product(self, name: str, X: NDArray, rows: int) -> NDArray:
+        try:
+            Y = np.asarray(getattr(self._operator, name)(X))
+        except (NotImplementedError, TypeError, AttributeError) as reason:
+            # SciPy's operators fail in any of these ways where an adjoint is missing.
+            if name != "rmatmat":
+                raise
+            raise InputError(
+                f"{name} of {type(self._operator).__name__} failed; expected products with the "
+                "matrix and with its adjoint (give rmatvec or rmatmat)"
+            ) from reason
+        if Y.shape != (rows, X.shape[1]):
+            raise ShapeError(
+                f"{name} of a {self.shape[0]}x{self.shape[1]} operator gave shape {Y.shape}; "
+                f"expected {(rows, X.shape[1])}"
+            )
+        if not np.isfinite(Y).all():
+            raise InputError(f"{name} gave NaN or infinity; expected finite numbers")
+        if np.iscomplexobj(Y) and self.dtype.kind != "c":
+            raise InputError(
+                f"{name} of an operator of dtype {self.dtype} gave {Y.dtype}; expected real "
+                "numbers (give the operator a complex dtype)"
+            )
+        self.largest = max(self.largest, float(np.abs(Y).max(initial=0.0)))
+        return Y.astype(self.dtype, copy=False)

@@ -1,0 +1,6 @@
+"""Kernels made of other libraries' products: BLAS, PyTorch and SciPy.
+
+panels         dense panels, in the array API alone: the reference of all kernels
+torch_panels   the same on PyTorch, with gradients
+csr            compressed sparse rows of SciPy
+"""

@@ -1,0 +1,302 @@
+"""Factors and matrices in strips, multiplied panel by panel of many columns.
+
+`TileProduct` takes a panel of columns through both factors of a matrix at once, so that
+what stands between them stays in the processor's cache, and `gradients` does the same
+for the gradients of operand and contents.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from structmat.kernels.cpu.column_loops import (
+    GRADIENT_ROWS,
+    ROWS,
+    collect_panel,
+    outer_panel,
+    panel_columns,
+    spread_panel,
+)
+from structmat.kernels.cpu.copies import load_panel, store_panel
+from structmat.kernels.cpu.row_groups import Strips, aligned
+from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.kernels.layouts.panels import Pattern
+
+#: Multiplications that are worth waking a thread for.
+SHARE = 2_000_000
+Array = np.ndarray
+
+
+class Place:
+    """Some columns of an array as a kernel is to read or write them: direct, or by a panel.
+
+    Kernels take rows of whole registers, one after another; anything else goes through
+    a panel of its own.
+    """
+
+    def __init__(
+        self, array: Array, first: int, vectors: int, width: int, memory: Callable[[int], Array]
+    ) -> None:
+        self.array, self.first, self.vectors = array, first, vectors
+        self.width, self.lanes = min(width, array.shape[1] - first), width // vectors
+        row, column = array.strides
+        self._begin = _address(array) + first * column
+        if column == array.itemsize and self.width == width:
+            self.panel, self.address, self.row = None, self._begin, row
+        else:
+            self.panel = panel = memory(array.shape[0])
+            self.address, self.row = _address(panel), panel.strides[0]
+
+    def load(self, panel: Array | None = None) -> None:
+        """Fill a panel, by default the place's own, from the array."""
+        panel = self.panel if panel is None else panel
+        if panel is not None:
+            rows, strides = self.array.shape[0], self.array.strides
+            load_panel(self._begin, *strides, rows, self.width, panel, self.lanes)
+
+    def store(self, panel: Array | None = None) -> None:
+        """Copy a panel, by default the place's own, to the array."""
+        panel = self.panel if panel is None else panel
+        if panel is not None:
+            rows, strides = self.array.shape[0], self.array.strides
+            store_panel(panel, self._begin, *strides, rows, self.width, self.lanes)
+
+
+class TileFactor:
+    """A real sparse factor S, (n, K), that multiplies panels of many columns.
+
+    Parameters
+    ----------
+    pattern : Pattern
+    contents : ndarray, shape (total,)
+        float32 or float64.
+    """
+
+    def __init__(self, pattern: Pattern, contents: Array) -> None:
+        strips = Strips.of(pattern, ROWS, contents.size)
+        self._set((*strips.index, strips.filled(contents)), pattern.shape)
+
+    @classmethod
+    def of(cls, strips: tuple[Array, ...], shape: tuple[int, int]) -> "TileFactor":
+        """The factor with these strips: the index arrays of `Strips`, and its cells."""
+        factor = cls.__new__(cls)
+        factor._set(strips, shape)
+        return factor
+
+    def _set(self, strips: tuple[Array, ...], shape: tuple[int, int]) -> None:
+        self._strips, self.shape = strips, shape
+        #: Multiplications for one column, padding included.
+        self.work = strips[-1].size
+        self.cells = len(strips[-1])
+
+    def spread(self, middle: Array, place: Place) -> None:
+        """Write S z for one panel; `middle` has a row more than z, which is overwritten."""
+        spread_panel(*self._strips, middle, place.address, place.row, place.vectors)
+
+    def collect(self, middle: Array, place: Place) -> None:
+        """Write S^T y for one panel to `middle`, which has a row more than that."""
+        collect_panel(*self._strips, middle, place.address, place.row, place.vectors)
+
+    def outer(self, gradient: Array, middle: Array, place: Place) -> None:
+        """Add, at every cell, the products of the rows of a panel with those of `middle`."""
+        begin, rows, ptr, column, _ = self._strips
+        arrays = begin, rows, ptr, column, gradient
+        outer_panel(*arrays, middle, place.address, place.row, place.vectors)
+
+    def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
+        """S z: (K, k) to (n, k), in memory column after column if asked."""
+        return TileProduct(self, None, through=True).multiply(z, by_columns=by_columns)
+
+    def rmatmat(self, y: Array) -> Array:
+        """S^T y: (n, k) to (K, k)."""
+        return TileProduct(self, None, through=True).multiply_adjoint(y)
+
+
+class TileProduct:
+    """The matrix R C^T, or R alone, or R [C^T; I], times panels of columns.
+
+    Parameters
+    ----------
+    row : TileFactor
+        R.
+    col : TileFactor or None
+        C; None for R alone.
+    through : bool
+        Whether the operand itself follows C^T x in what R multiplies.
+    threads : int
+        At most so many; 0 for what `num_threads` says.
+    """
+
+    def __init__(
+        self, row: TileFactor, col: TileFactor | None, *, through: bool, threads: int = 0
+    ) -> None:
+        self.row, self.col, self.through, self.threads = row, col, through, threads
+        self._middle = 0 if col is None else col.shape[1]
+
+    def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
+        """A x: (n, k) to (m, k), in memory column after column if asked."""
+        out = _empty((self.row.shape[0], x.shape[1]), x.dtype, by_columns)
+        self._panels(x, out, self._panel)
+        return out
+
+    def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
+        """A^T y: (m, k) to (n, k), in memory column after column if asked."""
+        size = self.row.shape[1] - self._middle if self.col is None else self.col.shape[0]
+        out = _empty((size, y.shape[1]), y.dtype, by_columns)
+        self._panels(y, out, self._adjoint_panel)
+        return out
+
+    def _panel(self, middle: Array, source: Place, target: Place) -> None:
+        if self.col is not None:
+            source.load()
+            self.col.collect(middle[: self._middle + 1], source)
+        if self.through:
+            source.load(middle[self._middle :])
+        self.row.spread(middle, target)
+        target.store()
+
+    def _adjoint_panel(self, middle: Array, source: Place, target: Place) -> None:
+        source.load()
+        self.row.collect(middle, source)
+        self.finish_adjoint(middle, target)
+
+    def finish_adjoint(self, middle: Array, target: Place) -> None:
+        """Write A^T y for one panel, from R^T y in `middle`."""
+        if self.col is None:
+            target.store(middle)
+            return
+        passed = middle[self._middle : -1].copy() if self.through else None
+        self.col.spread(middle[: self._middle + 1], target)
+        target.store()
+        if passed is not None:
+            columns = slice(target.first, target.first + target.width)
+            target.array[:, columns] += passed[:, : target.width]
+
+    def _panels(self, x: Array, out: Array, run: Any) -> None:
+        def work(panels: Panels) -> None:
+            for (middle, *_), source, target in panels.of([self.row.shape[1] + 1], x, out):
+                run(middle, source, target)
+
+        total = self.row.work + (0 if self.col is None else self.col.work)
+        _over_panels(work, x.shape[1], x.dtype, total, self.threads)
+
+
+class Panels:
+    """Some panels of the columns of an array, the last ones as narrow as they can be."""
+
+    def __init__(self, panels: list[tuple[int, int, int]], dtype: Any) -> None:
+        self._panels, self._dtype = panels, dtype
+        #: The first column.
+        self.first = panels[0][0] if panels else 0
+
+    def of(self, rows: list[int], *arrays: Array) -> Iterator[tuple[Any, ...]]:
+        """For every panel, memory with so many rows each, then a place in every array.
+
+        The memory is the same for panels of one width.
+        """
+        known: dict[tuple[int, int], Array] = {}
+
+        def memory(which: int, width: int, size: int) -> Array:
+            if (panel := known.get((which, width))) is None:
+                panel = known[which, width] = aligned((size, width), self._dtype)
+            return panel
+
+        for first, vectors, width in self._panels:
+            own = [memory(i, width, size) for i, size in enumerate(rows)]
+            yield (
+                own,
+                *(
+                    Place(array, first, vectors, width, partial(memory, len(rows) + i, width))
+                    for i, array in enumerate(arrays)
+                ),
+            )
+
+
+def _over_panels(
+    work: Callable[[Panels], None], columns: int, dtype: Any, multiplications: int, threads: int
+) -> None:
+    """Share the panels of so many columns out among threads.
+
+    `multiplications` for one column say whether that is worth while.
+    """
+    panels, first = [], 0
+    while first < columns:
+        vectors, width = panel_columns(columns - first, dtype)
+        panels.append((first, vectors, width))
+        first += width
+    threads = min(threads or num_threads(), columns * multiplications // SHARE + 1)
+    shared_out(lambda low, high: work(Panels(panels[low:high], dtype)), len(panels), threads)
+
+
+def _address(array: Array) -> int:
+    """Where an array's first entry stands in memory."""
+    return int(array.__array_interface__["data"][0])
+
+
+def _empty(shape: tuple[int, int], dtype: Any, by_columns: bool) -> Array:
+    """An array that is not set, in memory row after row or column after column."""
+    return np.empty(shape[::-1], dtype).T if by_columns else np.empty(shape, dtype)
+
+
+def gradients(
+    product: TileProduct, x: Array, grad: Array, *, contents: bool, operand: bool
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of y = A x by the operand, and by the cells of both factors.
+
+    Parameters
+    ----------
+    product : TileProduct
+    x : ndarray, shape (n, k)
+    grad : ndarray, shape (m, k)
+        The gradient by y.
+    contents, operand : bool
+        Which of them are wanted.
+
+    Returns
+    -------
+    operand : ndarray, shape (n, k), or None
+        In memory column after column.
+    row, col : ndarray, shape (cells, 8), or None
+        Only the first `ROWS` entries of a cell count, and of those such as hold contents.
+
+    Notes
+    -----
+    What stands between the factors is computed again, panel by panel, which is half a
+    product more and keeps nothing from the forward pass.
+    """
+    row, col, through = product.row, product.col, product.through
+    count = 0 if col is None else col.shape[1]
+    # Without it, a place that is never written.
+    out = _empty(x.shape, x.dtype, True) if operand else x
+    parts: dict[int, list[Array]] = {}
+
+    def work(panels: Panels) -> None:
+        own = [np.zeros((f.cells, GRADIENT_ROWS), x.dtype) for f in (row, col) if f is not None]
+        parts[panels.first] = own
+        sizes = [row.shape[1] + 1, row.shape[1] + 1]
+        for (middle, adjoint), source, above, target in panels.of(sizes, x, grad, out):
+            source.load()
+            above.load()
+            row.collect(adjoint, above)
+            if contents:
+                if col is not None:
+                    col.collect(middle[: count + 1], source)
+                    col.outer(own[1], adjoint, source)
+                if through:
+                    source.load(middle[count:])
+                    middle[-1] = 0  # for rows that a strip lacks
+                row.outer(own[0], middle, above)
+            if operand:
+                product.finish_adjoint(adjoint, target)
+
+    total = 2 * row.work + (0 if col is None else 2 * col.work)
+    _over_panels(work, x.shape[1], x.dtype, total, product.threads)
+    by_x = out if operand else None
+    if not contents:
+        return by_x, None, None
+    # In the order of the columns, whichever thread was first.
+    ordered = [parts[first] for first in sorted(parts)]
+    sums = [sum(same[1:], same[0]) for same in zip(*ordered, strict=True)]
+    return by_x, sums[0], sums[1] if col is not None else None

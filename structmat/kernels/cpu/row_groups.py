@@ -1,0 +1,129 @@
+"""Panels cut into strips of a few rows, the form that compiled kernels multiply by.
+
+A strip keeps, for every column that it touches, one cell: as many stored scalars as a
+strip has rows, zeros where the column has none. Padding is what a strip's height adds at
+both ends of a run, so that with strips of six rows it is hardly more than the run.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from structmat.errors import InputError
+from structmat.intervals import IntArray, offsets
+from structmat.kernels.cpu.run_cells import run_strips
+from structmat.kernels.layouts.panels import Pattern, RunPattern
+
+_WIDEST = np.iinfo(np.int32).max
+#: Bytes at whose multiples arrays begin, so that no register is filled from two lines.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Cells of a sparse factor, strip after strip.
+
+    Parameters
+    ----------
+    begin, rows : ndarray of int64, shape (S,)
+        First row of every strip and how many rows it has.
+    ptr : ndarray of int64, shape (S + 1,)
+        Where the cells of every strip begin.
+    column : ndarray of int32, shape (cells,)
+        The column of every cell.
+    entries : ndarray of int64, shape (cells, height)
+        Positions in the packed contents; the one past the end stands for zero.
+    shape : tuple of int
+        Rows and columns of the factor.
+    """
+
+    begin: IntArray
+    rows: IntArray
+    ptr: IntArray
+    column: Any
+    entries: IntArray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, pattern: Pattern, height: int, total: int, order: IntArray | None = None
+    ) -> "Strips":
+        """Strips of `height` rows, for `total` packed contents.
+
+        Columns that are runs may be taken in another order.
+
+        Raises
+        ------
+        InputError
+            If the factor has more columns than 32-bit integers count.
+
+        Examples
+        --------
+        >>> from structmat.kernels.layouts.panels import RunPattern
+        >>> strips = Strips.of(RunPattern(np.array([1]), np.array([2]), 4), 2, 2)
+        >>> strips.column, strips.entries.tolist()
+        (array([0, 0], dtype=int32), [[2, 0], [1, 2]])
+        """
+        if max(pattern.shape) > _WIDEST:
+            raise InputError(
+                f"a factor of {pattern.shape[0]}x{pattern.shape[1]}; expected at most {_WIDEST} "
+                "rows and columns in compiled kernels (ask for the kernel 'panels')"
+            )
+        if isinstance(pattern, RunPattern):
+            runs = [pattern.start, pattern.width, offsets(pattern.width)[:-1]]
+            runs = runs if order is None else [array[order] for array in runs]
+            begin, rows, ptr, column, entries = run_strips(*runs, pattern.n, height, total, False)
+            return cls(begin, rows, ptr, column, entries, pattern.shape)
+        layout = pattern.layout()
+        begin, rows, counts, columns, cells = [], [], [], [], []
+        for first, column, entries in zip(
+            layout.bounds, layout.columns, layout.entries, strict=False
+        ):
+            size, width = entries.shape
+            parts = np.full((-(-size // height), height, width), total, np.int64)
+            parts.reshape(parts.shape[0] * height, width)[:size] = entries
+            parts = parts.transpose(0, 2, 1)
+            touched = (parts < total).any(axis=2)
+            begin.append(np.arange(first, first + size, height))
+            rows.append(np.minimum(height, first + size - begin[-1]))
+            counts.append(touched.sum(axis=1))
+            columns.append(np.broadcast_to(column, touched.shape)[touched])
+            cells.append(parts[touched])
+        ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])
+        return cls(
+            np.concatenate(begin),
+            np.concatenate(rows),
+            ptr,
+            np.concatenate(columns).astype(np.int32),
+            np.concatenate(cells),
+            pattern.shape,
+        )
+
+    @property
+    def index(self) -> tuple[IntArray, IntArray, IntArray, Any]:
+        """What compiled kernels take before the cells."""
+        return self.begin, self.rows, self.ptr, self.column
+
+    def filled(self, contents: np.ndarray) -> np.ndarray:
+        """The cells, aligned: shape (cells, height)."""
+        padded = np.append(contents, contents.dtype.type(0))
+        return np.take(padded, self.entries, out=aligned(self.entries.shape, contents.dtype))
+
+    def by_columns(self) -> tuple[IntArray, np.ndarray, IntArray]:
+        """Cells column after column: pointers, the strip of each, and its place here."""
+        strip = np.repeat(np.arange(self.rows.size, dtype=np.int32), np.diff(self.ptr))
+        order = np.argsort(self.column, kind="stable")
+        counts = np.bincount(self.column, minlength=self.shape[1])
+        ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        return ptr, strip[order], order
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that begins where a line of memory does; its entries are not set."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    begin = -memory.__array_interface__["data"][0] % _ALIGNMENT
+    return memory[begin : begin + size].view(dtype).reshape(shape)

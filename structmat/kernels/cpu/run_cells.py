@@ -1,0 +1,73 @@
+"""Strips of interval factors, made by a compiled loop.
+
+Training moves runs at every step, so that strips have to be made as quickly as they are
+multiplied.
+"""
+
+import numpy as np
+
+from structmat.kernels.cpu.llvm import compiled
+
+
+@compiled
+def run_strips(start, width, first, n, height, total, whole):
+    """Strips of columns whose entries lie on cyclic runs.
+
+    Parameters
+    ----------
+    start, width : ndarray of int64, shape (K,)
+        The runs.
+    first : ndarray of int64, shape (K,)
+        Where the contents of each run begin.
+    n, height : int
+        Rows of the factor, and of a strip.
+    total : int
+        What stands for no entry.
+    whole : bool
+        Whether contents are stored for the whole circle, so that what comes around lies
+        before what a run begins with; else it follows.
+
+    Returns
+    -------
+    begin, rows, ptr, column, entries : ndarray
+        As in `structmat.kernels.cpu.row_groups.Strips`.
+    """
+    count = -(-n // height)
+    begin = np.arange(count) * height
+    rows = np.minimum(height, n - begin)
+    ptr = np.zeros(count + 1, np.int64)
+    for k in range(start.size):
+        for piece in range(2):
+            low, high = _piece(start[k], width[k], n, piece)
+            for s in range(low // height, -(-high // height)):
+                # What comes around to the strip it began in shares its cell.
+                if piece == 0 or s < start[k] // height:
+                    ptr[s + 1] += 1
+    ptr = np.cumsum(ptr)
+    free = ptr[:-1].copy()
+    column = np.empty(ptr[-1], np.int32)
+    entries = np.full((ptr[-1], height), total, np.int64)
+    for k in range(start.size):
+        own = -1
+        for piece in range(2):
+            low, high = _piece(start[k], width[k], n, piece)
+            shift = first[k] - start[k] + (n if piece and not whole else 0)
+            for s in range(low // height, -(-high // height)):
+                if piece and s == start[k] // height:
+                    cell = own
+                else:
+                    cell = free[s]
+                    free[s] += 1
+                    column[cell] = k
+                    own = cell if own < 0 else own
+                for p in range(max(low, s * height), min(high, (s + 1) * height)):
+                    entries[cell, p - s * height] = shift + p
+    return begin, rows, ptr, column, entries
+
+
+@compiled
+def _piece(start, width, n, piece):
+    """The straight part of a run, or the one that came around; empty from 0 to 0."""
+    if width == 0 or (piece and start + width <= n):
+        return 0, 0
+    return (0, start + width - n) if piece else (start, min(start + width, n))

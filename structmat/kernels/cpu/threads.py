@@ -1,0 +1,81 @@
+"""Threads for compiled kernels, which run without the interpreter's lock.
+
+One pool for the process, made when it is first needed, and made anew in a forked child:
+threads do not survive a fork. Any thread may hand work to it at any time.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+
+from structmat.errors import InputError
+
+
+def num_threads() -> int:
+    """Threads that a product may use.
+
+    The environment variable STRUCTMAT_NUM_THREADS says it, else OMP_NUM_THREADS, which
+    BLAS follows too, else the processors that this process may run on.
+
+    Raises
+    ------
+    InputError
+        If STRUCTMAT_NUM_THREADS is no whole number of at least 1.
+    """
+    wish = os.environ.get("STRUCTMAT_NUM_THREADS", "")
+    if wish and not (wish.isdecimal() and int(wish) > 0):
+        raise InputError(
+            f"STRUCTMAT_NUM_THREADS = {wish!r}; expected a whole number of at least 1 (or unset it)"
+        )
+    # OpenMP takes a list, one number for each level of nesting.
+    wish = wish or os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wish.isdecimal() and int(wish) > 0:
+        return int(wish)
+    return _processors()
+
+
+def _processors() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(num_threads(), _processors()), thread_name_prefix="structmat")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def shared_out(work: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Run `work(first, last)` on parts of range(count), as many as there are threads.
+
+    What a part computes must not depend on how many there are, so that results do not.
+
+    Examples
+    --------
+    >>> done = []
+    >>> shared_out(lambda first, last: done.append(range(first, last)), 5, 2)
+    >>> sorted(map(len, done))
+    [2, 3]
+    """
+    threads = min(threads, count)
+    if threads <= 1:
+        work(0, count)
+        return
+    bounds = [count * i // threads for i in range(threads + 1)]
+    # The calling thread takes the last part: one of them need not be woken.
+    *others, (first, last) = pairwise(bounds)
+    futures: list[Future[None]] = []
+    try:
+        futures.extend(_pool().submit(work, *part) for part in others)
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        first = others[len(futures)][0]
+    try:
+        work(first, last)
+    finally:
+        for future in futures:
+            future.result()

@@ -1,0 +1,198 @@
+"""Compiled products of strips with one vector, at the speed of memory.
+
+Here a strip is as high as a vector register, and a cell, a strip's part of one column, is
+one register of stored scalars, aligned. Each is read once, in the order in which it lies
+in memory; with it go four bytes that say which number (or which register of the operand)
+it meets. There is no work per run, no remainder, and no wrap-around: a run becomes cells.
+
+Serial, without the interpreter's lock; `structmat.kernels.cpu.vectors` shares strips and columns
+out among threads.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, address_of, compiled
+
+_UNROLLED = 4
+#: Cells that are asked for ahead of time, and bytes of all of them from which on they are:
+#: so many come from memory, while less is in a cache and would only wait in line.
+_AHEAD, _FAR = 16, 6_000_000
+
+
+def strip_rows(dtype: np.dtype) -> int:
+    """Rows of a strip: the numbers in a register."""
+    return VECTOR_BYTES // dtype.itemsize
+
+
+def _cell_kernel(cells: Any, arguments: int, body: Any) -> Any:
+    """A kernel whose first argument is the array of cells; the others are integers."""
+    signature = types.void(cells, *[types.intp] * arguments)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        build = Builder(builder, signature.args[0].dtype)
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        body(build, builder.ptrtoint(array.data, args[1].type), *args[1:])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _sum_of_cells(build: Builder, low: Any, high: Any, term: Any) -> Any:
+    """Sum of what `term(i, sum)` adds for every cell, in a few sums side by side."""
+
+    def several(i: Any, sums: list[Any]) -> list[Any]:
+        return [term(build.ir.add(i, build.integer(r)), s) for r, s in enumerate(sums)]
+
+    i, sums = build.loop(low, high, _UNROLLED, [build.zero] * _UNROLLED, several)
+    _, sums[:1] = build.loop(i, high, 1, sums[:1], several)
+    while len(sums) > 1:
+        sums = [build.ir.fadd(a, b) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+    return sums[0]
+
+
+def _cell(build: Builder, cells: Any, i: Any, ahead: int) -> Any:
+    place = build.at(cells, _times_lanes(build, i))
+    if ahead:
+        build.prefetch(build.at(place, ahead * build.lanes))
+    return build.load(place, aligned=True)
+
+
+def _spread_strip(
+    build: Builder, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any, *, ahead: int
+) -> None:
+    def term(i: Any, total: Any) -> Any:
+        cell = _cell(build, cells, i, ahead)
+        return build.multiply_add(cell, build.spread(build.at(z, build.index(column, i))), total)
+
+    build.store(_sum_of_cells(build, low, high, term), target)
+
+
+def _collect_column(
+    build: Builder, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any, *, ahead: int
+) -> None:
+    def term(i: Any, total: Any) -> Any:
+        cell = _cell(build, cells, i, ahead)
+        place = build.at(y, _times_lanes(build, build.index(strip, i)))
+        return build.multiply_add(cell, build.load(place, aligned=True), total)
+
+    build.store(_sum_of_cells(build, low, high, term), target, aligned=True)
+
+
+def _sum_rows(build: Builder, _: Any, source: Any, target: Any) -> None:
+    """Sums of as many vectors as a vector has lanes, one after another in one vector."""
+    lanes = build.lanes
+    rows = [build.load(build.at(source, r * lanes), aligned=True) for r in range(lanes)]
+    build.store(build.sums(rows), target)
+
+
+def _times_lanes(build: Builder, i: Any) -> Any:
+    return build.ir.mul(i, build.integer(build.lanes))
+
+
+@intrinsic
+def _spread(
+    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
+) -> Any:  # fmt: skip
+    """Write one strip of the result: its cells times their numbers of z."""
+    return _cell_kernel(cells, 5, partial(_spread_strip, ahead=0))
+
+
+@intrinsic
+def _spread_far(
+    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
+) -> Any:  # fmt: skip
+    """The same, with cells that come from memory."""
+    return _cell_kernel(cells, 5, partial(_spread_strip, ahead=_AHEAD))
+
+
+@intrinsic
+def _collect(
+    typing: Any, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+) -> Any:  # fmt: skip
+    """Write a vector whose lanes add up to one column's product with y."""
+    return _cell_kernel(cells, 5, partial(_collect_column, ahead=0))
+
+
+@intrinsic
+def _collect_far(
+    typing: Any, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+) -> Any:  # fmt: skip
+    """The same, with cells that come from memory."""
+    return _cell_kernel(cells, 5, partial(_collect_column, ahead=_AHEAD))
+
+
+@intrinsic
+def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
+    """Write the sums of vectors; `cells` gives the type alone."""
+    return _cell_kernel(cells, 2, _sum_rows)
+
+
+@compiled
+def spread_vector(ptr, column, cells, z, y, first, last):
+    """Write strips `first` to `last` of S z.
+
+    Parameters
+    ----------
+    ptr, column, cells : ndarray
+        Cells strip after strip, as in `structmat.kernels.cpu.row_groups.Strips`.
+    z : ndarray, shape (columns,)
+    y : ndarray, shape (strips * lanes,)
+    first, last : int
+    """
+    index, source, target = address_of(column), address_of(z), address_of(y)
+    step = y.itemsize * cells.shape[1]
+    far = cells.nbytes > _FAR
+    for s in range(first, last):
+        if far:
+            _spread_far(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
+        else:
+            _spread(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
+
+
+@compiled
+def collect_vector(ptr, strip, cells, places, y, z, first, last):
+    """Write entries `first` to `last` of S^T y.
+
+    Parameters
+    ----------
+    ptr, strip, cells : ndarray
+        Cells column after column, and the strip that each lies in.
+    places : ndarray
+        Where every row stands when strips are padded; empty where rows stay in place.
+    y : ndarray, shape (rows,)
+    z : ndarray, shape (columns,)
+    first, last : int
+    """
+    lanes, size = cells.shape[1], z.itemsize
+    # As many columns at a time as make one vector of sums; then y, padded and aligned.
+    block, length = lanes * lanes, places[-1] + 1 if places.size else y.size
+    memory = np.zeros(block + length + 4 * lanes, z.dtype)
+    shift = (-address_of(memory) % (lanes * size)) // size
+    operand = memory[shift + block + lanes :]
+    if places.size:
+        for i in range(y.size):
+            operand[places[i]] = y[i]
+    else:
+        operand[: y.size] = y
+    begin, ready = address_of(memory) + shift * size, address_of(operand)
+    index, target = address_of(strip), address_of(z)
+    far = cells.nbytes > _FAR
+    for k in range(first, last, lanes):
+        count = min(lanes, last - k)
+        for r in range(count):
+            place = begin + r * lanes * size
+            low, high = ptr[k + r], ptr[k + r + 1]
+            if far:
+                _collect_far(cells, index, low, high, ready, place)
+            else:
+                _collect(cells, index, low, high, ready, place)
+        if count == lanes:
+            _row_sums(cells, begin, target + k * size)
+        else:
+            _row_sums(cells, begin, begin + block * size)
+            z[k:last] = memory[shift + block : shift + block + count]

@@ -1,0 +1,350 @@
+"""Sparse matrices cut into dense tiles that matrix units can multiply.
+
+Plain NumPy on the host: layouts are structure. A matrix W, shape (p, q), is cut on both
+sides. Its columns fall into groups of ``tn``; a group owns a list of tiles, each of which
+multiplies ``tk`` rows of W. Only tiles that hold something are stored. The product x W
+then visits, for every group, its tiles one after another.
+
+A tile's rows are either consecutive or listed one by one. Consecutive rows suit an
+operand x that lies in memory row after row; a list wastes no multiplication on rows that
+a group does not touch, and costs nothing where x lies column after column.
+
+Both occur in y = (x V) U^T, where column k of V and of U stands on a run of its own. Blocks
+sorted by their runs in V fill the tiles of V, and lie anywhere in U. So z = x V is kept
+column after column, in the blocks' own order: V scatters its groups into it, and U lists
+the blocks that each of its groups needs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.errors import InputError
+from structmat.intervals import IntArray, cover_count, offsets, positions
+
+# Rows and columns of a tile. A group of 128 columns feeds the matrix units from 43 to 85
+# operations for a byte read, where 64 columns would stay below 51; 64 rows waste little.
+TILE = (64, 128)
+# Consecutive rows begin at multiples of this many, so that reading them stays aligned.
+UNIT = 16
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """Where the stored scalars of a sparse matrix stand in an array of dense tiles.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(p, q)``, of the matrix W.
+    tile : tuple of int
+        ``(tk, tn)``, rows and columns of a tile: powers of two from 16 to 128.
+    begin : ndarray of int32, shape (groups + 1,)
+        Group g owns tiles ``begin[g]`` to ``begin[g + 1]``.
+    inputs : ndarray of int32, shape (t, 1) or (t, tk)
+        Rows of W that each tile multiplies: consecutive ones from a multiple of 16, given
+        by the first, or all listed. `p` and above stand for none.
+    outputs : ndarray of int32, shape (groups, 1) or (groups, tn)
+        Columns of W of each group: consecutive ones, given by the first, or all listed;
+        `q` and above stand for none. Every column belongs to one group.
+    owner : ndarray of int32, shape (t,)
+        The group of each tile.
+    entries : ndarray of int64, shape (total,)
+        For each packed scalar its flat place in the tiles, an array (t, tk, tn); one past
+        its end for a scalar that is not part of the matrix.
+
+    Examples
+    --------
+    >>> layout = tile_layout(np.arange(20), np.arange(20), (20, 20), tile=(16, 16))
+    >>> layout.begin, layout.inputs.ravel(), layout.fill
+    (array([0, 1, 2], dtype=int32), array([ 0, 16], dtype=int32), 0.0390625)
+    """
+
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    begin: NDArray[np.int32]
+    inputs: NDArray[np.int32]
+    outputs: NDArray[np.int32]
+    owner: NDArray[np.int32]
+    entries: IntArray
+
+    @property
+    def num_tiles(self) -> int:
+        """Number of tiles that are stored."""
+        return self.owner.size
+
+    @property
+    def fill(self) -> float:
+        """Stored scalars as a fraction of the scalars in tiles; 1 without tiles."""
+        area = self.num_tiles * self.tile[0] * self.tile[1]
+        return int((self.entries < area).sum()) / area if area else 1.0
+
+
+def tile_layout(
+    rows: IntArray,
+    cols: IntArray,
+    shape: tuple[int, int],
+    *,
+    tile: tuple[int, int] = TILE,
+    order: IntArray | None = None,
+    listed: bool = False,
+) -> TileLayout:
+    """Cut a sparse matrix, given by the coordinates of its stored scalars, into tiles.
+
+    Parameters
+    ----------
+    rows, cols : ndarray of int, shape (total,)
+        Coordinates of the packed scalars, each once. What lies beyond `shape` is dropped.
+    shape : tuple of int
+        ``(p, q)``.
+    tile : tuple of int
+        ``(tk, tn)``, powers of two from 16 to 128.
+    order : ndarray of int, shape (q,), optional
+        Columns in the order in which groups take them; by default their own.
+    listed : bool
+        Whether a tile lists its rows instead of taking consecutive ones.
+
+    Raises
+    ------
+    InputError
+        If a side of the tile is no power of two from 16 to 128, or the matrix is too
+        large for 32-bit indices.
+
+    Notes
+    -----
+    O(total + groups p) time and memory.
+
+    Examples
+    --------
+    >>> layout = tile_layout(np.array([2, 30]), np.array([0, 0]), (32, 1), tile=(16, 16))
+    >>> layout.inputs.tolist(), layout.entries.tolist()
+    ([[0], [16]], [32, 480])
+    >>> layout = tile_layout(
+    ...     np.array([2, 30]), np.array([0, 0]), (32, 1), tile=(16, 16), listed=True
+    ... )
+    >>> layout.inputs[0, :3].tolist(), layout.entries.tolist()
+    ([2, 30, 32], [0, 16])
+    """
+    (p, q), (tk, tn) = shape, tile
+    for side in tile:
+        if not UNIT <= side <= 128 or side & (side - 1):
+            raise InputError(
+                f"tile = {tile}; expected two powers of two from {UNIT} to 128 (use {TILE})"
+            )
+    if max(p, q) > np.iinfo(np.int32).max - max(tile):
+        raise InputError(
+            f"shape = {shape}; expected sides below 2**31, which tiles index with 32 bits "
+            "(cut the matrix in parts)"
+        )
+    inside = (rows < p) & (cols < q)
+    groups = -(-q // tn)
+    place = np.arange(q)
+    if order is not None:
+        place[order] = np.arange(q)
+    group, lane = np.divmod(place[cols[inside]], tn)
+    cut = _listed if listed else _consecutive
+    begin, inputs, tile_of, row = cut(rows[inside], group, groups, p, tk)
+    if begin[-1] * tk > np.iinfo(np.int32).max:
+        raise InputError(
+            f"{begin[-1]} tiles of {tk} rows; expected fewer than 2**31 rows in all, which are "
+            "indexed with 32 bits (cut the matrix in parts)"
+        )
+    entries = np.full(rows.size, begin[-1] * tk * tn)
+    entries[inside] = (tile_of * tk + row) * tn + lane
+    return TileLayout(
+        shape=(p, q),
+        tile=tile,
+        begin=begin.astype(np.int32),
+        inputs=inputs.astype(np.int32),
+        outputs=_outputs(order, groups, q, tn).astype(np.int32),
+        owner=np.repeat(np.arange(groups, dtype=np.int32), np.diff(begin)),
+        entries=entries,
+    )
+
+
+def _outputs(order: IntArray | None, groups: int, q: int, tn: int) -> IntArray:
+    """Columns of each group: the first of consecutive ones, or all."""
+    if order is None:
+        return np.arange(groups)[:, None] * tn
+    return np.append(order, np.full(groups * tn - q, q)).reshape(groups, tn)
+
+
+def _listed(
+    rows: IntArray, group: IntArray, groups: int, p: int, tk: int
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Tiles of the rows that each group touches, one after another.
+
+    Returns where groups begin, the rows of all tiles, and for each stored scalar its
+    tile and its row therein.
+    """
+    touched = np.zeros((groups, p), bool)
+    touched[group, rows] = True
+    begin = offsets(-(-touched.sum(axis=1) // tk))
+    # Of the touched rows of a group, how many come before each.
+    slot = np.cumsum(touched, axis=1) - 1 + begin[:-1, None] * tk
+    inputs = np.full(begin[-1] * tk, p)
+    inputs[slot[touched]] = np.nonzero(touched)[1]
+    tile_of, row = np.divmod(slot[group, rows], tk)
+    return begin, inputs.reshape(-1, tk), tile_of, row
+
+
+def _consecutive(
+    rows: IntArray, group: IntArray, groups: int, p: int, tk: int
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Tiles of `tk` consecutive rows, each from the first row not covered so far.
+
+    No cut into windows of one length covers the touched units with fewer.
+    """
+    units, reach = -(-p // UNIT), tk // UNIT
+    # The next touched unit at or after each, `units` past the last.
+    following = np.full((groups, units + 1), units)
+    following[group, rows // UNIT] = rows // UNIT
+    following = np.minimum.accumulate(following[:, ::-1], axis=1)[:, ::-1]
+    every, at = np.arange(groups), following[:, 0]
+    starts = np.zeros((groups, units), bool)
+    while (more := at < units).any():
+        starts[every[more], at[more]] = True
+        at = following[every, np.minimum(at + reach, units)]
+    begin = offsets(starts.sum(axis=1))
+    first = np.nonzero(starts)[1] * UNIT
+    latest = np.cumsum(starts.ravel()).reshape(starts.shape) - 1
+    tile_of = latest[group, rows // UNIT]
+    return begin, first[:, None], tile_of, rows - first[tile_of]
+
+
+def run_order(start: IntArray, width: IntArray, n: int, *, lanes: int = TILE[1]) -> IntArray:
+    """Blocks in an order in which each group of `lanes` spans few positions: shape (K,).
+
+    Runs are halved again and again, each time sorted by start, width, centre or end, whichever
+    leaves the smaller area under the union of each half's runs. Sorting by one of them alone
+    fills well only where widths are alike. Empty runs come last.
+
+    Examples
+    --------
+    >>> run_order(np.array([0, 0, 64, 64]), np.array([9, 200, 9, 200]), 512, lanes=2)
+    array([1, 3, 0, 2])
+    """
+    alive = width > 0
+    parts = _halves(np.flatnonzero(alive), start, width, n, lanes)
+    return np.concatenate([*parts, np.flatnonzero(~alive)])
+
+
+def _halves(
+    blocks: IntArray, start: IntArray, width: IntArray, n: int, lanes: int
+) -> list[IntArray]:
+    """Groups of blocks, all but the last of full size."""
+    if blocks.size <= lanes:
+        return [blocks]
+    half = (-(-blocks.size // lanes) + 1) // 2 * lanes
+    s, w = start[blocks], width[blocks]
+    orders = [
+        blocks[np.argsort(key, kind="stable")] for key in (s, -w, (s + w // 2) % n, (s + w) % n)
+    ]
+
+    def area(order: IntArray) -> int:
+        return sum(
+            part.size * _spanned(start[part], width[part], n) for part in np.split(order, [half])
+        )
+
+    best = min(orders, key=area)
+    return [
+        group for part in np.split(best, [half]) for group in _halves(part, start, width, n, lanes)
+    ]
+
+
+def _spanned(start: IntArray, width: IntArray, n: int) -> int:
+    """Windows of `TILE` rows that some run touches."""
+    window = TILE[0]
+    first, last = start // window, (start + width - 1) % n // window
+    # A run that comes around to the window it began in touches all of them.
+    around = (start + width > n) & (last <= first)
+    count = -(-n // window)
+    touched = np.where(around & (last == first), count, (last - first) % count + 1)
+    return int((cover_count(first, touched, count) > 0).sum())
+
+
+def run_tile_layouts(
+    start: IntArray, width: IntArray, n: int, *, tile: tuple[int, int] = TILE
+) -> tuple[TileLayout, TileLayout]:
+    """Layouts of an interval factor V, shape (n, K), and of its transpose.
+
+    Column k of V holds its packed contents on cyclic run k. V takes consecutive rows and
+    groups blocks by `run_order`; V^T lists the blocks that each of its groups touches, in
+    square tiles: lists waste little, and the gradient by the contents reads less for them.
+
+    Parameters
+    ----------
+    start, width : ndarray of int, shape (K,)
+        Runs as `check_runs` returns them.
+    n : int
+    tile : tuple of int
+        ``(tk, tn)`` for V; ``(tn, tn)`` are those of V^T.
+
+    Returns
+    -------
+    layout, transpose : TileLayout
+        Of V and of V^T; both place the same packed contents.
+
+    Examples
+    --------
+    >>> layout, transpose = run_tile_layouts(np.array([30, 5]), np.array([4, 3]), 32)
+    >>> layout.shape, transpose.shape, layout.entries.size
+    ((32, 2), (2, 32), 7)
+    >>> transpose.inputs[0, :3]
+    array([0, 1, 2], dtype=int32)
+    """
+    at, block = positions(start, width, n), np.repeat(np.arange(width.size), width)
+    shape = (n, width.size)
+    order = run_order(start, width, n, lanes=tile[1])
+    return (
+        tile_layout(at, block, shape, tile=tile, order=order),
+        tile_layout(block, at, shape[::-1], tile=(tile[1], tile[1]), listed=True),
+    )
+
+
+def block_tile_layouts(
+    rows: IntArray, cols: IntArray, block: tuple[int, int], shape: tuple[int, int]
+) -> tuple[TileLayout, TileLayout]:
+    """Layouts of a block-sparse matrix and of its transpose.
+
+    Parameters
+    ----------
+    rows, cols : ndarray of int, shape (b,)
+        Coordinates of the blocks on the grid; their contents are packed as (b, *block).
+    block : tuple of int
+        Shape of a block.
+    shape : tuple of int
+        ``(p, q)``; what a last block holds beyond it counts for nothing.
+
+    Returns
+    -------
+    layout, transpose : TileLayout
+        Of the matrix and of its transpose. Tiles are full where the sides of a block are
+        powers of two from 16 to 128, or multiples of one.
+
+    Examples
+    --------
+    >>> layout, transpose = block_tile_layouts(
+    ...     np.array([0, 1]), np.array([1, 0]), (32, 64), (64, 128)
+    ... )
+    >>> layout.tile, layout.fill, transpose.tile, transpose.fill
+    ((32, 64), 1.0, (64, 32), 1.0)
+    """
+    high, wide = block
+    shift = np.arange(high)[:, None], np.arange(wide)
+    at = [
+        np.broadcast_to(corner[:, None, None] * side + inside, (rows.size, high, wide)).ravel()
+        for corner, side, inside in zip((rows, cols), block, shift, strict=True)
+    ]
+    tile = _side(high), _side(wide)
+    return (
+        tile_layout(at[0], at[1], shape, tile=tile),
+        tile_layout(at[1], at[0], shape[::-1], tile=tile[::-1]),
+    )
+
+
+def _side(size: int) -> int:
+    """Side of a tile for blocks of a size: the greatest power of two that divides both."""
+    divisor = size & -size
+    return min(divisor, max(TILE)) if divisor >= UNIT else 2 * UNIT

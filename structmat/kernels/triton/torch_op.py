@@ -1,0 +1,340 @@
+"""Products with tiles on PyTorch, as operators that compile, export and differentiate.
+
+`TileMatrix` is what others use. Beneath it stand two operators, `structmat::tile_matmul`,
+x W, and `structmat::tile_outer`, the part of x^T y that the tiles of W hold. Each one's
+gradients are the two operators again, so that they differentiate any number of times.
+
+On a GPU they run in Triton (16- and 32-bit floats); elsewhere, and for block diagonals of equal
+full blocks, in torch's own matrix products.
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat.errors import BackendError, ShapeError
+from structmat.kernels.layouts.tiles import TileLayout
+
+# A layout on a device: begin, owner, inputs, outputs.
+Parts = Sequence[Tensor]
+_HAS_TRITON = find_spec("triton") is not None
+NO_GRADIENTS = [None] * 4
+
+
+class TileValues(NamedTuple):
+    """Packed contents in the tiles of a matrix and of its transpose."""
+
+    forward: Tensor
+    transpose: Tensor
+
+
+class TileMatrix:
+    """A sparse matrix W, shape (p, q), in tiles: structure alone; contents come later.
+
+    Parameters
+    ----------
+    layout, transpose : TileLayout
+        Of W and of its transpose, for the same packed contents, as `run_tile_layouts` and
+        `block_tile_layouts` return them.
+    device : torch.device or str
+
+    Examples
+    --------
+    A block on rows 2 to 4 of column 0 and one on row 1 of column 1:
+
+    >>> import numpy as np
+    >>> from structmat.kernels.layouts.tiles import run_tile_layouts
+    >>> W = TileMatrix(*run_tile_layouts(np.array([2, 1]), np.array([3, 1]), 5))
+    >>> values = W.values(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    >>> W.times(torch.eye(5), values)
+    tensor([[0., 0.],
+            [0., 4.],
+            [1., 0.],
+            [2., 0.],
+            [3., 0.]])
+    >>> W.transpose_times(torch.ones(1, 2), values)
+    tensor([[0., 4., 1., 2., 3.]])
+    """
+
+    def __init__(
+        self, layout: TileLayout, transpose: TileLayout, device: torch.device | str = "cpu"
+    ) -> None:
+        if transpose.shape != layout.shape[::-1] or transpose.entries.size != layout.entries.size:
+            raise ShapeError(
+                f"transpose has shape {transpose.shape} and {transpose.entries.size} contents; "
+                f"expected {layout.shape[::-1]} and {layout.entries.size} (cut both from the same "
+                "matrix)"
+            )
+        self.shape = layout.shape
+        self._sides = _Side(layout, device), _Side(transpose, device)
+
+    def values(self, contents: Tensor) -> TileValues:
+        """Packed contents in tiles, differentiable; do it once where they do not change.
+
+        Parameters
+        ----------
+        contents : Tensor, shape (total,)
+        """
+        forward, transpose = (side.fill(contents) for side in self._sides)
+        return TileValues(forward, transpose)
+
+    def times(self, x: Tensor, values: TileValues, *, by_columns: bool = False) -> Tensor:
+        """Product x W: (..., p) to (..., q).
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., p)
+            Of the dtype of the values.
+        values : TileValues
+        by_columns : bool
+            Whether the result shall lie in memory column after column, as an interval
+            factor's product of lists of rows likes to read it.
+        """
+        return self._product(x, values.forward, values.transpose, 0, by_columns)
+
+    def transpose_times(self, y: Tensor, values: TileValues, *, by_columns: bool = False) -> Tensor:
+        """Product y W^T: (..., q) to (..., p); for the rest see `times`."""
+        return self._product(y, values.transpose, values.forward, 1, by_columns)
+
+    def _product(
+        self, x: Tensor, values: Tensor, back: Tensor, side: int, by_columns: bool
+    ) -> Tensor:
+        p, q = self.shape if side == 0 else self.shape[::-1]
+        if x.shape[-1] != p:
+            raise ShapeError(
+                f"x has {x.shape[-1]} columns; expected {p}, the rows of the matrix "
+                "(perhaps the other product is meant)"
+            )
+        if x.dtype != values.dtype:
+            raise BackendError(
+                f"x has dtype {x.dtype} and the values {values.dtype}; expected one (convert x or "
+                "the contents)"
+            )
+        here, there = self._sides[side], self._sides[1 - side]
+        flat = _matmul(
+            *(x.reshape(prod(x.shape[:-1]), p), values, back, here.parts, there.parts),
+            *(q, by_columns, here.batched, there.batched),
+        )
+        return flat.reshape(*x.shape[:-1], q)
+
+
+class _Side:
+    """One of a matrix's two layouts, on a device."""
+
+    def __init__(self, layout: TileLayout, device: torch.device | str) -> None:
+        arrays = (layout.begin, layout.owner, layout.inputs, layout.outputs)
+        self.parts = [torch.from_numpy(array).to(device) for array in arrays]
+        self.batched = _batched(layout)
+        self._entries = torch.from_numpy(layout.entries).to(device)
+        self._shape = (layout.num_tiles, *layout.tile)
+
+    def fill(self, contents: Tensor) -> Tensor:
+        t, tk, tn = self._shape
+        if contents.shape != self._entries.shape:
+            raise ShapeError(
+                f"contents of shape {tuple(contents.shape)}; expected "
+                f"{tuple(self._entries.shape)}, the packed scalars in one row (flatten them)"
+            )
+        # The last place takes what is not part of the matrix.
+        empty = contents.new_zeros(t * tk * tn + 1)
+        return empty.index_copy(0, self._entries, contents)[:-1].view(t, tk, tn)
+
+
+def _batched(layout: TileLayout) -> bool:
+    """Whether W is block diagonal up to the order of columns: one batched product, no copies."""
+    (p, q), (tk, tn), counts = layout.shape, layout.tile, np.diff(layout.begin)
+    rows = layout.inputs if layout.inputs.shape[1] > 1 else layout.inputs + np.arange(tk)
+    full = rows.size == p > 0 and counts.size * tn == q and bool((counts == counts[0]).all())
+    return full and np.array_equal(rows.ravel(), np.arange(p))
+
+
+def _by_columns(x: Tensor) -> bool:
+    return x.stride(0) == 1 and x.stride(1) != 1
+
+
+def _new(x: Tensor, q: int, by_columns: bool) -> Tensor:
+    """An empty (tokens, q) in the wanted order."""
+    tokens = x.shape[0]
+    return x.new_empty(q, tokens).T if by_columns else x.new_empty(tokens, q)
+
+
+def _span(first: Tensor, side: int) -> Tensor:
+    """All rows or columns: as listed, or the consecutive ones from each first."""
+    if first.shape[1] > 1:
+        return first
+    return first + torch.arange(side, dtype=first.dtype, device=first.device)
+
+
+def _read(x: Tensor, index: Tensor) -> Tensor:
+    """Columns of x, zero where an index lies beyond the last: (tokens, *index.shape)."""
+    tokens, p = x.shape
+    flat = index.reshape(-1)
+    if p == 0:
+        return x.new_zeros(tokens, *index.shape)
+    taken = x.index_select(1, flat.clamp(max=p - 1)).masked_fill(flat >= p, 0)
+    return taken.view(tokens, *index.shape)
+
+
+def _new_tiles(x: Tensor, grad: Tensor, layout: Parts, tk: int, tn: int) -> Tensor:
+    return x.new_empty(layout[1].shape[0], tk, tn)
+
+
+def _uses_triton(x: Tensor) -> bool:
+    return x.is_cuda and x.dtype in (torch.bfloat16, torch.float16, torch.float32) and _HAS_TRITON
+
+
+def _times(
+    x: Tensor,
+    values: Tensor,
+    back_values: Tensor,
+    layout: Sequence[Tensor],
+    back: Sequence[Tensor],
+    q: int,
+    by_columns: bool,
+    batched: bool,
+    back_batched: bool,
+) -> Tensor:
+    """The operator `structmat::tile_matmul`; what begins with `back` is for its gradient."""
+    begin, _, inputs, outputs = layout
+    y = _new(x, q, by_columns)
+    if batched:
+        return _times_batched(x, values, outputs, y)
+    if _uses_triton(x):
+        from structmat.kernels.triton import kernels as triton_tiles
+
+        triton_tiles.times(x, values.contiguous(), begin, inputs, outputs, y)
+        return y
+    return _times_by_groups(x, values, layout, y)
+
+
+def _times_batched(x: Tensor, values: Tensor, outputs: Tensor, y: Tensor) -> Tensor:
+    """All groups in one batched product."""
+    groups, tn = outputs.shape[0], values.shape[2]
+    chosen = x.unflatten(1, (groups, -1)).transpose(0, 1)
+    panels = values.reshape(groups, -1, tn)
+    if outputs.shape[1] == 1:
+        torch.bmm(chosen, panels, out=y.unflatten(1, (groups, tn)).transpose(0, 1))
+        return y
+    parts = torch.bmm(chosen, panels).transpose(0, 1)
+    return y.index_copy_(1, outputs.reshape(-1).long(), parts.reshape(y.shape))
+
+
+def _times_by_groups(x: Tensor, values: Tensor, layout: Parts, y: Tensor) -> Tensor:
+    """One product a group."""
+    for tiles, rows, columns in _groups(layout, values.shape, x.shape[1], y.shape[1]):
+        panel = values[tiles].reshape(-1, values.shape[2])[: rows.numel(), : columns.numel()]
+        y.index_copy_(1, columns, _take(x, rows) @ panel)
+    return y
+
+
+def _outer(
+    x: Tensor,
+    grad: Tensor,
+    layout: Sequence[Tensor],
+    tk: int,
+    tn: int,
+) -> Tensor:
+    """The operator `structmat::tile_outer`."""
+    _, owner, inputs, outputs = layout
+    out = _new_tiles(x, grad, layout, tk, tn)
+    if _uses_triton(x):
+        from structmat.kernels.triton import kernels as triton_tiles
+
+        triton_tiles.outer(x, grad, owner, inputs, outputs, out)
+        return out
+    out.zero_()
+    for tiles, rows, columns in _groups(layout, out.shape, x.shape[1], grad.shape[1]):
+        panel = out[tiles].view(-1, tn)[: rows.numel(), : columns.numel()]
+        panel.copy_(_take(x, rows).T @ _take(grad, columns))
+    return out
+
+
+def _groups(
+    layout: Parts, tiles: Sequence[int], p: int, q: int
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Of every group its tiles, and the rows and columns of W they hold; none beyond its edges.
+
+    What lies beyond comes last in a group, so the rest is a corner of its panel.
+    """
+    begin, _, inputs, outputs = layout
+    _, tk, tn = tiles
+    rows, columns = _span(inputs, tk), _span(outputs, tn).long()
+    for group, (a, b) in enumerate(pairwise(begin.tolist())):
+        index = rows[a:b].reshape(-1)
+        yield slice(a, b), index[index < p], columns[group, : min(tn, q - group * tn)]
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Columns of x; a view of them where they are consecutive."""
+    size = index.numel()
+    if size == 0 or bool((index.diff() == 1).all()):
+        first = int(index[0]) if size else 0
+        return x[:, first : first + size]
+    if _by_columns(x):
+        return x.T.index_select(0, index).T
+    return x.index_select(1, index)
+
+
+def _fake_times(x: Tensor, values: Tensor, back_values: Tensor, *rest: Any) -> Tensor:
+    _, _, q, by_columns, _, _ = rest
+    return _new(x, q, by_columns)
+
+
+def _save_times(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, back_values, layout, back, _, _, *batched = inputs
+    ctx.save_for_backward(x, values, back_values, *layout, *back)
+    ctx.batched = batched
+
+
+def _times_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, values, back_values, *parts = ctx.saved_tensors
+    layout, back = parts[:4], parts[4:]
+    grad_x = grad_values = grad_back = None
+    if ctx.needs_input_grad[0]:
+        here, there = ctx.batched
+        grad_x = _matmul(
+            *(grad, back_values.conj(), values.conj(), back, layout),
+            *(x.shape[1], _by_columns(x), there, here),
+        )
+    # Both hold the same contents: where both ask for a gradient, the smaller one takes it all.
+    if all(ctx.needs_input_grad[1:3]) and back_values.numel() < values.numel():
+        grad_back = _outer_product(grad, x.conj(), back, *back_values.shape[1:])
+    elif ctx.needs_input_grad[1]:
+        grad_values = _outer_product(x.conj(), grad, layout, *values.shape[1:])
+    return grad_x, grad_values, grad_back, NO_GRADIENTS, NO_GRADIENTS, None, None, None, None
+
+
+def _save_outer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, grad, layout, _, _ = inputs
+    ctx.save_for_backward(x, grad, *layout)
+
+
+def _outer_gradients(ctx: Any, tiles: Tensor) -> tuple[Any, ...]:
+    """Second derivatives: tile by tile in plain torch, since the tiles of W^T are not at hand."""
+    x, grad, _, owner, inputs, outputs = ctx.saved_tensors
+    left, right = _span(inputs, tiles.shape[1]), _span(outputs, tiles.shape[2])[owner.long()]
+    grad_x = _add_parts(x, left, _read(grad.conj(), right).transpose(0, 1) @ tiles.mT)
+    grad_grad = _add_parts(grad, right, _read(x.conj(), left).transpose(0, 1) @ tiles)
+    return grad_x, grad_grad, NO_GRADIENTS, None, None
+
+
+def _add_parts(like: Tensor, index: Tensor, parts: Tensor) -> Tensor:
+    """Sum of parts, shape (t, tokens, side), at columns `index`, shape (t, side)."""
+    tokens, size = like.shape
+    flat = parts.permute(1, 0, 2).reshape(tokens, -1)
+    at = index.reshape(-1).clamp(max=size).long()
+    return flat.new_zeros(tokens, size + 1).index_add(1, at, flat)[:, :size]
+
+
+_matmul: Any = torch.library.custom_op("structmat::tile_matmul", _times, mutates_args=())
+_matmul.register_fake(_fake_times)
+_matmul.register_autograd(_times_gradients, setup_context=_save_times)
+_outer_product: Any = torch.library.custom_op("structmat::tile_outer", _outer, mutates_args=())
+_outer_product.register_fake(_new_tiles)
+_outer_product.register_autograd(_outer_gradients, setup_context=_save_outer)

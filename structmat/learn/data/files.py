@@ -1,0 +1,69 @@
+"""Finding and opening data files; whatever is missing or damaged is named."""
+
+import gzip
+import importlib
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from structmat.errors import FileFormatError, InputError, MissingDependencyError
+
+# What the readers raise on bytes that are not theirs, cut short, or claim the impossible.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+)
+
+
+@contextmanager
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """Turn what goes wrong inside into one error that names the file and what it should be."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise FileFormatError(
+            f"{str(path)!r} cannot be read ({error or type(error).__name__}); expected {expected} "
+            "(fetch the file again)"
+        ) from None
+
+
+def folder(path: Path) -> Path:
+    """The path, once it is a folder."""
+    if not path.is_dir():
+        raise InputError(f"data_dir = {str(path)!r}; expected a folder that exists")
+    return path
+
+
+def first_file(place: Path, names: Iterable[str]) -> Path | None:
+    """The first of these names that is a file in a folder."""
+    return next((place / name for name in names if (place / name).is_file()), None)
+
+
+def opened(path: Path) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
+    """A file to read bytes from, decompressed on the way if it ends in .gz or .xz."""
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    return lzma.open(path) if path.suffix == ".xz" else path.open("rb")
+
+
+def optional(module: str, package: str) -> Any:
+    """A module of a package that only some data need."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise MissingDependencyError(
+            f"{package} is not installed; install it with pip install 'structmat[learn]'"
+        ) from None

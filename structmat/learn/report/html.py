@@ -1,0 +1,98 @@
+"""Elements of an HTML page that stands alone. All text is escaped; only elements are not."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+# No script runs and nothing is fetched, whatever the text on the page says.
+_HEAD = """<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+"""
+_CSS = """
+:root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6670; --line: #d8dee4;
+  --paper: #ffffff; --shade: #f4f6f8; --accent: #a84300; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ec; --soft: #a3adb6; --line: #39424b; --paper: #14181c;
+    --shade: #1e242a; --accent: #ff9a52; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 system-ui, sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { margin: 0 0 .5rem; font-size: 1.9rem; line-height: 1.2; }
+h2 { margin: 3rem 0 .75rem; font-size: 1.3rem; }
+.lead { margin: 0; font-size: 1.15rem; border-left: .25rem solid var(--accent);
+  padding-left: 1rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+caption { caption-side: bottom; text-align: left; }
+caption, figcaption { color: var(--soft); font-size: .875rem; padding-top: .5rem; }
+th, td { padding: .4rem .75rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+thead th { vertical-align: bottom; white-space: normal; font-size: .875rem;
+  border-bottom-width: 2px; }
+th:first-child { text-align: left; padding-left: .25rem; }
+tbody th { font-weight: 600; }
+tbody tr:hover { background: var(--shade); }
+td small { display: inline-block; min-width: 4em; color: var(--soft); }
+.facts { width: auto; }
+.facts :is(th, td) { text-align: left; }
+.facts td { white-space: normal; overflow-wrap: anywhere; }
+figure { margin: 1.5rem 0 0; }
+img { display: block; width: 100%; height: auto; }
+.grid { display: grid; gap: 1.25rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); }
+.grid figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem;
+  overflow: hidden; }
+.grid figcaption { padding: .6rem .8rem; overflow-wrap: anywhere; }
+.grid strong { display: block; color: var(--ink); }
+"""
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+
+def element(name: str, *children: str, **attributes: str) -> Markup:
+    """An element; a trailing underscore of an attribute is dropped, others become hyphens."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(text)}"' for key, text in attributes.items()
+    )
+    inside = "".join(c if isinstance(c, Markup) else escape(c) for c in children)
+    return Markup(f"<{name}{written}>{inside}</{name}>")
+
+
+def image(source: str, description: str, *caption: str) -> Markup:
+    """A picture with its description for those who do not see it, and a caption."""
+    picture = Markup(f'<img src="{escape(source)}" alt="{escape(description)}">')
+    return element("figure", picture, element("figcaption", *caption))
+
+
+def table(
+    caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, class_: str = "numbers"
+) -> Markup:
+    """A table whose first column names the rows; it scrolls where it is too wide."""
+    head = [element("tr", *(element("th", name, scope="col") for name in columns))]
+    body = [
+        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
+        for first, *rest in rows
+    ]
+    inside = [element("caption", caption), element("thead", *head), element("tbody", *body)]
+    whole = element("table", *inside, class_=class_)
+    return element("div", whole, class_="wide", role="region", aria_label=caption, tabindex="0")
+
+
+def section(title: str, *children: str) -> Markup:
+    """A section under its heading."""
+    name = title.lower().replace(" ", "-")
+    return element("section", element("h2", title, id=name), *children, aria_labelledby=name)
+
+
+def document(title: str, *children: str) -> str:
+    """The page as a whole."""
+    head = element("title", title) + element("style", Markup(_CSS))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{_HEAD}{head}\n</head>\n'
+        f"<body>\n{element('main', *children)}\n</body>\n</html>\n"
+    )

@@ -1,0 +1,152 @@
+"""Results of runs, gathered by kind and by layer, for whoever shows them."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from structmat.errors import InputError
+
+_FORMAT = 1
+_LABELS = {
+    "dense": "dense",
+    "low_rank": "low rank",
+    "block_sparse": "block sparse",
+    "block_low_rank": "block low rank",
+    "monarch": "Monarch",
+    "pixelfly": "Pixelfly",
+    "gblr": "GBLR",
+}
+_ORDER = list(_LABELS)
+_RUN = {
+    "kind", "seed", "metric", "cost", "relative_cost", "storage", "relative_storage",
+    "train_seconds", "inference_seconds", "history", "layers",
+}  # fmt: skip
+
+
+def check_results(results: Mapping[str, Any]) -> None:
+    """Refuse what is not a dictionary of results with at least one run."""
+    version = results.get("format")
+    if version != _FORMAT:
+        raise InputError(
+            f"results of format {version!r}; expected {_FORMAT} (run the experiment again with "
+            "this version)"
+        )
+    if "metric" not in results.get("task", {}) or not results.get("runs"):
+        raise InputError(
+            "results without a metric of the task or without runs; expected task.metric and at "
+            "least one run (run the experiment again)"
+        )
+    for run in results["runs"]:
+        missing = sorted(_RUN - run.keys())
+        if missing:
+            raise InputError(
+                f"a run lacks {', '.join(missing)}; expected all of {', '.join(sorted(_RUN))} "
+                "(run the experiment again)"
+            )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a task measures: its name, how values are written, and which way is better."""
+
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The name as it is read by people."""
+        return self.name.replace("_", " ")
+
+    @property
+    def is_share(self) -> bool:
+        """Whether values are fractions, to be written as percentages."""
+        return "accuracy" in self.name
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether smaller values are better."""
+        return any(word in self.name for word in ("perplexity", "loss", "error", "bits"))
+
+    def text(self, value: float | None, spread: float | None = None) -> str:
+        """A value, with its spread if there is one, as it is read by people."""
+        if value is None:
+            return "–"
+        digits, scale, unit = (".2f", 100, "\u00a0%") if self.is_share else (".4g", 1, "")
+        tail = "" if spread is None else f" ± {scale * spread:.2g}"
+        return f"{scale * value:{digits}}{tail}{unit}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The runs of one kind, one a seed."""
+
+    name: str
+    runs: Sequence[Mapping[str, Any]]
+
+    @property
+    def label(self) -> str:
+        """The kind as it is read by people."""
+        return _LABELS.get(self.name, self.name.replace("_", " "))
+
+    def values(self, key: str) -> list[float]:
+        """What the runs hold under a key; a run that diverged has no finite value."""
+        return [run[key] for run in self.runs if run[key] is not None and math.isfinite(run[key])]
+
+    def mean(self, key: str) -> float | None:
+        """Mean over the seeds; None without a value."""
+        values = self.values(key)
+        return statistics.fmean(values) if values else None
+
+    def spread(self, key: str) -> float | None:
+        """Standard deviation over the seeds; None for less than two."""
+        values = self.values(key)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: what it costs dense, for one example, and what it costs by kind."""
+
+    name: str
+    shape: tuple[int, ...]
+    positions: int
+    dense_cost: int
+    costs: Mapping[str, float]
+
+    def share(self, kind: str) -> float | None:
+        """Cost as a fraction of the dense one; None where a kind lacks the layer."""
+        return self.costs[kind] / max(self.dense_cost, 1) if kind in self.costs else None
+
+
+def kinds_of(results: Mapping[str, Any]) -> list[Kind]:
+    """The kinds that were run, dense first, those unknown here last."""
+    runs = results["runs"]
+    names = sorted({run["kind"] for run in runs}, key=lambda name: (_rank(name), name))
+    return [Kind(name, [run for run in runs if run["kind"] == name]) for name in names]
+
+
+def _rank(name: str) -> int:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+def layers_of(kinds: Iterable[Kind]) -> list[Layer]:
+    """The layers in the order of the network, costs as means over the seeds."""
+    facts: dict[str, Mapping[str, Any]] = {}
+    costs: dict[str, dict[str, list[int]]] = {}
+    for kind in kinds:
+        for run in kind.runs:
+            for layer in run["layers"]:
+                name = layer["name"]
+                facts.setdefault(name, layer)
+                costs.setdefault(name, {}).setdefault(kind.name, []).append(layer["cost"])
+    return [
+        Layer(
+            name,
+            tuple(layer["shape"]),
+            layer.get("positions", 1),
+            layer["dense_cost"],
+            {kind: statistics.fmean(values) for kind, values in costs[name].items()},
+        )
+        for name, layer in facts.items()
+    ]

@@ -1,0 +1,257 @@
+"""A report of a learning experiment: one HTML file that needs nothing but a browser."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from structmat._write import whole_file
+from structmat.learn.report.figures import (
+    heat_map,
+    history_chart,
+    history_curves,
+    layers_chart,
+    metric_chart,
+)
+from structmat.learn.report.html import Markup, document, element, image, section, table
+from structmat.learn.report.results import Kind, Layer, Metric, check_results, kinds_of, layers_of
+from structmat.matrices import GBLR
+from structmat.matrix import StructuredMatrix
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    results: Mapping[str, Any],
+    matrices: Mapping[str, StructuredMatrix],
+) -> None:
+    """Write the results of an experiment to one self-contained HTML file.
+
+    It holds a summary by kind of structure, the metric seed by seed, the course of
+    training, what each layer costs, the learned blocks as heat maps, and the facts of the
+    run. Pictures are part of the file, and nothing in it is fetched or executed.
+
+    Parameters
+    ----------
+    path : path-like
+        Taken as it is, without an ending added.
+    results : mapping
+        What `structmat learn` writes to ``results.json``: ``format`` (1), ``task`` with
+        its ``metric`` and, optionally, its ``budget``, ``runs``, and as far as they are
+        there ``machine``, ``structmat``, ``command`` and ``frozen``.
+    matrices : mapping of str to StructuredMatrix
+        Layers by name, drawn as heat maps; may be empty.
+
+    Raises
+    ------
+    InputError
+        If the results are of another format or incomplete.
+    MissingDependencyError
+        If matplotlib is not installed (extra ``learn``).
+    SaveError
+        If the file cannot be written; an older file of that name survives whole.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from structmat.learn.report import write_report
+    >>> layer = {"name": "layers.0", "shape": [64, 64], "cost": 4096, "dense_cost": 4096}
+    >>> run = {"kind": "dense", "seed": 0, "metric": 0.97, "cost": 4096, "relative_cost": 1.0,
+    ...        "storage": 4096, "relative_storage": 1.0, "train_seconds": 3.1,
+    ...        "inference_seconds": 0.002, "history": [], "layers": [layer]}
+    >>> results = {"format": 1, "task": {"data": "digits", "metric": "accuracy"}, "runs": [run]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(Path(folder) / "report.html", results, {})
+    ...     "97.00" in (Path(folder) / "report.html").read_text(encoding="utf-8")
+    True
+    """
+    check_results(results)
+    page = _page(results, matrices)
+    with whole_file(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def _page(results: Mapping[str, Any], matrices: Mapping[str, StructuredMatrix]) -> str:
+    task, kinds = results["task"], kinds_of(results)
+    metric = Metric(str(task["metric"]))
+    title = ", ".join(str(task[key]) for key in ("data", "model") if key in task)
+    return document(
+        f"structmat learn: {title}",
+        element("h1", f"Learned structure: {title}"),
+        element("p", _outcome(kinds, metric), class_="lead"),
+        section("Summary", _summary(kinds, metric), _metric_figure(kinds, metric)),
+        _training(kinds, task.get("budget")),
+        _layers(kinds),
+        _blocks(matrices),
+        section("The run", _facts(results)),
+    )
+
+
+def _outcome(kinds: Sequence[Kind], metric: Metric) -> str:
+    """The best structured kind beside the dense one, in a sentence."""
+    means = {kind.name: kind.mean("metric") for kind in kinds}
+    sign = -1 if metric.lower_is_better else 1
+    ranked = sorted(
+        (kind for kind in kinds if means[kind.name] is not None and kind.name != "dense"),
+        key=lambda kind: sign * (means[kind.name] or 0),
+    )
+    dense = f"dense: {metric.text(means.get('dense'))}"
+    if not ranked:
+        return f"{metric.label}, {dense}."
+    best = ranked[-1]
+    what = f"{metric.label} {metric.text(means[best.name])}"
+    share = _percent(best.mean("relative_cost"))
+    first = f"{best.label} did best of {len(ranked)} structured kinds" if ranked[1:] else best.label
+    return f"{first}: {what} with {share} of the multiplications ({dense})."
+
+
+def _summary(kinds: Sequence[Kind], metric: Metric) -> Markup:
+    way = "lower is better" if metric.lower_is_better else "higher is better"
+    columns = [
+        "Kind",
+        f"{metric.label[:1].upper()}{metric.label[1:]}, {way}",
+        "Seeds",
+        "Multiplications",
+        "of dense",
+        "Stored scalars",
+        "of dense",
+        "Inference",
+        "of dense",
+        "Training",
+    ]
+    dense = next((kind.mean("inference_seconds") for kind in kinds if kind.name == "dense"), None)
+    rows = []
+    for kind in kinds:
+        inference = kind.mean("inference_seconds")
+        rows.append(
+            [
+                kind.label,
+                metric.text(kind.mean("metric"), kind.spread("metric")),
+                str(len(kind.runs)),
+                _count(kind.mean("cost")),
+                _percent(kind.mean("relative_cost")),
+                _count(kind.mean("storage")),
+                _percent(kind.mean("relative_storage")),
+                _seconds(inference),
+                _percent(inference / dense if inference is not None and dense else None),
+                _seconds(kind.mean("train_seconds")),
+            ]
+        )
+    several = any(kind.spread("metric") is not None for kind in kinds)
+    caption = (
+        ("Means over the seeds, ± their standard deviation. " if several else "")
+        + "Multiplications, for one example, and stored scalars are those of the layers to be "
+        "structured; inference is one pass over the test set."
+    )
+    return table(caption, columns, rows)
+
+
+def _metric_figure(kinds: Sequence[Kind], metric: Metric) -> Markup:
+    values = (f"{kind.label} {metric.text(kind.mean('metric'))}" for kind in kinds)
+    return image(
+        metric_chart(kinds, metric),
+        f"Chart of {metric.label} by kind, means: {', '.join(values)}.",
+        "One point a seed; the bar is their mean, the dotted line the mean of dense.",
+    )
+
+
+def _training(kinds: Sequence[Kind], budget: float | None) -> Markup:
+    curves = history_curves(kinds)
+    if not curves:
+        return Markup()
+    caption = "One line a seed."
+    if "cost" in curves:
+        caption += " Learned blocks end within the budget, wherever they begin."
+    if "sigma" in curves:
+        caption += " The larger σ, the sharper their masks."
+    chart = history_chart(curves, budget)
+    return section("Training", image(chart, "Curves over the steps of training.", caption))
+
+
+def _layers(kinds: Sequence[Kind]) -> Markup:
+    layers = layers_of(kinds)
+    structured = [kind for kind in kinds if kind.name != "dense"]
+    if not layers or not structured:
+        return Markup()
+    columns = ["Layer", "Shape", "Positions", "Dense", *(kind.label for kind in structured)]
+    rows = [
+        [
+            layer.name,
+            "×".join(str(size) for size in layer.shape),
+            str(layer.positions),
+            _count(layer.dense_cost),
+            *(_layer_cost(layer, kind) for kind in structured),
+        ]
+        for layer in layers
+    ]
+    caption = (
+        "Multiplications for one example, means over the seeds. Positions are the vectors that a "
+        "layer multiplies for it."
+    )
+    picture = image(
+        layers_chart(layers, structured),
+        "Bar charts of what each layer costs dense, and of the share each kind keeps; the table "
+        "gives the numbers.",
+        "Left, what a layer costs dense; right, the share of it that each kind keeps.",
+    )
+    return section("Layers", table(caption, columns, rows), picture)
+
+
+def _layer_cost(layer: Layer, kind: Kind) -> str:
+    if kind.name not in layer.costs:
+        return "–"
+    share = element("small", _percent(layer.share(kind.name)))
+    return Markup(_count(layer.costs[kind.name]) + share)
+
+
+def _blocks(matrices: Mapping[str, StructuredMatrix]) -> Markup:
+    if not matrices:
+        return Markup()
+    pictures = [_heat_map(name, matrix) for name, matrix in matrices.items()]
+    text = element("p", "How many blocks cover each entry of a layer, in the frozen model.")
+    return section("Learned blocks", text, element("div", *pictures, class_="grid"))
+
+
+def _heat_map(name: str, matrix: StructuredMatrix) -> Markup:
+    m, n = matrix.shape
+    facts = f"{m}×{n}, {_percent(matrix.relative_cost)} of dense"
+    if isinstance(matrix, GBLR):
+        count = matrix.coverage()
+        covered = _percent(float((count > 0).mean())) if count.size else "none"
+        facts += f"; {matrix.num_blocks} blocks on {covered} of the entries"
+    return image(
+        heat_map(matrix), f"Heat map of {name}: {facts}.", element("strong", name), f" {facts}"
+    )
+
+
+def _facts(results: Mapping[str, Any]) -> Markup:
+    facts = {key: results[key] for key in ("command", "structmat") if key in results}
+    facts |= results["task"] | results.get("machine", {})
+    facts |= {f"frozen model: {key}": v for key, v in results.get("frozen", {}).items()}
+    rows = [[key.replace("_", " "), _fact(value)] for key, value in facts.items()]
+    return table("What was run, and where.", ["Fact", "Value"], rows, class_="facts")
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = [f"{key} = {_fact(part)}" for key, part in value.items()] or None
+    if isinstance(value, list | tuple):
+        return ", ".join(_fact(part) for part in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value in (None, "") else str(value)
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.3g}\u00a0%"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    if value < 1:
+        return f"{1000 * value:.3g}\u00a0ms"
+    return f"{value:.3g}\u00a0s" if value < 600 else f"{value / 60:.3g}\u00a0min"

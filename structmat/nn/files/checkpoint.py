@@ -1,0 +1,305 @@
+"""Whole networks in one file: parameters, buffers, and the structure of their layers.
+
+The file is an ordinary safetensors file. Its metadata hold one JSON text under
+``structmat`` with the format version, what every structured layer is, and which names
+mean one tensor or one module.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat._write import whole_file
+from structmat.errors import FileFormatError, InputError, MissingDependencyError, SaveError
+from structmat.nn.files.describe import (
+    build_layers,
+    describe_layers,
+    named_tensors,
+    put_layer,
+    share,
+    shared,
+)
+from structmat.nn.sharded import whole
+
+FORMAT_VERSION = 1
+_HEADER = "structmat"
+#: How many names a message lists.
+_LISTED = 5
+
+
+def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
+    """Write a network to one safetensors file, with the structure of its layers.
+
+    Learned, frozen and dense layers may be mixed. What modules or parameters share is
+    written once.
+
+    Parameters
+    ----------
+    path : path-like
+        Taken as it is, without an ending added.
+    model : torch.nn.Module
+
+    Raises
+    ------
+    InputError
+        If `model` is no module, or has tensors on the meta device.
+    SaveError
+        If the file cannot be written; an older file of that name stays as it is.
+    MissingDependencyError
+        If safetensors is not installed (extra ``torch``).
+
+    Examples
+    --------
+    >>> import os, tempfile, torch
+    >>> from structmat.nn import GaudiLinear
+    >>> model = torch.nn.Sequential(GaudiLinear(16, 8), torch.nn.ReLU())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     save_model(path, model)
+    ...     again = load_model(path, torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU()))
+    >>> type(again[0]).__name__, torch.equal(again[0].weight, model[0].weight)
+    ('GaudiLinear', True)
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model is a {type(model).__qualname__}; expected a torch.nn.Module (a single matrix "
+            "is saved by structmat.save)"
+        )
+    safetensors = _safetensors()
+    layers, index = describe_layers(model)
+    tensors = {name: torch.tensor(array) for name, array in index.items()}
+    tied: dict[str, str] = {}
+    names: dict[int, str] = {}
+    for name, tensor, _ in named_tensors(model):
+        if tensor.is_meta:
+            raise InputError(
+                f"{name} is on the meta device; expected a model with values (load or "
+                "initialise it first)"
+            )
+        if names.setdefault(id(tensor), name) == name:
+            tensors[name] = whole(tensor).cpu().contiguous()
+        else:
+            tied[name] = names[id(tensor)]
+    header = {"format_version": FORMAT_VERSION, "layers": layers}
+    header |= {"tied": tied, "shared": shared(model)}
+    with whole_file(path) as beside:
+        try:
+            safetensors.torch.save_file(_apart(tensors), beside, {_HEADER: json.dumps(header)})
+        except KeyError as error:
+            raise InputError(
+                f"the model has a tensor of {error}, which no safetensors file can hold; expected "
+                "another dtype (convert it first)"
+            ) from None
+        except safetensors.SafetensorError as error:
+            raise SaveError(f"cannot write {os.fspath(path)!r} ({error})") from error
+
+
+def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
+    """Read what `save_model` wrote into a network of the same architecture.
+
+    Parameters
+    ----------
+    path : path-like
+    model : torch.nn.Module
+        The dense original, newly built, perhaps on the meta device; or already of the
+        same structure. Layers that the file knows as structured are replaced, parameters
+        as well: make the optimizer afterwards. They stay on their devices, or come to the
+        CPU from meta, and have the dtypes of the file.
+
+    Returns
+    -------
+    torch.nn.Module
+        `model`, changed in place; a new layer where `model` itself is one to be replaced.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is truncated, not from `save_model`, damaged, or from a newer version.
+    FileNotFoundError
+        If there is none.
+    InputError
+        If the file belongs to another network. `model` is then as it was.
+    MissingDependencyError
+        If safetensors is not installed (extra ``torch``).
+
+    Examples
+    --------
+    See `save_model`.
+
+    >>> import os, tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     save_model(path, torch.nn.Linear(2, 2))
+    ...     load_model(path, torch.nn.Linear(2, 2, bias=False))
+    Traceback (most recent call last):
+    ...
+    structmat.errors.InputError: ... holds another network than this Linear: ...
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model is a {type(model).__qualname__}; expected a torch.nn.Module, the network as "
+            "it was built before its layers were converted"
+        )
+    name = os.fspath(path)
+    header, tensors, index = _read(name)
+    try:
+        layers = build_layers(header["layers"], tensors, index)
+    except InputError as error:
+        raise FileFormatError(
+            f"{name!r} has a damaged structmat header or contents: {error}; expected a file "
+            "written by save_model"
+        ) from None
+    with _unchanged_on_failure(model):
+        try:
+            for place, layer in layers.items():
+                model = put_layer(model, place, layer)
+            share(model, header["shared"])
+            _fill(model, tensors, header["tied"])
+        except InputError as error:
+            raise InputError(
+                f"{name!r} holds another network than this {type(model).__name__}: {error}; "
+                "expected the model as it was before its layers were converted, or as it was saved "
+                "(build it with the same sizes)"
+            ) from None
+    return model
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+        import safetensors.torch
+    except ImportError:
+        raise MissingDependencyError(
+            "safetensors is not installed; install it with pip install 'structmat[torch]'"
+        ) from None
+    return safetensors
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, with a copy of each that looks into another's memory."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return result
+
+
+def _read(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Header, parameters and buffers, and index arrays of a file."""
+    safetensors = _safetensors()
+    try:
+        with safetensors.safe_open(name, "pt") as file:
+            text = (file.metadata() or {}).get(_HEADER)
+            header = _checked_header(name, text)
+            keys = file.keys()
+            tensors = {key: file.get_tensor(key) for key in keys}
+    except safetensors.SafetensorError as error:
+        raise FileFormatError(
+            f"{name!r} cannot be read as a safetensors file ({error}); it is truncated or not a "
+            "structmat file (write one with save_model)"
+        ) from None
+    missing = sorted(set(header["tied"].values()) - tensors.keys())
+    if missing:
+        raise FileFormatError(
+            f"{name!r} lacks {_list(missing)}, which its structmat header names; expected a file "
+            "written by save_model"
+        )
+    index = {key: tensors.pop(key) for key in keys if ".." in key}
+    return header, tensors | {alias: tensors[key] for alias, key in header["tied"].items()}, index
+
+
+def _checked_header(name: str, text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise FileFormatError(
+            f"{name!r} is a safetensors file without a structmat header; expected one written by "
+            "save_model (read others with safetensors.torch.load_file)"
+        )
+    try:
+        header: dict[str, Any] = json.loads(text)
+        version = header["format_version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"format version {version!r}")
+        if version <= FORMAT_VERSION:
+            parts = {key: dict(header[key]) for key in ("layers", "tied", "shared")}
+            names = [*parts["tied"].values(), *parts["shared"].values()]
+            if not all(isinstance(entry, str) for entry in names):
+                raise ValueError("a name is no text")
+            return parts
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileFormatError(
+            f"{name!r} has a damaged structmat header ({error!r}); expected a file written by "
+            "save_model"
+        ) from None
+    raise FileFormatError(
+        f"{name!r} has format version {version}; this structmat reads up to {FORMAT_VERSION} "
+        "(upgrade it)"
+    )
+
+
+@contextmanager
+def _unchanged_on_failure(model: nn.Module) -> Iterator[None]:
+    """Give all modules their submodules, parameters and buffers back if something fails."""
+    tables = [t for m in model.modules() for t in (m._modules, m._parameters, m._buffers)]
+    before: list[dict[str, Any]] = [dict(table) for table in tables]
+    try:
+        yield
+    except BaseException:
+        for table, entries in zip(tables, before, strict=True):
+            table.update(entries)
+        raise
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str]) -> None:
+    """Give a model of the right structure the tensors of a file."""
+    places = {name: (old, owner) for name, old, owner in named_tensors(model)}
+    complaints = [
+        f"{what} {_list(sorted(names))}"
+        for what, names in (
+            ("the file lacks", places.keys() - tensors.keys()),
+            ("the model lacks", tensors.keys() - places.keys()),
+            ("of another shape or type are", _misfits(places, tensors)),
+        )
+        if names
+    ]
+    if complaints:
+        raise InputError("; ".join(complaints))
+    made: dict[str, Tensor] = {}
+    for name, (old, owner) in places.items():
+        key = tied.get(name, name)
+        if key not in made:
+            made[key] = _moved(tensors[key], old)
+        table = owner._parameters if isinstance(old, nn.Parameter) else owner._buffers
+        table[name.rpartition(".")[2]] = made[key]
+
+
+def _misfits(places: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+    def looks(tensor: Tensor) -> tuple[Any, ...]:
+        return tensor.shape, tensor.is_floating_point(), tensor.is_complex()
+
+    return [
+        f"{name} {tuple(old.shape)} (in the file {tuple(tensors[name].shape)})"
+        for name, (old, _) in places.items()
+        if name in tensors and looks(old) != looks(tensors[name])
+    ]
+
+
+def _moved(tensor: Tensor, old: Tensor) -> Tensor:
+    """A tensor in memory of its own, in the place of another."""
+    device = torch.device("cpu") if old.is_meta else old.device
+    # A tensor of the file lies at any address, and sums may depend on how it is aligned.
+    copy = tensor.to(device, copy=True)
+    if isinstance(old, nn.Parameter):
+        return nn.Parameter(copy, requires_grad=old.requires_grad)
+    return copy
+
+
+def _list(names: list[str]) -> str:
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,106 @@
+"""Convolutions around Gaudi-GBLR weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.errors import InputError
+from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.structured.convolution import TapConv2d, pair
+
+
+class GaudiConv2d(TapConv2d):
+    """A convolution whose kernel is made of Gaudi-GBLR matrices.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, dilation, bias, padding_mode
+        As `torch.nn.Conv2d` takes them.
+    groups : int
+        Only 1.
+    form : str
+        "matrix": the kernel as one matrix (out, in kh kw). "taps": one matrix (out, in)
+        for each tap of the kernel.
+    shared_masks : bool
+        Whether all taps have the same runs, with contents of their own.
+    **options
+        As `GaudiWeight` takes them.
+
+    Attributes
+    ----------
+    taps : torch.nn.ModuleList of GaudiWeight
+    bias : torch.nn.Parameter or None
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = GaudiConv2d(8, 16, 3, padding=1, form="taps", budget=0.5)
+    >>> layer(torch.ones(2, 8, 6, 6)).shape, len(layer.taps)
+    (torch.Size([2, 16, 6, 6]), 9)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        form: str = "matrix",
+        shared_masks: bool = False,
+        **options: Any,
+    ) -> None:
+        if groups != 1:
+            raise InputError(
+                f"groups = {groups}; expected 1 (a grouped convolution is block sparse already)"
+            )
+        if shared_masks and form != "taps":
+            raise InputError(
+                f'shared_masks = True with form {form!r}; expected form="taps", whose matrices can '
+                "share them"
+            )
+        kernel_size = pair(kernel_size)
+        size = kernel_size[0] * kernel_size[1]
+        if form == "matrix":
+            taps = [GaudiWeight((out_channels, in_channels * size), **options)]
+        elif form == "taps":
+            taps = [GaudiWeight((out_channels, in_channels), **options) for _ in range(size)]
+        else:
+            raise InputError(f'form = {form!r}; expected "matrix" or "taps"')
+        with torch.no_grad():
+            for tap in taps if form == "taps" else []:
+                tap.u /= size**0.5  # each sum runs over all taps
+                tap.structure = taps[0].structure if shared_masks else tap.structure
+        super().__init__(
+            taps,
+            _bias(in_channels * size, taps[0], options) if bias else None,
+            in_channels=in_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            padding_mode=padding_mode,
+        )
+
+    @classmethod
+    def from_taps(
+        cls, taps: Sequence[GaudiWeight], bias: Tensor | None, **settings: Any
+    ) -> "GaudiConv2d":
+        """A layer around weights that are there already; settings as `TapConv2d` takes them."""
+        layer = cls.__new__(cls)
+        TapConv2d.__init__(layer, taps, bias, **settings)
+        return layer
+
+
+def _bias(fan_in: int, weight: GaudiWeight, options: dict[str, Any]) -> Tensor:
+    values = torch.empty(weight.shape[0])
+    bound = fan_in**-0.5
+    return values.uniform_(-bound, bound, generator=options.get("generator")).to(weight.u)

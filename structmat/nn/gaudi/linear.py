@@ -1,0 +1,77 @@
+"""Linear layers around a Gaudi-GBLR weight."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat.matrices import GBLR
+from structmat.nn.gaudi.weight import GaudiWeight
+
+
+class GaudiLinear(nn.Module):
+    """A linear layer y = x A^T + b whose weight is a Gaudi-GBLR matrix.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    **options
+        What `GaudiWeight` takes: ``num_blocks``, ``rank``, ``granularity``, ``sigma``,
+        ``budget``, ``width_init``, ``location_init``, ``content_init``, ``min_width``,
+        ``max_width``, ``learn_widths``, ``learn_locations``, ``straight_through``,
+        ``product``, ``generator``, ``device``, ``dtype``.
+
+    Attributes
+    ----------
+    matrix : GaudiWeight
+        The trainable weight, shape (out_features, in_features).
+    bias : torch.nn.Parameter or None
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = GaudiLinear(16, 8, budget=0.75)
+    >>> layer(torch.ones(2, 3, 16)).shape
+    torch.Size([2, 3, 8])
+    >>> layer.to_matrix().cost
+    96
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, **options: Any
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.matrix = GaudiWeight((out_features, in_features), **options)
+        self.bias = None
+        if bias:
+            bound = in_features**-0.5
+            values = torch.empty(out_features).uniform_(
+                -bound, bound, generator=options.get("generator")
+            )
+            self.bias = nn.Parameter(values.to(self.matrix.u))
+
+    @classmethod
+    def from_weight(cls, matrix: GaudiWeight, bias: Tensor | None) -> "GaudiLinear":
+        """A layer around a weight and a bias that are there already."""
+        m, n = matrix.shape
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer.in_features, layer.out_features, layer.matrix = n, m, matrix
+        layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Vectors (…, in_features) to (…, out_features)."""
+        y = self.matrix(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, (out_features, in_features), as the present mode uses it."""
+        return self.matrix.dense()
+
+    def to_matrix(self) -> GBLR:
+        """The packed GBLR matrix of its weight: hard boxcars, dead blocks removed."""
+        return self.matrix.to_matrix()

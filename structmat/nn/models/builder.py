@@ -1,0 +1,215 @@
+"""New weights for the layers that are converted, under one budget."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from structmat.errors import BudgetError
+from structmat.matrix import StructuredMatrix
+from structmat.nn.gaudi.initial_runs import COVERS
+from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.models.calibration import refine, squared_error
+from structmat.nn.models.config import Config
+from structmat.nn.models.fit import fit, fit_grid, rank_curve, trial_curve
+from structmat.nn.models.layer_types import Weight
+from structmat.nn.models.random_init import fresh_plan, strip_sides, tile_grid
+from structmat.nn.models.split_budget import Curve, share
+from structmat.nn.models.targets import Target
+from structmat.nn.structured.weight import StructuredWeight
+
+
+@dataclass(frozen=True)
+class Built:
+    """The weights that replace a target's, and their relative error if they approximate it."""
+
+    weights: list[Weight]
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes the weights of a conversion.
+
+    Attributes
+    ----------
+    config : Config
+    targets : sequence of Target
+    grams : sequence of (Tensor or None)
+        Gram matrix of each target's inputs, where there is a calibration.
+    seeds : sequence of int
+        One a target, so that a trial and the final fit draw alike.
+    generator : torch.Generator or None
+        For random contents.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from structmat.nn.models.targets import survey
+    >>> config = Config(kind="low_rank", budget=0.5)
+    >>> targets = survey(nn.Sequential(nn.Linear(64, 32)), config, None).targets
+    >>> builder = Builder(config, targets, [None], [0], None)
+    >>> [caps] = builder.caps()
+    >>> caps, builder.planned(0, caps), builder.build(0, caps).weights[0].kind
+    ([1024], 960, 'low_rank')
+    """
+
+    config: Config
+    targets: Sequence[Target]
+    grams: Sequence[Tensor | None]
+    seeds: Sequence[int]
+    generator: torch.Generator | None
+
+    def caps(self, progress: Callable[[float], None] = lambda _: None) -> list[list[int]]:
+        """What each matrix of each target may cost.
+
+        Raises
+        ------
+        BudgetError
+            If no matrices of the kind are that cheap.
+        """
+        budget = self.config.start_budget
+        if self.config.shares == "uniform":
+            caps = [[math.floor(budget * math.prod(t.shape))] * t.count for t in self.targets]
+        else:
+            curves: list[Curve] = []
+            for i in range(len(self.targets)):
+                curves += self._curves(i)
+                progress((i + 1) / len(self.targets))
+            dense = sum(t.positions * t.matrix.numel() for t in self.targets)
+            given = iter(share(curves, math.floor(budget * dense)))
+            caps = [[next(given) for _ in range(t.count)] for t in self.targets]
+        for i, target_caps in enumerate(caps):
+            self.planned(i, target_caps)
+        return caps
+
+    def _curves(self, i: int) -> list[Curve]:
+        target, budget = self.targets[i], self.config.start_budget
+        pieces, grams = target.pieces(), self._grams(i)
+        whole = squared_error(target.matrix, self.grams[i])
+        found = []
+        for W, gram in zip(pieces, grams, strict=True):
+            # Taps add up to one output, so one norm stands for all; row blocks do not.
+            size = (whole if target.taps > 1 else squared_error(W, gram)) or 1.0
+            with _naming(target):
+                if self.config.kind == "low_rank":
+                    costs, errors = rank_curve(W, gram)
+                else:
+                    costs, errors = trial_curve(W, gram, budget, partial(self._fit, i, gram))
+            steps = self.config.kind == "low_rank"
+            found.append(Curve(target.names[0], costs, errors / size, target.positions, steps))
+        return found
+
+    def planned(self, i: int, caps: Sequence[int]) -> int:
+        """Cost of a target for one vector before it is built; of fitted kinds at most."""
+        target = self.targets[i]
+        with _naming(target):
+            plans = [fresh_plan(self.config.kind, target.shape, cap) for cap in caps]
+        exact = self.config.start == "scratch" or self.config.kind == "low_rank"
+        return sum(plan.cost for plan in plans) if exact else sum(caps)
+
+    def build(self, i: int, caps: Sequence[int]) -> Built:
+        """The weights of a target."""
+        target, config = self.targets[i], self.config
+        error = None
+        if config.start == "weights":
+            matrices, error = self._approximated(i, caps)
+            weights = [self._wrapped(matrix) for matrix in matrices]
+        elif config.learns:
+            weights = self._random_gaudi(target, caps)
+        else:
+            variance = target.type.variance(target.modules[0])
+            plans = [fresh_plan(config.kind, target.shape, cap) for cap in caps]
+            weights = [self._wrapped(plan.draw(variance, self.generator)) for plan in plans]
+        old = target.modules[0].weight
+        for weight in weights:
+            weight.to(device=old.device, dtype=old.dtype)
+            weight.positions = target.positions
+            if not old.requires_grad:
+                weight.requires_grad_(False)
+        return Built(weights, error)
+
+    def _wrapped(self, matrix: StructuredMatrix) -> Weight:
+        if self.config.learns:
+            return GaudiWeight.from_matrix(matrix, **self.config.options)
+        return StructuredWeight(matrix)
+
+    def _random_gaudi(self, target: Target, caps: Sequence[int]) -> list[Weight]:
+        m, n = target.shape
+        # Contents begin as those of nn.Linear with n inputs; a tap has to begin smaller.
+        scale = (3 * n * target.type.variance(target.modules[0])) ** 0.25
+        weights: list[Weight] = []
+        for cap in caps:
+            options = {"width_init": _start((m, n), cap), **self.config.options}
+            rule = options["width_init"]
+            if rule == "grid" and "rank" not in self.config.options:
+                options["rank"] = tile_grid((m, n), cap)[2]
+            budget = (cap + 0.5) / (m * n)  # what begins at a cost rounds it down
+            weight = GaudiWeight((m, n), budget=budget, generator=self.generator, **options)
+            if rule in COVERS and weight.cost > cap:
+                raise BudgetError(
+                    f"layer {target.names[0]!r}: {rule} of rank {weight.rank} and granularity "
+                    f"{weight.granularity} cost {weight.cost}; expected at most {cap} (lower them "
+                    "in options, or raise budget or oversize)"
+                )
+            with torch.no_grad():
+                weight.u *= scale
+                weight.v *= scale
+            if self.config.shared_masks and weights:
+                weight.structure = weights[0].structure
+            weights.append(weight)
+        return weights
+
+    def _approximated(self, i: int, caps: Sequence[int]) -> tuple[list[StructuredMatrix], float]:
+        target, gram = self.targets[i], self.grams[i]
+        with _naming(target):
+            matrices = [
+                self._fit(i, part, W, cap)
+                for W, cap, part in zip(target.pieces(), caps, self._grams(i), strict=True)
+            ]
+        W = _precise(target.matrix)
+        if gram is not None and target.taps > 1:
+            # Their outputs are added up, so each may make up for what the others miss.
+            matrices = refine(matrices, W, gram, dim=1)
+        dense = torch.cat([matrix.to_dense() for matrix in matrices], target.axis)
+        size = squared_error(W, gram)
+        missed = squared_error(W - dense, gram)
+        return matrices, math.sqrt(missed / size) if size else 0.0
+
+    def _fit(self, i: int, gram: Tensor | None, W: Tensor, cap: int) -> StructuredMatrix:
+        W, kind = _precise(W), self.config.kind
+        fresh_plan(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
+        if kind == "low_rank":
+            return fit(kind, W, cap, gram, self.seeds[i])
+        matrix = fit_grid(W, cap) if self.config.learns else fit(kind, W, cap, None, self.seeds[i])
+        return matrix if gram is None else refine([matrix], W, gram)[0]
+
+    def _grams(self, i: int) -> list[Tensor | None]:
+        """Gram matrices of the inputs of each of a target's matrices."""
+        target, gram = self.targets[i], self.grams[i]
+        if gram is None or target.taps == 1:
+            return [gram] * target.count
+        n = target.shape[1]
+        return [gram[k : k + n, k : k + n] for k in range(0, len(gram), n)]
+
+
+def _start(shape: tuple[int, int], cap: int) -> str:
+    """Where a learned layer begins if options do not say; `fresh_plan` begins there too."""
+    return "strips" if strip_sides(shape, cap) else "grid"
+
+
+def _precise(W: Tensor) -> Tensor:
+    return W if W.dtype == torch.float64 else W.float()
+
+
+@contextmanager
+def _naming(target: Target) -> Iterator[None]:
+    """Say which layer a budget is too small for."""
+    try:
+        yield
+    except BudgetError as reason:
+        raise BudgetError(f"layer {target.names[0]!r}: {reason}") from None

@@ -1,0 +1,234 @@
+"""Whole models: their layers replaced by structured ones under one budget."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from structmat.errors import InputError
+from structmat.nn.models.builder import Builder, Built
+from structmat.nn.models.calibration import collect_grams
+from structmat.nn.models.config import Config
+from structmat.nn.models.cost import structured_row
+from structmat.nn.models.freeze import replace_
+from structmat.nn.models.report import ConversionReport, LayerReport, SkippedLayer
+from structmat.nn.models.targets import Survey, Target, survey
+from structmat.nn.models.trace import batches_of, count_positions
+
+Filter = Callable[[str, nn.Module], bool]
+Progress = Callable[[float], None]
+
+
+def convert_(
+    model: nn.Module,
+    config: Config,
+    filter_fn: Filter | None = None,
+    *,
+    example: Any = None,
+    calibration: Any = None,
+    dry_run: bool = False,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> ConversionReport:
+    """Replace linear layers and convolutions by structured ones, in place, under one budget.
+
+    Parameters
+    ----------
+    model : Module
+        Exact `torch.nn.Linear`, `torch.nn.Conv2d` without groups and Hugging Face's Conv1D
+        are converted. Dtype, device, mode and biases stay; layers that share a weight
+        share the new one.
+    config : Config
+    filter_fn : callable, optional
+        ``filter_fn(name, module)`` says which modules with a weight matrix to convert;
+        asking for one that cannot be is an error, but for layers that are too small or
+        part of `torch.nn.MultiheadAttention`. By default all that can be are converted.
+    example : tensor, tuple of arguments or mapping of keywords, optional
+        Input for one run in evaluation mode that counts how many vectors each layer
+        multiplies for one example, by which its cost counts; the first dimension of its
+        first tensor counts the examples. Without it every layer counts once.
+    calibration : batch or iterable of batches, optional
+        Such inputs, with start="weights": errors are then those of the layers' outputs on
+        them, ‖(W - Ŵ) X‖_F, and contents are fitted to these.
+    dry_run : bool
+        Report what would be done and change nothing.
+    generator : torch.Generator, optional
+        For random choices.
+    progress : callable, optional
+        Called with the share of the work done, 0 to 1.
+
+    Returns
+    -------
+    ConversionReport
+        Print it for a table.
+
+    Raises
+    ------
+    BudgetError
+        If some layer, named, has no matrix of the kind that is so cheap.
+    InputError
+        If there is nothing to convert, or something that was asked for cannot be.
+
+    Notes
+    -----
+    The cap holds for all converted layers together and exactly: Σ positions · cost ≤
+    budget · Σ positions · m n. Layers that learn their structure begin at
+    `Config.oversize` times it. Nothing is changed before everything is made: after an
+    error the model is as it was.
+
+    With shares="error" the total squared relative error, Σ ‖W - Ŵ‖² / ‖W‖² over all
+    layers (of W X with a calibration), is made least under the cap: of low rank by taking
+    singular values in the order of what they take off per multiplication, over the whole
+    network; of other kinds along the convex hull of a few trial fits.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    >>> print(convert_(model, Config(kind="low_rank", budget=0.25)))
+    layer  shape   kind      positions  multiplications  relative  scalars  error
+    0      128x64  low_rank          1            1,920    23.44%    1,920      -
+    converted: 1,920 of 8,192 multiplications an example (23.44%), 1,920 of 8,192 scalars (23.44%)
+    skipped:
+      2: a matrix of 10x128, smaller than min_features = 16
+    (without an example every layer counts as one vector)
+    >>> model[0](torch.zeros(3, 64)).shape
+    torch.Size([3, 128])
+    """
+    if not isinstance(config, Config):
+        raise InputError(f"config is a {type(config).__qualname__}; expected a Config")
+    if calibration is not None and config.start != "weights":
+        raise InputError(
+            "calibration with start = 'scratch'; expected none, as there is nothing to fit (or "
+            "start='weights')"
+        )
+    report = progress or (lambda share: None)
+    found = survey(model, config, filter_fn)
+    example, batches = _inputs(example, calibration)
+    if example is not None:
+        found = _counted(model, found, example, explicit=filter_fn is not None)
+    notes = _notes(config, example)
+    builder = _builder(model, config, found, batches, generator)
+    caps = builder.caps(lambda share: report(share / 2))
+    targets, skipped = found.targets, tuple(found.skipped)
+    if dry_run:
+        costs = [builder.planned(i, caps[i]) for i in range(len(targets))]
+        rows = [_planned_row(target, config, c) for target, c in zip(targets, costs, strict=True)]
+        return ConversionReport(tuple(rows), skipped, notes, dry_run=True)
+    built = []
+    for i, target_caps in enumerate(caps):
+        built.append(builder.build(i, target_caps))
+        report((i + 1 + len(caps)) / (2 * len(caps)))
+    pairs = list(zip(targets, built, strict=True))
+    replace_(model, {m: t.type.build(m, b.weights) for t, b in pairs for m in t.modules})
+    rows = [_built_row(target, config, result) for target, result in pairs]
+    return ConversionReport(tuple(rows), skipped, notes)
+
+
+def _notes(config: Config, example: Any) -> tuple[str, ...]:
+    notes = []
+    if config.learns and config.oversize > 1:
+        notes.append(
+            f"begun at {config.start_budget:.2%}, or what is set in options; EdgeSearch or "
+            f"BudgetProjection brings the multiplications down to {config.budget:.2%}"
+        )
+    if example is None:
+        notes.append("without an example every layer counts as one vector")
+    return tuple(notes)
+
+
+def _inputs(example: Any, calibration: Any) -> tuple[Any, Iterable[Any] | None]:
+    """The example, or else the first batch of the calibration; and all of its batches."""
+    if calibration is None:
+        return example, None
+    batches = list(batches_of(calibration))
+    if not batches:
+        raise InputError("calibration holds no batches; expected at least one")
+    return (batches[0] if example is None else example), batches
+
+
+def _counted(model: nn.Module, found: Survey, example: Any, *, explicit: bool) -> Survey:
+    """The same layers with the positions that the example shows; those it never reaches out."""
+    layers = {m: len(target.matrix) for target in found.targets for m in target.modules}
+    counts = count_positions(model, layers, example)
+    targets, skipped = [], list(found.skipped)
+    for target in found.targets:
+        target.positions = sum(counts[module] for module in target.modules)
+        if target.positions:
+            targets.append(target)
+        else:
+            skipped.append(SkippedLayer(target.names[0], "the example never runs it as a module"))
+    if not targets or (explicit and len(targets) < len(found.targets)):
+        idle = [skip.name for skip in skipped[len(found.skipped) :]]
+        raise InputError(
+            f"the example never runs {idle}; expected an input that reaches every layer to convert "
+            "(leave them out with filter_fn, or give another example)"
+        )
+    return Survey(targets, skipped)
+
+
+def _builder(
+    model: nn.Module,
+    config: Config,
+    found: Survey,
+    batches: Iterable[Any] | None,
+    generator: torch.Generator | None,
+) -> Builder:
+    grams: list[torch.Tensor | None] = [None] * len(found.targets)
+    _check_weights(found.targets, needed=config.start == "weights")
+    if batches is not None:
+        grams = list(_target_grams(model, config, found.targets, batches))
+    seeds = torch.randint(2**31, (len(found.targets),), generator=generator).tolist()
+    return Builder(config, found.targets, grams, seeds, generator)
+
+
+def _target_grams(
+    model: nn.Module, config: Config, targets: list[Target], batches: Iterable[Any]
+) -> list[torch.Tensor]:
+    """Gram matrix of all inputs of each weight, in whatever layer it meets them."""
+    by_taps = config.conv == "taps"
+
+    def reader(target: Target) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+        return lambda module, x: target.type.vectors(module, x, by_taps)
+
+    layers = {module: reader(target) for target in targets for module in target.modules}
+    grams = collect_grams(model, layers, batches)
+    return [sum(grams[module] for module in target.modules) for target in targets]
+
+
+def _check_weights(targets: list[Target], *, needed: bool) -> None:
+    for target in targets:
+        name = target.names[0]
+        if target.matrix.device.type == "meta":
+            raise InputError(
+                f"{name!r} is on the meta device, without contents; expected a device that holds "
+                "some (build the model there, or move it with to_empty)"
+            )
+        if needed and not torch.isfinite(target.matrix).all():
+            raise InputError(
+                f"{name!r} has NaN or infinite weights; expected finite ones (mend them, or begin "
+                "with start='scratch')"
+            )
+
+
+def _kernel_shape(target: Target) -> tuple[int, ...]:
+    weight = target.modules[0].weight
+    return tuple(weight.shape) if weight.ndim > 2 else tuple(target.matrix.shape)
+
+
+def _planned_row(target: Target, config: Config, planned: int) -> LayerReport:
+    return LayerReport(
+        target.names[0],
+        config.kind,
+        _kernel_shape(target),
+        target.positions,
+        planned,
+        planned,
+        shared_with=tuple(target.names[1:]),
+    )
+
+
+def _built_row(target: Target, config: Config, built: Built) -> LayerReport:
+    row = structured_row(built.weights, _kernel_shape(target), target.names, error=built.error)
+    return replace(row, kind=config.kind)

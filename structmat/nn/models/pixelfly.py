@@ -1,0 +1,164 @@
+"""Pixelfly: a flat block butterfly plus a low-rank matrix.
+
+The butterfly is a fixed pattern of dense blocks on a g x g grid, g a power of two: block
+(i, j) is there where i = j or where i and j differ in one of the last bits, as in the
+factors of a butterfly transform, added up instead of multiplied (Dao et al., "Pixelated
+Butterfly", arXiv 2112.00029). The low-rank matrix reaches what the pattern leaves out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from structmat.errors import BudgetError
+from structmat.matrices import BlockSparse, LowRank, Sum
+
+#: Share of the multiplications that the low-rank matrix gets, at least one rank.
+LOW_RANK_SHARE = 0.25
+#: Blocks are not smaller than this where the matrix allows it: small ones multiply slowly.
+LEAST_SIDE = 4
+#: Sweeps over blocks and low-rank matrix at most, and the share of the error that a sweep
+#: has to take off for another one.
+SWEEPS, GAIN = 20, 1e-3
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which blocks a Pixelfly matrix has, and the rank beside them.
+
+    Attributes
+    ----------
+    shape, block_shape : tuple of int
+        Of the matrix, and of every block (those at the edge are cut).
+    rows, cols : ndarray of int
+        Grid coordinates of the blocks, sorted.
+    rank, cost : int
+    """
+
+    shape: tuple[int, int]
+    block_shape: tuple[int, int]
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    rank: int
+    cost: int
+
+
+def pixelfly_layout(shape: tuple[int, int], cap: int) -> Layout:
+    """The butterfly that uses a cap on the cost best, and the rank for the rest of it.
+
+    Raises
+    ------
+    BudgetError
+        If no Pixelfly matrix is that cheap.
+
+    Examples
+    --------
+    >>> layout = pixelfly_layout((64, 64), 1024)
+    >>> layout.block_shape, len(layout.rows), layout.rank, layout.cost
+    ((4, 4), 48, 2, 1024)
+    """
+    m, n = shape
+    sizes = [2**i for i in range(max(1, min(m, n) // LEAST_SIDE).bit_length())]
+    patterns = [
+        _butterfly(shape, size, bits) for size in sizes for bits in range(size.bit_length())
+    ]
+    cheapest = min(pattern.cost for pattern in patterns)
+    if cap < cheapest + m + n:
+        raise BudgetError(
+            f"{cap} multiplications for a {m}x{n} matrix; expected at least {cheapest + m + n}, "
+            "the cost of the smallest Pixelfly matrix (allow more, or leave the layer out)"
+        )
+    most = (cap - cheapest) // (m + n)
+    rank = min(max(1, round(LOW_RANK_SHARE * cap / (m + n))), most)
+    fitting = [pattern for pattern in patterns if pattern.cost <= cap - rank * (m + n)]
+    # Of patterns that cost the same, the one with most blocks.
+    best = max(fitting, key=lambda pattern: (pattern.cost, len(pattern.rows)))
+    rank = (cap - best.cost) // (m + n)
+    cost = best.cost + rank * (m + n)
+    return Layout(shape, best.block_shape, best.rows, best.cols, rank, cost)
+
+
+def _butterfly(shape: tuple[int, int], size: int, bits: int) -> Layout:
+    """Blocks whose coordinates on the grid agree, or differ in one of the last `bits` bits."""
+    (m, n), (p, q) = shape, (-(-shape[0] // size), -(-shape[1] // size))
+    i = np.arange(-(-m // p))
+    steps = np.array([0, *(1 << bit for bit in range(bits))])
+    rows, cols = np.broadcast_arrays(i[:, None], i[:, None] ^ steps)
+    there = cols < -(-n // q)
+    rows, cols = rows[there], cols[there]
+    order = np.lexsort((cols, rows))
+    rows, cols = rows[order], cols[order]
+    cost = int((np.minimum(p, m - p * rows) * np.minimum(q, n - q * cols)).sum())
+    return Layout(shape, (p, q), rows, cols, 0, cost)
+
+
+def draw_pixelfly(layout: Layout, variance: float, generator: torch.Generator | None) -> Sum:
+    """A random matrix whose mean squared entry is `variance`, half of it from either part.
+
+    Examples
+    --------
+    >>> A = draw_pixelfly(pixelfly_layout((64, 64), 1024), 1.0, torch.Generator().manual_seed(0))
+    >>> A.cost, 0.8 < A.to_dense().square().mean().item() < 1.2
+    (1024, True)
+    """
+    m, n = layout.shape
+    count, (p, q) = len(layout.rows), layout.block_shape
+    covered = layout.cost - layout.rank * (m + n)
+    blocks = torch.randn(count, p, q, generator=generator) * (variance / 2 * m * n / covered) ** 0.5
+    U, V = (torch.randn(size, layout.rank, generator=generator) for size in layout.shape)
+    root = (variance / 2 / layout.rank) ** 0.25
+    return _sum(layout, blocks, U * root, V * root)
+
+
+def _sum(layout: Layout, blocks: Tensor, U: Tensor, V: Tensor) -> Sum:
+    sparse = BlockSparse(blocks, layout.rows, layout.cols, shape=layout.shape)
+    return Sum(sparse, LowRank(U, V))
+
+
+def fit_pixelfly(A: Tensor, cap: int) -> Sum:
+    """A Pixelfly matrix near A (m, n): each part in turn is the best one beside the other.
+
+    The pattern is fixed, so the blocks are the entries of A that the low-rank matrix
+    leaves, and the low-rank matrix is the truncated decomposition of what remains. The
+    error falls from sweep to sweep.
+
+    Examples
+    --------
+    >>> A = torch.eye(64) + 1.0
+    >>> B = fit_pixelfly(A, 1024)
+    >>> B.cost, ((B.to_dense() - A).norm() / A.norm()).item() < 1e-2
+    (1024, True)
+    """
+    layout = pixelfly_layout((A.shape[0], A.shape[1]), cap)
+    inside = _where(layout, A.device)
+    smooth, before = torch.zeros_like(A), torch.inf
+    for _ in range(SWEEPS):
+        U, s, Vh = torch.linalg.svd(torch.where(inside, smooth, A), full_matrices=False)
+        root = s[: layout.rank].sqrt()
+        left, right = U[:, : layout.rank] * root, root[:, None] * Vh[: layout.rank]
+        smooth = left @ right
+        missed = float(torch.where(inside, 0, A - smooth).norm())
+        if missed > (1 - GAIN) * before:
+            break
+        before = missed
+    blocks = _cut(torch.where(inside, A - smooth, 0), layout)
+    return _sum(layout, blocks, left, right.T.contiguous())
+
+
+def _where(layout: Layout, device: torch.device) -> Tensor:
+    """True on the blocks, (m, n)."""
+    (m, n), (p, q) = layout.shape, layout.block_shape
+    grid = torch.zeros(-(-m // p), -(-n // q), dtype=torch.bool)
+    grid[torch.from_numpy(layout.rows), torch.from_numpy(layout.cols)] = True
+    return grid.repeat_interleave(p, 0).repeat_interleave(q, 1)[:m, :n].to(device)
+
+
+def _cut(A: Tensor, layout: Layout) -> Tensor:
+    """The blocks of A, (b, p, q); zero beyond the edge."""
+    (m, n), (p, q) = A.shape, layout.block_shape
+    padded = torch.nn.functional.pad(A, (0, -n % q, 0, -m % p))
+    tiles = padded.unflatten(0, (-1, p)).unflatten(2, (-1, q)).transpose(1, 2)
+    return tiles[torch.from_numpy(layout.rows), torch.from_numpy(layout.cols)].contiguous()

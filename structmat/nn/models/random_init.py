@@ -1,0 +1,296 @@
+"""Random structured matrices of every kind, at a cap on the cost, to train from scratch.
+
+Patterns are regular and spread evenly, and use the cap as well as their kind allows.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from structmat.compress import compress
+from structmat.compress.kinds import KINDS
+from structmat.errors import BudgetError
+from structmat.intervals import positions
+from structmat.matrices import GBLR, BlockLowRank, BlockSparse, LowRank, Monarch
+from structmat.matrix import StructuredMatrix
+from structmat.nn.gaudi.initial_runs import grid_rank, strip_runs
+from structmat.nn.models.pixelfly import draw_pixelfly, pixelfly_layout
+
+Generator: TypeAlias = torch.Generator | None
+#: Blocks of a block-sparse matrix are not smaller than this where the cap allows it.
+LEAST_SIDE = 4
+#: Larger blocks multiply faster, so they may leave this share of the cap unused.
+SLACK = 0.02
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A structure without its contents.
+
+    Attributes
+    ----------
+    cost : int
+        Multiplications for one vector.
+    draw : callable
+        ``draw(variance, generator)`` fills it with normal contents under which the mean
+        squared entry of the matrix is `variance` on average.
+    """
+
+    cost: int
+    draw: Callable[[float, Generator], StructuredMatrix]
+
+
+def fresh_kinds() -> tuple[str, ...]:
+    """Names of all kinds that `fresh_plan` knows: those with a rule, and all that `compress` has.
+
+    Examples
+    --------
+    >>> "monarch" in fresh_kinds(), "pixelfly" in fresh_kinds()
+    (True, True)
+    """
+    return tuple(dict.fromkeys([*_PLANS, *KINDS]))
+
+
+def fresh_plan(kind: str, shape: tuple[int, int], cap: int) -> Plan:
+    """Plan a random matrix of a kind that costs at most `cap`.
+
+    GBLR is strips, or where these would miss a row or a column a grid of tiles. A kind
+    without a rule of its own is a compressed random dense matrix.
+
+    Raises
+    ------
+    BudgetError
+        If no matrix of the kind that reaches every row and column is that cheap.
+
+    Examples
+    --------
+    >>> plan = fresh_plan("low_rank", (8, 16), 60)
+    >>> plan.cost, plan.draw(1.0, None).rank
+    (48, 2)
+    """
+    if kind in _PLANS:
+        return _PLANS[kind](shape, cap)
+    return Plan(cap, lambda variance, generator: _compressed(kind, shape, cap, variance, generator))
+
+
+def _low_rank(shape: tuple[int, int], cap: int) -> Plan:
+    m, n = shape
+    _check_cap(shape, cap, m + n, "low-rank")
+    rank = cap // (m + n)
+
+    def draw(variance: float, generator: Generator) -> LowRank:
+        root = (variance / rank) ** 0.25
+        return LowRank(_normal((m, rank), root, generator), _normal((n, rank), root, generator))
+
+    return Plan(rank * (m + n), draw)
+
+
+def _block_sparse(shape: tuple[int, int], cap: int) -> Plan:
+    m, n = shape
+    _check_cap(shape, cap, m * -(-n // m), "block-sparse")
+    most = cap // max(m, n)
+    patterns = _patterns(shape, cap, LEAST_SIDE, most) or _patterns(shape, cap, 1, LEAST_SIDE - 1)
+    best = max(pattern.cost for pattern in patterns)
+    pattern = [p for p in patterns if p.cost >= (1 - SLACK) * best][-1]
+
+    def draw(variance: float, generator: Generator) -> BlockSparse:
+        spread = (variance * m * n / pattern.cost) ** 0.5
+        blocks = _normal((len(pattern.rows), pattern.side, pattern.side), spread, generator)
+        return BlockSparse(blocks, pattern.rows, pattern.cols, shape=shape)
+
+    return Plan(pattern.cost, draw)
+
+
+class _Pattern(NamedTuple):
+    """Square blocks on a grid, sorted by row and column."""
+
+    side: int
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    cost: int
+
+
+def _patterns(shape: tuple[int, int], cap: int, least: int, most: int) -> list[_Pattern]:
+    """Patterns of these block sizes that reach every row and column, smallest blocks first."""
+    patterns = []
+    for side in range(least, most + 1):
+        pattern = _diagonals(shape, cap, side)
+        if len(np.unique(pattern.cols)) == -(-shape[1] // side):
+            patterns.append(pattern)
+    return patterns
+
+
+def _diagonals(shape: tuple[int, int], cap: int, side: int) -> _Pattern:
+    """As many blocks in every block row as the cap allows, on diagonals at even distances."""
+    m, n = shape
+    down, across = -(-m // side), -(-n // side)
+    count = min(cap // (m * min(side, n)), across)
+    first = np.arange(count) * across // max(count, 1)
+    # Where rows are few, their shifts spread over the gap between two diagonals.
+    shift = np.arange(down) * max(1, across // max(count * down, 1))
+    cols = np.sort((first + shift[:, None]) % across, axis=1).ravel()
+    rows = np.repeat(np.arange(down), count)
+    height, width = np.minimum(side, m - side * rows), np.minimum(side, n - side * cols)
+    return _Pattern(side, rows, cols, int((height * width).sum()))
+
+
+def _block_low_rank(shape: tuple[int, int], cap: int) -> Plan:
+    m, n = shape
+    heights, widths, rank = tile_grid(shape, cap)
+
+    def draw(variance: float, generator: Generator) -> BlockLowRank:
+        root = (variance / rank) ** 0.25
+        tiles = {
+            (i, j): (_normal((p, rank), root, generator), _normal((q, rank), root, generator))
+            for i, p in enumerate(heights)
+            for j, q in enumerate(widths)
+        }
+        return BlockLowRank(tiles, row_sizes=heights, col_sizes=widths)
+
+    return Plan(rank * (len(widths) * m + len(heights) * n), draw)
+
+
+def tile_grid(shape: tuple[int, int], cap: int) -> tuple[list[int], list[int], int]:
+    """Heights, widths and rank of the tiles of an even grid that uses the cap best.
+
+    Raises
+    ------
+    BudgetError
+        If not even one tile is that cheap.
+
+    Examples
+    --------
+    >>> tile_grid((8, 16), 96)
+    ([2, 3, 3], [2, 3, 3, 2, 3, 3], 1)
+    """
+    m, n = shape
+    _check_cap(shape, cap, m + n, "block-low-rank")
+    rank = min(grid_rank(shape, cap), cap // (m + n))
+    down, across = _most_tiles(cap // rank, shape, lambda g, h: h * m + g * n)
+    return _even_sizes(m, down), _even_sizes(n, across), rank
+
+
+def _most_tiles(
+    cap: int, shape: tuple[int, int], cost: Callable[[Any, Any], Any]
+) -> tuple[int, int]:
+    """Of grids g x h that cost at most `cap`, the one with most tiles; near-square ones."""
+    m, n = shape
+    g, h = np.ogrid[1 : min(m, cap // n) + 1, 1 : min(n, cap // m) + 1]
+    costs = cost(g, h)
+    tiles = np.where(costs <= cap, g * h, 0)
+    best = np.flatnonzero(tiles == tiles.max())
+    i, j = np.unravel_index(best[np.argmin(costs.ravel()[best])], tiles.shape)
+    return int(i) + 1, int(j) + 1
+
+
+def _even_sizes(n: int, parts: int) -> list[int]:
+    return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
+
+
+class Strips(NamedTuple):
+    """Whole starts and widths of strips, on rows and on columns."""
+
+    row_start: NDArray[np.int64]
+    row_width: NDArray[np.int64]
+    col_start: NDArray[np.int64]
+    col_width: NDArray[np.int64]
+
+
+def strip_sides(shape: tuple[int, int], cap: int) -> Strips | None:
+    """Strips as `strip_runs` lays them, or None where they would miss a row or a column.
+
+    Examples
+    --------
+    >>> strip_sides((4, 8), 16).col_start
+    array([0, 4, 2, 6])
+    >>> strip_sides((4, 8), 11) is None
+    True
+    """
+    m, n = shape
+    runs = strip_runs(shape, cap)
+    parts = (runs.row_location, runs.row_width, runs.col_location, runs.col_width)
+    whole = [torch.round(p.double() * s).long() for p, s in zip(parts, (m, m, n, n), strict=True)]
+    strips = Strips(*(part.numpy() for part in whole))
+    rows = np.unique(positions(strips.row_start, strips.row_width, m))
+    cols = np.unique(positions(strips.col_start, strips.col_width, n))
+    return strips if (len(rows), len(cols)) == shape else None
+
+
+def _gblr(shape: tuple[int, int], cap: int) -> Plan:
+    strips = strip_sides(shape, cap)
+    if strips is None:
+        grid = _block_low_rank(shape, cap)
+        return Plan(grid.cost, lambda *given: grid.draw(*given).to_kind("gblr"))
+    starts, widths = strips[::2], strips[1::2]
+    cells = math.prod(shape) / int((widths[0] * widths[1]).sum())
+
+    def draw(variance: float, generator: Generator) -> GBLR:
+        # Single samples are ones, so that the entries are normal.
+        sides = [torch.ones(int(width.sum())) for width in widths]
+        long = int((strips.row_width == 1).all())
+        sides[long] = _normal(sides[long].shape, (variance * cells) ** 0.5, generator)
+        rows, cols = zip(starts, widths, sides, strict=True)
+        return GBLR(*rows, *cols, shape=shape)
+
+    return Plan(sum(int(width.sum()) for width in widths), draw)
+
+
+def _monarch(shape: tuple[int, int], cap: int) -> Plan:
+    m, n = shape
+    _check_cap(shape, cap, m + n, "Monarch")
+    # Rows dealt to l hands and columns cut into k pieces make l k tiles of low rank.
+    rank = min(grid_rank(shape, cap), cap // (m + n))
+    l, k = _most_tiles(cap // rank, shape, lambda l, k: l * k * (-(-m // l) + -(-n // k)))
+    height, width = -(-m // l), -(-n // k)
+
+    def draw(variance: float, generator: Generator) -> Monarch:
+        root = (variance / rank) ** 0.25
+        L = _normal((l, height, k * rank), root, generator)
+        R = _normal((k, l * rank, width), root, generator)
+        return Monarch(L, R, shape=shape)
+
+    return Plan(rank * l * k * (height + width), draw)
+
+
+def _pixelfly(shape: tuple[int, int], cap: int) -> Plan:
+    layout = pixelfly_layout(shape, cap)
+    return Plan(layout.cost, lambda variance, generator: draw_pixelfly(layout, variance, generator))
+
+
+def _compressed(
+    kind: str, shape: tuple[int, int], cap: int, variance: float, generator: Generator
+) -> StructuredMatrix:
+    budget = min(1.0, (cap + 0.5) / math.prod(shape))
+    seed = int(torch.randint(2**31, (), generator=generator))
+    matrix = compress(_normal(shape, 1.0, generator), kind, budget=budget, rng=seed).matrix
+    size = float(matrix.to_dense().square().mean()) ** 0.5
+    return matrix * (variance**0.5 / size) if size else matrix
+
+
+def _normal(shape: tuple[int, ...], std: float, generator: Generator) -> Tensor:
+    return torch.randn(shape, generator=generator) * std
+
+
+def _check_cap(shape: tuple[int, int], cap: int, least: int, kind: str) -> None:
+    if cap < least:
+        raise BudgetError(
+            f"{cap} multiplications for a {shape[0]}x{shape[1]} matrix; expected at least {least}, "
+            f"the cost of the smallest {kind} matrix that reaches every row and column (allow "
+            "more, or leave the layer out)"
+        )
+
+
+_PLANS: dict[str, Callable[[tuple[int, int], int], Plan]] = {
+    "low_rank": _low_rank,
+    "block_sparse": _block_sparse,
+    "block_low_rank": _block_low_rank,
+    "monarch": _monarch,
+    "gblr": _gblr,
+    "pixelfly": _pixelfly,
+}

@@ -1,0 +1,116 @@
+"""What reaches the layers of a model while it runs: how many vectors, and which."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import InputError
+
+Hook = Callable[[nn.Module, Tensor, Tensor], None]
+
+
+def batches_of(calibration: Any) -> Iterable[Any]:
+    """One batch (a tensor, a tuple of arguments, a mapping of keywords) or several.
+
+    Examples
+    --------
+    >>> x = torch.zeros(5, 3)
+    >>> len(batches_of(x)), len(batches_of((x, x))), len(batches_of([x, x]))
+    (1, 1, 2)
+    """
+    if isinstance(calibration, (Tensor, tuple, Mapping)):
+        return [calibration]
+    if isinstance(calibration, Iterable):
+        return calibration
+    raise InputError(
+        f"calibration is a {type(calibration).__qualname__}; expected a batch (a tensor, a tuple "
+        "of arguments, or a mapping of keywords), or an iterable of batches"
+    )
+
+
+def batch_size(batch: Any) -> int:
+    """First dimension of the first tensor of a batch.
+
+    Examples
+    --------
+    >>> batch_size((None, torch.zeros(5, 3)))
+    5
+    """
+    if isinstance(batch, Mapping):
+        batch = tuple(batch.values())
+    values = batch if isinstance(batch, tuple) else (batch,)
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors or tensors[0].ndim == 0 or len(tensors[0]) == 0:
+        what = f"shape {tuple(tensors[0].shape)}" if tensors else f"type {type(batch).__qualname__}"
+        raise InputError(
+            f"an example input of {what}; expected a tensor whose first dimension counts at least "
+            "one example, alone, in a tuple of arguments or in a mapping of keywords"
+        )
+    return len(tensors[0])
+
+
+@contextmanager
+def watch(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
+    """Call ``hook(module, input, output)`` whenever one of the modules has run."""
+
+    def call(module: nn.Module, args: tuple, keywords: dict[str, Any], output: Tensor) -> None:
+        hook(module, (*args, *keywords.values())[0], output)
+
+    handles = [module.register_forward_hook(call, with_kwargs=True) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def traced(model: nn.Module, batch: Any) -> None:
+    """Run the model on a batch in evaluation mode, without gradients; modes are restored."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            if isinstance(batch, Mapping):
+                model(**batch)
+            elif isinstance(batch, tuple):
+                model(*batch)
+            else:
+                model(batch)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def count_positions(
+    model: nn.Module, layers: Mapping[nn.Module, int], example: Any
+) -> dict[nn.Module, int]:
+    """Vectors that each layer multiplies for one example, rounded up; 0 if it never runs.
+
+    Parameters
+    ----------
+    model : Module
+    layers : mapping of Module to int
+        Layers to watch, and how many outputs each makes of a vector.
+    example : tensor, tuple or mapping
+        Input of the model; its first dimension counts the examples.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(3, 2)
+    >>> counts = count_positions(nn.Sequential(layer), {layer: 2}, torch.zeros(5, 7, 3))
+    >>> counts[layer]
+    7
+    """
+    vectors = dict.fromkeys(layers, 0)
+
+    def count(module: nn.Module, _input: Tensor, output: Tensor) -> None:
+        vectors[module] += output.numel() // layers[module]
+
+    examples = batch_size(example)
+    with watch(layers, count):
+        traced(model, example)
+    return {layer: math.ceil(total / examples) for layer, total in vectors.items()}

@@ -1,0 +1,35 @@
+"""Parameters that may be sharded over processes, seen whole and written whole."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether this process holds only a part, so that all processes must ask for the rest."""
+    return hasattr(parameter, "full_tensor")
+
+
+def whole(parameter: Tensor) -> Tensor:
+    """All of a parameter, gathered from every process where it is sharded."""
+    everything: Any = parameter
+    return everything.full_tensor().detach() if is_sharded(parameter) else parameter.detach()
+
+
+@torch.no_grad()
+def write_(parameter: Tensor, values: Tensor) -> None:
+    """Replace a parameter's values by `values`, the same on every process.
+
+    The parameter itself stays, as optimizers and wrappers hold on to it.
+    """
+    if not is_sharded(parameter):
+        parameter.copy_(values)
+        return
+    from torch.distributed.tensor import DTensor, Replicate
+
+    sharded: Any = parameter
+    mesh = sharded.device_mesh
+    # Every process has all values, so each takes its part and nothing is sent.
+    known = DTensor.from_local(values, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    sharded.to_local().copy_(known.redistribute(placements=sharded.placements).to_local())

@@ -1,0 +1,15 @@
+"""Layers whose weights are structured matrices of any kind, with a fixed structure.
+
+parameters    contents of a matrix as parameters of a module
+weight        `StructuredWeight`: a matrix as a module
+speed         the choice between the structure and its dense weight
+convolution   convolutions by one matrix, or one a tap
+layers        `StructuredLinear`, `StructuredConv2d`
+packed        `PackedLinear`: several weights behind one layer
+"""
+
+from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
+from structmat.nn.structured.packed import PackedLinear
+from structmat.nn.structured.weight import StructuredWeight
+
+__all__ = ["PackedLinear", "StructuredConv2d", "StructuredLinear", "StructuredWeight"]

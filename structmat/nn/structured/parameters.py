@@ -1,0 +1,146 @@
+"""Contents of structured matrices as parameters of a module, and matrices around them."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from structmat._array import backend_name
+from structmat.errors import InputError
+from structmat.matrix import StructuredMatrix
+
+Arrays = dict[str, Tensor]
+Children = tuple[StructuredMatrix, ...]
+
+
+class Contents(nn.Module):
+    """Content arrays of a matrix under their own names; those of its operands below.
+
+    Floating arrays are parameters, copied; integer ones, such as a permutation, buffers.
+    """
+
+    def __init__(self, matrix: StructuredMatrix) -> None:
+        super().__init__()
+        for name in matrix.data_names:
+            array = getattr(matrix, name).detach().clone(memory_format=torch.contiguous_format)
+            if array.is_floating_point():
+                self.register_parameter(name, nn.Parameter(array))
+            else:
+                self.register_buffer(name, array)
+        for i, child in enumerate(matrix.children):
+            self.add_module(str(i), Contents(child))
+
+
+def walk(
+    matrix: StructuredMatrix,
+    contents: nn.Module,
+    make: Callable[[StructuredMatrix, Arrays, Children], StructuredMatrix],
+) -> StructuredMatrix:
+    """What `make` makes of a structure, its contents as they are now, and its operands."""
+    children = tuple(
+        walk(child, getattr(contents, str(i)), make) for i, child in enumerate(matrix.children)
+    )
+    return make(matrix, {name: getattr(contents, name) for name in matrix.data_names}, children)
+
+
+def emptied(matrix: StructuredMatrix, arrays: Arrays, children: Children) -> StructuredMatrix:
+    """The structure around contents that take no memory: one zero each, expanded."""
+    own = {name: getattr(matrix, name).detach() for name in arrays}
+    empty = {
+        name: a.new_zeros(()).expand(a.shape) if a.is_floating_point() else a.clone()
+        for name, a in own.items()
+    }
+    return matrix._with_contents(empty, children, dtype=matrix.dtype, remember=False)
+
+
+def on_torch(matrix: Any) -> StructuredMatrix:
+    """A matrix on torch whose contents can be trained; others are refused."""
+    if not isinstance(matrix, StructuredMatrix):
+        raise InputError(
+            f"matrix is a {type(matrix).__qualname__}; expected a StructuredMatrix (wrap a dense "
+            "weight in structmat.Dense)"
+        )
+    if backend_name(matrix.xp) != "torch":
+        matrix = matrix.to("torch")
+    if matrix.dtype.is_complex:
+        raise InputError(
+            f"matrix has dtype {matrix.dtype}; expected real contents (layers compute with real "
+            "numbers)"
+        )
+    _refuse_other_arrays(matrix)
+    return matrix
+
+
+def _refuse_other_arrays(matrix: StructuredMatrix) -> None:
+    """Arrays computed from contents in a constructor would not follow them."""
+    for name, value in vars(matrix).items():
+        if isinstance(value, Tensor) and name not in matrix.data_names:
+            raise InputError(
+                f"the kind {matrix.kind!r} holds the array {name!r} beside its contents; expected "
+                f"{', '.join(matrix.data_names) or 'none'} alone (compute {name!r} in products, "
+                "with self._kept)"
+            )
+    for child in matrix.children:
+        _refuse_other_arrays(child)
+
+
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """All parameters and buffers as they stand now: wrappers and transforms swap them."""
+    found = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
+    for child in module._modules.values():
+        if child is not None:
+            found += tensors_of(child)
+    return found
+
+
+def floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:
+    """The dtype of the first floating tensor; None where all hold integers."""
+    return next((t.dtype for t in tensors if t.is_floating_point()), None)
+
+
+class _Steps:
+    """Counts the steps of all optimizers: fused ones change parameters unseen."""
+
+    count = 0
+
+    @classmethod
+    def add(cls, *_: Any) -> None:
+        cls.count += 1
+
+
+register_optimizer_step_post_hook(_Steps.add)
+
+
+class Remembered(NamedTuple):
+    """A matrix around contents as they were: tensors, their versions and addresses."""
+
+    matrix: StructuredMatrix
+    dtype: torch.dtype | None
+    steps: int
+    marks: list[Any]
+
+    @classmethod
+    def of(
+        cls,
+        tensors: list[Tensor],
+        dtype: torch.dtype | None,
+        make: Callable[[], StructuredMatrix],
+    ) -> "Remembered | None":
+        """A new matrix, or None where changes of the contents would go unseen."""
+        try:
+            marks = [(weakref.ref(t), t._version, t.data_ptr()) for t in tensors]
+        except RuntimeError:  # tensors of inference mode, or inside a transform such as vmap
+            return None
+        with torch.inference_mode(False), torch.no_grad():
+            return cls(make(), dtype, _Steps.count, marks)
+
+    def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
+        """Whether the contents still are what they were."""
+        known_state = (dtype, _Steps.count, len(tensors))
+        return known_state == (self.dtype, self.steps, len(self.marks)) and all(
+            tensor is known() and tensor._version == version and tensor.data_ptr() == address
+            for tensor, (known, version, address) in zip(tensors, self.marks, strict=True)
+        )

@@ -1,0 +1,115 @@
+"""What the callbacks of all trainers do: make the rules of a training, log and resume them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn, optim
+
+from structmat.errors import InputError
+from structmat.nn.training.budget_projection import BudgetProjection
+from structmat.nn.training.edge_search import EdgeSearch
+from structmat.nn.training.schedule import SigmaSchedule
+
+
+class Rules:
+    """What learns structure under a budget, for one training at a time.
+
+    Parameters
+    ----------
+    budget : float
+    structure : str
+        "edges" or "gaudi".
+    moves : mapping
+        Further options of `EdgeSearch`, for "edges".
+    projection, sigma : mapping
+        Further options of `BudgetProjection` and of `SigmaSchedule`, for "gaudi".
+    """
+
+    def __init__(
+        self,
+        budget: float,
+        structure: str,
+        moves: Mapping[str, Any] | None,
+        projection: Mapping[str, Any] | None,
+        sigma: Mapping[str, Any] | None,
+    ) -> None:
+        self.budget, self.structure = budget, structure
+        self.moves = dict(moves or {})
+        self.projection, self.sigma = dict(projection or {}), dict(sigma or {})
+        others = {"edges": {"projection": self.projection, "sigma": self.sigma}}
+        others["gaudi"] = {"moves": self.moves}
+        if structure not in others:
+            raise InputError(f"structure = {structure!r}; expected 'edges' or 'gaudi'")
+        for name, options in others[structure].items():
+            if options:
+                other = "gaudi" if structure == "edges" else "edges"
+                raise InputError(
+                    f"{name} = {options!r} with structure = {structure!r}; expected none (or "
+                    f"structure={other!r})"
+                )
+        self._running: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
+        self._loaded: Mapping[str, Any] = {}
+
+    def begin(self, model: nn.Module, optimizer: optim.Optimizer, total_steps: float) -> None:
+        """Follow an optimizer from now on, or on from a state that was loaded before."""
+        if not 1 <= total_steps < math.inf:
+            raise InputError(
+                f"the trainer runs for {total_steps} steps; expected a finite number of at least 1 "
+                "(set its max_steps)"
+            )
+        self.end()
+        self._running = self._rules(model, optimizer, int(total_steps))
+        if self._loaded:
+            loaded, self._loaded = self._loaded, {}
+            self.load_state_dict(loaded)
+
+    def _rules(self, model: nn.Module, optimizer: optim.Optimizer, steps: int) -> dict[str, Any]:
+        if self.structure == "edges":
+            return {"edges": EdgeSearch(model, optimizer, self.budget, steps, **self.moves)}
+        return {
+            "projection": BudgetProjection(model, optimizer, self.budget, steps, **self.projection),
+            "schedule": SigmaSchedule(model, optimizer, steps, **self.sigma),
+        }
+
+    def end(self) -> None:
+        """Leave the optimizer alone."""
+        self._last = self.state_dict()
+        for rule in self._running.values():
+            rule.remove()
+        self._running = {}
+
+    def metrics(self) -> dict[str, float]:
+        """Cost of the Gaudi layers as a fraction of dense, and σ if it moves; none outside."""
+        found = {}
+        for rule in self._running.values():
+            if isinstance(rule, SigmaSchedule):
+                found["structure_sigma"] = rule.sigma
+            else:
+                found["structure_cost"] = rule.relative_cost
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: of the training now, or of the last one."""
+        if not self._running:
+            return self._last
+        return {name: rule.state_dict() for name, rule in self._running.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint, now or when training begins.
+
+        Raises
+        ------
+        InputError
+            If the state is of a training with the other `structure`.
+        """
+        if ("edges" in state) != (self.structure == "edges") and state:
+            raise InputError(
+                f"a checkpoint with the state of {', '.join(state)} for structure = "
+                f"{self.structure!r}; expected that of the same way (go on as it began)"
+            )
+        if not self._running:
+            self._loaded = state
+        for name, rule in self._running.items():
+            rule.load_state_dict(state[name])

@@ -1,0 +1,139 @@
+"""A new start for blocks that have lost a side.
+
+A block with both widths at zero has no gradient at all, and would stay dead for ever.
+It is given a new place where the gradient of the dense weight has most energy: there a
+step along a rank-one block lowers the loss most. Its row contents begin at zero, so
+that the network's function does not change, and its column contents along the leading
+singular direction of the gradient, so that the row contents have one.
+"""
+
+import torch
+from torch import Tensor
+
+from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.sharded import whole, write_
+
+
+@torch.no_grad()
+def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
+    """Start dead blocks anew from the kept gradient of the weight; how many there were.
+
+    Needs ``weight.watch`` to have been on during the last backward pass. Weights that
+    share the structure go along. Fixed widths stay dead, and fixed locations stay.
+
+    Examples
+    --------
+    >>> import torch
+    >>> weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
+    >>> weight.watch = True
+    >>> weight(torch.eye(4)).sum().backward()
+    >>> weight.cost, revive_(weight), weight.cost
+    (0, 2, 8)
+    """
+    weights = list(dict.fromkeys([weight, *sharing]))
+    gradients = [taken(w) for w in weights]
+    structure = weight.structure
+    (row, row_at), (col, col_at) = weight._samples(weight._whole_runs())
+    dead = torch.nonzero((row == 0) | (col == 0)).flatten()
+    fixed = not (structure.row_width.requires_grad and structure.col_width.requires_grad)
+    if fixed or not len(dead) or any(g is None for g in gradients):
+        return 0
+    known = [g for g in gradients if g is not None]
+    alive = (row > 0) & (col > 0)
+    p, q = (
+        _typical(width[alive], n, weight.granularity, limit)
+        for width, n, limit in zip((row, col), weight.shape, weight.max_width, strict=True)
+    )
+    places = _strongest(known, p, q, len(dead))
+    dead = dead[: len(places[0])]
+    placed = []
+    for name, n, wide, begin, old in (
+        ("row", weight.shape[0], p, places[0], row_at),
+        ("col", weight.shape[1], q, places[1], col_at),
+    ):
+        location = getattr(structure, f"{name}_location")
+        begin = begin if location.requires_grad else old[dead]
+        placed.append(begin)
+        if location.requires_grad:
+            _write_at(location, dead, begin / n)
+        _write_at(getattr(structure, f"{name}_width"), dead, torch.full_like(begin / n, wide / n))
+    for w, gradient in zip(weights, known, strict=True):
+        _begin_anew(w, gradient, dead, placed[0], placed[1], p, q)
+    return len(dead)
+
+
+def taken(weight: GaudiWeight) -> Tensor | None:
+    """The kept gradient of the weight, once, summed over all processes that have one.
+
+    None if there is none, or it is not finite. All processes must ask for it, and all come
+    to the same structure.
+
+    Examples
+    --------
+    >>> taken(GaudiWeight((4, 4))) is None
+    True
+    """
+    gradient, weight.residual = weight.residual, None
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gradient = _sum(gradient, weight)
+    # After the sum, so that all agree: a step may have been skipped for what one of them had.
+    return gradient if gradient is not None and bool(gradient.isfinite().all()) else None
+
+
+def _sum(gradient: Tensor | None, weight: GaudiWeight) -> Tensor | None:
+    """Over all processes; in some, the layer may not have run."""
+    count = torch.tensor(int(gradient is not None), device=weight.u.device)
+    torch.distributed.all_reduce(count)
+    if not count:
+        return None
+    if gradient is None:
+        gradient = torch.zeros(weight.shape, device=weight.u.device)
+    torch.distributed.all_reduce(gradient)
+    return gradient
+
+
+def _typical(width: Tensor, n: int, granularity: int, limit: int) -> int:
+    """The median width of live blocks, in whole grains."""
+    median = int(width.median()) if len(width) else max(1, round(n**0.5))
+    return min(max(granularity, median // granularity * granularity), limit, n)
+
+
+def _strongest(gradients: list[Tensor], p: int, q: int, count: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns where the tiles p by q of most energy begin."""
+    m, n = gradients[0].shape
+    energy = torch.zeros(m // p, n // q, device=gradients[0].device)
+    for gradient in gradients:
+        tiles = gradient[: m // p * p, : n // q * q].reshape(m // p, p, n // q, q)
+        energy += tiles.square().sum((1, 3))
+    best = energy.flatten().topk(min(count, energy.numel())).indices
+    return best // (n // q) * p, best % (n // q) * q
+
+
+def _begin_anew(
+    weight: GaudiWeight,
+    gradient: Tensor,
+    dead: Tensor,
+    down: Tensor,
+    across: Tensor,
+    p: int,
+    q: int,
+) -> None:
+    """Zero row contents; column contents along the gradient's leading directions there."""
+    m, n = weight.shape
+    rows = (down[:, None] + torch.arange(p, device=down.device)) % m
+    cols = (across[:, None] + torch.arange(q, device=down.device)) % n
+    chosen = gradient[rows[:, :, None], cols[:, None, :]].float()
+    _, _, right = torch.linalg.svd(chosen, full_matrices=False)
+    _write_at(weight.u, dead, 0.0)
+    v = whole(weight.v).clone()
+    size = v.abs().mean() * q**0.5
+    slots = (across[:, None] + torch.arange(q, device=across.device)) % v.shape[-1]
+    for r in range(min(weight.rank, right.shape[1])):
+        v[dead[:, None], r, slots] = right[:, r].to(v) * size
+    write_(weight.v, v)
+
+
+def _write_at(parameter: Tensor, index: Tensor, values: Tensor | float) -> None:
+    changed = whole(parameter).clone()
+    changed[index] = values.to(changed) if isinstance(values, Tensor) else values
+    write_(parameter, changed)

@@ -1,0 +1,77 @@
+"""Files and pickles of version 0.1.0 still load, and mean what they meant."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import structmat
+
+FOLDER = Path(__file__).parents[1] / "fixtures" / "version_0_1_0"
+VALUES = np.load(FOLDER / "values.npz")
+OUTPUTS = np.load(FOLDER / "outputs.npz")
+NETWORKS = [name for name in OUTPUTS.files if name != "x"]
+
+
+@pytest.mark.parametrize("name", VALUES.files)
+def test_a_file_of_a_matrix(name):
+    matrix = structmat.load(FOLDER / f"{name}.npz")
+    np.testing.assert_array_equal(matrix.to_dense(), VALUES[name])
+
+
+def test_a_pickle_of_matrices():
+    matrices = pickle.loads((FOLDER / "matrices.pkl").read_bytes())
+    assert sorted(matrices) == sorted(VALUES.files)
+    for name, matrix in matrices.items():
+        np.testing.assert_array_equal(matrix.to_dense(), VALUES[name])
+        again = pickle.loads(pickle.dumps(matrix))
+        assert type(again) is type(matrix)
+
+
+def net(torch):
+    nn = torch.nn
+    layers = nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 32), nn.ReLU()
+    return nn.Sequential(*layers, nn.Linear(32, 16))
+
+
+def close(torch, model, name):
+    with torch.no_grad():
+        y = model.eval()(torch.from_numpy(OUTPUTS["x"])).numpy()
+    np.testing.assert_allclose(y, OUTPUTS[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_file_of_a_network(name):
+    torch = pytest.importorskip("torch")
+    from structmat.nn import load_model
+
+    close(torch, load_model(FOLDER / f"{name}.safetensors", net(torch)), name)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_pickle_of_a_network(name):
+    torch = pytest.importorskip("torch")
+    model = torch.load(FOLDER / "models.pt", weights_only=False)[name]
+    close(torch, model, name)
+    # What was learning goes on.
+    model(torch.from_numpy(OUTPUTS["x"])).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_pickles_of_records():
+    torch = pytest.importorskip("torch")
+    records = torch.load(FOLDER / "records.pt", weights_only=False)
+    assert records["config"].budget == 0.4
+    assert records["cost"].rows[0].kind == "gblr"
+    assert records["compression"].matrix.kind == "low_rank"
+
+
+def test_old_homes_import_nothing_by_themselves():
+    import sys
+
+    old = sys.modules["structmat.nn.linear"]
+    with pytest.raises(AttributeError):
+        old.__path__  # noqa: B018
+    with pytest.raises(AttributeError):
+        old.NoSuchName  # noqa: B018

@@ -1,0 +1,279 @@
+"""`freeze_`, `to_dense_` and `cost` on whole models."""
+
+import copy
+import math
+
+import pytest
+import torch
+from nn_models import Attention, Classifier, Conv1D, Twins, convnet, mlp
+from test_nn_model import packed
+from torch import nn
+
+from structmat.errors import InputError
+from structmat.nn import (
+    BudgetProjection,
+    Config,
+    GaudiLinear,
+    GaudiWeight,
+    PackedLinear,
+    StructuredConv2d,
+    StructuredLinear,
+    StructuredWeight,
+    convert_,
+    cost,
+    freeze_,
+    parameter_groups,
+    to_dense_,
+)
+from structmat.nn.models.random_init import fresh_kinds
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def trained(model, x, budget=0.2, steps=8, **options):
+    """Converted, and trained until it meets the budget."""
+    convert_(model, Config(budget=budget, oversize=2.0, **options), example=x)
+    optimizer = torch.optim.AdamW(parameter_groups(model, lr=1e-2, structure_lr=2e-2))
+    rule = BudgetProjection(model, optimizer, budget, total_steps=steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    assert 0 < rule.relative_cost <= budget
+    return model
+
+
+MODELS = {
+    "mlp": (mlp, torch.randn(3, 64), {}),
+    "packed": (Classifier, torch.randn(2, 3, 16, 16), {"parts": packed}),
+    "convolutions": (convnet, torch.randn(2, 16, 8, 8), {}),
+    "taps": (convnet, torch.randn(2, 16, 8, 8), {"conv": "taps"}),
+    "shared masks": (convnet, torch.randn(2, 16, 8, 8), {"conv": "taps", "shared_masks": True}),
+    "twins": (Twins, torch.randn(3, 32), {}),
+    "grid": (mlp, torch.randn(3, 64), {"options": {"width_init": "grid"}}),
+    "tiles of rank 2": (
+        mlp, torch.randn(3, 64), {"options": {"width_init": "grid", "rank": 2}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_frozen_models_compute_the_same_in_less_space(name):
+    build, x, options = MODELS[name]
+    model = trained(build(), x, **options).eval()
+    expected, before = model(x), cost(model, x)
+    numbers = sum(t.numel() for t in model.state_dict().values())
+    report = freeze_(model)
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(m, GaudiWeight) for m in model.modules())
+    assert not model.training
+    assert cost(model, x) == before
+    assert cost(model).structured == before.structured == report.total
+    now = sum(t.numel() for t in model.state_dict().values())
+    biases = sum(m.bias.numel() for m in model.modules() if getattr(m, "bias", None) is not None)
+    assert now < numbers
+    if name != "twins":  # whose state names shared contents twice
+        assert now <= before.everything.storage + biases
+    model.train()(x).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_frozen_layers_are_what_they_were():
+    model = trained(Classifier(), torch.randn(2, 3, 16, 16), parts=packed)
+    bias = model.attention.qkv.bias
+    freeze_(model)
+    assert isinstance(model.stem, StructuredConv2d)
+    assert isinstance(model.mlp[0], StructuredLinear)
+    assert isinstance(model.attention.qkv, PackedLinear)
+    assert all(isinstance(part, StructuredWeight) for part in model.attention.qkv.parts)
+    assert model.attention.qkv.bias is bias
+    assert model.training
+
+
+def test_freezing_keeps_ties_and_what_is_not_trained():
+    model = Twins()
+    convert_(model, Config(budget=0.4), example=torch.zeros(2, 32))
+    model.left.matrix.requires_grad_(False)
+    freeze_(model)
+    assert model.left.matrix is model.right.matrix
+    assert model.both[0] is model.again
+    assert not any(p.requires_grad for p in model.left.matrix.parameters())
+    assert all(p.requires_grad for p in model.again.matrix.parameters())
+
+
+def test_dead_blocks_are_dropped():
+    model = nn.Sequential(GaudiLinear(32, 32, budget=0.5))
+    with torch.no_grad():
+        model[0].matrix.structure.row_width[1:] = 0.0
+    freeze_(model)
+    assert model[0].to_matrix().num_blocks == 1
+    with torch.no_grad():
+        model = nn.Sequential(GaudiLinear(32, 32, budget=0.5))
+        model[0].matrix.structure.row_width.zero_()
+    freeze_(model)
+    assert torch.equal(model(torch.ones(2, 32)), model[0].bias.expand(2, 32))
+
+
+@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("conv", ["matrix", "taps"])
+def test_dense_again(kind, conv):
+    model, x = Classifier().eval(), torch.randn(2, 3, 16, 16)
+    plain = [type(m) for m in model.modules()]
+    names = list(model.state_dict())
+    least = 3 if conv == "matrix" else 16
+    config = Config(kind=kind, budget=0.4, parts=packed, conv=conv, min_features=least)
+    report = convert_(model, config, example=x)
+    expected, biases = model(x), model.stem.bias
+    assert to_dense_(model).total == report.total
+    assert [type(m) for m in model.modules()] == plain
+    assert list(model.state_dict()) == names
+    assert model.stem.bias is biases
+    assert all(p.requires_grad for p in model.parameters())
+    assert not model.training
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dense_again_with_every_setting():
+    for conv in ("matrix", "taps"):
+        model, x = convnet().eval(), torch.randn(2, 16, 8, 8)
+        before = [repr(layer) for layer in model]
+        convert_(model, Config(budget=0.4, conv=conv))
+        expected = model(x)
+        to_dense_(model)
+        assert [repr(layer) for layer in model] == before
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dense_weights_are_those_of_evaluation():
+    model = nn.Sequential(GaudiLinear(32, 32, budget=0.5, sigma=2.0))
+    x = torch.randn(2, 32)
+    blurred, sharp = model.train()(x), model.eval()(x)
+    assert not torch.allclose(blurred, sharp, atol=1e-3)
+    to_dense_(model.train())
+    assert model.training
+    torch.testing.assert_close(model(x), sharp, rtol=1e-4, atol=1e-5)
+
+
+def test_dense_again_keeps_ties_and_undoes_hugging_face_s_layer():
+    model = Twins()
+    convert_(model, Config(budget=0.4))
+    to_dense_(model)
+    assert model.left.weight is model.right.weight
+    assert model.both[0] is model.again
+    assert len(list(model.parameters())) == 5
+    model, x = nn.Sequential(Conv1D(48, 32)), torch.randn(4, 32)
+    convert_(model, Config(kind="block_sparse", budget=1.0, start="weights"))
+    expected = model(x)
+    to_dense_(model)
+    assert type(model[0]) is nn.Linear
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_half_precision_stays():
+    model = mlp().to(torch.float64)
+    convert_(model, Config(budget=0.4))
+    x = torch.randn(2, 64, dtype=torch.float64)
+    expected = model.eval()(x)
+    freeze_(model)
+    torch.testing.assert_close(model(x), expected)
+    to_dense_(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    model = mlp().to(torch.bfloat16)
+    convert_(model, Config(budget=0.4))
+    freeze_(model)
+    to_dense_(model)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_nothing_to_freeze_or_to_undo():
+    for change in (freeze_, to_dense_):
+        with pytest.raises(InputError, match=r"Sequential has no .* layers; expected"):
+            change(mlp())
+        with pytest.raises(InputError, match="model is a int"):
+            change(3)
+        with pytest.raises(InputError, match="model is itself a GaudiLinear"):
+            change(GaudiLinear(32, 32))
+    model = mlp()
+    convert_(model, Config(kind="low_rank", budget=0.3))
+    with pytest.raises(InputError, match="nothing to freeze"):
+        freeze_(model)
+
+
+def test_costs_of_a_dense_model():
+    model, x = Classifier(), torch.randn(2, 3, 16, 16)
+    report = cost(model, x)
+    assert [(row.name, row.positions, row.cost) for row in report.rows] == [
+        ("stem", 16, 32 * 48),
+        ("attention.qkv", 16, 96 * 32),
+        ("attention.proj", 16, 32 * 32),
+        ("mlp.0", 16, 32 * 64),
+        ("mlp.2", 16, 32 * 64),
+        ("head", 1, 32 * 16),
+    ]
+    assert report.everything.cost == report.everything.dense_cost == 16 * 9728 + 512
+    assert report.everything.storage == 9728 + 512
+    assert report.everything.relative_cost == 1.0
+    assert (report.structured.cost, report.structured.relative_cost) == (0, 0.0)
+    grouped = cost(nn.Sequential(nn.Conv2d(8, 16, 3, groups=4)), torch.zeros(1, 8, 5, 5))
+    assert (grouped.rows[0].cost, grouped.rows[0].positions) == (16 * 2 * 9, 9)
+    assert cost(nn.Sequential(Conv1D(48, 32))).rows[0].shape == (48, 32)
+
+
+def test_costs_of_a_mixture():
+    model, x = Classifier(), torch.zeros(2, 3, 16, 16)
+    config = Config(kind="low_rank", budget=0.5, parts=packed)
+    report = convert_(model, config, lambda name, _: "attention" in name, example=x)
+    now = cost(model, x)
+    assert [row.kind for row in now.rows] == ["dense"] + ["low_rank"] * 2 + ["dense"] * 3
+    assert now.structured == report.total
+    assert now.everything.dense_cost == 16 * 9728 + 512
+    assert now.everything.cost == now.everything.dense_cost - 16 * (4096 - 4 * 8 * 64)
+    # Positions are those that the layers were given, unless an example counts them anew.
+    assert [row.positions for row in cost(model).rows] == [1, 16, 16, 1, 1, 1]
+    assert cost(model, torch.zeros(2, 3, 8, 8)).rows[1].positions == 4
+    assert model.attention.proj.matrix.positions == 16
+    assert "give an example" in str(cost(model))
+    assert "give an example" not in str(now)
+
+
+def test_shared_weights_are_counted_once():
+    model, x = Twins(), torch.zeros(3, 32)
+    assert [(row.shared_with, row.positions) for row in cost(model, x).rows] == [
+        (("right",), 2),
+        (("again",), 2),
+    ]
+    assert cost(model).everything.storage == 2 * 1024
+    assert cost(model).rows[0].positions == 2
+    convert_(model, Config(kind="low_rank", budget=0.5), example=x)
+    assert [row.positions for row in cost(model, x).rows] == [2, 2]
+    assert [row.positions for row in cost(model).rows] == [2, 2]
+
+
+def test_costs_of_what_is_no_model():
+    with pytest.raises(InputError, match="model is a list"):
+        cost([mlp()])
+    with pytest.raises(InputError, match="not initialised"):
+        cost(nn.Sequential(nn.LazyLinear(3)))
+    assert cost(nn.Sequential()).rows == ()
+    assert cost(nn.Linear(4, 4)).rows[0].name == ""
+
+
+def test_tables_are_aligned():
+    model = Attention()
+    convert_(model, Config(kind="low_rank", budget=0.5, parts=packed))
+    head, *rows = str(cost(model)).splitlines()[:3]
+    assert [len(row) for row in rows] == [len(head)] * 2
+    assert head.split()[:3] == ["layer", "shape", "kind"]
+    assert rows[0].split() == ["qkv", "96x32", "low_rank", "1", "1,536", "50.00%", "1,536", "-"]
+
+
+def test_copies_are_apart():
+    model, x = trained(mlp(), torch.randn(2, 64)), torch.randn(2, 64)
+    other = copy.deepcopy(model)
+    freeze_(other)
+    assert isinstance(model[0], GaudiLinear)
+    torch.testing.assert_close(other.eval()(x), model.eval()(x), rtol=1e-4, atol=1e-5)
+    assert math.isfinite(other(x).sum().item())

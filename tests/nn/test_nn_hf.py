@@ -1,0 +1,380 @@
+"""Structured models in transformers: its own saving, loading and training keep them exactly."""
+
+import base64
+import importlib
+import json
+import os
+import sys
+import zlib
+
+import pytest
+import torch
+from torch import nn
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may ask the network
+
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed (extra hf)"
+)
+
+from transformers import (  # noqa: E402
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from structmat.errors import FileFormatError, InputError, MissingDependencyError  # noqa: E402
+from structmat.nn import hf  # noqa: E402
+from structmat.nn.gaudi.conv import GaudiConv2d  # noqa: E402
+from structmat.nn.gaudi.linear import GaudiLinear  # noqa: E402
+from structmat.nn.gaudi.weight import GaudiWeight  # noqa: E402
+from structmat.nn.models.config import Config  # noqa: E402
+from structmat.nn.models.convert import convert_  # noqa: E402
+from structmat.nn.models.freeze import freeze_, to_dense_  # noqa: E402
+from structmat.nn.structured.weight import StructuredWeight  # noqa: E402
+from structmat.nn.training.proximal import parameter_groups  # noqa: E402
+
+tokens = torch.arange(24).view(2, 12) % 60
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(tmp_path / "model")
+
+
+def gpt2(**options):
+    return GPT2LMHeadModel(
+        GPT2Config(n_layer=2, n_head=2, n_embd=32, vocab_size=64, n_positions=16, **options)
+    )
+
+
+def bert():
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    return BertForMaskedLM(BertConfig(vocab_size=64, num_attention_heads=2, **sizes))
+
+
+def inner(name, module):
+    """All linear layers but those at the ends."""
+    return isinstance(module, nn.Linear | transformers.pytorch_utils.Conv1D) and (
+        name not in ("lm_head", "cls.predictions.decoder")
+    )
+
+
+def learned(make=gpt2, **options):
+    """A converted model, enabled, in evaluation; biases and σ unlike those of a new one."""
+    model = make()
+    convert_(model, Config(budget=0.4, options={"sigma": 7.0}, **options), inner)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    hf.enable(model)
+    return model.eval()
+
+
+def frozen(make=gpt2, **options):
+    model = learned(make, **options)
+    freeze_(model)
+    return model
+
+
+def saved(model, folder):
+    model.save_pretrained(folder)
+    return folder
+
+
+def assert_same(got, expected):
+    assert not got.training
+    assert {n: type(m) for n, m in got.named_modules()} == {
+        n: type(m) for n, m in expected.named_modules()
+    }
+    assert got.state_dict().keys() == expected.state_dict().keys()
+    for name, value in expected.state_dict().items():
+        assert torch.equal(got.state_dict()[name], value), name
+    fixed = [{n for n, p in m.named_parameters() if not p.requires_grad} for m in (got, expected)]
+    assert fixed[0] == fixed[1]
+    with torch.no_grad():
+        for some in (tokens, tokens[:1, :1]):
+            assert torch.equal(got(some).logits, expected(some).logits)
+
+
+@pytest.mark.parametrize("build", [learned, frozen])
+@pytest.mark.parametrize(
+    ("make", "auto"), [(gpt2, AutoModelForCausalLM), (bert, AutoModelForMaskedLM)]
+)
+def test_models_come_back_exactly(make, auto, build, folder):
+    model = build(make)
+    kinds = {GaudiWeight: "learned", StructuredWeight: "frozen"}
+    assert {kinds[type(m)] for m in model.modules() if type(m) in kinds} == {build.__name__}
+    loaded, info = auto.from_pretrained(saved(model, folder), output_loading_info=True)
+    assert_same(loaded, model)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert all(p.data_ptr() % 64 == 0 for p in loaded.parameters())
+    again = auto.from_pretrained(saved(loaded, folder + "2"))
+    assert_same(again, model)
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "block_sparse", "block_low_rank", "monarch"])
+def test_every_kind_comes_back(kind, folder):
+    model = learned(kind=kind) if kind == "gblr" else gpt2().eval()
+    convert_(model, Config(budget=0.4, kind=kind), inner)
+    hf.enable(model)
+    assert_same(AutoModelForCausalLM.from_pretrained(saved(model, folder)), model)
+
+
+def test_settings_and_positions_come_back(folder):
+    model = gpt2()
+    convert_(model, Config(budget=0.4, options={"sigma": 7.0}), inner, example=tokens)
+    hf.enable(model)
+    loaded = AutoModelForCausalLM.from_pretrained(saved(model, folder))
+    layers = [m for m in loaded.modules() if isinstance(m, GaudiWeight)]
+    assert {layer.positions for layer in layers} == {12}
+    assert {layer.sigma for layer in layers} == {7.0}
+
+
+def test_fixed_parameters_stay_fixed(folder):
+    model = frozen()
+    model.transformer.h[1].mlp.c_proj.matrix.requires_grad_(False)
+    loaded = AutoModelForCausalLM.from_pretrained(saved(model, folder))
+    assert_same(loaded, model)
+    assert not loaded.transformer.h[1].mlp.c_proj.matrix.contents.u.requires_grad
+
+
+@pytest.mark.parametrize("build", [learned, frozen])
+def test_the_base_of_a_model_and_a_model_around_its_base(build, folder):
+    model = build()
+    base = AutoModel.from_pretrained(saved(model, folder))
+    expected = model.transformer(tokens).last_hidden_state
+    assert torch.equal(base(tokens).last_hidden_state, expected)
+    whole = AutoModelForCausalLM.from_pretrained(saved(base, folder + "2"))
+    assert torch.equal(whole.transformer(tokens).last_hidden_state, expected)
+    classes = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
+    assert torch.equal(classes.transformer(tokens).last_hidden_state, expected)
+
+
+def test_a_structured_head_is_left_out_of_the_base(folder):
+    model = gpt2(tie_word_embeddings=False).eval()
+    convert_(model, Config(budget=0.4))
+    assert isinstance(model.lm_head, GaudiLinear)
+    hf.enable(model)
+    assert_same(AutoModelForCausalLM.from_pretrained(saved(model, folder)), model)
+    base = AutoModel.from_pretrained(folder)
+    expected = model.transformer(tokens).last_hidden_state
+    assert torch.equal(base(tokens).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("build", [learned, frozen])
+def test_another_dtype_when_loading(build, folder):
+    model = build()
+    loaded = AutoModelForCausalLM.from_pretrained(saved(model, folder), dtype=torch.bfloat16)
+    dtypes = {n.split(".")[-1]: p.dtype for n, p in loaded.named_parameters()}
+    widths = {name: dtypes.pop(name) for name in ("row_width", "col_width") if name in dtypes}
+    [dtypes.pop(name) for name in ("row_location", "col_location") if name in dtypes]
+    assert set(dtypes.values()) == {torch.bfloat16}
+    assert set(widths.values()) <= {torch.float32}
+    expected = model(tokens).logits
+    assert (loaded(tokens).logits - expected).norm() < 0.05 * expected.norm()
+
+
+def test_a_half_precision_model_comes_back(folder):
+    model = learned().bfloat16()
+    loaded = AutoModelForCausalLM.from_pretrained(saved(model, folder))
+    assert_same(loaded, model)
+    assert loaded.float().dtype == torch.float32  # transformers forbids it if quantized
+
+
+def test_structure_is_written_as_it_is_when_saving(folder):
+    model = learned()
+    saved(model, folder)
+    with torch.no_grad():
+        for weight in (m for m in model.modules() if isinstance(m, GaudiWeight)):
+            weight.structure.row_width *= 0.5
+    freeze_(model)
+    assert_same(AutoModelForCausalLM.from_pretrained(saved(model, folder)), model)
+    to_dense_(model)
+    assert "quantization_config" not in config_in(saved(model, folder + "2"))
+
+
+def config_in(folder):
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def test_shared_masks_stay_shared(folder):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    config = ViTConfig(image_size=8, patch_size=4, num_attention_heads=2, **sizes)
+    model = ViTForImageClassification(config).eval()
+    convert_(
+        model,
+        Config(budget=0.9, conv="taps", shared_masks=True, min_features=3),
+        lambda name, module: isinstance(module, nn.Conv2d),
+    )
+    hf.enable(model)
+    loaded = transformers.AutoModelForImageClassification.from_pretrained(saved(model, folder))
+    [conv] = [m for m in loaded.modules() if isinstance(m, GaudiConv2d)]
+    assert all(tap.structure is conv.taps[0].structure for tap in conv.taps)
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(loaded(images).logits, model(images).logits)
+
+
+def test_sharded_files(folder):
+    model = frozen()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert len([name for name in os.listdir(folder) if name.endswith(".safetensors")]) > 2
+    assert_same(AutoModelForCausalLM.from_pretrained(folder), model)
+
+
+def test_another_architecture_is_refused(folder):
+    saved(learned(), folder)
+    config = config_in(folder)
+    config["n_embd"] = 64
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    with pytest.raises(InputError, match=r"c_attn' is a Conv1D of .*64.* a GaudiLinear of .*32"):
+        AutoModelForCausalLM.from_pretrained(folder)
+    other = bert().config
+    other.quantization_config = config["quantization_config"]
+    with pytest.raises(InputError, match=r"BertForMaskedLM has none of the layers transformer\.h"):
+        BertForMaskedLM.from_pretrained(folder, config=other)
+
+
+def test_newer_and_damaged_configs_are_refused():
+    with pytest.raises(FileFormatError, match=r"version 2; .* up to 1"):
+        hf.StructureConfig(format_version=2)
+    with pytest.raises(FileFormatError, match="damaged structmat structure"):
+        hf.StructureConfig("nonsense").build()
+    known = hf.StructureConfig.of(frozen()).content()
+    known["index"].popitem()
+    text = base64.b64encode(zlib.compress(json.dumps(known).encode())).decode()
+    with pytest.raises(FileFormatError, match="damaged structmat structure"):
+        hf.StructureConfig(text).build()
+
+
+def test_enable_refuses_what_is_no_model_of_transformers():
+    with pytest.raises(InputError, match=r"expected a transformers\.PreTrainedModel"):
+        hf.enable(nn.Linear(2, 2))
+    model = gpt2()
+    model.hf_quantizer = object()
+    with pytest.raises(InputError, match="quantized by object"):
+        hf.enable(model)
+
+
+def test_the_module_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "structmat.nn.hf")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'structmat\[hf\]'"):
+        importlib.import_module("structmat.nn.hf")
+
+
+class Sentences(torch.utils.data.Dataset):
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, i):
+        ids = (torch.arange(12) * (i + 1)) % 60
+        return {"input_ids": ids, "labels": ids}
+
+
+class Listener(transformers.TrainerCallback):
+    """Notes what callbacks are given to log."""
+
+    def __init__(self):
+        self.heard = []
+
+    def on_log(self, args, state, control, logs=None, **_):
+        self.heard.append(dict(logs))
+
+
+def trainer(model, folder, *callbacks, **options):
+    pytest.importorskip("accelerate", reason="accelerate is not installed (extra hf)")
+    arguments = transformers.TrainingArguments(
+        folder,
+        per_device_train_batch_size=8,
+        num_train_epochs=2,
+        logging_steps=1,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        **options,
+    )
+    groups = parameter_groups(model, lr=1e-2, structure_lr=1e-2)
+    return transformers.Trainer(
+        model,
+        arguments,
+        train_dataset=Sentences(),
+        callbacks=list(callbacks),
+        optimizers=(torch.optim.AdamW(groups), None),
+    )
+
+
+def relative_cost(model):
+    weights = [m for m in model.modules() if isinstance(m, GaudiWeight)]
+    return sum(w.cost for w in weights) / sum(w.shape[0] * w.shape[1] for w in weights)
+
+
+WAYS = {
+    "edges": {"moves": {"every": 3, "ramp": 0.5}},
+    "gaudi": {"structure": "gaudi", "projection": {"ramp": 0.5}, "sigma": {"stop": 50.0}},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_trainer_meets_the_budget_and_saves(folder, way):
+    model = learned()
+    callback = hf.StructureCallback(0.2, **WAYS[way])
+    listener, options = Listener(), {"save_strategy": "steps", "save_steps": 4}
+    training = trainer(model, folder, callback, listener, **options)
+    training.train()
+    assert 0.15 < relative_cost(model) <= 0.2
+    history = [entry for entry in training.state.log_history if "structure_cost" in entry]
+    assert len(history) >= 8
+    assert history[0]["structure_cost"] > 0.2 >= history[-1]["structure_cost"]
+    if way == "gaudi":
+        assert history[0]["structure_sigma"] < history[-1]["structure_sigma"] == 50.0
+    else:
+        assert not any("structure_sigma" in entry for entry in history)
+    heard = [entry["structure_cost"] for entry in listener.heard]
+    assert heard == [entry["structure_cost"] for entry in history]
+    loaded = AutoModelForCausalLM.from_pretrained(os.path.join(folder, "checkpoint-8"))
+    assert_same(loaded, model.eval())
+    assert all(p.requires_grad for p in loaded.parameters())
+    trainer(loaded, folder, hf.StructureCallback(0.15, **WAYS[way])).train()  # it may be trained on
+    assert relative_cost(loaded) <= 0.15
+    rule = "edges" if way == "edges" else "schedule"
+    assert callback.state()["attributes"]["rules"][rule]["step"] == 8
+    with torch.no_grad():
+        [m.structure.row_width.fill_(1) for m in model.modules() if isinstance(m, GaudiWeight)]
+    training.optimizer.step()
+    assert relative_cost(model) > 0.2, "a rule was left on the optimizer"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("by_argument", [False, True])
+def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(by_argument, folder, way):
+    options = {"save_strategy": "steps", "save_steps": 3}
+    options["restore_callback_states_from_checkpoint"] = by_argument
+    expected = learned()
+    start = {name: value.clone() for name, value in expected.state_dict().items()}
+    trainer(expected, folder, hf.StructureCallback(0.2, **WAYS[way]), **options).train()
+    model = learned()
+    model.load_state_dict(start)
+    resumed = trainer(model, folder, hf.StructureCallback(0.2, **WAYS[way]), **options)
+    resumed.train(resume_from_checkpoint=os.path.join(folder, "checkpoint-3"))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    sigmas = [
+        {m.sigma for m in x.modules() if isinstance(m, GaudiWeight)} for x in (model, expected)
+    ]
+    assert sigmas[0] == sigmas[1]
