@@ -12,7 +12,7 @@ from typing import Any
 _HOMES = {
     "structmat.compress._front": "structmat.compress.front",
     "structmat.nn._contents": "structmat.nn.structured.parameters",
-    "structmat.nn._speed": "structmat.nn.structured.speed",
+    "structmat.nn._speed": "structmat.kernels.cost_model.layers",
     "structmat.nn.config": "structmat.nn.models.config",
     "structmat.nn.conv": "structmat.nn.gaudi.conv",
     "structmat.nn.linear": "structmat.nn.gaudi.linear",

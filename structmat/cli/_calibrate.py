@@ -6,7 +6,7 @@ from typing import Any
 
 from structmat.cli._common import Report
 from structmat.kernels.choice.calibrate import calibrate
-from structmat.kernels.cost_model import FEATURES, keep
+from structmat.kernels.cost_model.coefficients import keep
 
 
 def add_calibrate(commands: Any, common: list[argparse.ArgumentParser]) -> None:
@@ -30,6 +30,6 @@ def _calibrate(options: argparse.Namespace) -> Report:
         print("\r\033[K", end="", file=sys.stderr)
     path = keep(measured)
     lines = [f"{'kernel':10} off by (median)"]
-    lines += [f"{name:10} {100 * errors[name]:.0f} %" for name in FEATURES if name in errors]
+    lines += [f"{name:10} {100 * errors[name]:.0f} %" for name in errors]
     lines.append(f"kept in {path}; delete the file to return to the figures that ship")
     return Report("\n".join(lines), {"file": str(path), "figures": measured, "errors": errors})

@@ -1,17 +1,17 @@
 """Products: the kernels, and the choice between them.
 
-GBLR, block-sparse and block-low-rank matrices multiply by whichever kernel promises the
-least time; `plan` says which one that is, `using` forces another. Other kinds multiply
-by BLAS directly.
+GBLR, block-sparse and block-low-rank matrices multiply by the kernel that promises the
+least time; `plan` names it, `using` forces another. Other kinds multiply by BLAS directly.
 
-layouts      how packed contents lie in memory
-cost_model   seconds that a kernel takes
+layouts      places of packed contents in memory
+cost_model   time of kernels and of layers
+bound        kernels bound to a matrix: their protocol, and products of two factors
 arrays       kernels made of BLAS, PyTorch and SciPy
 cpu          compiled kernels
 triton       kernels for matrix units of a GPU
 cuda         kernels in CUDA
 choice       the table of kernels and the choice between them
-plan         `plan`: which kernel multiplies, and what it is expected to take
+plan         `plan`: the kernel that multiplies, and its expected time
 """
 
 from structmat.kernels.choice.factored import using

@@ -1,47 +1,49 @@
-"""Which kernel multiplies by a matrix, and what it is expected to take."""
+"""Plans of products: the kernel that multiplies by a matrix, and its expected time."""
 
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from structmat._array import Array
 from structmat.errors import InputError
-from structmat.kernels.choice import table as ways
+from structmat.kernels.choice import table
 from structmat.kernels.choice.factored import using
 
-#: How matrices multiply that are not made of sparse factors.
+#: Name of the product of kinds that are not made of sparse factors.
 DIRECT = "direct"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The kernel for products of a matrix with so many columns.
+    """The kernel for products of a matrix with operands of one width.
 
     Attributes
     ----------
     kernel : str
-        Its name; "direct" for kinds that have one way to multiply, and for sums and products,
-        whose terms choose for themselves.
+        The kernel's name; "direct" for kinds that have one way to multiply, and for sums and
+        products, whose terms choose for themselves.
     columns : int
         Columns of the operand.
     seconds : float or None
-        What one product is expected to take on one thread; None where nothing says.
+        Expected time of one product on one thread; None where no times are known.
     expected : dict of str to float
-        The same of every kernel that was compared.
+        Expected time of every kernel that was compared.
     """
 
     kernel: str
     columns: int
     seconds: float | None
     expected: dict[str, float]
-    _multiply: Any = field(repr=False, compare=False)
+    _multiply: Callable[[Array], Array] = field(repr=False, compare=False)
 
     def multiply(self, X: Array) -> Array:
-        """A @ X by this kernel, as `matmat` has it: (…, n, k) to (…, m, k)."""
+        """A @ X by this kernel, with the shapes of `matmat`: (…, n, k) to (…, m, k)."""
         return self._multiply(X)
 
     def __str__(self) -> str:
-        what = ways.KERNELS[self.kernel].what if self.kernel != DIRECT else "as its kind multiplies"
+        known = table.KERNELS.get(self.kernel)
+        what = "as its kind multiplies" if known is None else known.what
         lines = [f"{self.kernel} ({what}) for {self.columns} columns"]
         for name, seconds in sorted(self.expected.items(), key=lambda item: item[1]):
             lines.append(f"  {name:10}{1e6 * seconds:12.1f} us expected")
@@ -49,7 +51,7 @@ class Plan:
 
 
 def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
-    """Say which kernel multiplies `A` by so many columns, and what it is expected to take.
+    """Name the kernel that multiplies `A` by an operand, and its expected time.
 
     Parameters
     ----------
@@ -58,8 +60,8 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     batch : int
         Columns of the operand, at least 1.
     kernel : str, optional
-        This one instead of the one that promises the least time: "panels" (BLAS on dense
-        panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
+        A kernel to use instead of the one that promises the least time: "panels" (BLAS on
+        dense panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
         "tiles" (compiled, one vector at a time or many columns at once), "triton" (matrix
         units of a GPU, on torch), "intervals" (CUDA, by CuPy), "pair" (both factors as
         dense arrays) or "dense".
@@ -71,9 +73,9 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     Raises
     ------
     InputError
-        If there is no such kernel, or it does not fit the matrix.
+        If no kernel has that name, or it does not fit the matrix.
     MissingDependencyError
-        If it needs a package that is not installed.
+        If the kernel needs a package that is not installed.
 
     See Also
     --------
@@ -81,8 +83,9 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
 
     Notes
     -----
-    Expected times come from a model of each kernel's work and figures for the machine:
-    those shipped, or what ``structmat calibrate`` measured. Known for NumPy alone.
+    Expected times come from counts of each kernel's work and from coefficients of the
+    machine: the shipped ones, or those that ``structmat calibrate`` measured. They are known
+    for NumPy alone.
 
     Examples
     --------
@@ -101,7 +104,7 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
             "structmat.Dense)"
         )
     if kernel is not None:
-        ways.check_name(kernel)
+        table.check_name(kernel)
     factored = getattr(A, "_factored", None)
     if factored is None:
         if kernel is not None:
@@ -111,11 +114,11 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
             )
         return Plan(DIRECT, batch, None, {}, A.matmat)
     name = factored.choose(batch) if kernel is None else kernel
-    factored.way(name)  # which says why where it cannot
+    factored.bound(name)  # or an error that says why not
     expected = factored.expected(batch)
 
     def multiply(X: Array) -> Array:
-        # Through the matrix, which checks operands: kernels read bare memory.
+        # Through the matrix, which checks operands: kernels read memory unchecked.
         with using(name):
             return A.matmat(X)
 

@@ -17,7 +17,8 @@ from structmat._checks import integer_array
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
-from structmat.kernels.choice.factored import Factored, Factors
+from structmat.kernels.choice.factored import FactoredMatrix
+from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import StackedPattern
 from structmat.matrix import StructuredMatrix
 
@@ -172,16 +173,16 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     # rank, then the operand itself, so that a dense tile costs its area and no more.
 
     @property
-    def _factored(self) -> Factored:
+    def _factored(self) -> FactoredMatrix:
         return self._kept("factored", self._fill)
 
-    def _fill(self) -> Factored:
+    def _fill(self) -> FactoredMatrix:
         row = self.xp.concat([self.u, self.dense])
-        return self._structural("factors", self._factors).fill(row, self.v)
+        return FactoredMatrix(self._structural("factors", self._factors), [row, self.v])
 
-    def _factors(self) -> Factors:
+    def _factors(self) -> FactorStructure:
         patterns = self._row_pattern(), self._col_pattern()
-        return Factors(*patterns, self.xp, self.device, through=self._has_dense)
+        return FactorStructure(*patterns, self.xp, self.device, through=self._has_dense)
 
     def _row_pattern(self) -> StackedPattern:
         (in_u, _, in_dense), middle = self._begins, offsets(np.maximum(self.ranks, 0))

@@ -8,7 +8,8 @@ from structmat._array import Array, as_content
 from structmat._checks import integer_array, matrix_shape
 from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
-from structmat.kernels.choice.factored import Factored, Factors
+from structmat.kernels.choice.factored import FactoredMatrix
+from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import BlockPattern
 from structmat.matrix import StructuredMatrix
 
@@ -103,16 +104,16 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
         return int((height * width).sum())
 
     @property
-    def _factored(self) -> Factored:
+    def _factored(self) -> FactoredMatrix:
         return self._kept("factored", self._fill)
 
-    def _fill(self) -> Factored:
+    def _fill(self) -> FactoredMatrix:
         blocks = self.xp.reshape(self.blocks, (-1,))
-        return self._structural("factors", self._factors).fill(blocks)
+        return FactoredMatrix(self._structural("factors", self._factors), [blocks])
 
-    def _factors(self) -> Factors:
+    def _factors(self) -> FactorStructure:
         blocks = BlockPattern(self.rows, self.cols, self.block_shape, self.shape)
-        return Factors(blocks, None, self.xp, self.device)
+        return FactorStructure(blocks, None, self.xp, self.device)
 
     def _multiply(self, x: Array) -> Array:
         return self._factored.multiply(x)

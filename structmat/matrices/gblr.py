@@ -15,7 +15,8 @@ from structmat._checks import matrix_shape
 from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
-from structmat.kernels.choice.factored import Factored, Factors
+from structmat.kernels.choice.factored import FactoredMatrix
+from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
 from structmat.matrix import StructuredMatrix
 
@@ -157,16 +158,16 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return np.rint(rows.T.astype(np.float32) @ cols.astype(np.float32)).astype(np.int64)
 
     @property
-    def _factored(self) -> Factored:
+    def _factored(self) -> FactoredMatrix:
         return self._kept("factored", self._fill)
 
-    def _fill(self) -> Factored:
-        return self._structural("factors", self._factors).fill(self.u, self.v)
+    def _fill(self) -> FactoredMatrix:
+        return FactoredMatrix(self._structural("factors", self._factors), [self.u, self.v])
 
-    def _factors(self) -> Factors:
+    def _factors(self) -> FactorStructure:
         rows = RunPattern(self.row_start, self.row_width, self.shape[0])
         cols = RunPattern(self.col_start, self.col_width, self.shape[1])
-        return Factors(rows, cols, self.xp, self.device)
+        return FactorStructure(rows, cols, self.xp, self.device)
 
     def _multiply(self, x: Array) -> Array:
         return self._factored.multiply(x)

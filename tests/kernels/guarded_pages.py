@@ -13,7 +13,7 @@ import numpy as np
 from patterns import PATTERNS, dense, draw
 
 from structmat.kernels.cpu import columns as cpu_panels
-from structmat.kernels.cpu import row_groups as strips
+from structmat.kernels.cpu import row_groups
 from structmat.kernels.cpu import vectors as cpu
 from structmat.kernels.cpu.vectors import TileFactor, TileProduct, VectorFactor
 
@@ -63,7 +63,7 @@ class GuardedNumPy:
 def guard(side):
     """Let the kernels' own memory be guarded too."""
     cpu.np = cpu_panels.np = GuardedNumPy(side)
-    for module in (cpu, cpu_panels, strips):
+    for module in (cpu, cpu_panels, row_groups):
         module.aligned = lambda shape, dtype: guarded(shape, dtype, side, alignment=64)
 
 

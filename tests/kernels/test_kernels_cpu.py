@@ -15,22 +15,25 @@ from patterns import PATTERNS, any_pattern, dense, draw, random_runs, stacked, t
 
 pytest.importorskip("numba")
 
+from structmat._array import namespace
 from structmat.errors import InputError
+from structmat.kernels.bound import Chain
 from structmat.kernels.cpu import columns as cpu_panels
 from structmat.kernels.cpu import threads
 from structmat.kernels.cpu import vectors as cpu
-from structmat.kernels.cpu.column_loops import ROWS, collect_panel, panel_columns, spread_panel
-from structmat.kernels.cpu.copies import load_panel, store_panel
+from structmat.kernels.cpu.column_loops import ROWS, collect_columns, column_group, spread_columns
+from structmat.kernels.cpu.copies import load_columns, store_columns
 from structmat.kernels.cpu.llvm import VECTOR_BYTES
-from structmat.kernels.cpu.row_groups import Strips, aligned
-from structmat.kernels.cpu.vector_loops import collect_vector, spread_vector, strip_rows
+from structmat.kernels.cpu.row_groups import RowGroups, aligned
+from structmat.kernels.cpu.vector_loops import collect_vector, register_rows, spread_vector
 from structmat.kernels.cpu.vectors import (
     TileFactor,
     TileProduct,
     VectorFactor,
     factor_of,
-    product_of,
+    tile_product,
 )
+from structmat.kernels.layouts.factors import FactorStructure
 
 REAL, DTYPES = ("float32", "float64"), ("float32", "float64", "complex64", "complex128")
 HERE = Path(__file__).parent
@@ -146,9 +149,9 @@ def test_every_number_of_columns(dtype, rng):
 @pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize("columns", [*range(1, 40), 63, 64, 65, 1000])
 def test_panels_are_as_narrow_as_they_can_be(columns, dtype):
-    vectors, width = panel_columns(columns, np.dtype(dtype))
+    vectors, width = column_group(columns, np.dtype(dtype))
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
-    widest = panel_columns(10**6, np.dtype(dtype))[0]
+    widest = column_group(10**6, np.dtype(dtype))[0]
     assert width == vectors * lanes
     assert width >= columns or vectors == widest
     assert vectors == 1 or width // 2 < columns
@@ -161,7 +164,7 @@ def products(dtype):
     wide = stacked([40, 30], [(0, range(29)), (1, [0, 5]), (1, range(40, 112))], 29 + 83)
     for row, through in ((R, False), (wide, True)):
         u, v = draw(row, dtype, 3), draw(C, dtype, 4)
-        made = product_of(TileFactor(row, u), TileFactor(C, v), through)
+        made = TileProduct(TileFactor(row, u), TileFactor(C, v), through=through)
         A = dense(row, u)
         passed = A[:, 29:] if through else np.zeros((70, 83), dtype)
         yield made, A[:, :29] @ dense(C, v).T + passed
@@ -182,15 +185,17 @@ def test_both_factors_at_once(dtype, rng):
                     np.testing.assert_allclose(found, A.T @ y, rtol=1e-4, atol=1e-4)
 
 
-def test_only_real_factors_in_tiles_go_together():
-    pattern = PATTERNS["runs"]
-    real, complex_ = draw(pattern, "float32"), draw(pattern, "complex64")
-    tiles, vectors = TileFactor(pattern, real), VectorFactor(pattern, real)
-    assert isinstance(product_of(tiles, tiles, False), TileProduct)
-    assert isinstance(product_of(tiles, None, True), TileProduct)
-    assert product_of(vectors, None, True) is None
-    assert product_of(tiles, vectors, False) is None
-    assert product_of(factor_of(TileFactor, pattern, complex_), None, True) is None
+@pytest.mark.parametrize(("dtype", "kind"), [("float32", TileProduct), ("complex64", Chain)])
+def test_only_real_factors_in_tiles_go_together(dtype, kind):
+    pattern, xp = PATTERNS["runs"], namespace(np.zeros(0))
+    contents = draw(pattern, dtype)
+    S = dense(pattern, contents)
+    for col, A in ((None, S), (pattern, S @ S.conj().T)):
+        structure = FactorStructure(pattern, col, xp, "cpu")
+        made = tile_product(structure, [contents] * len(structure.patterns))
+        assert type(made) is kind
+        x = np.ones((A.shape[1], 3), dtype)
+        np.testing.assert_allclose(made.multiply(x, by_columns=False), A @ x, rtol=1e-4, atol=1e-4)
 
 
 # --- What may be written and read. ---
@@ -221,7 +226,7 @@ def test_copies_write_their_places_and_no_others(layout, dtype, rng):
         for columns in (1, lanes - 1, lanes, 3 * lanes + 1, 4 * lanes):
             x = LAYOUTS[layout](operand(rng, (rows, columns), dtype))
             panel, memory = poison((rows + 2, 4 * lanes), dtype)
-            load_panel(x.ctypes.data, *x.strides, rows, columns, panel, lanes)
+            load_columns(x.ctypes.data, *x.strides, rows, columns, panel, lanes)
             assert untouched(memory, panel)
             np.testing.assert_array_equal(panel[:rows, :columns], x)
             assert not panel[rows:].any()
@@ -233,7 +238,7 @@ def test_copies_write_their_places_and_no_others(layout, dtype, rng):
                 base = base.base
             base[...] = 7
             panel[...] = operand(rng, panel.shape, dtype)
-            store_panel(panel, x.ctypes.data, *x.strides, rows, columns, lanes)
+            store_columns(panel, x.ctypes.data, *x.strides, rows, columns, lanes)
             np.testing.assert_array_equal(x, panel[:rows, :columns])
             x[...] = 7
             assert (base == 7).all()
@@ -244,26 +249,26 @@ def test_copies_write_their_places_and_no_others(layout, dtype, rng):
 @pytest.mark.parametrize("name", PATTERNS)
 def test_panel_kernels_write_their_places_and_no_others(name, dtype, vectors, rng):
     width = vectors * VECTOR_BYTES // np.dtype(dtype).itemsize
-    if vectors > panel_columns(10**6, np.dtype(dtype))[0]:
+    if vectors > column_group(10**6, np.dtype(dtype))[0]:
         pytest.skip("more registers than a panel takes on this processor")
     pattern = PATTERNS[name]
     contents = draw(pattern, dtype)
-    S, strips = dense(pattern, contents), Strips.of(pattern, ROWS, contents.size)
-    arrays = strips.begin, strips.rows, strips.ptr, strips.column, strips.filled(contents)
+    S, groups = dense(pattern, contents), RowGroups.of(pattern, ROWS, contents.size)
+    arrays = groups.begin, groups.rows, groups.ptr, groups.column, groups.filled(contents)
     middle, around_middle = poison((S.shape[1] + 1, width), dtype)
     wide, around_outer = poison((S.shape[0], width + 3), dtype)
     outer = wide[:, 1 : width + 1]
     place = outer.ctypes.data, outer.strides[0], vectors
 
     middle[:-1] = z = operand(rng, (S.shape[1], width), dtype)
-    spread_panel(*arrays, middle, *place)
+    spread_columns(*arrays, middle, *place)
     check(outer, S, z)
     np.testing.assert_array_equal(middle[:-1], z)
     assert np.isnan(wide[:, [0, -2, -1]]).all()
 
     outer[...] = y = operand(rng, (S.shape[0], width), dtype)
     middle[...] = np.nan
-    collect_panel(*arrays, middle, *place)
+    collect_columns(*arrays, middle, *place)
     check(middle[:-1], S.T, y)
     np.testing.assert_array_equal(outer, y)
     assert untouched(around_middle, middle)
@@ -273,16 +278,16 @@ def test_panel_kernels_write_their_places_and_no_others(name, dtype, vectors, rn
 @pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize("name", PATTERNS)
 def test_vector_kernels_write_their_part_and_no_other(name, dtype, rng):
-    pattern, lanes = PATTERNS[name], strip_rows(np.dtype(dtype))
+    pattern, lanes = PATTERNS[name], register_rows(np.dtype(dtype))
     contents = draw(pattern, dtype)
     S, factor = dense(pattern, contents), VectorFactor(pattern, contents)
-    strips, given = factor._frame
+    groups, given = factor._frame
     places = given if given.size else np.arange(S.shape[0])
     z, y = operand(rng, S.shape[1], dtype), operand(rng, S.shape[0], dtype)
 
-    for first, last in ((0, strips), (strips // 3, strips // 2), (strips // 2, strips)):
-        padded, memory = poison((strips * lanes,), dtype)
-        spread_vector(*factor._by_strips, z, padded, first, last)
+    for first, last in ((0, groups), (groups // 3, groups // 2), (groups // 2, groups)):
+        padded, memory = poison((groups * lanes,), dtype)
+        spread_vector(*factor._by_groups, z, padded, first, last)
         inside = (places >= first * lanes) & (places < last * lanes)
         check(padded[places[inside], None], S[inside], z[:, None])
         assert np.isnan(np.delete(padded, slice(first * lanes, last * lanes))).all()
@@ -359,9 +364,9 @@ def test_a_number_that_is_none_reaches_what_it_meets_and_neighbours(name, kind, 
     contents[::5] = 0  # stored all the same
     S, factor = dense(pattern, contents), kind(pattern, contents)
     stored = dense(pattern, np.ones(contents.size, bool))
-    height = ROWS if kind is TileFactor else strip_rows(np.dtype(dtype))
-    strips = Strips.of(pattern, height, contents.size)
-    strip = np.repeat(np.arange(strips.rows.size), strips.rows)
+    height = ROWS if kind is TileFactor else register_rows(np.dtype(dtype))
+    groups = RowGroups.of(pattern, height, contents.size)
+    group = np.repeat(np.arange(groups.rows.size), groups.rows)
     i, j = np.argwhere(stored)[stored.sum() // 2]
     for bad, product, met in (
         (j, factor.matmat, stored[:, j]),
@@ -374,7 +379,7 @@ def test_a_number_that_is_none_reaches_what_it_meets_and_neighbours(name, kind, 
         assert not np.delete(found, 68, axis=1).any()
         # Only zeros of the same cells multiply it besides.
         forward = product == factor.matmat
-        near = np.isin(strip, strip[met]) if forward else stored[strip == strip[i]].any(axis=0)
+        near = np.isin(group, group[met]) if forward else stored[group == group[i]].any(axis=0)
         assert not found[~near, 68].any()
 
 

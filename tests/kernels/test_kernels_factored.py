@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cases import build
 
-from structmat.kernels.choice import table as ways
+from structmat.kernels.bound import Chain
 
 torch = pytest.importorskip("torch")
 
@@ -18,9 +18,9 @@ def test_products_by_tiles(name, dtype):
 
     A, twin = build(name, dtype)
     factored = A.to("torch")._factored
-    pairs = zip(factored.factors.patterns, factored.contents, strict=True)
+    pairs = zip(factored.structure.patterns, factored.contents, strict=True)
     made = [TiledFactor(tile_matrix(p, c.shape[0], "cpu"), c) for p, c in pairs]
-    chain = ways.Chain(factored, *made)
+    chain = Chain(factored.structure, *made)
     rng = np.random.default_rng(0)
     for matrix, product in ((twin, chain.multiply), (twin.conj().T, chain.multiply_adjoint)):
         x = rng.standard_normal((matrix.shape[1], 5)).astype(dtype)

@@ -23,26 +23,19 @@ from structmat.errors import (
     StructmatError,
 )
 from structmat.kernels import Plan, plan, using
-from structmat.kernels import cost_model as speeds
 from structmat.kernels.choice import calibrate as calibration
-from structmat.kernels.choice import factored
-from structmat.kernels.choice import table as ways
+from structmat.kernels.choice import factored, packages, table
 from structmat.kernels.choice.calibrate import calibrate
-from structmat.kernels.choice.factored import DENSE_MARGIN
-from structmat.kernels.cost_model import (
-    DEFAULT,
-    FEATURES,
-    Work,
-    figures,
-    figures_file,
-    keep,
-    seconds,
-)
-from structmat.kernels.cpu.row_groups import Strips
+from structmat.kernels.choice.table import coefficients
+from structmat.kernels.cost_model.coefficients import coefficients_file, forget, keep
+from structmat.kernels.cost_model.prices import DENSE_MARGIN, Work
+from structmat.kernels.cpu.row_groups import RowGroups
 
 FACTORED = [name for name in CASES if name.startswith(("gblr", "block_"))]
 DIRECT = [name for name in CASES if name not in FACTORED]
 ON_NUMPY = ["panels", "rows", "vectors", "tiles", "pair", "dense"]
+PRICES = {name: kernel.price for name, kernel in table.KERNELS.items() if kernel.price}
+SHIPPED = {name: price.coefficients for name, price in PRICES.items()}
 
 # Large enough for every kernel to be compared.
 LARGE = {
@@ -94,9 +87,9 @@ def check_products(matrix, twin, to=np.asarray):
 def user_cache(tmp_path, monkeypatch):
     """A user's cache of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    figures.cache_clear()
+    forget()
     yield tmp_path
-    figures.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -104,15 +97,15 @@ def favoured(monkeypatch):
     """Let a kernel be expected to take no time at all."""
 
     def favour(kernel):
-        told = {n: [0.0 if n == kernel else 1e6] * len(DEFAULT[n]) for n in DEFAULT}
-        monkeypatch.setattr(speeds, "figures", lambda: told)
+        told = {n: [0.0 if n == kernel else 1e6] * len(SHIPPED[n]) for n in SHIPPED}
+        monkeypatch.setattr(table, "coefficients", lambda: told)
 
     return favour
 
 
 @pytest.fixture
 def without_numba(monkeypatch):
-    monkeypatch.setattr(ways, "_PRESENT", set())
+    monkeypatch.setattr(packages, "_PRESENT", set())
 
 
 # --- The plan. ---
@@ -160,7 +153,7 @@ def test_products_follow_the_choice(name, kernel, favoured):
     matrix, twin = case(name)
     assert plan(matrix, 9).kernel == kernel
     used = []
-    make = matrix._factored.way(kernel)
+    make = matrix._factored.bound(kernel)
     for product in ("multiply", "multiply_adjoint"):
         real = getattr(make, product)
 
@@ -177,17 +170,17 @@ def test_products_follow_the_choice(name, kernel, favoured):
 
 def test_the_choice_is_made_for_each_number_of_columns(monkeypatch):
     # One kernel takes long to start, the other for every column.
-    told = {n: [1e9] * len(DEFAULT[n]) for n in DEFAULT}
+    told = {n: [1e9] * len(SHIPPED[n]) for n in SHIPPED}
     told["vectors"] = [1.0, 1000.0, 0, 0, 0, 0]
     told["dense"] = [1e4, *[0.0] * 7]
-    monkeypatch.setattr(speeds, "figures", lambda: told)
+    monkeypatch.setattr(table, "coefficients", lambda: told)
     matrix, twin = case("runs")
     counts, kernels = (1, 8, 9, 11, 1000), ["vectors"] * 2 + ["dense"] * 3
     assert [plan(matrix, k).kernel for k in counts] == kernels  # dense with a little grace
     for k in (1, 70, 1):
         X, _ = operands(matrix, "float64", k)
         agree(matrix @ X, twin @ X)
-    assert set(matrix._factored._made) >= {"vectors", "dense"}
+    assert set(matrix._factored._bound) >= {"vectors", "dense"}
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, "8", None])
@@ -251,7 +244,7 @@ def test_kernels_take_operands_as_they_lie(kernel, rng):
 @pytest.mark.parametrize("kernel", ["rowss", "", "direct", "numba", None, 3])
 def test_no_kernel_of_that_name(kernel):
     matrix, _ = build("gblr")
-    known = rf"kernel = .*expected one of {', '.join(ways.KERNELS)}$"
+    known = rf"kernel = .*expected one of {', '.join(table.KERNELS)}$"
     with pytest.raises(InputError, match=known), using(kernel):
         pytest.fail("the context was entered")
     if kernel is not None:
@@ -317,7 +310,7 @@ def test_numba_is_neither_needed_nor_loaded_for_small_matrices():
     command = [sys.executable, "-W", "error", "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
     small, _ = build("gblr-prime")
-    assert small.storage < ways.SMALL
+    assert small.storage < table.SMALL
     assert list(plan(small, 70).expected) == ["panels", "rows", "pair", "dense"]
 
 
@@ -328,8 +321,8 @@ def kernel_used(matrix):
     """The kernel of a product: the only one that makes anything for a fresh matrix."""
     fresh = matrix.copy()
     fresh @ np.ones(fresh.shape[1])
-    made = set(fresh._factored._made)
-    return (made - {"tiles"} if made == {"dense", "tiles"} else made).pop()
+    (bound,) = fresh._factored._bound
+    return bound
 
 
 def test_contexts_nest_and_end():
@@ -361,7 +354,7 @@ def test_contexts_hold_for_sums_and_products():
     with using("rows"):
         both @ np.ones((5, 3))
     for matrix in (a, b):
-        assert list(matrix._factored._made) == ["rows"]
+        assert list(matrix._factored._bound) == ["rows"]
 
 
 def test_contexts_are_local_to_threads_and_tasks():
@@ -405,13 +398,13 @@ def test_contexts_are_local_to_threads_and_tasks():
 @pytest.mark.parametrize("name", LARGE)
 def test_work_is_counted_as_it_is(name, dtype):
     matrix, _ = case(name, dtype)
-    work, patterns = matrix._factored.work, matrix._factored.factors.patterns
+    work, patterns = matrix._factored.work, matrix._factored.structure.patterns
     itemsize = np.dtype(dtype).itemsize
     planes = 2 if dtype.startswith("complex") else 1
     height = 64 // (itemsize // planes)
     totals = [c.size for c in matrix._factored.contents]
     cells = {
-        h: sum(len(Strips.of(p, h, t).column) for p, t in zip(patterns, totals, strict=True))
+        h: sum(len(RowGroups.of(p, h, t).column) for p, t in zip(patterns, totals, strict=True))
         for h in (6, height)
     }
     layouts = [p.layout() for p in patterns]
@@ -458,26 +451,26 @@ def test_a_dense_copy_has_its_limits(side, there, favoured):
 # --- Figures. ---
 
 
-@pytest.mark.parametrize("kernel", FEATURES)
+@pytest.mark.parametrize("kernel", PRICES)
 @pytest.mark.parametrize("columns", [0, 1, 5, 512])
 def test_there_is_a_figure_for_all_that_is_counted(kernel, columns):
     for name in LARGE:
-        counts = FEATURES[kernel](case(name)[0]._factored.work, columns)
-        assert len(counts) == len(DEFAULT[kernel])
+        counts = PRICES[kernel].counts(case(name)[0]._factored.work, columns)
+        assert len(counts) == len(SHIPPED[kernel])
         assert all(count >= 0 for count in counts)
 
 
 def test_seconds_are_counts_times_figures(monkeypatch):
     work = case("runs")[0]._factored.work
-    told = {n: [float(i + 1) for i in range(len(DEFAULT[n]))] for n in DEFAULT}
-    monkeypatch.setattr(speeds, "figures", lambda: told)
-    for kernel, features in FEATURES.items():
-        expected = np.dot(features(work, 7), told[kernel]) * 1e-9
-        assert seconds(kernel, work, 7) == pytest.approx(expected)
+    told = {n: [float(i + 1) for i in range(len(SHIPPED[n]))] for n in SHIPPED}
+    monkeypatch.setattr(table, "coefficients", lambda: told)
+    for kernel, price in PRICES.items():
+        expected = np.dot(price.counts(work, 7), told[kernel]) * 1e-9
+        assert case("runs")[0]._factored.expected(7)[kernel] == pytest.approx(expected)
 
 
 def told(value=1.0, **other):
-    return {**{name: [value] * len(DEFAULT[name]) for name in DEFAULT}, **other}
+    return {**{name: [value] * len(SHIPPED[name]) for name in SHIPPED}, **other}
 
 
 BROKEN = {
@@ -503,43 +496,43 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_files_that_do_not_hold_figures_are_ignored(what, user_cache):
-    path = figures_file()
+    path = coefficients_file()
     path.parent.mkdir(parents=True)
     text = BROKEN[what]
     path.write_bytes(text if isinstance(text, bytes) else json.dumps({"figures": text}).encode())
-    assert figures() == DEFAULT
+    assert coefficients() == SHIPPED
     matrix, twin = case("runs")
     check_products(matrix, twin)
     assert plan(matrix, 8).seconds > 0
 
 
 def test_a_folder_in_the_place_of_the_file_is_ignored(user_cache):
-    figures_file().mkdir(parents=True)
-    assert figures() == DEFAULT
+    coefficients_file().mkdir(parents=True)
+    assert coefficients() == SHIPPED
 
 
 def test_kept_figures_are_used_here_and_by_later_processes(user_cache, monkeypatch):
-    assert figures() == DEFAULT
-    measured = told(1e6, pair=[0.0] * len(DEFAULT["pair"]))
+    assert coefficients() == SHIPPED
+    measured = told(1e6, pair=[0.0] * len(SHIPPED["pair"]))
     path = keep(measured)
-    assert path == figures_file()
+    assert path == coefficients_file()
     assert path.is_relative_to(user_cache)
-    assert figures() == measured
+    assert coefficients() == measured
     assert plan(case("runs")[0], 8).kernel == "pair"
-    code = "from structmat.kernels.cost_model import figures; print(figures()['pair'])"
+    code = "from structmat.kernels.choice.table import coefficients; print(coefficients()['pair'])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert json.loads(result.stdout) == measured["pair"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     path.unlink()
-    figures.cache_clear()
-    assert figures() == DEFAULT
+    forget()
+    assert coefficients() == SHIPPED
 
 
 def test_figures_are_kept_whole_or_not_at_all(user_cache, monkeypatch):
     keep(told(2.0))
-    before = figures_file().read_bytes()
+    before = coefficients_file().read_bytes()
 
     def fails(self, *_, **__):
         self.touch()
@@ -550,9 +543,9 @@ def test_figures_are_kept_whole_or_not_at_all(user_cache, monkeypatch):
             patch.setattr(Path, step, fails)
             with pytest.raises(SaveError, match="No space left"):
                 keep(told(3.0))
-        assert figures_file().read_bytes() == before
-        assert len(list(figures_file().parent.iterdir())) == 1
-        assert figures() == told(2.0)
+        assert coefficients_file().read_bytes() == before
+        assert len(list(coefficients_file().parent.iterdir())) == 1
+        assert coefficients() == told(2.0)
 
 
 def test_figures_that_cannot_be_kept_say_where(user_cache, monkeypatch):
@@ -563,10 +556,10 @@ def test_figures_that_cannot_be_kept_say_where(user_cache, monkeypatch):
 
 
 def test_figures_lie_in_the_users_cache(user_cache, monkeypatch):
-    assert figures_file().parent == user_cache / "structmat"
+    assert coefficients_file().parent == user_cache / "structmat"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(user_cache / "home"))
-    assert figures_file().parent == user_cache / "home" / ".cache" / "structmat"
+    assert coefficients_file().parent == user_cache / "home" / ".cache" / "structmat"
 
 
 # --- Calibration. ---
@@ -576,7 +569,7 @@ def test_figures_lie_in_the_users_cache(user_cache, monkeypatch):
 def quick(monkeypatch):
     """A calibration that takes no time worth mentioning."""
     monkeypatch.setattr(calibration, "_REPEATS", 1)
-    monkeypatch.setattr(calibration, "_SHORTEST", 0)
+    monkeypatch.setattr(calibration, "_LEAST_SECONDS", 0)
     monkeypatch.setattr(calibration, "_COLUMNS", (1, 5))
     return partial(calibrate, sizes=(64,))
 
@@ -584,9 +577,9 @@ def quick(monkeypatch):
 def test_calibration_measures_every_kernel(quick, user_cache):
     said = []
     measured, errors = quick(progress=said.append)
-    assert list(measured) == list(FEATURES) == list(errors)
+    assert list(measured) == list(PRICES) == list(errors)
     for name, found in measured.items():
-        assert len(found) == len(DEFAULT[name])
+        assert len(found) == len(SHIPPED[name])
         assert all(np.isfinite(x) and x >= 0 for x in found)
         assert any(found)
         assert errors[name] >= 0
@@ -594,15 +587,15 @@ def test_calibration_measures_every_kernel(quick, user_cache):
     assert all("64x64" in what for what in said)
     assert not list(user_cache.iterdir()), "measuring keeps nothing by itself"
     keep(measured)
-    assert figures() == measured
+    assert coefficients() == measured
 
 
 def test_kernels_that_are_not_here_keep_their_figures(quick, user_cache, without_numba):
     keep(told(3.0))
     measured, errors = quick()
     assert set(errors) == {"dense", "pair", "panels", "rows"}
-    assert measured["tiles"] == [3.0] * len(DEFAULT["tiles"])
-    assert measured["panels"] != [3.0] * len(DEFAULT["panels"])
+    assert measured["tiles"] == [3.0] * len(SHIPPED["tiles"])
+    assert measured["panels"] != [3.0] * len(SHIPPED["panels"])
 
 
 def test_figures_are_found_from_times(rng):
@@ -634,17 +627,17 @@ def test_calibrate_on_the_command_line(words, quick, user_cache, capsys, monkeyp
     assert main(["calibrate", *words]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    path = figures_file()
+    path = coefficients_file()
     kept = json.loads(path.read_text())["figures"]
-    assert figures() == kept
+    assert coefficients() == kept
     assert str(path) in out
     if words:
         report = json.loads(out)
         assert report["file"] == str(path)
         assert report["figures"] == kept
-        assert set(report["errors"]) == set(FEATURES)
+        assert set(report["errors"]) == set(PRICES)
     else:
-        assert all(name in out for name in FEATURES)
+        assert all(name in out for name in PRICES)
         assert "delete the file" in out
 
 
@@ -659,8 +652,8 @@ def test_calibrate_says_where_it_cannot_keep_figures(quick, user_cache, capsys, 
 
 def test_the_suite_leaves_the_users_cache_alone():
     home = Path.home() / ".cache" / "structmat"
-    assert home not in figures_file().parents
-    assert "structmat-tests-" in str(figures_file())
+    assert home not in coefficients_file().parents
+    assert "structmat-tests-" in str(coefficients_file())
     assert issubclass(SaveError, StructmatError)
 
 
@@ -692,12 +685,12 @@ def test_a_package_that_does_not_import_counts_as_absent(monkeypatch):
         raise ImportError("needs an older NumPy")
 
     matrix, twin = case("runs")
-    monkeypatch.setattr(ways, "_PRESENT", {"numba"})
-    monkeypatch.setattr(ways, "_IMPORTED", set())
-    monkeypatch.setattr(ways.importlib, "import_module", refuse)
+    monkeypatch.setattr(packages, "_PRESENT", {"numba"})
+    monkeypatch.setattr(packages, "_IMPORTED", set())
+    monkeypatch.setattr(packages.importlib, "import_module", refuse)
     x = np.ones((matrix.shape[1], 9))
     with pytest.warns(RuntimeWarning, match="older NumPy"):
-        assert not ways.imports("tiles")
+        assert not packages.imports("numba")
     np.testing.assert_allclose(matrix @ x, twin @ x)
     assert not {"vectors", "tiles"} & set(plan(matrix, 9).expected)
     with pytest.raises(MissingDependencyError, match="fast"):

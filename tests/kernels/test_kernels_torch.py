@@ -18,9 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
 
 from structmat.kernels import using  # noqa: E402
-from structmat.kernels.choice import table as ways  # noqa: E402
+from structmat.kernels.choice import packages, table  # noqa: E402
 from structmat.kernels.cpu.column_loops import ROWS  # noqa: E402
-from structmat.kernels.cpu.torch_op import StripIndex, TorchTiles, TorchWay  # noqa: E402
+from structmat.kernels.cpu.torch_kernel import TorchKernel  # noqa: E402
+from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles  # noqa: E402
 from structmat.nn.structured import weight as structured_weight  # noqa: E402
 from structmat.nn.structured.layers import StructuredLinear  # noqa: E402
 
@@ -47,7 +48,7 @@ def around(matrix, arrays):
 
 def tiles_of(matrix):
     """The product by the operators, whatever looks on."""
-    return matrix._fill().way("tiles")._tiles
+    return matrix._fill().bound("tiles")._tiles
 
 
 def times(matrix, x, adjoint):
@@ -82,7 +83,7 @@ def test_values_in_every_layout(kind, adjoint, dtype):
         for name, layout in LAYOUTS.items():
             x = layout(double(tokens, twin.shape[1]).to(dtype))
             before = x.clone()
-            for way in (tiles_of(A), A._fill().way("tiles")):
+            for way in (tiles_of(A), A._fill().bound("tiles")):
                 y = (way.multiply_adjoint if adjoint else way.multiply)(x.T).T
                 assert y.dtype == dtype, name
                 close(y, x.double() @ twin.T, TOLERANCE[dtype])
@@ -161,7 +162,7 @@ def test_second_derivatives_of_a_product_that_is_used_twice(kind):
     assert gradgradcheck(twice, inputs, fast_mode=True)
 
 
-def test_dense_tiles_beside_strips_cut_short():
+def test_dense_tiles_beside_row_groups_cut_short():
     """What passes by the column factor is not what stands for its missing rows."""
     A, twin = block_low_rank([5, 7], [5], {(0, 0): None, (1, 0): 2})(contents("float64"))
     y = double(9, 12)
@@ -185,14 +186,14 @@ def test_gradients_over_many_tokens(kind, tokens):
         close(a, b)
 
 
-# Strips.
+# Row groups.
 
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_every_entry_is_placed_once(name):
     pattern = PATTERNS[name]
     count = total(pattern)
-    index = StripIndex(pattern, count)
+    index = RowGroupIndex(pattern, count)
     entries, places = index.entries.reshape(-1), index.places
     assert index.entries.shape[1] == ROWS
     inside = places < entries.numel()
@@ -207,11 +208,11 @@ def test_every_entry_is_placed_once(name):
     assert inside.all() or name.startswith("blocks")
 
 
-def test_strips_made_in_inference_mode_serve_gradients():
+def test_row_groups_made_in_inference_mode_serve_gradients():
     pattern = PATTERNS["runs"]
     numbers = double(total(pattern)).requires_grad_()
     with torch.inference_mode():
-        index = StripIndex(pattern, total(pattern))
+        index = RowGroupIndex(pattern, total(pattern))
     index.fill(numbers).sum().backward()
     assert torch.equal(numbers.grad, torch.ones_like(numbers))
 
@@ -237,7 +238,7 @@ def by_structure(monkeypatch):
 @pytest.fixture
 def met(monkeypatch):
     """Names of the ways that multiply: operators, or the kernels called directly."""
-    names, recording, plain = [], TorchWay._recording_way, TorchWay._plain_way
+    names, recording, plain = [], TorchKernel._traceable, TorchKernel._direct
 
     def operator(self, x):
         found = recording(self, x)
@@ -249,8 +250,8 @@ def met(monkeypatch):
         names.append("vectors" if found is vars(self).get("_vectors") else "tiles")
         return found
 
-    monkeypatch.setattr(TorchWay, "_recording_way", operator)
-    monkeypatch.setattr(TorchWay, "_plain_way", way)
+    monkeypatch.setattr(TorchKernel, "_traceable", operator)
+    monkeypatch.setattr(TorchKernel, "_direct", way)
     return names
 
 
@@ -263,7 +264,7 @@ def large(seed=0):
 def layer_of(*, frozen=True, dtype=torch.float64, seed=0):
     """A layer around it, and the twin."""
     A, twin = large(seed)
-    assert A.cost >= ways.SMALL
+    assert A.cost >= table.SMALL
     layer = StructuredLinear(A, double(150, seed=1)).to(dtype)
     return layer.requires_grad_(not frozen), torch.from_numpy(twin)
 
@@ -519,7 +520,7 @@ def test_without_numba_panels_multiply(frozen, met, monkeypatch):
     results = []
     for present in (True, False):
         if not present:
-            monkeypatch.setattr(ways, "_PRESENT", set())
+            monkeypatch.setattr(packages, "_PRESENT", set())
         layer, _ = layer_of(frozen=frozen)
         met.clear()
         x = double(70, 210).requires_grad_()
@@ -558,7 +559,7 @@ def test_fake_operands_of_a_layer():
 
 def test_one_factor_alone():
     pattern = PATTERNS["runs"]
-    index, numbers = StripIndex(pattern, total(pattern)), double(total(pattern))
+    index, numbers = RowGroupIndex(pattern, total(pattern)), double(total(pattern))
     R, x = torch.from_numpy(dense(pattern, numbers.numpy())), double(pattern.shape[1], 17)
     tiles = TorchTiles([index], [numbers], through=True)
     close(tiles.multiply(x), R @ x)

@@ -1,4 +1,4 @@
-"""Panel products: one primitive, in the array API alone, behind every sparse structure.
+"""Panel products: the reference kernel, in the array API alone, for every sparse structure.
 
 A sparse matrix S, shape (m, K), is cut into row panels. Each panel is a dense array
 on the columns it touches, so that S @ Z is one BLAS product a panel. Both factors of
@@ -9,11 +9,10 @@ The floor is one multiplication for each stored scalar and column. What comes on
 is padding (zeros inside a panel) and the copying of the rows of Z that a panel needs.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,19 +26,20 @@ from structmat._array import (
     is_complex,
     product,
 )
-from structmat.intervals import IntArray
-from structmat.kernels.layouts.panels import PanelLayout
+from structmat.kernels.bound import BoundFactor
+from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.panels import Pattern, as_slice
+
+if TYPE_CHECKING:
+    from structmat.kernels.arrays.torch_panels import PanelIndex
 
 
 class PanelPlan:
-    """What the panels of a sparse matrix owe to its structure alone; contents fill them.
+    """The panels of a sparse matrix as far as structure determines them; contents fill them.
 
     Parameters
     ----------
-    layout : callable
-        Returns the `PanelLayout`.
-    shape : tuple of int
-        ``(m, K)``.
+    pattern : Pattern
     xp : namespace
     device : device
 
@@ -47,31 +47,31 @@ class PanelPlan:
     ----------
     index : PanelIndex or None
         On torch, where contents may change while the structure stays, the layout as
-        index tensors. Elsewhere nothing: a layout is larger than the contents, so it is
-        made anew for each form the products take, and not kept.
+        index tensors. Elsewhere None: a layout is larger than the contents, so it is
+        made for each form that the products take, and not kept.
     """
 
-    def __init__(
-        self,
-        layout: Callable[[], PanelLayout],
-        shape: tuple[int, int],
-        xp: ModuleType,
-        device: Device,
-    ) -> None:
-        self.layout, self.shape, self.xp, self.device = layout, shape, xp, device
-        self.index: Any = None
+    def __init__(self, pattern: Pattern, xp: ModuleType, device: Device) -> None:
+        self.pattern, self.shape, self.xp, self.device = pattern, pattern.shape, xp, device
+        self.index: PanelIndex | None = None
         if backend_name(xp) == "torch":
-            from structmat.kernels.arrays.torch_panels import PanelIndex
+            from structmat.kernels.arrays import torch_panels
 
-            self.index = PanelIndex(layout(), device)
+            self.index = torch_panels.PanelIndex(pattern.layout(), device)
 
-    def fill(self, contents: Array) -> Any:
-        """Panels that hold these packed contents, by the kernel for their library."""
+    def fill(self, contents: Array) -> BoundFactor:
+        """Panels that hold these packed contents, as their library multiplies by them."""
         if self.index is None:
-            return Panels(self.layout, contents, self.shape, self.xp, self.device)
+            return Panels(self.pattern, contents, self.xp, self.device)
         from structmat.kernels.arrays.torch_panels import TorchPanels
 
         return TorchPanels(self.index, contents)
+
+
+def panel_plans(structure: FactorStructure, contents: list[Array]) -> list[PanelPlan]:
+    """Panels of all factors of a matrix, made once for its structure."""
+    xp, device = structure.xp, structure.device
+    return structure.layouts("panels", lambda p, _: PanelPlan(p, xp, device), contents)
 
 
 class Panels:
@@ -79,40 +79,29 @@ class Panels:
 
     Parameters
     ----------
-    layout : callable
-        Returns the `PanelLayout`. It is larger than the contents, so it is made anew
-        for each form the products take, and not kept.
+    pattern : Pattern
     contents : array, shape (total,)
         Packed entries.
-    shape : tuple of int
-        ``(m, K)``.
     xp : namespace
     device : device
     """
 
-    def __init__(
-        self,
-        layout: Callable[[], PanelLayout],
-        contents: Array,
-        shape: tuple[int, int],
-        xp: ModuleType,
-        device: Device,
-    ) -> None:
-        self.shape, self.xp, self.device = shape, xp, device
-        self._layout, self._contents = layout, contents
+    def __init__(self, pattern: Pattern, contents: Array, xp: ModuleType, device: Device) -> None:
+        self.shape, self.xp, self.device = pattern.shape, xp, device
+        self._pattern, self._contents = pattern, contents
         self._complex = is_complex(contents, xp)
 
     @cached_property
     def _panels(self) -> list[tuple[slice, Array | slice, Array]]:
         """Rows, columns and entries of every panel."""
-        xp, device, layout = self.xp, self.device, self._layout()
+        xp, device, layout = self.xp, self.device, self._pattern.layout()
         with backend_of(xp).caching():
             nothing = xp.zeros(1, dtype=self._contents.dtype, device=device)
             padded = xp.concat([self._contents, nothing])
             return [
                 (
                     slice(*rows),
-                    _as_slice(columns, xp, device),
+                    as_slice(columns) or integers(columns, xp, device),
                     xp.reshape(xp.take(padded, integers(at.ravel(), xp, device)), at.shape),
                 )
                 for rows, columns, at in zip(
@@ -151,26 +140,16 @@ class Panels:
         return self.xp.take(z, columns, axis=0)
 
     def _range(self, columns: slice) -> Array:
-        # NumPy adds to a slice faster than to a list of rows; others need the list.
+        # NumPy adds to a slice faster than to a list of rows; the others need the list.
         if backend_of(self.xp).name in ("numpy", "cupy"):
             return columns
         return integers(np.arange(columns.start, columns.stop), self.xp, self.device)
 
 
-def _as_slice(columns: IntArray, xp: ModuleType, device: Device) -> Array | slice:
-    """Consecutive columns as a slice, others as an index array on the device."""
-    if columns.size == 0:
-        return slice(0, 0)
-    first = int(columns[0])
-    if np.array_equal(columns, np.arange(first, first + columns.size)):
-        return slice(first, first + columns.size)
-    return integers(columns, xp, device)
-
-
 def monarch_matmat(
     left: Array, right: Array, x: Array, xp: ModuleType, *, by_columns: bool = False
 ) -> Array:
-    """Monarch product on padded operands: (k p, c) to (l s, c), by columns if asked.
+    """Multiply by a Monarch matrix, on padded operands: (k p, c) to (l s, c), by columns if asked.
 
     `left` has shape (l, s, r), `right` (k, q, p), with k q = l r. The middle index
     t = a l + j, a < r, belongs to block j of `left`; the output index is i l + j.

@@ -1,7 +1,7 @@
 """Panel products on PyTorch, with gradients of their own.
 
-They compute what `reference.Panels` computes. Differentiated step by step, each panel's
-share of a gradient would be an array as large as the whole operand; the two products
+They compute the same as `panels.Panels`. Differentiated step by step, each panel's
+part of a gradient would be an array as large as the whole operand; the two products
 are each other's transpose, so each is the other's gradient instead.
 """
 
@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.kernels.layouts.panels import PanelLayout
+from structmat._array import BACKENDS
+from structmat.kernels.layouts.panels import PanelLayout, as_slice
+
+_by_columns = BACKENDS["torch"].stored_by_columns
 
 
 class PanelIndex:
@@ -30,7 +33,7 @@ class PanelIndex:
     columns : list of Tensor of int64
         The columns that each panel touches, each once.
     slices : list of slice or None
-        The same where they are consecutive.
+        The columns as a slice where they are consecutive.
     shapes : list of tuple of int
         Rows and columns of each panel.
     entries : Tensor of int
@@ -42,7 +45,7 @@ class PanelIndex:
     def __init__(self, layout: PanelLayout, device: Any) -> None:
         self.rows = [(int(a), int(b)) for a, b in pairwise(layout.bounds)]
         self.columns = [torch.from_numpy(c.astype(np.int64)).to(device) for c in layout.columns]
-        self.slices = [_as_slice(c) for c in layout.columns]
+        self.slices = [as_slice(c) for c in layout.columns]
         self.shapes = [e.shape for e in layout.entries]
         self.num_columns = layout.num_columns
         entries = np.concatenate([e.ravel() for e in layout.entries])
@@ -55,7 +58,7 @@ class PanelIndex:
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def take(self, z: Tensor, panel: int) -> Tensor:
-        """The rows of z, shape (K, k), that a panel multiplies."""
+        """Rows of z, shape (K, k), that a panel multiplies."""
         if (consecutive := self.slices[panel]) is not None:
             return z[consecutive]
         if _by_columns(z):
@@ -99,19 +102,8 @@ class TorchPanels:
         return self._flat.requires_grad or (operand.requires_grad and torch.is_grad_enabled())
 
 
-def _as_slice(columns: np.ndarray) -> slice | None:
-    if columns.size == 0:
-        return slice(0, 0)
-    first, last = int(columns[0]), int(columns[-1]) + 1
-    return slice(first, last) if np.array_equal(columns, np.arange(first, last)) else None
-
-
-def _by_columns(x: Tensor) -> bool:
-    return x.stride(0) == 1 and x.shape[1] > 1
-
-
 def _times(panels: list[Tensor], z: Tensor, index: PanelIndex, by_columns: bool) -> Tensor:
-    """S z, or its transpose: what gradients flow through must not be a view."""
+    """S z, or its transpose where asked by columns: gradients must not flow through a view."""
     chosen = (index.take(z, t) for t in range(len(panels)))
     if by_columns:
         return torch.cat([c.T @ p.T for p, c in zip(panels, chosen, strict=True)], 1)
@@ -129,7 +121,7 @@ def _transpose_times(panels: list[Tensor], y: Tensor, index: PanelIndex) -> Tens
 
 
 def _outer(y: Tensor, z: Tensor, index: PanelIndex) -> Tensor:
-    """Y z^H at the entries of all panels: the gradient of each product by its matrix."""
+    """Entries of y z^H in all panels: the gradient of each product by its matrix."""
     parts = [y[a:b] @ index.take(z, t).mH for t, (a, b) in enumerate(index.rows)]
     return torch.cat([part.reshape(-1) for part in parts])
 

@@ -1,6 +1,8 @@
 """The choice between kernels.
 
-table       one record a kernel: what it needs, and how it multiplies
+packages    optional packages: present, importable
+record      the record of a kernel
+table       the table of kernels: their records, and the default where no times are known
 factored    matrices made of sparse factors, and their products by any kernel
-calibrate   measuring kernels on this machine
+calibrate   measuring coefficients on this machine
 """

@@ -1,4 +1,4 @@
-"""Measuring what each kernel takes on this machine, for the choice between them."""
+"""Measuring the coefficients of kernels on this machine."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,25 +8,28 @@ import numpy as np
 from scipy.optimize import nnls
 
 from structmat._array import namespace
-from structmat.kernels.choice.factored import Factored, Factors
-from structmat.kernels.cost_model import FEATURES, Figures, Work, figures
+from structmat.kernels.choice.factored import FactoredMatrix
+from structmat.kernels.choice.table import KERNELS, coefficients
+from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import BlockPattern, RunPattern
 
 _NUMPY = namespace(np.zeros(0))
 _Sample = tuple[tuple[float, ...], float]
-# Sizes, costs as shares of the dense cost, and columns that are measured.
+# Sizes, costs as fractions of the dense cost, and columns that are measured.
 _SIZES = (192, 512, 1024, 2048, 4096)
 _COSTS = (0.05, 0.2, 0.5)
 _COLUMNS = (1, 3, 16, 64, 512)
-#: Multiplications above which a dense product would take too long here.
-_MOST = 3e9
-_REPEATS, _SHORTEST = 5, 2e-4
+#: Multiplications above which a product is left out, since it would take too long.
+_MOST_MULTIPLICATIONS = 3e9
+#: Timings of a product, and seconds that one of them takes at least.
+_REPEATS, _LEAST_SECONDS = 5, 2e-4
+#: Rows and columns of a block.
 _BLOCK = 32
 
 
 def calibrate(
     *, sizes: tuple[int, ...] = _SIZES, progress: Callable[[str], None] | None = None
-) -> tuple[Figures, dict[str, float]]:
+) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Measure all kernels that are here on GBLR and block-sparse matrices in float32.
 
     Parameters
@@ -34,47 +37,42 @@ def calibrate(
     sizes : tuple of int
         Sizes of the matrices.
     progress : callable, optional
-        Told what is measured next.
+        Called with a description of each matrix before it is measured.
 
     Returns
     -------
-    figures : dict of list of float
-        Nanoseconds, as `structmat.kernels.cost_model` takes them: least squares on relative
-        errors, none negative. Kernels that cannot be measured keep the figures in use.
+    coefficients : dict of list of float
+        Nanoseconds by kernel, in the order of its counts: least squares on relative errors,
+        none negative. Kernels that cannot be measured keep the coefficients in use.
     errors : dict of float
-        By how much the model is off for each kernel that was measured: the median of
-        the relative errors.
+        Error of the model for each kernel that was measured: the median of the relative
+        errors.
 
     Notes
     -----
     About a minute on one thread, and as much memory as a few dense matrices of the
     largest size.
     """
-    samples: dict[str, list[_Sample]] = {name: [] for name in FEATURES}
+    prices = {name: kernel.price for name, kernel in KERNELS.items() if kernel.price}
+    samples: dict[str, list[_Sample]] = {name: [] for name in prices}
     for what, factored in _matrices(sizes):
         if progress is not None:
             progress(what)
+        work = factored.work
         for columns in _COLUMNS:
             x = np.ones((factored.shape[1], columns), np.float32)
-            for name in FEATURES:
-                multiplications = _multiplications(name, factored.work) * columns
-                if name in factored.kernels and multiplications < _MOST:
-                    taken = _seconds(partial(factored.way(name).multiply, x, by_columns=False))
-                    samples[name].append((FEATURES[name](factored.work, columns), taken))
+            for name, price in prices.items():
+                multiplications = price.size(work) / work.itemsize * columns
+                if name in factored.kernels and multiplications < _MOST_MULTIPLICATIONS:
+                    taken = _seconds(partial(factored.bound(name).multiply, x, by_columns=False))
+                    samples[name].append((price.counts(work, columns), taken))
     fits = {name: _fitted(found) for name, found in samples.items() if found}
-    result = {name: fits[name][0] if name in fits else figures()[name] for name in FEATURES}
+    used = coefficients()
+    result = {name: fits[name][0] if name in fits else list(used[name]) for name in prices}
     return result, {name: error for name, (_, error) in fits.items()}
 
 
-def _multiplications(name: str, work: Work) -> float:
-    if name == "dense":
-        return work.rows * work.columns
-    if name == "pair":
-        return work.rows * (work.middle or work.columns) + work.middle * work.columns
-    return work.area
-
-
-def _matrices(sizes: tuple[int, ...]) -> Iterator[tuple[str, Factored]]:
+def _matrices(sizes: tuple[int, ...]) -> Iterator[tuple[str, FactoredMatrix]]:
     rng = np.random.default_rng(0)
     for n in sizes:
         for cost in _COSTS:
@@ -82,22 +80,22 @@ def _matrices(sizes: tuple[int, ...]) -> Iterator[tuple[str, Factored]]:
             start = rng.integers(0, n, (2, n))
             rows, cols = (RunPattern(s, w, n) for s, w in zip(start, width, strict=True))
             contents = [rng.standard_normal(w.sum()).astype(np.float32) for w in width]
-            factors = Factors(rows, cols, _NUMPY, "cpu")
-            yield f"runs, {n}x{n}, cost {cost:.0%}", factors.fill(*contents)
+            structure = FactorStructure(rows, cols, _NUMPY, "cpu")
+            yield f"runs, {n}x{n}, cost {cost:.0%}", FactoredMatrix(structure, contents)
             grid = n // _BLOCK
             place = np.sort(rng.choice(grid * grid, max(1, int(cost * grid * grid)), replace=False))
             blocks = rng.standard_normal(place.size * _BLOCK * _BLOCK).astype(np.float32)
             pattern = BlockPattern(*np.divmod(place, grid), (_BLOCK, _BLOCK), (n, n))
-            factors = Factors(pattern, None, _NUMPY, "cpu")
-            yield f"blocks, {n}x{n}, cost {cost:.0%}", factors.fill(blocks)
+            structure = FactorStructure(pattern, None, _NUMPY, "cpu")
+            yield f"blocks, {n}x{n}, cost {cost:.0%}", FactoredMatrix(structure, [blocks])
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Median time of a call, after one that prepares it."""
+    """Median time of a call, after a first call that prepares it."""
     call()
     begin = time.perf_counter()
     call()
-    loops = int(_SHORTEST / (time.perf_counter() - begin)) + 1
+    loops = int(_LEAST_SECONDS / (time.perf_counter() - begin)) + 1
     taken = []
     for _ in range(_REPEATS):
         begin = time.perf_counter()
@@ -108,9 +106,9 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _fitted(samples: list[_Sample]) -> tuple[list[float], float]:
-    """Figures, and by how much the model with them is off."""
-    features = np.array([f for f, _ in samples])
-    shares = features / np.array([t for _, t in samples])[:, None]
-    figures = nnls(shares, np.ones(len(samples)))[0]
-    error = float(np.median(np.abs(shares @ figures - 1)))
-    return [float(f"{1e9 * figure:.3g}") for figure in figures], error
+    """Coefficients in nanoseconds, and the median relative error of the model with them."""
+    counts = np.array([c for c, _ in samples])
+    relative = counts / np.array([t for _, t in samples])[:, None]
+    seconds = nnls(relative, np.ones(len(samples)))[0]
+    error = float(np.median(np.abs(relative @ seconds - 1)))
+    return [float(f"{1e9 * s:.3g}") for s in seconds], error

@@ -1,368 +1,301 @@
-"""The kernels by name: what each needs, and how it multiplies by A = R [C^H; I].
+"""The table of kernels: one record each, with all that is known of the kernel.
 
-A new kernel is one record in `KERNELS`, and figures in `structmat.kernels.cost_model` if it is
-to be chosen by its expected time.
+Records bind kernels to a structure and its packed contents. A kernel is written in a module
+of `arrays`, `cpu`, `triton` or `cuda`, which is imported when the kernel is bound.
 """
 
-import importlib
-import importlib.util
-import warnings
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import cast
 
-from structmat._array import Array, adjoint, adjoint_times, backend_name, namespace, product
-from structmat._array import is_complex as _is_complex
+from structmat._array import Array, backend_name, namespace_named, to_numpy
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.arrays.csr import RowsFactor
-from structmat.kernels.layouts.panels import RunPattern
+from structmat.kernels.arrays.dense import DenseFactor, written_out
+from structmat.kernels.arrays.panels import panel_plans
+from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
+from structmat.kernels.choice.packages import has, imports
+from structmat.kernels.choice.record import Bind, Kernel, dtype_name, on
+from structmat.kernels.cost_model import prices
+from structmat.kernels.cost_model.coefficients import Coefficients, measured_or
+from structmat.kernels.cost_model.prices import Price, Work
+from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.panels import Pattern, RunPattern
 
-#: Contents below which nothing is compiled or imported for a product.
+#: Stored scalars below which nothing is compiled or imported for a product.
 SMALL = 4096
-#: A dense copy is made where it is at most this many times the contents, or this small.
-_DENSE_SHARE, _DENSE_SIZE = 32, 2**20
-#: Columns for which a GPU multiplies run by run, and from which on it does by matrix units.
-_FEW, _MANY = 16, 64
-#: Optional packages that kernels need and that are here; looked for, not imported.
-_PRESENT = {name for name in ("numba", "triton") if importlib.util.find_spec(name)}
-#: Those that were found to work.
-_IMPORTED: set[str] = set()
+#: A kernel is compared where it keeps at most so many times the stored scalars, or so many scalars.
+_MOST_COPIES, _MOST_SCALARS = 32, 2**20
+#: Columns up to which CuPy multiplies run by run, and from which torch takes matrix units.
+_MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 64
+#: Vectors above which torch never multiplies them one by one.
+_MOST_SINGLE_VECTORS = 8
 _MATRIX_UNITS = ("float32", "float16", "bfloat16")
 _COMPILED = ("float32", "float64", "complex64", "complex128")
 
 
-class Chain:
-    """Products by two factors, one after the other, that have `matmat` and `rmatmat`."""
-
-    def __init__(self, factored: Any, row: Any, col: Any = None) -> None:
-        self._factors, self.row, self.col = factored.factors, row, col
-
-    def multiply(self, x: Array, *, by_columns: bool) -> Array:
-        """A x."""
-        factors, middle = self._factors, []
-        if self.col is not None:
-            middle.append(self.col.rmatmat(x))
-        if factors.through:
-            middle.append(x)
-        z = middle[0] if len(middle) == 1 else factors.xp.concat(middle, axis=0)
-        return self.row.matmat(z, by_columns=by_columns)
-
-    def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
-        """A^H y."""
-        z = self.row.rmatmat(y)
-        if self.col is None:
-            return z
-        count = self._factors.middle
-        x = self.col.matmat(z[:count, :], by_columns=by_columns)
-        return x + z[count:, :] if self._factors.through else x
+# Binding: what each kernel makes of a structure and its contents.
 
 
-class _DenseFactor:
-    """A factor as a dense array."""
+def _factors(factor: Callable[[Pattern, Array], BoundFactor]) -> Bind:
+    """Bind by `factor(pattern, contents)`, factor by factor."""
 
-    def __init__(self, dense: Array) -> None:
-        self._dense, self._xp = dense, namespace(dense)
+    def bind(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+        pairs = zip(structure.patterns, contents, strict=True)
+        return Chain(structure, *[factor(p, c) for p, c in pairs])
 
-    def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
-        if z.shape[1] == 1:  # BLAS has a product of its own for a vector
-            return (self._dense @ z[:, 0])[:, None]
-        return product(self._dense, z, self._xp, by_columns=by_columns)
-
-    def rmatmat(self, y: Array) -> Array:
-        return adjoint_times(self._dense, y, self._xp)
-
-    def multiply(self, x: Array, *, by_columns: bool) -> Array:
-        return self.matmat(x, by_columns=by_columns)
-
-    def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
-        return self.rmatmat(y)
+    return bind
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A way to multiply.
-
-    Parameters
-    ----------
-    what : str
-        In a few words, for a person.
-    make : callable
-        Takes a `Factored`, returns what has `multiply` and `multiply_adjoint`.
-    wants : callable
-        Takes a `Factored`, returns what it would have to be, or "" where it fits.
-    module, comes_with : str
-        A package that it needs, and what to install for it.
-    """
-
-    what: str
-    make: Callable[[Any], Any]
-    wants: Callable[[Any], str]
-    module: str = ""
-    comes_with: str = "'structmat[fast]'"
+def _panels(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    pairs = zip(panel_plans(structure, contents), contents, strict=True)
+    return Chain(structure, *[plan.fill(c) for plan, c in pairs])
 
 
-def _chain(factor: Callable[..., Any]) -> Callable[[Any], Chain]:
-    """A maker that applies `factor(pattern, contents)` to both factors."""
-
-    def make(factored: Any) -> Chain:
-        pairs = zip(factored.factors.patterns, factored.contents, strict=True)
-        made = [factor(p, c) for p, c in pairs]
-        return Chain(factored, *made)
-
-    return make
-
-
-def _panels(factored: Any) -> Chain:
-    plans = factored.factors.panel_plans()
-    made = [plan.fill(c) for plan, c in zip(plans, factored.contents, strict=True)]
-    return Chain(factored, *made)
-
-
-def _vectors(factored: Any) -> Chain:
+def _vectors(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     from structmat.kernels.cpu.vectors import vector_factors
 
-    made = vector_factors(factored.factors.patterns, factored.contents)
-    return Chain(factored, *made)
+    return Chain(structure, *vector_factors(structure.patterns, contents))
 
 
-def _tiles(factored: Any) -> Any:
-    if backend_name(factored.factors.xp) == "torch":
-        from structmat.kernels.cpu.torch_op import TorchWay
+def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    if backend_name(structure.xp) == "torch":
+        return _tiles_on_torch(structure, contents)
+    from structmat.kernels.cpu.vectors import tile_product
 
-        return TorchWay(factored, _vectors)
-    from structmat.kernels.cpu.columns import TileFactor
-    from structmat.kernels.cpu.vectors import factor_of, product_of
-
-    chain = _chain(partial(factor_of, TileFactor))(factored)
-    together = product_of(chain.row, chain.col, factored.factors.through)
-    return chain if together is None else together
+    return tile_product(structure, contents)
 
 
-def _triton(factored: Any) -> Chain:
-    from structmat.kernels.triton.factor import TiledFactor
+def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.cpu.torch_kernel import TorchKernel, is_transformed
 
-    matrices = factored.factors.tile_matrices([c.shape[0] for c in factored.contents])
-    made = [TiledFactor(m, c) for m, c in zip(matrices, factored.contents, strict=True)]
-    return Chain(factored, *made)
+    panel_plans(structure, contents)  # now, since a transform may not keep what it makes
+    if any(is_transformed(c) for c in contents):
+        return _panels(structure, contents)
+
+    def vectors() -> BoundKernel:
+        on_numpy = structure.on(namespace_named("numpy"), "cpu")
+        return _vectors(on_numpy, [to_numpy(c) for c in contents])
+
+    def few() -> int:
+        work, known = Work.of(structure, contents), coefficients()
+        one, many = known[VECTORS.name], known[TILES.name]
+        return sum(
+            prices.VECTORS.seconds(work, k, one) < prices.TILES.seconds(work, k, many)
+            for k in range(1, _MOST_SINGLE_VECTORS + 1)
+        )
+
+    panels = partial(_panels, structure, contents)
+    return TorchKernel(structure, contents, vectors=vectors, panels=panels, few=few)
 
 
-def _intervals(factored: Any) -> Chain:
+def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.triton.factor import TiledFactor, tile_matrix
+
+    make = partial(tile_matrix, device=structure.device)
+    pairs = zip(structure.layouts("tiles", make, contents), contents, strict=True)
+    return Chain(structure, *[TiledFactor(tiles, c) for tiles, c in pairs])
+
+
+def _intervals(pattern: Pattern, contents: Array) -> BoundFactor:
     from structmat.kernels.cuda.intervals import CudaIntervals
 
-    def factor(pattern: RunPattern, contents: Array) -> CudaIntervals:
-        return CudaIntervals(pattern.start, pattern.width, pattern.n, contents)
-
-    return _chain(factor)(factored)
+    runs = cast(RunPattern, pattern)  # as `_on_runs` requires
+    return CudaIntervals(runs.start, runs.width, runs.n, contents)
 
 
-def _pair(factored: Any) -> Chain:
-    def dense(plan: Any, contents: Array) -> _DenseFactor:
-        panels = plan.fill(contents)
-        return _DenseFactor(_written_out(panels.matmat, panels.rmatmat, plan.shape, factored))
-
-    pairs = zip(factored.factors.panel_plans(), factored.contents, strict=True)
-    made = [dense(plan, contents) for plan, contents in pairs]
-    return Chain(factored, *made)
+def _pair(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    made = []
+    for plan, c in zip(panel_plans(structure, contents), contents, strict=True):
+        panels = plan.fill(c)
+        made.append(written_out(panels.matmat, panels.rmatmat, plan.shape, structure, c))
+    return Chain(structure, *made)
 
 
-def _dense(factored: Any) -> _DenseFactor:
-    compiled = is_modelled(factored) and "tiles" in worth_having(factored) and imports("tiles")
-    way = factored.way("tiles" if compiled else "panels")
-    adjoint_times = partial(way.multiply_adjoint, by_columns=False)
-    return _DenseFactor(_written_out(way.multiply, adjoint_times, factored.shape, factored))
+def _dense(structure: FactorStructure, contents: list[Array]) -> DenseFactor:
+    # Where gradients may flow, by the reference, whose operations every transform sees.
+    columns = min(structure.shape)
+    writer = default(structure, contents, columns) if is_modelled(structure) else REFERENCE
+    bound = writer.bind(structure, contents)
+    times = partial(bound.multiply, by_columns=False)
+    adjoint_times = partial(bound.multiply_adjoint, by_columns=False)
+    return written_out(times, adjoint_times, structure.shape, structure, contents[0])
 
 
-def _written_out(
-    times: Callable[..., Array],
-    adjoint_times: Callable[[Array], Array],
-    shape: tuple[int, int],
-    factored: Any,
-) -> Array:
-    """A matrix as a dense array, from its product with the smaller identity."""
-    xp, (m, n) = factored.factors.xp, shape
-    dtype, device = factored.contents[0].dtype, factored.factors.device
-    unit = xp.eye(min(m, n), dtype=dtype, device=device)
-    return times(unit, by_columns=False) if n <= m else adjoint(adjoint_times(unit), xp)
+# Requirements of single kernels.
 
 
-def _on(*libraries: str, dtypes: tuple[str, ...] = ()) -> Callable[[Any], str]:
-    def wants(factored: Any) -> str:
-        name = backend_name(factored.factors.xp)
-        if libraries and name not in libraries:
-            return f"contents of {' or '.join(libraries)}, not {name}"
-        dtype = str(factored.contents[0].dtype).rpartition(".")[2]
-        if dtypes and dtype not in dtypes:
-            return f"contents of {', '.join(dtypes)}, not {dtype}"
-        return ""
-
-    return wants
-
-
-def _on_runs(factored: Any) -> str:
-    patterns = (factored.factors.row, factored.factors.col)
-    if not all(isinstance(p, RunPattern) for p in patterns):
+def _on_runs(structure: FactorStructure, contents: list[Array]) -> str:
+    if not all(isinstance(p, RunPattern) for p in (structure.row, structure.col)):
         return "a GBLR matrix"
-    return _on("cupy", dtypes=_COMPILED)(factored)
+    return on("cupy", dtypes=_COMPILED)(structure, contents)
 
 
-def _for_tiles(factored: Any) -> str:
-    if backend_name(factored.factors.xp) != "torch":
-        return _on("numpy", dtypes=_COMPILED)(factored)
-    if str(factored.factors.device) != "cpu":
+def _for_tiles(structure: FactorStructure, contents: list[Array]) -> str:
+    if backend_name(structure.xp) != "torch":
+        return on("numpy", dtypes=_COMPILED)(structure, contents)
+    if str(structure.device) != "cpu":
         return "contents on the CPU"
-    return _on("torch", dtypes=_COMPILED[:2])(factored)
+    return on("torch", dtypes=_COMPILED[:2])(structure, contents)
 
 
-def _for_triton(factored: Any) -> str:
-    if wanted := _on("torch", dtypes=_MATRIX_UNITS)(factored):
+def _for_triton(structure: FactorStructure, contents: list[Array]) -> str:
+    if wanted := on("torch", dtypes=_MATRIX_UNITS)(structure, contents):
         return wanted
-    return "" if _on_cuda(factored) else "contents on a CUDA device"
+    on_cuda = str(structure.device).startswith("cuda")
+    return "" if on_cuda else "contents on a CUDA device"
 
 
-def _on_cuda(factored: Any) -> bool:
-    return str(factored.factors.device).startswith("cuda")
-
-
+#: The kernel that fits every matrix, and against which the others are tested.
+REFERENCE = Kernel(
+    "panels",
+    "BLAS on dense panels, with any array library",
+    _panels,
+    on(),
+    price=prices.PANELS,
+    default_from=0,
+)
+VECTORS = Kernel(
+    "vectors",
+    "compiled, vector by vector",
+    _vectors,
+    on("numpy", dtypes=_COMPILED),
+    package="numba",
+    least_scalars=SMALL,
+    price=prices.VECTORS,
+)
+TILES = Kernel(
+    "tiles",
+    "compiled, many columns at once",
+    _tiles,
+    _for_tiles,
+    package="numba",
+    least_scalars=SMALL,
+    price=prices.TILES,
+    default_from=0,
+)
 KERNELS = {
-    "panels": Kernel("BLAS on dense panels, with any array library", _panels, _on()),
-    "rows": Kernel(
-        "compressed rows of SciPy", _chain(RowsFactor.of), _on("numpy", dtypes=_COMPILED)
-    ),
-    "vectors": Kernel(
-        "compiled, vector by vector", _vectors, _on("numpy", dtypes=_COMPILED), "numba"
-    ),
-    "tiles": Kernel("compiled, many columns at once", _tiles, _for_tiles, "numba"),
-    "triton": Kernel("matrix units of a GPU by Triton", _triton, _for_triton, "triton", "triton"),
-    "intervals": Kernel("CUDA, run by run", _intervals, _on_runs),
-    "pair": Kernel("both factors as dense arrays with zeros", _pair, _on()),
-    "dense": Kernel("the matrix as a dense array", _dense, _on()),
+    kernel.name: kernel
+    for kernel in (
+        REFERENCE,
+        Kernel(
+            "rows",
+            "compressed rows of SciPy",
+            _factors(RowsFactor.of),
+            on("numpy", dtypes=_COMPILED),
+            price=prices.ROWS,
+        ),
+        VECTORS,
+        TILES,
+        Kernel(
+            "triton",
+            "matrix units of a GPU by Triton",
+            _triton,
+            _for_triton,
+            package="triton",
+            install="triton",
+            default_from=_LEAST_UNIT_COLUMNS,
+        ),
+        Kernel(
+            "intervals",
+            "CUDA, run by run",
+            _factors(_intervals),
+            _on_runs,
+            default_from=0,
+            default_to=_MOST_RUN_COLUMNS,
+        ),
+        Kernel("pair", "both factors as dense arrays with zeros", _pair, on(), price=prices.PAIR),
+        Kernel("dense", "the matrix as a dense array", _dense, on(), price=prices.DENSE),
+    )
 }
 
 
-def check_name(kernel: Any) -> None:
-    """Refuse what is no kernel's name."""
+def check_name(kernel: object) -> None:
+    """Refuse a name that no kernel has."""
     if not isinstance(kernel, str) or kernel not in KERNELS:
         raise InputError(f"kernel = {kernel!r}; expected one of {', '.join(KERNELS)}")
 
 
-def has(module: str) -> bool:
-    """Whether an optional package is here; nothing is imported for it."""
-    return not module or module in _PRESENT
+def fitting(structure: FactorStructure, contents: list[Array]) -> list[str]:
+    """Names of the kernels that can multiply by a matrix, here and now."""
+    return [
+        name
+        for name, kernel in KERNELS.items()
+        if has(kernel.package) and not kernel.wants(structure, contents)
+    ]
 
 
-def imports(kernel: str) -> bool:
-    """Whether the package that a kernel needs can be imported; else it counts as absent."""
-    module = KERNELS[kernel].module
-    if not module or module in _IMPORTED:
-        return True
-    try:
-        importlib.import_module(module)
-    except ImportError as reason:
-        _PRESENT.discard(module)
-        warnings.warn(
-            f"{module} is installed but cannot be imported ({reason}); products go on without it",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    _IMPORTED.add(module)
-    return True
-
-
-def make(factored: Any, kernel: str) -> Any:
-    """What multiplies by a kernel.
+def bind(name: str, structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    """A kernel, by its name, bound to a matrix.
 
     Raises
     ------
     InputError
-        If there is no such kernel, or it does not fit.
+        If no kernel has that name, or it does not fit.
     MissingDependencyError
         If the package that it needs is not installed.
     """
-    check_name(kernel)
-    record = KERNELS[kernel]
-    if wanted := record.wants(factored):
+    check_name(name)
+    kernel = KERNELS[name]
+    if wanted := kernel.wants(structure, contents):
         raise InputError(
-            f"the kernel {kernel!r} does not fit this matrix; expected {wanted} (choose one of "
-            f"{', '.join(factored.kernels)})"
+            f"the kernel {name!r} does not fit this matrix; expected {wanted} (choose one of "
+            f"{', '.join(fitting(structure, contents))})"
         )
-    if not has(record.module) or not imports(kernel):
+    if not has(kernel.package) or not imports(kernel.package):
         raise MissingDependencyError(
-            f"the kernel {kernel!r} needs {record.module}, which is not installed; install it "
-            f"with pip install {record.comes_with}"
+            f"the kernel {name!r} needs {kernel.package}, which is not installed; install it "
+            f"with pip install {kernel.install}"
         )
-    return record.make(factored)
+    return kernel.bind(structure, contents)
 
 
-def fitting(factored: Any) -> list[str]:
-    """Kernels that can multiply by a matrix, here and now."""
-    return [
-        name
-        for name, record in KERNELS.items()
-        if has(record.module) and not record.wants(factored)
-    ]
+def is_modelled(structure: FactorStructure) -> bool:
+    """Whether times are known: they are measured with NumPy."""
+    return backend_name(structure.xp) == "numpy"
 
 
-def worth_having(factored: Any) -> list[str]:
-    """Kernels to choose from: none that takes far more memory, or more time to prepare."""
-    work = factored.work
-    size = {
-        "dense": work.rows * work.columns,
-        "pair": work.middle * work.columns + work.rows * (work.middle or work.columns),
-    }
-    limit = max(_DENSE_SHARE * work.scalars, _DENSE_SIZE)
-    by_blas = not _on("numpy", dtypes=_COMPILED)(factored)  # other dense products are slow
-    return [
-        name
-        for name in factored.kernels
-        if has(KERNELS[name].module)
-        and size.get(name, 0) <= limit
-        and not (KERNELS[name].module and work.scalars < SMALL)
-        and (by_blas or name not in size)
-    ]
+def compared(structure: FactorStructure, contents: list[Array], work: Work) -> dict[str, Price]:
+    """Prices of the kernels to choose from: none takes far more memory, or long to prepare."""
+    limit = max(_MOST_COPIES * work.scalars, _MOST_SCALARS) * work.itemsize
+    found = {}
+    for name in fitting(structure, contents):
+        kernel = KERNELS[name]
+        if (price := kernel.price) is None or work.scalars < kernel.least_scalars:
+            continue
+        if price.dtypes and dtype_name(contents) not in price.dtypes:
+            continue
+        if kernel is REFERENCE or price.size(work) <= limit:
+            found[name] = price
+    return found
 
 
-def is_modelled(factored: Any) -> bool:
-    """Whether expected times are known: they are measured with NumPy."""
-    return backend_name(factored.factors.xp) == "numpy"
+def coefficients() -> Coefficients:
+    """Coefficients of all kernels that have a price: measured on this machine, or shipped."""
+    return measured_or({n: k.price.coefficients for n, k in KERNELS.items() if k.price})
 
 
-def usual(factored: Any, columns: int) -> str:
+def default(structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
     """The kernel where no times are known."""
-    if backend_name(factored.factors.xp) == "torch":
-        if columns >= _MANY and has("triton") and not KERNELS["triton"].wants(factored):
-            return "triton"
-        return "tiles" if _compiled_on_torch(factored) else "panels"
-    few = columns <= _FEW and not KERNELS["intervals"].wants(factored)
-    return "intervals" if few else "panels"
+    scalars = sum(c.shape[0] for c in contents)
+    return next(
+        kernel
+        for kernel in reversed(KERNELS.values())
+        if kernel.default_from <= columns <= kernel.default_to
+        and has(kernel.package)
+        and scalars >= kernel.least_scalars
+        and not kernel.wants(structure, contents)
+        and imports(kernel.package)
+    )
 
 
-def counted(factored: Any, columns: int) -> int:
-    """A number of columns that stands for all that the same kernel multiplies.
-
-    On torch's CPU that is every number, which may be none yet where products are traced.
-    """
-    if backend_name(factored.factors.xp) != "torch":
-        return columns
-    return _MANY if _on_cuda(factored) and columns >= _MANY else 1
-
-
-def _compiled_on_torch(factored: Any) -> bool:
-    if KERNELS["tiles"].wants(factored) or not has("numba"):
-        return False
-    if sum(c.shape[0] for c in factored.contents) < SMALL or not imports("tiles"):
-        return False
-    from structmat.kernels.cpu.torch_op import is_transformed
-
-    return not any(is_transformed(c) for c in factored.contents)
-
-
-def is_complex(contents: Array) -> bool:
-    """Whether contents are complex."""
-    return _is_complex(contents, namespace(contents))
-
-
-def itemsize(contents: Array) -> int:
-    """Bytes of one number."""
-    return int(getattr(contents, "itemsize", 0) or contents.element_size())
+def default_steps(structure: FactorStructure, contents: list[Array]) -> list[int]:
+    """Numbers of columns, above 1, at which the default may change."""
+    steps = (
+        step
+        for kernel in KERNELS.values()
+        for step in (kernel.default_from, kernel.default_to + 1)
+        if 1 < step < sys.maxsize and not kernel.wants(structure, contents)
+    )
+    return sorted(steps)

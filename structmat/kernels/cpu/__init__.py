@@ -3,12 +3,13 @@
 llvm           instructions on whole vectors, loops and sums
 run_cells      cells of interval factors, made by a compiled loop
 row_groups     factors cut into groups of rows that registers hold
-copies         copies between panels and arrays
+copies         copies between buffers and arrays
 column_loops   compiled loops for many columns
 vector_loops   compiled loops for one vector
 columns        products of factors and matrices with many columns
 vectors        products of factors with one vector
 threads        the thread pool
-torch_op       both on PyTorch's CPU tensors, as operators
+torch_op       products of many columns on PyTorch's CPU tensors, as operators
+torch_kernel   the choice among operators, direct calls and panels on such tensors
 torch_runs     products by blocks whose runs move while they are learned
 """

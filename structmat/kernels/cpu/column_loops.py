@@ -1,14 +1,14 @@
-"""Compiled products of strips with many columns, at the speed of the multipliers.
+"""Compiled products of row groups with many columns, at the speed of the multipliers.
 
-A strip is `ROWS` rows of a sparse factor, with the columns that it touches; a panel is
-`columns` columns of the operand, of `vectors` registers each. The numbers of a strip and
-a panel that belong together, `ROWS` times `vectors` registers, stay in the processor from
-the first touched column to the last, so that memory is read once for every `ROWS`
-multiplications of a vector. That needs no packing of the operand, and the only padding
-is what a strip's height adds to a run: `ROWS` - 1 rows on average, half at either end.
+A row group is `ROWS` rows of a sparse factor, with the columns that it touches; a column
+group is some columns of the operand, each row of them as wide as `vectors` registers. The
+sums of a row group and a column group, `ROWS` times `vectors` registers, stay in the
+processor from the first touched column to the last, so that memory is read once for every
+`ROWS` multiplications of a vector. The operand needs no packing, and padding is `ROWS` - 1
+rows a run on average, half at either end.
 
-Serial, without the interpreter's lock; `structmat.kernels.cpu.vectors` shares panels out among
-threads.
+Serial, without the interpreter's lock; `structmat.kernels.cpu.columns` shares column groups
+out among threads.
 """
 
 from typing import Any
@@ -20,29 +20,29 @@ from numba.extending import intrinsic
 
 from structmat.kernels.cpu.llvm import REGISTERS, VECTOR_BYTES, Builder, address_of, compiled
 
-#: Rows of a strip: six times `VECTORS` sums, as many operands and one factor fill the registers.
+#: Rows of a row group: sums for `VECTORS` registers of each, their operands and a factor fill them.
 ROWS = 6
-#: Entries of a cell of a gradient: a power of two, so that sums of several rows fill it.
+#: Entries of a cell of a gradient: a power of two, which the sums of several rows fill.
 GRADIENT_ROWS = 8
-#: Registers that a row of a panel may take, and the fewer for narrow panels.
+#: Registers that a row of a column group may take, and fewer for narrow groups.
 VECTORS = (4, 2, 1) if REGISTERS == 32 else (2, 1)
 
 
-def panel_columns(columns: int, dtype: np.dtype) -> tuple[int, int]:
-    """Registers a row, and columns, of the panel that so many remaining columns call for."""
+def column_group(columns: int, dtype: np.dtype) -> tuple[int, int]:
+    """Registers a row, and columns, of the next group where this many columns remain."""
     lanes = VECTOR_BYTES // dtype.itemsize
     fitting = [v for v in VECTORS if v * lanes >= columns]
     vectors = fitting[-1] if fitting else VECTORS[0]
     return vectors, vectors * lanes
 
 
-def _strip_kernel(vectors: Any, values: Any, body: Any) -> Any:
-    """Signature and code of a kernel for one strip and one panel.
+def _group_kernel(vectors: Any, values: Any, body: Any) -> Any:
+    """Signature and code of a kernel for one row group and one column group.
 
-    Its arguments after the number of vectors: the cells (an array, for its type and
+    Its arguments after the number of vectors are the cells (an array, for its type and
     address), then as addresses and integers the cells' columns, the first cell and the
-    end, the middle, the outer array, the bytes from row to row of it, how many rows it
-    has, and a spare row that stands for those it lacks.
+    end, the middle, the outer array, the bytes from row to row of it, its number of rows,
+    and a spare row in place of those that it lacks.
     """
     if not isinstance(vectors, types.IntegerLiteral):
         raise RequireLiteralValue("vectors")  # Numba asks again with the constant
@@ -64,7 +64,7 @@ def _strip_kernel(vectors: Any, values: Any, body: Any) -> Any:
     return signature, generate
 
 
-def _gather_strip(
+def _gather_group(
     build: Builder,
     vectors: int,
     cells: Any,
@@ -89,7 +89,7 @@ def _gather_strip(
         build.store(total, build.at(lines[t], j * build.lanes))
 
 
-def _scatter_strip(
+def _scatter_group(
     build: Builder,
     vectors: int,
     cells: Any,
@@ -115,7 +115,7 @@ def _scatter_strip(
     build.loop(span[0], span[1], 1, [], step)
 
 
-def _outer_strip(
+def _outer_group(
     build: Builder,
     vectors: int,
     cells: Any,
@@ -158,8 +158,8 @@ def _gather(
     typing: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any, middle: Any,
     outer: Any, stride: Any, rows: Any, spare: Any,
 ) -> Any:  # fmt: skip
-    """Write the rows of a strip: its cells times the rows of the middle."""
-    return _strip_kernel(vectors, cells, _gather_strip)
+    """Write the rows of a row group: its cells times the rows of the middle."""
+    return _group_kernel(vectors, cells, _gather_group)
 
 
 @intrinsic
@@ -167,8 +167,8 @@ def _scatter(
     typing: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any, middle: Any,
     outer: Any, stride: Any, rows: Any, spare: Any,
 ) -> Any:  # fmt: skip
-    """Add to rows of the middle: the cells of a strip times its rows."""
-    return _strip_kernel(vectors, cells, _scatter_strip)
+    """Add to rows of the middle: the cells of a row group times its rows."""
+    return _group_kernel(vectors, cells, _scatter_group)
 
 
 @intrinsic
@@ -176,22 +176,22 @@ def _outer(
     typing: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any, middle: Any,
     outer: Any, stride: Any, rows: Any, spare: Any,
 ) -> Any:  # fmt: skip
-    """Add to the cells of a strip: its rows times the rows of the middle, summed up."""
-    return _strip_kernel(vectors, cells, _outer_strip)
+    """Add to the cells of a row group: its rows times the rows of the middle, summed up."""
+    return _group_kernel(vectors, cells, _outer_group)
 
 
 @compiled
-def spread_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
-    """Write S z for one panel.
+def spread_columns(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
+    """Write S z for one column group.
 
     Parameters
     ----------
     begin, rows, ptr, column, cells : ndarray
-        The strips, as in `structmat.kernels.cpu.row_groups.Strips`.
+        The row groups, as in `structmat.kernels.cpu.row_groups.RowGroups`.
     middle : ndarray, shape (columns + 1, vectors * lanes)
-        The panel of z, aligned; its last row is overwritten.
+        The column group of z, aligned; its last row is overwritten.
     outer, stride : int
-        Address of the panel of the result, and bytes from row to row.
+        Address of the column group of the result, and bytes from row to row.
     vectors : int
         Registers a row.
     """
@@ -208,8 +208,8 @@ def spread_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors
 
 
 @compiled
-def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
-    """Write S^T y for one panel into `middle`; parameters as for `spread_panel`."""
+def collect_columns(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
+    """Write S^T y for one column group into `middle`; parameters as for `spread_columns`."""
     middle[:] = 0
     width, address, index = middle.shape[1], address_of(middle), address_of(column)
     spare = address + (middle.shape[0] - 1) * width * middle.itemsize
@@ -224,11 +224,11 @@ def collect_panel(begin, rows, ptr, column, cells, middle, outer, stride, vector
 
 
 @compiled
-def outer_panel(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
-    """Add the products of the rows of a panel with those of `middle` at every cell.
+def outer_columns(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
+    """Add the products of the rows of a column group with those of `middle` at every cell.
 
-    Parameters as for `spread_panel`, but that `cells`, of `GRADIENT_ROWS` entries each, are
-    what is written; entries beyond a strip's rows mean nothing.
+    Parameters as for `spread_columns`, except that `cells`, of `GRADIENT_ROWS` entries each,
+    are written; entries beyond the rows of a row group are undefined.
     """
     width, address, index = middle.shape[1], address_of(middle), address_of(column)
     spare = address + (middle.shape[0] - 1) * width * middle.itemsize

@@ -1,8 +1,8 @@
-"""Factors and matrices in strips, multiplied panel by panel of many columns.
+"""Products by factors and matrices in row groups, one column group of the operand at a time.
 
-`TileProduct` takes a panel of columns through both factors of a matrix at once, so that
-what stands between them stays in the processor's cache, and `gradients` does the same
-for the gradients of operand and contents.
+`TileProduct` takes a column group through both factors of a matrix, so that the numbers
+between them stay in the processor's cache; `gradients` does the same for the gradients of
+operand and contents.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ import numpy as np
 from structmat.kernels.cpu.column_loops import (
     GRADIENT_ROWS,
     ROWS,
-    collect_panel,
-    outer_panel,
-    panel_columns,
-    spread_panel,
+    collect_columns,
+    column_group,
+    outer_columns,
+    spread_columns,
 )
-from structmat.kernels.cpu.copies import load_panel, store_panel
-from structmat.kernels.cpu.row_groups import Strips, aligned
+from structmat.kernels.cpu.copies import load_columns, store_columns
+from structmat.kernels.cpu.row_groups import RowGroups, aligned
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.layouts.panels import Pattern
 
@@ -30,10 +30,10 @@ Array = np.ndarray
 
 
 class Place:
-    """Some columns of an array as a kernel is to read or write them: direct, or by a panel.
+    """Some columns of an array for a kernel to read or write: in place, or in a buffer.
 
     Kernels take rows of whole registers, one after another; anything else goes through
-    a panel of its own.
+    a buffer.
     """
 
     def __init__(
@@ -44,28 +44,28 @@ class Place:
         row, column = array.strides
         self._begin = _address(array) + first * column
         if column == array.itemsize and self.width == width:
-            self.panel, self.address, self.row = None, self._begin, row
+            self.buffer, self.address, self.row = None, self._begin, row
         else:
-            self.panel = panel = memory(array.shape[0])
-            self.address, self.row = _address(panel), panel.strides[0]
+            self.buffer = buffer = memory(array.shape[0])
+            self.address, self.row = _address(buffer), buffer.strides[0]
 
-    def load(self, panel: Array | None = None) -> None:
-        """Fill a panel, by default the place's own, from the array."""
-        panel = self.panel if panel is None else panel
-        if panel is not None:
+    def load(self, buffer: Array | None = None) -> None:
+        """Fill a buffer, by default the place's own, from the array."""
+        buffer = self.buffer if buffer is None else buffer
+        if buffer is not None:
             rows, strides = self.array.shape[0], self.array.strides
-            load_panel(self._begin, *strides, rows, self.width, panel, self.lanes)
+            load_columns(self._begin, *strides, rows, self.width, buffer, self.lanes)
 
-    def store(self, panel: Array | None = None) -> None:
-        """Copy a panel, by default the place's own, to the array."""
-        panel = self.panel if panel is None else panel
-        if panel is not None:
+    def store(self, buffer: Array | None = None) -> None:
+        """Copy a buffer, by default the place's own, to the array."""
+        buffer = self.buffer if buffer is None else buffer
+        if buffer is not None:
             rows, strides = self.array.shape[0], self.array.strides
-            store_panel(panel, self._begin, *strides, rows, self.width, self.lanes)
+            store_columns(buffer, self._begin, *strides, rows, self.width, self.lanes)
 
 
 class TileFactor:
-    """A real sparse factor S, (n, K), that multiplies panels of many columns.
+    """A real sparse factor S, (n, K), that multiplies many columns.
 
     Parameters
     ----------
@@ -75,35 +75,35 @@ class TileFactor:
     """
 
     def __init__(self, pattern: Pattern, contents: Array) -> None:
-        strips = Strips.of(pattern, ROWS, contents.size)
-        self._set((*strips.index, strips.filled(contents)), pattern.shape)
+        groups = RowGroups.of(pattern, ROWS, contents.size)
+        self._set((*groups.index, groups.filled(contents)), pattern.shape)
 
     @classmethod
-    def of(cls, strips: tuple[Array, ...], shape: tuple[int, int]) -> "TileFactor":
-        """The factor with these strips: the index arrays of `Strips`, and its cells."""
+    def of(cls, groups: tuple[Array, ...], shape: tuple[int, int]) -> "TileFactor":
+        """The factor with these row groups: the index arrays of `RowGroups`, and its cells."""
         factor = cls.__new__(cls)
-        factor._set(strips, shape)
+        factor._set(groups, shape)
         return factor
 
-    def _set(self, strips: tuple[Array, ...], shape: tuple[int, int]) -> None:
-        self._strips, self.shape = strips, shape
+    def _set(self, groups: tuple[Array, ...], shape: tuple[int, int]) -> None:
+        self._groups, self.shape = groups, shape
         #: Multiplications for one column, padding included.
-        self.work = strips[-1].size
-        self.cells = len(strips[-1])
+        self.work = groups[-1].size
+        self.cells = len(groups[-1])
 
     def spread(self, middle: Array, place: Place) -> None:
-        """Write S z for one panel; `middle` has a row more than z, which is overwritten."""
-        spread_panel(*self._strips, middle, place.address, place.row, place.vectors)
+        """Write S z for one column group; `middle` is z and one more row, a scratch row."""
+        spread_columns(*self._groups, middle, place.address, place.row, place.vectors)
 
     def collect(self, middle: Array, place: Place) -> None:
-        """Write S^T y for one panel to `middle`, which has a row more than that."""
-        collect_panel(*self._strips, middle, place.address, place.row, place.vectors)
+        """Write S^T y for one column group to `middle`, which has a scratch row more."""
+        collect_columns(*self._groups, middle, place.address, place.row, place.vectors)
 
     def outer(self, gradient: Array, middle: Array, place: Place) -> None:
-        """Add, at every cell, the products of the rows of a panel with those of `middle`."""
-        begin, rows, ptr, column, _ = self._strips
+        """Add, at every cell, the products of a column group's rows with those of `middle`."""
+        begin, rows, ptr, column, _ = self._groups
         arrays = begin, rows, ptr, column, gradient
-        outer_panel(*arrays, middle, place.address, place.row, place.vectors)
+        outer_columns(*arrays, middle, place.address, place.row, place.vectors)
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S z: (K, k) to (n, k), in memory column after column if asked."""
@@ -115,7 +115,7 @@ class TileFactor:
 
 
 class TileProduct:
-    """The matrix R C^T, or R alone, or R [C^T; I], times panels of columns.
+    """The matrix R C^T, or R alone, or R [C^T; I], bound to multiply many columns.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class TileProduct:
     through : bool
         Whether the operand itself follows C^T x in what R multiplies.
     threads : int
-        At most so many; 0 for what `num_threads` says.
+        At most this many; 0 for `num_threads`.
     """
 
     def __init__(
@@ -138,17 +138,17 @@ class TileProduct:
     def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
         """A x: (n, k) to (m, k), in memory column after column if asked."""
         out = _empty((self.row.shape[0], x.shape[1]), x.dtype, by_columns)
-        self._panels(x, out, self._panel)
+        self._over_groups(x, out, self._group)
         return out
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y: (m, k) to (n, k), in memory column after column if asked."""
         size = self.row.shape[1] - self._middle if self.col is None else self.col.shape[0]
         out = _empty((size, y.shape[1]), y.dtype, by_columns)
-        self._panels(y, out, self._adjoint_panel)
+        self._over_groups(y, out, self._adjoint_group)
         return out
 
-    def _panel(self, middle: Array, source: Place, target: Place) -> None:
+    def _group(self, middle: Array, source: Place, target: Place) -> None:
         if self.col is not None:
             source.load()
             self.col.collect(middle[: self._middle + 1], source)
@@ -157,13 +157,13 @@ class TileProduct:
         self.row.spread(middle, target)
         target.store()
 
-    def _adjoint_panel(self, middle: Array, source: Place, target: Place) -> None:
+    def _adjoint_group(self, middle: Array, source: Place, target: Place) -> None:
         source.load()
         self.row.collect(middle, source)
         self.finish_adjoint(middle, target)
 
     def finish_adjoint(self, middle: Array, target: Place) -> None:
-        """Write A^T y for one panel, from R^T y in `middle`."""
+        """Write A^T y for one column group, from R^T y in `middle`."""
         if self.col is None:
             target.store(middle)
             return
@@ -174,36 +174,38 @@ class TileProduct:
             columns = slice(target.first, target.first + target.width)
             target.array[:, columns] += passed[:, : target.width]
 
-    def _panels(self, x: Array, out: Array, run: Any) -> None:
-        def work(panels: Panels) -> None:
-            for (middle, *_), source, target in panels.of([self.row.shape[1] + 1], x, out):
-                run(middle, source, target)
+    def _over_groups(
+        self, x: Array, out: Array, multiply: Callable[[Array, Place, Place], None]
+    ) -> None:
+        def work(groups: ColumnGroups) -> None:
+            for (middle, *_), source, target in groups.of([self.row.shape[1] + 1], x, out):
+                multiply(middle, source, target)
 
         total = self.row.work + (0 if self.col is None else self.col.work)
-        _over_panels(work, x.shape[1], x.dtype, total, self.threads)
+        _share_columns(work, x.shape[1], x.dtype, total, self.threads)
 
 
-class Panels:
-    """Some panels of the columns of an array, the last ones as narrow as they can be."""
+class ColumnGroups:
+    """Some column groups of an array, the last ones as narrow as they can be."""
 
-    def __init__(self, panels: list[tuple[int, int, int]], dtype: Any) -> None:
-        self._panels, self._dtype = panels, dtype
+    def __init__(self, groups: list[tuple[int, int, int]], dtype: np.dtype) -> None:
+        self._groups, self._dtype = groups, dtype
         #: The first column.
-        self.first = panels[0][0] if panels else 0
+        self.first = groups[0][0] if groups else 0
 
     def of(self, rows: list[int], *arrays: Array) -> Iterator[tuple[Any, ...]]:
-        """For every panel, memory with so many rows each, then a place in every array.
+        """For every column group, a buffer for each number of rows, and its place in each array.
 
-        The memory is the same for panels of one width.
+        Groups of one width share their buffers.
         """
         known: dict[tuple[int, int], Array] = {}
 
         def memory(which: int, width: int, size: int) -> Array:
-            if (panel := known.get((which, width))) is None:
-                panel = known[which, width] = aligned((size, width), self._dtype)
-            return panel
+            if (buffer := known.get((which, width))) is None:
+                buffer = known[which, width] = aligned((size, width), self._dtype)
+            return buffer
 
-        for first, vectors, width in self._panels:
+        for first, vectors, width in self._groups:
             own = [memory(i, width, size) for i, size in enumerate(rows)]
             yield (
                 own,
@@ -214,28 +216,29 @@ class Panels:
             )
 
 
-def _over_panels(
-    work: Callable[[Panels], None], columns: int, dtype: Any, multiplications: int, threads: int
+def _share_columns(
+    work: Callable[[ColumnGroups], None],
+    columns: int,
+    dtype: np.dtype,
+    multiplications: int,
+    threads: int,
 ) -> None:
-    """Share the panels of so many columns out among threads.
-
-    `multiplications` for one column say whether that is worth while.
-    """
-    panels, first = [], 0
+    """Share column groups out among threads, as far as `multiplications` a column are worth it."""
+    groups, first = [], 0
     while first < columns:
-        vectors, width = panel_columns(columns - first, dtype)
-        panels.append((first, vectors, width))
+        vectors, width = column_group(columns - first, dtype)
+        groups.append((first, vectors, width))
         first += width
     threads = min(threads or num_threads(), columns * multiplications // SHARE + 1)
-    shared_out(lambda low, high: work(Panels(panels[low:high], dtype)), len(panels), threads)
+    shared_out(lambda low, high: work(ColumnGroups(groups[low:high], dtype)), len(groups), threads)
 
 
 def _address(array: Array) -> int:
-    """Where an array's first entry stands in memory."""
+    """Address of an array's first entry in memory."""
     return int(array.__array_interface__["data"][0])
 
 
-def _empty(shape: tuple[int, int], dtype: Any, by_columns: bool) -> Array:
+def _empty(shape: tuple[int, int], dtype: np.dtype, by_columns: bool) -> Array:
     """An array that is not set, in memory row after row or column after column."""
     return np.empty(shape[::-1], dtype).T if by_columns else np.empty(shape, dtype)
 
@@ -259,12 +262,12 @@ def gradients(
     operand : ndarray, shape (n, k), or None
         In memory column after column.
     row, col : ndarray, shape (cells, 8), or None
-        Only the first `ROWS` entries of a cell count, and of those such as hold contents.
+        Only the first `ROWS` entries of a cell count, and of those the ones with contents.
 
     Notes
     -----
-    What stands between the factors is computed again, panel by panel, which is half a
-    product more and keeps nothing from the forward pass.
+    The numbers between the factors are computed again, column group by column group. That
+    is half a product more and keeps nothing from the forward pass.
     """
     row, col, through = product.row, product.col, product.through
     count = 0 if col is None else col.shape[1]
@@ -272,11 +275,11 @@ def gradients(
     out = _empty(x.shape, x.dtype, True) if operand else x
     parts: dict[int, list[Array]] = {}
 
-    def work(panels: Panels) -> None:
+    def work(groups: ColumnGroups) -> None:
         own = [np.zeros((f.cells, GRADIENT_ROWS), x.dtype) for f in (row, col) if f is not None]
-        parts[panels.first] = own
+        parts[groups.first] = own
         sizes = [row.shape[1] + 1, row.shape[1] + 1]
-        for (middle, adjoint), source, above, target in panels.of(sizes, x, grad, out):
+        for (middle, adjoint), source, above, target in groups.of(sizes, x, grad, out):
             source.load()
             above.load()
             row.collect(adjoint, above)
@@ -286,13 +289,13 @@ def gradients(
                     col.outer(own[1], adjoint, source)
                 if through:
                     source.load(middle[count:])
-                    middle[-1] = 0  # for rows that a strip lacks
+                    middle[-1] = 0  # for rows that a row group lacks
                 row.outer(own[0], middle, above)
             if operand:
                 product.finish_adjoint(adjoint, target)
 
     total = 2 * row.work + (0 if col is None else 2 * col.work)
-    _over_panels(work, x.shape[1], x.dtype, total, product.threads)
+    _share_columns(work, x.shape[1], x.dtype, total, product.threads)
     by_x = out if operand else None
     if not contents:
         return by_x, None, None

@@ -1,7 +1,7 @@
-"""Compiled copies between panels and arrays in either order of memory.
+"""Compiled copies between buffers and arrays in either order of memory.
 
-A panel holds some columns of an array, row after row. From an array that lies in memory
-column after column it is a transpose, done in square blocks of registers: number by
+A buffer holds some columns of an array, row after row. From an array that lies in memory
+column after column the copy is a transpose, done in square blocks of registers: number by
 number it would cost as much as a product by a thin structure.
 """
 
@@ -15,10 +15,10 @@ from structmat.kernels.cpu.llvm import Builder, address_of, compiled
 
 @intrinsic
 def _transpose(
-    typing: Any, panel: Any, source: Any, source_step: Any, target: Any, target_step: Any
+    typing: Any, buffer: Any, source: Any, source_step: Any, target: Any, target_step: Any
 ) -> Any:
-    """Transpose a square block of registers; `panel` gives the type, steps are in bytes."""
-    signature = types.void(panel, *[types.intp] * 4)
+    """Transpose a square block of registers; `buffer` gives the type, steps are in bytes."""
+    signature = types.void(buffer, *[types.intp] * 4)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, source, source_step, target, target_step = args
@@ -47,9 +47,9 @@ def _transpose(
 
 
 @intrinsic
-def _copy_number(typing: Any, panel: Any, source: Any, target: Any) -> Any:
-    """Copy one number; `panel` gives the type."""
-    signature = types.void(panel, types.intp, types.intp)
+def _copy_number(typing: Any, buffer: Any, source: Any, target: Any) -> Any:
+    """Copy one number; `buffer` gives the type."""
+    signature = types.void(buffer, types.intp, types.intp)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, source, target = args
@@ -66,8 +66,8 @@ def _copy_number(typing: Any, panel: Any, source: Any, target: Any) -> Any:
 def _copy(kind, source, row, column, target, target_row, target_column, rows, columns, lanes):
     """Copy between addresses, steps in bytes; `kind` is an array of the type.
 
-    Whole blocks go by registers where one side lies row after row and the other column
-    after column.
+    Whole blocks are transposed in registers where one side lies row after row and the other
+    column after column.
     """
     size = kind.itemsize
     across = column != size and row == size and target_column == size
@@ -91,8 +91,8 @@ def _copy(kind, source, row, column, target, target_row, target_column, rows, co
 
 
 @compiled
-def load_panel(source, row, column, rows, columns, panel, lanes):
-    """Fill a panel from the array at an address; what it has more becomes zero.
+def load_columns(source, row, column, rows, columns, buffer, lanes):
+    """Fill a buffer from the array at an address; the rest of the buffer becomes zero.
 
     Parameters
     ----------
@@ -100,20 +100,20 @@ def load_panel(source, row, column, rows, columns, panel, lanes):
         Address of the first entry, bytes from row to row and from column to column.
     rows, columns : int
         Entries to copy.
-    panel : ndarray, shape (at least rows, at least columns)
+    buffer : ndarray, shape (at least rows, at least columns)
     lanes : int
         Numbers in a register.
     """
-    panel[rows:] = 0
-    panel[:, columns:] = 0
-    size = panel.itemsize
-    step = panel.shape[1] * size
-    _copy(panel, source, row, column, address_of(panel), step, size, rows, columns, lanes)
+    buffer[rows:] = 0
+    buffer[:, columns:] = 0
+    size = buffer.itemsize
+    step = buffer.shape[1] * size
+    _copy(buffer, source, row, column, address_of(buffer), step, size, rows, columns, lanes)
 
 
 @compiled
-def store_panel(panel, target, row, column, rows, columns, lanes):
-    """Copy a panel's first rows and columns to the array at an address."""
-    size = panel.itemsize
-    step = panel.shape[1] * size
-    _copy(panel, address_of(panel), step, size, target, row, column, rows, columns, lanes)
+def store_columns(buffer, target, row, column, rows, columns, lanes):
+    """Copy a buffer's first rows and columns to the array at an address."""
+    size = buffer.itemsize
+    step = buffer.shape[1] * size
+    _copy(buffer, address_of(buffer), step, size, target, row, column, rows, columns, lanes)

@@ -1,8 +1,8 @@
 """LLVM instructions that the compiled kernels are made of: whole vectors, loops, sums.
 
-Compilers turn loops into vectors where they can; these kernels say outright which numbers
-stand in which register, so that they run at the speed of the machine's multipliers. All
-of it is portable LLVM: what a processor lacks is split into what it has.
+Compilers turn loops into vectors where they can; these kernels place numbers in registers
+themselves, so that they run at the speed of the machine's multipliers. All of it is
+portable LLVM: instructions that a processor lacks are split into those that it has.
 """
 
 import platform
@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _FEATURES = binding.get_host_cpu_features()
-#: Bytes of a vector register, and how many of them there are.
+#: Bytes of a vector register, and number of registers.
 VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
 REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("arm64", "aarch64") else 16
 
@@ -29,7 +29,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     """A function compiled by Numba, without the interpreter's lock, and kept on disk."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # there is nowhere to keep it
+    except RuntimeError:  # no folder to keep it in
         return numba.njit(nogil=True)(function)
 
 
@@ -95,7 +95,7 @@ class Builder:
         self.ir.store(vector, pointer, align=VECTOR_BYTES if aligned else self._size)
 
     def prefetch(self, address: Value) -> None:
-        """Ask for a line of memory before it is needed; any address will do."""
+        """Ask for a line of memory before it is needed, at any address."""
         pointer, word = _I8.as_pointer(), ir.Constant(_I32, 1)
         signature = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(self.ir.module, signature, "llvm.prefetch.p0")
@@ -124,11 +124,11 @@ class Builder:
         )
 
     def sums(self, rows: Sequence[Value]) -> Value:
-        """A vector whose first lanes hold the sums of the given ones, a power of two of them."""
+        """A vector whose first lanes are the sums of the given vectors, a power of two of them."""
         rows, lanes, size = list(rows), range(self.lanes), len(rows)
         half = size // 2
         while half > 0:
-            # Lane l keeps what has the bit `half` as l has it, and adds its partner's.
+            # Lane l keeps the numbers whose bit `half` is that of l, and adds its partner's.
             own = [l + self.lanes * bool(l & half) for l in lanes]
             partner = [(l ^ half) + self.lanes * bool(l & half) for l in lanes]
             pairs = list(zip(rows[:half], rows[half:], strict=True))
@@ -162,8 +162,8 @@ class Builder:
     ) -> tuple[Value, list[Value]]:
         """Run `body` for i = begin, begin + step, … while i + step <= end.
 
-        `body` takes i and the carried vectors and returns them anew; where the loop
-        stopped and what it carried last come back.
+        `body` takes i and the carried vectors and returns the next ones. The loop returns
+        the i that ended it and the last carried vectors.
         """
         build, entry = self.ir, self.ir.block
         head, inside, after = (build.append_basic_block() for _ in range(3))

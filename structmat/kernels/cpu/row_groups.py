@@ -1,8 +1,8 @@
-"""Panels cut into strips of a few rows, the form that compiled kernels multiply by.
+"""Factors cut into row groups, the form that compiled kernels multiply by.
 
-A strip keeps, for every column that it touches, one cell: as many stored scalars as a
-strip has rows, zeros where the column has none. Padding is what a strip's height adds at
-both ends of a run, so that with strips of six rows it is hardly more than the run.
+A row group is a few rows that registers hold. It keeps, for every column that it touches,
+one cell: as many scalars as the group has rows, zero where the column stores none. Its
+height adds padding at both ends of a run; groups of six rows add hardly any.
 """
 
 import math
@@ -13,24 +13,25 @@ import numpy as np
 
 from structmat.errors import InputError
 from structmat.intervals import IntArray, offsets
-from structmat.kernels.cpu.run_cells import run_strips
+from structmat.kernels.cpu.run_cells import run_row_groups
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
-_WIDEST = np.iinfo(np.int32).max
-#: Bytes at whose multiples arrays begin, so that no register is filled from two lines.
-_ALIGNMENT = 64
+#: Rows and columns that 32-bit integers count.
+_MOST_ROWS = np.iinfo(np.int32).max
+#: Bytes of a line of memory; arrays begin with one, so that no register is filled from two.
+_LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
-class Strips:
-    """Cells of a sparse factor, strip after strip.
+class RowGroups:
+    """Cells of a sparse factor, row group after row group.
 
     Parameters
     ----------
     begin, rows : ndarray of int64, shape (S,)
-        First row of every strip and how many rows it has.
+        First row of every group, and its number of rows.
     ptr : ndarray of int64, shape (S + 1,)
-        Where the cells of every strip begin.
+        First cell of every group.
     column : ndarray of int32, shape (cells,)
         The column of every cell.
     entries : ndarray of int64, shape (cells, height)
@@ -49,8 +50,8 @@ class Strips:
     @classmethod
     def of(
         cls, pattern: Pattern, height: int, total: int, order: IntArray | None = None
-    ) -> "Strips":
-        """Strips of `height` rows, for `total` packed contents.
+    ) -> "RowGroups":
+        """Groups of `height` rows, for `total` packed contents.
 
         Columns that are runs may be taken in another order.
 
@@ -62,19 +63,21 @@ class Strips:
         Examples
         --------
         >>> from structmat.kernels.layouts.panels import RunPattern
-        >>> strips = Strips.of(RunPattern(np.array([1]), np.array([2]), 4), 2, 2)
-        >>> strips.column, strips.entries.tolist()
+        >>> groups = RowGroups.of(RunPattern(np.array([1]), np.array([2]), 4), 2, 2)
+        >>> groups.column, groups.entries.tolist()
         (array([0, 0], dtype=int32), [[2, 0], [1, 2]])
         """
-        if max(pattern.shape) > _WIDEST:
+        if max(pattern.shape) > _MOST_ROWS:
             raise InputError(
-                f"a factor of {pattern.shape[0]}x{pattern.shape[1]}; expected at most {_WIDEST} "
+                f"a factor of {pattern.shape[0]}x{pattern.shape[1]}; expected at most {_MOST_ROWS} "
                 "rows and columns in compiled kernels (ask for the kernel 'panels')"
             )
         if isinstance(pattern, RunPattern):
             runs = [pattern.start, pattern.width, offsets(pattern.width)[:-1]]
             runs = runs if order is None else [array[order] for array in runs]
-            begin, rows, ptr, column, entries = run_strips(*runs, pattern.n, height, total, False)
+            begin, rows, ptr, column, entries = run_row_groups(
+                *runs, pattern.n, height, total, False
+            )
             return cls(begin, rows, ptr, column, entries, pattern.shape)
         layout = pattern.layout()
         begin, rows, counts, columns, cells = [], [], [], [], []
@@ -103,7 +106,7 @@ class Strips:
 
     @property
     def index(self) -> tuple[IntArray, IntArray, IntArray, Any]:
-        """What compiled kernels take before the cells."""
+        """The arrays that compiled kernels take before the cells."""
         return self.begin, self.rows, self.ptr, self.column
 
     def filled(self, contents: np.ndarray) -> np.ndarray:
@@ -112,18 +115,18 @@ class Strips:
         return np.take(padded, self.entries, out=aligned(self.entries.shape, contents.dtype))
 
     def by_columns(self) -> tuple[IntArray, np.ndarray, IntArray]:
-        """Cells column after column: pointers, the strip of each, and its place here."""
-        strip = np.repeat(np.arange(self.rows.size, dtype=np.int32), np.diff(self.ptr))
+        """Cells column after column: pointers, and each cell's row group and place here."""
+        group = np.repeat(np.arange(self.rows.size, dtype=np.int32), np.diff(self.ptr))
         order = np.argsort(self.column, kind="stable")
         counts = np.bincount(self.column, minlength=self.shape[1])
         ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        return ptr, strip[order], order
+        return ptr, group[order], order
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array that begins where a line of memory does; its entries are not set."""
+    """An array that begins with a line of memory; its entries are not set."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    begin = -memory.__array_interface__["data"][0] % _ALIGNMENT
+    memory = np.empty(size + _LINE_BYTES, np.uint8)
+    begin = -memory.__array_interface__["data"][0] % _LINE_BYTES
     return memory[begin : begin + size].view(dtype).reshape(shape)

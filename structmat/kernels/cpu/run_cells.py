@@ -1,6 +1,6 @@
-"""Strips of interval factors, made by a compiled loop.
+"""Cells of interval factors, made by a compiled loop.
 
-Training moves runs at every step, so that strips have to be made as quickly as they are
+Training moves runs at every step, so that cells have to be made as quickly as they are
 multiplied.
 """
 
@@ -10,27 +10,27 @@ from structmat.kernels.cpu.llvm import compiled
 
 
 @compiled
-def run_strips(start, width, first, n, height, total, whole):
-    """Strips of columns whose entries lie on cyclic runs.
+def run_row_groups(start, width, first, n, height, total, whole):
+    """Row groups of an interval factor, whose columns hold their contents on cyclic runs.
 
     Parameters
     ----------
     start, width : ndarray of int64, shape (K,)
         The runs.
     first : ndarray of int64, shape (K,)
-        Where the contents of each run begin.
+        Position of the first entry of each run in the contents.
     n, height : int
-        Rows of the factor, and of a strip.
+        Rows of the factor, and of a row group.
     total : int
-        What stands for no entry.
+        The position that stands for zero.
     whole : bool
-        Whether contents are stored for the whole circle, so that what comes around lies
-        before what a run begins with; else it follows.
+        Whether contents are stored for the whole circle, so that the entries of a run that
+        come around lie before its first ones; if not, they follow.
 
     Returns
     -------
     begin, rows, ptr, column, entries : ndarray
-        As in `structmat.kernels.cpu.row_groups.Strips`.
+        As in `structmat.kernels.cpu.row_groups.RowGroups`.
     """
     count = -(-n // height)
     begin = np.arange(count) * height
@@ -40,7 +40,7 @@ def run_strips(start, width, first, n, height, total, whole):
         for piece in range(2):
             low, high = _piece(start[k], width[k], n, piece)
             for s in range(low // height, -(-high // height)):
-                # What comes around to the strip it began in shares its cell.
+                # A run that comes around to the group it began in has one cell there.
                 if piece == 0 or s < start[k] // height:
                     ptr[s + 1] += 1
     ptr = np.cumsum(ptr)

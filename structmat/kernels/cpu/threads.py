@@ -1,6 +1,6 @@
 """Threads for compiled kernels, which run without the interpreter's lock.
 
-One pool for the process, made when it is first needed, and made anew in a forked child:
+One pool for the process, made when it is first needed, and made again in a forked child:
 threads do not survive a fork. Any thread may hand work to it at any time.
 """
 
@@ -16,8 +16,8 @@ from structmat.errors import InputError
 def num_threads() -> int:
     """Threads that a product may use.
 
-    The environment variable STRUCTMAT_NUM_THREADS says it, else OMP_NUM_THREADS, which
-    BLAS follows too, else the processors that this process may run on.
+    The environment variable STRUCTMAT_NUM_THREADS sets them, else OMP_NUM_THREADS, which
+    BLAS follows too, else the number of processors that this process may run on.
 
     Raises
     ------
@@ -51,9 +51,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def shared_out(work: Callable[[int, int], None], count: int, threads: int) -> None:
-    """Run `work(first, last)` on parts of range(count), as many as there are threads.
+    """Run `work(first, last)` on parts of range(count), one part for each thread.
 
-    What a part computes must not depend on how many there are, so that results do not.
+    The results of a part must not depend on the number of parts.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def shared_out(work: Callable[[int, int], None], count: int, threads: int) -> No
         work(0, count)
         return
     bounds = [count * i // threads for i in range(threads + 1)]
-    # The calling thread takes the last part: one of them need not be woken.
+    # The calling thread takes the last part: one thread less to wake.
     *others, (first, last) = pairwise(bounds)
     futures: list[Future[None]] = []
     try:

@@ -1,12 +1,10 @@
 """Compiled products on PyTorch's CPU tensors, as operators that torch can compile and export.
 
-Tensors are multiplied in place of memory by the kernels of `structmat.kernels.cpu.columns`:
-vectors (tokens, n), as layers have them, are columns side by side there. Gradients of
-operand and contents take one pass over both; what stands between the factors is computed
-again for them.
+The kernels of `structmat.kernels.cpu.columns` multiply tensors where they lie: the vectors
+(tokens, n) of a layer are columns side by side there. Gradients of operand and contents
+take one pass over both; the numbers between the factors are computed again for them.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -15,18 +13,14 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from structmat.kernels.cost_model import Work, seconds
 from structmat.kernels.cpu.column_loops import ROWS
 from structmat.kernels.cpu.columns import TileFactor, TileProduct, gradients
-from structmat.kernels.cpu.row_groups import Strips
+from structmat.kernels.cpu.row_groups import RowGroups
 from structmat.kernels.layouts.panels import Pattern
 
-#: More vectors than this never go one by one.
-MOST_VECTORS = 8
 
-
-class StripIndex:
-    """The strips of a factor as tensors.
+class RowGroupIndex:
+    """The row groups of a factor as tensors.
 
     Parameters
     ----------
@@ -37,25 +31,25 @@ class StripIndex:
     Attributes
     ----------
     arrays : list of Tensor
-        First rows, numbers of rows, pointers and columns, as in `Strips`.
+        First rows, numbers of rows, pointers and columns, as in `RowGroups`.
     entries : Tensor of int, shape (cells, ROWS)
-        Positions in the contents; one past the end for none.
+        Positions in the contents; one past the end stands for zero.
     places : Tensor of int, shape (total,)
-        Where each entry of the contents stands among all cells; the place past their end
-        for one that lies in none.
+        Place of each entry of the contents among all cells; one past their end for an
+        entry that lies in no cell.
     shape : tuple of int
     """
 
     def __init__(self, pattern: Pattern, total: int) -> None:
-        strips = Strips.of(pattern, ROWS, total)
-        # Half the memory, wherever it will do.
-        small = np.int32 if max(total, strips.entries.size) < 2**31 else np.int64
-        entries = strips.entries.astype(small)
+        groups = RowGroups.of(pattern, ROWS, total)
+        # Half the memory, wherever 32 bits suffice.
+        small = np.int32 if max(total, groups.entries.size) < 2**31 else np.int64
+        entries = groups.entries.astype(small)
         places = np.full(total + 1, entries.size, small)
         places[entries.ravel()] = np.arange(entries.size)
         # Tensors made in inference mode could not serve a later backward pass.
         with torch.inference_mode(False):
-            self.arrays = [torch.from_numpy(np.ascontiguousarray(a)) for a in strips.index]
+            self.arrays = [torch.from_numpy(np.ascontiguousarray(a)) for a in groups.index]
             self.entries, self.shape = torch.from_numpy(entries), pattern.shape
             self.places = torch.from_numpy(places[:total])
 
@@ -67,11 +61,11 @@ class StripIndex:
 
 
 class TorchTiles:
-    """A = R [C^T; I] on CPU tensors, ready to multiply.
+    """A = R [C^T; I] on CPU tensors, multiplied by operators of torch.
 
     Parameters
     ----------
-    indices : list of StripIndex
+    indices : list of RowGroupIndex
         Of R and, where there is one, of C.
     contents : list of Tensor
         float32 or float64.
@@ -79,18 +73,20 @@ class TorchTiles:
         Whether the operand is part of what R multiplies.
     """
 
-    def __init__(self, indices: list[StripIndex], contents: list[Tensor], *, through: bool) -> None:
+    def __init__(
+        self, indices: list[RowGroupIndex], contents: list[Tensor], *, through: bool
+    ) -> None:
         self._index = [array for index in indices for array in index.arrays]
         cells = [i.fill(c) for i, c in zip(indices, contents, strict=True)]
         self._cells = cells if len(cells) == 2 else [*cells, contents[0].new_zeros(0, ROWS)]
         row, col = indices[0].shape, indices[-1].shape if len(indices) == 2 else None
-        #: Rows of A, its columns, numbers between the factors, and whether x is among them.
+        #: Rows of A, its columns, and numbers between the factors.
         self._sizes = [row[0], row[1] if col is None else col[0], 0 if col is None else col[1]]
         self._through = through
 
     @cached_property
     def product(self) -> TileProduct:
-        """The same on NumPy."""
+        """The same product on NumPy."""
         row, col = self._cells
         return _product(self._index, row, col, self._sizes, self._through)
 
@@ -107,87 +103,6 @@ class TorchTiles:
         return y.T
 
 
-class TorchWay:
-    """Products by compiled kernels where they can be had, and by panels elsewhere.
-
-    What gradients flow through, and what is traced, goes by the operators of `TorchTiles`;
-    else the kernels are called directly, that for single vectors where there are few.
-    Transforms of `torch.func` see the panels' plain operations.
-
-    Parameters
-    ----------
-    factored : Factored
-        On CPU tensors.
-    by_vectors : callable
-        Makes of such a matrix, on NumPy, the product one vector at a time.
-    """
-
-    def __init__(self, factored: Any, by_vectors: Callable[[Any], Any]) -> None:
-        contents, factors = factored.contents, factored.factors
-        self._factored, self._by_vectors = factored, by_vectors
-        indices = factors.strip_indices([c.shape[0] for c in contents])
-        self._tiles = TorchTiles(indices, contents, through=factors.through)
-        self._recorded = any(c.requires_grad for c in contents)
-
-    @cached_property
-    def _few(self) -> int:
-        return _few(self._factored.work)
-
-    @cached_property
-    def _vectors(self) -> Any:
-        return self._by_vectors(self._factored.on_numpy())
-
-    def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
-        """A x: (n, k) to (m, k)."""
-        if self._is_plain(x):
-            return torch.from_numpy(self._plain_way(x).multiply(_numpy(x), by_columns=True))
-        return self._recording_way(x).multiply(x, by_columns=by_columns)
-
-    def multiply_adjoint(self, y: Tensor, *, by_columns: bool = False) -> Tensor:
-        """A^T y: (m, k) to (n, k)."""
-        if self._is_plain(y):
-            return torch.from_numpy(self._plain_way(y).multiply_adjoint(_numpy(y), by_columns=True))
-        return self._recording_way(y).multiply_adjoint(y, by_columns=by_columns)
-
-    def _is_plain(self, x: Tensor) -> bool:
-        """Whether nothing looks on: no gradient, no tracing, no counting of operations."""
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if self._recorded or traced or is_transformed(x):
-            return False
-        if type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-            return False
-        recorded = x.requires_grad and torch.is_grad_enabled()
-        return not recorded and torch._C._len_torch_dispatch_stack() == 0
-
-    def _plain_way(self, x: Tensor) -> Any:
-        if x.shape[1] <= self._few:
-            return self._vectors
-        product = self._tiles.product
-        product.threads = torch.get_num_threads()  # it may have been set since
-        return product
-
-    def _recording_way(self, x: Tensor) -> Any:
-        return self._factored.way("panels") if is_transformed(x) else self._tiles
-
-
-def is_transformed(x: Tensor) -> bool:
-    """Whether derivatives run forward or a transform of `torch.func` is at work.
-
-    The operators here know of neither.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    if torch._C._are_functorch_transforms_active():
-        return True
-    return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
-
-
-def _few(work: Work) -> int:
-    """How many vectors are better multiplied one by one."""
-    counts = range(1, MOST_VECTORS + 1)
-    return sum(seconds("vectors", work, k) < seconds("tiles", work, k) for k in counts)
-
-
 @custom_op("structmat::tiles", mutates_args=(), device_types="cpu")
 def _tiles(
     x: Tensor,
@@ -199,21 +114,14 @@ def _tiles(
     adjoint: bool,
 ) -> Tensor:
     product = _product(index, row, col, sizes, through)
-    columns = _numpy(x).T
+    columns = on_numpy(x).T
     multiply = product.multiply_adjoint if adjoint else product.multiply
     return torch.from_numpy(multiply(columns, by_columns=True).T)
 
 
 @_tiles.register_fake
-def _(
-    x: Tensor,
-    index: list[Tensor],
-    row: Tensor,
-    col: Tensor,
-    sizes: list[int],
-    through: bool,
-    adjoint: bool,
-) -> Tensor:
+def _(x: Tensor, *rest: Any) -> Tensor:
+    *_, sizes, _through, adjoint = rest
     return x.new_empty(x.shape[0], sizes[1 if adjoint else 0])
 
 
@@ -230,26 +138,17 @@ def _gradients(
     contents: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     product = _product(index, row, col, sizes, through)
-    found = gradients(product, _numpy(x).T, _numpy(grad).T, contents=contents, operand=operand)
+    found = gradients(product, on_numpy(x).T, on_numpy(grad).T, contents=contents, operand=operand)
     by_x, *cells = (None if g is None else torch.from_numpy(g) for g in found)
-    # Columns of a gradient's cells beyond `ROWS` are no part of it. What an operator returns
-    # must not share memory, be it empty.
+    # Columns of a gradient's cells beyond `ROWS` are no part of it. Results of an operator
+    # must not share memory, not even empty ones.
     by_row, by_col = (x.new_empty(0) if g is None else g[:, :ROWS].contiguous() for g in cells)
     return x.new_empty(0) if by_x is None else by_x.T, by_row, by_col
 
 
 @_gradients.register_fake
-def _(
-    x: Tensor,
-    grad: Tensor,
-    index: list[Tensor],
-    row: Tensor,
-    col: Tensor,
-    sizes: list[int],
-    through: bool,
-    operand: bool,
-    contents: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, grad: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    index, row, col, *_, operand, contents = rest
     return (
         x.new_empty(x.shape if operand else 0),
         row.new_empty(row.shape if contents else 0),
@@ -297,7 +196,7 @@ def _recorded_gradients(
     adjoint: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again, by dense factors: right, not fast."""
-    # Views of their own: what one of them owes to another is not this product's.
+    # Views of their own: a dependence among the arguments is not this product's.
     x, row, col = (t.view_as(t) for t in (x, row, col))
     (m, n, middle), inner = sizes, sizes[2] + (sizes[1] if through else 0)
     R = _dense(row, index[:4], (m, inner))
@@ -313,15 +212,15 @@ def _recorded_gradients(
 
 def _dense(cells: Tensor, index: list[Tensor], shape: tuple[int, int]) -> Tensor:
     begin, rows, ptr, column = index
-    strip = torch.repeat_interleave(torch.arange(len(rows)), ptr.diff())
+    group = torch.repeat_interleave(torch.arange(len(rows)), ptr.diff())
     inside = torch.arange(ROWS)
-    here = inside < rows[strip][:, None]
-    place = (begin[strip][:, None] + inside)[here], column.long()[:, None].expand_as(here)[here]
+    here = inside < rows[group][:, None]
+    place = (begin[group][:, None] + inside)[here], column.long()[:, None].expand_as(here)[here]
     return cells.new_zeros(shape).index_put(place, cells[here])
 
 
 class _Fill(torch.autograd.Function):
-    """Every entry of the contents lies in one cell at most: both ways only read."""
+    """Contents to cells. Each entry lies in one cell at most, so both directions only read."""
 
     @staticmethod
     def forward(ctx: Any, contents: Tensor, entries: Tensor, places: Tensor) -> Tensor:
@@ -335,7 +234,7 @@ class _Fill(torch.autograd.Function):
 
 
 class _Empty(torch.autograd.Function):
-    """The other way round of `_Fill`."""
+    """Cells to contents: the gradient of `_Fill`."""
 
     @staticmethod
     def forward(ctx: Any, cells: Tensor, places: Tensor, entries: Tensor) -> Tensor:
@@ -349,7 +248,7 @@ class _Empty(torch.autograd.Function):
 
 
 def _filled(numbers: Tensor, places: Tensor) -> Tensor:
-    """Numbers at places; the place past their end holds zero."""
+    """Take numbers at places; the place past their end holds zero."""
     padded = torch.cat([numbers, numbers.new_zeros(1)])
     return padded.index_select(0, places.reshape(-1)).view(places.shape)
 
@@ -359,10 +258,11 @@ def _product(
 ) -> TileProduct:
     (m, n, middle), inner = sizes, sizes[2] + (sizes[1] if through else 0)
     arrays = [i.numpy() for i in index]
-    left = TileFactor.of((*arrays[:4], _numpy(row)), (m, inner))
-    right = TileFactor.of((*arrays[4:], _numpy(col)), (n, middle)) if arrays[4:] else None
+    left = TileFactor.of((*arrays[:4], on_numpy(row)), (m, inner))
+    right = TileFactor.of((*arrays[4:], on_numpy(col)), (n, middle)) if arrays[4:] else None
     return TileProduct(left, right, through=through, threads=torch.get_num_threads())
 
 
-def _numpy(x: Tensor) -> np.ndarray:
+def on_numpy(x: Tensor) -> np.ndarray:
+    """A tensor as an array of NumPy that shares its memory, without gradients."""
     return x.detach().resolve_neg().numpy()

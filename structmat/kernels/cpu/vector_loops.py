@@ -1,12 +1,12 @@
-"""Compiled products of strips with one vector, at the speed of memory.
+"""Compiled products of row groups with one vector, at the speed of memory.
 
-Here a strip is as high as a vector register, and a cell, a strip's part of one column, is
-one register of stored scalars, aligned. Each is read once, in the order in which it lies
-in memory; with it go four bytes that say which number (or which register of the operand)
-it meets. There is no work per run, no remainder, and no wrap-around: a run becomes cells.
+Here a row group is as high as a vector register, and a cell, the group's part of one
+column, is one register of stored scalars, aligned. Each cell is read once, in the order of
+memory, with four bytes for the number (or the register of the operand) that it multiplies.
+There is no work per run, no remainder, and no wrap-around: a run becomes cells.
 
-Serial, without the interpreter's lock; `structmat.kernels.cpu.vectors` shares strips and columns
-out among threads.
+Serial, without the interpreter's lock; `structmat.kernels.cpu.vectors` shares row groups and
+columns out among threads.
 """
 
 from functools import partial
@@ -18,14 +18,16 @@ from numba.extending import intrinsic
 
 from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, address_of, compiled
 
-_UNROLLED = 4
-#: Cells that are asked for ahead of time, and bytes of all of them from which on they are:
-#: so many come from memory, while less is in a cache and would only wait in line.
-_AHEAD, _FAR = 16, 6_000_000
+#: Cells whose sums run side by side.
+_SUMS = 4
+#: Cells between the one that is read and the one that is fetched from memory meanwhile.
+_CELLS_AHEAD = 16
+#: Bytes of all cells above which they come from memory; fewer are in a cache.
+_CACHE_BYTES = 6_000_000
 
 
-def strip_rows(dtype: np.dtype) -> int:
-    """Rows of a strip: the numbers in a register."""
+def register_rows(dtype: np.dtype) -> int:
+    """Rows of a row group: the numbers in a register."""
     return VECTOR_BYTES // dtype.itemsize
 
 
@@ -43,12 +45,12 @@ def _cell_kernel(cells: Any, arguments: int, body: Any) -> Any:
 
 
 def _sum_of_cells(build: Builder, low: Any, high: Any, term: Any) -> Any:
-    """Sum of what `term(i, sum)` adds for every cell, in a few sums side by side."""
+    """Sum over all cells, where `term(i, sum)` adds cell i, in a few sums side by side."""
 
     def several(i: Any, sums: list[Any]) -> list[Any]:
         return [term(build.ir.add(i, build.integer(r)), s) for r, s in enumerate(sums)]
 
-    i, sums = build.loop(low, high, _UNROLLED, [build.zero] * _UNROLLED, several)
+    i, sums = build.loop(low, high, _SUMS, [build.zero] * _SUMS, several)
     _, sums[:1] = build.loop(i, high, 1, sums[:1], several)
     while len(sums) > 1:
         sums = [build.ir.fadd(a, b) for a, b in zip(sums[::2], sums[1::2], strict=True)]
@@ -62,7 +64,7 @@ def _cell(build: Builder, cells: Any, i: Any, ahead: int) -> Any:
     return build.load(place, aligned=True)
 
 
-def _spread_strip(
+def _spread_group(
     build: Builder, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any, *, ahead: int
 ) -> None:
     def term(i: Any, total: Any) -> Any:
@@ -73,11 +75,11 @@ def _spread_strip(
 
 
 def _collect_column(
-    build: Builder, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any, *, ahead: int
+    build: Builder, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any, *, ahead: int
 ) -> None:
     def term(i: Any, total: Any) -> Any:
         cell = _cell(build, cells, i, ahead)
-        place = build.at(y, _times_lanes(build, build.index(strip, i)))
+        place = build.at(y, _times_lanes(build, build.index(group, i)))
         return build.multiply_add(cell, build.load(place, aligned=True), total)
 
     build.store(_sum_of_cells(build, low, high, term), target, aligned=True)
@@ -98,21 +100,21 @@ def _times_lanes(build: Builder, i: Any) -> Any:
 def _spread(
     typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
 ) -> Any:  # fmt: skip
-    """Write one strip of the result: its cells times their numbers of z."""
-    return _cell_kernel(cells, 5, partial(_spread_strip, ahead=0))
+    """Write one row group of the result: its cells times their numbers of z."""
+    return _cell_kernel(cells, 5, partial(_spread_group, ahead=0))
 
 
 @intrinsic
 def _spread_far(
     typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
 ) -> Any:  # fmt: skip
-    """The same, with cells that come from memory."""
-    return _cell_kernel(cells, 5, partial(_spread_strip, ahead=_AHEAD))
+    """The same as `_spread`, with cells that come from memory."""
+    return _cell_kernel(cells, 5, partial(_spread_group, ahead=_CELLS_AHEAD))
 
 
 @intrinsic
 def _collect(
-    typing: Any, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+    typing: Any, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any
 ) -> Any:  # fmt: skip
     """Write a vector whose lanes add up to one column's product with y."""
     return _cell_kernel(cells, 5, partial(_collect_column, ahead=0))
@@ -120,10 +122,10 @@ def _collect(
 
 @intrinsic
 def _collect_far(
-    typing: Any, cells: Any, strip: Any, low: Any, high: Any, y: Any, target: Any
+    typing: Any, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any
 ) -> Any:  # fmt: skip
-    """The same, with cells that come from memory."""
-    return _cell_kernel(cells, 5, partial(_collect_column, ahead=_AHEAD))
+    """The same as `_collect`, with cells that come from memory."""
+    return _cell_kernel(cells, 5, partial(_collect_column, ahead=_CELLS_AHEAD))
 
 
 @intrinsic
@@ -134,19 +136,19 @@ def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
 
 @compiled
 def spread_vector(ptr, column, cells, z, y, first, last):
-    """Write strips `first` to `last` of S z.
+    """Write row groups `first` to `last` of S z.
 
     Parameters
     ----------
     ptr, column, cells : ndarray
-        Cells strip after strip, as in `structmat.kernels.cpu.row_groups.Strips`.
+        Cells group after group, as in `structmat.kernels.cpu.row_groups.RowGroups`.
     z : ndarray, shape (columns,)
-    y : ndarray, shape (strips * lanes,)
+    y : ndarray, shape (groups * lanes,)
     first, last : int
     """
     index, source, target = address_of(column), address_of(z), address_of(y)
     step = y.itemsize * cells.shape[1]
-    far = cells.nbytes > _FAR
+    far = cells.nbytes > _CACHE_BYTES
     for s in range(first, last):
         if far:
             _spread_far(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
@@ -155,15 +157,15 @@ def spread_vector(ptr, column, cells, z, y, first, last):
 
 
 @compiled
-def collect_vector(ptr, strip, cells, places, y, z, first, last):
+def collect_vector(ptr, group, cells, places, y, z, first, last):
     """Write entries `first` to `last` of S^T y.
 
     Parameters
     ----------
-    ptr, strip, cells : ndarray
-        Cells column after column, and the strip that each lies in.
+    ptr, group, cells : ndarray
+        Cells column after column, and the row group that each lies in.
     places : ndarray
-        Where every row stands when strips are padded; empty where rows stay in place.
+        Place of every row once row groups are padded; empty means the identity.
     y : ndarray, shape (rows,)
     z : ndarray, shape (columns,)
     first, last : int
@@ -180,8 +182,8 @@ def collect_vector(ptr, strip, cells, places, y, z, first, last):
     else:
         operand[: y.size] = y
     begin, ready = address_of(memory) + shift * size, address_of(operand)
-    index, target = address_of(strip), address_of(z)
-    far = cells.nbytes > _FAR
+    index, target = address_of(group), address_of(z)
+    far = cells.nbytes > _CACHE_BYTES
     for k in range(first, last, lanes):
         count = min(lanes, last - k)
         for r in range(count):

@@ -2,10 +2,10 @@
 
 Both need Numba (extra ``fast``). Single vectors are bound by memory: `VectorFactor` reads
 every stored scalar once. Many columns are bound by arithmetic: `TileFactor` keeps sums in
-registers, and `TileProduct` takes a panel of columns through both factors of a matrix at
-once, so that what stands between them stays in the processor's cache.
+registers, and `TileProduct` takes a column group through both factors of a matrix, so that
+the numbers between them stay in the processor's cache.
 
-Results are the same, bit for bit, whatever the number of threads.
+Results are the same, bit for bit, with any number of threads.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
 from structmat.kernels.cpu.columns import SHARE, TileFactor, TileProduct
-from structmat.kernels.cpu.row_groups import Strips, aligned
+from structmat.kernels.cpu.row_groups import RowGroups, aligned
 from structmat.kernels.cpu.threads import num_threads, shared_out
-from structmat.kernels.cpu.vector_loops import collect_vector, spread_vector, strip_rows
+from structmat.kernels.cpu.vector_loops import collect_vector, register_rows, spread_vector
+from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 Array = np.ndarray
@@ -38,33 +40,33 @@ class VectorFactor:
     def __init__(self, pattern: Pattern, contents: Array, order: Array | None = None) -> None:
         self.shape, self._contents = pattern.shape, contents
         self._pattern, self._order = pattern, order
-        self._rows = strip_rows(contents.dtype)
+        self._rows = register_rows(contents.dtype)
         self._threads_worth = contents.size // SHARE + 1
 
-    def _cut(self) -> Strips:
+    def _cut(self) -> RowGroups:
         # Not kept: it takes more memory than the contents.
-        return Strips.of(self._pattern, self._rows, self._contents.size, self._order)
+        return RowGroups.of(self._pattern, self._rows, self._contents.size, self._order)
 
     @cached_property
-    def _by_strips(self) -> tuple[Array, ...]:
-        strips = self._cut()
-        return strips.ptr, strips.column, strips.filled(self._contents)
+    def _by_groups(self) -> tuple[Array, ...]:
+        groups = self._cut()
+        return groups.ptr, groups.column, groups.filled(self._contents)
 
     @cached_property
     def _by_columns(self) -> tuple[Array, ...]:
-        strips = self._cut()
-        ptr, strip, order = strips.by_columns()
-        cells = strips.filled(self._contents)
-        return ptr, strip, np.take(cells, order, axis=0, out=aligned(cells.shape, cells.dtype))
+        groups = self._cut()
+        ptr, group, order = groups.by_columns()
+        cells = groups.filled(self._contents)
+        return ptr, group, np.take(cells, order, axis=0, out=aligned(cells.shape, cells.dtype))
 
     @cached_property
     def _frame(self) -> tuple[int, Array]:
-        """How many strips there are, and where every row stands when all have one height.
+        """Number of row groups, and the place of every row once all have one height.
 
-        No places say that rows stay where they are.
+        An empty array of places means the identity.
         """
-        strips, height = self._cut(), self._rows
-        begin, rows = strips.begin, strips.rows
+        groups, height = self._cut(), self._rows
+        begin, rows = groups.begin, groups.rows
         if np.array_equal(begin, np.arange(begin.size) * height):
             return rows.size, np.zeros(0, np.int64)
         first = np.arange(begin.size) * height - (np.cumsum(rows) - rows)
@@ -72,10 +74,10 @@ class VectorFactor:
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S z, column after column: (K, k) to (n, k)."""
-        strips, places = self._frame
-        out = np.empty((z.shape[1], strips * self._rows), z.dtype)
+        groups, places = self._frame
+        out = np.empty((z.shape[1], groups * self._rows), z.dtype)
         for column, y in zip(_vectors(z), out, strict=True):
-            self._shared(spread_vector, (*self._by_strips, column, y), strips)
+            self._shared(spread_vector, (*self._by_groups, column, y), groups)
         return (out[:, places] if places.size else out[:, : self.shape[0]]).T
 
     def rmatmat(self, y: Array) -> Array:
@@ -94,20 +96,20 @@ class VectorFactor:
             shared_out(lambda first, last: kernel(*arguments, first, last), count, threads)
 
 
-def _vectors(x: Array) -> Any:
+def _vectors(x: Array) -> Array:
     """Columns, each in one piece of memory."""
     return np.ascontiguousarray(x.T)
 
 
 class ComplexFactor:
-    """A complex sparse factor: four real products by its real and its imaginary part.
+    """A complex sparse factor, multiplied by its real and its imaginary part.
 
     Parameters
     ----------
-    real, imaginary : VectorFactor or TileFactor
+    real, imaginary : BoundFactor
     """
 
-    def __init__(self, real: Any, imaginary: Any) -> None:
+    def __init__(self, real: BoundFactor, imaginary: BoundFactor) -> None:
         self._parts = real, imaginary
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
@@ -121,11 +123,11 @@ class ComplexFactor:
         return _joined(a, b, -1)
 
 
-def vector_factors(patterns: list[Pattern], contents: list[Array]) -> list[Any]:
+def vector_factors(patterns: list[Pattern], contents: list[Array]) -> list[BoundFactor]:
     """Factors of one matrix by `VectorFactor`.
 
-    Blocks go by where the columns that they read begin: what a product reads next then
-    is in the cache already.
+    Blocks of runs are sorted by the start of the entries that they read: most of what a
+    product reads next then is in the cache already.
     """
     runs = [pattern.start for pattern in patterns if isinstance(pattern, RunPattern)]
     order = np.argsort(runs[-1], kind="stable") if len(runs) == 2 else None
@@ -133,7 +135,9 @@ def vector_factors(patterns: list[Pattern], contents: list[Array]) -> list[Any]:
     return [factor_of(partial(VectorFactor, order=order), p, c) for p, c in pairs]
 
 
-def factor_of(kind: Callable[..., Any], pattern: Pattern, contents: Array) -> Any:
+def factor_of(
+    kind: Callable[[Pattern, Array], BoundFactor], pattern: Pattern, contents: Array
+) -> BoundFactor:
     """A factor of real or complex contents by `VectorFactor` or `TileFactor`."""
     if contents.dtype.kind != "c":
         return kind(pattern, contents)
@@ -141,11 +145,14 @@ def factor_of(kind: Callable[..., Any], pattern: Pattern, contents: Array) -> An
     return ComplexFactor(*(kind(pattern, part) for part in parts))
 
 
-def product_of(row: Any, col: Any, through: bool) -> TileProduct | None:
-    """Both factors at once, where they are real and multiply panels."""
-    if not isinstance(row, TileFactor) or not isinstance(col, TileFactor | None):
-        return None
-    return TileProduct(row, col, through=through)
+def tile_product(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    """A matrix by `TileFactor`: both factors at once where they are real."""
+    pairs = zip(structure.patterns, contents, strict=True)
+    row, *rest = (factor_of(TileFactor, p, c) for p, c in pairs)
+    col = rest[0] if rest else None
+    if isinstance(row, TileFactor) and isinstance(col, TileFactor | None):
+        return TileProduct(row, col, through=structure.through)
+    return Chain(structure, row, col)
 
 
 def _split(x: Array) -> Array:
@@ -154,7 +161,7 @@ def _split(x: Array) -> Array:
 
 
 def _joined(a: Array, b: Array, sign: int) -> Array:
-    """Of (a_r | a_i) and (b_r | b_i): a_r - sign b_i + i (a_i + sign b_r)."""
+    """Join (a_r | a_i) and (b_r | b_i): a_r - sign b_i + i (a_i + sign b_r)."""
     k = a.shape[1] // 2
     out = np.empty((a.shape[0], k), np.result_type(a.dtype, np.complex64))
     out.real = a[:, :k] - sign * b[:, k:]

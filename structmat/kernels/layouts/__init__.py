@@ -1,5 +1,6 @@
-"""Layouts of a sparse factor: how its packed contents lie in memory for a kernel.
+"""Layouts of sparse factors: places of their packed contents in memory, for the kernels.
 
-panels   dense columns of a factor, for BLAS, and the patterns of all structures
-tiles    dense rectangles of one size, for the matrix units of a GPU
+panels    dense columns of a factor, for BLAS, and the patterns of all structures
+tiles     dense rectangles of one size, for the matrix units of a GPU
+factors   the structure of a matrix made of factors, which keeps their layouts
 """

@@ -1,4 +1,4 @@
-"""How the packed contents of a sparse factor are laid out as dense panels.
+"""Dense panels of a sparse factor: places of its packed contents in them.
 
 Plain NumPy on the host: layouts are structure. Three patterns serve every kind: cyclic
 runs (GBLR), blocks on a grid (block sparse), and tiles stacked into panels (block low
@@ -14,17 +14,16 @@ import numpy as np
 
 from structmat.intervals import IntArray, entry_index, offsets
 
-# With 64 columns, where tiles matter most, a panel costs as much to start as it costs to
-# multiply this many entries, and a touched column as much as these to gather its row.
-PANEL_OVERHEAD = 1500
-COLUMN_OVERHEAD = 8
-# Lengths of even tiles that are tried.
-TILES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+#: Entries that cost as much to multiply as a panel costs to start, and as a touched column
+#: costs to gather its row: with 64 columns, where the cuts matter most.
+PANEL_ENTRIES, COLUMN_ENTRIES = 1500, 8
+#: Heights of the panels of even cuts that are tried.
+PANEL_ROWS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 @dataclass(frozen=True)
 class PanelLayout:
-    """Where the entries of each panel lie in the packed contents.
+    """Places of the entries of each panel in the packed contents.
 
     Parameters
     ----------
@@ -45,21 +44,35 @@ class PanelLayout:
     num_columns: int
 
 
+def as_slice(columns: IntArray) -> slice | None:
+    """Consecutive columns as a slice; None for others.
+
+    Examples
+    --------
+    >>> as_slice(np.array([3, 4])), as_slice(np.array([3, 5]))
+    (slice(3, 5, None), None)
+    """
+    if columns.size == 0:
+        return slice(0, 0)
+    first, end = int(columns[0]), int(columns[-1]) + 1
+    return slice(first, end) if np.array_equal(columns, np.arange(first, end)) else None
+
+
 class Pattern(Protocol):
-    """Where the non-zeros of a sparse factor lie."""
+    """The support of a sparse factor, with packed contents."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
 
     def layout(self) -> PanelLayout:
-        """Panels, of whatever heights are best."""
+        """Panels of the heights that promise the least work."""
 
     def cells(self, height: int) -> int:
-        """Pieces of columns in strips of so many rows, those cut short included."""
+        """Cells, parts of one column in one row group of this height, cut short or not."""
 
     def outline(self) -> tuple[int, int]:
-        """How many panels there are, and their entries, padding included."""
+        """Number of panels, and of their entries, padding included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +93,17 @@ class RunPattern:
         return run_layout(*self._runs)
 
     def cells(self, height: int) -> int:
-        """Pieces of columns in strips of so many rows."""
+        """Cells in row groups of this height."""
         start, width = self.start[self.width > 0], self.width[self.width > 0]
         end = np.minimum(start + width, self.n)
         around = start + width - end
         first, last = start // height, (end - 1) // height
-        # What comes around to the strip it began in is one piece with it.
+        # A run that comes around to the row group it began in has one cell there.
         again = np.minimum(-(-around // height), first)
         return int((last - first + 1 + again).sum())
 
     def outline(self) -> tuple[int, int]:
-        """Panels and their entries."""
+        """Number of panels and of their entries."""
         areas = [(b - a) * touched.size for a, b, touched in run_tiles(*self._runs)]
         return len(areas), sum(areas)
 
@@ -113,13 +126,13 @@ class BlockPattern:
         return block_layout(self.rows, self.cols, self.block, self.shape)
 
     def cells(self, height: int) -> int:
-        """Pieces of columns in strips of so many rows."""
+        """Cells in row groups of this height."""
         (p, q), (m, n) = self.block, self.shape
         width = np.minimum(q, n - q * self.cols)
         return int((width * -(-np.minimum(p, m - p * self.rows) // height)).sum())
 
     def outline(self) -> tuple[int, int]:
-        """Panels and their entries."""
+        """Number of panels and of their entries."""
         return -(-self.shape[0] // self.block[0]), self.cells(1)
 
 
@@ -141,21 +154,21 @@ class StackedPattern:
         return stacked_layout(self.sizes, self.tiles, self.columns)
 
     def cells(self, height: int) -> int:
-        """Pieces of columns in strips of so many rows."""
-        strips = -(-self.sizes // height)
-        return sum(int(strips[panel]) * column.size for panel, _, column in self.tiles)
+        """Cells in row groups of this height."""
+        groups = -(-self.sizes // height)
+        return sum(int(groups[panel]) * column.size for panel, _, column in self.tiles)
 
     def outline(self) -> tuple[int, int]:
-        """Panels and their entries."""
+        """Number of panels and of their entries."""
         return self.sizes.size, self.cells(1)
 
 
 def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
     """Layout of an interval factor: column k holds its packed contents on cyclic run k.
 
-    The axis of n rows is cut into the tiles that promise the least work: small tiles
-    waste little padding, large ones start fewer products, and tiles that end where runs
-    do waste none.
+    The axis of n rows is cut into the panels that promise the least work: low panels
+    waste little padding, high ones start fewer products, and panels that end with the runs
+    waste none.
     """
     bounds, columns, entries = [0], [], []
     for a, b, touched in run_tiles(start, width, n):
@@ -168,32 +181,32 @@ def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
 def run_tiles(
     start: IntArray, width: IntArray, n: int, *, rank: int = 1
 ) -> Iterator[tuple[int, int, IntArray]]:
-    """Tiles [a, b) of an axis, each with the runs that touch it; `rank` columns a run."""
+    """Parts [a, b) of an axis, each with the runs that touch it; `rank` columns a run."""
     for a, b in pairwise(_best_bounds(start, width, n, rank)):
         ahead = (a - start) % max(n, 1)
         yield a, b, np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
 
 
 def _best_bounds(start: IntArray, width: IntArray, n: int, rank: int) -> list[int]:
-    """Where to cut an axis: evenly, or at bounds of the runs themselves."""
+    """Cuts of an axis: even ones, or bounds of the runs themselves."""
     if n == 0:
         return [0, 0]
     start, width = start[width > 0], width[width > 0]
     last = start + width - 1
     own = np.unique(np.concatenate([[0], start, (last + 1) % n]))
-    cuts = [np.arange(0, n, tile) for tile in TILES if tile < n] + [own[:1]]
+    cuts = [np.arange(0, n, rows) for rows in PANEL_ROWS if rows < n] + [own[:1]]
     cuts += [own[::step] for step in (1, 2, 4)]
 
     def work(bounds: IntArray) -> float:
         first = np.searchsorted(bounds, start, side="right") - 1
         end = np.searchsorted(bounds, np.minimum(last, n - 1), side="right")
-        # A run that comes around to the tile it began in meets that tile once.
+        # A run that comes around to the part it began in meets that part once.
         end_around = np.minimum(np.searchsorted(bounds, last - n, side="right"), first)
         change = sum(np.bincount(at, minlength=bounds.size) for at in (end, end_around))
         began = np.bincount(first, minlength=bounds.size)
         touched = start.size + np.cumsum(began - change)[:-1]
-        cells = touched @ (np.diff(bounds) + COLUMN_OVERHEAD)
-        return float(rank * cells + PANEL_OVERHEAD * touched.size)
+        cells = touched @ (np.diff(bounds) + COLUMN_ENTRIES)
+        return float(rank * cells + PANEL_ENTRIES * touched.size)
 
     return min((np.append(cut, n) for cut in cuts), key=work).tolist()
 

@@ -1,6 +1,7 @@
-"""Factors in large tiles on torch, for many columns on a GPU with matrix units."""
+"""Factors in tiles on torch, for many columns on a GPU with matrix units."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from structmat.kernels.layouts.panels import BlockPattern, Pattern, RunPattern
@@ -13,8 +14,8 @@ from structmat.kernels.layouts.tiles import (
 from structmat.kernels.triton.torch_op import TileMatrix
 
 
-def tile_matrix(pattern: Pattern, total: int, device: object) -> TileMatrix:
-    """The tiles of a pattern with so many packed contents.
+def tile_matrix(pattern: Pattern, total: int, device: torch.device | str) -> TileMatrix:
+    """The tiles of a pattern with `total` packed contents.
 
     Examples
     --------
@@ -29,7 +30,7 @@ def _layouts(pattern: Pattern, total: int) -> tuple[TileLayout, TileLayout]:
         return run_tile_layouts(pattern.start, pattern.width, pattern.n)
     if isinstance(pattern, BlockPattern):
         return block_tile_layouts(pattern.rows, pattern.cols, pattern.block, pattern.shape)
-    # Contents that lie in no panel stay at the place beyond the matrix, which is dropped.
+    # Contents that lie in no panel stay at a place beyond the matrix, which is dropped.
     rows, cols = (np.full(total, size, np.int64) for size in pattern.shape)
     layout = pattern.layout()
     for first, columns, entries in zip(

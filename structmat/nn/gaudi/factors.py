@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.kernels.choice import table as ways
+from structmat.kernels.choice.packages import has
 from structmat.nn.gaudi.side import Axis, Tile, as_given
 
 #: Coefficients kept for the backward pass, at most, for each number that contents hold.
@@ -34,7 +34,7 @@ def is_compiled(contents: Tensor, dtype: torch.dtype, rows: Axis, cols: Axis) ->
     Short axes are left to panels, which are as long as they are and so leave nothing out.
     """
     fits = contents.device.type == "cpu" and dtype in (torch.float32, torch.float64)
-    return ways.has("numba") and fits and min(rows.size, cols.size) >= _LEAST_COMPILED
+    return has("numba") and fits and min(rows.size, cols.size) >= _LEAST_COMPILED
 
 
 class _FactorProduct(torch.autograd.Function):

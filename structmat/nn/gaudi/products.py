@@ -12,29 +12,14 @@ looks is taken as zero: 1e-5 of the height where the blur is Gaussian, and up to
 location of so sharp a mask ring on and on: their gradients then lack up to 15 %.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from structmat.kernels.cost_model.layers import StepCost
 from structmat.nn.gaudi.factors import factor_product, is_compiled
 from structmat.nn.gaudi.side import Axis, as_given
-
-
-class _Cost(NamedTuple):
-    """What factors cost, in multiplications of one large product.
-
-    One multiplication, starting a layer's product, and samples of padding for a run:
-    measured with 768 -> 3072 and 4096 vectors.
-    """
-
-    factor: float
-    start: float
-    padding: int
-
-
-_PANELS, _COMPILED = _Cost(2.0, 3e7, 48), _Cost(1.5, 1e7, 6)
 
 
 def assemble(u: Tensor, v: Tensor, runs: tuple[Tensor, ...], rows: Axis, cols: Axis) -> Tensor:
@@ -82,35 +67,14 @@ def weight_of(
     return factor_product(unit, v, u, (*runs[2:], *runs[:2]), cols, rows)
 
 
-class Work(NamedTuple):
-    """Multiplications of a training step by each way, estimated; nothing is measured.
-
-    Attributes
-    ----------
-    factors : float
-        By factors, for all vectors.
-    assembled : float
-        By a weight assembled in one product; infinite where contents live on windows.
-    by_identity : float
-        By a weight assembled as the factors' product with an identity.
-    """
-
-    factors: float
-    assembled: float
-    by_identity: float
-
-    @classmethod
-    def of(cls, count: int, rows: Axis, cols: Axis, contents: Tensor, dtype: torch.dtype) -> "Work":
-        """For `count` vectors of a dtype, and contents such as these of either side."""
-        m, n, (blocks, rank, _) = rows.size, cols.size, contents.shape
-        compiled = is_compiled(contents, dtype, rows, cols)
-        factor, start, padding = _COMPILED if compiled else _PANELS
-        touched = sum(float(a.reach[1].sum()) + blocks * padding for a in (rows, cols))
-        by_factors = 3.0 * factor * rank * touched
-        dense = 3.0 * m * n * count
-        whole = rows.window == m and cols.window == n
-        return cls(
-            by_factors * count + start,
-            dense + 3.0 * m * n * blocks * rank if whole else math.inf,
-            dense + by_factors * min(m, n) + start,
-        )
+def step_cost(count: int, rows: Axis, cols: Axis, contents: Tensor, dtype: torch.dtype) -> StepCost:
+    """Multiplications of a training step for `count` vectors of a dtype; nothing is measured."""
+    blocks, rank, _ = contents.shape
+    return StepCost.of(
+        count,
+        (rows.size, cols.size),
+        (blocks, rank),
+        [float(axis.reach[1].sum()) for axis in (rows, cols)],
+        whole=rows.window == rows.size and cols.window == cols.size,
+        compiled=is_compiled(contents, dtype, rows, cols),
+    )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import positions
+from structmat.kernels.cost_model.layers import StepCost
 from structmat.matrices import GBLR
 from structmat.nn.gaudi import initial_runs as starts
 from structmat.nn.gaudi.factors import factor_product
@@ -22,7 +23,7 @@ from structmat.nn.gaudi.initial_weight import (
     windows,
 )
 from structmat.nn.gaudi.masks import check_sigma, mask_table, spectral_mask
-from structmat.nn.gaudi.products import Work, weight_of
+from structmat.nn.gaudi.products import step_cost, weight_of
 from structmat.nn.gaudi.samples import whole_locations, whole_widths
 from structmat.nn.gaudi.side import Axis
 from structmat.nn.gaudi.structure import GaudiStructure
@@ -300,7 +301,7 @@ class GaudiWeight(nn.Module):
             return nn.functional.linear(x, self.dense())
         runs = self.structure()
         rows, cols = self._axes(runs, self._sharpness)
-        work = Work.of(math.prod(x.shape[:-1]), rows, cols, self.u, _product_dtype(x))
+        work = step_cost(math.prod(x.shape[:-1]), rows, cols, self.u, _product_dtype(x))
         if self._assembles(work):
             return nn.functional.linear(x, self._weight(runs, rows, cols, work))
         vectors = x.reshape(math.prod(x.shape[:-1]), n).to(_product_dtype(x))
@@ -323,14 +324,14 @@ class GaudiWeight(nn.Module):
         if self.training and not self.straight_through:
             return False
         rows, cols = self._axes(self._whole_runs(), self._sharpness)
-        return not self._assembles(Work.of(count, rows, cols, self.u, self.u.dtype))
+        return not self._assembles(step_cost(count, rows, cols, self.u, self.u.dtype))
 
-    def _assembles(self, work: Work) -> bool:
+    def _assembles(self, work: StepCost) -> bool:
         if self.product != "auto":
             return self.product == "assembled"
         return work.factors > min(work.assembled, work.by_identity)
 
-    def _weight(self, runs: Runs, rows: Axis, cols: Axis, work: Work) -> Tensor:
+    def _weight(self, runs: Runs, rows: Axis, cols: Axis, work: StepCost) -> Tensor:
         assembled = work.assembled <= work.by_identity
         return weight_of(self.u, self.v, runs, rows, cols, assembled=assembled)
 
@@ -341,7 +342,7 @@ class GaudiWeight(nn.Module):
         if self.training and not self.straight_through:
             return self._real_valued(runs)
         rows, cols = self._axes(runs, self._sharpness)
-        weight = self._weight(runs, rows, cols, Work.of(0, rows, cols, self.u, self.u.dtype))
+        weight = self._weight(runs, rows, cols, step_cost(0, rows, cols, self.u, self.u.dtype))
         if self.watch and weight.requires_grad:
             weight.register_hook(lambda grad: self._keep(grad.float()))
         return weight

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structmat.errors import InputError, ShapeError
+from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
-from structmat.nn.structured.speed import CHUNK, Times, dense_is_quicker
+from structmat.nn.structured.speed import CHUNK, dense_is_quicker
 from structmat.nn.structured.weight import StructuredWeight, autocast_dtype
 
 Weight = StructuredMatrix | StructuredWeight

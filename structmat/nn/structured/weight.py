@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structmat.errors import InputError, ShapeError
+from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured.parameters import (
@@ -23,7 +24,7 @@ from structmat.nn.structured.parameters import (
     tensors_of,
     walk,
 )
-from structmat.nn.structured.speed import CHUNK, Times, dense_is_quicker, watch
+from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
 
 
 class StructuredWeight(nn.Module):
@@ -235,7 +236,7 @@ class StructuredWeight(nn.Module):
                 (matrix._multiply_adjoint, matrix._multiply), self.shape, strict=True
             ):
                 multiply(torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device))
-            self.times = Times.of(watch(matrix), self.shape, matrix.device.type)
+            self.times = Times.of(count_operations(matrix), self.shape, matrix.device.type)
 
     def _forget(self) -> None:
         if self._remembered is not None:

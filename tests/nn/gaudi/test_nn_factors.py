@@ -1,4 +1,4 @@
-"""Products by compiled strips of moving runs: `run_strips`, and what Gaudi layers make of them."""
+"""Compiled products by moving runs: `run_row_groups`, and Gaudi layers that use them."""
 
 import math
 import warnings
@@ -11,14 +11,14 @@ pytest.importorskip("numba")
 from hypothesis import example, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from structmat.kernels.choice import table as ways  # noqa: E402
-from structmat.kernels.cpu.run_cells import run_strips  # noqa: E402
+from structmat.kernels.choice import packages  # noqa: E402
+from structmat.kernels.cpu.run_cells import run_row_groups  # noqa: E402
 from structmat.nn import GaudiWeight, gaudi_mask  # noqa: E402
 from structmat.nn.gaudi import factors  # noqa: E402
 
 double = torch.float64
 
-# Strips.
+# Row groups.
 
 
 @st.composite
@@ -39,17 +39,17 @@ def cells_of(n, window, whole, runs, height):
     start, width, slot = np.array(runs, np.int64).reshape(-1, 3).T.copy()
     total = len(runs) * window
     first = np.arange(len(runs)) * window + slot
-    return total, run_strips(start, width, first, n, height, total, whole)
+    return total, run_row_groups(start, width, first, n, height, total, whole)
 
 
-def placed(n, strips, columns, total):
-    """Where the strips say that every entry stands, as a dense array."""
-    begin, rows, ptr, column, entries = strips
+def placed(n, groups, columns, total):
+    """Places of all entries by the row groups, as a dense array."""
+    begin, rows, ptr, column, entries = groups
     found = np.full((n, columns), total)
     for s in range(begin.size):
         for c in range(ptr[s], ptr[s + 1]):
             assert (entries[c] < total).any(), "an empty cell"
-            assert (entries[c, rows[s] :] == total).all(), "contents below the strip"
+            assert (entries[c, rows[s] :] == total).all(), "contents below the group"
             place = found[begin[s] : begin[s] + rows[s], column[c]]
             assert (place == total).all(), "two cells of one column"
             place[:] = entries[c, : rows[s]]
@@ -61,16 +61,16 @@ def placed(n, strips, columns, total):
 @example((12, 9, False, [(11, 9, 0), (7, 6, 3), (0, 0, 9), (4, 9, 0)]), 6)
 @example((12, 12, False, [(5, 12, 0), (6, 12, 0)]), 6)
 @example((1, 1, True, [(0, 1, 0)]), 6)
-def test_strips_of_windows(case, height):
+def test_row_groups_of_windows(case, height):
     n, window, whole, runs = case
-    total, strips = cells_of(*case, height)
+    total, groups = cells_of(*case, height)
     wanted = np.full((n, len(runs)), total)
     for k, (start, width, slot) in enumerate(runs):
         for i in range(width):
             inside = (slot + i) % n if whole else slot + i
             wanted[(start + i) % n, k] = k * window + inside
-    np.testing.assert_array_equal(placed(n, strips, len(runs), total), wanted)
-    begin, rows, ptr, column, entries = strips
+    np.testing.assert_array_equal(placed(n, groups, len(runs), total), wanted)
+    begin, rows, ptr, column, entries = groups
     assert begin.tolist() == list(range(0, n, height))
     assert (begin + rows).tolist() == [*begin[1:], n]
     assert (ptr[0], ptr[-1]) == (0, len(column))
@@ -169,8 +169,8 @@ def test_products_and_gradients_on_whole_circles(rank, sigma, granularity, compi
 def both(weight, x, monkeypatch):
     """Results and gradients with Numba and without it."""
     results = []
-    for present in (ways._PRESENT, set()):
-        monkeypatch.setattr(ways, "_PRESENT", present)
+    for present in (packages._PRESENT, set()):
+        monkeypatch.setattr(packages, "_PRESENT", present)
         y = weight(x)
         results.append({"y": y.detach(), **gradients(y, weight, x)})
     return results
@@ -253,7 +253,7 @@ def test_short_axes_are_left_to_panels(shape, compiled):
     assert not compiled
 
 
-def test_a_step_moves_the_strips(compiled):
+def test_a_step_moves_the_row_groups(compiled):
     """Nothing is kept from one product to the next."""
     weight = weight_of(sigma=math.inf)
     optimizer = torch.optim.SGD(weight.parameters(), lr=1e-2)

@@ -554,14 +554,14 @@ def test_what_is_refused(new_kind):
 
 def test_work_is_counted_by_watching_a_product():
     A = LowRank(torch.ones(30, 2), torch.ones(20, 2))
-    assert _speed.watch(A) == (2, 100.0, 32.0, 0.0)
+    assert _speed.count_operations(A) == (2, 100.0, 32.0, 0.0)
     grid = even_grid(0.1).to("torch")
     with using("panels"):
         grid.matvec(torch.ones(768))
-        work = _speed.watch(grid)
+        work = _speed.count_operations(grid)
     assert work.scalars == grid.cost  # tiles end where runs do, so nothing is padded
     assert work.written == 3 * grid.num_blocks + 2 * 3072
-    work = _speed.watch(grid)
+    work = _speed.count_operations(grid)
     assert (work.calls, work.scalars, work.written) == (0, 0, 768 + 3072)
     assert grid.cost <= work.compiled <= 1.2 * grid.cost
 

@@ -1,0 +1,67 @@
+"""Bound kernels: products by one matrix, and by its factors one after the other."""
+
+from typing import Protocol
+
+from structmat._array import Array
+from structmat.kernels.layouts.factors import FactorStructure
+
+
+class BoundKernel(Protocol):
+    """A kernel with the contents of one matrix A, (m, n), ready to multiply.
+
+    `by_columns` asks for a result that lies in memory column after column; kernels whose
+    results have one order ignore it.
+    """
+
+    def multiply(self, x: Array, *, by_columns: bool) -> Array:
+        """A x: (n, k) to (m, k)."""
+
+    def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
+        """A^H y: (m, k) to (n, k)."""
+
+
+class BoundFactor(Protocol):
+    """A sparse factor S, (n, K), ready to multiply."""
+
+    def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
+        """S z: (K, k) to (n, k)."""
+
+    def rmatmat(self, y: Array) -> Array:
+        """S^H y: (n, k) to (K, k)."""
+
+
+class Chain:
+    """Products by R [C^H; I], one factor after the other.
+
+    Parameters
+    ----------
+    structure : FactorStructure
+    row : BoundFactor
+        R.
+    col : BoundFactor, optional
+        C, where there is one.
+    """
+
+    def __init__(
+        self, structure: FactorStructure, row: BoundFactor, col: BoundFactor | None = None
+    ) -> None:
+        self._structure, self._row, self._col = structure, row, col
+
+    def multiply(self, x: Array, *, by_columns: bool) -> Array:
+        """A x: (n, k) to (m, k)."""
+        structure, middle = self._structure, []
+        if self._col is not None:
+            middle.append(self._col.rmatmat(x))
+        if structure.through:
+            middle.append(x)
+        z = middle[0] if len(middle) == 1 else structure.xp.concat(middle, axis=0)
+        return self._row.matmat(z, by_columns=by_columns)
+
+    def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
+        """A^H y: (m, k) to (n, k)."""
+        z = self._row.rmatmat(y)
+        if self._col is None:
+            return z
+        count = self._structure.middle
+        x = self._col.matmat(z[:count, :], by_columns=by_columns)
+        return x + z[count:, :] if self._structure.through else x

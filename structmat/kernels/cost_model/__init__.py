@@ -1,0 +1,8 @@
+"""The cost model: time of kernels, of layers and of training steps.
+
+Times are counts of operations multiplied by coefficients in nanoseconds.
+
+prices         counts and coefficients of each kernel
+coefficients   coefficients measured on this machine, in a file
+layers         products by a structure or by its dense weight, and steps of Gaudi layers
+"""

@@ -1,0 +1,205 @@
+"""Prices of kernels: counts of what a kernel reads, multiplies and starts, times coefficients.
+
+The shipped coefficients were measured on one processor; `structmat calibrate` measures
+them on the present one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from structmat._array import Array, is_complex
+from structmat.kernels.layouts.factors import FactorStructure
+
+#: Bytes that stay in a core's own cache, and in the cache that cores share.
+CACHE_BYTES = (800_000, 24_000_000)
+#: Bytes of a vector register on the processor of the shipped coefficients.
+REGISTER_BYTES = 64
+#: Factor on the time of the dense kernel: another one has to promise less than that.
+DENSE_MARGIN = 0.88
+
+
+class Work(NamedTuple):
+    """Counts of a matrix made of sparse factors.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Shape of the matrix.
+    middle : int
+        Numbers between the factors; 0 where there is one factor.
+    scalars : int
+        Stored scalars.
+    itemsize : int
+        Bytes of one scalar.
+    planes : int
+        Real arrays that a scalar is made of: 1, or 2 where it is complex.
+    row_groups : int
+        Row groups of a register's height.
+    low_cells, high_cells : int
+        Entries of the cells of six rows; number of the cells of a register's height.
+    panels, area : int
+        Panels, and their entries, padding included.
+    """
+
+    rows: int
+    columns: int
+    middle: int
+    scalars: int
+    itemsize: int
+    planes: int
+    row_groups: int
+    low_cells: int
+    high_cells: int
+    panels: int
+    area: int
+
+    @classmethod
+    def of(cls, structure: FactorStructure, contents: list[Array]) -> "Work":
+        """Counts of the matrix with these packed contents."""
+        planes = 2 if is_complex(contents[0], structure.xp) else 1
+        itemsize = _itemsize(contents[0])
+        height = max(REGISTER_BYTES * planes // itemsize, 1)
+        patterns = structure.patterns
+        outlines = [p.outline() for p in patterns]
+        return cls(
+            *structure.shape,
+            structure.middle,
+            sum(c.shape[0] for c in contents),
+            itemsize,
+            planes,
+            sum(-(-p.shape[0] // height) for p in patterns),
+            sum(p.cells(6) for p in patterns) * 6,
+            sum(p.cells(height) for p in patterns),
+            sum(count for count, _ in outlines),
+            sum(area for _, area in outlines),
+        )
+
+
+def _itemsize(contents: Array) -> int:
+    return int(getattr(contents, "itemsize", 0) or contents.element_size())
+
+
+@dataclass(frozen=True)
+class Price:
+    """Memory and time of a kernel, counted from the work.
+
+    Parameters
+    ----------
+    size : callable
+        Bytes of contents that the kernel keeps for a `Work`, padding included.
+    counts : callable
+        Counts for a `Work` and a number of columns, one for each coefficient.
+    coefficients : sequence of float
+        Nanoseconds for one of each, as shipped.
+    margin : float
+        Factor on the time when kernels are compared; below 1 the kernel is preferred.
+    dtypes : tuple of str
+        The dtypes for which the price holds; empty for all.
+    """
+
+    size: Callable[[Work], float]
+    counts: Callable[[Work, int], tuple[float, ...]]
+    coefficients: Sequence[float]
+    margin: float = 1.0
+    dtypes: tuple[str, ...] = ()
+
+    def seconds(self, work: Work, columns: int, coefficients: Sequence[float]) -> float:
+        """Expected time of a product with so many columns, on one thread."""
+        terms = zip(coefficients, self.counts(work, columns), strict=True)
+        return 1e-9 * sum(coefficient * count for coefficient, count in terms)
+
+
+def _reads(size: float, times: float = 1.0) -> tuple[float, ...]:
+    """Bytes read, so many times, from the nearest memory that holds them."""
+    level = sum(size > limit for limit in CACHE_BYTES)
+    return tuple(size * times * (level == i) for i in range(len(CACHE_BYTES) + 1))
+
+
+def _dense_size(work: Work) -> int:
+    return work.rows * work.columns * work.itemsize
+
+
+def _pair_size(work: Work) -> int:
+    inner = work.middle * work.columns + work.rows * (work.middle or work.columns)
+    return inner * work.itemsize
+
+
+def _vectors_size(work: Work) -> float:
+    return float(work.high_cells * REGISTER_BYTES * work.planes)
+
+
+def _tiles_size(work: Work) -> int:
+    return work.low_cells * work.itemsize
+
+
+def _panels_size(work: Work) -> int:
+    return work.area * work.itemsize
+
+
+def _rows_size(work: Work) -> int:
+    return work.scalars * work.itemsize
+
+
+def _blas(size: int, planes: int, k: int) -> tuple[float, ...]:
+    """A product by dense arrays; BLAS reads them in another way for one vector."""
+    once, several = (size, 0.0) if k == 1 else (0.0, size)
+    return 1.0, *_reads(once), *_reads(several), several * k * planes
+
+
+def _dense(work: Work, k: int) -> tuple[float, ...]:
+    return _blas(_dense_size(work), work.planes, k)
+
+
+def _pair(work: Work, k: int) -> tuple[float, ...]:
+    return _blas(_pair_size(work), work.planes, k)
+
+
+def _vectors(work: Work, k: int) -> tuple[float, ...]:
+    # A complex number is two real ones, and a product of them four.
+    size, passes = _vectors_size(work), k * work.planes
+    starts = passes * work.planes
+    return 1.0, starts, *_reads(size, passes), passes * (work.row_groups + work.middle)
+
+
+def _tiles(work: Work, k: int) -> tuple[float, ...]:
+    registers = -(-k * work.itemsize // REGISTER_BYTES)
+    groups, size = -(-registers // 4), _tiles_size(work)
+    # A last column group of one or two registers multiplies less for what it reads.
+    narrow = registers % 4 if registers % 4 < 3 else 0
+    cells = work.planes * work.low_cells
+    around = registers * work.planes * (work.rows + work.columns + work.middle)
+    starts = groups * work.planes
+    return 1.0, starts, *_reads(size, groups), (registers - narrow) * cells, narrow * cells, around
+
+
+def _panels(work: Work, k: int) -> tuple[float, ...]:
+    size = _panels_size(work)
+    return work.panels, *_reads(size), size * k * work.planes, work.middle * work.itemsize * k
+
+
+def _rows(work: Work, k: int) -> tuple[float, ...]:
+    size = _rows_size(work)
+    once, several = (work.scalars, 0.0) if k == 1 else (0.0, work.scalars)
+    return 1.0, once, several, (size * k if k > 1 else 0.0) * work.planes
+
+
+# Coefficients: non-negative least squares on relative errors, one thread of an AMD EPYC (Zen 4).
+_BLAS_DTYPES = ("float32", "float64", "complex64", "complex128")
+DENSE = Price(
+    _dense_size,
+    _dense,
+    (0.0, 0.0192, 0.0146, 0.0421, 0.0149, 0.0221, 0.111, 0.00475),
+    DENSE_MARGIN,
+    _BLAS_DTYPES,
+)
+PAIR = Price(
+    _pair_size,
+    _pair,
+    (0.0, 0.0224, 0.0147, 0.0392, 0.0183, 0.0232, 0.114, 0.00484),
+    dtypes=_BLAS_DTYPES,
+)
+VECTORS = Price(_vectors_size, _vectors, (2610.0, 1090.0, 0.0113, 0.0128, 0.0306, 4.74))
+TILES = Price(_tiles_size, _tiles, (9820.0, 9210.0, 0.0866, 0.0809, 0.118, 0.212, 0.0, 0.756))
+PANELS = Price(_panels_size, _panels, (2150.0, 0.0453, 0.0362, 0.0616, 0.00673, 0.317))
+ROWS = Price(_rows_size, _rows, (3910.0, 0.677, 2.26, 0.0207))

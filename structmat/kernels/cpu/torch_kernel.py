@@ -1,0 +1,99 @@
+"""The compiled kernel for torch on a CPU: operators, direct calls, or panels, as torch allows."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from structmat.kernels.bound import BoundKernel
+from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles, on_numpy
+from structmat.kernels.layouts.factors import FactorStructure
+
+
+class TorchKernel:
+    """A matrix on CPU tensors, bound to compiled kernels and, where they do not serve, to panels.
+
+    Products with gradients and traced ones go by the operators of `TorchTiles`. Plain ones
+    call the kernels directly, that for single vectors where there are few. Transforms of
+    `torch.func` see the panels' plain operations.
+
+    Parameters
+    ----------
+    structure : FactorStructure
+    contents : list of Tensor
+    vectors, panels : callable
+        Bind the matrix to the kernel for single vectors, on NumPy, and to panels.
+    few : callable
+        Number of vectors up to which they are multiplied one by one.
+    """
+
+    def __init__(
+        self,
+        structure: FactorStructure,
+        contents: list[Tensor],
+        *,
+        vectors: Callable[[], BoundKernel],
+        panels: Callable[[], BoundKernel],
+        few: Callable[[], int],
+    ) -> None:
+        indices = structure.layouts("row groups", RowGroupIndex, contents)
+        self._tiles = TorchTiles(indices, contents, through=structure.through)
+        self._recorded = any(c.requires_grad for c in contents)
+        self._bind_vectors, self._bind_panels, self._count_few = vectors, panels, few
+
+    @cached_property
+    def _few(self) -> int:
+        return self._count_few()
+
+    @cached_property
+    def _vectors(self) -> BoundKernel:
+        return self._bind_vectors()
+
+    @cached_property
+    def _panels(self) -> BoundKernel:
+        return self._bind_panels()
+
+    def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
+        """A x: (n, k) to (m, k)."""
+        if self._is_plain(x):
+            return torch.from_numpy(self._direct(x).multiply(on_numpy(x), by_columns=True))
+        return self._traceable(x).multiply(x, by_columns=by_columns)
+
+    def multiply_adjoint(self, y: Tensor, *, by_columns: bool = False) -> Tensor:
+        """A^T y: (m, k) to (n, k)."""
+        if self._is_plain(y):
+            return torch.from_numpy(self._direct(y).multiply_adjoint(on_numpy(y), by_columns=True))
+        return self._traceable(y).multiply_adjoint(y, by_columns=by_columns)
+
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether torch follows nothing: no gradient, no tracing, no counting of operations."""
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if self._recorded or traced or is_transformed(x):
+            return False
+        if type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            return False
+        recorded = x.requires_grad and torch.is_grad_enabled()
+        return not recorded and torch._C._len_torch_dispatch_stack() == 0
+
+    def _direct(self, x: Tensor) -> BoundKernel:
+        if x.shape[1] <= self._few:
+            return self._vectors
+        product = self._tiles.product
+        product.threads = torch.get_num_threads()  # it may have been set since
+        return product
+
+    def _traceable(self, x: Tensor) -> BoundKernel:
+        return self._panels if is_transformed(x) else self._tiles
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether derivatives run forward or a transform of `torch.func` is at work.
+
+    The operators support neither.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return torch.autograd.forward_ad.unpack_dual(x).tangent is not None

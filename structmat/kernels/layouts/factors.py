@@ -1,0 +1,80 @@
+"""Structure of matrices made of sparse factors: A = R [C^H; I].
+
+GBLR, block-sparse and block-low-rank matrices have this form: a row factor multiplies what
+a column factor makes of the operand, the operand itself, or both.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+from structmat._array import Array, Device, backend_of
+from structmat.kernels.layouts.panels import Pattern
+
+Layout = TypeVar("Layout")
+
+
+class FactorStructure:
+    """The structure of A = R [C^H; I], and the layouts that kernels make of it.
+
+    Parameters
+    ----------
+    row : Pattern
+        R, shape (m, K), (m, n) or (m, K + n).
+    col : Pattern or None
+        C, shape (n, K); None where R multiplies the operand alone.
+    xp : namespace
+    device : device
+    through : bool
+        Whether the operand is part of what R multiplies.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(m, n)``.
+    middle : int
+        K; 0 where there is one factor.
+    patterns : list of Pattern
+        R and, where there is one, C.
+    """
+
+    def __init__(
+        self,
+        row: Pattern,
+        col: Pattern | None,
+        xp: ModuleType,
+        device: Device,
+        *,
+        through: bool = False,
+    ) -> None:
+        self.row, self.col, self.xp, self.device = row, col, xp, device
+        self.through = through or col is None
+        m, inner = row.shape
+        self.middle = 0 if col is None else col.shape[1]
+        self.shape = m, inner if col is None else col.shape[0]
+        self.patterns = [row] if col is None else [row, col]
+        self._layouts: dict[str, list[Any]] = {}
+
+    def layouts(
+        self, form: str, make: Callable[[Pattern, int], Layout], contents: list[Array]
+    ) -> list[Layout]:
+        """Layouts of all factors in one form, made when they are first asked for.
+
+        Parameters
+        ----------
+        form : str
+            The form's name, one for each `make`.
+        make : callable
+            Layout of a pattern with a number of packed contents.
+        contents : list of array
+            Packed contents of the factors, for their sizes alone.
+        """
+        if form not in self._layouts:
+            pairs = zip(self.patterns, contents, strict=True)
+            with backend_of(self.xp).caching():
+                self._layouts[form] = [make(pattern, c.shape[0]) for pattern, c in pairs]
+        return self._layouts[form]
+
+    def on(self, xp: ModuleType, device: Device) -> "FactorStructure":
+        """The same structure for contents of another library or device."""
+        return FactorStructure(self.row, self.col, xp, device, through=self.through)
