@@ -75,7 +75,9 @@ class FactoredMatrix:
         self._bound: dict[str, BoundKernel] = {}
         self._chosen: dict[int, BoundKernel] = {}
         self._is_modelled = table.is_modelled(structure)
+        self._steps: list[int] = []
         if not self._is_modelled:
+            self._steps = table.default_steps(structure, contents)
             # Now, while layouts may be kept: a tracer may ask for the product later.
             self.bound(table.default(structure, contents, 1).name)
 
@@ -120,11 +122,11 @@ class FactoredMatrix:
         """
         if self._is_modelled:
             return columns
-        return max((step for step in self._steps if columns >= step), default=1)
-
-    @cached_property
-    def _steps(self) -> list[int]:
-        return table.default_steps(self.structure, self.contents)
+        counted = 1
+        for step in self._steps:
+            if columns >= step:
+                counted = step
+        return counted
 
     def bound(self, kernel: str) -> BoundKernel:
         """The matrix bound to a kernel, once; errors say why it cannot be."""
