@@ -45,7 +45,7 @@ def cuda(tmp_path_factory):
 def device_size(request, monkeypatch):
     """How many warps and blocks keep the device busy; a tiny one has larger tiles."""
     if request.param is not None:
-        monkeypatch.setattr(gpu, "WARPS", request.param)
+        monkeypatch.setattr(gpu, "BUSY_WARPS", request.param)
         monkeypatch.setattr(gpu, "BLOCKS", request.param)
 
 
@@ -128,7 +128,7 @@ def test_products_on_any_runs(cuda, runs, dtype, k, seed):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_kernel_is_chosen_somewhere(cuda, dtype, rng, monkeypatch):
     cuda.launched.clear()
-    monkeypatch.setattr(gpu, "WARPS", 16)
+    monkeypatch.setattr(gpu, "BUSY_WARPS", 16)
     for k in (1, 2, 4, 8):
         S, twin = factor(cuda, RUNS["full and wrapping"], dtype, rng)
         for blocks in (1, 2, 4):

@@ -71,7 +71,7 @@ class PanelPlan:
 def panel_plans(structure: FactorStructure, contents: list[Array]) -> list[PanelPlan]:
     """Panels of all factors of a matrix, made once for its structure."""
     xp, device = structure.xp, structure.device
-    return structure.layouts("panels", lambda p, _: PanelPlan(p, xp, device), contents)
+    return structure.layouts("panel plans", lambda p, _: PanelPlan(p, xp, device), contents)
 
 
 class Panels:

@@ -114,7 +114,7 @@ def _transpose_times(panels: list[Tensor], y: Tensor, index: PanelIndex) -> Tens
     z = None
     for panel, (a, b), columns in zip(panels, index.rows, index.columns, strict=True):
         part = panel.T @ y[a:b]
-        # Of the part's dtype, which autocast may have chosen.
+        # In the part's dtype, which autocast may have chosen.
         z = part.new_zeros(index.num_columns, part.shape[1]) if z is None else z
         z.index_add_(0, columns, part)
     return z

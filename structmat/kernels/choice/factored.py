@@ -21,7 +21,7 @@ _forcing = 0
 
 @contextmanager
 def using(kernel: str) -> Iterator[None]:
-    """Multiply by one kernel, whatever its expected time, as long as the context lasts.
+    """Multiply by one kernel, at any expected time, as long as the context lasts.
 
     The context holds for products of GBLR, block-sparse and block-low-rank matrices in the
     present thread or task, their sums and products included; other kinds have one way to
@@ -96,7 +96,7 @@ class FactoredMatrix:
         return {name: seconds for name, (seconds, _) in self._times(columns).items()}
 
     def choose(self, columns: int) -> str:
-        """Name of the kernel that promises the least time for so many columns."""
+        """Name of the kernel that promises the least time for a number of columns."""
         times = self._times(columns)
         if not times:
             return table.default(self.structure, self.contents, columns).name
@@ -115,10 +115,10 @@ class FactoredMatrix:
         }
 
     def counted(self, columns: int) -> int:
-        """A number of columns for which the same kernel multiplies; few numbers stand for all.
+        """A number of columns that stands for all with the same kernel.
 
-        On torch's CPU one does, and `columns`, which may have no value yet where products are
-        traced, is not looked at.
+        Each number stands for itself where times are known; else 1 and the steps of the
+        defaults do. Without steps `columns` may be a symbol of a tracer: nothing reads it.
         """
         if self._is_modelled:
             return columns

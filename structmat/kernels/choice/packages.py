@@ -11,12 +11,12 @@ _IMPORTED: set[str] = set()
 
 
 def has(package: str) -> bool:
-    """Whether a package is installed, without importing it; always true of ""."""
+    """Tell whether a package is installed, without importing it; "" always is."""
     return not package or package in _PRESENT
 
 
 def imports(package: str) -> bool:
-    """Whether a package can be imported; if not, it counts as absent from now on."""
+    """Tell whether a package can be imported; if not, it counts as absent from now on."""
     if not package or package in _IMPORTED:
         return True
     try:

@@ -25,12 +25,13 @@ from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 #: Stored scalars below which nothing is compiled or imported for a product.
 SMALL = 4096
-#: A kernel is compared where it keeps at most so many times the stored scalars, or so many scalars.
-_MOST_COPIES, _MOST_SCALARS = 32, 2**20
-#: Columns up to which CuPy multiplies run by run, and from which torch takes matrix units.
+#: Scalars that a kernel may keep for one stored scalar, and at all, to be compared.
+_MOST_PER_SCALAR, _MOST_SCALARS = 32, 2**20
+#: Columns up to which CuPy multiplies run by run, and from which on torch takes matrix units.
 _MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 64
 #: Vectors above which torch never multiplies them one by one.
 _MOST_SINGLE_VECTORS = 8
+#: Dtypes of matrix units, and of compiled kernels: torch compiles the first two of these.
 _MATRIX_UNITS = ("float32", "float16", "bfloat16")
 _COMPILED = ("float32", "float64", "complex64", "complex128")
 
@@ -94,7 +95,7 @@ def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     from structmat.kernels.triton.factor import TiledFactor, tile_matrix
 
     make = partial(tile_matrix, device=structure.device)
-    pairs = zip(structure.layouts("tiles", make, contents), contents, strict=True)
+    pairs = zip(structure.layouts("tile matrices", make, contents), contents, strict=True)
     return Chain(structure, *[TiledFactor(tiles, c) for tiles, c in pairs])
 
 
@@ -114,7 +115,7 @@ def _pair(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 def _dense(structure: FactorStructure, contents: list[Array]) -> DenseFactor:
-    # Where gradients may flow, by the reference, whose operations every transform sees.
+    # On other libraries by the reference: transforms of torch differentiate its operations.
     columns = min(structure.shape)
     writer = default(structure, contents, columns) if is_modelled(structure) else REFERENCE
     bound = writer.bind(structure, contents)
@@ -252,13 +253,13 @@ def bind(name: str, structure: FactorStructure, contents: list[Array]) -> BoundK
 
 
 def is_modelled(structure: FactorStructure) -> bool:
-    """Whether times are known: they are measured with NumPy."""
+    """Tell whether times are known: they are measured with NumPy."""
     return backend_name(structure.xp) == "numpy"
 
 
 def compared(structure: FactorStructure, contents: list[Array], work: Work) -> dict[str, Price]:
-    """Prices of the kernels to choose from: none takes far more memory, or long to prepare."""
-    limit = max(_MOST_COPIES * work.scalars, _MOST_SCALARS) * work.itemsize
+    """Prices of the kernels to choose from, without those that take much memory or preparation."""
+    limit = max(_MOST_PER_SCALAR * work.scalars, _MOST_SCALARS) * work.itemsize
     found = {}
     for name in fitting(structure, contents):
         kernel = KERNELS[name]
@@ -277,7 +278,7 @@ def coefficients() -> Coefficients:
 
 
 def default(structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
-    """The kernel where no times are known."""
+    """The kernel where no times are known: the last one in the table that is a default here."""
     scalars = sum(c.shape[0] for c in contents)
     return next(
         kernel

@@ -105,13 +105,13 @@ class Price:
     dtypes: tuple[str, ...] = ()
 
     def seconds(self, work: Work, columns: int, coefficients: Sequence[float]) -> float:
-        """Expected time of a product with so many columns, on one thread."""
+        """Expected time of a product with a number of columns, on one thread."""
         terms = zip(coefficients, self.counts(work, columns), strict=True)
         return 1e-9 * sum(coefficient * count for coefficient, count in terms)
 
 
 def _reads(size: float, times: float = 1.0) -> tuple[float, ...]:
-    """Bytes read, so many times, from the nearest memory that holds them."""
+    """Bytes read, by the nearest memory that holds them; all are read `times` over."""
     level = sum(size > limit for limit in CACHE_BYTES)
     return tuple(size * times * (level == i) for i in range(len(CACHE_BYTES) + 1))
 
@@ -142,7 +142,7 @@ def _rows_size(work: Work) -> int:
 
 
 def _blas(size: int, planes: int, k: int) -> tuple[float, ...]:
-    """A product by dense arrays; BLAS reads them in another way for one vector."""
+    """Counts of a product by dense arrays; BLAS reads them in another way for one vector."""
     once, several = (size, 0.0) if k == 1 else (0.0, size)
     return 1.0, *_reads(once), *_reads(several), several * k * planes
 
@@ -156,7 +156,7 @@ def _pair(work: Work, k: int) -> tuple[float, ...]:
 
 
 def _vectors(work: Work, k: int) -> tuple[float, ...]:
-    # A complex number is two real ones, and a product of them four.
+    # A complex number is two real ones, and a product of two complex numbers four real ones.
     size, passes = _vectors_size(work), k * work.planes
     starts = passes * work.planes
     return 1.0, starts, *_reads(size, passes), passes * (work.row_groups + work.middle)

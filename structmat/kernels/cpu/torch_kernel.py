@@ -15,8 +15,8 @@ class TorchKernel:
     """A matrix on CPU tensors, bound to compiled kernels and, where they do not serve, to panels.
 
     Products with gradients and traced ones go by the operators of `TorchTiles`. Plain ones
-    call the kernels directly, that for single vectors where there are few. Transforms of
-    `torch.func` see the panels' plain operations.
+    call the kernels directly; few vectors go by the kernel for single vectors. Transforms
+    of `torch.func` follow the plain operations of panels.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class TorchKernel:
         return self._traceable(y).multiply_adjoint(y, by_columns=by_columns)
 
     def _is_plain(self, x: Tensor) -> bool:
-        """Whether torch follows nothing: no gradient, no tracing, no counting of operations."""
+        """Tell whether torch follows nothing: gradients, tracing or counting of operations."""
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if self._recorded or traced or is_transformed(x):
             return False
@@ -88,7 +88,7 @@ class TorchKernel:
 
 
 def is_transformed(x: Tensor) -> bool:
-    """Whether derivatives run forward or a transform of `torch.func` is at work.
+    """Tell whether derivatives run forward or a transform of `torch.func` is at work.
 
     The operators support neither.
     """

@@ -66,7 +66,7 @@ class TorchTiles:
     Parameters
     ----------
     indices : list of RowGroupIndex
-        Of R and, where there is one, of C.
+        Row groups of R and, where there is one, of C.
     contents : list of Tensor
         float32 or float64.
     through : bool

@@ -16,23 +16,23 @@ from structmat._array import Array, backend_name, namespace
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.intervals import IntArray, check_runs, offsets
 
-# How a dtype is called in the source.
+# Names of the dtypes in the source.
 SCALARS = {
     "float32": "float",
     "float64": "double",
     "complex64": "Complex<float>",
     "complex128": "Complex<double>",
 }
-# Rows and runs have 32-bit numbers, and sums of them with the size of a block must not
-# overflow; blocks of a launch are counted in 31 bits.
-LARGEST = 2**31 - 2**12
+#: Rows or runs at most: their sums with the size of a block have to fit in 32 bits.
+MOST_ROWS = 2**31 - 2**12
+#: Blocks of threads that one launch counts.
 MOST_BLOCKS = 2**31 - 1
-# What keeps a large device busy, in warps and in blocks of threads.
-WARPS, BLOCKS = 4096, 128
+#: Warps, and blocks of threads, that keep a large device busy.
+BUSY_WARPS, BUSY_BLOCKS = 4096, 128
 
 
 class CudaIntervals:
-    """An interval factor S, shape (n, K), as CUDA kernels multiply by it.
+    """An interval factor S, shape (n, K), bound to CUDA kernels.
 
     Column k holds its packed contents on the cyclic run of `width[k]` rows from
     `start[k]` on. Results do not vary from call to call: nothing is added atomically.
@@ -46,8 +46,8 @@ class CudaIntervals:
     contents : cupy.ndarray, shape (total,)
         Packed entries, run after run: float32, float64, complex64 or complex128.
     xp : namespace, optional
-        What offers ``empty``, ``asarray`` and ``RawModule`` for `contents`; found from them
-        if not given.
+        A namespace with ``empty``, ``asarray`` and ``RawModule`` for `contents`; by default
+        that of `contents`.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class CudaIntervals:
     Raises
     ------
     InputError
-        If runs lie off the circle, the dtype has no kernel, or n or K has no room in
+        If runs lie off the circle, the dtype has no kernel, or n or K does not fit in
         32 bits. The number of packed entries and of entries of an operand is not bounded.
     ShapeError
         If contents and widths do not match.
@@ -89,9 +89,9 @@ class CudaIntervals:
         self._xp = _cupy(contents) if xp is None else xp
         self._start, self._width = check_runs(start, width, n)
         self.shape = (n, self._width.size)
-        if max(self.shape) > LARGEST:
+        if max(self.shape) > MOST_ROWS:
             raise InputError(
-                f"shape = {self.shape}; expected at most {LARGEST} rows and runs, which the "
+                f"shape = {self.shape}; expected at most {MOST_ROWS} rows and runs, which the "
                 "kernels number in 32 bits (split the matrix)"
             )
         if str(contents.dtype) not in SCALARS:
@@ -105,7 +105,7 @@ class CudaIntervals:
                 f"({self._width.sum()},), the sum of the widths"
             )
         with contents.device:
-            self._contents = _by_columns(contents)
+            self._contents = _column_major(contents)
         self._scalar, self._size = SCALARS[str(contents.dtype)], contents.itemsize
         self._threads = _threads(self._width)
         self._runs: tuple[Array, Array] | None = None
@@ -117,17 +117,17 @@ class CudaIntervals:
         Raises
         ------
         ShapeError
-            If `z` has not the shape (K, k).
+            If `z` has another shape than (K, k).
         InputError
-            If its dtype is not that of the contents, or it takes too large a launch.
+            If the dtype of `z` is not that of the contents, or `z` takes too large a launch.
         BackendError
-            If it lies on another device.
+            If `z` lies on another device.
         """
         n, k = self.shape[0], self._columns_of(z, 1)
         with self._contents.device:
             y = self._empty((k, n)).T if by_columns else self._empty((n, k))
             if y.size:
-                self._matmat(_by_columns(z), y)
+                self._matmat(_column_major(z), y)
         return y
 
     def rmatmat(self, y: Array) -> Array:
@@ -136,7 +136,7 @@ class CudaIntervals:
         with self._contents.device:
             z = self._empty((k, self.shape[1])).T
             if z.size:
-                self._rmatmat(_by_columns(y), z)
+                self._rmatmat(_column_major(y), z)
         return z
 
     def _matmat(self, z: Array, y: Array) -> None:
@@ -149,7 +149,7 @@ class CudaIntervals:
         begin, pieces = self._tiles[rows]
         tiles = -(-n // (32 * rows))
         most = min(32, 1024 // (rows * columns * size))
-        warps = min(most, max(4, _power_of_two(WARPS // tiles)))
+        warps = min(most, max(4, _power_of_two(BUSY_WARPS // tiles)))
         self._launch(
             f"matmat<{self._scalar}, {columns}, {rows}>",
             tiles * -(-k // columns),
@@ -180,15 +180,15 @@ class CudaIntervals:
         )
 
     def _columns_of(self, x: Array, axis: int) -> int:
-        """Columns of an operand with as many rows as the factor has entries on that axis."""
+        """Number of columns of an operand whose rows match the factor on that axis."""
         if x.ndim != 2 or x.shape[0] != self.shape[axis]:
             raise ShapeError(
                 f"operand of shape {tuple(x.shape)}; expected ({self.shape[axis]}, k) for an "
                 f"interval factor of shape {self.shape}"
             )
-        if x.shape[1] > LARGEST:
+        if x.shape[1] > MOST_ROWS:
             raise InputError(
-                f"operand of {x.shape[1]} columns; expected at most {LARGEST}, which the kernels "
+                f"operand of {x.shape[1]} columns; expected at most {MOST_ROWS}, which the kernels "
                 "number in 32 bits (multiply fewer at a time)"
             )
         if x.dtype != self._contents.dtype:
@@ -220,7 +220,7 @@ class CudaIntervals:
 def tile_pieces(
     start: IntArray, width: IntArray, n: int, tile: int
 ) -> tuple[IntArray, NDArray[np.int32]]:
-    """Where runs meet the tiles of an axis of n positions: what a block of threads works off.
+    """Pieces of runs in the tiles of an axis of n positions, for the blocks of threads.
 
     Parameters
     ----------
@@ -236,10 +236,10 @@ def tile_pieces(
         Tile t meets pieces ``begin[t]`` to ``begin[t + 1]``.
     pieces : ndarray of int32, shape (pieces, 4)
         In the order of runs within a tile. The first two words are a 64-bit number, the
-        place in the packed contents that the tile's first position would have; the third is
-        the run; the last holds the first position of the tile that the run covers and, 16
-        bits higher, the one after the last. A run that comes around to its first tile
-        meets it in two pieces.
+        place of the tile's first position in the packed contents, as if the run covered it;
+        the third is the run; the last holds the first position of the tile that the run
+        covers and, 16 bits higher, the one after the last. A run that comes around to its
+        first tile meets that tile in two pieces.
 
     Examples
     --------
@@ -272,21 +272,21 @@ def tile_pieces(
 
 
 def _threads(width: IntArray) -> int:
-    """How many threads share a run: part of a warp, a warp, or a block for few long runs."""
+    """Number of threads that share a run: part of a warp, a warp, or a block for few long runs."""
     mean = width.sum() / max(width.size, 1)
-    if mean >= 1024 and width.size < WARPS:
+    if mean >= 1024 and width.size < BUSY_WARPS:
         return 512
     return 32 if mean > 64 else 8
 
 
 def _columns_of_block(k: int) -> int:
-    """Columns that one reading of the contents serves."""
+    """Number of columns for one reading of the contents."""
     return min(8, _power_of_two(k))
 
 
 def _many_rows(n: int, rows: int, sums: int) -> bool:
-    """Whether lanes may have so many rows: the sums fit and tiles still fill a device."""
-    return sums <= 32 and n >= 32 * rows * BLOCKS
+    """Tell whether a lane may have `rows` rows: its sums fit, and tiles still fill a device."""
+    return sums <= 32 and n >= 32 * rows * BUSY_BLOCKS
 
 
 def _power_of_two(count: int) -> int:
@@ -294,8 +294,8 @@ def _power_of_two(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _by_columns(x: Array) -> Array:
-    """An array whose columns are contiguous and aligned: itself where they are."""
+def _column_major(x: Array) -> Array:
+    """An array with contiguous, aligned columns: the given one, or a copy of it."""
     size = x.itemsize
     ready = x.strides[0] == size and x.strides[-1] % size == 0
     # A view as complex numbers may begin between two of them.

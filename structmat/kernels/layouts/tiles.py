@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from structmat.errors import InputError
 from structmat.intervals import IntArray, cover_count, offsets, positions
 
-# Rows and columns of a tile. A group of 128 columns feeds the matrix units from 43 to 85
-# operations for a byte read, where 64 columns would stay below 51; 64 rows waste little.
+#: Rows and columns of a tile. A group of 128 columns feeds the matrix units from 43 to 85
+#: operations for a byte read, where 64 columns would stay below 51; 64 rows waste little.
 TILE = (64, 128)
-# Consecutive rows begin at multiples of this many, so that reading them stays aligned.
+#: Rows at whose multiples consecutive rows begin, so that reading them stays aligned.
 UNIT = 16
 
 
 @dataclass(frozen=True)
 class TileLayout:
-    """Where the stored scalars of a sparse matrix stand in an array of dense tiles.
+    """Places of the stored scalars of a sparse matrix in an array of dense tiles.
 
     Parameters
     ----------
@@ -44,15 +44,15 @@ class TileLayout:
         Group g owns tiles ``begin[g]`` to ``begin[g + 1]``.
     inputs : ndarray of int32, shape (t, 1) or (t, tk)
         Rows of W that each tile multiplies: consecutive ones from a multiple of 16, given
-        by the first, or all listed. `p` and above stand for none.
+        by the first, or all listed. `p` and above are padding.
     outputs : ndarray of int32, shape (groups, 1) or (groups, tn)
         Columns of W of each group: consecutive ones, given by the first, or all listed;
-        `q` and above stand for none. Every column belongs to one group.
+        `q` and above are padding. Every column belongs to one group.
     owner : ndarray of int32, shape (t,)
         The group of each tile.
     entries : ndarray of int64, shape (total,)
-        For each packed scalar its flat place in the tiles, an array (t, tk, tn); one past
-        its end for a scalar that is not part of the matrix.
+        Flat place of each packed scalar in the tiles, an array (t, tk, tn); one past its
+        end for a scalar that is not part of the matrix.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def tile_layout(
     Parameters
     ----------
     rows, cols : ndarray of int, shape (total,)
-        Coordinates of the packed scalars, each once. What lies beyond `shape` is dropped.
+        Coordinates of the packed scalars, each once. Scalars beyond `shape` are dropped.
     shape : tuple of int
         ``(p, q)``.
     tile : tuple of int
@@ -175,13 +175,13 @@ def _listed(
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Tiles of the rows that each group touches, one after another.
 
-    Returns where groups begin, the rows of all tiles, and for each stored scalar its
-    tile and its row therein.
+    Returns the first tile of each group, the rows of all tiles, and for each stored scalar
+    its tile and its row in the tile.
     """
     touched = np.zeros((groups, p), bool)
     touched[group, rows] = True
     begin = offsets(-(-touched.sum(axis=1) // tk))
-    # Of the touched rows of a group, how many come before each.
+    # Place of each touched row among those of its group, after all tiles before.
     slot = np.cumsum(touched, axis=1) - 1 + begin[:-1, None] * tk
     inputs = np.full(begin[-1] * tk, p)
     inputs[slot[touched]] = np.nonzero(touched)[1]
@@ -284,7 +284,7 @@ def run_tile_layouts(
     Returns
     -------
     layout, transpose : TileLayout
-        Of V and of V^T; both place the same packed contents.
+        Layouts of V and of V^T; both place the same packed contents.
 
     Examples
     --------
@@ -315,12 +315,12 @@ def block_tile_layouts(
     block : tuple of int
         Shape of a block.
     shape : tuple of int
-        ``(p, q)``; what a last block holds beyond it counts for nothing.
+        ``(p, q)``; entries of a last block beyond it are ignored.
 
     Returns
     -------
     layout, transpose : TileLayout
-        Of the matrix and of its transpose. Tiles are full where the sides of a block are
+        Layouts of the matrix and of its transpose. Tiles are full where the sides of a block are
         powers of two from 16 to 128, or multiples of one.
 
     Examples

@@ -7,9 +7,9 @@ added in one order, never atomically, so results repeat bit for bit.
 
 The floor, for `t` tiles of (tk, tn) and `tokens` rows: 2 tokens t tk tn operations, and the
 bytes of x, of the tiles and of the result, each once. A Hopper chip (H200 data sheet: 989
-Tflop/s in bf16, 4.8 TB/s) multiplies for long enough to hide them wherever a column of x
-meets more than 200 stored scalars. What limits before is reading tiles and x from the L2
-cache into shared memory: with ``BLOCK_M`` rows a program does BLOCK_M tn / (BLOCK_M + tn)
+Tflop/s in bf16, 4.8 TB/s) multiplies for long enough to hide the bytes wherever a column of x
+meets more than 200 stored scalars. Reading tiles and x from the L2 cache into shared memory
+is the limit before that: with ``BLOCK_M`` rows a program does BLOCK_M tn / (BLOCK_M + tn)
 operations for each byte of 16-bit operands: 85 for 256 rows and 128 columns, 64 for 128 and
 128, 43 for 128 and 64. Hence wide groups and many rows. Programs that run at one time share
 their rows of x, so that x comes from memory once; the tiles stay in L2.
@@ -160,12 +160,12 @@ def outer_kernel(
 
 
 def times_launch(tokens: int, groups: int, tile: tuple[int, int], itemsize: int) -> Launch:
-    """Block sizes, warps and stages of `times` for so many rows and groups.
+    """Block sizes, warps and stages of `times` for a number of rows and of groups.
 
     256 rows a program read least, but only where that leaves work for every multiprocessor
     (132 on Hopper) twice over. Five stages keep three blocks of operands in flight, since
-    where to read comes from memory as well. float32 without tensor cores is bound by
-    arithmetic, and small blocks do.
+    indices come from memory as well. float32 without tensor cores is bound by arithmetic,
+    and small blocks suffice.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def outer_launch(tile: tuple[int, int], itemsize: int) -> Launch:
 
 
 def outer_shares(tokens: int, tiles: int) -> int:
-    """Into how many shares rows are cut, whose sums are added afterwards.
+    """Number of shares of the rows, whose sums are added afterwards.
 
     About four programs for each multiprocessor, so that few wait for the last, but no
     share of less than 1024 rows.
@@ -213,7 +213,7 @@ def outer_shares(tokens: int, tiles: int) -> int:
 
 
 def precision() -> str:
-    """How float32 is multiplied: exactly, unless torch was told that TF32 will do.
+    """Precision of float32 products: exact, unless torch is set to allow TF32.
 
     Examples
     --------
@@ -243,7 +243,7 @@ def times(
     values : Tensor, shape (t, tk, tn)
         Contiguous, of the same dtype.
     begin, inputs, outputs : Tensor of int32
-        Of the `TileLayout`.
+        As in the `TileLayout`.
     y : Tensor, shape (tokens, q)
         Written, with any strides.
 
@@ -284,9 +284,9 @@ def outer(
     ----------
     x : Tensor, shape (tokens, p)
     grad : Tensor, shape (tokens, q)
-        Of one dtype, with any strides.
+        The dtype is that of `x`; strides are free.
     owner, inputs, outputs : Tensor of int32
-        Of the `TileLayout`.
+        As in the `TileLayout`.
     out : Tensor, shape (t, tk, tn)
         Written; contiguous.
 

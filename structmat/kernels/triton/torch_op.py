@@ -1,8 +1,8 @@
 """Products with tiles on PyTorch, as operators that compile, export and differentiate.
 
-`TileMatrix` is what others use. Beneath it stand two operators, `structmat::tile_matmul`,
-x W, and `structmat::tile_outer`, the part of x^T y that the tiles of W hold. Each one's
-gradients are the two operators again, so that they differentiate any number of times.
+`TileMatrix` is for other modules. It stands on two operators: `structmat::tile_matmul`,
+x W, and `structmat::tile_outer`, the part of x^T y that the tiles of W hold. The gradients of
+each are the two operators again, so that they differentiate any number of times.
 
 On a GPU they run in Triton (16- and 32-bit floats); elsewhere, and for block diagonals of equal
 full blocks, in torch's own matrix products.
@@ -40,7 +40,7 @@ class TileMatrix:
     Parameters
     ----------
     layout, transpose : TileLayout
-        Of W and of its transpose, for the same packed contents, as `run_tile_layouts` and
+        Layouts of W and of its transpose, for the same packed contents, as `run_tile_layouts` and
         `block_tile_layouts` return them.
     device : torch.device or str
 
@@ -72,10 +72,10 @@ class TileMatrix:
                 "matrix)"
             )
         self.shape = layout.shape
-        self._sides = _Side(layout, device), _Side(transpose, device)
+        self._sides = _DeviceLayout(layout, device), _DeviceLayout(transpose, device)
 
     def values(self, contents: Tensor) -> TileValues:
-        """Packed contents in tiles, differentiable; do it once where they do not change.
+        """Packed contents in tiles, differentiable; once is enough where they do not change.
 
         Parameters
         ----------
@@ -90,11 +90,11 @@ class TileMatrix:
         Parameters
         ----------
         x : Tensor, shape (..., p)
-            Of the dtype of the values.
+            The dtype is that of the values.
         values : TileValues
         by_columns : bool
-            Whether the result shall lie in memory column after column, as an interval
-            factor's product of lists of rows likes to read it.
+            Whether the result lies in memory column after column, the order that products
+            with listed rows read fastest.
         """
         return self._product(x, values.forward, values.transpose, 0, by_columns)
 
@@ -124,7 +124,7 @@ class TileMatrix:
         return flat.reshape(*x.shape[:-1], q)
 
 
-class _Side:
+class _DeviceLayout:
     """One of a matrix's two layouts, on a device."""
 
     def __init__(self, layout: TileLayout, device: torch.device | str) -> None:
@@ -141,13 +141,13 @@ class _Side:
                 f"contents of shape {tuple(contents.shape)}; expected "
                 f"{tuple(self._entries.shape)}, the packed scalars in one row (flatten them)"
             )
-        # The last place takes what is not part of the matrix.
+        # The last place takes scalars that are not part of the matrix.
         empty = contents.new_zeros(t * tk * tn + 1)
         return empty.index_copy(0, self._entries, contents)[:-1].view(t, tk, tn)
 
 
 def _batched(layout: TileLayout) -> bool:
-    """Whether W is block diagonal up to the order of columns: one batched product, no copies."""
+    """Tell whether W is block diagonal up to the order of columns: one batched product."""
     (p, q), (tk, tn), counts = layout.shape, layout.tile, np.diff(layout.begin)
     rows = layout.inputs if layout.inputs.shape[1] > 1 else layout.inputs + np.arange(tk)
     full = rows.size == p > 0 and counts.size * tn == q and bool((counts == counts[0]).all())
@@ -200,7 +200,7 @@ def _times(
     batched: bool,
     back_batched: bool,
 ) -> Tensor:
-    """The operator `structmat::tile_matmul`; what begins with `back` is for its gradient."""
+    """The operator `structmat::tile_matmul`; arguments `back…` are for its gradient."""
     begin, _, inputs, outputs = layout
     y = _new(x, q, by_columns)
     if batched:
@@ -258,9 +258,9 @@ def _outer(
 def _groups(
     layout: Parts, tiles: Sequence[int], p: int, q: int
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Of every group its tiles, and the rows and columns of W they hold; none beyond its edges.
+    """Tiles of every group, and the rows and columns of W that they hold, without padding.
 
-    What lies beyond comes last in a group, so the rest is a corner of its panel.
+    Padding comes last in a group, so the rest is a corner of its panel.
     """
     begin, _, inputs, outputs = layout
     _, tk, tn = tiles
