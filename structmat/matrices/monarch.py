@@ -4,7 +4,7 @@ from structmat._array import Array, as_content, stored_by_columns
 from structmat._checks import matrix_shape
 from structmat._registry import kind_class
 from structmat.errors import ShapeError
-from structmat.kernels.arrays.panels import monarch_matmat, monarch_rmatmat
+from structmat.kernels.arrays.monarch import monarch_matmat, monarch_rmatmat
 from structmat.matrix import StructuredMatrix
 
 

@@ -46,7 +46,7 @@ def device_size(request, monkeypatch):
     """How many warps and blocks keep the device busy; a tiny one has larger tiles."""
     if request.param is not None:
         monkeypatch.setattr(gpu, "BUSY_WARPS", request.param)
-        monkeypatch.setattr(gpu, "BLOCKS", request.param)
+        monkeypatch.setattr(gpu, "BUSY_BLOCKS", request.param)
 
 
 def draw(rng, dtype, *shape):
@@ -132,7 +132,7 @@ def test_every_kernel_is_chosen_somewhere(cuda, dtype, rng, monkeypatch):
     for k in (1, 2, 4, 8):
         S, twin = factor(cuda, RUNS["full and wrapping"], dtype, rng)
         for blocks in (1, 2, 4):
-            monkeypatch.setattr(gpu, "BLOCKS", blocks)
+            monkeypatch.setattr(gpu, "BUSY_BLOCKS", blocks)
             check(cuda, S, twin, k, rng)
         check(cuda, *factor(cuda, RUNS["short runs"], dtype, rng), k, rng)
         check(cuda, *factor(cuda, ([3], [1030], 1031), dtype, rng), k, rng)

@@ -3,5 +3,6 @@
 panels         dense panels, in the array API alone: the reference of all kernels
 torch_panels   the same on PyTorch, with gradients
 csr            compressed sparse rows of SciPy
+monarch        products by Monarch matrices
 dense          factors and matrices as dense arrays
 """

@@ -5,8 +5,8 @@ on the columns it touches, so that S @ Z is one BLAS product a panel. Both facto
 a GBLR matrix, both sides of a block-low-rank one and a block-sparse matrix have this
 form; they differ in how the panels are laid out over their packed contents.
 
-The floor is one multiplication for each stored scalar and column. What comes on top
-is padding (zeros inside a panel) and the copying of the rows of Z that a panel needs.
+The floor is one multiplication for each stored scalar and column. Padding (zeros inside a
+panel) and copies of the rows of Z that a panel needs come on top.
 """
 
 from functools import cached_property
@@ -21,7 +21,6 @@ from structmat._array import (
     Device,
     backend_name,
     backend_of,
-    conj,
     integers,
     is_complex,
     product,
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
     from structmat.kernels.arrays.torch_panels import PanelIndex
 
 
-class PanelPlan:
-    """The panels of a sparse matrix as far as structure determines them; contents fill them.
+class UnfilledPanels:
+    """The panels of a sparse matrix without contents.
 
     Parameters
     ----------
@@ -60,7 +59,7 @@ class PanelPlan:
             self.index = torch_panels.PanelIndex(pattern.layout(), device)
 
     def fill(self, contents: Array) -> BoundFactor:
-        """Panels that hold these packed contents, as their library multiplies by them."""
+        """Panels that hold these packed contents, by the kernel of their library."""
         if self.index is None:
             return Panels(self.pattern, contents, self.xp, self.device)
         from structmat.kernels.arrays.torch_panels import TorchPanels
@@ -68,10 +67,12 @@ class PanelPlan:
         return TorchPanels(self.index, contents)
 
 
-def panel_plans(structure: FactorStructure, contents: list[Array]) -> list[PanelPlan]:
-    """Panels of all factors of a matrix, made once for its structure."""
+def unfilled_panels(structure: FactorStructure, contents: list[Array]) -> list[UnfilledPanels]:
+    """Panels of all factors of a matrix without contents, made once for its structure."""
     xp, device = structure.xp, structure.device
-    return structure.layouts("panel plans", lambda p, _: PanelPlan(p, xp, device), contents)
+    return structure.layouts(
+        "panels without contents", lambda p, _: UnfilledPanels(p, xp, device), contents
+    )
 
 
 class Panels:
@@ -144,29 +145,3 @@ class Panels:
         if backend_of(self.xp).name in ("numpy", "cupy"):
             return columns
         return integers(np.arange(columns.start, columns.stop), self.xp, self.device)
-
-
-def monarch_matmat(
-    left: Array, right: Array, x: Array, xp: ModuleType, *, by_columns: bool = False
-) -> Array:
-    """Multiply by a Monarch matrix, on padded operands: (k p, c) to (l s, c), by columns if asked.
-
-    `left` has shape (l, s, r), `right` (k, q, p), with k q = l r. The middle index
-    t = a l + j, a < r, belongs to block j of `left`; the output index is i l + j.
-    """
-    (l, s, r), (k, _, p), c = left.shape, right.shape, x.shape[1]
-    middle = xp.reshape(right @ xp.reshape(x, (k, p, c)), (r, l, c))
-    if by_columns:
-        out = xp.permute_dims(middle, (1, 2, 0)) @ xp.matrix_transpose(left)
-        return xp.matrix_transpose(xp.reshape(xp.permute_dims(out, (1, 2, 0)), (c, s * l)))
-    out = left @ xp.permute_dims(middle, (1, 0, 2))
-    return xp.reshape(xp.permute_dims(out, (1, 0, 2)), (s * l, c))
-
-
-def monarch_rmatmat(left: Array, right: Array, y: Array, xp: ModuleType) -> Array:
-    """Adjoint of `monarch_matmat`: (l s, c) to (k p, c)."""
-    (l, s, _), (k, q, p), c = left.shape, right.shape, y.shape[1]
-    y = xp.permute_dims(xp.reshape(conj(y, xp), (s, l, c)), (1, 0, 2))
-    middle = xp.permute_dims(xp.matrix_transpose(left) @ y, (1, 0, 2))
-    out = xp.matrix_transpose(right) @ xp.reshape(middle, (k, q, c))
-    return conj(xp.reshape(out, (k * p, c)), xp)

@@ -13,7 +13,7 @@ from structmat._array import Array, backend_name, namespace_named, to_numpy
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.arrays.csr import RowsFactor
 from structmat.kernels.arrays.dense import DenseFactor, written_out
-from structmat.kernels.arrays.panels import panel_plans
+from structmat.kernels.arrays.panels import unfilled_panels
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
 from structmat.kernels.choice.packages import has, imports
 from structmat.kernels.choice.record import Bind, Kernel, dtype_name, on
@@ -50,8 +50,8 @@ def _factors(factor: Callable[[Pattern, Array], BoundFactor]) -> Bind:
 
 
 def _panels(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    pairs = zip(panel_plans(structure, contents), contents, strict=True)
-    return Chain(structure, *[plan.fill(c) for plan, c in pairs])
+    pairs = zip(unfilled_panels(structure, contents), contents, strict=True)
+    return Chain(structure, *[panels.fill(c) for panels, c in pairs])
 
 
 def _vectors(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
@@ -71,7 +71,7 @@ def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     from structmat.kernels.cpu.torch_kernel import TorchKernel, is_transformed
 
-    panel_plans(structure, contents)  # now, since a transform may not keep what it makes
+    unfilled_panels(structure, contents)  # now, since a transform may not keep what it makes
     if any(is_transformed(c) for c in contents):
         return _panels(structure, contents)
 
@@ -108,9 +108,9 @@ def _intervals(pattern: Pattern, contents: Array) -> BoundFactor:
 
 def _pair(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     made = []
-    for plan, c in zip(panel_plans(structure, contents), contents, strict=True):
-        panels = plan.fill(c)
-        made.append(written_out(panels.matmat, panels.rmatmat, plan.shape, structure, c))
+    for unfilled, c in zip(unfilled_panels(structure, contents), contents, strict=True):
+        panels = unfilled.fill(c)
+        made.append(written_out(panels.matmat, panels.rmatmat, unfilled.shape, structure, c))
     return Chain(structure, *made)
 
 
