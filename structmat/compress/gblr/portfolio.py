@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.gblr.anneal import Annealing
-from structmat.compress.gblr.residual import Blocks, Candidate, DenseResidual, most_blocks
+from structmat.compress.gblr.residual import Blocks, Candidate, DenseResidual
 from structmat.compress.gblr.selection import Selection
 from structmat.compress.gblr.starts import HELD_SHARE, Starts
 from structmat.compress.goal import Goal, Progress
@@ -91,7 +91,6 @@ class _Portfolio:
     ) -> None:
         self.A, self.scale, self.rng = A, A.dtype.type(scale), rng
         self.cap, self.progress = goal.max_cost, progress
-        self.most_blocks = most_blocks(A)
         self.best = Selection(A, goal, Candidate.of(A / self.scale, [], 0.0))
         self.starts = Starts(A, self.scale, rng, self.best)
         #: Candidates from which annealing starts.
@@ -105,7 +104,7 @@ class _Portfolio:
         scattered = self.starts.is_scattered()
         if not scattered:
             self._consider_exact()
-        if best.is_exact() or (scattered and best.consider(self.starts.lines())):
+        if best.exact or (scattered and best.consider(self.starts.lines())):
             return best.blocks
         if self._consider_inexact():
             self._anneal_all()
@@ -135,7 +134,7 @@ class _Portfolio:
         truncation_leads = best.consider(found)
         self._keep(found)
         self._report(5)
-        if lines_lead and not truncation_leads and not best.is_exact():
+        if lines_lead and not truncation_leads and not best.exact:
             # Nothing of low rank is left to refine.
             return False
         # Where the whole beats all its partitions, it beats even tiles too.
@@ -144,7 +143,7 @@ class _Portfolio:
             if best.consider(found):
                 self._keep(found)
             self._report(6)
-        return best.likely_cost <= HELD_SHARE * self.A.size and not best.is_exact()
+        return best.likely_cost <= HELD_SHARE * self.A.size and not best.exact
 
     def _report(self, step: int) -> None:
         """Report one of the six steps before annealing."""
@@ -152,7 +151,7 @@ class _Portfolio:
 
     def _keep(self, found: Candidate) -> None:
         """Keep a start if annealing may hold its blocks; the best ones where memory is short."""
-        if 0 < len(found.blocks.row_start) <= self.most_blocks:
+        if 0 < len(found.blocks.row_start) <= self.starts.most_blocks:
             self.kept.append(found)
         while self.kept and sum(kept.cost for kept in self.kept) > HELD_SHARE * self.A.size:
             worth = [kept.cost if self.cap is None else kept.energy for kept in self.kept]
@@ -176,7 +175,7 @@ class _Portfolio:
                     found = annealed
                 del annealed
             del start
-        if self.cap is None or found is None or self.best.is_exact():
+        if self.cap is None or found is None or self.best.exact:
             return
         work *= 2
         for done in range(first, count):

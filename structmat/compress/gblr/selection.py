@@ -41,6 +41,8 @@ class Selection:
         error; the smaller the better.
     likely_cost : float
         The cap on the cost, or the best candidate's cost.
+    exact : bool
+        Whether the best candidate leaves nothing but rounding under a cap on the cost.
     """
 
     def __init__(self, A: NDArray, goal: Goal, nothing: Candidate) -> None:
@@ -54,6 +56,7 @@ class Selection:
         self.blocks: Blocks = nothing.blocks
         self.value = (np.inf, np.inf)
         self.likely_cost = float(A.size if goal.max_cost is None else goal.max_cost)
+        self.exact = False
 
     def consider(self, found: Candidate) -> bool:
         """Keep a candidate if it respects the goal and is better than all before it."""
@@ -70,13 +73,11 @@ class Selection:
         better = respected and value < self.value
         if better:
             self.blocks, self.value = found.blocks, value
-            if self.goal.max_cost is None:
+            if self.goal.max_cost is not None:
+                self.exact = energy <= self.noise
+            else:
                 self.likely_cost = min(cost, self.likely_cost)
         return better
-
-    def is_exact(self) -> bool:
-        """Whether the best candidate leaves nothing but rounding under a cap on the cost."""
-        return self.goal.max_cost is not None and self.value[0] <= self.noise
 
     def is_hopeless(self, start: Candidate) -> bool:
         """Whether annealing from a start would hardly catch up with the best candidate.

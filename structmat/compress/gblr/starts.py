@@ -31,19 +31,25 @@ class Starts:
     rng : numpy.random.Generator
     best : Selection
         The goal, and the best candidate so far.
+
+    Attributes
+    ----------
+    most_blocks : int
+        Number of blocks that a start of annealing may have.
     """
 
     def __init__(
         self, A: NDArray, scale: np.number, rng: np.random.Generator, best: Selection
     ) -> None:
         self.A, self.scale, self.rng, self.best = A, scale, rng, best
+        self.most_blocks = most_blocks(A)
 
     def is_scattered(self) -> bool:
         """Whether runs of entries hold the matrix, but more of them than a grid is worth."""
         nonzero, cap = self.A != 0, self.best.goal.max_cost
         runs = int(nonzero[:, 0].sum() + (nonzero[:, 1:] & ~nonzero[:, :-1]).sum())
         most = HELD_SHARE * self.A.size if cap is None else cap
-        return runs > most_blocks(self.A) and runs + int(nonzero.sum()) <= most
+        return runs > self.most_blocks and runs + int(nonzero.sum()) <= most
 
     def grid(self) -> Candidate:
         """Tiles that hold the matrix exactly."""
