@@ -24,4 +24,3 @@ class Goal:
 
     max_cost: int | None = None
     max_error: float | None = None
-
