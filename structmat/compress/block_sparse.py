@@ -6,30 +6,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.goal import Goal, Progress
-from structmat.compress.tiles import sizes
+from structmat.compress.tiles import Grid, extents, gather, nearly_best, places, sizes
 from structmat.matrices.block_sparse import BlockSparse
 
-#: Tiles that are smaller make a plain sparse matrix, for which scipy.sparse is better.
+#: Side of the smallest tiles. Smaller ones make a plain sparse matrix, for which scipy.sparse
+#: is better.
 LEAST_SIDE = 4
-#: Larger tiles multiply faster, so they may lose this much in error and in cost.
-SLACK = 0.01
 
 
 @dataclass(frozen=True)
-class _Choice:
-    p: int
-    q: int
-    tiles: NDArray[np.int64]  # flat coordinates on the grid, sorted
+class _Strongest:
+    """The tiles of one size that hold the most energy."""
+
+    #: Flat coordinates on the grid, sorted.
+    tiles: NDArray[np.int64]
     cost: int
-    missed: float  # energy outside the tiles
+    #: Energy outside the tiles.
+    missed: float
 
 
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> BlockSparse:
     """Keep the tiles that hold the most energy per multiplication.
 
-    Every tile size among powers of two and divisors is tried, square or not. The
-    largest tiles win whose error and cost are both within one per cent of the best,
-    because small tiles always fit best and multiply slowest.
+    All tile sizes among powers of two and divisors are tried, square or not. The largest
+    tiles win whose error and cost are both within one per cent of the best, because small
+    tiles always fit best and multiply slowest.
 
     Parameters
     ----------
@@ -47,13 +48,19 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     m, n = A.shape
     if not A.size:
         return BlockSparse(np.zeros((0, 1, 1), A.dtype), [], [], shape=(m, n))
-    choices: list[_Choice] = []
-    heights, widths = _sides(m), _sides(n)
+    fits: dict[Grid, _Strongest] = {}
+    heights = {p: extents(m, p) for p in _sides(m)}
+    widths = {q: extents(n, q) for q in _sides(n)}
     for done, p in enumerate(heights):
         columns = _energy(A, p)
-        choices += [_choose(columns, p, q, m, goal) for q in widths]
+        for q in widths:
+            fits[p, q] = _strongest(columns, heights[p], widths[q], goal)
         progress((done + 1) / len(heights))
-    return _gather(A, _best(choices, goal))
+    near = nearly_best(fits, goal)
+    p, q = max(near, key=lambda g: (g[0] * g[1], -abs(g[0] - g[1]), -near[g].missed))
+    rows, cols = np.divmod(near[p, q].tiles, -(-n // q))
+    blocks = gather(A, places(rows, cols, (p, q)), (p, q))
+    return BlockSparse(blocks, rows, cols, shape=(m, n))
 
 
 def _sides(n: int) -> list[int]:
@@ -61,22 +68,20 @@ def _sides(n: int) -> list[int]:
 
 
 def _energy(A: NDArray, p: int) -> NDArray[np.float64]:
-    """Energy of each piece of p rows in every column: (ceil(m/p), n)."""
+    """Energy of each piece of p rows in each column: (ceil(m/p), n)."""
     m, n = A.shape
     energy = np.empty((-(-m // p), n))
     for i in range(len(energy)):
-        strip = A[i * p : (i + 1) * p]
-        energy[i] = (np.abs(strip).astype(np.float64) ** 2).sum(axis=0)
+        rows = A[i * p : (i + 1) * p]
+        energy[i] = (np.abs(rows).astype(np.float64) ** 2).sum(axis=0)
     return energy
 
 
-def _choose(columns: NDArray, p: int, q: int, m: int, goal: Goal) -> _Choice:
-    n = columns.shape[1]
-    energy = np.add.reduceat(columns, np.arange(0, n, q), axis=1)
-    height = np.minimum(p, m - p * np.arange(energy.shape[0]))
-    width = np.minimum(q, n - q * np.arange(energy.shape[1]))
-    area = (height[:, None] * width).ravel()
-    energy = energy.ravel()
+def _strongest(columns: NDArray, heights: NDArray, widths: NDArray, goal: Goal) -> _Strongest:
+    """Strongest tiles within the goal, from the energy of their columns."""
+    left = np.cumsum(widths) - widths
+    energy = np.add.reduceat(columns, left, axis=1).ravel()
+    area = (heights[:, None] * widths).ravel()
     order = np.argsort(-energy / area, kind="stable")
     order = order[energy[order] > 0]
     if goal.max_cost is not None:
@@ -84,11 +89,11 @@ def _choose(columns: NDArray, p: int, q: int, m: int, goal: Goal) -> _Choice:
     else:
         kept = _within_error(energy[order], goal.max_error)
     missed = float(np.sort(energy[order[~kept]]).sum())
-    return _Choice(p, q, np.sort(order[kept]), int(area[order[kept]].sum()), missed)
+    return _Strongest(np.sort(order[kept]), int(area[order[kept]].sum()), missed)
 
 
 def _within_cost(area: NDArray, max_cost: int) -> NDArray[np.bool_]:
-    """Best tiles first; then, of each of the few areas, as many of the next as still fit."""
+    """Best tiles first; then, of each of the few areas, the next ones that still fit."""
     kept = np.cumsum(area) <= max_cost
     left = max_cost - int(area[kept].sum())
     for size in np.unique(area)[::-1]:
@@ -102,23 +107,3 @@ def _within_error(energy: NDArray, max_error: float | None) -> NDArray[np.bool_]
     """Drop the worst tiles as long as the energy dropped stays in the bound."""
     dropped = np.cumsum(energy[::-1])[::-1]
     return dropped > (max_error or 0.0) ** 2
-
-
-def _best(choices: list[_Choice], goal: Goal) -> _Choice:
-    """Largest tiles among the choices near the least error and then near the least cost."""
-    if goal.max_cost is not None:
-        least = min(c.missed for c in choices)
-        choices = [c for c in choices if c.missed <= (1 + SLACK) ** 2 * least]
-    cheapest = min(c.cost for c in choices)
-    choices = [c for c in choices if c.cost <= (1 + SLACK) * cheapest]
-    return max(choices, key=lambda c: (c.p * c.q, -abs(c.p - c.q), -c.missed))
-
-
-def _gather(A: NDArray, choice: _Choice) -> BlockSparse:
-    (m, n), p, q = A.shape, choice.p, choice.q
-    rows, cols = np.divmod(choice.tiles, -(-n // q))
-    blocks = np.zeros((len(rows), p, q), A.dtype)
-    for block, i, j in zip(blocks, rows, cols, strict=True):
-        tile = A[i * p : (i + 1) * p, j * q : (j + 1) * q]
-        block[: tile.shape[0], : tile.shape[1]] = tile
-    return BlockSparse(blocks, rows, cols, shape=(m, n))

@@ -1,10 +1,13 @@
-"""What a fit has to respect, told once to every compressor."""
+"""Goals that a fit has to respect, and reports of its progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 #: Called with the share of the work done, from 0 to 1.
-Progress = Callable[[float], None]
+Progress = Callable[[float], object]
+
+#: Reports nothing: the default for `Progress`. A builtin, because inner loops call it.
+no_progress: Progress = bool
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,3 @@ class Goal:
 
     max_cost: int | None = None
     max_error: float | None = None
-
-
-def no_progress(_share: float) -> None:
-    """Report nothing: the default for `Progress`."""

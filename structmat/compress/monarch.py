@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from structmat.compress.goal import Goal, Progress
 from structmat.compress.svd import leading_svd, svdvals
-from structmat.compress.tiles import sizes, strided_strips
+from structmat.compress.tiles import dealt_stacks, gather, sizes
 from structmat.errors import BudgetError
 from structmat.matrices.monarch import Monarch
 
-#: Entries of the matrix, at most, that a first look at factor sizes takes.
-SAMPLE = 2**16
-#: Factor sizes that are looked at in full after the first look.
+#: Most entries of the matrix that a first look at a layout takes.
+SAMPLE_ENTRIES = 2**16
+#: Number of layouts that are fitted in full after the first look.
 FINALISTS = 4
 
 
@@ -33,11 +33,13 @@ class _Layout:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Projection:
+    """Rank of all tiles of a layout, its cost, and the energy that it misses."""
+
     layout: _Layout
     rank: int
     cost: int
-    missed: float  # energy
+    missed: float
 
 
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> Monarch:
@@ -54,7 +56,7 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     A : ndarray, shape (m, n)
     goal : Goal
     rng : numpy.random.Generator
-        Draws the tiles by which factor sizes are first judged.
+        Draws the tiles by which layouts are first judged.
     progress : callable
 
     Returns
@@ -74,16 +76,16 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     layouts = _layouts(m, n)
     if goal.max_cost is not None:
         layouts = [layout for layout in layouts if layout.cost(1) <= goal.max_cost]
-    looks: list[_Plan] = []
+    looks: list[_Projection] = []
     for done, layout in enumerate(layouts):
-        looks.append(_plan(layout, _sampled_energy(A, layout, rng), goal, A.dtype))
+        looks.append(_project(layout, _sampled_energy(A, layout, rng), goal, A.dtype))
         progress(0.7 * (done + 1) / len(layouts))
-    looks.sort(key=lambda plan: _order(plan, goal))
-    plans = []
+    looks.sort(key=lambda look: _order(look, goal))
+    finals = []
     for done, look in enumerate(looks[:FINALISTS]):
-        plans.append(_plan(look.layout, _energy(A, look.layout), goal, A.dtype))
+        finals.append(_project(look.layout, _energy(A, look.layout), goal, A.dtype))
         progress(0.7 + 0.05 * (done + 1))
-    best = min(plans, key=lambda plan: _order(plan, goal))
+    best = min(finals, key=lambda found: _order(found, goal))
     return _assemble(A, best.layout, best.rank, rng)
 
 
@@ -109,33 +111,34 @@ def _check_cap(m: int, n: int, goal: Goal) -> None:
     )
 
 
-def _order(plan: _Plan, goal: Goal) -> tuple[float, float]:
+def _order(found: _Projection, goal: Goal) -> tuple[float, float]:
     by_error = goal.max_cost is not None
-    return (plan.missed, plan.cost) if by_error else (plan.cost, plan.missed)
+    return (found.missed, found.cost) if by_error else (found.cost, found.missed)
 
 
 def _energy(A: NDArray, layout: _Layout) -> NDArray[np.float64]:
     """Sum over the tiles of their i-th squared singular values."""
-    strips = strided_strips(A, layout.l, layout.width)
-    return sum(
-        ((svdvals(strip) ** 2).sum(axis=0) for strip in strips),
-        np.zeros(min(layout.height, layout.width)),
-    )
+    values = [svdvals(tiles) for tiles in dealt_stacks(A, layout.l, layout.width)]
+    none = np.zeros(min(layout.height, layout.width))
+    return sum(((s**2).sum(axis=0) for s in values), none)
 
 
 def _sampled_energy(A: NDArray, layout: _Layout, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The same, estimated by some of the tiles."""
-    total = layout.l * layout.k
-    count = min(total, max(1, SAMPLE // (layout.height * layout.width)))
-    tiles = np.zeros((count, layout.height, layout.width), A.dtype)
-    hands, pieces = np.divmod(rng.choice(total, count, replace=False), layout.k)
-    for tile, j, c in zip(tiles, hands, pieces, strict=True):
-        part = A[j :: layout.l, c * layout.width : (c + 1) * layout.width]
-        tile[: part.shape[0], : part.shape[1]] = part
-    return (svdvals(tiles) ** 2).sum(axis=0) * (total / count)
+    """The same sum, estimated by some of the tiles."""
+    l, k, height, width = layout.l, layout.k, layout.height, layout.width
+    count = min(l * k, max(1, SAMPLE_ENTRIES // (height * width)))
+    hands, pieces = np.divmod(rng.choice(l * k, count, replace=False), k)
+    places = [
+        (slice(j, None, l), slice(c * width, (c + 1) * width))
+        for j, c in zip(hands, pieces, strict=True)
+    ]
+    tiles = gather(A, places, (height, width))
+    return (svdvals(tiles) ** 2).sum(axis=0) * (l * k / count)
 
 
-def _plan(layout: _Layout, energy: NDArray[np.float64], goal: Goal, dtype: np.dtype) -> _Plan:
+def _project(
+    layout: _Layout, energy: NDArray[np.float64], goal: Goal, dtype: np.dtype
+) -> _Projection:
     """Rank that the cost allows, or the smallest that meets the error."""
     tail = np.append(np.cumsum(energy[::-1])[::-1], 0.0)
     rounding = (np.finfo(dtype).eps * max(layout.height, layout.width)) ** 2 * tail[0]
@@ -146,7 +149,7 @@ def _plan(layout: _Layout, energy: NDArray[np.float64], goal: Goal, dtype: np.dt
         # Ranks that capture only rounding are not worth their multiplications.
         rank = min(rank, int((energy > rounding).sum()))
     missed = float(tail[rank]) if tail[rank] > rounding else 0.0
-    return _Plan(layout, rank, layout.cost(rank), missed)
+    return _Projection(layout, rank, layout.cost(rank), missed)
 
 
 def _assemble(A: NDArray, layout: _Layout, rank: int, rng: np.random.Generator) -> Monarch:
@@ -154,8 +157,8 @@ def _assemble(A: NDArray, layout: _Layout, rank: int, rng: np.random.Generator) 
     l, k = layout.l, layout.k
     L = np.zeros((l, layout.height, k, rank), A.dtype)
     R = np.zeros((k, rank, l, layout.width), A.dtype)
-    for j, strip in enumerate(strided_strips(A, l, layout.width)):
-        U, s, Vh = leading_svd(strip, rank, rng)
+    for j, tiles in enumerate(dealt_stacks(A, l, layout.width)):
+        U, s, Vh = leading_svd(tiles, rank, rng)
         root = np.sqrt(s)[:, None, :]
         L[j] = (U * root).transpose(1, 0, 2)
         R[:, :, j] = Vh * root.transpose(0, 2, 1)

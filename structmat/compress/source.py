@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import aslinearoperator
 
 from structmat import _array
-from structmat.compress.measure import norm, panels
+from structmat.compress.measure import column_slices, norm
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.matrix import StructuredMatrix
 
@@ -102,12 +102,12 @@ def _checked(A: NDArray) -> NDArray:
         raise ShapeError(f"a matrix of shape {A.shape}; expected two dimensions (m, n)")
     A = A.astype(_working_dtype(A.dtype), copy=False)
     largest = 0.0
-    for panel in panels((A.shape[0], A.shape[1])):
-        part = np.abs(A[:, panel])
+    for some in column_slices((A.shape[0], A.shape[1])):
+        part = np.abs(A[:, some])
         if not np.isfinite(part).all():
             i, j = np.argwhere(~np.isfinite(part))[0]
             raise InputError(
-                f"entry ({i}, {panel.start + j}) is {A[i, panel.start + j]}; expected finite "
+                f"entry ({i}, {some.start + j}) is {A[i, some.start + j]}; expected finite "
                 "numbers (drop or fill such rows first)"
             )
         largest = max(largest, float(part.max(initial=0.0)))

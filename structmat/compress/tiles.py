@@ -1,12 +1,21 @@
-"""Cutting a matrix into tiles, and which tile sizes to try."""
+"""Tiles of a matrix: sizes to try, stacks of tiles, and the choice among sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat.compress.goal import Goal
+
 #: Factor within which a power of two is no new size beside a divisor.
-NEAR = 1.3
+SIZE_FACTOR = 1.3
+#: Error and cost, relative to the best, that larger tiles may lose: they multiply faster.
+LARGE_TILE_LOSS = 0.01
+#: Entries of the tiles that are stacked at once, unless one row of tiles holds more.
+STACK_ENTRIES = 2**16
+
+Grid = tuple[int, int]
 
 
 def divisors(n: int) -> list[int]:
@@ -27,27 +36,82 @@ def sizes(n: int, least: int, most: int) -> list[int]:
     """
     exact = np.array(divisors(n))
     powers = [2**i for i in range(n.bit_length())]
-    near = [p for p in powers if not (np.abs(np.log(exact / p)) < np.log(NEAR)).any()]
+    near = [p for p in powers if not (np.abs(np.log(exact / p)) < np.log(SIZE_FACTOR)).any()]
     return sorted(b for b in {*near, *exact.tolist()} if least <= b <= most)
 
 
-def contiguous_strips(A: NDArray, p: int, q: int) -> Iterator[NDArray]:
-    """Rows of tiles of p x q, each a stack (ceil(n/q), p, q); zeros beyond the edge."""
-    m, n = A.shape
-    for top in range(0, m, p):
-        yield _cut(A[top : top + p], p, q, n)
+def extents(n: int, b: int) -> NDArray[np.int64]:
+    """Lengths of the pieces of an axis of n that is cut after every b entries.
+
+    Examples
+    --------
+    >>> extents(7, 3)
+    array([3, 3, 1])
+    """
+    return np.minimum(b, n - np.arange(0, n, b))
 
 
-def strided_strips(A: NDArray, l: int, p: int) -> Iterator[NDArray]:
-    """For each j < l the rows j, j + l, … cut into tiles of p columns; zeros beyond the edge."""
+def tile_stacks(A: NDArray, p: int, q: int) -> Iterator[NDArray]:
+    """Tiles of p x q, row after row, in stacks (T, p, q); zeros beyond the edge."""
     m, n = A.shape
-    height = -(-m // l)
+    step = p * max(1, STACK_ENTRIES // (p * n))
+    for top in range(0, m, step):
+        yield _stack(A[top : top + step], p, q)
+
+
+def dealt_stacks(A: NDArray, l: int, q: int) -> Iterator[NDArray]:
+    """Tiles of the rows j, j + l, ... and of q columns, in one stack for each j < l."""
     for j in range(l):
-        yield _cut(A[j::l], height, p, n)
+        yield _stack(A[j::l], -(-A.shape[0] // l), q)
 
 
-def _cut(strip: NDArray, height: int, width: int, n: int) -> NDArray:
-    count = -(-n // width)
-    padded = np.zeros((height, count * width), strip.dtype)
-    padded[: strip.shape[0], :n] = strip
-    return padded.reshape(height, count, width).transpose(1, 0, 2)
+def _stack(rows: NDArray, p: int, q: int) -> NDArray:
+    (m, n), k, l = rows.shape, -(-rows.shape[0] // p), -(-rows.shape[1] // q)
+    padded = np.zeros((k * p, l * q), rows.dtype)
+    padded[:m, :n] = rows
+    return padded.reshape(k, p, l, q).transpose(0, 2, 1, 3).reshape(k * l, p, q)
+
+
+Place = tuple[slice, slice]
+
+
+def places(rows: NDArray | int, cols: NDArray, grid: Grid) -> list[Place]:
+    """Rows and columns of the matrix that tiles at these coordinates of a grid take up."""
+    p, q = grid
+    return [
+        (slice(i * p, (i + 1) * p), slice(j * q, (j + 1) * q)) for i, j in np.broadcast(rows, cols)
+    ]
+
+
+def gather(A: NDArray, places: Sequence[Place], grid: Grid) -> NDArray:
+    """Tiles at the given places, in a stack (T, p, q); zeros beyond the edge."""
+    tiles = np.zeros((len(places), *grid), A.dtype)
+    for tile, place in zip(tiles, places, strict=True):
+        part = A[place]
+        tile[: part.shape[0], : part.shape[1]] = part
+    return tiles
+
+
+class Fitted(Protocol):
+    """A fit for one tile size."""
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one product with a vector."""
+
+    @property
+    def missed(self) -> float:
+        """Energy that the fit misses."""
+
+
+F = TypeVar("F", bound=Fitted)
+
+
+def nearly_best(fits: Mapping[Grid, F], goal: Goal) -> dict[Grid, F]:
+    """Tile sizes whose error is near the least, and whose cost is near the least of those."""
+    if goal.max_cost is not None:
+        least = min(fit.missed for fit in fits.values())
+        most = (1 + LARGE_TILE_LOSS) ** 2 * least
+        fits = {grid: fit for grid, fit in fits.items() if fit.missed <= most}
+    cheapest = min(fit.cost for fit in fits.values())
+    return {g: fit for g, fit in fits.items() if fit.cost <= (1 + LARGE_TILE_LOSS) * cheapest}

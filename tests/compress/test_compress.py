@@ -13,7 +13,7 @@ import structmat
 from structmat.compress import block_low_rank as block_low_rank_fit
 from structmat.compress import compare, compress
 from structmat.compress import monarch as monarch_fit
-from structmat.compress.block_low_rank import DENSE, _share_out
+from structmat.compress.block_low_rank import DENSE_RANK, _share_out
 from structmat.compress.goal import Goal
 from structmat.compress.kinds import KINDS
 from structmat.compress.svd import sketch, truncated_svd
@@ -200,7 +200,7 @@ def test_block_low_rank_takes_dense_tiles_where_they_are_cheaper():
     values = np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 0.0, 0.0, 0.0]])
     size = np.full(2, 4)
     plan = _share_out(values, size, size, Goal(max_cost=24), 1e-15)
-    assert plan.ranks.tolist() == [DENSE, 1]
+    assert plan.ranks.tolist() == [DENSE_RANK, 1]
     assert (plan.cost, plan.missed) == (24, 0.0)
     plan = _share_out(values, size, size, Goal(max_error=2.0), 1e-15)
     assert plan.ranks.tolist() == [0, 1]
@@ -351,7 +351,7 @@ def test_input_is_only_read_and_results_repeat(rng, kind):
 
 @pytest.mark.parametrize("module", [monarch_fit, block_low_rank_fit])
 def test_randomness_repeats_where_tiles_are_sampled(rng, module, monkeypatch):
-    monkeypatch.setattr(module, "SAMPLE", 256)
+    monkeypatch.setattr(module, "SAMPLE_ENTRIES", 256)
     monkeypatch.setattr(module, "FINALISTS", 1)
     A = rng.standard_normal((50, 60))
     kind = module.__name__.rpartition(".")[2]
@@ -360,11 +360,11 @@ def test_randomness_repeats_where_tiles_are_sampled(rng, module, monkeypatch):
 
 
 def test_sampling_finds_the_planted_tiles(rng, monkeypatch):
-    monkeypatch.setattr(block_low_rank_fit, "SAMPLE", 1000)
+    monkeypatch.setattr(block_low_rank_fit, "SAMPLE_ENTRIES", 1000)
     A = np.block([[of_rank(rng, 12, 12, 1) for _ in range(6)] for _ in range(6)])
     result = compress(A, "block_low_rank", budget=36 * 24 / A.size + 1e-9, rng=0)
     assert result.error < 1e-14
-    monkeypatch.setattr(monarch_fit, "SAMPLE", 1000)
+    monkeypatch.setattr(monarch_fit, "SAMPLE_ENTRIES", 1000)
     A = A.reshape(6, 12, 72).transpose(1, 0, 2).reshape(72, 72)
     result = compress(A, "monarch", budget=36 * 24 / A.size + 1e-9, rng=0)
     assert result.error < 1e-14

@@ -12,8 +12,8 @@ from structmat.compress import compress
 from structmat.compress.gblr import exact_sum as _gblr_spans
 from structmat.compress.gblr import implicit
 from structmat.compress.gblr import portfolio as gblr
-from structmat.compress.gblr.residual import pack
-from structmat.compress.gblr.starts import dense_blocks
+from structmat.compress.gblr.lines import exact_lines
+from structmat.compress.gblr.residual import Blocks
 from structmat.compress.goal import Goal, no_progress
 from structmat.matrices.gblr import GBLR
 
@@ -246,9 +246,9 @@ def test_rows_and_columns_are_stored_without_the_zeros_around_them():
     A[[0, 3, 9]] = np.roll(np.arange(40) < 6, -2) * [[1.0], [2.0], [3.0]]
     A[5, [3, 5, 20]] = [1, 2, 3]
     for B in (A, A.T):
-        blocks = dense_blocks(B)
+        blocks = exact_lines(B)
         assert sum(block.cost for block in blocks) == 3 * 7 + 4 + 2
-        packed = pack(blocks, B.dtype)
+        packed = Blocks.of(blocks, B.dtype)
         np.testing.assert_array_equal(naive(GBLR(*packed, shape=B.shape)), B)
 
 

@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat.compress.gblr.lines import exact_lines
+from structmat.compress.gblr.partition import tile_blocks
 from structmat.compress.gblr.residual import Block, total_cost
-from structmat.compress.gblr.starts import dense_blocks, tile_blocks
 
 #: Widths of the windows through which the rows are looked at.
 WINDOWS = (8, 16, 32, 64)
@@ -29,7 +30,7 @@ def grid_blocks(A: NDArray, most: float) -> list[Block]:
     """
     found = [_grid(A, most, 0, 0), _islands(A, most)]
     if np.count_nonzero(A) <= most:
-        lines = dense_blocks(A)
+        lines = exact_lines(A)
         if total_cost(lines) < (SHORT + 1) * len(lines):
             found.append(lines)
     return min((f for f in found if f and total_cost(f) <= most), key=total_cost, default=[])

@@ -1,30 +1,31 @@
 """Compression to GBLR of a matrix that is known by its products only."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress import low_rank
-from structmat.compress.gblr.anneal import Run
-from structmat.compress.gblr.residual import Block, FactoredResidual, pack
-from structmat.compress.goal import Goal, Progress
+from structmat.compress.gblr.anneal import Annealing
+from structmat.compress.gblr.residual import Block, Blocks, pieces, squares, take
+from structmat.compress.goal import Goal, Progress, no_progress
 from structmat.compress.measure import norm, residual
 from structmat.compress.svd import Operator, sketch
 from structmat.matrices.gblr import GBLR
 
-#: Allowance of the run, in units of about 100 microseconds.
+#: Allowance of the annealing, in units of about 100 microseconds.
 WORK = 20000
-#: The sketch has so many times the rank that the goal buys by truncation, and some more.
-RICHER, EXTRA = 2, 8
+#: Rank of the sketch, as a multiple of the rank that truncation affords, and added to that.
+RANK_FACTOR, EXTRA_RANK = 2, 8
 
 
 def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> GBLR:
-    """As `fit`, on a randomised sketch of the matrix, which is never formed.
+    """Approximate an operator as `fit` does, on a randomised sketch of it.
 
     A sketch Y Z^H of twice the rank that truncation could afford stands for the
-    matrix; the search starts from the truncation and sees only products. Whichever of
-    the two is closer to the matrix itself is returned.
+    matrix, which is never formed; the search starts from the truncation and sees only
+    products. The closer of the two to the matrix itself is returned.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress
     if goal.max_cost is not None:
         rank = min(goal.max_cost // max(m + n, 1), m, n)
     else:
-        rank = low_rank.fit_implicit(op, goal, rng=rng, progress=lambda _share: None).rank
+        rank = low_rank.fit_implicit(op, goal, rng=rng, progress=no_progress).rank
     plain, found = _candidates(op, goal, rank, rng, progress)
     return found if found is not None and _better(op, goal, found, plain) else plain
 
@@ -59,9 +60,9 @@ def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress
 def _candidates(
     op: Operator, goal: Goal, rank: int, rng: np.random.Generator, progress: Progress
 ) -> tuple[GBLR, GBLR | None]:
-    """The truncation, and what the search makes of it if the sketch leaves room for one."""
+    """The truncation, and its annealed form if the sketch leaves room for one."""
     m, n = op.shape
-    left, s, Vh = sketch(op, min(RICHER * rank + EXTRA, m, n), rng)
+    left, s, Vh = sketch(op, min(RANK_FACTOR * rank + EXTRA_RANK, m, n), rng)
     left *= s
     right = Vh.conj().T
     truncated = [Block(0, left[:, k], 0, right[:, k]) for k in range(min(rank, len(s)))]
@@ -69,19 +70,19 @@ def _candidates(
     inner = _inner_goal(op, goal, s)
     if inner is None:
         return plain, None
-    run = Run(FactoredResidual(left, right), truncated, inner, rng, WORK, progress)
+    search = Annealing(FactoredResidual(left, right), truncated, inner, rng, WORK, progress)
     total = float((s.astype(np.float64) ** 2).sum())
     last = float(s[rank - 1]) ** 2 / (m + n) if rank else total / max(goal.max_cost or 1, 1)
-    run.anneal(last)
-    return plain, _matrix(run.blocks, op)
+    search.anneal(last)
+    return plain, _matrix(search.blocks, op)
 
 
 def _matrix(blocks: list[Block], op: Operator) -> GBLR:
-    return GBLR(*pack(blocks, op.dtype), shape=op.shape)
+    return GBLR(*Blocks.of(blocks, op.dtype), shape=op.shape)
 
 
 def _inner_goal(op: Operator, goal: Goal, s: NDArray) -> Goal | None:
-    """What is asked of the search on the sketch; None where the sketch leaves no room."""
+    """Goal of the search on the sketch; None where the sketch leaves no room."""
     if goal.max_cost is not None:
         return goal if goal.max_cost >= 2 and s.any() else None
     missed = norm(op) ** 2 - float((s.astype(np.float64) ** 2).sum())
@@ -94,3 +95,81 @@ def _better(op: Operator, goal: Goal, found: GBLR, plain: GBLR) -> bool:
     if goal.max_cost is not None:
         return found.cost <= goal.max_cost and error < residual(op, plain)
     return error <= (goal.max_error or 0.0) and found.cost < plain.cost
+
+
+class FactoredResidual:
+    """A residual Y Z^H - (blocks) that is never formed: O((m + n) r + cost) memory.
+
+    Parameters
+    ----------
+    Y : ndarray, shape (m, r)
+    Z : ndarray, shape (n, r)
+    """
+
+    def __init__(self, Y: NDArray, Z: NDArray) -> None:
+        self.Y, self.Z = Y, Z
+        self.shape: tuple[int, int] = (Y.shape[0], Z.shape[0])
+        self.dtype = Y.dtype
+        self.levels = 0
+        self.array = None
+        self._blocks: dict[int, Block] = {}
+        self._energy = float((squares(np.linalg.qr(Y, mode="r") @ Z.conj().T)).sum())
+
+    def times(self, start: int, v: NDArray) -> NDArray:
+        """R v for v on a run of columns: O((m + width) r + cost)."""
+        return self.matmat(_padded(start, v, self.shape[1])[:, None])[:, 0]
+
+    def adjoint_times(self, start: int, u: NDArray) -> NDArray:
+        """R^H u for u on a run of rows: O((n + width) r + cost)."""
+        return self.rmatmat(_padded(start, u, self.shape[0])[:, None])[:, 0]
+
+    def matmat(self, X: NDArray) -> NDArray:
+        """R X: O(((m + n) r + cost) s)."""
+        out = self.Y @ (self.Z.conj().T @ X)
+        for block in self._blocks.values():
+            inner = sum(block.v[p].conj() @ X[on] for on, p in self._cols(block))
+            for on, p in self._rows(block):
+                out[on] -= block.u[p, None] * inner
+        return out
+
+    def rmatmat(self, X: NDArray) -> NDArray:
+        """R^H X: O(((m + n) r + cost) s)."""
+        out = self.Z @ (self.Y.conj().T @ X)
+        for block in self._blocks.values():
+            inner = sum(block.u[p].conj() @ X[on] for on, p in self._rows(block))
+            for on, p in self._cols(block):
+                out[on] -= block.v[p, None] * inner
+        return out
+
+    def change(self, block: Block, sign: int) -> None:
+        """R <- R + sign * block; only a block that was taken out can be put back."""
+        p = take(self.times(block.col, block.v), block.row, block.u.size)
+        own = float(squares(block.u).sum() * squares(block.v).sum())
+        self._energy += 2 * sign * float(np.vdot(block.u, p).real) + own
+        if sign < 0:
+            self._blocks[id(block)] = block
+        else:
+            del self._blocks[id(block)]
+
+    def energy(self) -> float:
+        """Squared Frobenius norm of R, carried along with every change."""
+        return max(self._energy, 0.0)
+
+    def effort(self, blocks: Sequence[Block]) -> float:
+        """Four products a block, each with both factors and all blocks."""
+        factors = sum(self.shape) * self.Y.shape[1]
+        return len(blocks) * (2 + len(self._blocks) / 2 + factors / 2e5)
+
+    def _rows(self, block: Block) -> Iterator[tuple[slice, slice]]:
+        return pieces(block.row, block.u.size, self.shape[0])
+
+    def _cols(self, block: Block) -> Iterator[tuple[slice, slice]]:
+        return pieces(block.col, block.v.size, self.shape[1])
+
+
+def _padded(start: int, contents: NDArray, n: int) -> NDArray:
+    """Contents of a run with zeros around them: shape (n,)."""
+    full = np.zeros(n, contents.dtype)
+    for on, part in pieces(start, contents.size, n):
+        full[on] = contents[part]
+    return full

@@ -1,24 +1,47 @@
-"""Rank-1 blocks on cyclic runs, and what a set of them leaves of a matrix.
+"""Rank-one blocks on cyclic runs, the residual that they leave, and the best fit of one block.
 
-The search sees the residual only through products with narrow vectors and through
-`change`, so that it runs alike on a dense array and on a factored one.
+A search sees the residual only through products with narrow vectors and through `change`,
+so that one search serves a dense array and a factored matrix.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray, offsets
+from structmat.intervals import IntArray
 
-#: Entries of an outer product that are formed at once.
-PORTION = 2**15
+#: Multiplications that a block has to earn beyond its cost, for the four integers of its
+#: runs. Without them the search ends in thousands of tiny blocks.
+BLOCK_OVERHEAD = 4
+#: Bytes of the Python objects around the contents of a block.
+BLOCK_BYTES = 400
+#: Blocks that a search may hold in any case, however small the matrix.
+FEW_BLOCKS = 256
+#: Entries of an outer product that are formed at once, to stay in the cache.
+OUTER_ENTRIES = 2**15
 
 
 def squares(x: NDArray) -> NDArray:
     """|x|^2, real."""
     return x.real**2 + x.imag**2 if np.iscomplexobj(x) else x * x
+
+
+def pieces(start: int, width: int, n: int) -> Iterator[tuple[slice, slice]]:
+    """One or two slices of the axis that make up a cyclic run, each with its slice of contents."""
+    first = min(width, n - start)
+    yield slice(start, start + first), slice(0, first)
+    if first < width:
+        yield slice(0, width - first), slice(first, width)
+
+
+def take(full: NDArray, start: int, width: int) -> NDArray:
+    """Entries of `full`, shape (n,), on a cyclic run: shape (width,), a copy."""
+    beyond = start + width - full.size
+    if beyond <= 0:
+        return full[start : start + width].copy()
+    return np.concatenate([full[start:], full[:beyond]])
 
 
 class Block(NamedTuple):
@@ -34,35 +57,25 @@ class Block(NamedTuple):
         """Multiplications of one product with a vector."""
         return self.u.size + self.v.size
 
-
-def pieces(start: int, width: int, n: int) -> Iterator[tuple[slice, slice]]:
-    """Where a cyclic run lies on the axis, and in its contents: one piece, or two."""
-    first = min(width, n - start)
-    yield slice(start, start + first), slice(0, first)
-    if first < width:
-        yield slice(0, width - first), slice(first, width)
-
-
-def take(full: NDArray, start: int, width: int) -> NDArray:
-    """Entries of `full`, shape (n,), on a cyclic run: shape (width,), a copy."""
-    return np.concatenate([full[on] for on, _ in pieces(start, width, full.size)])
-
-
-def widen(start: int, content: NDArray, n: int) -> NDArray:
-    """A run's contents with zeros around them: shape (n,)."""
-    full = np.zeros(n, content.dtype)
-    for on, part in pieces(start, content.size, n):
-        full[on] = content[part]
-    return full
+    @property
+    def energy(self) -> float:
+        """Squared Frobenius norm."""
+        u, v = squares(self.u), squares(self.v)
+        return float(u.sum(dtype=np.float64) * v.sum(dtype=np.float64))
 
 
 def total_cost(blocks: list[Block]) -> int:
-    """Multiplications of one product with a vector."""
+    """Multiplications of one product of all blocks with a vector."""
     return sum(block.cost for block in blocks)
 
 
+def most_blocks(A: "NDArray | Residual") -> int:
+    """Number of blocks that a search may hold, so that the matrix bounds their memory."""
+    return max(FEW_BLOCKS, A.shape[0] * A.shape[1] * A.dtype.itemsize // BLOCK_BYTES)
+
+
 class Blocks(NamedTuple):
-    """Many blocks with packed contents, as `GBLR` takes them; a tenth of the objects."""
+    """Blocks with packed contents, as `GBLR` takes them; a tenth of the objects."""
 
     row_start: IntArray
     row_width: IntArray
@@ -71,34 +84,61 @@ class Blocks(NamedTuple):
     col_width: IntArray
     v: NDArray
 
+    @classmethod
+    def of(cls, blocks: Sequence[Block], dtype: np.dtype) -> Self:
+        """Join the contents of all blocks."""
+        empty = [np.zeros(0, dtype)]
+        return cls(
+            np.array([b.row for b in blocks], np.int64),
+            np.array([b.u.size for b in blocks], np.int64),
+            np.concatenate([b.u for b in blocks] or empty),
+            np.array([b.col for b in blocks], np.int64),
+            np.array([b.v.size for b in blocks], np.int64),
+            np.concatenate([b.v for b in blocks] or empty),
+        )
 
-def pack(blocks: list[Block], dtype: np.dtype) -> Blocks:
-    """Join the contents of all blocks."""
-    none = [np.zeros(0, dtype)]
-    return Blocks(
-        np.array([b.row for b in blocks], np.int64),
-        np.array([b.u.size for b in blocks], np.int64),
-        np.concatenate([b.u for b in blocks] or none),
-        np.array([b.col for b in blocks], np.int64),
-        np.array([b.v.size for b in blocks], np.int64),
-        np.concatenate([b.v for b in blocks] or none),
-    )
+    def unpack(self) -> Iterator[Block]:
+        """The blocks one by one, on views of the packed contents."""
+        i = j = 0
+        sides = (self.row_start, self.row_width, self.col_start, self.col_width)
+        for row, height, col, width in zip(*(side.tolist() for side in sides), strict=True):
+            yield Block(row, self.u[i : i + height], col, self.v[j : j + width])
+            i, j = i + height, j + width
 
 
-def unpack(packed: Blocks) -> Iterator[Block]:
-    """The blocks again, on views of the packed contents."""
-    rows, cols = offsets(packed.row_width), offsets(packed.col_width)
-    for k in range(len(packed.row_start)):
-        u, v = packed.u[rows[k] : rows[k + 1]], packed.v[cols[k] : cols[k + 1]]
-        yield Block(int(packed.row_start[k]), u, int(packed.col_start[k]), v)
+class Candidate(NamedTuple):
+    """Blocks that may be the result, or a start for annealing."""
+
+    blocks: Blocks
+    #: Multiplications of one product with a vector.
+    cost: int
+    #: Energy that the blocks leave of the matrix.
+    energy: float
+    #: Energy by which a multiplication pays for itself, about as the blocks were chosen.
+    price: float
+
+    @classmethod
+    def of(cls, A: NDArray, blocks: list[Block], price: float) -> Self:
+        """Pack blocks of A and measure the energy left; empties the list, overwrites A."""
+        packed = Blocks.of(blocks, A.dtype)
+        blocks.clear()
+        return cls.measured(A, packed, price)
+
+    @classmethod
+    def measured(cls, A: NDArray, blocks: Blocks, price: float) -> Self:
+        """Measure the energy that packed blocks of A leave; overwrites A."""
+        residual = DenseResidual(A)
+        for block in blocks.unpack():
+            residual.change(block, -1)
+        return cls(blocks, blocks.u.size + blocks.v.size, residual.energy(), price)
 
 
 class Residual(Protocol):
-    """What the search may ask of R = A - (the blocks taken out so far)."""
+    """Operations of R = A - (the blocks taken out so far) that a search needs."""
 
     shape: tuple[int, int]
     dtype: np.dtype
-    #: On how many scales tiles of the array may be looked at; 0 where there is no array.
+    #: Number of scales on which tiles of the array may be searched; 0 without an array.
     levels: int
 
     @property
@@ -124,11 +164,11 @@ class Residual(Protocol):
         """Squared Frobenius norm of R."""
 
     def effort(self, blocks: Sequence[Block]) -> float:
-        """What it takes to fit the blocks anew, in units of about 100 microseconds."""
+        """Work of fitting the blocks again, in units of about 100 microseconds."""
 
 
 class DenseResidual:
-    """A residual held as an array that it may overwrite."""
+    """A residual held as an array, which is overwritten."""
 
     def __init__(self, array: NDArray) -> None:
         self.array = array
@@ -170,85 +210,94 @@ class DenseResidual:
         return float(np.linalg.norm(self.array)) ** 2
 
     def effort(self, blocks: Sequence[Block]) -> float:
-        """Some forty calls a block, and products with two strips of the array."""
+        """Some forty calls a block, and products with two slices of the array."""
         m, n = self.shape
         entries = sum(m * b.v.size + n * b.u.size + 2 * b.u.size * b.v.size for b in blocks)
         return len(blocks) + entries * self._weight / 5e5
 
 
 def _add_outer(target: NDArray, u: NDArray, bar: NDArray) -> None:
-    """Add an outer product in place, by portions of rows that stay in the cache."""
-    step = max(1, PORTION // bar.size)
+    """Add an outer product in place, a few rows at a time."""
+    step = max(1, OUTER_ENTRIES // bar.size)
     for first in range(0, u.size, step):
         some = slice(first, first + step)
         target[some] += u[some, None] * bar
 
 
-class FactoredResidual:
-    """A residual Y Z^H - (blocks) that is never formed: O((m + n) r + cost) memory.
+class Proposal(NamedTuple):
+    """A block, and its gain: the energy that it takes away less the price of its cost."""
 
-    Parameters
-    ----------
-    Y : ndarray, shape (m, r)
-    Z : ndarray, shape (n, r)
+    block: Block
+    gain: float
+
+
+def climb(residual: Residual, col: int, v: NDArray, price: float) -> Proposal | None:
+    """Best rows for v, then best columns for those rows; None without a gain.
+
+    One step of max-subarray power iteration. For a unit vector v on a run of columns, the
+    best rows are the cyclic run with the greatest sum of |(R v)_i|^2 - price. Taking turns
+    between rows and columns never lowers the gain. O(m w_C + n w_R) for a block of w_R rows
+    and w_C columns.
     """
+    norm = float(np.linalg.norm(v))
+    if not norm > 0:
+        return None
+    p = residual.times(col, v / v.dtype.type(norm))
+    _, row, height = _best_run(squares(p) - price)
+    u = take(p, row, height)
+    norm = float(np.linalg.norm(u))
+    if not norm > 0:
+        return None
+    u /= u.dtype.type(norm)
+    q = residual.adjoint_times(row, u)
+    total, col, width = _best_run(squares(q) - price)
+    gain = total - price * (height + BLOCK_OVERHEAD)
+    return Proposal(Block(row, u, col, take(q, col, width)), gain) if gain > 0 else None
 
-    def __init__(self, Y: NDArray, Z: NDArray) -> None:
-        self.Y, self.Z = Y, Z
-        self.shape: tuple[int, int] = (Y.shape[0], Z.shape[0])
-        self.dtype = Y.dtype
-        self.levels = 0
-        self.array = None
-        self._blocks: dict[int, Block] = {}
-        self._energy = float((squares(np.linalg.qr(Y, mode="r") @ Z.conj().T)).sum())
 
-    def times(self, start: int, v: NDArray) -> NDArray:
-        """R v for v on a run of columns: O((m + width) r + cost)."""
-        return self.matmat(widen(start, v, self.shape[1])[:, None])[:, 0]
+def _best_run(score: NDArray) -> tuple[float, int, int]:
+    """Total, start and width: `intervals.best_runs` for one row, without its overhead."""
+    n = score.size
+    prefix = np.empty(n + 1)
+    prefix[0] = 0.0
+    np.cumsum(score, out=prefix[1:])
+    rise = prefix - np.minimum.accumulate(prefix)
+    fall = np.maximum.accumulate(prefix) - prefix
+    i, j = int(rise.argmax()), int(fall.argmax())
+    inner, outer = float(rise[i]), float(prefix[n] + fall[j])
+    if max(inner, outer) <= 0:
+        return 0.0, 0, 0
+    if inner >= outer:
+        start = int(prefix[: i + 1].argmin())
+        return inner, start, i - start
+    start = int(prefix[: j + 1].argmax())
+    return outer, j % n, n - (j - start)
 
-    def adjoint_times(self, start: int, u: NDArray) -> NDArray:
-        """R^H u for u on a run of rows: O((n + width) r + cost)."""
-        return self.rmatmat(widen(start, u, self.shape[0])[:, None])[:, 0]
 
-    def matmat(self, X: NDArray) -> NDArray:
-        """R X: O(((m + n) r + cost) s)."""
-        out = self.Y @ (self.Z.conj().T @ X)
-        for block in self._blocks.values():
-            inner = sum(block.v[p].conj() @ X[on] for on, p in self._cols(block))
-            for on, p in self._rows(block):
-                out[on] -= block.u[p, None] * inner
-        return out
+def sweep(residual: Residual, blocks: list[Block], price: float) -> None:
+    """Take out each block in turn, climb from it, and put back the ones that gain; in place."""
+    kept = 0
+    for block in blocks:
+        residual.change(block, +1)
+        found = climb(residual, block.col, block.v, price)
+        if found is not None:
+            residual.change(found.block, -1)
+            blocks[kept] = found.block
+            kept += 1
+    del blocks[kept:]
 
-    def rmatmat(self, X: NDArray) -> NDArray:
-        """R^H X: O(((m + n) r + cost) s)."""
-        out = self.Z @ (self.Y.conj().T @ X)
-        for block in self._blocks.values():
-            inner = sum(block.u[p].conj() @ X[on] for on, p in self._rows(block))
-            for on, p in self._cols(block):
-                out[on] -= block.v[p, None] * inner
-        return out
 
-    def change(self, block: Block, sign: int) -> None:
-        """R <- R + sign * block; what is put back must have been taken out."""
-        p = take(self.times(block.col, block.v), block.row, block.u.size)
-        own = float(squares(block.u).sum() * squares(block.v).sum())
-        self._energy += 2 * sign * float(np.vdot(block.u, p).real) + own
-        if sign < 0:
-            self._blocks[id(block)] = block
-        else:
-            del self._blocks[id(block)]
+def refit(residual: Residual, blocks: list[Block]) -> None:
+    """Fit the contents of each block in turn on its own runs; the error never grows."""
+    for k, block in enumerate(blocks):
+        residual.change(block, +1)
+        p = residual.times(block.col, _unit(block.v))
+        u = _unit(take(p, block.row, block.u.size))
+        v = take(residual.adjoint_times(block.row, u), block.col, block.v.size)
+        blocks[k] = Block(block.row, u, block.col, v)
+        residual.change(blocks[k], -1)
 
-    def energy(self) -> float:
-        """Squared Frobenius norm of R, carried along with every change."""
-        return max(self._energy, 0.0)
 
-    def effort(self, blocks: Sequence[Block]) -> float:
-        """Four products a block, each with both factors and all blocks."""
-        factors = sum(self.shape) * self.Y.shape[1]
-        return len(blocks) * (2 + len(self._blocks) / 2 + factors / 2e5)
-
-    def _rows(self, block: Block) -> Iterator[tuple[slice, slice]]:
-        return pieces(block.row, block.u.size, self.shape[0])
-
-    def _cols(self, block: Block) -> Iterator[tuple[slice, slice]]:
-        return pieces(block.col, block.v.size, self.shape[1])
+def _unit(x: NDArray) -> NDArray:
+    norm = np.linalg.norm(x[None], axis=1)
+    return x / np.where(norm > 0, norm, 1)
