@@ -160,7 +160,7 @@ class BudgetProjection(CappedStep):
     def _watch(self) -> None:
         """Have the weights keep the gradient that a revival after the next step needs."""
         for weight in self.weights:
-            weight.watch = self._is_time(self.step + 1)
+            weight.record_weight_grad = self._is_time(self.step + 1)
 
 
 def _share(value: Any, what: str) -> float:

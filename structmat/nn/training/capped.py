@@ -65,7 +65,7 @@ class CappedStep(ProximalStep):
     def _unwatch(self) -> None:
         """Have them keep it no longer."""
         for weight in self.weights:
-            weight.watch, weight.residual = False, None
+            weight.record_weight_grad, weight.weight_grad = False, None
 
     def _cost(self) -> int:
         return self.widths.cost(self.widths.values())

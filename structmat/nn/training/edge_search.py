@@ -167,7 +167,7 @@ class EdgeSearch(CappedStep):
         """Have the weights keep the gradient that a move after the next step needs."""
         watch = self._is_time(self.step + 1) and self._share_at(self.step + 1) > 0
         for weight in self.weights:
-            weight.watch = watch
+            weight.record_weight_grad = watch
 
     def _move(self, cap: int) -> None:
         gradients = [[taken(w) for w in group.weights] for group in self._groups]

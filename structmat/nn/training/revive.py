@@ -18,14 +18,14 @@ from structmat.nn.sharded import whole, write_
 def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
     """Start dead blocks anew from the kept gradient of the weight; how many there were.
 
-    Needs ``weight.watch`` to have been on during the last backward pass. Weights that
+    Needs ``weight.record_weight_grad`` to have been on during the last backward pass. Weights that
     share the structure go along. Fixed widths stay dead, and fixed locations stay.
 
     Examples
     --------
     >>> import torch
     >>> weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
-    >>> weight.watch = True
+    >>> weight.record_weight_grad = True
     >>> weight(torch.eye(4)).sum().backward()
     >>> weight.cost, revive_(weight), weight.cost
     (0, 2, 8)
@@ -73,7 +73,7 @@ def taken(weight: GaudiWeight) -> Tensor | None:
     >>> taken(GaudiWeight((4, 4))) is None
     True
     """
-    gradient, weight.residual = weight.residual, None
+    gradient, weight.weight_grad = weight.weight_grad, None
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         gradient = _sum(gradient, weight)
     # After the sum, so that all agree: a step may have been skipped for what one of them had.

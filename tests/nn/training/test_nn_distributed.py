@@ -175,7 +175,7 @@ def dtypes_in_half_precision():
 def revived_after_overflow(rank):
     """How many blocks start anew where only the first process has lost the gradient."""
     weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
-    weight.residual = torch.full((4, 4), torch.inf if rank == 0 else 1.0)
+    weight.weight_grad = torch.full((4, 4), torch.inf if rank == 0 else 1.0)
     return revive_(weight)
 
 
@@ -226,7 +226,7 @@ def taken_where_run(rank):
     for runs_in in ([], [0], [0, 1]):
         weight = GaudiWeight((2, 3))
         if rank in runs_in:
-            weight.residual = torch.full((2, 3), 1.0 + rank)
+            weight.weight_grad = torch.full((2, 3), 1.0 + rank)
         found.append(taken(weight))
     return found
 
