@@ -26,7 +26,8 @@ from structmat.nn import (
 )
 from structmat.nn.sharded import whole
 from structmat.nn.structured.layers import StructuredLinear
-from structmat.nn.training.revive import revive_, taken
+from structmat.nn.training.revive import revive_
+from structmat.nn.training.weight_grad import take_grad
 
 STEPS, SAVED, REVIVED = 6, 2, 3  # the checkpoint lies just before the first revival
 PROCESSES, SECONDS = 2, 180
@@ -227,7 +228,7 @@ def taken_where_run(rank):
         weight = GaudiWeight((2, 3))
         if rank in runs_in:
             weight.weight_grad = torch.full((2, 3), 1.0 + rank)
-        found.append(taken(weight))
+        found.append(take_grad(weight))
     return found
 
 

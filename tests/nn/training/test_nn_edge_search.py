@@ -12,7 +12,7 @@ from torch import nn
 
 from structmat import BudgetError, InputError
 from structmat.nn import EdgeSearch, GaudiConv2d, GaudiLinear, GaudiWeight, parameter_groups
-from structmat.nn.training.capped import falling_cap
+from structmat.nn.training.cap import falling_cap
 from structmat.nn.training.run_ends import ENDS, block_energies, ends_of, move_
 
 double = torch.float64
