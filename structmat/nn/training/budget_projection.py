@@ -51,6 +51,13 @@ class BudgetProjection:
         lost a side restart where the gradient of the weight is largest. None leaves them
         dead.
 
+    Attributes
+    ----------
+    cap : callable
+        Greatest cost allowed after a number of steps, ``cap(step)``.
+    dense_cost, target_cost : int
+        Cost of dense layers, and the cap once the ramp is over.
+
     Raises
     ------
     BudgetError

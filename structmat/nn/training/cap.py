@@ -56,7 +56,7 @@ class Cap:
         self.ramp_steps = ramp * total_steps
 
     def __call__(self, step: int) -> int:
-        """Greatest cost allowed after so many steps."""
+        """Greatest cost allowed after a number of steps."""
         return falling_cap(step, self.initial_cost, self.target_cost, self.ramp_steps)
 
     def check_reachable(self, least: int, what: str) -> None:
@@ -97,7 +97,7 @@ def least_cost(share: float, dense: int) -> int:
 
 
 def falling_cap(step: int, initial: int, target: int, steps: float) -> int:
-    """Cap after so many steps of a cubic ramp, which takes most off at the beginning.
+    """Cap after a number of steps of a cubic ramp, which falls fastest at the beginning.
 
     Examples
     --------

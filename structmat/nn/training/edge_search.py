@@ -25,7 +25,7 @@ _MOVES_AT_LEAST = 8
 class EdgeSearch:
     """Learn widths and locations by moving the ends of runs, under one exact budget.
 
-    A move, every so many steps, takes samples away from the ends that matter least, and adds
+    A move, every few steps, takes samples away from the ends that matter least, and adds
     as many beyond the ends where the gradient of the weight is largest, in any layer. New
     samples have contents of zero, so that only the loss of samples changes the network's
     function; the second moments of their gradients begin as the mean over their run. Masks
@@ -57,6 +57,13 @@ class EdgeSearch:
         Whether cost that one layer gives up may go to another.
     measure : str
         "multiplications" of one example, or "parameters".
+
+    Attributes
+    ----------
+    cap : callable
+        Greatest cost allowed after a number of steps, ``cap(step)``.
+    dense_cost, target_cost : int
+        Cost of dense layers, and the cap once the ramp is over.
 
     Raises
     ------

@@ -32,9 +32,9 @@ class Layer:
         self.weights, self.unit_cost, self.dense_cost = weights, unit_cost, dense_cost
         self.grain_cost = unit_cost * weights[0].granularity
         s = weights[0].structure
-        #: Whether widths of rows and of columns are learned.
+        #: True for rows and for columns where their widths are learned.
         self.wide = [width.requires_grad for width in (s.row_width, s.col_width)]
-        #: Whether blocks can be emptied.
+        #: True where blocks can be emptied.
         self.mortal = any(self.wide) and weights[0].min_width == 0
         self._free: list[bool] = []
         for wide, location in zip(self.wide, (s.row_location, s.col_location), strict=True):

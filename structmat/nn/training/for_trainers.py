@@ -11,6 +11,8 @@ from structmat.nn.training.budget_projection import BudgetProjection
 from structmat.nn.training.edge_search import EdgeSearch
 from structmat.nn.training.sigma import SigmaSchedule
 
+_TrainerRule = EdgeSearch | BudgetProjection | SigmaSchedule
+
 
 class Rules:
     """Rules that learn structure under a budget, for one training at a time.
@@ -37,20 +39,17 @@ class Rules:
         self.budget, self.structure = budget, structure
         self.moves = dict(moves or {})
         self.projection, self.sigma = dict(projection or {}), dict(sigma or {})
-        others: dict[str, dict[str, Mapping[str, Any]]] = {
-            "edges": {"projection": self.projection, "sigma": self.sigma},
-            "gaudi": {"moves": self.moves},
-        }
-        if structure not in others:
+        own = {"edges": ("moves",), "gaudi": ("projection", "sigma")}
+        if structure not in own:
             raise InputError(f"structure = {structure!r}; expected 'edges' or 'gaudi'")
-        for name, options in others[structure].items():
-            if options:
+        for name in ("projection", "sigma", "moves"):
+            if getattr(self, name) and name not in own[structure]:
                 other = "gaudi" if structure == "edges" else "edges"
                 raise InputError(
-                    f"{name} = {options!r} with structure = {structure!r}; expected none (or "
-                    f"structure={other!r})"
+                    f"{name} = {getattr(self, name)!r} with structure = {structure!r}; expected "
+                    f"none (or structure={other!r})"
                 )
-        self._running: dict[str, EdgeSearch | BudgetProjection | SigmaSchedule] = {}
+        self._running: dict[str, _TrainerRule] = {}
         self._last: dict[str, Any] = {}
         self._loaded: Mapping[str, Any] = {}
 
@@ -69,7 +68,7 @@ class Rules:
 
     def _rules(
         self, model: nn.Module, optimizer: optim.Optimizer, steps: int
-    ) -> dict[str, EdgeSearch | BudgetProjection | SigmaSchedule]:
+    ) -> dict[str, _TrainerRule]:
         if self.structure == "edges":
             return {"edges": EdgeSearch(model, optimizer, self.budget, steps, **self.moves)}
         return {

@@ -20,9 +20,9 @@ class SigmaSchedule:
     Parameters
     ----------
     model : torch.nn.Module
-        Its Gaudi weights are found now; their σ is set at once.
+        Its present Gaudi weights follow; their σ is set at once.
     optimizer : torch.optim.Optimizer
-        Whose steps count.
+        Its steps count.
     total_steps : int
         Steps of the whole training.
     start, stop : float
@@ -72,7 +72,7 @@ class SigmaSchedule:
         self.update()
 
     def at(self, step: int) -> float:
-        """σ after so many steps."""
+        """σ after a number of steps."""
         begin, end = self._rise_steps
         if self.start == self.stop or step >= end:
             return self.stop

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_nn_proximal import costs, fill, network, still, widths
+from test_nn_budget_projection import costs, fill, network, still, widths
 from torch import nn
 
 from structmat import InputError
