@@ -172,8 +172,12 @@ class StructuredMatrix(LinearOperator):
         children: tuple["StructuredMatrix", ...],
         static: Mapping[str, Any],
     ) -> Self:
-        """Inverse of taking a matrix apart; defined anew where the constructor differs."""
-        construct: Callable[..., Self] = cls
+        """Matrix from its parts, as `_leaves` and `_static` take it apart.
+
+        The constructor gets them by name, or the class method `_from_parts` of a class whose
+        constructor takes something else.
+        """
+        construct: Callable[..., Self] = getattr(cls, "_from_parts", cls)
         return construct(*children, **arrays, **static)
 
     # Sizes.

@@ -18,7 +18,7 @@ from structmat.errors import FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Settings, Trained, train
 from structmat.nn import GaudiWeight, SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
-from structmat.nn.training.schedule import AfterStep
+from structmat.nn.training.step_hook import Rule
 
 #: Times that both networks classify the same batch, in turns.
 _TIMINGS = 7
@@ -168,11 +168,11 @@ def _rules(job: Job, settings: Settings) -> Any:
     if job.case.rule == "budget":
         return None
 
-    def make(model: nn.Module, optimizer: torch.optim.Optimizer, total: int) -> list[AfterStep]:
+    def make(model: nn.Module, optimizer: torch.optim.Optimizer, total: int) -> list[Rule]:
         if job.case.rule == "none":
             return []
         start, stop = settings.sigma
-        rules: list[AfterStep] = [SigmaSchedule(model, optimizer, total, start=start, stop=stop)]
+        rules: list[Rule] = [SigmaSchedule(model, optimizer, total, start=start, stop=stop)]
         if job.case.rule == "threshold":
             rules.insert(0, SoftThreshold(model, optimizer, **job.case.threshold))
         return rules

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from structmat._write import whole_file
 from structmat.errors import FileFormatError, SaveError
-from structmat.nn.training.schedule import AfterStep
+from structmat.nn.training.step_hook import Rule
 
 _HEADER = "structmat_training"
 
@@ -25,7 +25,7 @@ def save(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    rules: Sequence[AfterStep],
+    rules: Sequence[Rule],
     run: Mapping[str, Any],
     epoch: int,
     kept: Mapping[str, Any],
@@ -60,7 +60,7 @@ def load(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    rules: Sequence[AfterStep],
+    rules: Sequence[Rule],
     run: Mapping[str, Any],
 ) -> tuple[int, dict[str, Any]]:
     """Restore the state; returns the epochs done and what was kept beside.

@@ -20,14 +20,14 @@ from structmat.nn import (
     SigmaSchedule,
     parameter_groups,
 )
-from structmat.nn.training.schedule import AfterStep
+from structmat.nn.training.step_hook import Rule
 
 __all__ = ["Settings", "Trained", "train"]
 
 _EDGES_ALONE = ("moves",)
 _GAUDI_ALONE = ("structure_lr", "structure_betas", "sigma", "revive_every")
 
-Rules = Callable[[nn.Module, torch.optim.Optimizer, int], list[AfterStep]]
+Rules = Callable[[nn.Module, torch.optim.Optimizer, int], list[Rule]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +235,7 @@ def _rules(
     settings: Settings,
     budget: float | None,
     total: int,
-) -> list[AfterStep]:
+) -> list[Rule]:
     """What learns the structure under the budget, where there are Gaudi layers."""
     if budget is None or not any(isinstance(m, GaudiWeight) for m in model.modules()):
         return []
@@ -291,7 +291,7 @@ def _rate(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
 
 
-def _record(losses: list[float], epoch: int, steps: int, rules: list[AfterStep]) -> dict[str, Any]:
+def _record(losses: list[float], epoch: int, steps: int, rules: list[Rule]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "step": (epoch + 1) * steps,
         "epoch": epoch + 1,

@@ -227,11 +227,9 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
         return BlockLowRank(tiles, row_sizes=self.col_sizes, col_sizes=self.row_sizes)
 
     @classmethod
-    def _build(
-        cls, arrays: Mapping[str, Array], children: tuple, static: Mapping[str, Any]
-    ) -> Self:
+    def _from_parts(cls, *, u: Array, v: Array, dense: Array, **static: IntArray) -> Self:
         matrix = cls.__new__(cls)
-        matrix._set(arrays=arrays, **static)
+        matrix._set(arrays={"u": u, "v": v, "dense": dense}, **static)
         return matrix
 
 

@@ -37,9 +37,9 @@ from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
 from structmat.nn.training.budget_projection import BudgetProjection
 from structmat.nn.training.edge_search import EdgeSearch
-from structmat.nn.training.proximal import parameter_groups
-from structmat.nn.training.schedule import SigmaSchedule
+from structmat.nn.training.parameter_groups import parameter_groups
 from structmat.nn.training.shrinkage import MeanShrink, SoftThreshold
+from structmat.nn.training.sigma import SigmaSchedule
 
 __all__ = [
     "BudgetProjection",

@@ -1,4 +1,4 @@
-"""Parameters that may be sharded over processes, seen whole and written whole."""
+"""Parameters that may be sharded over processes: read and written as a whole."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def is_sharded(parameter: Tensor) -> bool:
-    """Whether this process holds only a part, so that all processes must ask for the rest."""
+    """Tell whether this process holds only a part, so that all must ask for the rest."""
     return hasattr(parameter, "full_tensor")
 
 
@@ -33,3 +33,9 @@ def write_(parameter: Tensor, values: Tensor) -> None:
     # Every process has all values, so each takes its part and nothing is sent.
     known = DTensor.from_local(values, mesh, [Replicate()] * mesh.ndim, run_check=False)
     sharded.to_local().copy_(known.redistribute(placements=sharded.placements).to_local())
+
+
+def write_where_(parameter: Tensor, chosen: Tensor, values: Tensor | float) -> None:
+    """Replace a parameter's values where a mask is true, the same on every process."""
+    old = whole(parameter)
+    write_(parameter, torch.where(chosen, torch.as_tensor(values).to(old), old))

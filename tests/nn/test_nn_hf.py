@@ -39,7 +39,7 @@ from structmat.nn.models.config import Config  # noqa: E402
 from structmat.nn.models.convert import convert_  # noqa: E402
 from structmat.nn.models.freeze import freeze_, to_dense_  # noqa: E402
 from structmat.nn.structured.weight import StructuredWeight  # noqa: E402
-from structmat.nn.training.proximal import parameter_groups  # noqa: E402
+from structmat.nn.training.parameter_groups import parameter_groups  # noqa: E402
 
 tokens = torch.arange(24).view(2, 12) % 60
 

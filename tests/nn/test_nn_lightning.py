@@ -17,7 +17,7 @@ from structmat.errors import InputError, MissingDependencyError  # noqa: E402
 from structmat.nn.gaudi.linear import GaudiLinear  # noqa: E402
 from structmat.nn.gaudi.weight import GaudiWeight  # noqa: E402
 from structmat.nn.lightning import StructureCallback  # noqa: E402
-from structmat.nn.training.proximal import parameter_groups  # noqa: E402
+from structmat.nn.training.parameter_groups import parameter_groups  # noqa: E402
 
 pytestmark = [
     # Lightning calls what torch renamed; nothing of ours is on the way.

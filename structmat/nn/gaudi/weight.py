@@ -97,6 +97,11 @@ class GaudiWeight(nn.Module):
     torch.Size([5, 8])
     """
 
+    # Class attributes, as pickles of version 0.1.0 name neither.
+    #: Whether the next backward pass adds the gradient of the dense weight to `weight_grad`.
+    record_weight_grad = False
+    weight_grad: Tensor | None = None
+
     def __init__(
         self,
         shape: tuple[int, int],
@@ -173,9 +178,6 @@ class GaudiWeight(nn.Module):
             runs, learn_widths=learn_widths, learn_locations=learn_locations
         )
         self.u, self.v = nn.Parameter(u), nn.Parameter(v)
-        #: Whether the next backward pass keeps the gradient of the dense weight.
-        self.watch = False
-        self.residual: Tensor | None = None
         self.to(device=device, dtype=dtype)
 
     @classmethod
@@ -291,8 +293,8 @@ class GaudiWeight(nn.Module):
                 "layer with .to(dtype), cast the input, or use torch.autocast)"
             )
         y = self._product(x)
-        if self.watch and y.requires_grad:
-            y.register_hook(lambda grad: self._keep_residual(grad, x))
+        if self.record_weight_grad and y.requires_grad:
+            y.register_hook(lambda grad: self._record_from(grad, x))
         return y
 
     def _product(self, x: Tensor) -> Tensor:
@@ -308,16 +310,16 @@ class GaudiWeight(nn.Module):
         y = factor_product(vectors, self.u, self.v, runs, rows, cols)
         return y.reshape(*x.shape[:-1], m)
 
-    def _keep_residual(self, grad: Tensor, x: Tensor) -> None:
+    def _record_from(self, grad: Tensor, x: Tensor) -> None:
         m, n = self.shape
-        self._keep(grad.reshape(-1, m).T.float() @ x.detach().reshape(-1, n).float())
+        self._record(grad.reshape(-1, m).T.float() @ x.detach().reshape(-1, n).float())
 
     @torch.no_grad()
-    def _keep(self, part: Tensor) -> None:
-        """Add to the kept gradient of the dense weight."""
+    def _record(self, part: Tensor) -> None:
+        """Add to the recorded gradient of the dense weight."""
         # A step that was skipped for its infinite gradients leaves them here.
-        old = self.residual
-        self.residual = old + part if old is not None and bool(old.isfinite().all()) else part
+        old = self.weight_grad
+        self.weight_grad = old + part if old is not None and bool(old.isfinite().all()) else part
 
     def multiplies(self, count: int) -> bool:
         """Whether `count` vectors are better multiplied by factors than by a dense weight."""
@@ -343,8 +345,8 @@ class GaudiWeight(nn.Module):
             return self._real_valued(runs)
         rows, cols = self._axes(runs, self._sharpness)
         weight = self._weight(runs, rows, cols, step_cost(0, rows, cols, self.u, self.u.dtype))
-        if self.watch and weight.requires_grad:
-            weight.register_hook(lambda grad: self._keep(grad.float()))
+        if self.record_weight_grad and weight.requires_grad:
+            weight.register_hook(lambda grad: self._record(grad.float()))
         return weight
 
     def _real_valued(self, runs: Runs) -> Tensor:

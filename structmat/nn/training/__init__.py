@@ -1,13 +1,20 @@
-"""Rules of a training: what happens to structure after an optimizer step.
+"""Rules of a training: each changes structure after an optimizer step.
 
-schedule            a hook after each step; `SigmaSchedule`
-widths              the widths of a whole network, and their projection onto a budget
-proximal, capped    what rules share
+sigma               `SigmaSchedule`
 budget_projection   `BudgetProjection`
 shrinkage           `SoftThreshold`, `MeanShrink`
-revive              a new start for blocks that have lost a side
-run_ends, exchange  ends of runs, and which of them move
-pin                 widths and locations that no optimizer moves
 edge_search         `EdgeSearch`
 for_trainers        rules for Hugging Face and Lightning
+parameter_groups    groups of parameters for an optimizer
+
+A rule is composed of these, and inherits from nothing:
+
+step_hook           counts an optimizer's steps; the protocol of rules
+widths, cap         widths of a whole network, their cost, and its cap
+projection          widths projected onto a budget
+run_ends            losses and gains at the ends of runs, and moves of ends
+end_choice          ends that move, over all layers
+pin                 widths and locations that no optimizer moves
+weight_grad         recorded gradients of dense weights
+revive              blocks that have lost a side restart
 """

@@ -1,25 +1,30 @@
-"""One exact budget for a whole network, met after every optimizer step."""
+"""Rule that meets one exact budget for a whole network after every optimizer step."""
 
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn, optim
 
-from structmat.errors import BudgetError, InputError, StructmatError
-from structmat.nn.training.capped import CappedStep, cap_of
+from structmat.errors import BudgetError, InputError
+from structmat.nn.training.cap import Cap, least_cost, most_cost
+from structmat.nn.training.projection import METRICS, Limits, projected
 from structmat.nn.training.revive import revive_
-from structmat.nn.training.widths import METRICS, Limits
+from structmat.nn.training.step_hook import StepHook
+from structmat.nn.training.weight_grad import forget_grads_, record_grads_
+from structmat.nn.training.widths import Widths, wrap_locations_
+
+#: Cap of a layer without one, as a fraction of its dense cost.
+_NO_CAP = 1e9
 
 
-class BudgetProjection(CappedStep):
+class BudgetProjection:
     """One exact budget for all Gaudi layers of a network, without any λ to search.
 
-    After each optimizer step the widths of all layers are lowered by the one threshold
-    under which the network's cost meets the cap of the moment. The cap falls from the
-    cost at the start to the budget along a cubic ramp, and then stays. Layers share
-    the budget by themselves: who needs its widths grows them back.
+    After each optimizer step, one threshold lowers the widths of all layers until the
+    network's cost meets the present cap. The cap falls from the cost at the start to the
+    budget along a cubic ramp, and then stays. Layers share the budget by themselves: a layer
+    that needs its widths grows them back.
 
     Parameters
     ----------
@@ -42,9 +47,16 @@ class BudgetProjection(CappedStep):
         Least and greatest cost of each layer, as a fraction of its own dense cost; by
         name of its `GaudiWeight` module where they differ.
     revive_every : int, optional
-        Every so many steps while the cap still falls, and once when it stops, blocks
-        that have lost a side start anew where the gradient of the weight is
-        largest. None leaves them dead.
+        Steps between revivals, while the cap falls and once when it stops: blocks that have
+        lost a side restart where the gradient of the weight is largest. None leaves them
+        dead.
+
+    Attributes
+    ----------
+    cap : callable
+        Greatest cost allowed after a number of steps, ``cap(step)``.
+    dense_cost, target_cost : int
+        Cost of dense layers, and the cap once the ramp is over.
 
     Raises
     ------
@@ -55,10 +67,10 @@ class BudgetProjection(CappedStep):
 
     Notes
     -----
-    The cost is that of evaluation: whole widths and blocks with both sides. It never
-    exceeds the cap after a step. Where the projection takes something off, it falls short of
-    the cap by less than one block. A floor stops the projection, not the optimizer: a
-    layer may lose widths by its own gradients.
+    The cost is that of evaluation: whole widths and blocks with both sides. After a step it
+    is at most the cap, and where the projection has lowered widths, less than one block
+    below the cap. A floor stops the projection, not the optimizer: a layer may lose widths
+    by its own gradients.
 
     Examples
     --------
@@ -91,28 +103,30 @@ class BudgetProjection(CappedStep):
             raise InputError(f"metric = {metric!r}; expected one of {METRICS}")
         if revive_every is not None and revive_every < 1:
             raise InputError(f"revive_every = {revive_every!r}; expected at least 1, or None")
-        super().__init__(model, optimizer, budget, total_steps, ramp, measure)
+        self.widths = Widths(model, measure)
+        self.weights, self.names = self.widths.weights, self.widths.names
+        self.cap = Cap(self.widths, budget, ramp, total_steps)
+        self.dense_cost, self.target_cost = self.cap.dense_cost, self.cap.target_cost
+        self.ramp_steps = self.cap.ramp_steps
+        self.widths.check_followed(optimizer)
         self.metric, self.revive_every = metric, revive_every
-        try:
-            self.limits = self._limits(floors, caps)
-            self._check_limits()
-        except StructmatError:
-            self.remove()  # what is refused leaves nothing behind
-            raise
-        self._watch()
+        self.limits = self._limits(floors, caps)
+        self._check_limits()
+        self._hook = StepHook(optimizer, self.update)
+        self._record()
 
     def _limits(self, floors: Any, caps: Any) -> list[Limits] | None:
         if floors is None and caps is None:
             return None
-        low, high = self._shares(floors, 0.0, "floors"), self._shares(caps, 1e9, "caps")
+        low, high = self._shares(floors, 0.0, "floors"), self._shares(caps, _NO_CAP, "caps")
         limits = []
-        for name, f, c, dense in zip(self.names, low, high, self.widths.dense, strict=True):
+        for name, f, c, dense in zip(self.names, low, high, self.widths.dense_costs, strict=True):
             if not 0 <= f <= c:
                 raise InputError(
                     f"{name} has floor {f!r} and cap {c!r}; expected fractions of its dense cost, "
                     "the floor at least 0 and at most the cap"
                 )
-            limits.append(Limits(_floor(f, dense), cap_of(c, dense)))
+            limits.append(Limits(least_cost(f, dense), most_cost(c, dense)))
         return limits
 
     def _shares(self, given: Any, default: float, what: str) -> list[float]:
@@ -124,7 +138,7 @@ class BudgetProjection(CappedStep):
         return [_share(given.get(name, default), what) for name in self.names]
 
     def _check_limits(self) -> None:
-        least = self.widths.least(self.widths.values())
+        least = self.widths.least_costs()
         for name, cost, limit in zip(self.names, least, self.limits or [], strict=False):
             if cost > limit.cap:
                 raise BudgetError(
@@ -133,42 +147,67 @@ class BudgetProjection(CappedStep):
                 )
         if self.limits is not None:
             least = [max(a, limit.floor) for a, limit in zip(least, self.limits, strict=True)]
-        self._check_reachable(sum(least), "floors, least and fixed widths")
+        self.cap.check_reachable(sum(least), "floors, least and fixed widths")
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._hook.step
+
+    @property
+    def budget(self) -> float:
+        """Fraction that was asked for. For another one, `remove` this rule and make a new one."""
+        return self.cap.budget
+
+    @property
+    def initial_cost(self) -> int:
+        """Cap at the beginning of the ramp."""
+        return self.cap.initial_cost
+
+    @property
+    def relative_cost(self) -> float:
+        """Present cost of the Gaudi layers, as a fraction of their dense cost.
+
+        Sharded widths are gathered: ask for it on every process.
+        """
+        return self.widths.relative_cost()
 
     def update(self) -> None:
         """Revive if it is time, then project."""
         if self._is_time(self.step):
-            for weight in self.widths.weights:
-                revive_(*(w for w in self.weights if w.structure is weight.structure))
-        self._watch()
-        self._tidy()
+            for layer in self.widths.layers:
+                revive_(*layer)
+        self._record()
+        wrap_locations_(self.weights)
         values = self.widths.values()
-        self.widths.write_(
-            self.widths.projected(values, self.cap(self.step), self.metric, self.limits)
-        )
+        cap = self.cap(self.step)
+        self.widths.write_(projected(self.widths, values, cap, self.metric, self.limits))
 
     def remove(self) -> None:
         """Leave the optimizer and the weights alone from now on."""
-        super().remove()
-        self._unwatch()
+        self._hook.remove()
+        forget_grads_(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return {"step": self.step, "initial_cost": self.initial_cost}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a checkpoint."""
+        self._hook.step, self.cap.initial_cost = state["step"], state["initial_cost"]
+        self._record()
 
     def _is_time(self, step: int) -> bool:
         if self.revive_every is None or step < 1 or step > self.ramp_steps + self.revive_every:
             return False
         return step % self.revive_every == 0
 
-    def _watch(self) -> None:
-        """Have the weights keep the gradient that a revival after the next step needs."""
-        for weight in self.weights:
-            weight.watch = self._is_time(self.step + 1)
+    def _record(self) -> None:
+        """Have the weights record the gradient that a revival after the next step needs."""
+        record_grads_(self.weights, self._is_time(self.step + 1))
 
 
 def _share(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{what} holds {value!r}; expected fractions of a layer's dense cost")
     return float(value)
-
-
-# Up to rounding, as `cap_of`.
-def _floor(share: float, dense: int) -> int:
-    return math.ceil(share * dense * (1 - 1e-12))

@@ -1,4 +1,4 @@
-"""What the callbacks of all trainers do: make the rules of a training, log and resume them."""
+"""Rules behind the callbacks of all trainers: made, logged and resumed."""
 
 import math
 from collections.abc import Mapping
@@ -9,11 +9,13 @@ from torch import nn, optim
 from structmat.errors import InputError
 from structmat.nn.training.budget_projection import BudgetProjection
 from structmat.nn.training.edge_search import EdgeSearch
-from structmat.nn.training.schedule import SigmaSchedule
+from structmat.nn.training.sigma import SigmaSchedule
+
+_TrainerRule = EdgeSearch | BudgetProjection | SigmaSchedule
 
 
 class Rules:
-    """What learns structure under a budget, for one training at a time.
+    """Rules that learn structure under a budget, for one training at a time.
 
     Parameters
     ----------
@@ -37,23 +39,22 @@ class Rules:
         self.budget, self.structure = budget, structure
         self.moves = dict(moves or {})
         self.projection, self.sigma = dict(projection or {}), dict(sigma or {})
-        others = {"edges": {"projection": self.projection, "sigma": self.sigma}}
-        others["gaudi"] = {"moves": self.moves}
-        if structure not in others:
+        own = {"edges": ("moves",), "gaudi": ("projection", "sigma")}
+        if structure not in own:
             raise InputError(f"structure = {structure!r}; expected 'edges' or 'gaudi'")
-        for name, options in others[structure].items():
-            if options:
+        for name in ("projection", "sigma", "moves"):
+            if getattr(self, name) and name not in own[structure]:
                 other = "gaudi" if structure == "edges" else "edges"
                 raise InputError(
-                    f"{name} = {options!r} with structure = {structure!r}; expected none (or "
-                    f"structure={other!r})"
+                    f"{name} = {getattr(self, name)!r} with structure = {structure!r}; expected "
+                    f"none (or structure={other!r})"
                 )
-        self._running: dict[str, Any] = {}
+        self._running: dict[str, _TrainerRule] = {}
         self._last: dict[str, Any] = {}
         self._loaded: Mapping[str, Any] = {}
 
     def begin(self, model: nn.Module, optimizer: optim.Optimizer, total_steps: float) -> None:
-        """Follow an optimizer from now on, or on from a state that was loaded before."""
+        """Follow an optimizer from now on; resume from a state that was loaded before."""
         if not 1 <= total_steps < math.inf:
             raise InputError(
                 f"the trainer runs for {total_steps} steps; expected a finite number of at least 1 "
@@ -65,7 +66,9 @@ class Rules:
             loaded, self._loaded = self._loaded, {}
             self.load_state_dict(loaded)
 
-    def _rules(self, model: nn.Module, optimizer: optim.Optimizer, steps: int) -> dict[str, Any]:
+    def _rules(
+        self, model: nn.Module, optimizer: optim.Optimizer, steps: int
+    ) -> dict[str, _TrainerRule]:
         if self.structure == "edges":
             return {"edges": EdgeSearch(model, optimizer, self.budget, steps, **self.moves)}
         return {
@@ -81,7 +84,7 @@ class Rules:
         self._running = {}
 
     def metrics(self) -> dict[str, float]:
-        """Cost of the Gaudi layers as a fraction of dense, and σ if it moves; none outside."""
+        """Cost of the Gaudi layers as a fraction of dense, and σ if it moves; else empty."""
         found = {}
         for rule in self._running.values():
             if isinstance(rule, SigmaSchedule):
@@ -91,13 +94,13 @@ class Rules:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: of the training now, or of the last one."""
+        """State for a checkpoint, of the present training or the last one."""
         if not self._running:
             return self._last
         return {name: rule.state_dict() for name, rule in self._running.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint, now or when training begins.
+        """Resume from a checkpoint, now or when training begins.
 
         Raises
         ------
@@ -107,7 +110,7 @@ class Rules:
         if ("edges" in state) != (self.structure == "edges") and state:
             raise InputError(
                 f"a checkpoint with the state of {', '.join(state)} for structure = "
-                f"{self.structure!r}; expected that of the same way (go on as it began)"
+                f"{self.structure!r}; expected a state of the same structure (resume as it began)"
             )
         if not self._running:
             self._loaded = state

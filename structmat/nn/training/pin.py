@@ -1,4 +1,4 @@
-"""Widths and locations that something else than the optimizer moves."""
+"""Pin of widths and locations against an optimizer."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,18 +10,18 @@ from structmat.nn.gaudi.initial_runs import Runs
 from structmat.nn.gaudi.structure import GaudiStructure
 
 
-class Hold:
-    """Keeps learned widths and locations as they are in every step of an optimizer.
+class Pin:
+    """Keep learned widths and locations as they are in every step of an optimizer.
 
-    Their gradients are zero: `DistributedDataParallel` waits for them and gets them, and
-    clipping of gradients does not count them. As decay and momentum need no gradient,
-    values are put back after the step besides.
+    Their gradients become zero: `DistributedDataParallel`, which waits for gradients, gets
+    them, and clipping does not count them. Weight decay and momentum need no gradient, so
+    the values are also put back after each step, before hooks that were registered later.
 
     Parameters
     ----------
     structures : iterable of GaudiStructure
     optimizer : torch.optim.Optimizer
-        It may have their parameters, or not.
+        With their parameters or without.
 
     Examples
     --------
@@ -29,7 +29,7 @@ class Hold:
     >>> from structmat.nn import GaudiLinear
     >>> layer = GaudiLinear(8, 8)
     >>> width = layer.matrix.structure.row_width
-    >>> hold = Hold([layer.matrix.structure], torch.optim.AdamW([width]))
+    >>> pin = Pin([layer.matrix.structure], torch.optim.AdamW([width]))
     >>> layer(torch.ones(8)).sum().backward()
     >>> float(width.grad.norm())
     0.0
@@ -37,27 +37,27 @@ class Hold:
 
     def __init__(self, structures: Iterable[GaudiStructure], optimizer: optim.Optimizer) -> None:
         structures = list(structures)
-        self._held = [p for s in structures for p in s.parameters() if p.requires_grad]
-        self._handles = [s.register_forward_hook(_without_gradients) for s in structures]
-        # A closure may make gradients within the step: to drop them before it would not do.
+        self._pinned = [p for s in structures for p in s.parameters() if p.requires_grad]
+        self._handles = [s.register_forward_hook(_zero_gradients) for s in structures]
+        # Dropping gradients before the step would miss those that a closure makes within it.
         self._handles.append(optimizer.register_step_pre_hook(self._note))
+        self._handles.append(optimizer.register_step_post_hook(self._put_back))
 
     def _note(self, *_: Any) -> None:
-        self._values = [p.detach().clone() for p in self._held]
+        self._values = [p.detach().clone() for p in self._pinned]
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Undo what a step has done to them; to be called right after it."""
-        for parameter, value in zip(self._held, self._values, strict=True):
+    def _put_back(self, *_: Any) -> None:
+        for parameter, value in zip(self._pinned, self._values, strict=True):
             parameter.copy_(value)
 
     def remove(self) -> None:
-        """Leave them to the optimizer again."""
+        """Leave widths and locations to the optimizer again."""
         for handle in self._handles:
             handle.remove()
 
 
-def _without_gradients(_: nn.Module, __: Any, runs: Runs) -> None:
+def _zero_gradients(_: nn.Module, __: Any, runs: Runs) -> None:
     for values in runs:
         if values.requires_grad:
             values.register_hook(torch.zeros_like)

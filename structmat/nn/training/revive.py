@@ -1,10 +1,10 @@
-"""A new start for blocks that have lost a side.
+"""Revival of blocks that have lost a side.
 
-A block with both widths at zero has no gradient at all, and would stay dead for ever.
-It is given a new place where the gradient of the dense weight has most energy: there a
-step along a rank-one block lowers the loss most. Its row contents begin at zero, so
-that the network's function does not change, and its column contents along the leading
-singular direction of the gradient, so that the row contents have one.
+A block with both widths at zero has no gradient and would stay dead. A revival moves such
+a block to the tile where the gradient of the dense weight has most energy: there a step
+along a rank-one block lowers the loss most. Its row contents begin at zero, so that the
+network's function does not change, and its column contents along the leading singular
+direction of the gradient, so that the row contents get a gradient.
 """
 
 import torch
@@ -12,26 +12,28 @@ from torch import Tensor
 
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import whole, write_
+from structmat.nn.training.weight_grad import take_grad
 
 
 @torch.no_grad()
 def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
-    """Start dead blocks anew from the kept gradient of the weight; how many there were.
+    """Restart dead blocks from the recorded gradient of the weight; returns their number.
 
-    Needs ``weight.watch`` to have been on during the last backward pass. Weights that
-    share the structure go along. Fixed widths stay dead, and fixed locations stay.
+    Weights that share the structure follow. Without a gradient, which needs
+    ``weight.record_weight_grad`` during the last backward pass, or with fixed widths, blocks
+    stay dead. Fixed locations stay.
 
     Examples
     --------
     >>> import torch
     >>> weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
-    >>> weight.watch = True
+    >>> weight.record_weight_grad = True
     >>> weight(torch.eye(4)).sum().backward()
     >>> weight.cost, revive_(weight), weight.cost
     (0, 2, 8)
     """
     weights = list(dict.fromkeys([weight, *sharing]))
-    gradients = [taken(w) for w in weights]
+    gradients = [take_grad(w) for w in weights]
     structure = weight.structure
     (row, row_at), (col, col_at) = weight._samples(weight._whole_runs())
     dead = torch.nonzero((row == 0) | (col == 0)).flatten()
@@ -58,48 +60,18 @@ def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
             _write_at(location, dead, begin / n)
         _write_at(getattr(structure, f"{name}_width"), dead, torch.full_like(begin / n, wide / n))
     for w, gradient in zip(weights, known, strict=True):
-        _begin_anew(w, gradient, dead, placed[0], placed[1], p, q)
+        _restart_(w, gradient, dead, placed[0], placed[1], p, q)
     return len(dead)
 
 
-def taken(weight: GaudiWeight) -> Tensor | None:
-    """The kept gradient of the weight, once, summed over all processes that have one.
-
-    None if there is none, or it is not finite. All processes must ask for it, and all come
-    to the same structure.
-
-    Examples
-    --------
-    >>> taken(GaudiWeight((4, 4))) is None
-    True
-    """
-    gradient, weight.residual = weight.residual, None
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        gradient = _sum(gradient, weight)
-    # After the sum, so that all agree: a step may have been skipped for what one of them had.
-    return gradient if gradient is not None and bool(gradient.isfinite().all()) else None
-
-
-def _sum(gradient: Tensor | None, weight: GaudiWeight) -> Tensor | None:
-    """Over all processes; in some, the layer may not have run."""
-    count = torch.tensor(int(gradient is not None), device=weight.u.device)
-    torch.distributed.all_reduce(count)
-    if not count:
-        return None
-    if gradient is None:
-        gradient = torch.zeros(weight.shape, device=weight.u.device)
-    torch.distributed.all_reduce(gradient)
-    return gradient
-
-
 def _typical(width: Tensor, n: int, granularity: int, limit: int) -> int:
-    """The median width of live blocks, in whole grains."""
+    """Median width of live blocks, in whole grains."""
     median = int(width.median()) if len(width) else max(1, round(n**0.5))
     return min(max(granularity, median // granularity * granularity), limit, n)
 
 
 def _strongest(gradients: list[Tensor], p: int, q: int, count: int) -> tuple[Tensor, Tensor]:
-    """Rows and columns where the tiles p by q of most energy begin."""
+    """First rows and columns of the p x q tiles of most energy."""
     m, n = gradients[0].shape
     energy = torch.zeros(m // p, n // q, device=gradients[0].device)
     for gradient in gradients:
@@ -109,7 +81,7 @@ def _strongest(gradients: list[Tensor], p: int, q: int, count: int) -> tuple[Ten
     return best // (n // q) * p, best % (n // q) * q
 
 
-def _begin_anew(
+def _restart_(
     weight: GaudiWeight,
     gradient: Tensor,
     dead: Tensor,

@@ -1,15 +1,15 @@
-"""Ends of runs, a grain each: what it would cost to lose them, and what to gain beyond.
+"""Ends of runs, one grain each: the energy that it holds, and the gradient beyond it.
 
-A sample i at the end of a block's rows adds u_i v^T to the matrix, of energy u_i² ‖v‖²:
-giving it up changes the network little where that is small. A sample beyond the end is
-taken in with contents of zero, which changes nothing yet. With G the gradient of the
-weight, the gradient of its contents is (G v)_i, and (G v)_i² / ‖v‖² the energy of G
-that the new entries can follow. Columns are the same with G^T. Blocks of higher rank sum
-both over their terms.
+A sample i at the end of a block's rows adds u_i v^T to the matrix, of energy u_i² ‖v‖².
+To give up a sample of little energy changes the network little. A sample beyond the end
+joins with contents of zero, which changes nothing yet. With G the gradient of the weight,
+the gradient of the new contents is (G v)_i, and (G v)_i² / ‖v‖² is the energy of G that the
+new entries can follow. Columns are the same with G^T. Blocks of higher rank sum both over
+their terms.
 
 Optimizers that divide by the size of gradients have seen none of a new sample yet, and would
-take steps of several times the learning rate until they have. It begins with the mean size
-over its run.
+take steps of several times the learning rate until they have. So the second moments of a
+new sample begin as the mean over its run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,16 @@ import torch
 from torch import Tensor
 
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.sharded import is_sharded, whole, write_
+from structmat.nn.sharded import is_sharded, whole, write_where_
 
 #: Side (rows, columns) and whether the far end, in the order of all arrays here.
 ENDS = ((0, False), (0, True), (1, False), (1, True))
-_SIDES = ("row", "col")
-#: Under these names the optimizers of torch keep sizes of gradients that divide a step,
-_SIZES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf")
-#: and what is taken off them before: it must not be more than they are.
-_CENTRES = ("grad_avg",)
+#: Names under which torch's optimizers keep second moments of gradients,
+_SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf")
+#: and the name of the means whose squares one of them subtracts: no more than it has.
+_FIRST_MOMENTS = ("grad_avg",)
+#: Least energy that may divide another.
+_LEAST_ENERGY = 1e-30
 
 
 class Ends(NamedTuple):
@@ -36,8 +37,8 @@ class Ends(NamedTuple):
     Attributes
     ----------
     loss : Tensor
-        Energy that goes with the last grain, over the mean energy of a grain of the
-        layer; infinite where it has to stay.
+        Energy of the last grain, over the mean energy of a grain of the layer; infinite
+        where the grain has to stay.
     gain : Tensor
         Energy of the gradient that one more grain can follow; negative where there is
         no room for one.
@@ -48,67 +49,89 @@ class Ends(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """One side of all blocks in whole samples."""
+    """One side of all blocks in whole samples, with the least width of its runs."""
 
     size: int
+    start: Tensor
+    width: Tensor
+    window: int
     grain: int
     least: int
-    most: int
-    window: int
-    width: Tensor
-    start: Tensor
-
-    def at_end(self, far: bool, beyond: bool) -> Tensor:
-        """Samples of the last grain of runs, or of the one beyond, (K, grain)."""
-        first = self.start + self.width if far else self.start
-        back = self.grain * (far != beyond)
-        return (first - back)[:, None] + torch.arange(self.grain, device=first.device)
-
-    def inside(self) -> tuple[Tensor, Tensor]:
-        """Samples of runs, (K, greatest width), and which of them are in the run."""
-        longest = max([1, *self.width.tolist()])  # there may be no blocks at all
-        order = torch.arange(longest, device=self.width.device)
-        return self.start[:, None] + order, order < self.width[:, None]
-
-    def may_shrink(self, far: bool) -> Tensor:
-        """Whether a run may lose the grain at this end."""
-        kept = self.may_lose(self.grain)
-        if not far and self.size % self.grain:
-            kept &= self.start % self.size + self.grain < self.size
-        return kept
-
-    def may_grow(self, far: bool) -> Tensor:
-        """Whether there is room for a grain at this end."""
-        room = self.may_gain(self.grain)
-        if not far and self.size % self.grain:
-            room &= self.start % self.size >= self.grain  # grains do not close the circle
-        return room
-
-    def narrowest(self) -> Tensor:
-        """Least widths that runs can come to by losing ends."""
-        return torch.where(self._whole(), self.width.clamp(max=self.least), self.width)
-
-    def may_lose(self, samples: int) -> Tensor:
-        """Whether runs may lose so many samples in all."""
-        return self._whole() & (self.width - samples >= self.least)
-
-    def may_gain(self, samples: int) -> Tensor:
-        """Whether runs may gain so many samples in all."""
-        return self._whole() & (self.width + samples <= min(self.most, self.size))
-
-    def _whole(self) -> Tensor:
-        """Runs of whole grains; one that takes in a broken last grain stays as it is."""
-        return self.width % self.grain == 0
 
 
 def sides_of(weight: GaudiWeight) -> tuple[_Side, _Side]:
     """Both sides of a weight's blocks."""
     g, pairs = weight.granularity, weight._samples(weight._whole_runs())
     rows, cols = (
-        _Side(n, g, max(weight.min_width, g), most, most, width, start)
-        for n, most, (width, start) in zip(weight.shape, weight.max_width, pairs, strict=True)
+        _Side(n, start, width, window, g, max(weight.min_width, g))
+        for n, window, (width, start) in zip(weight.shape, weight.max_width, pairs, strict=True)
     )
     return rows, cols
+
+
+def narrowest(side: _Side) -> Tensor:
+    """Least widths that runs can come to by losing ends."""
+    return torch.where(_is_whole(side), side.width.clamp(max=side.least), side.width)
+
+
+def _may_lose(side: _Side, samples: int) -> Tensor:
+    """Runs that may lose this number of samples in all."""
+    return _is_whole(side) & (side.width - samples >= side.least)
+
+
+def _may_gain(side: _Side, samples: int) -> Tensor:
+    """Runs that may gain this number of samples in all."""
+    return _is_whole(side) & (side.width + samples <= min(side.window, side.size))
+
+
+def _may_shrink(side: _Side, far: bool) -> Tensor:
+    """Runs that may lose the grain at this end."""
+    kept = _may_lose(side, side.grain)
+    if not far and side.size % side.grain:
+        kept &= side.start % side.size + side.grain < side.size
+    return kept
+
+
+def _may_grow(side: _Side, far: bool) -> Tensor:
+    """Runs with room for a grain at this end."""
+    room = _may_gain(side, side.grain)
+    if not far and side.size % side.grain:
+        room &= side.start % side.size >= side.grain  # grains do not close the circle
+    return room
+
+
+def _is_whole(side: _Side) -> Tensor:
+    """Runs of whole grains; a run that takes in a broken last grain stays as it is."""
+    return side.width % side.grain == 0
+
+
+def _at_end(side: _Side, far: bool, beyond: bool) -> Tensor:
+    """Samples of the last grain of runs, or of the one beyond, (K, grain)."""
+    first = side.start + side.width if far else side.start
+    back = side.grain * (far != beyond)
+    return (first - back)[:, None] + torch.arange(side.grain, device=first.device)
+
+
+def _beyond(side: _Side, chosen: Tensor) -> Tensor:
+    """Mask (K, 1, window) of one more grain at the chosen ends (2, K)."""
+    mask = torch.zeros(len(side.width), side.window, dtype=torch.bool, device=chosen.device)
+    for far, own in zip((False, True), chosen, strict=True):
+        slots = _at_end(side, far, beyond=True) % side.window
+        mask |= torch.zeros_like(mask).scatter(-1, slots, own[:, None].expand_as(slots))
+    return mask[:, None]
+
+
+def _inside(side: _Side) -> tuple[Tensor, Tensor]:
+    """Samples of runs, (K, greatest width), and a mask of those that are in the run."""
+    longest = max([1, *side.width.tolist()])  # there may be no blocks at all
+    order = torch.arange(longest, device=side.width.device)
+    return side.start[:, None] + order, order < side.width[:, None]
+
+
+def _read(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
+    """Read an array (K, r, window) at samples (K, s) of the circle, (K, r, s)."""
+    slots = (samples % side.window)[:, None]
+    return kept.gather(-1, slots.expand(-1, kept.shape[1], -1))
 
 
 @torch.no_grad()
@@ -119,9 +142,8 @@ def ends_of(
 ) -> Ends:
     """Losses and gains at the ends of runs, of weights that share one structure.
 
-    Ends that are not free do not move. Of two ends of a run that has no samples to lose, or
-    no room to grow, for both, only the better one may. Without a gradient all gains are
-    nought.
+    Ends that are not free do not move. Where a run has samples to lose for one end only, or
+    room to grow for one only, the better end may move. Without a gradient all gains are zero.
 
     Examples
     --------
@@ -132,57 +154,56 @@ def ends_of(
     """
     sides = sides_of(weights[0])
     alive = (sides[0].width > 0) & (sides[1].width > 0)
+    facing = [_inside(side)[0] % side.size for side in sides]
     loss, gain = torch.zeros(2, 4, len(alive), device=alive.device)
     for weight, gradient in zip(weights, gradients, strict=True):
-        *energies, mean = _energies(weight, sides)
+        contents = list(map(whole, (weight.u, weight.v)))
+        in_runs = _in_runs(contents, sides)
+        *energies, mean = _energies(in_runs, sides)
         for i, (at, far) in enumerate(ENDS):
-            other = energies[1 - at]
-            last = _contents(weight, at, sides[at], sides[at].at_end(far, beyond=False))
-            loss[i] += (last.square().sum(-1) * other).sum(-1) / (mean * sides[at].grain)
+            side, other = sides[at], energies[1 - at]
+            last = _read(contents[at], side, _at_end(side, far, beyond=False)).float()
+            loss[i] += (last.square().sum(-1) * other).sum(-1) / (mean * side.grain)
             if gradient is not None:
-                slope = _slope(weight, gradient, sides, at, far)
-                gain[i] += (slope.square().sum(-1) / other.clamp(min=1e-30)).sum(-1)
+                G = gradient if at == 0 else gradient.T
+                new = _at_end(side, far, beyond=True) % side.size
+                slope = in_runs[1 - at] @ G[new[:, :, None], facing[1 - at][:, None]].float().mT
+                gain[i] += (slope.square().sum(-1) / other.clamp(min=_LEAST_ENERGY)).sum(-1)
     # Whatever contents have become, a budget can be met.
     loss.nan_to_num_(nan=0.0)
     for i, (at, far) in enumerate(ENDS):
-        loss[i].masked_fill_(~(alive & sides[at].may_shrink(far)) | (not free[i]), torch.inf)
-        gain[i].masked_fill_(~(alive & sides[at].may_grow(far)) | (not free[i]), -1.0)
+        loss[i].masked_fill_(~(alive & _may_shrink(sides[at], far)) | (not free[i]), torch.inf)
+        gain[i].masked_fill_(~(alive & _may_grow(sides[at], far)) | (not free[i]), -1.0)
     for at, side in enumerate(sides):
         pair, grains = slice(2 * at, 2 * at + 2), 2 * side.grain
-        loss[pair] = _better(loss[pair], side.may_lose(grains), torch.inf)
-        gain[pair] = -_better(-gain[pair], side.may_gain(grains), 1.0)
+        loss[pair] = _better(loss[pair], _may_lose(side, grains), torch.inf)
+        gain[pair] = -_better(-gain[pair], _may_gain(side, grains), 1.0)
     return Ends(loss, gain)
+
+
+def _in_runs(contents: Sequence[Tensor], sides: Sequence[_Side]) -> list[Tensor]:
+    """Contents of both sides in their runs, zero beyond, each (K, r, greatest width)."""
+    found = []
+    for kept, side in zip(contents, sides, strict=True):
+        samples, inside = _inside(side)
+        found.append(_read(kept, side, samples).float() * inside[:, None])
+    return found
+
+
+def _energies(in_runs: Sequence[Tensor], sides: Sequence[_Side]) -> tuple[Tensor, Tensor, float]:
+    """Squared norms of contents in the runs, (K, r) a side; the mean energy of a sample."""
+    rows, cols = (part.square().sum(-1) for part in in_runs)
+    alive = (sides[0].width > 0) & (sides[1].width > 0)
+    samples = ((sides[0].width + sides[1].width) * alive).sum()
+    # Over all samples of both sides, each block's energy counts once a side.
+    mean = 2 * float((rows * cols).sum()) / max(int(samples), 1)
+    return rows, cols, max(mean, _LEAST_ENERGY)
 
 
 def _better(score: Tensor, both: Tensor, never: float) -> Tensor:
     """Scores of two ends (2, K), lowest first; only the lower where both cannot be had."""
     worse = torch.stack([score[1] < score[0], score[0] <= score[1]])
     return score.masked_fill(worse & ~both, never)
-
-
-@torch.no_grad()
-def move_(
-    weights: Sequence[GaudiWeight],
-    lost: Tensor,
-    gained: Tensor,
-    state: Mapping[Tensor, Mapping[str, Any]],
-) -> None:
-    """Take a grain off some ends and add one at others, both (4, K); new contents are zero.
-
-    `state` is that of the optimizer, by parameter.
-    """
-    sides, structure = sides_of(weights[0]), weights[0].structure
-    for at, name in enumerate(_SIDES):
-        side = sides[at]
-        change = (gained.long() - lost.long()) * side.grain
-        near, far = change[2 * at], change[2 * at + 1]
-        for i, is_far in ((2 * at, False), (2 * at + 1, True)):
-            for weight in weights if bool(gained[i].any()) else ():
-                parameter = (weight.u, weight.v)[at]
-                _begin_(parameter, side, side.at_end(is_far, beyond=True), gained[i], state)
-        width, start = side.width + near + far, side.start - near
-        _replace_(getattr(structure, f"{name}_width"), width / side.size, (near != 0) | (far != 0))
-        _replace_(getattr(structure, f"{name}_location"), start / side.size, near != 0)
 
 
 @torch.no_grad()
@@ -197,91 +218,60 @@ def block_energies(weights: Sequence[GaudiWeight]) -> Tensor:
     tensor([6.])
     """
     sides = sides_of(weights[0])
-    found = [_energies(weight, sides) for weight in weights]
+    contents = [list(map(whole, (weight.u, weight.v))) for weight in weights]
+    found = [_energies(_in_runs(kept, sides), sides) for kept in contents]
     return sum(((rows * cols).sum(-1) / mean for rows, cols, mean in found), torch.zeros(()))
 
 
-def _energies(weight: GaudiWeight, sides: tuple[_Side, _Side]) -> tuple[Tensor, Tensor, float]:
-    """Squared norms of contents in the runs, (K, r) a side; the mean energy of a sample."""
-    parts = []
-    for at, side in enumerate(sides):
-        samples, inside = side.inside()
-        kept = _contents(weight, at, side, samples) * inside[:, None]
-        parts.append(kept.square().sum(-1))
-    rows, cols = parts
-    alive = (sides[0].width > 0) & (sides[1].width > 0)
-    samples = ((sides[0].width + sides[1].width) * alive).sum()
-    # Over all samples of both sides, each block's energy counts once a side.
-    mean = 2 * float((rows * cols).sum()) / max(int(samples), 1)
-    return rows, cols, max(mean, 1e-30)
-
-
-def _contents(weight: GaudiWeight, at: int, side: _Side, samples: Tensor) -> Tensor:
-    """Contents at samples (K, s) of the circle, (K, r, s)."""
-    return _read(whole((weight.u, weight.v)[at]), side, samples).float()
-
-
-def _read(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
-    """What is kept (K, r, window) for samples (K, s) of the circle, (K, r, s)."""
-    return kept.gather(-1, _slots(kept, side, samples))
-
-
-def _slots(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
-    return (samples % side.window)[:, None].expand(-1, kept.shape[1], -1)
-
-
-def _mean(kept: Tensor, side: _Side) -> Tensor:
-    """Means of what is kept over runs, (K, r, 1)."""
-    samples, inside = side.inside()
-    found = torch.where(inside[:, None], _read(kept, side, samples), 0.0)
-    return found.sum(-1, keepdim=True) / side.width.clamp(min=1)[:, None, None]
-
-
-def _slope(
-    weight: GaudiWeight, gradient: Tensor, sides: tuple[_Side, _Side], at: int, far: bool
-) -> Tensor:
-    """Gradient of contents of the grain beyond an end, (K, r, grain)."""
-    beyond = sides[at].at_end(far, beyond=True) % sides[at].size
-    samples, inside = sides[1 - at].inside()
-    across = samples % sides[1 - at].size
-    G = gradient if at == 0 else gradient.T
-    facing = G[beyond[:, :, None], across[:, None, :]]
-    other = _contents(weight, 1 - at, sides[1 - at], samples) * inside[:, None]
-    return other @ facing.float().mT
-
-
-def _begin_(
-    parameter: Tensor,
-    side: _Side,
-    samples: Tensor,
-    chosen: Tensor,
+@torch.no_grad()
+def move_(
+    weights: Sequence[GaudiWeight],
+    lost: Tensor,
+    gained: Tensor,
     state: Mapping[Tensor, Mapping[str, Any]],
 ) -> None:
-    """Set contents of new samples to zero, and what the optimizer knows of their gradients."""
-    _fill_(parameter, side, samples, chosen, 0.0)
-    for key, kept in state.get(parameter, {}).items():
-        if key in _SIZES + _CENTRES and _is_alike(kept, parameter):
-            values = _mean(whole(kept), side) if key in _SIZES else 0.0
-            _fill_(kept, side, samples, chosen, values)
+    """Take a grain off some ends and add one at others; contents of new samples are zero.
+
+    Parameters
+    ----------
+    weights : sequence of GaudiWeight
+        Sharing one structure.
+    lost, gained : Tensor of bool, shape (4, K)
+        Ends to move inwards and outwards.
+    state : mapping
+        State of the optimizer, by parameter.
+    """
+    structure, contents = weights[0].structure, [(weight.u, weight.v) for weight in weights]
+    runs = (
+        (structure.row_width, structure.row_location),
+        (structure.col_width, structure.col_location),
+    )
+    for at, side in enumerate(sides_of(weights[0])):
+        ends = slice(2 * at, 2 * at + 2)
+        near, far = (gained[ends].long() - lost[ends].long()) * side.grain
+        if bool(gained[ends].any()):
+            new = _beyond(side, gained[ends])
+            for pair in contents:
+                _begin_(pair[at], side, new, state.get(pair[at], {}))
+        width, start = side.width + near + far, side.start - near
+        write_where_(runs[at][0], (near != 0) | (far != 0), width / side.size)
+        write_where_(runs[at][1], near != 0, start / side.size)
+
+
+def _begin_(parameter: Tensor, side: _Side, new: Tensor, state: Mapping[str, Any]) -> None:
+    """Set contents of new samples to zero, and moments of their gradients to a beginning."""
+    write_where_(parameter, new, 0.0)
+    for key, kept in state.items():
+        if key in _FIRST_MOMENTS and _is_alike(kept, parameter):
+            write_where_(kept, new, 0.0)
+        elif key in _SECOND_MOMENTS and _is_alike(kept, parameter):
+            samples, inside = _inside(side)
+            total = torch.where(inside[:, None], _read(whole(kept), side, samples), 0.0)
+            mean = total.sum(-1, keepdim=True) / side.width.clamp(min=1)[:, None, None]
+            write_where_(kept, new, mean)
 
 
 def _is_alike(kept: Any, parameter: Tensor) -> bool:
-    """Whether an optimizer keeps one plain number for each of a parameter's."""
+    """Tell whether an optimizer keeps one plain number for each of a parameter's."""
     plain = isinstance(kept, Tensor) and (type(kept) is Tensor or is_sharded(kept))
     return plain and kept.shape == parameter.shape
-
-
-def _fill_(
-    kept: Tensor, side: _Side, samples: Tensor, chosen: Tensor, values: Tensor | float
-) -> None:
-    """Set what is kept for the samples of some blocks to values."""
-    old = whole(kept)
-    slots = _slots(old, side, samples)
-    grains = torch.where(chosen[:, None, None], values, old.gather(-1, slots))
-    write_(kept, old.scatter(-1, slots, grains.to(old)))
-
-
-def _replace_(parameter: Tensor, values: Tensor, chosen: Tensor) -> None:
-    """Set some entries of a parameter to values."""
-    old = whole(parameter)
-    write_(parameter, torch.where(chosen, values.to(old), old))

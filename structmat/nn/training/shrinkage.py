@@ -1,4 +1,4 @@
-"""The published rules by which widths shrink (Lee & Kim, arXiv 2310.18882, Algorithm 1).
+"""Published rules that shrink widths (Lee & Kim, arXiv 2310.18882, Algorithm 1).
 
 Their strength has to be searched for a wanted cost; `BudgetProjection` needs no search.
 """
@@ -12,11 +12,12 @@ from torch import Tensor, nn, optim
 from structmat.errors import InputError
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import whole, write_
-from structmat.nn.training.proximal import ProximalStep
+from structmat.nn.training.step_hook import StepHook
+from structmat.nn.training.widths import Widths, wrap_locations_
 
 
-class SoftThreshold(ProximalStep):
-    """w ← max(w - η λ, 0), with η the learning rate of the widths: the published step.
+class SoftThreshold:
+    """Published step w ← max(w - η λ, 0), with η the learning rate of the widths.
 
     λ sets how fast widths shrink, not where they stop; `BudgetProjection` needs none.
 
@@ -27,15 +28,15 @@ class SoftThreshold(ProximalStep):
     strength : float
         λ.
     target : float, optional
-        Mean width of live blocks, averaged over layers, below which widths are left alone.
+        Mean width of live blocks, averaged over layers, below which widths stay.
     power : float, optional
         With a target t and a mean width w, scale λ by ((w - t) / (1 - t)) ** power.
     freeze : bool
         Stop the learning of widths and locations for good once the target is reached.
     initial_strength : float, optional
-        λ before `warmup` begins; it moves linearly to `strength` until that ends.
+        λ before `warmup` begins; during warm-up λ moves linearly to `strength`.
     warmup : tuple of int
-        Steps at which that begins and ends.
+        Steps at which warm-up begins and ends.
 
     Examples
     --------
@@ -68,15 +69,24 @@ class SoftThreshold(ProximalStep):
             raise InputError(f"target = {target!r}; expected a mean width in [0, 1)")
         if not 0 <= warmup[0] <= warmup[1]:
             raise InputError(f"warmup = {warmup!r}; expected two steps, in order")
-        super().__init__(model, optimizer, "multiplications")
+        self.widths = Widths(model, "multiplications")
+        self.weights, self.names = self.widths.weights, self.widths.names
+        self.widths.check_followed(optimizer)
         self.strength, self.target, self.power, self.freeze = strength, target, power, freeze
         self.initial_strength = strength if initial_strength is None else initial_strength
         self.warmup = warmup
-        #: Widths and locations to stay, once frozen.
-        self._held: list[Tensor] | None = None
+        #: Values that widths and locations keep, once frozen.
+        self._frozen: list[Tensor] | None = None
+        self._optimizer = optimizer
+        self._hook = StepHook(optimizer, self.update)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._hook.step
 
     def threshold(self) -> float:
-        """What is taken off every width after the present step."""
+        """Amount to take off every width after the present step."""
         begin, end = self.warmup
         share = 1.0 if self.step >= end else max(self.step - begin, 0) / max(end - begin, 1)
         strength = self.initial_strength + share * (self.strength - self.initial_strength)
@@ -97,37 +107,41 @@ class SoftThreshold(ProximalStep):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the threshold off every width, or undo what a step did to frozen ones."""
-        if self._held is not None:
-            # Without gradients of their own, DistributedDataParallel would wait for them.
-            for p, value in zip(self._structure(), self._held, strict=True):
+        """Take the threshold off every width, or undo a step's change of frozen ones."""
+        if self._frozen is not None:
+            # They keep their gradients, as DistributedDataParallel waits for those.
+            for p, value in zip(self._structure(), self._frozen, strict=True):
                 p.copy_(value)
             return
         _subtract_(self.widths.parameters(), self.threshold())
-        self._tidy()
+        wrap_locations_(self.weights)
         if self.freeze and self.target is not None and mean_width(self.weights) <= self.target:
-            self._hold()
+            self._freeze()
 
     def _structure(self) -> list[Tensor]:
         return [p for weight in self.weights for p in weight.structure.parameters()]
 
-    def _hold(self) -> None:
-        self._held = [p.detach().clone() for p in self._structure()]
+    def _freeze(self) -> None:
+        self._frozen = [p.detach().clone() for p in self._structure()]
+
+    def remove(self) -> None:
+        """Leave the optimizer alone from now on."""
+        self._hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {**super().state_dict(), "frozen": self._held is not None}
+        """State for a checkpoint."""
+        return {"step": self.step, "frozen": self._frozen is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; the model's own is to be loaded before."""
-        super().load_state_dict(state)
-        self._held = None
+        """Resume from a checkpoint; load the model's own before."""
+        self._hook.step = state["step"]
+        self._frozen = None
         if state["frozen"]:
-            self._hold()
+            self._freeze()
 
 
-class MeanShrink(ProximalStep):
-    """Take off every width by how much their mean exceeds a target: a published rule.
+class MeanShrink:
+    """Take the excess of the mean width over a target off every width: a published rule.
 
     Parameters
     ----------
@@ -163,15 +177,35 @@ class MeanShrink(ProximalStep):
     ) -> None:
         if every < 1:
             raise InputError(f"every = {every!r}; expected at least 1 step")
-        super().__init__(model, optimizer, "multiplications")
+        self.widths = Widths(model, "multiplications")
+        self.weights, self.names = self.widths.weights, self.widths.names
+        self.widths.check_followed(optimizer)
         self.target, self.rate, self.every = target, rate, every
+        self._hook = StepHook(optimizer, self.update)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._hook.step
 
     def update(self) -> None:
         """Shrink if it is time and the mean is above the target."""
         excess = mean_width(self.weights) - self.target
         if self.step % self.every == 0 and excess > 0:
             _subtract_(self.widths.parameters(), self.rate * excess)
-        self._tidy()
+        wrap_locations_(self.weights)
+
+    def remove(self) -> None:
+        """Leave the optimizer alone from now on."""
+        self._hook.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a checkpoint."""
+        self._hook.step = state["step"]
 
 
 def mean_width(weights: Iterable[GaudiWeight]) -> float:

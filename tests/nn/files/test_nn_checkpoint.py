@@ -203,7 +203,7 @@ def test_every_learned_setting_is_in_the_file(path):
     weight = learned().fc.matrix
     assert settings_of(weight).keys() == {
         *("shape", "rank", "granularity", "sigma", "straight_through", "product", "positions"),
-        *("min_width", "max_width", "watch", "residual", "training"),
+        *("min_width", "max_width", "training"),
     }
 
 

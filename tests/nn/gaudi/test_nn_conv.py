@@ -137,4 +137,4 @@ def test_dead_blocks_of_a_convolution_are_revived(product):
     optimizer.step()
     assert (layer.taps[0].structure.row_width > 0).all()
     rule.remove()
-    assert not layer.taps[0].watch
+    assert not layer.taps[0].record_weight_grad

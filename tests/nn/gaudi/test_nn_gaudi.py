@@ -321,12 +321,12 @@ def test_gradients_accumulate_and_can_be_left_out(product):
 @products
 def test_a_watched_weight_keeps_its_dense_gradient(product):
     weight = make(product=product)
-    weight.watch = True
+    weight.record_weight_grad = True
     x = torch.randn(3, 2, 17, dtype=double)
     upstream = torch.randn(3, 2, 13, dtype=double)
     for _ in range(2):
         (weight(x) * upstream).sum().backward()
-    close(weight.residual.double(), 2 * torch.einsum("abm,abn->mn", upstream, x), 1e-5)
+    close(weight.weight_grad.double(), 2 * torch.einsum("abm,abn->mn", upstream, x), 1e-5)
 
 
 def test_memory_kept_for_the_backward_pass():

@@ -26,7 +26,8 @@ from structmat.nn import (
 )
 from structmat.nn.sharded import whole
 from structmat.nn.structured.layers import StructuredLinear
-from structmat.nn.training.revive import revive_, taken
+from structmat.nn.training.revive import revive_
+from structmat.nn.training.weight_grad import take_grad
 
 STEPS, SAVED, REVIVED = 6, 2, 3  # the checkpoint lies just before the first revival
 PROCESSES, SECONDS = 2, 180
@@ -175,7 +176,7 @@ def dtypes_in_half_precision():
 def revived_after_overflow(rank):
     """How many blocks start anew where only the first process has lost the gradient."""
     weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
-    weight.residual = torch.full((4, 4), torch.inf if rank == 0 else 1.0)
+    weight.weight_grad = torch.full((4, 4), torch.inf if rank == 0 else 1.0)
     return revive_(weight)
 
 
@@ -226,8 +227,8 @@ def taken_where_run(rank):
     for runs_in in ([], [0], [0, 1]):
         weight = GaudiWeight((2, 3))
         if rank in runs_in:
-            weight.residual = torch.full((2, 3), 1.0 + rank)
-        found.append(taken(weight))
+            weight.weight_grad = torch.full((2, 3), 1.0 + rank)
+        found.append(take_grad(weight))
     return found
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from structmat import BudgetError, InputError
 from structmat.nn import EdgeSearch, GaudiConv2d, GaudiLinear, GaudiWeight, parameter_groups
-from structmat.nn.training.capped import falling_cap
+from structmat.nn.training.cap import falling_cap
 from structmat.nn.training.run_ends import ENDS, block_energies, ends_of, move_
 
 double = torch.float64
@@ -222,8 +222,8 @@ def follow(rule, steps, generator=None):
     """Steps under random gradients of the weights."""
     for _ in range(steps):
         for weight in rule.weights:
-            if weight.watch:
-                weight.residual = torch.randn(weight.shape, generator=generator)
+            if weight.record_weight_grad:
+                weight.weight_grad = torch.randn(weight.shape, generator=generator)
         rule._optimizer.step()
 
 
@@ -515,10 +515,10 @@ def test_removed_it_leaves_everything_learnable():
     known = [p.requires_grad for p in model.parameters()]
     optimizer = still(model)
     rule = EdgeSearch(model, optimizer, 0.2, 10, every=1)
-    assert model[0].matrix.watch
+    assert model[0].matrix.record_weight_grad
     rule.remove()
     assert [p.requires_grad for p in model.parameters()] == known
-    assert not model[0].matrix.watch
+    assert not model[0].matrix.record_weight_grad
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     before = structures(model)
@@ -602,7 +602,7 @@ def test_a_second_rule_takes_over(own):
     ]
     first.remove()  # it is not running: what the other needs stays
     for rule in rules:
-        assert rule.weights[0].watch
+        assert rule.weights[0].record_weight_grad
         follow(rule, 10, torch.Generator().manual_seed(0))
     optimizer.step()
     assert first.step == 0
@@ -655,7 +655,7 @@ def test_a_checkpoint_keeps_the_ramp():
     assert rule.cap(0) < first.rule.cap(0)
     rule.load_state_dict(first.rule.state_dict())
     assert [rule.cap(s) for s in range(12)] == [first.rule.cap(s) for s in range(12)]
-    assert rule.weights[0].watch == rule._is_time(5) is False
+    assert rule.weights[0].record_weight_grad == rule._is_time(5) is False
 
 
 def test_gradients_add_up_over_parts_of_a_batch():
@@ -678,7 +678,7 @@ def test_gradients_that_are_not_finite_move_nothing():
     model = network(12, 8)
     rule = EdgeSearch(model, still(model), 0.4, 10, every=1, share=0.5)
     before = structures(model)
-    model[0].matrix.residual = torch.full((8, 12), math.nan)
+    model[0].matrix.weight_grad = torch.full((8, 12), math.nan)
     rule._optimizer.step()
     assert same(before, structures(model))
     follow(rule, 1)
@@ -690,9 +690,9 @@ def test_gradients_are_kept_only_where_they_are_used():
     rule = EdgeSearch(model, still(model), 0.4, 10, every=3, until=0.7, ramp=0.9)
     watched = []
     for _ in range(10):
-        watched.append(rule.weights[0].watch)
+        watched.append(rule.weights[0].record_weight_grad)
         follow(rule, 1)
-        assert rule.weights[0].residual is None
+        assert rule.weights[0].weight_grad is None
     assert [step + 1 for step in range(10) if watched[step]] == [3, 6]
 
 

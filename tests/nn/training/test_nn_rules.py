@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_nn_proximal import costs, fill, network, still, widths
+from test_nn_budget_projection import costs, fill, network, still, widths
 from torch import nn
 
 from structmat import InputError
@@ -275,17 +275,17 @@ def test_a_revival_leaves_the_function_alone(options):
     with torch.no_grad():
         weight.structure.row_width[:2] = 0.0
         weight.structure.col_width[1:3] = 0.0
-    weight.watch = True
+    weight.record_weight_grad = True
     upstream = torch.zeros(24, 16)
     upstream[6:12, 8:12] = 1.0
     (weight(torch.eye(24)) * upstream).sum().backward()
-    assert weight.residual is not None
+    assert weight.weight_grad is not None
     before = [weight.train(mode).dense() for mode in (True, False)]
     dead = weight.cost
     assert revive_(weight) == 3
     for mode, dense in zip((True, False), before, strict=True):
         torch.testing.assert_close(weight.train(mode).dense(), dense, rtol=0, atol=1e-7)
-    assert weight.residual is None
+    assert weight.weight_grad is None
     assert weight.cost == 2 * dead
     rows, cols = weight.structure.row_location[:3] * 16, weight.structure.col_location[:3] * 24
     assert (8, 6) in [
@@ -323,7 +323,7 @@ def test_a_revival_leaves_fixed_runs_where_they_are(options):
     fixed = {
         n: p.detach().clone() for n, p in weight.structure.named_parameters() if not p.requires_grad
     }
-    weight.watch = True
+    weight.record_weight_grad = True
     weight(torch.eye(24)).square().sum().backward()
     revive_(weight)
     assert len(fixed) == 2
@@ -332,7 +332,7 @@ def test_a_revival_leaves_fixed_runs_where_they_are(options):
 
 def test_a_gradient_that_is_not_finite_revives_nothing():
     weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
-    weight.residual = torch.full((4, 4), math.nan)
+    weight.weight_grad = torch.full((4, 4), math.nan)
     assert revive_(weight) == weight.cost == 0
 
 
