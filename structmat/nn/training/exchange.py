@@ -8,7 +8,7 @@ from torch import Tensor
 
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import whole, write_
-from structmat.nn.training.run_ends import Ends, block_energies, ends_of, move_, sides_of
+from structmat.nn.training.run_ends import Ends, block_energies, ends_of, move_, narrowest
 
 
 class Group:
@@ -49,8 +49,8 @@ class Group:
         if self.mortal:
             return 0
         rows, cols = (
-            side.narrowest() if wide else side.width
-            for side, wide in zip(sides_of(self.weights[0]), self.wide, strict=True)
+            narrowest(side) if wide else side.width
+            for side, wide in zip(self.weights[0].sides(), self.wide, strict=True)
         )
         return self.unit * int(((rows + cols) * (rows > 0) * (cols > 0)).sum())
 
@@ -119,7 +119,7 @@ def empty_weakest_(groups: Sequence[Group], excess: int) -> None:
     groups = [group for group in groups if group.mortal]
     scores, costs = [], []
     for group in groups:
-        rows, cols = sides_of(group.weights[0])
+        rows, cols = group.weights[0].sides()
         cost = group.unit * (rows.width + cols.width) * (rows.width > 0) * (cols.width > 0)
         score = block_energies(group.weights) / cost
         scores.append(score.where(cost > 0, torch.inf).cpu())

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from structmat.nn.gaudi.side import Side
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import is_sharded, whole, write_
 
@@ -47,68 +48,54 @@ class Ends(NamedTuple):
     gain: Tensor
 
 
-class _Side(NamedTuple):
-    """One side of all blocks in whole samples."""
-
-    size: int
-    grain: int
-    least: int
-    most: int
-    window: int
-    width: Tensor
-    start: Tensor
-
-    def at_end(self, far: bool, beyond: bool) -> Tensor:
-        """Samples of the last grain of runs, or of the one beyond, (K, grain)."""
-        first = self.start + self.width if far else self.start
-        back = self.grain * (far != beyond)
-        return (first - back)[:, None] + torch.arange(self.grain, device=first.device)
-
-    def inside(self) -> tuple[Tensor, Tensor]:
-        """Samples of runs, (K, greatest width), and which of them are in the run."""
-        longest = max([1, *self.width.tolist()])  # there may be no blocks at all
-        order = torch.arange(longest, device=self.width.device)
-        return self.start[:, None] + order, order < self.width[:, None]
-
-    def may_shrink(self, far: bool) -> Tensor:
-        """Whether a run may lose the grain at this end."""
-        kept = self.may_lose(self.grain)
-        if not far and self.size % self.grain:
-            kept &= self.start % self.size + self.grain < self.size
-        return kept
-
-    def may_grow(self, far: bool) -> Tensor:
-        """Whether there is room for a grain at this end."""
-        room = self.may_gain(self.grain)
-        if not far and self.size % self.grain:
-            room &= self.start % self.size >= self.grain  # grains do not close the circle
-        return room
-
-    def narrowest(self) -> Tensor:
-        """Least widths that runs can come to by losing ends."""
-        return torch.where(self._whole(), self.width.clamp(max=self.least), self.width)
-
-    def may_lose(self, samples: int) -> Tensor:
-        """Whether runs may lose so many samples in all."""
-        return self._whole() & (self.width - samples >= self.least)
-
-    def may_gain(self, samples: int) -> Tensor:
-        """Whether runs may gain so many samples in all."""
-        return self._whole() & (self.width + samples <= min(self.most, self.size))
-
-    def _whole(self) -> Tensor:
-        """Runs of whole grains; one that takes in a broken last grain stays as it is."""
-        return self.width % self.grain == 0
+def _at_end(side: Side, far: bool, beyond: bool) -> Tensor:
+    """Samples of the last grain of runs, or of the one beyond, (K, grain)."""
+    first = side.start + side.width if far else side.start
+    back = side.grain * (far != beyond)
+    return (first - back)[:, None] + torch.arange(side.grain, device=first.device)
 
 
-def sides_of(weight: GaudiWeight) -> tuple[_Side, _Side]:
-    """Both sides of a weight's blocks."""
-    g, pairs = weight.granularity, weight._samples(weight._whole_runs())
-    rows, cols = (
-        _Side(n, g, max(weight.min_width, g), most, most, width, start)
-        for n, most, (width, start) in zip(weight.shape, weight.max_width, pairs, strict=True)
-    )
-    return rows, cols
+def _inside(side: Side) -> tuple[Tensor, Tensor]:
+    """Samples of runs, (K, greatest width), and a mask of those within the run."""
+    longest = max([1, *side.width.tolist()])  # there may be no blocks at all
+    order = torch.arange(longest, device=side.width.device)
+    return side.start[:, None] + order, order < side.width[:, None]
+
+
+def _may_shrink(side: Side, far: bool) -> Tensor:
+    """Runs that may lose the grain at this end."""
+    kept = _may_lose(side, side.grain)
+    if not far and side.size % side.grain:
+        kept &= side.start % side.size + side.grain < side.size
+    return kept
+
+
+def _may_grow(side: Side, far: bool) -> Tensor:
+    """Runs that have room for a grain at this end."""
+    room = _may_gain(side, side.grain)
+    if not far and side.size % side.grain:
+        room &= side.start % side.size >= side.grain  # grains do not close the circle
+    return room
+
+
+def narrowest(side: Side) -> Tensor:
+    """Least widths that runs can come to by losing ends."""
+    return torch.where(_is_whole(side), side.width.clamp(max=side.least), side.width)
+
+
+def _may_lose(side: Side, samples: int) -> Tensor:
+    """Runs that may lose this number of samples in all."""
+    return _is_whole(side) & (side.width - samples >= side.least)
+
+
+def _may_gain(side: Side, samples: int) -> Tensor:
+    """Runs that may gain this number of samples in all."""
+    return _is_whole(side) & (side.width + samples <= side.window)
+
+
+def _is_whole(side: Side) -> Tensor:
+    """Runs of whole grains; one that takes in a broken last grain stays as it is."""
+    return side.width % side.grain == 0
 
 
 @torch.no_grad()
@@ -130,14 +117,14 @@ def ends_of(
     >>> found.loss.shape, bool(found.loss[0].isinf().all()), bool(found.loss[2].isfinite().all())
     (torch.Size([4, 4]), True, True)
     """
-    sides = sides_of(weights[0])
+    sides = weights[0].sides()
     alive = (sides[0].width > 0) & (sides[1].width > 0)
     loss, gain = torch.zeros(2, 4, len(alive), device=alive.device)
     for weight, gradient in zip(weights, gradients, strict=True):
         *energies, mean = _energies(weight, sides)
         for i, (at, far) in enumerate(ENDS):
             other = energies[1 - at]
-            last = _contents(weight, at, sides[at], sides[at].at_end(far, beyond=False))
+            last = _contents(weight, at, sides[at], _at_end(sides[at], far, beyond=False))
             loss[i] += (last.square().sum(-1) * other).sum(-1) / (mean * sides[at].grain)
             if gradient is not None:
                 slope = _slope(weight, gradient, sides, at, far)
@@ -145,12 +132,12 @@ def ends_of(
     # Whatever contents have become, a budget can be met.
     loss.nan_to_num_(nan=0.0)
     for i, (at, far) in enumerate(ENDS):
-        loss[i].masked_fill_(~(alive & sides[at].may_shrink(far)) | (not free[i]), torch.inf)
-        gain[i].masked_fill_(~(alive & sides[at].may_grow(far)) | (not free[i]), -1.0)
+        loss[i].masked_fill_(~(alive & _may_shrink(sides[at], far)) | (not free[i]), torch.inf)
+        gain[i].masked_fill_(~(alive & _may_grow(sides[at], far)) | (not free[i]), -1.0)
     for at, side in enumerate(sides):
         pair, grains = slice(2 * at, 2 * at + 2), 2 * side.grain
-        loss[pair] = _better(loss[pair], side.may_lose(grains), torch.inf)
-        gain[pair] = -_better(-gain[pair], side.may_gain(grains), 1.0)
+        loss[pair] = _better(loss[pair], _may_lose(side, grains), torch.inf)
+        gain[pair] = -_better(-gain[pair], _may_gain(side, grains), 1.0)
     return Ends(loss, gain)
 
 
@@ -171,7 +158,7 @@ def move_(
 
     `state` is that of the optimizer, by parameter.
     """
-    sides, structure = sides_of(weights[0]), weights[0].structure
+    sides, structure = weights[0].sides(), weights[0].structure
     for at, name in enumerate(_SIDES):
         side = sides[at]
         change = (gained.long() - lost.long()) * side.grain
@@ -179,7 +166,7 @@ def move_(
         for i, is_far in ((2 * at, False), (2 * at + 1, True)):
             for weight in weights if bool(gained[i].any()) else ():
                 parameter = (weight.u, weight.v)[at]
-                _begin_(parameter, side, side.at_end(is_far, beyond=True), gained[i], state)
+                _begin_(parameter, side, _at_end(side, is_far, beyond=True), gained[i], state)
         width, start = side.width + near + far, side.start - near
         _replace_(getattr(structure, f"{name}_width"), width / side.size, (near != 0) | (far != 0))
         _replace_(getattr(structure, f"{name}_location"), start / side.size, near != 0)
@@ -196,16 +183,16 @@ def block_energies(weights: Sequence[GaudiWeight]) -> Tensor:
     >>> block_energies([GaudiWeight((4, 8), num_blocks=1, width_init=1.0)])
     tensor([6.])
     """
-    sides = sides_of(weights[0])
+    sides = weights[0].sides()
     found = [_energies(weight, sides) for weight in weights]
     return sum(((rows * cols).sum(-1) / mean for rows, cols, mean in found), torch.zeros(()))
 
 
-def _energies(weight: GaudiWeight, sides: tuple[_Side, _Side]) -> tuple[Tensor, Tensor, float]:
+def _energies(weight: GaudiWeight, sides: tuple[Side, Side]) -> tuple[Tensor, Tensor, float]:
     """Squared norms of contents in the runs, (K, r) a side; the mean energy of a sample."""
     parts = []
     for at, side in enumerate(sides):
-        samples, inside = side.inside()
+        samples, inside = _inside(side)
         kept = _contents(weight, at, side, samples) * inside[:, None]
         parts.append(kept.square().sum(-1))
     rows, cols = parts
@@ -216,33 +203,33 @@ def _energies(weight: GaudiWeight, sides: tuple[_Side, _Side]) -> tuple[Tensor, 
     return rows, cols, max(mean, 1e-30)
 
 
-def _contents(weight: GaudiWeight, at: int, side: _Side, samples: Tensor) -> Tensor:
+def _contents(weight: GaudiWeight, at: int, side: Side, samples: Tensor) -> Tensor:
     """Contents at samples (K, s) of the circle, (K, r, s)."""
     return _read(whole((weight.u, weight.v)[at]), side, samples).float()
 
 
-def _read(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
+def _read(kept: Tensor, side: Side, samples: Tensor) -> Tensor:
     """What is kept (K, r, window) for samples (K, s) of the circle, (K, r, s)."""
     return kept.gather(-1, _slots(kept, side, samples))
 
 
-def _slots(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
+def _slots(kept: Tensor, side: Side, samples: Tensor) -> Tensor:
     return (samples % side.window)[:, None].expand(-1, kept.shape[1], -1)
 
 
-def _mean(kept: Tensor, side: _Side) -> Tensor:
+def _mean(kept: Tensor, side: Side) -> Tensor:
     """Means of what is kept over runs, (K, r, 1)."""
-    samples, inside = side.inside()
+    samples, inside = _inside(side)
     found = torch.where(inside[:, None], _read(kept, side, samples), 0.0)
     return found.sum(-1, keepdim=True) / side.width.clamp(min=1)[:, None, None]
 
 
 def _slope(
-    weight: GaudiWeight, gradient: Tensor, sides: tuple[_Side, _Side], at: int, far: bool
+    weight: GaudiWeight, gradient: Tensor, sides: tuple[Side, Side], at: int, far: bool
 ) -> Tensor:
     """Gradient of contents of the grain beyond an end, (K, r, grain)."""
-    beyond = sides[at].at_end(far, beyond=True) % sides[at].size
-    samples, inside = sides[1 - at].inside()
+    beyond = _at_end(sides[at], far, beyond=True) % sides[at].size
+    samples, inside = _inside(sides[1 - at])
     across = samples % sides[1 - at].size
     G = gradient if at == 0 else gradient.T
     facing = G[beyond[:, :, None], across[:, None, :]]
@@ -252,7 +239,7 @@ def _slope(
 
 def _begin_(
     parameter: Tensor,
-    side: _Side,
+    side: Side,
     samples: Tensor,
     chosen: Tensor,
     state: Mapping[Tensor, Mapping[str, Any]],
@@ -272,7 +259,7 @@ def _is_alike(kept: Any, parameter: Tensor) -> bool:
 
 
 def _fill_(
-    kept: Tensor, side: _Side, samples: Tensor, chosen: Tensor, values: Tensor | float
+    kept: Tensor, side: Side, samples: Tensor, chosen: Tensor, values: Tensor | float
 ) -> None:
     """Set what is kept for the samples of some blocks to values."""
     old = whole(kept)
