@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from structmat import binding
 from structmat.matrix import StructuredMatrix
 
 #: Vectors that a thread takes through the structure at once where no gradient is
@@ -98,7 +99,7 @@ def watch(matrix: StructuredMatrix, count: int = 16) -> Work:
     """Work of a matrix on torch that has multiplied before: what it does to `count` vectors."""
     vectors = torch.zeros(count, matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     with torch.no_grad(), _Watch() as seen:
-        matrix._multiply(vectors.T)
+        binding.multiply(matrix, vectors.T)
     multiplications, compiled = seen.multiplications / count, seen.compiled / count
     return Work(seen.calls, multiplications, seen.written / count, compiled)
 
