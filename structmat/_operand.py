@@ -33,12 +33,12 @@ class Factor(Protocol):
 
 
 def is_scalar(x: Any) -> bool:
-    """Whether `x` is a number or an array of no dimensions."""
+    """Tell whether `x` is a number or an array of no dimensions."""
     return isinstance(x, numbers.Number) or getattr(x, "shape", None) == ()
 
 
 def is_plain(x: Any) -> bool:
-    """Whether `x` is a NumPy array with axes, as most operands are."""
+    """Tell whether `x` is a NumPy array with axes, as most operands are."""
     return type(x) is np.ndarray and x.ndim > 0
 
 

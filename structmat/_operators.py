@@ -6,8 +6,6 @@ matrices, and to their adjoint and conjugate.
 
 import numbers
 import operator
-from abc import abstractmethod
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -24,7 +22,10 @@ _LAZY = {"add": "sum", "matmul": "product"}
 
 
 class Operators(LinearOperator):
-    """Abstract operator of shape (m, n) with SciPy 1.18's meanings on every version."""
+    """Abstract operator of shape (m, n) with SciPy 1.18's meanings on every version.
+
+    `StructuredMatrix` adds the two products of columns, `_wider`, `_scale` and `adjoint`.
+    """
 
     kind: ClassVar[str]
     shape: tuple[int, int]
@@ -34,22 +35,6 @@ class Operators(LinearOperator):
     device: Device
     #: Whether products keep the dtype of the operand, whatever `dtype` says.
     neutral: bool
-
-    @abstractmethod
-    def _multiply(self, x: Array) -> Array:
-        """A @ x for x of shape (n, k), in the dtype of the result."""
-
-    @abstractmethod
-    def _multiply_adjoint(self, y: Array) -> Array:
-        """A^H @ y for y of shape (m, k), in the dtype of the result."""
-
-    @abstractmethod
-    def _wider(self, dtype: DType) -> "Operators":
-        """The same matrix in a wider precision."""
-
-    @abstractmethod
-    def _scale(self, scalar: Any, apply: Callable[[Any, Any], Any] = operator.mul) -> Any:
-        """The matrix times, or divided by, a scalar."""
 
     # Products.
 

@@ -5,11 +5,11 @@ the content arrays of a matrix, trains and moves them by itself, and asks for ma
 same structure around their present values. `structmat.nn` uses these functions and no private
 member of a matrix.
 
-leaves                       content arrays, in one order
-bind                         the same structure around other contents, unchecked
-construct                    the same structure around other contents, by its constructor
-multiply, multiply_adjoint   products with columns, unchecked
-remembers, kept              results computed from contents once
+leaves            content arrays, in one order
+bind              the same structure around other contents, unchecked
+construct         the same structure around other contents, by its constructor
+multiply          products with columns, unchecked
+remembers, kept   results computed from contents once
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -91,39 +91,20 @@ def construct(matrix: M, contents: Sequence[Array]) -> M:
     return matrix._map(lambda _: next(rest))
 
 
-def multiply(matrix: StructuredMatrix, x: Array) -> Array:
-    """A @ x for columns x of shape (n, k) in the dtype of A.
+def multiply(matrix: StructuredMatrix, x: Array, *, adjoint: bool = False) -> Array:
+    """A @ x or A^H @ x for columns x of shape (·, k) in the dtype of A, unchecked.
 
     Examples
     --------
     >>> import numpy as np, structmat
-    >>> multiply(structmat.Dense(np.eye(2)), np.ones((2, 1))).shape
-    (2, 1)
-    """
-    return matrix._multiply(x)
-
-
-def multiply_adjoint(matrix: StructuredMatrix, y: Array) -> Array:
-    """A^H @ y for columns y of shape (m, k) in the dtype of A.
-
-    Examples
-    --------
-    >>> import numpy as np, structmat
-    >>> multiply_adjoint(structmat.Dense(np.ones((2, 3))), np.ones((2, 1))).shape
+    >>> multiply(structmat.Dense(np.ones((2, 3))), np.ones((2, 1)), adjoint=True).shape
     (3, 1)
     """
-    return matrix._multiply_adjoint(y)
+    return matrix._multiply_adjoint(x) if adjoint else matrix._multiply(x)
 
 
 def remembers(matrix: StructuredMatrix) -> bool:
-    """Whether results that are computed from the contents are kept; see `bind`.
-
-    Examples
-    --------
-    >>> import numpy as np, structmat
-    >>> remembers(structmat.Dense(np.eye(2)))
-    True
-    """
+    """Tell whether results that are computed from the contents are kept; see `bind`."""
     return matrix._memory is not None
 
 

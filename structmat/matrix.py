@@ -128,12 +128,20 @@ class StructuredMatrix(Operators):
             array = array if alike else self.xp.astype(array, self.dtype)
             setattr(self, name, _array.read_only(array))
 
-    # Hooks of a concrete class, beside the products `_multiply` and `_multiply_adjoint`.
+    # Hooks of a concrete class.
 
     @property
     @abstractmethod
     def cost(self) -> int:
         """Multiplications of one matvec."""
+
+    @abstractmethod
+    def _multiply(self, x: Array) -> Array:
+        """A @ x for x of shape (n, k), in the dtype of the result."""
+
+    @abstractmethod
+    def _multiply_adjoint(self, y: Array) -> Array:
+        """A^H @ y for y of shape (m, k), in the dtype of the result."""
 
     @abstractmethod
     def _dense(self) -> Array:

@@ -46,7 +46,7 @@ def test_a_matrix_around_other_contents(name, remember):
     assert (type(B), B.shape, B.dtype, B.cost) == (type(A), A.shape, A.dtype, A.cost)
     x, y = torch.ones(A.shape[1], 3).double(), torch.ones(A.shape[0], 3).double()
     torch.testing.assert_close(binding.multiply(B, x), C @ x)
-    torch.testing.assert_close(binding.multiply_adjoint(B, y), C.H @ y)
+    torch.testing.assert_close(binding.multiply(B, y, adjoint=True), C.H @ y)
     torch.testing.assert_close(B.to_dense(), C.to_dense())
     made = [binding.kept(B, "dense", lambda: [B.to_dense()]) for _ in range(2)]
     assert (made[0] is made[1]) is remember

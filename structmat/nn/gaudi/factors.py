@@ -28,7 +28,7 @@ def factor_product(x: Tensor, u: Tensor, v: Tensor, runs: Runs, rows: Side, cols
 
 
 def is_compiled(contents: Tensor, dtype: torch.dtype, rows: Side, cols: Side) -> bool:
-    """Whether compiled kernels multiply: on a CPU, in single or double, with Numba.
+    """Tell whether compiled kernels multiply: on a CPU, in single or double, with Numba.
 
     Short axes are left to panels, which are as long as they are and so leave nothing out.
     """

@@ -66,7 +66,7 @@ def grid_runs(shape: tuple[int, int], cost: float, *, rank: int = 1, granularity
     """
     m, n = shape
     down = _parts(cost / (2 * rank * n), m, granularity)
-    # What the rounding of one side leaves goes to the other, and the least of it back.
+    # The rest of the cost after rounding goes to the other side, and a last rest back.
     across = _parts((cost / rank - down * n) / m, n, granularity)
     down = _parts((cost / rank - across * m) / n, m, granularity)
     row_location, row_width = _cuts(m, down, granularity)
@@ -80,7 +80,7 @@ def grid_runs(shape: tuple[int, int], cost: float, *, rank: int = 1, granularity
 
 
 def _parts(wanted: float, n: int, granularity: int) -> int:
-    """A whole number of parts, of one grain at least."""
+    """A whole number of parts of at least one grain each."""
     return max(1, min(math.floor(wanted), n // granularity))
 
 
@@ -89,10 +89,9 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
 
     A strip of length L costs L + 1 multiplications for L entries of the matrix, so nearly
     every multiplication has an entry of its own. Up to eight neighbours begin with one
-    window, fewer where windows would then leave inputs out. Where there are so many outputs
-    that their strips would be shorter than four grains, each input reaches a window of the
-    outputs instead. Where the cost is too low for strips on all samples, evenly spread ones
-    remain; one is the least.
+    window, fewer if windows would then leave inputs out. If the strips of all outputs would
+    be shorter than four grains, each input reaches a window of the outputs instead. If the
+    cost is too low for strips on all samples, evenly spread ones remain; one is the least.
 
     Examples
     --------
@@ -152,7 +151,7 @@ def rule_runs(
 
     "splr" makes the first r / 2 of the blocks full and the others 0.5 r / (1 - 0.5 r) wide;
     "lr" makes the first r full and gives the others one grain on one side, in turns;
-    both take r from the name ("splr0.3"), 0.5 where it says none.
+    both take r from the name ("splr0.3"), 0.5 by default.
 
     Examples
     --------
@@ -170,7 +169,7 @@ def _widths(
 ) -> Tensor:
     if not isinstance(rule, str):
         return torch.full((count,), _fraction(rule, "width_init", WIDTH_RULES))
-    # One grain on alternating sides: a block without any width could never learn.
+    # One grain on alternating sides, as a block without any width could never learn.
     seeds = (torch.arange(count) % 2 == side).float() * grain
     if rule == "uniform":
         return torch.rand(count, generator=generator)

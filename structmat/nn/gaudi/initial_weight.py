@@ -2,12 +2,19 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from structmat.errors import InputError
-from structmat.nn.gaudi.initial_runs import COST_RULES, grid_runs, rule_runs, strip_runs
+from structmat.nn.gaudi.initial_runs import (
+    COST_RULES,
+    grid_rank,
+    grid_runs,
+    rule_runs,
+    strip_runs,
+)
 from structmat.nn.gaudi.structure import Runs
 
 #: Scalars of contents up to which they are kept on whole circles; beyond, on windows.
@@ -29,41 +36,83 @@ def whole_number(value: int, name: str, least: int) -> int:
     return value
 
 
-def choose_runs(
+class InitialWeight(NamedTuple):
+    """Rank of all blocks, windows of contents on both sides, runs, and contents (K, r, S)."""
+
+    rank: int
+    windows: tuple[int, int]
+    runs: Runs
+    u: Tensor
+    v: Tensor
+
+
+def initial_weight(
     shape: tuple[int, int],
     *,
     num_blocks: int | None,
-    rank: int,
+    rank: int | None,
     granularity: int,
     budget: float,
     width_init: str | float,
     location_init: str | float,
+    content_init: str | Callable[[Tensor], object],
+    min_width: int,
+    max_width: int | None,
     generator: torch.Generator | None,
-) -> Runs:
-    """Runs of all blocks, at a cost or by a rule; options are those of `GaudiWeight`."""
+) -> InitialWeight:
+    """Runs at a cost or by a rule, and contents on windows; options are those of `GaudiWeight`.
+
+    Examples
+    --------
+    >>> options = {"num_blocks": None, "rank": None, "granularity": 1, "budget": 0.75}
+    >>> options |= {"width_init": "grid", "location_init": 0.0, "content_init": "normal"}
+    >>> found = initial_weight((8, 16), **options, min_width=0, max_width=None, generator=None)
+    >>> found.rank, found.windows, found.u.shape
+    (1, (8, 16), torch.Size([18, 1, 8]))
+    """
+    cost = budget * math.prod(shape)
+    if rank is None:
+        is_grid = width_init == "grid"
+        rank = grid_rank(shape, cost, granularity=granularity) if is_grid else 1
+    whole_number(rank, "rank", 1)
     if width_init in COST_RULES:
-        if num_blocks is not None:
-            raise InputError(
-                f"num_blocks = {num_blocks} with {width_init}; expected None (the budget sets the "
-                'number of blocks; choose width_init="splr" to set it yourself)'
-            )
-        cost = budget * math.prod(shape)
-        if width_init == "grid":
-            return grid_runs(shape, cost, rank=rank, granularity=granularity)
-        if rank > 1:
-            raise InputError(
-                f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
-                '(choose width_init="grid" for blocks of higher rank)'
-            )
-        return strip_runs(shape, cost, granularity=granularity)
-    count = min(shape) if num_blocks is None else whole_number(num_blocks, "num_blocks", 0)
-    return rule_runs(shape, count, width_init, location_init, generator, granularity=granularity)
+        runs = _runs_at(cost, shape, num_blocks, rank, granularity, str(width_init))
+    else:
+        count = min(shape) if num_blocks is None else whole_number(num_blocks, "num_blocks", 0)
+        rules = (width_init, location_init)
+        runs = rule_runs(shape, count, *rules, generator, granularity=granularity)
+    windows = _windows(shape, runs, rank, granularity, min_width, max_width)
+    return InitialWeight(
+        rank, windows, runs, *_contents(shape, runs, rank, windows, content_init, generator)
+    )
 
 
-def choose_windows(
+def _runs_at(
+    cost: float,
+    shape: tuple[int, int],
+    num_blocks: int | None,
+    rank: int,
+    granularity: int,
+    rule: str,
+) -> Runs:
+    if num_blocks is not None:
+        raise InputError(
+            f"num_blocks = {num_blocks} with {rule}; expected None (the budget sets the number of "
+            'blocks; choose width_init="splr" to set it yourself)'
+        )
+    if rule == "grid":
+        return grid_runs(shape, cost, rank=rank, granularity=granularity)
+    if rank > 1:
+        raise InputError(
+            f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
+            '(choose width_init="grid" for blocks of higher rank)'
+        )
+    return strip_runs(shape, cost, granularity=granularity)
+
+
+def _windows(
     shape: tuple[int, int],
     runs: Runs,
-    *,
     rank: int,
     granularity: int,
     min_width: int,
@@ -88,16 +137,14 @@ def choose_windows(
     return limits[0], limits[1]
 
 
-def choose_contents(
+def _contents(
     shape: tuple[int, int],
     runs: Runs,
-    *,
     rank: int,
     windows: tuple[int, int],
     rule: str | Callable[[Tensor], object],
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    """Row and column contents on their windows."""
     if rule == "normal":
         return random_contents(shape, runs, rank, windows, generator)
     if isinstance(rule, str) and rule != "svd":
@@ -144,12 +191,12 @@ def random_contents(
 
 
 def _all_live(width: Tensor, size: int) -> bool:
-    """Whether there are blocks, and all of them are wide enough for a sample."""
+    """Tell whether there are blocks, and all of them are wide enough for a sample."""
     return len(width) > 0 and bool((torch.round(width * size) > 0).all())
 
 
 def _is_single(width: Tensor, size: int) -> bool:
-    """Whether all of some blocks are one sample wide."""
+    """Tell whether all of some blocks are one sample wide."""
     return len(width) > 0 and bool((torch.round(width * size) == 1).all())
 
 

@@ -42,7 +42,7 @@ def multiply(
 
 
 def assembles(work: "Work", product: str) -> bool:
-    """Whether the named product, or for "auto" the one of less work, assembles the weight."""
+    """Tell whether the named product, or for "auto" the one of less work, assembles the weight."""
     if product != "auto":
         return product == "assembled"
     return work.factors > min(work.assembled, work.by_identity)

@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from structmat.errors import InputError, ShapeError
 from structmat.matrices import GBLR
 from structmat.nn.gaudi import conversion, products
-from structmat.nn.gaudi.initial_runs import grid_rank
-from structmat.nn.gaudi.initial_weight import (
-    WHOLE_CIRCLE_SCALARS,
-    choose_contents,
-    choose_runs,
-    choose_windows,
-    whole_number,
-)
+from structmat.nn.gaudi.initial_weight import WHOLE_CIRCLE_SCALARS, initial_weight, whole_number
 from structmat.nn.gaudi.masks import check_sigma, spectral_mask
 from structmat.nn.gaudi.side import Side
 from structmat.nn.gaudi.structure import (
@@ -121,51 +114,32 @@ class GaudiWeight(nn.Module):
         self.shape = m, n
         if not 0 < budget < math.inf:
             raise InputError(f"budget = {budget!r}; expected a share of m n above 0")
-        self.granularity = whole_number(granularity, "granularity", 1)
-        if rank is None:
-            rank = 1
-            if width_init == "grid":
-                rank = grid_rank(self.shape, budget * m * n, granularity=granularity)
-        self.rank = whole_number(rank, "rank", 1)
-        self.sigma, self.straight_through = sigma, straight_through
         check_sigma(sigma)
         if product not in products.PRODUCTS:
             raise InputError(f"product = {product!r}; expected one of {products.PRODUCTS}")
-        self.product = product
+        self.sigma, self.straight_through, self.product = sigma, straight_through, product
+        self.granularity = whole_number(granularity, "granularity", 1)
+        self.min_width = whole_number(min_width, "min_width", 0)
         #: Vectors that the weight multiplies for one example; costs of models count by it.
         self.positions = 1
-        self.min_width = whole_number(min_width, "min_width", 0)
-        runs = choose_runs(
+        self.rank, self.max_width, runs, u, v = initial_weight(
             self.shape,
             num_blocks=num_blocks,
-            rank=self.rank,
-            granularity=self.granularity,
+            rank=rank,
+            granularity=granularity,
             budget=budget,
             width_init=width_init,
             location_init=location_init,
-            generator=generator,
-        )
-        self.max_width: tuple[int, int] = choose_windows(
-            self.shape,
-            runs,
-            rank=self.rank,
-            granularity=self.granularity,
-            min_width=self.min_width,
+            content_init=content_init,
+            min_width=min_width,
             max_width=max_width,
+            generator=generator,
         )
         if not straight_through and self.max_width != self.shape:
             raise InputError(
                 f"straight_through = False with contents limited to {self.max_width} samples; "
                 f"expected whole circles (max_width={max(self.shape)})"
             )
-        u, v = choose_contents(
-            self.shape,
-            runs,
-            rank=self.rank,
-            windows=self.max_width,
-            rule=content_init,
-            generator=generator,
-        )
         self.structure = GaudiStructure(
             runs, learn_widths=learn_widths, learn_locations=learn_locations
         )
@@ -268,7 +242,7 @@ class GaudiWeight(nn.Module):
         self.residual = old + part if old is not None and bool(old.isfinite().all()) else part
 
     def multiplies(self, count: int) -> bool:
-        """Whether `count` vectors are better multiplied by factors than by a dense weight."""
+        """Tell whether `count` vectors are better multiplied by factors than by a dense weight."""
         if self._is_real_valued:
             return False
         rows, cols = self.sides()

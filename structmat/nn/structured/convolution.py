@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structmat.errors import InputError, ShapeError
+from structmat.nn.structured.parameters import bias_parameter
 
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 _PADDING_MODES["circular"] = "circular"
@@ -51,7 +52,7 @@ class TapConv2d(nn.Module):
         self.kernel_size, self.stride = pair(kernel_size), pair(stride)
         self.padding = padding if isinstance(padding, str) else pair(padding)
         self.dilation, self.padding_mode = pair(dilation), padding_mode
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.bias = bias_parameter(bias, self.out_channels)
         self._check()
 
     def _check(self) -> None:
@@ -77,7 +78,7 @@ class TapConv2d(nn.Module):
 
     @property
     def by_taps(self) -> bool:
-        """Whether each tap of the kernel has a matrix of its own (a 1 x 1 kernel has one)."""
+        """True if each tap of the kernel has a matrix of its own (a 1 x 1 kernel has one)."""
         return len(self.taps) > 1
 
     @property

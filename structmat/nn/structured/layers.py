@@ -12,6 +12,7 @@ from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
+from structmat.nn.structured.parameters import bias_parameter
 from structmat.nn.structured.speed import CHUNK, Times, dense_is_quicker
 from structmat.nn.structured.weight import StructuredWeight, autocast_dtype
 
@@ -55,8 +56,7 @@ class StructuredLinear(nn.Module):
         super().__init__()
         self.matrix = _weight(matrix)
         self.out_features, self.in_features = self.matrix.shape
-        _check_bias(bias, self.out_features)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.bias = bias_parameter(bias, self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (…, in_features) to (…, out_features)."""
@@ -68,7 +68,7 @@ class StructuredLinear(nn.Module):
         return self.matrix.dense()
 
     def to_matrix(self) -> StructuredMatrix:
-        """The structured matrix of its weight, with a copy of the contents."""
+        """The structured matrix of the weight, with a copy of the contents."""
         return self.matrix.to_matrix()
 
     def extra_repr(self) -> str:
@@ -148,7 +148,6 @@ class StructuredConv2d(TapConv2d):
                 f"taps have {outputs} outputs and out_channels = {out_channels}; expected one "
                 "number (and at least one tap)"
             )
-        _check_bias(bias, outputs[0])
         super().__init__(
             weights,
             bias,
@@ -227,8 +226,3 @@ class StructuredConv2d(TapConv2d):
 
 def _weight(matrix: Weight) -> StructuredWeight:
     return matrix if isinstance(matrix, StructuredWeight) else StructuredWeight(matrix)
-
-
-def _check_bias(bias: Tensor | None, size: int) -> None:
-    if bias is not None and tuple(bias.shape) != (size,):
-        raise ShapeError(f"bias has shape {tuple(bias.shape)}; expected ({size},), the outputs")

@@ -10,7 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from structmat import binding
 from structmat._array import backend_name
-from structmat.errors import InputError
+from structmat.errors import InputError, ShapeError
 from structmat.matrix import StructuredMatrix
 
 
@@ -47,6 +47,15 @@ def emptied(matrix: StructuredMatrix) -> StructuredMatrix:
         for a in binding.leaves(matrix)
     ]
     return binding.bind(matrix, empty, remember=False)
+
+
+def bias_parameter(bias: Tensor | None, outputs: int) -> nn.Parameter | None:
+    """A trainable copy of a bias of shape (outputs,), if there is one."""
+    if bias is None:
+        return None
+    if tuple(bias.shape) != (outputs,):
+        raise ShapeError(f"bias has shape {tuple(bias.shape)}; expected ({outputs},), the outputs")
+    return nn.Parameter(bias.detach().clone())
 
 
 def on_torch(matrix: Any) -> StructuredMatrix:
@@ -131,7 +140,7 @@ class Remembered(NamedTuple):
             return cls(make(), dtype, _Steps.count, marks)
 
     def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
-        """Whether the contents are unchanged."""
+        """Tell whether the contents are unchanged."""
         known_state = (dtype, _Steps.count, len(tensors))
         return known_state == (self.dtype, self.steps, len(self.marks)) and all(
             tensor is known() and tensor._version == version and tensor.data_ptr() == address

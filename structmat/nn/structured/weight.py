@@ -218,10 +218,9 @@ class StructuredWeight(nn.Module):
             pairs = zip(binding.leaves(template), leaves_of(template, self.contents), strict=True)
             empty = [stand_in(*pair) for pair in pairs]
             matrix = binding.bind(template, empty, dtype=dtype, remember=True)
-            for multiply, size in zip(
-                (binding.multiply_adjoint, binding.multiply), self.shape, strict=True
-            ):
-                multiply(matrix, torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device))
+            for size, adjoint in zip(self.shape, (True, False), strict=True):
+                zeros = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
+                binding.multiply(matrix, zeros, adjoint=adjoint)
             self.times = Times.of(watch(matrix), self.shape, matrix.device.type)
 
     def _forget(self) -> None:
