@@ -1,34 +1,49 @@
 """Operands of products: checked, laid out as columns, and brought to one dtype.
 
-A matrix multiplies two-dimensional operands of its own dtype; everything else that
-SciPy's interface allows is reduced to that here.
+A matrix multiplies two-dimensional operands of its own dtype. All other operands of
+SciPy's interface are reduced to these here.
 """
 
 import math
 import numbers
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.sparse import issparse
 
-from structmat._array import Array, backend_name, belongs, is_complex, is_inexact, is_numpy
+from structmat._array import Array, DType, backend_name, belongs, is_complex, is_inexact, is_numpy
 from structmat._checks import host_array
 from structmat.errors import BackendError, InputError, ShapeError
 
 
+class Factor(Protocol):
+    """A matrix as products need it: two products of columns in its own dtype."""
+
+    shape: tuple[int, int]
+    dtype: DType
+    xp: ModuleType
+    neutral: bool
+
+    def _multiply(self, x: Array) -> Array: ...
+
+    def _multiply_adjoint(self, y: Array) -> Array: ...
+
+    def _wider(self, dtype: DType) -> "Factor": ...
+
+
 def is_scalar(x: Any) -> bool:
-    """Whether `x` is a number or an array of no dimensions."""
+    """Tell whether `x` is a number or an array of no dimensions."""
     return isinstance(x, numbers.Number) or getattr(x, "shape", None) == ()
 
 
 def is_plain(x: Any) -> bool:
-    """Whether `x` is a NumPy array with axes: decided first, as most operands are."""
+    """Tell whether `x` is a NumPy array with axes, as most operands are."""
     return type(x) is np.ndarray and x.ndim > 0
 
 
 def as_operand(x: Any, xp: ModuleType) -> Array:
-    """An operand as an array of a matrix's library; only NumPy takes lists and sparse."""
+    """Return an operand as an array of a matrix's library; lists and sparse only for NumPy."""
     if is_numpy(xp):
         if type(x) is np.ndarray and x.dtype.kind in "fc":
             return x
@@ -46,7 +61,7 @@ def as_operand(x: Any, xp: ModuleType) -> Array:
     return x
 
 
-def vector_product(A: Any, x: Any, *, adjoint: bool) -> Array:
+def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     """A @ x or A^H @ x for a batch of vectors (…, n), or for one column (n, 1)."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
@@ -66,7 +81,7 @@ def vector_product(A: Any, x: Any, *, adjoint: bool) -> Array:
     return xp.reshape(xp.matrix_transpose(y), (*batch, y.shape[0]))
 
 
-def matrix_product(A: Any, x: Any, *, adjoint: bool) -> Array:
+def matrix_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     """A @ X or A^H @ X for a batch of matrices (…, n, k)."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
@@ -86,8 +101,8 @@ def matrix_product(A: Any, x: Any, *, adjoint: bool) -> Array:
     return xp.permute_dims(y, (*range(1, len(batch) + 1), 0, len(batch) + 1))
 
 
-def multiplied(A: Any, x: Array, *, adjoint: bool) -> Array:
-    """A @ x or A^H @ x for x of shape (·, k), an array of A's library: brought to one dtype."""
+def multiplied(A: Factor, x: Array, *, adjoint: bool) -> Array:
+    """A @ x or A^H @ x for x of shape (·, k), an array of A's library, in one dtype."""
     xp = A.xp
     if x.dtype != A.dtype and not (A.neutral and is_inexact(x.dtype, xp)):
         dtype = xp.result_type(A.dtype, x.dtype) if is_inexact(x.dtype, xp) else A.dtype
@@ -98,7 +113,7 @@ def multiplied(A: Any, x: Array, *, adjoint: bool) -> Array:
     return A._multiply_adjoint(x) if adjoint else A._multiply(x)
 
 
-def _real_times_complex(A: Any, x: Array, adjoint: bool) -> Array:
+def _real_times_complex(A: Factor, x: Array, *, adjoint: bool) -> Array:
     xp, k = A.xp, x.shape[1]
     y = multiplied(A, xp.concat([xp.real(x), xp.imag(x)], axis=1), adjoint=adjoint)
     y = xp.astype(y, x.dtype)

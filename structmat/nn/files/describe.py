@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from structmat.errors import InputError
 from structmat.io import describe, restore
 from structmat.nn.gaudi.conv import GaudiConv2d
-from structmat.nn.gaudi.initial_runs import Runs
 from structmat.nn.gaudi.linear import GaudiLinear
-from structmat.nn.gaudi.structure import GaudiStructure
+from structmat.nn.gaudi.structure import GaudiStructure, Runs
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.layer_types import STRUCTURED, Weight, weights_of
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear

@@ -1,13 +1,14 @@
 """GBLR weights whose block widths and locations are learned.
 
-masks            boxcars with gradients
-side             one side of all blocks in whole samples
-samples          fractions of an axis to whole samples
-structure        `GaudiStructure`: widths and locations as parameters
+structure        widths and locations as parameters, and in whole samples
+mask_tables      tables whose windows are masks and their derivatives
+side             one side of all blocks in whole samples, with its masks
+masks            masks of given widths and locations
 initial_runs     runs before training
 initial_weight   runs, windows and contents before training, checked
 factors          products by the blocks' factors
 products         products by factors or by an assembled weight
+conversion       GBLR matrices to contents and runs, and back
 weight           `GaudiWeight`
 linear, conv     `GaudiLinear`, `GaudiConv2d`
 """

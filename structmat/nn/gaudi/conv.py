@@ -1,10 +1,11 @@
-"""Convolutions around Gaudi-GBLR weights."""
+"""`GaudiConv2d`: a convolution by Gaudi-GBLR weights."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from structmat.errors import InputError
 from structmat.nn.gaudi.weight import GaudiWeight
@@ -13,6 +14,9 @@ from structmat.nn.structured.convolution import TapConv2d, pair
 
 class GaudiConv2d(TapConv2d):
     """A convolution whose kernel is made of Gaudi-GBLR matrices.
+
+    Either the matrices multiply patches of the images, or the kernel that they assemble is
+    convolved, whichever is estimated to take less work.
 
     Parameters
     ----------
@@ -27,7 +31,7 @@ class GaudiConv2d(TapConv2d):
     shared_masks : bool
         Whether all taps have the same runs, with contents of their own.
     **options
-        As `GaudiWeight` takes them.
+        Options of `GaudiWeight`.
 
     Attributes
     ----------
@@ -94,10 +98,25 @@ class GaudiConv2d(TapConv2d):
     def from_taps(
         cls, taps: Sequence[GaudiWeight], bias: Tensor | None, **settings: Any
     ) -> "GaudiConv2d":
-        """A layer around weights that are there already; settings as `TapConv2d` takes them."""
+        """A layer around existing weights; settings are those of `TapConv2d`."""
         layer = cls.__new__(cls)
         TapConv2d.__init__(layer, taps, bias, **settings)
         return layer
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        taps, size, x = self._weights(), self._result_size(x), self._padded(x)
+        if not taps[0].multiplies(x.shape[0] * size[0] * size[1]):
+            weight = self.weight
+            bias = None if self.bias is None else self.bias.to(weight.dtype)
+            return F.conv2d(x, weight, bias, self.stride, 0, self.dilation)
+        if self.by_taps:
+            pairs = zip(taps, self._views(x, size), strict=True)
+            y = torch.stack([tap(view.movedim(1, -1)) for tap, view in pairs]).sum(0)
+        else:
+            patches = F.unfold(x, self.kernel_size, self.dilation, 0, self.stride)
+            y = taps[0](patches.transpose(1, 2))
+        y = y if self.bias is None else y + self.bias.to(y.dtype)
+        return y.movedim(-1, 1).reshape(x.shape[0], self.out_channels, *size)
 
 
 def _bias(fan_in: int, weight: GaudiWeight, options: dict[str, Any]) -> Tensor:

@@ -1,8 +1,8 @@
 """Products by the factors of Gaudi blocks: one side's contents, then the other's.
 
-Work follows the widths. On a CPU the kernels of `structmat.kernels` multiply, by strips
-made anew for the runs of the moment; elsewhere the axes are cut into tiles, each with a
-dense panel of the blocks that touch it.
+Work follows the widths. On a CPU the kernels of `structmat.kernels` multiply, by cells
+that are laid out for the runs of the moment; elsewhere the axes are cut into tiles, each
+with a dense panel of the blocks that touch it.
 """
 
 from collections.abc import Iterator
@@ -12,44 +12,43 @@ import torch
 from torch import Tensor
 
 from structmat.kernels.choice.packages import has
-from structmat.nn.gaudi.side import Axis, Tile, as_given
+from structmat.nn.gaudi.side import Side, Tile
+from structmat.nn.gaudi.structure import Runs
 
-#: Coefficients kept for the backward pass, at most, for each number that contents hold.
-_KEPT = 1.5
+#: Coefficients kept for the backward pass, at most, per number that contents hold.
+_KEPT_COEFFICIENTS = 1.5
 #: Samples of the shorter axis from which on compiled kernels multiply.
-_LEAST_COMPILED = 256
+_COMPILED_SAMPLES = 256
 
 
-def factor_product(
-    x: Tensor, u: Tensor, v: Tensor, runs: tuple[Tensor, ...], rows: Axis, cols: Axis
-) -> Tensor:
+def factor_product(x: Tensor, u: Tensor, v: Tensor, runs: Runs, rows: Side, cols: Side) -> Tensor:
     """Vectors (T, n) to (T, m) through the column contents, then the row contents."""
-    with as_given(x):
+    with torch.autocast(x.device.type, enabled=False):
         return _FactorProduct.apply(x, u, v, *runs, rows, cols)
 
 
-def is_compiled(contents: Tensor, dtype: torch.dtype, rows: Axis, cols: Axis) -> bool:
-    """Whether compiled kernels multiply: on a CPU, in single or double, with Numba.
+def is_compiled(contents: Tensor, dtype: torch.dtype, rows: Side, cols: Side) -> bool:
+    """Tell whether compiled kernels multiply: on a CPU, in single or double, with Numba.
 
     Short axes are left to panels, which are as long as they are and so leave nothing out.
     """
     fits = contents.device.type == "cpu" and dtype in (torch.float32, torch.float64)
-    return has("numba") and fits and min(rows.size, cols.size) >= _LEAST_COMPILED
+    return has("numba") and fits and min(rows.size, cols.size) >= _COMPILED_SAMPLES
 
 
 class _FactorProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, u: Tensor, v: Tensor, *rest: Any) -> Tensor:
         *_runs, rows, cols = rest
-        ctx.axes, ctx.compiled = (rows, cols), is_compiled(u, x.dtype, rows, cols)
+        ctx.sides, ctx.compiled = (rows, cols), is_compiled(u, x.dtype, rows, cols)
         if ctx.compiled:
             ctx.save_for_backward(x, u, v)
             return _compiled(rows, cols, u, v, x.dtype).multiply(x)
         columns = x.T.contiguous()
         left, right = _Panels(rows, u, x.dtype), _Panels(cols, v, x.dtype)
         middle = right.collect(columns)
-        # Fine blocks have more coefficients than contents: better made again than kept.
-        kept = middle.numel() <= _KEPT * (u.numel() + v.numel())
+        # Fine blocks have more coefficients than contents: computed again rather than kept.
+        kept = middle.numel() <= _KEPT_COEFFICIENTS * (u.numel() + v.numel())
         ctx.save_for_backward(x, u, v, *[middle] * kept)
         ctx.tiles = left.tiles, right.tiles
         return left.spread(middle).T
@@ -58,21 +57,22 @@ class _FactorProduct(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, u, v, *kept = ctx.saved_tensors
-        rows, cols = ctx.axes
+        rows, cols = ctx.sides
+        by_rows, by_cols = any(ctx.needs_input_grad[3:5]), any(ctx.needs_input_grad[5:7])
         if ctx.compiled:
             product = _compiled(rows, cols, u, v, x.dtype)
             grad_x, grad_u, grad_v = product.gradients(x, grad, ctx.needs_input_grad[0])
-            grad_u, *by_row = rows.gradients(u, grad_u)
-            grad_v, *by_col = cols.gradients(v, grad_v)
+            grad_u, *by_row = rows.gradients(u, grad_u, by_rows)
+            grad_v, *by_col = cols.gradients(v, grad_v, by_cols)
             return grad_x, grad_u, grad_v, *by_row, *by_col, None, None
         left = _Panels(rows, u, x.dtype, ctx.tiles[0])
         right = _Panels(cols, v, x.dtype, ctx.tiles[1])
         grad = grad.T.contiguous()
-        with as_given(grad):
+        with torch.autocast(grad.device.type, enabled=False):
             middle = kept[0] if kept else right.collect(x.T)
             grad_middle = left.collect(grad)
-            grad_u, *by_row = rows.gradients(u, left.outer(middle, grad))
-            grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T))
+            grad_u, *by_row = rows.gradients(u, left.outer(middle, grad), by_rows)
+            grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T), by_cols)
             grad_x = right.spread(grad_middle).T if ctx.needs_input_grad[0] else None
         return grad_x, grad_u, grad_v, *by_row, *by_col, None, None
 
@@ -81,19 +81,19 @@ class _Panels:
     """One side's masked contents, cut into dense panels: (blocks of a tile, r, samples)."""
 
     def __init__(
-        self, axis: Axis, contents: Tensor, dtype: torch.dtype, tiles: list[Tile] | None = None
+        self, side: Side, contents: Tensor, dtype: torch.dtype, tiles: list[Tile] | None = None
     ) -> None:
-        self.axis, self.shape, self.dtype = axis, contents.shape, contents.dtype
-        self.tiles = axis.tiles(contents.shape[1]) if tiles is None else tiles
-        masked = axis.masked(contents).to(dtype)
-        # One more sample, zero, for what lies beside a window.
+        self.side, self.shape, self.dtype = side, contents.shape, contents.dtype
+        self.tiles = side.tiles(contents.shape[1]) if tiles is None else tiles
+        masked = side.masked(contents).to(dtype)
+        # One more sample, zero, stands for samples beside a window.
         self._masked = (
-            masked if axis.window == axis.size else torch.nn.functional.pad(masked, (0, 1))
+            masked if side.window == side.size else torch.nn.functional.pad(masked, (0, 1))
         )
 
     def __iter__(self) -> Iterator[tuple[Tile, Tensor]]:
         for tile in self.tiles:
-            place = self.axis.place(tile)
+            place = self.side.place(tile)
             if place is None:
                 panel = self._masked[:, :, tile.begin : tile.end].index_select(0, tile.blocks)
             else:
@@ -121,7 +121,6 @@ class _Panels:
 
     def outer(self, middle: Tensor, columns: Tensor) -> Tensor:
         """Gradient of the masked contents: coefficients (K, r, T) times columns (size, T)."""
-        axis = self.axis
         grad = torch.zeros(
             (*self.shape[:2], self._masked.shape[-1]), dtype=self.dtype, device=middle.device
         )
@@ -129,20 +128,21 @@ class _Panels:
             chosen = middle.index_select(0, tile.blocks)
             part = (chosen.flatten(0, 1) @ columns[tile.begin : tile.end].T).to(self.dtype)
             part = part.view(*chosen.shape[:2], tile.end - tile.begin)
-            place = axis.place(tile)
+            place = self.side.place(tile)
             if place is None:
                 grad[:, :, tile.begin : tile.end].index_copy_(0, tile.blocks, part)
             else:
                 grad[tile.blocks[:, None], :, place] = part.transpose(1, 2)
-        return grad[:, :, : axis.window]
+        return grad[:, :, : self.side.window]
 
 
-def _compiled(rows: Axis, cols: Axis, u: Tensor, v: Tensor, dtype: torch.dtype) -> Any:
+def _compiled(rows: Side, cols: Side, u: Tensor, v: Tensor, dtype: torch.dtype) -> Any:
     """Masked contents of both sides as compiled kernels multiply by them."""
     from structmat.kernels.cpu.torch_runs import RunProduct
 
-    axes = [
-        (axis.masked(contents).to(dtype), *axis.reach, axis.size)
-        for axis, contents in ((rows, u), (cols, v))
-    ]
-    return RunProduct(*axes)
+    return RunProduct(
+        *(
+            (side.masked(contents).to(dtype), *side.reach, side.size)
+            for side, contents in ((rows, u), (cols, v))
+        )
+    )

@@ -1,19 +1,18 @@
-"""Where the blocks of a Gaudi layer begin: widths, locations and contents before training.
+"""Runs of a Gaudi layer before training: widths and locations as fractions of their axis.
 
-Widths and locations are fractions of their axis. The rules by name are those of the
-Gaudi-GBLR experiments (Lee & Kim, arXiv 2310.18882). Two more begin at a given cost: a
-grid of tiles that covers the matrix, and strips, one of the inputs for each output.
+The rules by name are those of the Gaudi-GBLR experiments (Lee & Kim, arXiv 2310.18882).
+Two more rules begin at a given cost: a grid of tiles that covers the matrix, and strips,
+one of the inputs for each output.
 """
 
 import math
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from structmat.errors import InputError
+from structmat.nn.gaudi.structure import Runs
 
 _RULE = re.compile(r"(splr|lr)(\d+\.?\d*|\.\d+|)")
 WIDTH_RULES = (
@@ -21,24 +20,15 @@ WIDTH_RULES = (
 )
 LOCATION_RULES = '"uniform", "linspace", or a fraction'
 
-
-#: Strips side by side that begin with one window.
-_NEIGHBOURS = 8
-#: Shorter strips, in grains, are laid along the outputs where there are fewer inputs.
-_SHORTEST = 4
 #: Rules that begin at a given cost.
-COVERS = ("strips", "grid")
-#: Coefficients (blocks times rank) that a grid has at most, per sample of the smaller side.
-_COEFFICIENTS = 4
+COST_RULES = ("strips", "grid")
 
-
-class Runs(NamedTuple):
-    """Runs of all blocks as fractions of their axis, each of shape (K,)."""
-
-    row_width: Tensor
-    row_location: Tensor
-    col_width: Tensor
-    col_location: Tensor
+#: Strips side by side that begin with one window, at most.
+_NEIGHBOUR_STRIPS = 8
+#: Least length of strips in grains; shorter ones are laid along the outputs instead.
+_STRIP_GRAINS = 4
+#: Coefficients (blocks times rank) of a grid, at most, per sample of the smaller side.
+_GRID_COEFFICIENTS = 4
 
 
 def grid_rank(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> int:
@@ -54,7 +44,7 @@ def grid_rank(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> i
     (1, 8)
     """
     coefficients = cost**2 / (4 * shape[0] * shape[1])
-    wanted = math.ceil(coefficients / (_COEFFICIENTS * min(shape)))
+    wanted = math.ceil(coefficients / (_GRID_COEFFICIENTS * min(shape)))
     # With tiles of one grain, a lower rank could not reach the cost.
     m, n = shape
     finest = max(m // granularity, 1) * n + max(n // granularity, 1) * m
@@ -76,7 +66,7 @@ def grid_runs(shape: tuple[int, int], cost: float, *, rank: int = 1, granularity
     """
     m, n = shape
     down = _parts(cost / (2 * rank * n), m, granularity)
-    # What the rounding of one side leaves goes to the other, and the least of it back.
+    # The rest of the cost after rounding goes to the other side, and a last rest back.
     across = _parts((cost / rank - down * n) / m, n, granularity)
     down = _parts((cost / rank - across * m) / n, m, granularity)
     row_location, row_width = _cuts(m, down, granularity)
@@ -90,7 +80,7 @@ def grid_runs(shape: tuple[int, int], cost: float, *, rank: int = 1, granularity
 
 
 def _parts(wanted: float, n: int, granularity: int) -> int:
-    """A whole number of parts, of one grain at least."""
+    """A whole number of parts of at least one grain each."""
     return max(1, min(math.floor(wanted), n // granularity))
 
 
@@ -99,10 +89,9 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
 
     A strip of length L costs L + 1 multiplications for L entries of the matrix, so nearly
     every multiplication has an entry of its own. Up to eight neighbours begin with one
-    window, fewer where windows would then leave inputs out. Where there are so many outputs
-    that their strips would be shorter than four grains, each input reaches a window of the
-    outputs instead. Where the cost is too low for strips on all samples, evenly spread ones
-    remain; one is the least.
+    window, fewer if windows would then leave inputs out. If the strips of all outputs would
+    be shorter than four grains, each input reaches a window of the outputs instead. If the
+    cost is too low for strips on all samples, evenly spread ones remain; one is the least.
 
     Examples
     --------
@@ -113,7 +102,7 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
     ([0.0, 1.0, 2.0, 3.0], [0.0, 4.0, 2.0, 6.0])
     """
     m, n = shape
-    inwards = m <= n or cost >= m * (1 + _SHORTEST)
+    inwards = m <= n or cost >= m * (1 + _STRIP_GRAINS)
     ones, long = shape if inwards else (n, m)
     g = min(granularity, ones)
     slots = math.ceil(ones / g)  # the last one goes around the end of an axis that is no multiple
@@ -124,7 +113,7 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
     length = grains // count + (_turns(count).argsort().argsort() < grains % count).long()
     size = (length * granularity).clamp(max=long)
     units = math.ceil(long / granularity)
-    group = max(1, min(_NEIGHBOURS, int(size.min()) * count // long))
+    group = max(1, min(_NEIGHBOUR_STRIPS, int(size.min()) * count // long))
     windows = math.ceil(count / group)
     # Evenly apart, but each far from the next: in the order of multiples of the golden ratio.
     order = _turns(windows).argsort().argsort()
@@ -162,7 +151,7 @@ def rule_runs(
 
     "splr" makes the first r / 2 of the blocks full and the others 0.5 r / (1 - 0.5 r) wide;
     "lr" makes the first r full and gives the others one grain on one side, in turns;
-    both take r from the name ("splr0.3"), 0.5 where it says none.
+    both take r from the name ("splr0.3"), 0.5 by default.
 
     Examples
     --------
@@ -180,7 +169,7 @@ def _widths(
 ) -> Tensor:
     if not isinstance(rule, str):
         return torch.full((count,), _fraction(rule, "width_init", WIDTH_RULES))
-    # One grain on alternating sides: a block without any width could never learn.
+    # One grain on alternating sides, as a block without any width could never learn.
     seeds = (torch.arange(count) % 2 == side).float() * grain
     if rule == "uniform":
         return torch.rand(count, generator=generator)
@@ -213,77 +202,3 @@ def _fraction(value: float, name: str, known: str) -> float:
     if not 0 <= value <= 1:
         raise InputError(f"{name} = {value!r}; expected {known}, a fraction in [0, 1]")
     return float(value)
-
-
-def random_contents(
-    shape: tuple[int, int],
-    runs: Runs,
-    rank: int,
-    lengths: tuple[int, int],
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """Normal contents under which the weight varies as `torch.nn.Linear` draws it.
-
-    That is 1 / (3 n) on average over the entries, whatever the blocks cover. Where all
-    blocks are one sample wide on one side, that side begins with ones: the entries are
-    then normal, not products of two normal numbers.
-
-    Examples
-    --------
-    >>> u, v = random_contents((8, 16), grid_runs((8, 16), 96), 1, (8, 16), None)
-    >>> u.shape, v.shape
-    (torch.Size([18, 1, 8]), torch.Size([18, 1, 16]))
-    """
-    count = len(runs.row_width)
-    cover = rank * float((runs.row_width * runs.col_width).sum())
-    if not (_all_live(runs.row_width, shape[0]) and _all_live(runs.col_width, shape[1])):
-        cover = max(cover, 1.0)  # what is empty is yet to grow
-    u, v = (torch.randn(count, rank, length, generator=generator) for length in lengths)
-    if _is_single(runs.row_width, shape[0]):
-        return torch.ones_like(u), v * (3 * shape[1] * cover) ** -0.5
-    if _is_single(runs.col_width, shape[1]):
-        return u * (3 * shape[1] * cover) ** -0.5, torch.ones_like(v)
-    spread = (3 * shape[1] * cover) ** -0.25
-    return u * spread, v * spread
-
-
-def _all_live(width: Tensor, size: int) -> bool:
-    """Whether there are blocks, and all of them are wide enough for a sample."""
-    return len(width) > 0 and bool((torch.round(width * size) > 0).all())
-
-
-def _is_single(width: Tensor, size: int) -> bool:
-    """Whether all of some blocks are one sample wide."""
-    return len(width) > 0 and bool((torch.round(width * size) == 1).all())
-
-
-def svd_contents(
-    shape: tuple[int, int],
-    count: int,
-    rank: int,
-    generator: torch.Generator | None,
-    fill: Callable[[Tensor], object] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Singular pairs of a dense initial weight, √S on either side; pairs repeat in turn.
-
-    `fill` writes a dense weight in place, `torch.nn.Linear`'s own by default.
-
-    Examples
-    --------
-    >>> u, v = svd_contents((4, 6), 4, 1, None, torch.nn.init.ones_)
-    >>> abs(u[0, 0, 0] * v[0, 0, 0]).round(decimals=4)
-    tensor(1.)
-    """
-    dense = torch.empty(shape)
-    if fill is None:
-        bound = shape[1] ** -0.5
-        dense.uniform_(-bound, bound, generator=generator)
-    else:
-        fill(dense)
-    left, size, right = torch.linalg.svd(dense, full_matrices=False)
-    pair = torch.arange(count * rank) % len(size)
-    root = size.sqrt()[pair, None]
-    return (
-        (left.T[pair] * root).view(count, rank, shape[0]),
-        (right[pair] * root).view(count, rank, shape[1]),
-    )

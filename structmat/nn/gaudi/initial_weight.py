@@ -1,24 +1,30 @@
-"""A Gaudi weight's beginning from its options: runs, windows, contents; all checked."""
+"""Runs, content windows and contents of a Gaudi weight before training, from its options."""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from structmat.errors import InputError
-from structmat.nn.gaudi import initial_runs as starts
-from structmat.nn.gaudi.initial_runs import Runs
+from structmat.nn.gaudi.initial_runs import (
+    COST_RULES,
+    grid_rank,
+    grid_runs,
+    rule_runs,
+    strip_runs,
+)
+from structmat.nn.gaudi.structure import Runs
 
-#: Contents are kept on whole circles up to this many numbers; beyond, on windows.
-WHOLE_CIRCLES = 2**22
-#: Grains that a window has room for at least.
-_ROOM = 8
+#: Scalars of contents up to which they are kept on whole circles; beyond, on windows.
+WHOLE_CIRCLE_SCALARS = 2**22
+#: Least length of a window in grains.
+_WINDOW_GRAINS = 8
 
 
 def whole_number(value: int, name: str, least: int) -> int:
-    """A whole number of at least so much, or an error.
+    """Return a whole number of at least `least`, or raise an error.
 
     Examples
     --------
@@ -30,49 +36,89 @@ def whole_number(value: int, name: str, least: int) -> int:
     return value
 
 
-def first_runs(
+class InitialWeight(NamedTuple):
+    """Rank of all blocks, windows of contents on both sides, runs, and contents (K, r, S)."""
+
+    rank: int
+    windows: tuple[int, int]
+    runs: Runs
+    u: Tensor
+    v: Tensor
+
+
+def initial_weight(
     shape: tuple[int, int],
     *,
     num_blocks: int | None,
-    rank: int,
+    rank: int | None,
     granularity: int,
     budget: float,
     width_init: str | float,
     location_init: str | float,
+    content_init: str | Callable[[Tensor], object],
+    min_width: int,
+    max_width: int | None,
     generator: torch.Generator | None,
-) -> Runs:
-    """Runs of all blocks, at a cost or by a rule; options are those of `GaudiWeight`."""
-    if width_init in starts.COVERS:
-        if num_blocks is not None:
-            raise InputError(
-                f"num_blocks = {num_blocks} with {width_init}; expected None (the budget sets the "
-                'number of blocks; choose width_init="splr" to set it yourself)'
-            )
-        cost = budget * math.prod(shape)
-        if width_init == "grid":
-            return starts.grid_runs(shape, cost, rank=rank, granularity=granularity)
-        if rank > 1:
-            raise InputError(
-                f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
-                '(choose width_init="grid" for blocks of higher rank)'
-            )
-        return starts.strip_runs(shape, cost, granularity=granularity)
-    count = min(shape) if num_blocks is None else whole_number(num_blocks, "num_blocks", 0)
-    return starts.rule_runs(
-        shape, count, width_init, location_init, generator, granularity=granularity
+) -> InitialWeight:
+    """Runs at a cost or by a rule, and contents on windows; options are those of `GaudiWeight`.
+
+    Examples
+    --------
+    >>> options = {"num_blocks": None, "rank": None, "granularity": 1, "budget": 0.75}
+    >>> options |= {"width_init": "grid", "location_init": 0.0, "content_init": "normal"}
+    >>> found = initial_weight((8, 16), **options, min_width=0, max_width=None, generator=None)
+    >>> found.rank, found.windows, found.u.shape
+    (1, (8, 16), torch.Size([18, 1, 8]))
+    """
+    cost = budget * math.prod(shape)
+    if rank is None:
+        is_grid = width_init == "grid"
+        rank = grid_rank(shape, cost, granularity=granularity) if is_grid else 1
+    whole_number(rank, "rank", 1)
+    if width_init in COST_RULES:
+        runs = _runs_at(cost, shape, num_blocks, rank, granularity, str(width_init))
+    else:
+        count = min(shape) if num_blocks is None else whole_number(num_blocks, "num_blocks", 0)
+        rules = (width_init, location_init)
+        runs = rule_runs(shape, count, *rules, generator, granularity=granularity)
+    windows = _windows(shape, runs, rank, granularity, min_width, max_width)
+    return InitialWeight(
+        rank, windows, runs, *_contents(shape, runs, rank, windows, content_init, generator)
     )
 
 
-def windows(
+def _runs_at(
+    cost: float,
+    shape: tuple[int, int],
+    num_blocks: int | None,
+    rank: int,
+    granularity: int,
+    rule: str,
+) -> Runs:
+    if num_blocks is not None:
+        raise InputError(
+            f"num_blocks = {num_blocks} with {rule}; expected None (the budget sets the number of "
+            'blocks; choose width_init="splr" to set it yourself)'
+        )
+    if rule == "grid":
+        return grid_runs(shape, cost, rank=rank, granularity=granularity)
+    if rank > 1:
+        raise InputError(
+            f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
+            '(choose width_init="grid" for blocks of higher rank)'
+        )
+    return strip_runs(shape, cost, granularity=granularity)
+
+
+def _windows(
     shape: tuple[int, int],
     runs: Runs,
-    *,
     rank: int,
     granularity: int,
     min_width: int,
     max_width: int | None,
 ) -> tuple[int, int]:
-    """Samples of contents that a block holds on either side: its greatest widths."""
+    """Samples of contents that a block holds on either side, which are its greatest widths."""
     if max_width is not None:
         whole_number(max_width, "max_width", max(min_width, granularity))
     for name, value in (("min_width", min_width), ("max_width", max_width or 0)):
@@ -83,32 +129,104 @@ def windows(
     limits = []
     for n, width in zip(shape, (runs.row_width, runs.col_width), strict=True):
         limit = n if max_width is None else min(n, max_width)
-        large = len(width) * rank * sum(shape) > WHOLE_CIRCLES
+        large = len(width) * rank * sum(shape) > WHOLE_CIRCLE_SCALARS
         if max_width is None and large:
             widest = max(round(float(width.max()) * n), min_width)
-            limit = min(n, max(-(-3 * widest // granularity), _ROOM) * granularity)
+            limit = min(n, max(-(-3 * widest // granularity), _WINDOW_GRAINS) * granularity)
         limits.append(limit)
     return limits[0], limits[1]
 
 
-def first_contents(
+def _contents(
     shape: tuple[int, int],
     runs: Runs,
-    *,
     rank: int,
-    lengths: tuple[int, int],
+    windows: tuple[int, int],
     rule: str | Callable[[Tensor], object],
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    """Row and column contents on their windows."""
     if rule == "normal":
-        return starts.random_contents(shape, runs, rank, lengths, generator)
+        return random_contents(shape, runs, rank, windows, generator)
     if isinstance(rule, str) and rule != "svd":
         raise InputError(f'content_init = {rule!r}; expected "normal", "svd" or a function')
-    if lengths != shape:
+    if windows != shape:
         raise InputError(
-            f"content_init by singular pairs with contents limited to {lengths} samples; "
+            f"content_init by singular pairs with contents limited to {windows} samples; "
             f'expected whole circles (max_width={max(shape)}), or "normal"'
         )
-    fill: Any = rule if callable(rule) else None
-    return starts.svd_contents(shape, len(runs.row_width), rank, generator, fill)
+    fill = None if isinstance(rule, str) else rule
+    return svd_contents(shape, len(runs.row_width), rank, generator, fill)
+
+
+def random_contents(
+    shape: tuple[int, int],
+    runs: Runs,
+    rank: int,
+    windows: tuple[int, int],
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Normal contents under which the weight varies as `torch.nn.Linear` draws it.
+
+    That variance is 1 / (3 n) on average over the entries, for any blocks. If all blocks
+    are one sample wide on one side, that side begins with ones: the entries are then
+    normal, rather than products of two normal numbers.
+
+    Examples
+    --------
+    >>> u, v = random_contents((8, 16), grid_runs((8, 16), 96), 1, (8, 16), None)
+    >>> u.shape, v.shape
+    (torch.Size([18, 1, 8]), torch.Size([18, 1, 16]))
+    """
+    count = len(runs.row_width)
+    cover = rank * float((runs.row_width * runs.col_width).sum())
+    if not (_all_live(runs.row_width, shape[0]) and _all_live(runs.col_width, shape[1])):
+        cover = max(cover, 1.0)  # empty blocks are yet to grow
+    u, v = (torch.randn(count, rank, window, generator=generator) for window in windows)
+    if _is_single(runs.row_width, shape[0]):
+        return torch.ones_like(u), v * (3 * shape[1] * cover) ** -0.5
+    if _is_single(runs.col_width, shape[1]):
+        return u * (3 * shape[1] * cover) ** -0.5, torch.ones_like(v)
+    spread = (3 * shape[1] * cover) ** -0.25
+    return u * spread, v * spread
+
+
+def _all_live(width: Tensor, size: int) -> bool:
+    """Tell whether there are blocks, and all of them are wide enough for a sample."""
+    return len(width) > 0 and bool((torch.round(width * size) > 0).all())
+
+
+def _is_single(width: Tensor, size: int) -> bool:
+    """Tell whether all of some blocks are one sample wide."""
+    return len(width) > 0 and bool((torch.round(width * size) == 1).all())
+
+
+def svd_contents(
+    shape: tuple[int, int],
+    count: int,
+    rank: int,
+    generator: torch.Generator | None,
+    fill: Callable[[Tensor], object] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Singular pairs of a dense initial weight, √S on either side, repeated in turn.
+
+    `fill` writes a dense weight in place, `torch.nn.Linear`'s own by default.
+
+    Examples
+    --------
+    >>> u, v = svd_contents((4, 6), 4, 1, None, torch.nn.init.ones_)
+    >>> abs(u[0, 0, 0] * v[0, 0, 0]).round(decimals=4)
+    tensor(1.)
+    """
+    dense = torch.empty(shape)
+    if fill is None:
+        bound = shape[1] ** -0.5
+        dense.uniform_(-bound, bound, generator=generator)
+    else:
+        fill(dense)
+    left, size, right = torch.linalg.svd(dense, full_matrices=False)
+    pair = torch.arange(count * rank) % len(size)
+    root = size.sqrt()[pair, None]
+    return (
+        (left.T[pair] * root).view(count, rank, shape[0]),
+        (right[pair] * root).view(count, rank, shape[1]),
+    )

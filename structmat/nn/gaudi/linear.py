@@ -1,4 +1,4 @@
-"""Linear layers around a Gaudi-GBLR weight."""
+"""`GaudiLinear`: a linear layer by a Gaudi-GBLR weight."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from structmat.matrices import GBLR
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.structured.parameters import bias_parameter
 
 
 class GaudiLinear(nn.Module):
@@ -17,7 +18,7 @@ class GaudiLinear(nn.Module):
     in_features, out_features : int
     bias : bool
     **options
-        What `GaudiWeight` takes: ``num_blocks``, ``rank``, ``granularity``, ``sigma``,
+        Options of `GaudiWeight`: ``num_blocks``, ``rank``, ``granularity``, ``sigma``,
         ``budget``, ``width_init``, ``location_init``, ``content_init``, ``min_width``,
         ``max_width``, ``learn_widths``, ``learn_locations``, ``straight_through``,
         ``product``, ``generator``, ``device``, ``dtype``.
@@ -46,20 +47,18 @@ class GaudiLinear(nn.Module):
         self.matrix = GaudiWeight((out_features, in_features), **options)
         self.bias = None
         if bias:
-            bound = in_features**-0.5
-            values = torch.empty(out_features).uniform_(
-                -bound, bound, generator=options.get("generator")
-            )
+            bound, generator = in_features**-0.5, options.get("generator")
+            values = torch.empty(out_features).uniform_(-bound, bound, generator=generator)
             self.bias = nn.Parameter(values.to(self.matrix.u))
 
     @classmethod
     def from_weight(cls, matrix: GaudiWeight, bias: Tensor | None) -> "GaudiLinear":
-        """A layer around a weight and a bias that are there already."""
+        """A layer around an existing weight, and a copy of a bias."""
         m, n = matrix.shape
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
         layer.in_features, layer.out_features, layer.matrix = n, m, matrix
-        layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        layer.bias = bias_parameter(bias, m)
         return layer
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,9 +68,9 @@ class GaudiLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The dense weight, (out_features, in_features), as the present mode uses it."""
+        """The dense weight of the present mode, (out_features, in_features)."""
         return self.matrix.dense()
 
     def to_matrix(self) -> GBLR:
-        """The packed GBLR matrix of its weight: hard boxcars, dead blocks removed."""
+        """The packed GBLR matrix of the weight: hard boxcars, dead blocks removed."""
         return self.matrix.to_matrix()

@@ -1,109 +1,18 @@
-"""One side of all Gaudi blocks in whole samples: masks, windows and tiles."""
+"""One side of all Gaudi blocks in whole samples: runs, content windows, masks and tiles."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from structmat.kernels.layouts.panels import run_tiles
-from structmat.nn.gaudi.masks import MaskTable
+from structmat.nn.gaudi.mask_tables import MaskTable, mask_table
 
-#: A blurred mask falls below 1e-5 of its height within this many standard deviations.
-_DEVIATIONS = 4.5
-#: Samples beside an edge where the derivative of a sharp boxcar is still large.
-_RINGING = 8
-
-
-class Axis(NamedTuple):
-    """One side of all blocks in whole samples, as a forward pass sees it.
-
-    Attributes
-    ----------
-    size : int
-        Samples n on the circle.
-    location, width : Tensor of int64, shape (K,)
-        Runs; locations may lie off the circle and are taken modulo n.
-    window : int
-        Samples S of contents that a block holds; n, or fewer where widths are limited.
-    table : MaskTable
-    """
-
-    size: int
-    location: Tensor
-    width: Tensor
-    window: int
-    table: MaskTable
-
-    @property
-    def before(self) -> Tensor:
-        """Samples of the window before the run begins, (K,)."""
-        if self.window == self.size:
-            return self.location % self.size  # the window is the whole circle, from 0
-        return (self.window - self.width) // 2
-
-    def slots(self) -> Tensor | None:
-        """Where each window sample's content is stored, (K, S); None for in order."""
-        if self.window == self.size:
-            return None
-        begin = self.location - self.before
-        return (begin[:, None] + torch.arange(self.window, device=begin.device)) % self.window
-
-    def mask(self) -> Tensor:
-        """Masks on the windows, (K, S)."""
-        return self.table.mask(-self.before, self.width, self.window)
-
-    def masked(self, contents: Tensor) -> Tensor:
-        """Contents (K, r, S) under their masks, in the order of the windows."""
-        return self._in_order(contents) * self.mask()[:, None, :]
-
-    def _in_order(self, contents: Tensor) -> Tensor:
-        slots = self.slots()
-        if slots is None:
-            return contents
-        return contents.gather(-1, slots[:, None, :].expand_as(contents))
-
-    def gradients(self, contents: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of contents, width and location, from that of the masked contents."""
-        mask_grad = (grad * self._in_order(contents)).sum(1)
-        by_run = self.table.gradients(-self.before, self.width, mask_grad)
-        grad = grad * self.mask()[:, None, :]
-        if (slots := self.slots()) is not None:
-            grad = torch.empty_like(grad).scatter_(-1, slots[:, None, :].expand_as(grad), grad)
-        return grad, *by_run
-
-    @property
-    def margin(self) -> int:
-        """Samples beside a run where its mask or its derivatives still count."""
-        return _RINGING + math.ceil(_DEVIATIONS * self.table.blur)
-
-    def tiles(self, rank: int) -> "list[Tile]":
-        """Tiles of the circle, each with the blocks that touch it."""
-        start, reach, _ = (array.cpu().numpy() for array in self.reach)
-        device = self.location.device
-        return [
-            Tile(a, b, torch.from_numpy(blocks).to(device))
-            for a, b, blocks in run_tiles(start, reach, self.size, rank=rank)
-        ]
-
-    @property
-    def reach(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where what a mask leaves begins, how long it is, and where the window has it."""
-        ahead = behind = torch.full_like(self.width, self.margin)
-        if self.window < self.size:  # nothing is stored beside a window
-            ahead = torch.minimum(ahead, self.before)
-            behind = torch.minimum(behind, self.window - self.width - self.before)
-        reach = (self.width + ahead + behind).clamp(max=self.size)
-        start = (self.location - ahead) % self.size
-        return start, reach, start if self.window == self.size else self.before - ahead
-
-    def place(self, tile: "Tile") -> Tensor | None:
-        """Window sample of each of a tile's samples, (blocks, b - a); S for none."""
-        if self.window == self.size:
-            return None
-        begin = (self.location - self.before)[tile.blocks]
-        samples = torch.arange(tile.begin, tile.end, device=begin.device)
-        return ((samples - begin[:, None]) % self.size).clamp(max=self.window)
+#: Standard deviations of the blur beyond which a mask is below 1e-5 of its height.
+_BLUR_DEVIATIONS = 4.5
+#: Samples beside an edge within which the derivative of a sharp boxcar is large.
+_RINGING_SAMPLES = 8
 
 
 class Tile(NamedTuple):
@@ -114,6 +23,158 @@ class Tile(NamedTuple):
     blocks: Tensor
 
 
-def as_given(tensor: Tensor) -> Any:
-    """Operands have the dtype to compute in: autocast is not to change it again."""
-    return torch.autocast(tensor.device.type, enabled=False)
+class Side(NamedTuple):
+    """Rows, or columns, of all K blocks in whole samples.
+
+    Attributes
+    ----------
+    size : int
+        Samples n of the axis, which is a circle.
+    start, width : Tensor of int64, shape (K,)
+        Runs. A start may lie off the circle and is taken modulo n.
+    window : int
+        Samples S of contents that a block holds, and so the greatest width: n, or fewer.
+        Sample i of the circle has its content at i modulo S.
+    grain : int
+        Widths and starts are multiples of it; an axis that is no multiple keeps its end.
+    least : int
+        Least width to which a run may be cut.
+    sigma : float
+        Sharpness of the masks.
+    is_pinned : bool
+        Whether gradients of widths and locations are zero whatever the masks are.
+    """
+
+    size: int
+    start: Tensor
+    width: Tensor
+    window: int
+    grain: int = 1
+    least: int = 0
+    sigma: float = math.inf
+    is_pinned: bool = False
+
+    # Windows of contents.
+
+    @property
+    def before(self) -> Tensor:
+        """Samples of the window before the run begins, (K,)."""
+        if self.window == self.size:
+            return self.start % self.size  # the window is the whole circle, from 0
+        return (self.window - self.width) // 2
+
+    def slots(self) -> Tensor | None:
+        """Slot of each window sample's content, (K, S); None where both orders agree."""
+        if self.window == self.size:
+            return None
+        begin = self.start - self.before
+        return (begin[:, None] + torch.arange(self.window, device=begin.device)) % self.window
+
+    def _in_order(self, contents: Tensor) -> Tensor:
+        slots = self.slots()
+        if slots is None:
+            return contents
+        return contents.gather(-1, slots[:, None, :].expand_as(contents))
+
+    # Masks.
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """Masks on the windows, (K, S), for contents of a dtype."""
+        table = self._table(dtype).integral
+        begin = (2 * self.size + 1) - self.before
+        # In place: a new array of this size costs more than the subtraction.
+        mask = _windows(table, begin, self.window)
+        return mask.sub_(_windows(table, begin - self.width, self.window))
+
+    def mask_gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of width and location, as fractions, from that of the masks (K, S)."""
+        table = self._table(grad.dtype).edge
+        begin = 2 * self.size - self.before
+        by_width = _dots(grad, _windows(table, begin - self.width, self.window))
+        return by_width, by_width - _dots(grad, _windows(table, begin, self.window))
+
+    def _table(self, dtype: torch.dtype) -> MaskTable:
+        return mask_table(self.size, self.sigma, mask_dtype(dtype), self.start.device)
+
+    def masked(self, contents: Tensor) -> Tensor:
+        """Contents (K, r, S) under their masks, in the order of the windows."""
+        return self._in_order(contents) * self.mask(contents.dtype)[:, None, :]
+
+    def gradients(
+        self, contents: Tensor, grad: Tensor, runs: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Gradients of contents, width and location from that of the masked contents.
+
+        Without `runs` the two last are None; those of pinned runs are zero.
+        """
+        by_run: tuple[Tensor | None, Tensor | None] = None, None
+        if runs and self.is_pinned:
+            by_run = grad.new_zeros(len(grad)), grad.new_zeros(len(grad))
+        elif runs:
+            by_run = self.mask_gradients((grad * self._in_order(contents)).sum(1))
+        grad = grad * self.mask(contents.dtype)[:, None, :]
+        if (slots := self.slots()) is not None:
+            grad = torch.empty_like(grad).scatter_(-1, slots[:, None, :].expand_as(grad), grad)
+        return grad, *by_run
+
+    # Support of masks.
+
+    @property
+    def reach(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Start and length of each mask's support, and its offset in the content window."""
+        ahead = behind = torch.full_like(self.width, self.margin)
+        if self.window < self.size:  # nothing is stored beside a window
+            ahead = torch.minimum(ahead, self.before)
+            behind = torch.minimum(behind, self.window - self.width - self.before)
+        reach = (self.width + ahead + behind).clamp(max=self.size)
+        start = (self.start - ahead) % self.size
+        return start, reach, start if self.window == self.size else self.before - ahead
+
+    @property
+    def margin(self) -> int:
+        """Samples beside a run within which its mask and its derivatives count."""
+        return _RINGING_SAMPLES + math.ceil(_BLUR_DEVIATIONS * self.blur)
+
+    @property
+    def blur(self) -> float:
+        """Standard deviation of the masks' blur, in samples."""
+        return self.size / (2 * math.pi * self.sigma)
+
+    def tiles(self, rank: int) -> list[Tile]:
+        """Tiles of the circle, each with the blocks that touch it."""
+        start, reach, _ = (array.cpu().numpy() for array in self.reach)
+        device = self.start.device
+        return [
+            Tile(a, b, torch.from_numpy(blocks).to(device))
+            for a, b, blocks in run_tiles(start, reach, self.size, rank=rank)
+        ]
+
+    def place(self, tile: Tile) -> Tensor | None:
+        """Window sample of each of a tile's samples, (blocks, b - a); S beside the window."""
+        if self.window == self.size:
+            return None
+        begin = (self.start - self.before)[tile.blocks]
+        samples = torch.arange(tile.begin, tile.end, device=begin.device)
+        return ((samples - begin[:, None]) % self.size).clamp(max=self.window)
+
+
+def mask_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of masks over contents of a dtype: single precision at least.
+
+    Examples
+    --------
+    >>> mask_dtype(torch.bfloat16)
+    torch.float32
+    """
+    return dtype if dtype == torch.float64 else torch.float32
+
+
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of rows, (K,)."""
+    return torch.linalg.vecdot(a.to(b.dtype), b)
+
+
+def _windows(table: Tensor, begin: Tensor, length: int) -> Tensor:
+    """Windows of a vector, one a row: (K, length)."""
+    # An embedding copies rows; plain indexing takes them apart, at four times the time.
+    return torch.nn.functional.embedding(begin, table.unfold(0, length, 1))

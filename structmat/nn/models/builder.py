@@ -11,7 +11,7 @@ from torch import Tensor
 
 from structmat.errors import BudgetError
 from structmat.matrix import StructuredMatrix
-from structmat.nn.gaudi.initial_runs import COVERS
+from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.calibration import refine, squared_error
 from structmat.nn.models.config import Config
@@ -150,7 +150,7 @@ class Builder:
                 options["rank"] = tile_grid((m, n), cap)[2]
             budget = (cap + 0.5) / (m * n)  # what begins at a cost rounds it down
             weight = GaudiWeight((m, n), budget=budget, generator=self.generator, **options)
-            if rule in COVERS and weight.cost > cap:
+            if rule in COST_RULES and weight.cost > cap:
                 raise BudgetError(
                     f"layer {target.names[0]!r}: {rule} of rank {weight.rank} and granularity "
                     f"{weight.granularity} cost {weight.cost}; expected at most {cap} (lower them "

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmat import binding
 from structmat.errors import InputError
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
@@ -141,8 +142,11 @@ def refine(
     """
     target, gram = W.double(), gram.double()
     size = squared_error(target, gram)
-    trial = [matrix._map(_variable) for matrix in matrices]
-    contents = [leaf for matrix in trial for leaf in matrix._leaves() if leaf.requires_grad]
+    trial = [
+        binding.construct(matrix, [_variable(leaf) for leaf in binding.leaves(matrix)])
+        for matrix in matrices
+    ]
+    contents = [leaf for matrix in trial for leaf in binding.leaves(matrix) if leaf.requires_grad]
     if not contents or not size:
         return list(matrices)
 
@@ -165,7 +169,8 @@ def refine(
         if not float(loss()) < before:
             return list(matrices)
     return [
-        matrix._map(_fixed).astype(old.dtype) for matrix, old in zip(trial, matrices, strict=True)
+        binding.construct(old, [leaf.detach() for leaf in binding.leaves(matrix)]).astype(old.dtype)
+        for matrix, old in zip(trial, matrices, strict=True)
     ]
 
 
@@ -173,7 +178,3 @@ def _variable(leaf: Tensor) -> Tensor:
     if not leaf.is_floating_point():
         return leaf
     return leaf.detach().double().clone(memory_format=torch.contiguous_format).requires_grad_()
-
-
-def _fixed(leaf: Tensor) -> Tensor:
-    return leaf.detach()

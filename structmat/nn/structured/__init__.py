@@ -3,7 +3,7 @@
 parameters    contents of a matrix as parameters of a module
 weight        `StructuredWeight`: a matrix as a module
 speed         the choice between the structure and its dense weight
-convolution   convolutions by one matrix, or one a tap
+convolution   the common part of convolutions by one matrix, or one a tap
 layers        `StructuredLinear`, `StructuredConv2d`
 packed        `PackedLinear`: several weights behind one layer
 """

@@ -1,25 +1,29 @@
-"""Convolutions whose kernel is made of matrices: one for all taps, or one a tap."""
+"""Convolutions by matrices, one for the kernel or one for each of its taps: the common part."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from structmat.errors import InputError, ShapeError
+from structmat.nn.structured.parameters import bias_parameter
 
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 _PADDING_MODES["circular"] = "circular"
 
 
 class TapConv2d(nn.Module):
-    """Base of the structured convolutions: an image layer like `torch.nn.Conv2d`.
+    """Abstract convolution: settings, checks and geometry, as of `torch.nn.Conv2d`.
+
+    A final class adds the product, `_convolve`.
 
     Parameters
     ----------
     taps : sequence of Module
-        Trainable weights: one of shape (out, in kh kw), whose columns are ordered as in
+        Trainable weights: one of shape (out, in kh kw), with columns in the order of
         ``weight.reshape(out, -1)`` of a dense layer, or kh kw of shape (out, in), row by
         row of the kernel.
     bias : Tensor or None
@@ -27,11 +31,6 @@ class TapConv2d(nn.Module):
     in_channels : int
     kernel_size, stride, padding, dilation, padding_mode
         As `torch.nn.Conv2d` takes them; `padding` may be "same" or "valid".
-
-    Notes
-    -----
-    Either the weight is assembled and convolved, or the matrices multiply patches of the
-    image: the weights decide by their own estimate of the work.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class TapConv2d(nn.Module):
         self.kernel_size, self.stride = pair(kernel_size), pair(stride)
         self.padding = padding if isinstance(padding, str) else pair(padding)
         self.dilation, self.padding_mode = pair(dilation), padding_mode
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.bias = bias_parameter(bias, self.out_channels)
         self._check()
 
     def _check(self) -> None:
@@ -79,73 +78,75 @@ class TapConv2d(nn.Module):
 
     @property
     def by_taps(self) -> bool:
-        """Whether each tap of the kernel has a matrix of its own (a 1 x 1 kernel has one)."""
+        """True if each tap of the kernel has a matrix of its own (a 1 x 1 kernel has one)."""
         return len(self.taps) > 1
 
     @property
     def weight(self) -> Tensor:
         """The dense kernel (out, in, kh, kw); only to be read."""
-        shape = (self.out_channels, self.in_channels, *self.kernel_size)
-        if not self.by_taps:
-            return self._weights()[0].dense().view(shape)
-        return torch.stack([tap.dense() for tap in self._weights()], -1).view(shape)
+        return self._kernel_of([tap.dense() for tap in self._weights()])
+
+    def _kernel_of(self, dense: list[Tensor]) -> Tensor:
+        """The kernel (out, in, kh, kw) of the dense weights of all taps."""
+        kernel = torch.stack(dense, -1) if self.by_taps else dense[0]
+        return kernel.reshape(self.out_channels, self.in_channels, *self.kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, in, H, W), or one without B, to (B, out, H', W')."""
-        if x.ndim == 3:
-            return self.forward(x[None])[0]
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
+        """Images (…, in_channels, h, w), one or a batch, to (…, out_channels, h', w').
+
+        Raises
+        ------
+        ShapeError
+            If `x` has other channels, or is smaller than the kernel.
+        """
+        if x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:
             raise ShapeError(
-                f"input of shape {tuple(x.shape)}; expected (B, {self.in_channels}, H, W)"
+                f"input has shape {tuple(x.shape)}; expected (batch, {self.in_channels}, height, "
+                "width), or the same without a batch"
             )
-        x = self._padded(x)
-        height, width = self._output_size(x)
-        if not self._weights()[0].multiplies(x.shape[0] * height * width):
-            weight = self.weight
-            bias = None if self.bias is None else self.bias.to(weight.dtype)
-            return F.conv2d(x, weight, bias, self.stride, 0, self.dilation)
-        y = self._by_taps(x, height, width) if self.by_taps else self._by_patches(x)
-        y = y if self.bias is None else y + self.bias.to(y.dtype)
-        return y.movedim(-1, 1).reshape(x.shape[0], self.out_channels, height, width)
+        return self._convolve(x) if x.ndim == 4 else self._convolve(x[None])[0]
 
-    def _by_patches(self, x: Tensor) -> Tensor:
-        patches = F.unfold(x, self.kernel_size, self.dilation, 0, self.stride)
-        return self._weights()[0](patches.transpose(1, 2))
+    @abstractmethod
+    def _convolve(self, x: Tensor) -> Tensor:
+        """Images (b, in_channels, h, w) to (b, out_channels, h', w')."""
 
-    def _by_taps(self, x: Tensor, height: int, width: int) -> Tensor:
-        (down, across), (step, stride) = self.dilation, self.stride
-        places = [(i, j) for i in range(self.kernel_size[0]) for j in range(self.kernel_size[1])]
-        parts = []
-        for (i, j), tap in zip(places, self._weights(), strict=True):
-            top, left = i * down, j * across
-            rows = slice(top, top + (height - 1) * step + 1, step)
-            cols = slice(left, left + (width - 1) * stride + 1, stride)
-            parts.append(tap(x[:, :, rows, cols].movedim(1, -1)))
-        return torch.stack(parts).sum(0)
+    def _result_size(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of the result, from images before padding."""
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        added = {"valid": (0, 0), "same": reach}.get(str(self.padding))
+        added = added or [2 * int(p) for p in self.padding]
+        sizes = [n + a - r for n, a, r in zip(x.shape[2:], added, reach, strict=True)]
+        if min(sizes) < 1:
+            raise ShapeError(
+                f"images of {x.shape[2]}x{x.shape[3]} with padding {self.padding!r} are smaller "
+                f"than a kernel of {self.kernel_size} with dilation {self.dilation}; expected "
+                "larger ones"
+            )
+        height, width = ((n - 1) // s + 1 for n, s in zip(sizes, self.stride, strict=True))
+        return height, width
+
+    def _views(self, x: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """Samples of padded images (…, h, w) that each tap sees, views of (…, *size)."""
+        (down, across), (step, stride), (height, width) = self.dilation, self.stride, size
+        return [
+            x[:, :, top : top + (height - 1) * step + 1 : step, left::stride][..., :width]
+            for top in range(0, self.kernel_size[0] * down, down)
+            for left in range(0, self.kernel_size[1] * across, across)
+        ]
 
     def _padded(self, x: Tensor) -> Tensor:
         top, left = ((d * (k - 1)) for d, k in zip(self.dilation, self.kernel_size, strict=True))
         if self.padding == "valid":
             return x
-        if self.padding == "same":  # an odd sample goes to the end, as torch has it
+        if self.padding == "same":  # an odd sample goes to the end, as in torch
             sides = (left // 2, left - left // 2, top // 2, top - top // 2)
         else:
             down, across = pair(self.padding)  # type: ignore[arg-type]
             sides = (across, across, down, down)
         return F.pad(x, sides, mode=_PADDING_MODES[self.padding_mode]) if any(sides) else x
 
-    def _output_size(self, x: Tensor) -> tuple[int, int]:
-        sizes = zip(x.shape[2:], self.kernel_size, self.dilation, self.stride, strict=True)
-        height, width = ((n - d * (k - 1) - 1) // s + 1 for n, k, d, s in sizes)
-        if min(height, width) < 1:
-            raise ShapeError(
-                f"images of {x.shape[2]}x{x.shape[3]}, padding included, are smaller than a kernel "
-                f"of {self.kernel_size} with dilation {self.dilation}; expected larger ones"
-            )
-        return height, width
-
     def settings(self) -> dict[str, Any]:
-        """What the constructor takes beside weights and bias."""
+        """Arguments of the constructor beside weights and bias."""
         names = ("in_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
         return {name: getattr(self, name) for name in names}
 

@@ -1,4 +1,4 @@
-"""Layers whose weights are structured matrices of any kind."""
+"""`StructuredLinear` and `StructuredConv2d`: layers by matrices of any kind."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
+from structmat.nn.structured.parameters import bias_parameter
 from structmat.nn.structured.speed import CHUNK, dense_is_quicker
 from structmat.nn.structured.weight import StructuredWeight, autocast_dtype
 
@@ -24,8 +26,8 @@ class StructuredLinear(nn.Module):
     Parameters
     ----------
     matrix : StructuredMatrix or StructuredWeight
-        Shape (out_features, in_features). A matrix is copied; a weight is taken as it
-        is, so that layers can share it.
+        Shape (out_features, in_features). A matrix is copied; a weight is used itself, so
+        that layers can share it.
     bias : Tensor or None
         Shape (out_features,); copied.
 
@@ -55,8 +57,7 @@ class StructuredLinear(nn.Module):
         super().__init__()
         self.matrix = _weight(matrix)
         self.out_features, self.in_features = self.matrix.shape
-        _check_bias(bias, self.out_features)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.bias = bias_parameter(bias, self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (…, in_features) to (…, out_features)."""
@@ -68,7 +69,7 @@ class StructuredLinear(nn.Module):
         return self.matrix.dense()
 
     def to_matrix(self) -> StructuredMatrix:
-        """The structured matrix of its weight, with a copy of the contents."""
+        """The structured matrix of the weight, with a copy of the contents."""
         return self.matrix.to_matrix()
 
     def extra_repr(self) -> str:
@@ -82,8 +83,8 @@ class StructuredLinear(nn.Module):
 class StructuredConv2d(TapConv2d):
     """A two-dimensional convolution whose kernel is made of structured matrices.
 
-    The matrices multiply patches, or the kernel that they assemble is convolved,
-    whichever promises less time; results and gradients are the same.
+    Either the matrices multiply patches of the images, or the kernel that they assemble is
+    convolved, whichever is estimated to take less time; results and gradients are the same.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ class StructuredConv2d(TapConv2d):
         Shape (out_channels,); copied.
     in_channels : int
     out_channels : int, optional
-        By default what the taps have.
+        By default that of the taps.
     kernel_size, stride, padding, dilation, padding_mode
         As `torch.nn.Conv2d` takes them; `padding` may be "same" or "valid".
     groups : int
@@ -109,7 +110,7 @@ class StructuredConv2d(TapConv2d):
     Raises
     ------
     InputError
-        If there are groups, or a setting that `torch.nn.Conv2d` has not.
+        If there are groups, or a setting that `torch.nn.Conv2d` lacks.
     ShapeError
         If the taps or the bias do not fit.
 
@@ -148,7 +149,6 @@ class StructuredConv2d(TapConv2d):
                 f"taps have {outputs} outputs and out_channels = {out_channels}; expected one "
                 "number (and at least one tap)"
             )
-        _check_bias(bias, outputs[0])
         super().__init__(
             weights,
             bias,
@@ -161,90 +161,47 @@ class StructuredConv2d(TapConv2d):
         )
         self._kernel: tuple[list[Tensor], Tensor] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (…, in_channels, h, w), one or a batch, to (…, out_channels, h', w').
-
-        Raises
-        ------
-        ShapeError
-            If `x` has other channels, or is smaller than the kernel.
-        """
-        if x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:
-            raise ShapeError(
-                f"input has shape {tuple(x.shape)}; expected (batch, {self.in_channels}, height, "
-                "width), or the same without a batch"
-            )
-        if x.ndim == 3:
-            return self.forward(x[None])[0]
-        dtype = autocast_dtype(x)
+    def _convolve(self, x: Tensor) -> Tensor:
+        dtype, taps = autocast_dtype(x), self._weights()
         if dtype is None:
-            return self._convolved(x, [tap.bound(x.dtype) for tap in self._weights()])
+            return self._product(x, [tap.bound(x.dtype) for tap in taps])
         with torch.autocast(x.device.type, enabled=False):
-            matrices = [tap.bound(dtype, cast=True) for tap in self._weights()]
-            return self._convolved(x.to(dtype), matrices)
+            return self._product(x.to(dtype), [tap.bound(dtype, cast=True) for tap in taps])
 
-    def _convolved(self, x: Tensor, matrices: list[StructuredMatrix]) -> Tensor:
+    def _product(self, x: Tensor, matrices: list[StructuredMatrix]) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        batch, (height, width) = x.shape[0], self._result_size(x)
-        if self._dense_is_quicker(batch * height * width, matrices):
-            kernel, padding = self._kernel_of(matrices).to(x.dtype), self.padding
+        batch, size = x.shape[0], self._result_size(x)
+        pixels = size[0] * size[1]
+        if self._dense_is_quicker(batch * pixels, matrices):
+            kernel, padding = self._dense_kernel(matrices).to(x.dtype), self.padding
             if isinstance(padding, str) or self.padding_mode != "zeros":
                 x, padding = self._padded(x), (0, 0)
             return F.conv2d(x, kernel, bias, self.stride, padding, self.dilation)
         x = self._padded(x)
-        if torch.is_grad_enabled() or any(matrix._memory is None for matrix in matrices):
-            y = self._products(x, (height, width), matrices).contiguous()
+        if torch.is_grad_enabled() or not all(map(binding.remembers, matrices)):
+            y = self._by_structure(x, size, matrices).contiguous()
             return y if bias is None else y + bias[:, None, None]
-        out = x.new_empty(batch, self.out_channels, height, width)
-        count = max(1, CHUNK * torch.get_num_threads() // (height * width))
+        out = x.new_empty(batch, self.out_channels, *size)
+        count = max(1, CHUNK * torch.get_num_threads() // pixels)
         for part, target in zip(x.split(count), out.split(count), strict=True):
-            y = self._products(part, (height, width), matrices)
+            y = self._by_structure(part, size, matrices)
             target.copy_(y) if bias is None else torch.add(y, bias[:, None, None], out=target)
         return out
 
-    def _result_size(self, x: Tensor) -> tuple[int, int]:
-        """Height and width of the result, before anything is padded."""
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        added = {"valid": (0, 0), "same": reach}.get(str(self.padding))
-        added = added or [2 * int(p) for p in self.padding]
-        sizes = [n + a - r for n, a, r in zip(x.shape[2:], added, reach, strict=True)]
-        if min(sizes) < 1:
-            raise ShapeError(
-                f"images of {x.shape[2]}x{x.shape[3]} with padding {self.padding!r} are smaller "
-                f"than a kernel of {self.kernel_size} with dilation {self.dilation}; expected "
-                "larger ones"
-            )
-        height, width = ((n - 1) // s + 1 for n, s in zip(sizes, self.stride, strict=True))
-        return height, width
-
-    def _products(
+    def _by_structure(
         self, x: Tensor, size: tuple[int, int], matrices: list[StructuredMatrix]
     ) -> Tensor:
         """Padded images through the structures: (b, in, …) to a view (b, out, *size)."""
-        batch, (height, width), (step, stride) = x.shape[0], size, self.stride
-        places = [
-            (i * self.dilation[0], j * self.dilation[1])
-            for i in range(self.kernel_size[0])
-            for j in range(self.kernel_size[1])
-        ]
+        batch, count = x.shape[0], x.shape[0] * size[0] * size[1]
         # Channels first: columns of patches then are runs of pixels.
-        images, count = x.transpose(0, 1), batch * height * width
-        views = [
-            images[:, :, i : i + (height - 1) * step + 1 : step, j::stride][..., :width]
-            for i, j in places
-        ]
-        if len(matrices) == 1:
-            patches = torch.stack(views, dim=1).reshape(matrices[0].shape[1], count)
-            y = matrices[0]._multiply(patches)
+        views = self._views(x.transpose(0, 1), size)
+        if self.by_taps:
+            columns = (view.reshape(self.in_channels, count) for view in views)
+            y = reduce(torch.add, map(binding.multiply, matrices, columns))
         else:
-            y = reduce(
-                torch.add,
-                (
-                    matrix._multiply(view.reshape(self.in_channels, count))
-                    for matrix, view in zip(matrices, views, strict=True)
-                ),
-            )
-        return y.reshape(self.out_channels, batch, height, width).transpose(0, 1)
+            patches = torch.stack(views, dim=1).reshape(matrices[0].shape[1], count)
+            y = binding.multiply(matrices[0], patches)
+        return y.reshape(self.out_channels, batch, *size).transpose(0, 1)
 
     def _dense_is_quicker(self, count: int, matrices: list[StructuredMatrix]) -> bool:
         weights, device = self._weights(), matrices[0].device.type
@@ -253,18 +210,15 @@ class StructuredConv2d(TapConv2d):
         assembly = max(w.assembly(m) for w, m in zip(weights, matrices, strict=True))
         return dense_is_quicker(times, count, assembly=assembly, device=device)
 
-    def _kernel_of(self, matrices: list[StructuredMatrix]) -> Tensor:
-        """The dense kernel of what the taps' `bound` returned."""
-        shape = (self.out_channels, self.in_channels, *self.kernel_size)
+    def _dense_kernel(self, matrices: list[StructuredMatrix]) -> Tensor:
+        """The dense kernel of the matrices that the taps' `bound` returned."""
         dense = [w.dense_of(m) for w, m in zip(self._weights(), matrices, strict=True)]
-        if len(dense) == 1:
-            return dense[0].reshape(shape)
-        if any(matrix._memory is None for matrix in matrices):
-            return torch.stack(dense, dim=-1).reshape(shape)
+        if not (self.by_taps and all(map(binding.remembers, matrices))):
+            return self._kernel_of(dense)
         # Remembered matrices give one and the same tensor each time.
         known = self._kernel
         if known is None or not all(a is b for a, b in zip(known[0], dense, strict=True)):
-            self._kernel = known = dense, torch.stack(dense, dim=-1).reshape(shape)
+            self._kernel = known = dense, self._kernel_of(dense)
         return known[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -273,8 +227,3 @@ class StructuredConv2d(TapConv2d):
 
 def _weight(matrix: Weight) -> StructuredWeight:
     return matrix if isinstance(matrix, StructuredWeight) else StructuredWeight(matrix)
-
-
-def _check_bias(bias: Tensor | None, size: int) -> None:
-    if bias is not None and tuple(bias.shape) != (size,):
-        raise ShapeError(f"bias has shape {tuple(bias.shape)}; expected ({size},), the outputs")

@@ -1,4 +1,4 @@
-"""Several weights behind one linear layer, as in packed queries, keys and values."""
+"""`PackedLinear`: several weights behind one layer, as for packed queries, keys and values."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import InputError, ShapeError
+from structmat.nn.structured.parameters import bias_parameter
 
 
 class PackedLinear(nn.Module):
@@ -47,10 +48,8 @@ class PackedLinear(nn.Module):
             raise ShapeError(f"parts take {sorted(inputs)} inputs; expected one number")
         self.in_features = inputs.pop()
         self.out_features = sum(part.shape[0] for part in parts)
-        if bias is not None and tuple(bias.shape) != (self.out_features,):
-            raise ShapeError(f"bias has shape {tuple(bias.shape)}; expected ({self.out_features},)")
         self.parts = nn.ModuleList(parts)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.bias = bias_parameter(bias, self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (…, in_features) to (…, out_features)."""

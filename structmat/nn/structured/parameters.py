@@ -1,4 +1,4 @@
-"""Contents of structured matrices as parameters of a module, and matrices around them."""
+"""Contents of structured matrices as parameters of a module, and matrices kept around them."""
 
 import weakref
 from collections.abc import Callable
@@ -8,18 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from structmat import binding
 from structmat._array import backend_name
-from structmat.errors import InputError
+from structmat.errors import InputError, ShapeError
 from structmat.matrix import StructuredMatrix
-
-Arrays = dict[str, Tensor]
-Children = tuple[StructuredMatrix, ...]
 
 
 class Contents(nn.Module):
-    """Content arrays of a matrix under their own names; those of its operands below.
+    """Content arrays of a matrix by name, and those of its children by number and name.
 
-    Floating arrays are parameters, copied; integer ones, such as a permutation, buffers.
+    Floating arrays become parameters, copied; integer ones, as of a permutation, buffers.
     """
 
     def __init__(self, matrix: StructuredMatrix) -> None:
@@ -34,30 +32,34 @@ class Contents(nn.Module):
             self.add_module(str(i), Contents(child))
 
 
-def walk(
-    matrix: StructuredMatrix,
-    contents: nn.Module,
-    make: Callable[[StructuredMatrix, Arrays, Children], StructuredMatrix],
-) -> StructuredMatrix:
-    """What `make` makes of a structure, its contents as they are now, and its operands."""
-    children = tuple(
-        walk(child, getattr(contents, str(i)), make) for i, child in enumerate(matrix.children)
-    )
-    return make(matrix, {name: getattr(contents, name) for name in matrix.data_names}, children)
+def leaves_of(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
+    """Present content arrays of `Contents`, in the order of `binding.leaves`."""
+    own = [getattr(contents, name) for name in matrix.data_names]
+    for i, child in enumerate(matrix.children):
+        own += leaves_of(child, getattr(contents, str(i)))
+    return own
 
 
-def emptied(matrix: StructuredMatrix, arrays: Arrays, children: Children) -> StructuredMatrix:
+def emptied(matrix: StructuredMatrix) -> StructuredMatrix:
     """The structure around contents that take no memory: one zero each, expanded."""
-    own = {name: getattr(matrix, name).detach() for name in arrays}
-    empty = {
-        name: a.new_zeros(()).expand(a.shape) if a.is_floating_point() else a.clone()
-        for name, a in own.items()
-    }
-    return matrix._with_contents(empty, children, dtype=matrix.dtype, remember=False)
+    empty = [
+        a.new_zeros(()).expand(a.shape) if a.is_floating_point() else a.detach().clone()
+        for a in binding.leaves(matrix)
+    ]
+    return binding.bind(matrix, empty, remember=False)
+
+
+def bias_parameter(bias: Tensor | None, outputs: int) -> nn.Parameter | None:
+    """A trainable copy of a bias of shape (outputs,), if there is one."""
+    if bias is None:
+        return None
+    if tuple(bias.shape) != (outputs,):
+        raise ShapeError(f"bias has shape {tuple(bias.shape)}; expected ({outputs},), the outputs")
+    return nn.Parameter(bias.detach().clone())
 
 
 def on_torch(matrix: Any) -> StructuredMatrix:
-    """A matrix on torch whose contents can be trained; others are refused."""
+    """Return a matrix on torch, and refuse one whose contents cannot be trained."""
     if not isinstance(matrix, StructuredMatrix):
         raise InputError(
             f"matrix is a {type(matrix).__qualname__}; expected a StructuredMatrix (wrap a dense "
@@ -75,7 +77,7 @@ def on_torch(matrix: Any) -> StructuredMatrix:
 
 
 def _refuse_other_arrays(matrix: StructuredMatrix) -> None:
-    """Arrays computed from contents in a constructor would not follow them."""
+    """Refuse arrays that a constructor computes from contents: they would not follow them."""
     for name, value in vars(matrix).items():
         if isinstance(value, Tensor) and name not in matrix.data_names:
             raise InputError(
@@ -88,7 +90,7 @@ def _refuse_other_arrays(matrix: StructuredMatrix) -> None:
 
 
 def tensors_of(module: nn.Module) -> list[Tensor]:
-    """All parameters and buffers as they stand now: wrappers and transforms swap them."""
+    """All parameters and buffers of the moment, which wrappers and transforms swap."""
     found = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
     for child in module._modules.values():
         if child is not None:
@@ -97,12 +99,12 @@ def tensors_of(module: nn.Module) -> list[Tensor]:
 
 
 def floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:
-    """The dtype of the first floating tensor; None where all hold integers."""
+    """Dtype of the first floating tensor; None if all hold integers."""
     return next((t.dtype for t in tensors if t.is_floating_point()), None)
 
 
 class _Steps:
-    """Counts the steps of all optimizers: fused ones change parameters unseen."""
+    """Count of the steps of all optimizers, as fused ones change parameters unseen."""
 
     count = 0
 
@@ -115,7 +117,7 @@ register_optimizer_step_post_hook(_Steps.add)
 
 
 class Remembered(NamedTuple):
-    """A matrix around contents as they were: tensors, their versions and addresses."""
+    """A matrix around contents, with the tensors, versions and addresses they came from."""
 
     matrix: StructuredMatrix
     dtype: torch.dtype | None
@@ -129,7 +131,7 @@ class Remembered(NamedTuple):
         dtype: torch.dtype | None,
         make: Callable[[], StructuredMatrix],
     ) -> "Remembered | None":
-        """A new matrix, or None where changes of the contents would go unseen."""
+        """A new matrix, or None if changes of the contents would go unseen."""
         try:
             marks = [(weakref.ref(t), t._version, t.data_ptr()) for t in tensors]
         except RuntimeError:  # tensors of inference mode, or inside a transform such as vmap
@@ -138,7 +140,7 @@ class Remembered(NamedTuple):
             return cls(make(), dtype, _Steps.count, marks)
 
     def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
-        """Whether the contents still are what they were."""
+        """Tell whether the contents are unchanged."""
         known_state = (dtype, _Steps.count, len(tensors))
         return known_state == (self.dtype, self.steps, len(self.marks)) and all(
             tensor is known() and tensor._version == version and tensor.data_ptr() == address

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from structmat import binding
 from structmat.kernels.cost_model.layers import LAYER_MARGIN, LayerWork, Times
 from structmat.matrix import StructuredMatrix
 
@@ -33,7 +34,7 @@ def count_operations(matrix: StructuredMatrix, count: int = 16) -> LayerWork:
     """Count the operations of a product with `count` vectors, by a matrix that has multiplied."""
     vectors = torch.zeros(count, matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     with torch.no_grad(), _OperationCounter() as seen:
-        matrix._multiply(vectors.T)
+        binding.multiply(matrix, vectors.T)
     multiplications, compiled = seen.multiplications / count, seen.compiled / count
     return LayerWork(seen.calls, multiplications, seen.written / count, compiled)
 

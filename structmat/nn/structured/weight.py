@@ -1,4 +1,4 @@
-"""Any structured matrix as a module, with its contents as trainable parameters."""
+"""`StructuredWeight`: a matrix of any kind as a module, with trainable contents."""
 
 import math
 from collections.abc import Callable
@@ -9,20 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured.parameters import (
-    Arrays,
-    Children,
     Contents,
     Remembered,
     emptied,
     floating_dtype,
+    leaves_of,
     on_torch,
     tensors_of,
-    walk,
 )
 from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
 
@@ -31,7 +30,7 @@ class StructuredWeight(nn.Module):
     """Any structured matrix (m, n) as a module, with its contents as parameters.
 
     Products run through the structure or through the assembled dense weight, whichever
-    promises less time for the number of vectors; results and gradients are the same.
+    is estimated to take less time; results and gradients are the same.
 
     Parameters
     ----------
@@ -45,23 +44,24 @@ class StructuredWeight(nn.Module):
         Content arrays as parameters, by name: ``contents.u``, and ``contents.0.U`` in
         the first term of a sum. Integer arrays, as of a permutation, are buffers.
     times : Times
-        What products take, by the model in `_speed`.
+        Estimated times of products, by the model in `speed`.
     positions : int
-        How many vectors of one example the weight multiplies; 1 until someone sets it.
+        Number of vectors that the weight multiplies for one example; 1 until it is set.
 
     Raises
     ------
     InputError
         If `matrix` is no structured matrix, is complex, or holds arrays beside its
-        contents, which would not follow them.
+        contents, as they would not follow changes of the contents.
 
     Notes
     -----
-    While no gradient is recorded, what is computed from the contents is remembered: the
-    filled panels, the dense weight. It is made anew once a parameter was changed or
-    replaced or an optimizer took a step, and dropped when the mode changes, a gradient
-    is recorded or the module moves. Only a change by hand through ``parameter.data``
-    goes unseen, as torch does not count it; change parameters under `torch.no_grad`.
+    While no gradient is recorded, results that are computed from the contents are
+    remembered: filled panels, the dense weight. They are computed again once a parameter
+    was changed or replaced or an optimizer took a step, and dropped when the mode changes,
+    a gradient is recorded or the module moves. Only a change by hand through
+    ``parameter.data`` goes unseen, as torch does not count it; change parameters under
+    `torch.no_grad`.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class StructuredWeight(nn.Module):
         super().__init__()
         matrix = on_torch(matrix)
         self.contents = Contents(matrix)
-        self._template = walk(matrix, self.contents, emptied)
+        self._template = emptied(matrix)
         self._remembered: Remembered | None = None
         self.positions = 1
         self._prepare()
@@ -114,7 +114,7 @@ class StructuredWeight(nn.Module):
         ShapeError
             If the last axis is not n.
         InputError
-            If the dtype is another than that of the contents, without autocast.
+            If the dtype differs from that of the contents, without autocast.
         """
         m, n = self.shape
         if x.ndim == 0 or x.shape[-1] != n:
@@ -141,13 +141,13 @@ class StructuredWeight(nn.Module):
         """Vectors (…, n), `count` of them, to (…, m) by the structure."""
         (m, n), shape = self.shape, (*x.shape[:-1], self.shape[0])
         x = x.reshape(count, n)
-        if torch.is_grad_enabled() or matrix._memory is None:
-            y = matrix._multiply(x.T).T.contiguous()
-            # As F.linear does: what a layer returns may be written to, so it is no view.
+        if torch.is_grad_enabled() or not binding.remembers(matrix):
+            y = binding.multiply(matrix, x.T).T.contiguous()
+            # No view, as from F.linear: the result of a layer may be written to.
             return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
         out, size = x.new_empty(shape), CHUNK * torch.get_num_threads()
         for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
-            y = matrix._multiply(part.T).T
+            y = binding.multiply(matrix, part.T).T
             target.copy_(y) if bias is None else torch.add(y, bias, out=target)
         return out
 
@@ -156,25 +156,18 @@ class StructuredWeight(nn.Module):
         return self.dense_of(self.bound())
 
     def dense_of(self, matrix: StructuredMatrix) -> Tensor:
-        """The dense weight of what `bound` returned."""
-        # A remembered matrix needs no further look at gradients.
-        if matrix._memory and "dense" in matrix._memory:
-            return matrix._memory["dense"]
+        """The dense weight of a matrix that `bound` returned."""
         with _without_autocast(matrix.device.type):
-            return matrix._kept("dense", lambda: matrix.to_dense().contiguous())
+            return binding.kept(matrix, "dense", lambda: matrix.to_dense().contiguous())
 
     def assembly(self, matrix: StructuredMatrix) -> int:
-        """Vectors that the structure multiplies before the dense weight of `matrix` is there."""
-        return min(self.shape) if matrix._memory is None else 0
+        """Number of products by the structure that assemble the dense weight of `matrix`."""
+        return 0 if binding.remembers(matrix) else min(self.shape)
 
     def to_matrix(self) -> StructuredMatrix:
         """The matrix with a copy of the present contents, on torch."""
-
-        def built(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
-            copies = {name: whole(array).clone() for name, array in arrays.items()}
-            return type(template)._build(copies, children, template._static())
-
-        return walk(self._template, self.contents, built)
+        contents = leaves_of(self._template, self.contents)
+        return binding.construct(self._template, [whole(array).clone() for array in contents])
 
     def bound(self, dtype: torch.dtype | None = None, *, cast: bool = False) -> StructuredMatrix:
         """The matrix around the present contents.
@@ -182,9 +175,9 @@ class StructuredWeight(nn.Module):
         Parameters
         ----------
         dtype : torch.dtype, optional
-            What the contents have to be.
+            Required dtype of the contents.
         cast : bool
-            Cast them to `dtype` instead of refusing another.
+            Cast contents of another dtype instead of refusing them.
         """
         tensors = tensors_of(self.contents)
         own = floating_dtype(tensors)
@@ -206,36 +199,29 @@ class StructuredWeight(nn.Module):
         return self._around(dtype, remember=False) if remembered is None else remembered.matrix
 
     def _around(self, dtype: torch.dtype | None, *, remember: bool) -> StructuredMatrix:
-        def change(array: Tensor) -> Tensor:
-            array = array.detach() if remember else array
-            return array.to(dtype) if array.is_floating_point() else array
-
-        def bind(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
-            arrays = {name: change(array) for name, array in arrays.items()}
-            return template._with_contents(arrays, children, dtype=dtype, remember=remember)
-
-        return walk(self._template, self.contents, bind)
+        arrays = leaves_of(self._template, self.contents)
+        if remember:
+            arrays = [array.detach() for array in arrays]
+        arrays = [array.to(dtype) if array.is_floating_point() else array for array in arrays]
+        return binding.bind(self._template, arrays, dtype=dtype, remember=remember)
 
     def _prepare(self) -> None:
-        """Compute what depends on structure alone, before anything traces a product."""
+        """Compute the results that depend on structure alone, before a product is traced."""
 
         def stand_in(empty: Tensor, array: Tensor) -> Tensor:
-            # Not the contents themselves: they may be sharded, or not be there yet.
+            # The contents themselves may be sharded, or not be there yet.
             if array.is_floating_point() or empty.is_meta:
                 return torch.zeros((), dtype=array.dtype, device=array.device).expand(empty.shape)
             return empty.to(array.device)
 
-        def bind(template: StructuredMatrix, arrays: Arrays, children: Children) -> Any:
-            empty = {name: stand_in(getattr(template, name), a) for name, a in arrays.items()}
-            return template._with_contents(empty, children, dtype=dtype, remember=True)
-
-        dtype = floating_dtype(tensors_of(self.contents))
+        dtype, template = floating_dtype(tensors_of(self.contents)), self._template
         with torch.inference_mode(False), torch.no_grad():
-            matrix = walk(self._template, self.contents, bind)
-            for multiply, size in zip(
-                (matrix._multiply_adjoint, matrix._multiply), self.shape, strict=True
-            ):
-                multiply(torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device))
+            pairs = zip(binding.leaves(template), leaves_of(template, self.contents), strict=True)
+            empty = [stand_in(*pair) for pair in pairs]
+            matrix = binding.bind(template, empty, dtype=dtype, remember=True)
+            for size, adjoint in zip(self.shape, (True, False), strict=True):
+                zeros = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
+                binding.multiply(matrix, zeros, adjoint=adjoint)
             self.times = Times.of(count_operations(matrix), self.shape, matrix.device.type)
 
     def _forget(self) -> None:
@@ -243,7 +229,7 @@ class StructuredWeight(nn.Module):
             self._remembered = None
 
     def train(self, mode: bool = True) -> "StructuredWeight":
-        """Set the mode; what was remembered of the parameters is dropped."""
+        """Set the mode, and drop remembered results."""
         self._forget()
         return super().train(mode)
 
@@ -268,7 +254,7 @@ def _without_autocast(device: str) -> AbstractContextManager[Any]:
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The dtype in which autocast would multiply by `x`, if it would change it at all."""
+    """Dtype to which autocast would change a product with `x`; None if it would not."""
     device = x.device.type
     if x.is_meta or x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
         return None

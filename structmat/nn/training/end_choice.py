@@ -8,7 +8,7 @@ from torch import Tensor
 
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import write_where_
-from structmat.nn.training.run_ends import Ends, block_energies, ends_of, move_, narrowest, sides_of
+from structmat.nn.training.run_ends import Ends, block_energies, ends_of, move_, narrowest
 
 
 class Layer:
@@ -50,7 +50,7 @@ class Layer:
             return 0
         rows, cols = (
             narrowest(side) if wide else side.width
-            for side, wide in zip(sides_of(self.weights[0]), self.wide, strict=True)
+            for side, wide in zip(self.weights[0].sides(), self.wide, strict=True)
         )
         return self.unit_cost * int(((rows + cols) * (rows > 0) * (cols > 0)).sum())
 
@@ -118,7 +118,7 @@ def empty_weakest_(layers: Sequence[Layer], excess: int) -> None:
     layers = [layer for layer in layers if layer.mortal]
     scores, costs = [], []
     for layer in layers:
-        rows, cols = sides_of(layer.weights[0])
+        rows, cols = layer.weights[0].sides()
         cost = layer.unit_cost * (rows.width + cols.width) * (rows.width > 0) * (cols.width > 0)
         score = block_energies(layer.weights) / cost
         scores.append(score.where(cost > 0, torch.inf).cpu())

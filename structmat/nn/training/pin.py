@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn, optim
 
-from structmat.nn.gaudi.initial_runs import Runs
-from structmat.nn.gaudi.structure import GaudiStructure
+from structmat.nn.gaudi.structure import GaudiStructure, Runs
 
 
 class Pin:
@@ -36,9 +35,11 @@ class Pin:
     """
 
     def __init__(self, structures: Iterable[GaudiStructure], optimizer: optim.Optimizer) -> None:
-        structures = list(structures)
-        self._pinned = [p for s in structures for p in s.parameters() if p.requires_grad]
-        self._handles = [s.register_forward_hook(_zero_gradients) for s in structures]
+        self._structures = list(structures)
+        self._pinned = [p for s in self._structures for p in s.parameters() if p.requires_grad]
+        self._handles = [s.register_forward_hook(_zero_gradients) for s in self._structures]
+        for structure in self._structures:
+            structure.is_pinned = True
         # Dropping gradients before the step would miss those that a closure makes within it.
         self._handles.append(optimizer.register_step_pre_hook(self._note))
         self._handles.append(optimizer.register_step_post_hook(self._put_back))
@@ -55,6 +56,8 @@ class Pin:
         """Leave widths and locations to the optimizer again."""
         for handle in self._handles:
             handle.remove()
+        for structure in self._structures:
+            structure.is_pinned = False
 
 
 def _zero_gradients(_: nn.Module, __: Any, runs: Runs) -> None:

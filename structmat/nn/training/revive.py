@@ -35,7 +35,7 @@ def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
     weights = list(dict.fromkeys([weight, *sharing]))
     gradients = [take_grad(w) for w in weights]
     structure = weight.structure
-    (row, row_at), (col, col_at) = weight._samples(weight._whole_runs())
+    (_, row_at, row, *_), (_, col_at, col, *_) = weight.sides()
     dead = torch.nonzero((row == 0) | (col == 0)).flatten()
     fixed = not (structure.row_width.requires_grad and structure.col_width.requires_grad)
     if fixed or not len(dead) or any(g is None for g in gradients):

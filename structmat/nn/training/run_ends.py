@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from structmat.nn.gaudi.side import Side
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import is_sharded, whole, write_where_
 
@@ -48,43 +49,22 @@ class Ends(NamedTuple):
     gain: Tensor
 
 
-class _Side(NamedTuple):
-    """One side of all blocks in whole samples, with the least width of its runs."""
-
-    size: int
-    start: Tensor
-    width: Tensor
-    window: int
-    grain: int
-    least: int
-
-
-def sides_of(weight: GaudiWeight) -> tuple[_Side, _Side]:
-    """Both sides of a weight's blocks."""
-    g, pairs = weight.granularity, weight._samples(weight._whole_runs())
-    rows, cols = (
-        _Side(n, start, width, window, g, max(weight.min_width, g))
-        for n, window, (width, start) in zip(weight.shape, weight.max_width, pairs, strict=True)
-    )
-    return rows, cols
-
-
-def narrowest(side: _Side) -> Tensor:
+def narrowest(side: Side) -> Tensor:
     """Least widths that runs can come to by losing ends."""
     return torch.where(_is_whole(side), side.width.clamp(max=side.least), side.width)
 
 
-def _may_lose(side: _Side, samples: int) -> Tensor:
+def _may_lose(side: Side, samples: int) -> Tensor:
     """Runs that may lose this number of samples in all."""
     return _is_whole(side) & (side.width - samples >= side.least)
 
 
-def _may_gain(side: _Side, samples: int) -> Tensor:
+def _may_gain(side: Side, samples: int) -> Tensor:
     """Runs that may gain this number of samples in all."""
-    return _is_whole(side) & (side.width + samples <= min(side.window, side.size))
+    return _is_whole(side) & (side.width + samples <= side.window)
 
 
-def _may_shrink(side: _Side, far: bool) -> Tensor:
+def _may_shrink(side: Side, far: bool) -> Tensor:
     """Runs that may lose the grain at this end."""
     kept = _may_lose(side, side.grain)
     if not far and side.size % side.grain:
@@ -92,7 +72,7 @@ def _may_shrink(side: _Side, far: bool) -> Tensor:
     return kept
 
 
-def _may_grow(side: _Side, far: bool) -> Tensor:
+def _may_grow(side: Side, far: bool) -> Tensor:
     """Runs with room for a grain at this end."""
     room = _may_gain(side, side.grain)
     if not far and side.size % side.grain:
@@ -100,19 +80,19 @@ def _may_grow(side: _Side, far: bool) -> Tensor:
     return room
 
 
-def _is_whole(side: _Side) -> Tensor:
+def _is_whole(side: Side) -> Tensor:
     """Runs of whole grains; a run that takes in a broken last grain stays as it is."""
     return side.width % side.grain == 0
 
 
-def _at_end(side: _Side, far: bool, beyond: bool) -> Tensor:
+def _at_end(side: Side, far: bool, beyond: bool) -> Tensor:
     """Samples of the last grain of runs, or of the one beyond, (K, grain)."""
     first = side.start + side.width if far else side.start
     back = side.grain * (far != beyond)
     return (first - back)[:, None] + torch.arange(side.grain, device=first.device)
 
 
-def _beyond(side: _Side, chosen: Tensor) -> Tensor:
+def _beyond(side: Side, chosen: Tensor) -> Tensor:
     """Mask (K, 1, window) of one more grain at the chosen ends (2, K)."""
     mask = torch.zeros(len(side.width), side.window, dtype=torch.bool, device=chosen.device)
     for far, own in zip((False, True), chosen, strict=True):
@@ -121,14 +101,14 @@ def _beyond(side: _Side, chosen: Tensor) -> Tensor:
     return mask[:, None]
 
 
-def _inside(side: _Side) -> tuple[Tensor, Tensor]:
+def _inside(side: Side) -> tuple[Tensor, Tensor]:
     """Samples of runs, (K, greatest width), and a mask of those that are in the run."""
     longest = max([1, *side.width.tolist()])  # there may be no blocks at all
     order = torch.arange(longest, device=side.width.device)
     return side.start[:, None] + order, order < side.width[:, None]
 
 
-def _read(kept: Tensor, side: _Side, samples: Tensor) -> Tensor:
+def _read(kept: Tensor, side: Side, samples: Tensor) -> Tensor:
     """Read an array (K, r, window) at samples (K, s) of the circle, (K, r, s)."""
     slots = (samples % side.window)[:, None]
     return kept.gather(-1, slots.expand(-1, kept.shape[1], -1))
@@ -152,7 +132,7 @@ def ends_of(
     >>> found.loss.shape, bool(found.loss[0].isinf().all()), bool(found.loss[2].isfinite().all())
     (torch.Size([4, 4]), True, True)
     """
-    sides = sides_of(weights[0])
+    sides = weights[0].sides()
     alive = (sides[0].width > 0) & (sides[1].width > 0)
     facing = [_inside(side)[0] % side.size for side in sides]
     loss, gain = torch.zeros(2, 4, len(alive), device=alive.device)
@@ -181,7 +161,7 @@ def ends_of(
     return Ends(loss, gain)
 
 
-def _in_runs(contents: Sequence[Tensor], sides: Sequence[_Side]) -> list[Tensor]:
+def _in_runs(contents: Sequence[Tensor], sides: Sequence[Side]) -> list[Tensor]:
     """Contents of both sides in their runs, zero beyond, each (K, r, greatest width)."""
     found = []
     for kept, side in zip(contents, sides, strict=True):
@@ -190,7 +170,7 @@ def _in_runs(contents: Sequence[Tensor], sides: Sequence[_Side]) -> list[Tensor]
     return found
 
 
-def _energies(in_runs: Sequence[Tensor], sides: Sequence[_Side]) -> tuple[Tensor, Tensor, float]:
+def _energies(in_runs: Sequence[Tensor], sides: Sequence[Side]) -> tuple[Tensor, Tensor, float]:
     """Squared norms of contents in the runs, (K, r) a side; the mean energy of a sample."""
     rows, cols = (part.square().sum(-1) for part in in_runs)
     alive = (sides[0].width > 0) & (sides[1].width > 0)
@@ -217,7 +197,7 @@ def block_energies(weights: Sequence[GaudiWeight]) -> Tensor:
     >>> block_energies([GaudiWeight((4, 8), num_blocks=1, width_init=1.0)])
     tensor([6.])
     """
-    sides = sides_of(weights[0])
+    sides = weights[0].sides()
     contents = [list(map(whole, (weight.u, weight.v))) for weight in weights]
     found = [_energies(_in_runs(kept, sides), sides) for kept in contents]
     return sum(((rows * cols).sum(-1) / mean for rows, cols, mean in found), torch.zeros(()))
@@ -246,7 +226,7 @@ def move_(
         (structure.row_width, structure.row_location),
         (structure.col_width, structure.col_location),
     )
-    for at, side in enumerate(sides_of(weights[0])):
+    for at, side in enumerate(weights[0].sides()):
         ends = slice(2 * at, 2 * at + 2)
         near, far = (gained[ends].long() - lost[ends].long()) * side.grain
         if bool(gained[ends].any()):
@@ -258,7 +238,7 @@ def move_(
         write_where_(runs[at][1], near != 0, start / side.size)
 
 
-def _begin_(parameter: Tensor, side: _Side, new: Tensor, state: Mapping[str, Any]) -> None:
+def _begin_(parameter: Tensor, side: Side, new: Tensor, state: Mapping[str, Any]) -> None:
     """Set contents of new samples to zero, and moments of their gradients to a beginning."""
     write_where_(parameter, new, 0.0)
     for key, kept in state.items():

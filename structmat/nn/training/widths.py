@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from structmat.errors import InputError
-from structmat.nn.gaudi.samples import whole_widths
+from structmat.nn.gaudi.structure import widths_to_samples
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import whole, write_
 
@@ -118,7 +118,7 @@ class Widths:
 
     def samples(self, values: Tensor) -> Tensor:
         """Whole widths, as the layers round them."""
-        return whole_widths(values, self.size, self._grain, self._least, self._most)
+        return widths_to_samples(values, self.size, self._grain, self._least, self._most)
 
     def costs(self, values: Tensor) -> Tensor:
         """Cost of each width; zero where its block lacks a side."""

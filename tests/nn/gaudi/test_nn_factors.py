@@ -110,16 +110,16 @@ def weight_of(shape=(256, 300), num_blocks=40, *, width=0.1, **options):
 
 def truth(weight):
     """Σ_k (u_k ∘ mask_k) (v_k ∘ mask_k)^T under full masks of whole samples."""
-    samples, structure, sides = weight._samples(weight._whole_runs()), weight.structure, []
-    for side, n, contents, (width, location) in zip(
+    samples, structure, sides = weight.sides(), weight.structure, []
+    for name, n, contents, side in zip(
         ("row", "col"), weight.shape, (weight.u, weight.v), samples, strict=True
     ):
         # Whole samples, with the gradients of what was rounded.
         runs = [
             given + (whole / n - given).detach()
             for given, whole in zip(
-                (getattr(structure, f"{side}_{name}") for name in ("width", "location")),
-                (width, location),
+                (getattr(structure, f"{name}_{part}") for part in ("width", "location")),
+                (side.width, side.start),
                 strict=True,
             )
         ]

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from structmat import GBLR, InputError, ShapeError
 from structmat.nn import GaudiLinear, GaudiWeight, gaudi_mask
+from structmat.nn.gaudi.side import Side
 
 double = torch.float64
 products = pytest.mark.parametrize("product", ["assembled", "factors"])
@@ -391,3 +392,34 @@ def test_dtypes_have_to_agree_by_either_product():
     for product in ("assembled", "factors"):
         with pytest.raises(InputError, match="expected one dtype"):
             GaudiLinear(8, 6, product=product)(torch.zeros(2, 8, dtype=double))
+
+
+# Gradients of runs that nothing asks for.
+
+
+def gradients_of_contents(weight, x):
+    weight(x).square().sum().backward()
+    return weight.u.grad, weight.v.grad
+
+
+@pytest.mark.parametrize("options", [{"product": "assembled"}, {"product": "factors"},
+                                     {"product": "factors", "max_width": 4}])  # fmt: skip
+@pytest.mark.parametrize("case", ["pinned", "fixed"])
+def test_gradients_of_runs_are_computed_only_where_they_are_used(options, case, monkeypatch):
+    weight = GaudiWeight((8, 12), budget=0.5, sigma=4.0, **options)
+    other = copy.deepcopy(weight)
+    if case == "pinned":
+        other.structure.is_pinned = True
+    else:
+        other.structure.requires_grad_(False)
+    x, computed, compute = torch.randn(5, 12), [], Side.mask_gradients
+    monkeypatch.setattr(
+        Side, "mask_gradients", lambda *args: computed.append(args) or compute(*args)
+    )
+    wanted = gradients_of_contents(weight, x)
+    assert len(computed) == 2
+    for actual, expected in zip(gradients_of_contents(other, x), wanted, strict=True):
+        assert torch.equal(actual, expected)
+    assert len(computed) == 2
+    for p in other.structure.parameters():
+        assert (p.grad is None) if case == "fixed" else torch.equal(p.grad, torch.zeros_like(p))

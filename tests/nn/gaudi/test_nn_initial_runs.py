@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_nn_gaudi import close, double, make, products
 
-import structmat.nn.gaudi.initial_weight as beginning_module
+import structmat.nn.gaudi.initial_weight as initial_weight
 from structmat import GBLR, InputError
 from structmat.nn import GaudiLinear, GaudiWeight
 from structmat.nn.gaudi.initial_runs import strip_runs
@@ -151,7 +151,7 @@ def test_contents_from_singular_pairs():
 
 
 def test_large_layers_hold_their_contents_on_windows(monkeypatch):
-    monkeypatch.setattr(beginning_module, "WHOLE_CIRCLES", 100)
+    monkeypatch.setattr(initial_weight, "WHOLE_CIRCLE_SCALARS", 100)
     weight = GaudiWeight((64, 48), budget=0.25)
     A = weight.to_matrix()
     assert weight.max_width == (8, 3 * A.col_width.max())  # room for eight grains at least

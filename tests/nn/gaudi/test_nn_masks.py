@@ -10,7 +10,8 @@ from torch.autograd import gradcheck
 
 from structmat import InputError, ShapeError
 from structmat.nn import gaudi_mask
-from structmat.nn.gaudi.masks import mask_table
+from structmat.nn.gaudi.mask_tables import mask_table
+from structmat.nn.gaudi.side import Side
 
 SIZES = (1, 2, 3, 7, 8, 64, 769)
 SIGMAS = (1, 3.7, 100, math.inf)
@@ -255,8 +256,8 @@ def test_a_mask_blurs_its_boxcar():
     mask = gaudi_mask(torch.tensor([1 / n]).double(), torch.tensor([0.5]).double(), n, sigma=sigma)
     offset = torch.arange(n).double() - 200
     assert (mask[0] * offset**2).sum().sqrt() == pytest.approx(n / (2 * math.pi * sigma), rel=1e-6)
-    table = mask_table(n, sigma, torch.float64, torch.device("cpu"))
-    assert table.blur == pytest.approx(n / (2 * math.pi * sigma))
+    at = torch.zeros(1, dtype=torch.int64)
+    assert Side(n, at, at, n, sigma=sigma).blur == pytest.approx(n / (2 * math.pi * sigma))
 
 
 def test_a_table_made_in_inference_mode_serves_training():

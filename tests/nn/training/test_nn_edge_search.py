@@ -66,9 +66,7 @@ def alone(weight, block, term=None):
 
 def runs(weight):
     """Start and width of rows, then of columns, as lists."""
-    return [
-        (start.tolist(), width.tolist()) for width, start in weight._samples(weight.structure())
-    ]
+    return [(side.start.tolist(), side.width.tolist()) for side in weight.sides()]
 
 
 def one(weight, end, block):
