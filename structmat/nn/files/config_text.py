@@ -19,13 +19,7 @@ from structmat.nn.files.place import named_tensors, shared
 
 
 def structure_text(model: nn.Module) -> str:
-    """Write the structure of a model as it is now; empty if all of its layers are dense.
-
-    Examples
-    --------
-    >>> structure_text(nn.Linear(2, 2))
-    ''
-    """
+    """Write the structure of a model as it is now; empty if all of its layers are dense."""
     layers, index = describe_layers(model)
     inside = tuple(f"{path}." for path in layers)
     known = {

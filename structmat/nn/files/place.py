@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import InputError
-from structmat.nn.models.modules import put_module
+from structmat.nn.models.modules import module_names, put_module
 
 #: Attributes that give the size of a layer, dense or structured.
 _SIZE_NAMES = (
@@ -28,13 +28,7 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module]]:
 
 def shared(model: nn.Module) -> dict[str, str]:
     """Map every further path of a module to its first path."""
-    first: dict[int, str] = {}
-    again: dict[str, str] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        original = first.setdefault(id(module), path)
-        if original != path:
-            again[path] = original
-    return again
+    return {path: first for first, *rest in module_names(model).values() for path in rest}
 
 
 def share(model: nn.Module, paths: Mapping[str, str]) -> None:
@@ -96,15 +90,9 @@ def _sizes(layer: Any) -> dict[str, Any]:
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str]) -> None:
-    """Give a model of the right structure the tensors of a file.
+    """Give a model of the right structure the parameters and buffers of a file.
 
-    Parameters
-    ----------
-    model : Module
-    tensors : mapping of str to Tensor
-        All parameters and buffers by name.
-    tied : mapping of str to str
-        Further names of a tensor, with its first name.
+    `tied` maps every further name of a tensor to its first name.
 
     Raises
     ------
@@ -154,12 +142,6 @@ def _moved(tensor: Tensor, old: Tensor) -> Tensor:
 
 
 def listed(names: list[str]) -> str:
-    """Join names for a message: the first few, and the number of the rest.
-
-    Examples
-    --------
-    >>> listed(["a", "b"]), listed(list("abcdefg"))
-    ('a, b', 'a, b, c, d, e and 2 more')
-    """
+    """Join names for a message: the first few, and the number of the rest."""
     rest = len(names) - _LISTED_NAMES
     return ", ".join(names[:_LISTED_NAMES]) + (f" and {rest} more" if rest > 0 else "")

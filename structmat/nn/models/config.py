@@ -146,7 +146,7 @@ class Config:
 
     @property
     def learns(self) -> bool:
-        """Whether layers learn their structure."""
+        """True if layers learn their structure."""
         return self.kind == "gblr" if self.learn is None else self.learn
 
     @property

@@ -64,14 +64,9 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
 def layer_rows(
     names: Mapping[nn.Module, Sequence[str]], counts: Mapping[nn.Module, int] | None = None
 ) -> list[LayerReport]:
-    """Make one row for each weight of the given layers.
+    """Make one row for each weight of some layers, given with all their names.
 
-    Parameters
-    ----------
-    names : mapping of Module to sequence of str
-        The layers, with all their names.
-    counts : mapping of Module to int, optional
-        Vectors that each layer multiplies for one example.
+    `counts` has the vectors that each layer multiplies for one example.
     """
     groups: dict[Hashable, list[nn.Module]] = {}
     for layer in names:
@@ -83,8 +78,9 @@ def layer_rows(
         if isinstance(first, STRUCTURED):
             rows.append(structured_row(weights_of(first), layer_shape(first), where, vectors))
         else:
-            vectors = len(layers) if vectors is None else vectors
-            rows.append(_dense_row(layer_shape(first), where, vectors))
+            shape, vectors = layer_shape(first), len(layers) if vectors is None else vectors
+            name, size, rest = where[0], math.prod(shape), tuple(where[1:])
+            rows.append(LayerReport(name, "dense", shape, vectors, size, size, shared_with=rest))
     return rows
 
 
@@ -106,15 +102,6 @@ def structured_row(
         sum(weight.storage for weight in weights),
         error,
         tuple(names[1:]),
-    )
-
-
-def _dense_row(
-    shape: tuple[int, ...], names: Sequence[str], vectors_per_example: int
-) -> LayerReport:
-    size, shared_with = math.prod(shape), tuple(names[1:])
-    return LayerReport(
-        names[0], "dense", shape, vectors_per_example, size, size, shared_with=shared_with
     )
 
 

@@ -45,20 +45,20 @@ class LayerType:
         ``vectors(layer, input, by_taps)``: the vectors (T, n) that this matrix multiplies.
     variance : callable
         Mean squared entry of the weight under the layer's default initialisation.
+    build : callable
+        ``build(layer, weights)``: the same layer around structured weights.
     taps : callable
         Number of column blocks that the matrix can be cut into.
     complaint : callable
         Reason why a layer cannot be converted; empty if it can.
-    build : callable
-        ``build(layer, weights)``: the same layer around structured weights.
     """
 
     matrix: Callable[[Any, bool], Tensor]
     vectors: Callable[[Any, Tensor, bool], Tensor]
     variance: Callable[[Any], float]
-    taps: Callable[[Any], int]
-    complaint: Callable[[Any], str]
     build: Callable[[Any, Sequence[Weight]], nn.Module]
+    taps: Callable[[Any], int] = lambda layer: 1
+    complaint: Callable[[Any], str] = lambda layer: ""
 
 
 def layer_type(module: nn.Module) -> LayerType | None:
@@ -92,14 +92,7 @@ def weights_of(layer: Any) -> list[Weight]:
 
 
 def structured_layers(model: nn.Module) -> dict[nn.Module, list[Weight]]:
-    """List the structured layers of a model, with their weights.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(GaudiLinear(64, 32, budget=0.25), nn.Linear(32, 10))
-    >>> len(structured_layers(model))
-    1
-    """
+    """List the structured layers of a model, with their weights."""
     return {m: weights_of(m) for m in model.modules() if isinstance(m, STRUCTURED)}
 
 
@@ -126,13 +119,7 @@ def layer_shape(layer: Any) -> tuple[int, ...]:
 
 
 def layer_settings(layer: Any) -> dict[str, Any]:
-    """Settings of a convolution that its weights do not show; none of a linear layer.
-
-    Examples
-    --------
-    >>> layer_settings(nn.Conv2d(3, 2, 5))["kernel_size"], layer_settings(nn.Linear(3, 2))
-    ((5, 5), {})
-    """
+    """Settings of a convolution that its weights do not show; empty for a linear layer."""
     names = ("in_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
     convolves = isinstance(layer, (nn.Conv2d, *_CONVOLUTIONS))
     return {name: getattr(layer, name) for name in names} if convolves else {}
@@ -186,10 +173,9 @@ def _made(kind: type[nn.Module], layer: Any, weights: Sequence[Weight]) -> nn.Mo
 
 
 def _linear(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    if len(weights) > 1:
-        return _made(PackedLinear, layer, weights)
     learned = isinstance(weights[0], GaudiWeight)
-    return _made(GaudiLinear if learned else StructuredLinear, layer, weights)
+    single = GaudiLinear if learned else StructuredLinear
+    return _made(single if len(weights) == 1 else PackedLinear, layer, weights)
 
 
 def _convolution(layer: Any, weights: Sequence[Weight]) -> nn.Module:
@@ -216,8 +202,6 @@ _LINEAR = LayerType(
     matrix=lambda layer, _: layer.weight.detach(),
     vectors=lambda layer, x, _: x.reshape(-1, layer.weight.shape[1]),
     variance=lambda layer: 1 / (3 * layer.weight.shape[1]),
-    taps=lambda layer: 1,
-    complaint=lambda layer: "",
     build=_linear,
 )
 #: Hugging Face's Conv1D, a linear layer whose weight is stored (in, out).
@@ -225,8 +209,6 @@ _TRANSPOSED = LayerType(
     matrix=lambda layer, _: layer.weight.detach().T,
     vectors=lambda layer, x, _: x.reshape(-1, layer.weight.shape[0]),
     variance=lambda layer: 0.02**2,
-    taps=lambda layer: 1,
-    complaint=lambda layer: "",
     build=_linear,
 )
 _CONVOLUTION = LayerType(

@@ -46,26 +46,15 @@ def check_replaceable(model: nn.Module) -> None:
 
 
 def put_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module under a name of the model.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.ReLU())
-    >>> put_module(model, "0", nn.Tanh())
-    >>> model[0]
-    Tanh()
-    """
+    """Put a module under a name of the model."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
 
 
 def replace_(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> dict[nn.Module, list[str]]:
-    """Replace modules everywhere in the model, by new ones in the same mode.
+    """Replace modules everywhere in the model, and list the names of the new ones.
 
-    Returns
-    -------
-    dict
-        All names of every new module.
+    A new module takes the mode, training or evaluation, of the old one.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Reports of costs and conversions: rows, sums and readable tables."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -203,34 +203,23 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-#: Titles of the printed columns, with their alignment.
-_COLUMNS = {
-    "layer": "<",
-    "shape": "<",
-    "kind": "<",
-    "positions": ">",
-    "multiplications": ">",
-    "relative": ">",
-    "scalars": ">",
-    "error": ">",
-}
+#: Printed columns: title, alignment, and text of a row.
+_COLUMNS: tuple[tuple[str, str, Callable[[LayerReport], str]], ...] = (
+    ("layer", "<", lambda row: " = ".join([row.name, *row.shared_with])),
+    ("shape", "<", lambda row: "x".join(map(str, row.shape))),
+    ("kind", "<", lambda row: row.kind),
+    ("positions", ">", lambda row: f"{row.positions:,}"),
+    ("multiplications", ">", lambda row: f"{row.cost:,}"),
+    ("relative", ">", lambda row: f"{row.relative_cost:.2%}"),
+    ("scalars", ">", lambda row: f"{row.storage:,}"),
+    ("error", ">", lambda row: "-" if row.error is None else f"{row.error:.4f}"),
+)
 
 
-def _table(rows: Iterable[LayerReport]) -> list[str]:
-    cells = [tuple(_COLUMNS), *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    form = "  ".join(f"{{:{a}{w}}}" for a, w in zip(_COLUMNS.values(), widths, strict=True))
-    return [form.format(*line).rstrip() for line in cells]
-
-
-def _cells(row: LayerReport) -> tuple[str, ...]:
-    return (
-        " = ".join([row.name, *row.shared_with]),
-        "x".join(map(str, row.shape)),
-        row.kind,
-        f"{row.positions:,}",
-        f"{row.cost:,}",
-        f"{row.relative_cost:.2%}",
-        f"{row.storage:,}",
-        "-" if row.error is None else f"{row.error:.4f}",
-    )
+def _table(rows: Sequence[LayerReport]) -> list[str]:
+    columns = []
+    for title, alignment, text in _COLUMNS:
+        cells = [title, *map(text, rows)]
+        width = max(map(len, cells))
+        columns.append([f"{cell:{alignment}{width}}" for cell in cells])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]

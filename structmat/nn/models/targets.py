@@ -96,8 +96,9 @@ def find_targets(model: nn.Module, config: Config, filter_fn: Filter | None) -> 
     wrong: dict[nn.Module, str] = {}
     # A layer that was asked for is an error, not a layer that is left.
     refused = wrong if filter_fn else reasons
-    for module, where in names.items():
-        kind = layer_type(module)
+    kinds = {module: layer_type(module) for module in names}
+    for module, kind in kinds.items():
+        where = names[module]
         if not _holds_matrix(module, kind):
             continue
         if not _is_selected(module, where, filter_fn):
