@@ -207,8 +207,8 @@ def _check_weights(targets: list[Target], *, needed: bool) -> None:
             )
         if needed and not torch.isfinite(target.matrix).all():
             raise InputError(
-                f"{name!r} has NaN or infinite weights; expected finite ones (mend them, or begin "
-                "with start='scratch')"
+                f"{name!r} has NaN or infinite weights; expected finite ones (correct them, "
+                "or take start='scratch')"
             )
 
 

@@ -74,8 +74,8 @@ def split_budget(curves: Sequence[CostCurve], total: int) -> list[int]:
         dearest = max(curves, key=lambda c: c.vectors_per_example * int(c.costs[0]))
         raise BudgetError(
             f"{total} multiplications for {len(curves)} matrices; expected at least "
-            f"{total - left}, the cost of the smallest ones of this kind, most of it in "
-            f"{dearest.name!r} (raise the budget, or leave layers out)"
+            f"{total - left}, the cost of the smallest ones of this kind, {dearest.name!r} "
+            "being the dearest (raise the budget, or leave layers out)"
         )
     corners = [curve.hull() for curve in curves]
     waiting = [entry for i in range(len(curves)) for entry in _next(curves, corners, i, 0)]

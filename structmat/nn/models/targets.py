@@ -104,7 +104,7 @@ def find_targets(model: nn.Module, config: Config, filter_fn: Filter | None) -> 
         if not _is_selected(module, where, filter_fn):
             reasons[module] = "left out by filter_fn"
         elif module in inside:
-            reasons[module] = "part of nn.MultiheadAttention, which multiplies by itself"
+            reasons[module] = "part of nn.MultiheadAttention, which multiplies without calling it"
         elif kind is None:
             refused[module] = _unknown_type(module, where[0])
         elif complaint := _complaint(module, kind):
@@ -123,8 +123,8 @@ def find_targets(model: nn.Module, config: Config, filter_fn: Filter | None) -> 
     if wrong:
         listed = "; ".join(f"{names[m][0]!r}: {reason}" for m, reason in wrong.items())
         raise InputError(
-            f"filter_fn selects what is not converted: {listed}; expected layers that can be "
-            "(leave these out of filter_fn)"
+            f"filter_fn selects modules that cannot be converted: {listed}; expected none of these "
+            "(leave them out of filter_fn)"
         )
     skipped = [SkippedLayer(names[m][0], r) for m, r in reasons.items()]
     if not picked:
@@ -171,7 +171,9 @@ def _complaint(module: nn.Module, kind: LayerType) -> str:
         return complaint
     weight = module._parameters.get("weight")
     if weight is None:
-        return "its weight is computed from others (remove weight_norm, pruning and the like)"
+        return (
+            "its weight is computed from other tensors (remove weight_norm, pruning and the like)"
+        )
     if weight.dtype not in _FLOATING_DTYPES:
         return f"weight of {weight.dtype}; expected real floating numbers"
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
