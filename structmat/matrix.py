@@ -215,7 +215,7 @@ class StructuredMatrix(Operators):
     def _records_gradients(self) -> bool:
         if (records := self._gradient_test) is None:
             return False
-        return any(records(array) for array in self._leaves())
+        return any(map(records, self._leaves()))
 
     @cached_property
     def _gradient_test(self) -> Callable[[Array], bool] | None:

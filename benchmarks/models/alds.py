@@ -19,7 +19,7 @@ from benchmarks.models._replacing import check_finite, check_linear, check_start
 from benchmarks.results import BenchmarkError
 from structmat import LowRank
 from structmat.nn import StructuredLinear
-from structmat.nn.models.freeze import replace_
+from structmat.nn.models.modules import replace_
 from structmat.nn.models.random_init import fresh_plan
 
 __all__ = ["alds_ranks", "convert_to_ranks_"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.models._replacing import check_linear, check_start
 from benchmarks.models.blast_fit import factorise, product
 from benchmarks.results import BenchmarkError
-from structmat.nn.models.freeze import replace_
+from structmat.nn.models.modules import replace_
 
 __all__ = ["BlastLinear", "blast_blocks", "blast_rank", "convert_to_blast_"]
 

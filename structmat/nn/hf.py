@@ -1,4 +1,4 @@
-"""Structured models in Hugging Face's transformers: saved, loaded and trained by its own means.
+"""Structured models in Hugging Face's transformers, saved, loaded and trained by its own means.
 
     import structmat.nn.hf
     structmat.nn.hf.enable(model)            # once, after its layers were converted or frozen
@@ -11,25 +11,15 @@ Without the second import, transformers warns of an unknown quantization type an
 dense layers of random weights.
 """
 
-import base64
-import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from structmat.errors import FileFormatError, InputError, MissingDependencyError
-from structmat.nn.files.describe import (
-    build_layers,
-    describe_layers,
-    named_tensors,
-    put_layer,
-    share,
-    shared,
-)
+from structmat.nn.files.config_text import blank_layers, read_structure, structure_text
+from structmat.nn.files.place import put_layer, share
 from structmat.nn.training.for_trainers import Rules
 
 try:
@@ -46,14 +36,14 @@ except ImportError:
 __all__ = ["StructureCallback", "StructureConfig", "StructureQuantizer", "enable"]
 
 FORMAT_VERSION = 1
-_METHOD = "structmat"
+_METHOD_NAME = "structmat"
 
 
 def enable(model: PreTrainedModel) -> None:
     """Let ``model.save_pretrained`` write the structure of its layers.
 
-    It is written as it is at that moment, to ``config.json``; the model may be trained,
-    frozen or made dense in between.
+    ``config.json`` gets the structure at the time of saving; before that, the model may be
+    trained, frozen or made dense.
 
     Parameters
     ----------
@@ -62,7 +52,7 @@ def enable(model: PreTrainedModel) -> None:
     Raises
     ------
     InputError
-        If it is no such model, or quantized by another method.
+        If `model` is another kind of object, or quantized by another method.
 
     Examples
     --------
@@ -86,23 +76,23 @@ def enable(model: PreTrainedModel) -> None:
     model.hf_quantizer = StructureQuantizer(StructureConfig())
 
 
-@register_quantization_config(_METHOD)
+@register_quantization_config(_METHOD_NAME)
 class StructureConfig(QuantizationConfigMixin):
-    """The structure of a model's layers, as ``config.json`` holds it.
+    """Structure of a model's layers in ``config.json``.
 
-    Transformers calls it a quantization config: that is its way to change layers before
-    weights are loaded.
+    For transformers it is a quantization config, because quantization configs are its means
+    of changing layers before weights are loaded.
 
     Parameters
     ----------
     structure : str
-        What `StructureConfig.of` wrote: JSON, compressed, in letters.
+        Text of `StructureConfig.of`.
     format_version : int
 
     Raises
     ------
     FileFormatError
-        If the version is a newer one.
+        If the version is newer than this structmat.
 
     Examples
     --------
@@ -116,76 +106,41 @@ class StructureConfig(QuantizationConfigMixin):
                 f"config.json has structmat's format version {format_version}; this structmat "
                 f"reads up to {FORMAT_VERSION} (upgrade it)"
             )
-        self.quant_method: Any = _METHOD
+        self.quant_method: Any = _METHOD_NAME
         self.format_version, self.structure = format_version, structure
 
     @classmethod
     def of(cls, model: nn.Module) -> "StructureConfig":
-        """The structure of a model as it is now; empty if all of its layers are plain."""
-        layers, index = describe_layers(model)
-        inside = tuple(f"{path}." for path in layers)
-        known = {
-            "layers": layers,
-            "index": {n: [a.dtype.str, a.shape, a.ravel().tolist()] for n, a in index.items()},
-            "tensors": {
-                name: [str(tensor.dtype).removeprefix("torch."), tensor.shape]
-                for name, tensor, _ in named_tensors(model)
-                if name.startswith(inside)
-            },
-            "shared": {p: q for p, q in shared(model).items() if p.startswith(inside)},
-        }
-        text = zlib.compress(json.dumps(known).encode())
-        return cls(base64.b64encode(text).decode() if layers else "")
+        """Describe a model as it is now; the text is empty if all of its layers are dense."""
+        return cls(structure_text(model))
 
     def content(self) -> dict[str, Any]:
-        """Descriptions of the layers, index arrays, dtypes and shapes, and what is shared.
+        """Read descriptions, index arrays, dtypes and shapes, and shared modules.
 
         Raises
         ------
         FileFormatError
             If the text is damaged.
         """
-        try:
-            known: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(self.structure)))
-        except (ValueError, zlib.error) as error:
-            raise _damaged(error) from None
-        return known
+        return read_structure(self.structure)
 
     def build(self) -> dict[str, nn.Module]:
-        """The layers by path, with zeros for parameters.
+        """Build the layers by path, with zeros for parameters.
 
         Raises
         ------
         FileFormatError
             If the text is damaged.
         """
-        known = self.content()
-        try:
-            tensors = {
-                name: torch.zeros(shape, dtype=getattr(torch, dtype))
-                for name, (dtype, shape) in known["tensors"].items()
-            }
-            index = {
-                name: np.array(values, dtype).reshape(shape)
-                for name, (dtype, shape, values) in known["index"].items()
-            }
-            return build_layers(known["layers"], tensors, index)
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise _damaged(error) from None
+        return blank_layers(self.content())
 
 
-def _damaged(error: Exception) -> FileFormatError:
-    return FileFormatError(
-        f"config.json has a damaged structmat structure ({error}); expected what save_pretrained "
-        "wrote (save the model again)"
-    )
-
-
-@register_quantizer(_METHOD)
+@register_quantizer(_METHOD_NAME)
 class StructureQuantizer(HfQuantizer):
-    """Puts structured layers in their places before transformers loads their parameters.
+    """Replacement of layers by structured ones, before transformers loads parameters.
 
-    Nothing is quantized: this is the interface by which transformers lets layers change.
+    The model is not quantized: a quantizer is the interface through which transformers lets
+    layers change.
 
     Examples
     --------
@@ -198,7 +153,7 @@ class StructureQuantizer(HfQuantizer):
     is_trainable = True
 
     def is_serializable(self) -> bool:
-        """Whether models can be saved: they can."""
+        """Answer that models can be saved."""
         return True
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
@@ -207,7 +162,7 @@ class StructureQuantizer(HfQuantizer):
         self._placed: list[tuple[nn.Module, list[str]]] = []
         for path, layer in layers.items():
             place = _place(model, path)
-            if place is not None:  # a base model has no head
+            if place is not None:  # None for a head, which a base model lacks
                 put_layer(model, place, layer.to("meta", model.dtype))
                 fixed = [name for name, p in layer.named_parameters() if not p.requires_grad]
                 self._placed.append((layer, fixed))
@@ -226,27 +181,27 @@ class StructureQuantizer(HfQuantizer):
                 layer.get_parameter(name).requires_grad_(False)
         self._placed = []
         # On the host, transformers leaves tensors at any address of a mapped file, and sums may
-        # depend on how they are aligned. Products are prepared anew on the way.
+        # depend on their alignment. `_apply` also prepares the products again.
         model._apply(lambda tensor: tensor.clone() if tensor.device.type == "cpu" else tensor)
-        model.is_quantized = False  # so that it may be cast
+        model.is_quantized = False  # which would forbid casts
 
     def get_state_dict_and_metadata(
         self, model: PreTrainedModel
     ) -> tuple[dict[str, Tensor] | None, dict[str, str]]:
-        """Note the structure as it is now; called before config and weights are written."""
+        """Note the present structure, just before config and weights are written."""
         config = StructureConfig.of(model)
         if not config.structure:
             vars(model.config).pop("quantization_config", None)
             return None, {}
         self.quantization_config = model.config.quantization_config = config
         again = tuple(f"{path}." for path in config.content()["shared"])
-        # Transformers refuses to write tensors that modules share without its knowledge.
+        # Transformers refuses to write shared tensors, unless it made them so itself.
         state = model.state_dict()
         return {n: t.clone() if n.startswith(again) else t for n, t in state.items()}, {}
 
 
 def _place(model: PreTrainedModel, path: str) -> str | None:
-    """Path of a module of the saved model in this one, which may be its base or have it as base."""
+    """Path in this model of a module of the saved one; either may be the base of the other."""
     prefix = f"{model.base_model_prefix}."
     modules = dict(model.named_modules(remove_duplicate=False))
     return next((p for p in (path, path.removeprefix(prefix), prefix + path) if p in modules), None)
@@ -255,20 +210,19 @@ def _place(model: PreTrainedModel, path: str) -> str | None:
 class StructureCallback(TrainerCallback, ExportableState):
     """Learn structure and meet a budget on the Gaudi layers while the Trainer trains.
 
-    When training begins, `EdgeSearch` (or what `structure` says) is attached to the
-    Trainer's optimizer for all its steps. The cost of the Gaudi layers (a fraction of
-    dense) joins what is logged, as ``structure_cost``, by Gaudi masks with σ as
-    ``structure_sigma``: in ``state.log_history`` and for callbacks after this one. The
-    Trainer's checkpoints hold the state, so that a resumed training goes on as if it had
-    not stopped.
+    When training begins, the rules that `structure` names are attached to the Trainer's
+    optimizer for all its steps. The log (``state.log_history``, and the logs of later
+    callbacks) gets the cost of the Gaudi layers, a fraction of dense, as
+    ``structure_cost``. With "gaudi" it also gets σ, as ``structure_sigma``. The Trainer's
+    checkpoints hold the state, so a resumed training continues as if it had not stopped.
 
-    By Gaudi masks, widths and locations want settings of their own: pass
+    With "gaudi", widths and locations need optimizer settings of their own: pass
     ``optimizers=(AdamW(parameter_groups(model, …)), None)`` to the Trainer.
 
     Parameters
     ----------
     budget : float
-        As `EdgeSearch` and `BudgetProjection` take it.
+        Fraction of the dense cost, as for `EdgeSearch` and `BudgetProjection`.
     structure : str
         "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
         Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
@@ -280,7 +234,7 @@ class StructureCallback(TrainerCallback, ExportableState):
     Raises
     ------
     InputError
-        If options are those of the other `structure`; when training begins, if the model
+        If options belong to the other `structure`, or, when training begins, if the model
         has no Gaudi layers.
 
     Examples
@@ -302,7 +256,7 @@ class StructureCallback(TrainerCallback, ExportableState):
         self._rules = Rules(budget, structure, moves, projection, sigma)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
-        """Attach the rules to the Trainer's optimizer, resumed if the training is."""
+        """Attach the rules to the Trainer's optimizer, with their state in a resumed training."""
         optimizer = objects["optimizer"]
         while hasattr(optimizer, "optimizer"):  # accelerate wraps it, and has no hooks
             optimizer = optimizer.optimizer
@@ -312,17 +266,17 @@ class StructureCallback(TrainerCallback, ExportableState):
         self._rules.begin(objects["model"], optimizer, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
-        """Add what the rules measure to what is logged."""
+        """Add the figures of the rules to the log."""
         metrics = self._rules.metrics()
         objects["logs"].update(metrics)
         state.log_history[-1].update(metrics)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
-        """Leave the optimizer alone."""
+        """Detach the rules from the optimizer."""
         self._rules.end()
 
     def state(self) -> dict[str, Any]:
-        """What the Trainer's checkpoints keep."""
+        """State for the Trainer's checkpoints."""
         rules = self._rules
         args = {"budget": rules.budget, "structure": rules.structure, "moves": rules.moves}
         args |= {"projection": rules.projection, "sigma": rules.sigma}

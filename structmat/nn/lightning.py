@@ -1,4 +1,4 @@
-"""Structured training under Lightning: a callback that learns structure under a budget.
+"""Callback for Lightning that learns structure under a budget.
 
 import lightning
 from structmat.nn.lightning import StructureCallback
@@ -24,16 +24,16 @@ __all__ = ["StructureCallback"]
 class StructureCallback(Callback):
     """Learn structure and meet a budget on the Gaudi layers while Lightning trains.
 
-    When training starts, `EdgeSearch` (or what `structure` says) is attached to the
-    trainer's one optimizer, for as many steps as the trainer expects to take. The cost of
-    the Gaudi layers (a fraction of dense) is logged as ``structure_cost``, by Gaudi masks
-    with σ as ``structure_sigma``. Lightning's checkpoints hold the state, so that a
-    resumed training goes on as if it had not stopped.
+    When training starts, the rules that `structure` names are attached to the trainer's
+    one optimizer, for as many steps as the trainer expects to take. The log gets the cost
+    of the Gaudi layers, a fraction of dense, as ``structure_cost``. With "gaudi" it also
+    gets σ, as ``structure_sigma``. Lightning's checkpoints hold the state, so a resumed
+    training continues as if it had not stopped.
 
     Parameters
     ----------
     budget : float
-        As `EdgeSearch` and `BudgetProjection` take it.
+        Fraction of the dense cost, as for `EdgeSearch` and `BudgetProjection`.
     structure : str
         "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
         Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
@@ -45,7 +45,7 @@ class StructureCallback(Callback):
     Raises
     ------
     InputError
-        If options are those of the other `structure`; when training starts, if the trainer
+        If options belong to the other `structure`, or, when training starts, if the trainer
         has no end or several optimizers, or the model has no Gaudi layers.
 
     Examples
@@ -76,18 +76,18 @@ class StructureCallback(Callback):
         self._rules.begin(pl_module, trainer.optimizers[0], trainer.estimated_stepping_batches)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Log what the rules measure as often as the trainer logs."""
+        """Log the figures of the rules, as often as the trainer logs."""
         if trainer.global_step % trainer.log_every_n_steps == 0:
             pl_module.log_dict(self._rules.metrics())
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Leave the optimizer alone."""
+        """Detach the rules from the optimizer."""
         self._rules.end()
 
     def state_dict(self) -> dict[str, Any]:
-        """What Lightning's checkpoints keep."""
+        """State for Lightning's checkpoints."""
         return self._rules.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint when training starts."""
+        """Keep the state of a checkpoint until training starts."""
         self._rules.load_state_dict(state_dict)

@@ -16,40 +16,32 @@ from torch import Tensor, nn
 
 from structmat._write import whole_file
 from structmat.errors import FileFormatError, InputError, MissingDependencyError, SaveError
-from structmat.nn.files.describe import (
-    build_layers,
-    describe_layers,
-    named_tensors,
-    put_layer,
-    share,
-    shared,
-)
+from structmat.nn.files.describe import build_layers, describe_layers
+from structmat.nn.files.place import fill, listed, named_tensors, put_layer, share, shared
 from structmat.nn.sharded import whole
 
 FORMAT_VERSION = 1
-_HEADER = "structmat"
-#: How many names a message lists.
-_LISTED = 5
+_HEADER_KEY = "structmat"
 
 
 def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
     """Write a network to one safetensors file, with the structure of its layers.
 
-    Learned, frozen and dense layers may be mixed. What modules or parameters share is
+    Learned, frozen and dense layers may be mixed. Shared modules and parameters are
     written once.
 
     Parameters
     ----------
     path : path-like
-        Taken as it is, without an ending added.
+        Name of the file; no ending is added.
     model : torch.nn.Module
 
     Raises
     ------
     InputError
-        If `model` is no module, or has tensors on the meta device.
+        If `model` is not a module, or has tensors on the meta device.
     SaveError
-        If the file cannot be written; an older file of that name stays as it is.
+        If the file cannot be written; an older file of that name stays unchanged.
     MissingDependencyError
         If safetensors is not installed (extra ``torch``).
 
@@ -89,7 +81,7 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
     header |= {"tied": tied, "shared": shared(model)}
     with whole_file(path) as beside:
         try:
-            safetensors.torch.save_file(_apart(tensors), beside, {_HEADER: json.dumps(header)})
+            safetensors.torch.save_file(_apart(tensors), beside, {_HEADER_KEY: json.dumps(header)})
         except KeyError as error:
             raise InputError(
                 f"the model has a tensor of {error}, which no safetensors file can hold; expected "
@@ -100,16 +92,16 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
 
 
 def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
-    """Read what `save_model` wrote into a network of the same architecture.
+    """Read a file of `save_model` into a network of the same architecture.
 
     Parameters
     ----------
     path : path-like
     model : torch.nn.Module
-        The dense original, newly built, perhaps on the meta device; or already of the
-        same structure. Layers that the file knows as structured are replaced, parameters
-        as well: make the optimizer afterwards. They stay on their devices, or come to the
-        CPU from meta, and have the dtypes of the file.
+        The dense original, newly built, perhaps on the meta device; or a network of the
+        same structure. Layers that are structured in the file are replaced, and so are all
+        parameters: make the optimizer afterwards. Tensors stay on their devices, or move
+        from meta to the CPU, and have the dtypes of the file.
 
     Returns
     -------
@@ -121,9 +113,9 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     FileFormatError
         If the file is truncated, not from `save_model`, damaged, or from a newer version.
     FileNotFoundError
-        If there is none.
+        If there is no such file.
     InputError
-        If the file belongs to another network. `model` is then as it was.
+        If the file belongs to another network; `model` then stays unchanged.
     MissingDependencyError
         If safetensors is not installed (extra ``torch``).
 
@@ -159,7 +151,7 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             for place, layer in layers.items():
                 model = put_layer(model, place, layer)
             share(model, header["shared"])
-            _fill(model, tensors, header["tied"])
+            fill(model, tensors, header["tied"])
         except InputError as error:
             raise InputError(
                 f"{name!r} holds another network than this {type(model).__name__}: {error}; "
@@ -181,7 +173,7 @@ def _safetensors() -> Any:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, with a copy of each that looks into another's memory."""
+    """Copy each tensor that shares its memory with one before it."""
     seen: set[int] = set()
     result = {}
     for name, tensor in tensors.items():
@@ -192,11 +184,11 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Header, parameters and buffers, and index arrays of a file."""
+    """Read header, parameters and buffers, and index arrays of a file."""
     safetensors = _safetensors()
     try:
         with safetensors.safe_open(name, "pt") as file:
-            text = (file.metadata() or {}).get(_HEADER)
+            text = (file.metadata() or {}).get(_HEADER_KEY)
             header = _checked_header(name, text)
             keys = file.keys()
             tensors = {key: file.get_tensor(key) for key in keys}
@@ -208,7 +200,7 @@ def _read(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tenso
     missing = sorted(set(header["tied"].values()) - tensors.keys())
     if missing:
         raise FileFormatError(
-            f"{name!r} lacks {_list(missing)}, which its structmat header names; expected a file "
+            f"{name!r} lacks {listed(missing)}, which its structmat header names; expected a file "
             "written by save_model"
         )
     index = {key: tensors.pop(key) for key in keys if ".." in key}
@@ -245,7 +237,7 @@ def _checked_header(name: str, text: str | None) -> dict[str, Any]:
 
 @contextmanager
 def _unchanged_on_failure(model: nn.Module) -> Iterator[None]:
-    """Give all modules their submodules, parameters and buffers back if something fails."""
+    """Restore submodules, parameters and buffers of all modules after an error."""
     tables = [t for m in model.modules() for t in (m._modules, m._parameters, m._buffers)]
     before: list[dict[str, Any]] = [dict(table) for table in tables]
     try:
@@ -254,52 +246,3 @@ def _unchanged_on_failure(model: nn.Module) -> Iterator[None]:
         for table, entries in zip(tables, before, strict=True):
             table.update(entries)
         raise
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str]) -> None:
-    """Give a model of the right structure the tensors of a file."""
-    places = {name: (old, owner) for name, old, owner in named_tensors(model)}
-    complaints = [
-        f"{what} {_list(sorted(names))}"
-        for what, names in (
-            ("the file lacks", places.keys() - tensors.keys()),
-            ("the model lacks", tensors.keys() - places.keys()),
-            ("of another shape or type are", _misfits(places, tensors)),
-        )
-        if names
-    ]
-    if complaints:
-        raise InputError("; ".join(complaints))
-    made: dict[str, Tensor] = {}
-    for name, (old, owner) in places.items():
-        key = tied.get(name, name)
-        if key not in made:
-            made[key] = _moved(tensors[key], old)
-        table = owner._parameters if isinstance(old, nn.Parameter) else owner._buffers
-        table[name.rpartition(".")[2]] = made[key]
-
-
-def _misfits(places: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-    def looks(tensor: Tensor) -> tuple[Any, ...]:
-        return tensor.shape, tensor.is_floating_point(), tensor.is_complex()
-
-    return [
-        f"{name} {tuple(old.shape)} (in the file {tuple(tensors[name].shape)})"
-        for name, (old, _) in places.items()
-        if name in tensors and looks(old) != looks(tensors[name])
-    ]
-
-
-def _moved(tensor: Tensor, old: Tensor) -> Tensor:
-    """A tensor in memory of its own, in the place of another."""
-    device = torch.device("cpu") if old.is_meta else old.device
-    # A tensor of the file lies at any address, and sums may depend on how it is aligned.
-    copy = tensor.to(device, copy=True)
-    if isinstance(old, nn.Parameter):
-        return nn.Parameter(copy, requires_grad=old.requires_grad)
-    return copy
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

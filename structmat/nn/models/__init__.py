@@ -1,16 +1,17 @@
 """Whole models: converted under one budget, frozen, made dense again.
 
-config         `Config`: what a conversion is asked to do
-layer_types    which modules can be converted, one record a type
-targets        which layers of a model a conversion takes
-trace          vectors that reach the layers of a running model
-calibration    fits on the inputs that weights meet
+config         `Config`: the settings of a conversion
+layer_types    layers that can be converted and layers that replace them, one record a type
+modules        names of modules, and replacement in place
+targets        layers that a conversion takes, and layers that it leaves
+trace          inputs of the layers of a running model
+calibration    fits on the inputs that weights multiply
 split_budget   one budget over many matrices
 random_init    random matrices of every kind
 pixelfly       a flat block butterfly plus low rank
 fit            approximations of given weights
-builder        new weights for the layers that are converted
-report         rows and tables
+builder        new weights of the converted layers
+report         rows, sums and tables
 cost           `cost`
 convert        `convert_`
 freeze         `freeze_`, `to_dense_`

@@ -15,17 +15,24 @@ from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.calibration import refine, squared_error
 from structmat.nn.models.config import Config
-from structmat.nn.models.fit import fit, fit_grid, rank_curve, trial_curve
+from structmat.nn.models.fit import fit_grid, fit_kind, rank_curve, trial_curve
 from structmat.nn.models.layer_types import Weight
 from structmat.nn.models.random_init import fresh_plan, strip_sides, tile_grid
-from structmat.nn.models.split_budget import Curve, share
+from structmat.nn.models.split_budget import CostCurve, split_budget
 from structmat.nn.models.targets import Target
 from structmat.nn.structured.weight import StructuredWeight
 
 
 @dataclass(frozen=True)
-class Built:
-    """The weights that replace a target's, and their relative error if they approximate it."""
+class ConvertedWeight:
+    """Weights that replace one target's weight.
+
+    Attributes
+    ----------
+    weights : list of GaudiWeight or StructuredWeight
+    error : float or None
+        Their relative error if they approximate the old weight; None from scratch.
+    """
 
     weights: list[Weight]
     error: float | None
@@ -42,16 +49,16 @@ class Builder:
     grams : sequence of (Tensor or None)
         Gram matrix of each target's inputs, where there is a calibration.
     seeds : sequence of int
-        One a target, so that a trial and the final fit draw alike.
+        One for each target, so that a trial and the final fit draw the same numbers.
     generator : torch.Generator or None
-        For random contents.
+        Source of random contents.
 
     Examples
     --------
     >>> from torch import nn
-    >>> from structmat.nn.models.targets import survey
+    >>> from structmat.nn.models.targets import find_targets
     >>> config = Config(kind="low_rank", budget=0.5)
-    >>> targets = survey(nn.Sequential(nn.Linear(64, 32)), config, None).targets
+    >>> targets = find_targets(nn.Sequential(nn.Linear(64, 32)), config, None).targets
     >>> builder = Builder(config, targets, [None], [0], None)
     >>> [caps] = builder.caps()
     >>> caps, builder.planned(0, caps), builder.build(0, caps).weights[0].kind
@@ -65,55 +72,56 @@ class Builder:
     generator: torch.Generator | None
 
     def caps(self, progress: Callable[[float], None] = lambda _: None) -> list[list[int]]:
-        """What each matrix of each target may cost.
+        """Cap the cost of each matrix of each target.
 
         Raises
         ------
         BudgetError
-            If no matrices of the kind are that cheap.
+            If some target has no matrices of the kind that are so cheap.
         """
         budget = self.config.start_budget
         if self.config.shares == "uniform":
             caps = [[math.floor(budget * math.prod(t.shape))] * t.count for t in self.targets]
         else:
-            curves: list[Curve] = []
+            curves: list[CostCurve] = []
             for i in range(len(self.targets)):
                 curves += self._curves(i)
                 progress((i + 1) / len(self.targets))
-            dense = sum(t.positions * t.matrix.numel() for t in self.targets)
-            given = iter(share(curves, math.floor(budget * dense)))
+            dense = sum(t.vectors_per_example * t.matrix.numel() for t in self.targets)
+            given = iter(split_budget(curves, math.floor(budget * dense)))
             caps = [[next(given) for _ in range(t.count)] for t in self.targets]
         for i, target_caps in enumerate(caps):
             self.planned(i, target_caps)
         return caps
 
-    def _curves(self, i: int) -> list[Curve]:
+    def _curves(self, i: int) -> list[CostCurve]:
         target, budget = self.targets[i], self.config.start_budget
         pieces, grams = target.pieces(), self._grams(i)
         whole = squared_error(target.matrix, self.grams[i])
         found = []
         for W, gram in zip(pieces, grams, strict=True):
-            # Taps add up to one output, so one norm stands for all; row blocks do not.
+            # Taps add up to one output, so their errors are relative to the whole weight.
             size = (whole if target.taps > 1 else squared_error(W, gram)) or 1.0
             with _naming(target):
                 if self.config.kind == "low_rank":
                     costs, errors = rank_curve(W, gram)
                 else:
                     costs, errors = trial_curve(W, gram, budget, partial(self._fit, i, gram))
+            name, vectors = target.names[0], target.vectors_per_example
             steps = self.config.kind == "low_rank"
-            found.append(Curve(target.names[0], costs, errors / size, target.positions, steps))
+            found.append(CostCurve(name, costs, errors / size, vectors, steps))
         return found
 
     def planned(self, i: int, caps: Sequence[int]) -> int:
-        """Cost of a target for one vector before it is built; of fitted kinds at most."""
+        """Cost of a target for one vector before it is built: an upper bound for fitted kinds."""
         target = self.targets[i]
         with _naming(target):
             plans = [fresh_plan(self.config.kind, target.shape, cap) for cap in caps]
         exact = self.config.start == "scratch" or self.config.kind == "low_rank"
         return sum(plan.cost for plan in plans) if exact else sum(caps)
 
-    def build(self, i: int, caps: Sequence[int]) -> Built:
-        """The weights of a target."""
+    def build(self, i: int, caps: Sequence[int]) -> ConvertedWeight:
+        """Make the weights of a target."""
         target, config = self.targets[i], self.config
         error = None
         if config.start == "weights":
@@ -128,10 +136,10 @@ class Builder:
         old = target.modules[0].weight
         for weight in weights:
             weight.to(device=old.device, dtype=old.dtype)
-            weight.positions = target.positions
+            weight.positions = target.vectors_per_example
             if not old.requires_grad:
                 weight.requires_grad_(False)
-        return Built(weights, error)
+        return ConvertedWeight(weights, error)
 
     def _wrapped(self, matrix: StructuredMatrix) -> Weight:
         if self.config.learns:
@@ -140,15 +148,15 @@ class Builder:
 
     def _random_gaudi(self, target: Target, caps: Sequence[int]) -> list[Weight]:
         m, n = target.shape
-        # Contents begin as those of nn.Linear with n inputs; a tap has to begin smaller.
+        # Initial contents are those of nn.Linear with n inputs; a tap needs smaller ones.
         scale = (3 * n * target.type.variance(target.modules[0])) ** 0.25
         weights: list[Weight] = []
         for cap in caps:
-            options = {"width_init": _start((m, n), cap), **self.config.options}
+            options = {"width_init": _width_rule((m, n), cap), **self.config.options}
             rule = options["width_init"]
             if rule == "grid" and "rank" not in self.config.options:
                 options["rank"] = tile_grid((m, n), cap)[2]
-            budget = (cap + 0.5) / (m * n)  # what begins at a cost rounds it down
+            budget = (cap + 0.5) / (m * n)  # rounded down to the cap
             weight = GaudiWeight((m, n), budget=budget, generator=self.generator, **options)
             if rule in COST_RULES and weight.cost > cap:
                 raise BudgetError(
@@ -173,7 +181,7 @@ class Builder:
             ]
         W = _precise(target.matrix)
         if gram is not None and target.taps > 1:
-            # Their outputs are added up, so each may make up for what the others miss.
+            # The outputs of taps add up, so each tap can correct the errors of the others.
             matrices = refine(matrices, W, gram, dim=1)
         dense = torch.cat([matrix.to_dense() for matrix in matrices], target.axis)
         size = squared_error(W, gram)
@@ -184,8 +192,11 @@ class Builder:
         W, kind = _precise(W), self.config.kind
         fresh_plan(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
         if kind == "low_rank":
-            return fit(kind, W, cap, gram, self.seeds[i])
-        matrix = fit_grid(W, cap) if self.config.learns else fit(kind, W, cap, None, self.seeds[i])
+            return fit_kind(kind, W, cap, gram, self.seeds[i])
+        if self.config.learns:
+            matrix: StructuredMatrix = fit_grid(W, cap)
+        else:
+            matrix = fit_kind(kind, W, cap, None, self.seeds[i])
         return matrix if gram is None else refine([matrix], W, gram)[0]
 
     def _grams(self, i: int) -> list[Tensor | None]:
@@ -197,8 +208,8 @@ class Builder:
         return [gram[k : k + n, k : k + n] for k in range(0, len(gram), n)]
 
 
-def _start(shape: tuple[int, int], cap: int) -> str:
-    """Where a learned layer begins if options do not say; `fresh_plan` begins there too."""
+def _width_rule(shape: tuple[int, int], cap: int) -> str:
+    """Default `width_init` of a learned weight, the structure that `fresh_plan` plans."""
     return "strips" if strip_sides(shape, cap) else "grid"
 
 
@@ -208,7 +219,7 @@ def _precise(W: Tensor) -> Tensor:
 
 @contextmanager
 def _naming(target: Target) -> Iterator[None]:
-    """Say which layer a budget is too small for."""
+    """Name the layer in the error about a budget that is too small."""
     try:
         yield
     except BudgetError as reason:

@@ -1,4 +1,4 @@
-"""Fitting weights where it counts: on the inputs that they meet.
+"""Fits of weights on the inputs that they multiply.
 
 For the inputs X of a layer, collected over a few batches, ‖(W - Ŵ) X‖_F is the error of
 its outputs. It depends on X through the Gram matrix G = X X^T alone, as tr(Δ G Δ^T) with
@@ -15,23 +15,23 @@ from structmat import binding
 from structmat.errors import InputError
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.nn.models.trace import traced, watch
+from structmat.nn.models.trace import forward_hooks, run_in_evaluation
 
 Vectors = Callable[[nn.Module, Tensor], Tensor]
-#: Steps of the quasi-Newton method on the contents, and how many it remembers.
-STEPS, MEMORY = 100, 20
+#: Quasi-Newton steps on the contents, and the number of past steps that L-BFGS keeps.
+LBFGS_STEPS, LBFGS_HISTORY = 100, 20
 
 
 def collect_grams(
     model: nn.Module, layers: Mapping[nn.Module, Vectors], batches: Iterable[Any]
 ) -> dict[nn.Module, Tensor]:
-    """Gram matrix (n, n) of the inputs of each layer, summed over all batches.
+    """Sum the Gram matrix (n, n) of each layer's inputs over all batches.
 
     Parameters
     ----------
     model : Module
     layers : mapping of Module to callable
-        How a layer's input is read as vectors (T, n).
+        Function for each layer that reads its input as vectors (T, n).
     batches : iterable
         Inputs of the model.
 
@@ -46,14 +46,14 @@ def collect_grams(
 
     def add(module: nn.Module, x: Tensor, _output: Tensor) -> None:
         vectors = layers[module](module, x)
-        # In single precision at least: a sum of many squares.
+        # A sum of many squares needs single precision at least.
         vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
         gram = vectors.T @ vectors
         grams[module] = grams[module] + gram if module in grams else gram
 
-    with watch(layers, add):
+    with forward_hooks(layers, add):
         for batch in batches:
-            traced(model, batch)
+            run_in_evaluation(model, batch)
     if len(grams) < len(layers):
         raise InputError(
             f"calibration reached {len(grams)} of {len(layers)} layers; expected all (give at "
@@ -66,7 +66,7 @@ def collect_grams(
 
 
 def squared_error(difference: Tensor, gram: Tensor | None) -> float:
-    """Squared Frobenius norm of Δ X, or of Δ itself where there is no Gram matrix.
+    """Squared Frobenius norm of Δ X, or of Δ itself without a Gram matrix.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def squared_error(difference: Tensor, gram: Tensor | None) -> float:
 
 
 def output_energies(W: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Squared singular values of W X, the largest first, and its left singular vectors.
+    """Squared singular values of W X in falling order, and its left singular vectors.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def output_energies(W: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def fit_low_rank(W: Tensor, gram: Tensor, rank: int) -> LowRank:
-    """The best approximation U U^T W of a rank on these inputs.
+    """Best approximation U U^T W of the given rank on these inputs.
 
     U holds the leading left singular vectors of W X: of all matrices of that rank,
     U U^T W X is nearest to W X (Eckart & Young).
@@ -107,7 +107,7 @@ def fit_low_rank(W: Tensor, gram: Tensor, rank: int) -> LowRank:
     _, U = output_energies(W, gram)
     U = U[:, :rank]
     V = W.double().T @ U
-    # Of one size on either side, for training.
+    # Training needs factors of equal size.
     root = V.norm(dim=0).clamp(min=torch.finfo(V.dtype).tiny).sqrt()
     return LowRank((U * root).to(W.dtype), (V / root).to(W.dtype))
 
@@ -115,12 +115,12 @@ def fit_low_rank(W: Tensor, gram: Tensor, rank: int) -> LowRank:
 def refine(
     matrices: Sequence[StructuredMatrix], W: Tensor, gram: Tensor, *, dim: int = 0
 ) -> list[StructuredMatrix]:
-    """Change contents, not structure, so that the error on these inputs falls.
+    """Lower the error on these inputs by other contents; structures stay.
 
     Parameters
     ----------
     matrices : sequence of StructuredMatrix
-        With torch contents, of any kind; side by side along `dim` they approximate W.
+        Matrices of any kind on torch, which side by side along `dim` approximate W.
     W : Tensor, shape (m, n)
     gram : Tensor, shape (n, n)
     dim : int
@@ -128,8 +128,7 @@ def refine(
 
     Notes
     -----
-    Limited-memory quasi-Newton steps in double precision on all contents at once. The
-    error never rises.
+    L-BFGS in double precision on all contents at once. The error never rises.
 
     Examples
     --------
@@ -161,7 +160,7 @@ def refine(
         return value
 
     optimizer = torch.optim.LBFGS(
-        contents, max_iter=STEPS, history_size=MEMORY, line_search_fn="strong_wolfe"
+        contents, max_iter=LBFGS_STEPS, history_size=LBFGS_HISTORY, line_search_fn="strong_wolfe"
     )
     before = float(loss().detach())
     optimizer.step(closure)

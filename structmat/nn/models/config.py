@@ -1,4 +1,4 @@
-"""What a conversion of a model is asked to do."""
+"""Settings of a conversion, checked together."""
 
 import inspect
 import math
@@ -13,38 +13,39 @@ from structmat.errors import BudgetError, InputError, KindError
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.random_init import fresh_kinds
 
-#: Options of `GaudiWeight` that the conversion sets itself.
-_OWN = ("self", "shape", "budget", "generator", "device", "dtype")
-#: Options that say where a weight begins, which given weights do as well.
-_BEGINNINGS = ("num_blocks", "rank", "width_init", "location_init", "content_init")
+#: Parameters of `GaudiWeight` that the conversion sets itself.
+_RESERVED_OPTIONS = ("self", "shape", "budget", "generator", "device", "dtype")
+#: Options of the initial structure and contents, which start="weights" takes from the weights.
+_START_OPTIONS = ("num_blocks", "rank", "width_init", "location_init", "content_init")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What `convert_` makes of a model's layers.
+    """Settings of `convert_`.
 
     Attributes
     ----------
     budget : float
         Cap on the multiplications of all converted layers together, for one example, as
-        a fraction of what they take dense; in (0, 1].
+        a fraction of those of the dense layers; in (0, 1].
     kind : str
         "gblr", "low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly", or
         any other kind that `structmat.compress` knows.
     start : str
-        "scratch" begins with random contents of the size that the dense layers begin
+        "scratch" starts with random contents of the variance that the dense layers start
         with; "weights" approximates the present weights.
     learn : bool, optional
-        Whether the structure is learned with the contents, which "gblr" alone offers
-        and does by default.
+        Whether the structure is learned with the contents: only with kind "gblr", and
+        then by default.
     oversize : float
-        Layers that learn their structure begin at this multiple of the budget, at most
+        Layers that learn their structure start at this multiple of the budget, at most
         at their dense cost; `EdgeSearch` or `BudgetProjection` brings them down to it.
     shares : str
         "uniform" gives every layer the same fraction of its dense cost; "error", with
         start="weights", puts multiplications where they lower the relative error most.
     conv : str
-        "matrix" takes a convolution as one matrix of all taps, "taps" as one a tap.
+        "matrix" takes a convolution as one matrix of all taps, "taps" as one matrix for
+        each tap.
     shared_masks : bool
         Whether the taps of a convolution, each a matrix, learn one structure.
     min_features : int
@@ -58,11 +59,11 @@ class Config:
     Raises
     ------
     BudgetError
-        If the budget is no fraction.
+        If the budget is not in (0, 1].
     KindError
         If the kind is unknown.
     InputError
-        If a value is none of the known ones, or two do not go together.
+        If a value is unknown, or two values contradict each other.
 
     Examples
     --------
@@ -119,24 +120,24 @@ class Config:
         if self.shared_masks and not (self.learns and self.conv == "taps"):
             raise InputError(
                 "shared_masks = True; expected learned layers of taps with it (kind='gblr', "
-                "conv='taps'), as nothing else has masks to share"
+                "conv='taps'), as other layers have no masks to share"
             )
         if self.shared_masks and self.start == "weights":
             raise InputError(
-                "shared_masks = True with start = 'weights'; expected start='scratch', as each "
-                "tap's weights ask for runs of their own"
+                "shared_masks = True with start = 'weights'; expected start='scratch', as the "
+                "weights of each tap need runs of their own"
             )
         self._check_options()
 
     def _check_options(self) -> None:
         if self.options and not self.learns:
             raise InputError(
-                f"options = {dict(self.options)!r} without learned structure; expected none (they "
-                "are those of GaudiWeight; set kind='gblr' and leave learn out)"
+                f"options = {dict(self.options)!r} without learned structure; expected no options "
+                "(GaudiWeight alone has them: set kind='gblr' and leave learn out)"
             )
-        known = [o for o in inspect.signature(GaudiWeight.__init__).parameters if o not in _OWN]
-        if self.start == "weights":
-            known = [option for option in known if option not in _BEGINNINGS]
+        reserved = _RESERVED_OPTIONS + (_START_OPTIONS if self.start == "weights" else ())
+        parameters = inspect.signature(GaudiWeight.__init__).parameters
+        known = [option for option in parameters if option not in reserved]
         unknown = [option for option in self.options if option not in known]
         if unknown:
             raise InputError(
@@ -145,12 +146,12 @@ class Config:
 
     @property
     def learns(self) -> bool:
-        """Whether layers learn their structure."""
+        """True if layers learn their structure."""
         return self.kind == "gblr" if self.learn is None else self.learn
 
     @property
     def start_budget(self) -> float:
-        """Fraction of the dense multiplications that converted layers begin with."""
+        """Cost of the converted layers at the start, as a fraction of the dense cost."""
         return min(1.0, self.oversize * self.budget) if self.learns else self.budget
 
 

@@ -1,4 +1,4 @@
-"""Whole models: their layers replaced by structured ones under one budget."""
+"""Conversion of whole models: structured layers instead of dense ones, under one budget."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from structmat.errors import InputError
-from structmat.nn.models.builder import Builder, Built
+from structmat.nn.models.builder import Builder, ConvertedWeight
 from structmat.nn.models.calibration import collect_grams
 from structmat.nn.models.config import Config
 from structmat.nn.models.cost import structured_row
-from structmat.nn.models.freeze import replace_
+from structmat.nn.models.layer_types import layer_shape
+from structmat.nn.models.modules import replace_
 from structmat.nn.models.report import ConversionReport, LayerReport, SkippedLayer
-from structmat.nn.models.targets import Survey, Target, survey
-from structmat.nn.models.trace import batches_of, count_positions
+from structmat.nn.models.targets import Filter, Selection, Target, find_targets
+from structmat.nn.models.trace import batches_of, count_vectors
 
-Filter = Callable[[str, nn.Module], bool]
 Progress = Callable[[float], None]
 
 
@@ -42,22 +42,22 @@ def convert_(
         share the new one.
     config : Config
     filter_fn : callable, optional
-        ``filter_fn(name, module)`` says which modules with a weight matrix to convert;
-        asking for one that cannot be is an error, but for layers that are too small or
-        part of `torch.nn.MultiheadAttention`. By default all that can be are converted.
+        ``filter_fn(name, module)`` selects modules with a weight matrix. A selected module
+        that cannot be converted is an error, except for layers that are too small or part
+        of `torch.nn.MultiheadAttention`. By default every layer that can be is converted.
     example : tensor, tuple of arguments or mapping of keywords, optional
-        Input for one run in evaluation mode that counts how many vectors each layer
-        multiplies for one example, by which its cost counts; the first dimension of its
-        first tensor counts the examples. Without it every layer counts once.
+        Input for one run in evaluation mode. It counts how many vectors each layer
+        multiplies for one example, which weighs the layer's cost; the first dimension of
+        its first tensor counts the examples. Without it every layer counts once.
     calibration : batch or iterable of batches, optional
-        Such inputs, with start="weights": errors are then those of the layers' outputs on
-        them, ‖(W - Ŵ) X‖_F, and contents are fitted to these.
+        Inputs of the model, for start="weights". Errors are then those of the layers'
+        outputs on these inputs, ‖(W - Ŵ) X‖_F, and contents are fitted to them.
     dry_run : bool
-        Report what would be done and change nothing.
+        Report the conversion without changing the model.
     generator : torch.Generator, optional
-        For random choices.
+        Source of random choices.
     progress : callable, optional
-        Called with the share of the work done, 0 to 1.
+        Called with the fraction of the work done, 0 to 1.
 
     Returns
     -------
@@ -67,21 +67,21 @@ def convert_(
     Raises
     ------
     BudgetError
-        If some layer, named, has no matrix of the kind that is so cheap.
+        If a layer, which the message names, has no matrix of the kind that is so cheap.
     InputError
-        If there is nothing to convert, or something that was asked for cannot be.
+        If there is nothing to convert, or a selected module cannot be converted.
 
     Notes
     -----
-    The cap holds for all converted layers together and exactly: Σ positions · cost ≤
-    budget · Σ positions · m n. Layers that learn their structure begin at
-    `Config.oversize` times it. Nothing is changed before everything is made: after an
-    error the model is as it was.
+    The cap is exact, for all converted layers together: Σ positions · cost ≤
+    budget · Σ positions · m n. Layers that learn their structure start at
+    `Config.oversize` times the cap. All new layers are made before the first one is
+    replaced, so an error leaves the model unchanged.
 
-    With shares="error" the total squared relative error, Σ ‖W - Ŵ‖² / ‖W‖² over all
-    layers (of W X with a calibration), is made least under the cap: of low rank by taking
-    singular values in the order of what they take off per multiplication, over the whole
-    network; of other kinds along the convex hull of a few trial fits.
+    shares="error" minimises the total squared relative error under the cap, Σ ‖W - Ŵ‖² /
+    ‖W‖² over all layers (of W X with a calibration). Low rank takes the singular values of
+    the whole network in the order of the error that they remove per multiplication. Other
+    kinds follow the convex hull of a few trial fits.
 
     Examples
     --------
@@ -103,26 +103,26 @@ def convert_(
             "calibration with start = 'scratch'; expected none, as there is nothing to fit (or "
             "start='weights')"
         )
-    report = progress or (lambda share: None)
-    found = survey(model, config, filter_fn)
+    report = progress or (lambda done: None)
+    found = find_targets(model, config, filter_fn)
     example, batches = _inputs(example, calibration)
     if example is not None:
         found = _counted(model, found, example, explicit=filter_fn is not None)
     notes = _notes(config, example)
     builder = _builder(model, config, found, batches, generator)
-    caps = builder.caps(lambda share: report(share / 2))
+    caps = builder.caps(lambda done: report(done / 2))
     targets, skipped = found.targets, tuple(found.skipped)
     if dry_run:
         costs = [builder.planned(i, caps[i]) for i in range(len(targets))]
         rows = [_planned_row(target, config, c) for target, c in zip(targets, costs, strict=True)]
         return ConversionReport(tuple(rows), skipped, notes, dry_run=True)
-    built = []
+    made = []
     for i, target_caps in enumerate(caps):
-        built.append(builder.build(i, target_caps))
+        made.append(builder.build(i, target_caps))
         report((i + 1 + len(caps)) / (2 * len(caps)))
-    pairs = list(zip(targets, built, strict=True))
-    replace_(model, {m: t.type.build(m, b.weights) for t, b in pairs for m in t.modules})
-    rows = [_built_row(target, config, result) for target, result in pairs]
+    pairs = list(zip(targets, made, strict=True))
+    replace_(model, {m: t.type.build(m, new.weights) for t, new in pairs for m in t.modules})
+    rows = [_converted_row(target, config, new) for target, new in pairs]
     return ConversionReport(tuple(rows), skipped, notes)
 
 
@@ -139,7 +139,7 @@ def _notes(config: Config, example: Any) -> tuple[str, ...]:
 
 
 def _inputs(example: Any, calibration: Any) -> tuple[Any, Iterable[Any] | None]:
-    """The example, or else the first batch of the calibration; and all of its batches."""
+    """Example (by default the first calibration batch), and all calibration batches."""
     if calibration is None:
         return example, None
     batches = list(batches_of(calibration))
@@ -148,14 +148,14 @@ def _inputs(example: Any, calibration: Any) -> tuple[Any, Iterable[Any] | None]:
     return (batches[0] if example is None else example), batches
 
 
-def _counted(model: nn.Module, found: Survey, example: Any, *, explicit: bool) -> Survey:
-    """The same layers with the positions that the example shows; those it never reaches out."""
+def _counted(model: nn.Module, found: Selection, example: Any, *, explicit: bool) -> Selection:
+    """Count each target's vectors on the example, and skip the layers that it never runs."""
     layers = {m: len(target.matrix) for target in found.targets for m in target.modules}
-    counts = count_positions(model, layers, example)
+    counts = count_vectors(model, layers, example)
     targets, skipped = [], list(found.skipped)
     for target in found.targets:
-        target.positions = sum(counts[module] for module in target.modules)
-        if target.positions:
+        target.vectors_per_example = sum(counts[module] for module in target.modules)
+        if target.vectors_per_example:
             targets.append(target)
         else:
             skipped.append(SkippedLayer(target.names[0], "the example never runs it as a module"))
@@ -165,13 +165,13 @@ def _counted(model: nn.Module, found: Survey, example: Any, *, explicit: bool) -
             f"the example never runs {idle}; expected an input that reaches every layer to convert "
             "(leave them out with filter_fn, or give another example)"
         )
-    return Survey(targets, skipped)
+    return Selection(targets, skipped)
 
 
 def _builder(
     model: nn.Module,
     config: Config,
-    found: Survey,
+    found: Selection,
     batches: Iterable[Any] | None,
     generator: torch.Generator | None,
 ) -> Builder:
@@ -186,7 +186,7 @@ def _builder(
 def _target_grams(
     model: nn.Module, config: Config, targets: list[Target], batches: Iterable[Any]
 ) -> list[torch.Tensor]:
-    """Gram matrix of all inputs of each weight, in whatever layer it meets them."""
+    """Gram matrix of the inputs of each weight, summed over the layers that share it."""
     by_taps = config.conv == "taps"
 
     def reader(target: Target) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
@@ -207,28 +207,24 @@ def _check_weights(targets: list[Target], *, needed: bool) -> None:
             )
         if needed and not torch.isfinite(target.matrix).all():
             raise InputError(
-                f"{name!r} has NaN or infinite weights; expected finite ones (mend them, or begin "
-                "with start='scratch')"
+                f"{name!r} has NaN or infinite weights; expected finite ones (correct them, "
+                "or take start='scratch')"
             )
-
-
-def _kernel_shape(target: Target) -> tuple[int, ...]:
-    weight = target.modules[0].weight
-    return tuple(weight.shape) if weight.ndim > 2 else tuple(target.matrix.shape)
 
 
 def _planned_row(target: Target, config: Config, planned: int) -> LayerReport:
     return LayerReport(
         target.names[0],
         config.kind,
-        _kernel_shape(target),
-        target.positions,
+        layer_shape(target.modules[0]),
+        target.vectors_per_example,
         planned,
         planned,
         shared_with=tuple(target.names[1:]),
     )
 
 
-def _built_row(target: Target, config: Config, built: Built) -> LayerReport:
-    row = structured_row(built.weights, _kernel_shape(target), target.names, error=built.error)
+def _converted_row(target: Target, config: Config, new: ConvertedWeight) -> LayerReport:
+    shape = layer_shape(target.modules[0])
+    row = structured_row(new.weights, shape, target.names, error=new.error)
     return replace(row, kind=config.kind)

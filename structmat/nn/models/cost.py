@@ -1,20 +1,26 @@
-"""What the layers of a model cost: dense ones, learned ones and frozen ones."""
+"""Costs of the layers of a model: dense ones, learned ones and frozen ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.layer_types import STRUCTURED, Weight, layer_type, weights_of
+from structmat.nn.models.layer_types import (
+    STRUCTURED,
+    Weight,
+    has_linear_weight,
+    layer_shape,
+    weights_of,
+)
+from structmat.nn.models.modules import check_module, module_names
 from structmat.nn.models.report import LayerReport, ModelCost
-from structmat.nn.models.targets import check_module, module_names
-from structmat.nn.models.trace import count_positions
+from structmat.nn.models.trace import count_vectors
 
 
 def cost(model: nn.Module, example: Any = None) -> ModelCost:
-    """What the linear layers and convolutions of a model cost.
+    """Count what the linear layers and convolutions of a model cost.
 
     Parameters
     ----------
@@ -33,7 +39,7 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
     Raises
     ------
     InputError
-        If `model` is no module, or the example has no tensor.
+        If `model` is not a module, or the example has no tensor.
 
     Examples
     --------
@@ -48,39 +54,50 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
     together: 832 of 2,368 multiplications an example (35.14%), 832 of 2,368 scalars (35.14%)
     """
     check_module(model)
-    names = {m: where for m, where in module_names(model).items() if _is_counted(m)}
+    names = {m: n for m, n in module_names(model).items() if has_linear_weight(m)}
     counts = None
     if example is not None:
-        counts = count_positions(model, {m: _outputs(m) for m in names}, example)
-    groups: dict[Any, list[Any]] = {}
-    for module in names:
-        groups.setdefault(_weight_identity(module), []).append(module)
+        counts = count_vectors(model, {m: layer_shape(m)[0] for m in names}, example)
+    return ModelCost(tuple(layer_rows(names, counts)), counted=counts is not None)
+
+
+def layer_rows(
+    names: Mapping[nn.Module, Sequence[str]], counts: Mapping[nn.Module, int] | None = None
+) -> list[LayerReport]:
+    """Make one row for each weight of some layers, given with all their names.
+
+    `counts` has the vectors that each layer multiplies for one example.
+    """
+    groups: dict[Hashable, list[nn.Module]] = {}
+    for layer in names:
+        groups.setdefault(_weight_identity(layer), []).append(layer)
     rows = []
-    for modules in groups.values():
-        where = [name for module in modules for name in names[module]]
-        positions = None if counts is None else sum(counts[module] for module in modules)
-        shape = _shape(modules[0])
-        if isinstance(modules[0], STRUCTURED):
-            rows.append(structured_row(weights_of(modules[0]), shape, where, positions))
+    for layers in groups.values():
+        first, where = layers[0], [name for layer in layers for name in names[layer]]
+        vectors = None if counts is None else sum(counts[layer] for layer in layers)
+        if isinstance(first, STRUCTURED):
+            rows.append(structured_row(weights_of(first), layer_shape(first), where, vectors))
         else:
-            rows.append(_dense_row(shape, where, len(modules) if positions is None else positions))
-    return ModelCost(tuple(rows), counted=counts is not None)
+            shape, vectors = layer_shape(first), len(layers) if vectors is None else vectors
+            name, size, rest = where[0], math.prod(shape), tuple(where[1:])
+            rows.append(LayerReport(name, "dense", shape, vectors, size, size, shared_with=rest))
+    return rows
 
 
 def structured_row(
     weights: Sequence[Weight],
     shape: tuple[int, ...],
     names: Sequence[str],
-    positions: int | None = None,
+    vectors_per_example: int | None = None,
     error: float | None = None,
 ) -> LayerReport:
-    """Row of a layer made of structured weights."""
+    """Make the row of a layer of structured weights."""
     kinds = dict.fromkeys("gblr" if isinstance(w, GaudiWeight) else w.kind for w in weights)
     return LayerReport(
         names[0],
         "+".join(kinds),
         shape,
-        weights[0].positions if positions is None else positions,
+        weights[0].positions if vectors_per_example is None else vectors_per_example,
         sum(weight.cost for weight in weights),
         sum(weight.storage for weight in weights),
         error,
@@ -88,32 +105,8 @@ def structured_row(
     )
 
 
-def _dense_row(shape: tuple[int, ...], names: Sequence[str], positions: int) -> LayerReport:
-    size = math.prod(shape)
-    shared_with = tuple(names[1:])
-    return LayerReport(names[0], "dense", shape, positions, size, size, shared_with=shared_with)
-
-
-def _is_counted(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, nn.Conv2d, *STRUCTURED)) or layer_type(module) is not None
-
-
-def _outputs(layer: Any) -> int:
-    return _shape(layer)[0]
-
-
-def _shape(layer: Any) -> tuple[int, ...]:
-    """(out, in), or (out, in, kh, kw) of a convolution."""
-    if isinstance(layer, STRUCTURED) and hasattr(layer, "taps"):
-        return layer.out_channels, layer.in_channels, *layer.kernel_size
-    if isinstance(layer, (nn.Linear, *STRUCTURED)):
-        return layer.out_features, layer.in_features
-    shape = tuple(layer.weight.shape)
-    return shape if isinstance(layer, nn.Conv2d) else shape[::-1]
-
-
-def _weight_identity(layer: Any) -> Any:
-    """What layers that share a weight have in common."""
+def _weight_identity(layer: Any) -> Hashable:
+    """Identify the weight that several layers may share."""
     if isinstance(layer, STRUCTURED):
         return tuple(map(id, weights_of(layer)))
     return id(layer._parameters.get("weight", layer))

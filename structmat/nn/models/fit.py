@@ -19,16 +19,17 @@ from structmat.nn.models.random_init import tile_grid
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-#: Costs at which a weight is tried before a budget is shared, as multiples of the budget.
-TRIALS = (0.25, 0.5, 1.0, 2.0, 4.0)
+#: Costs of the trial fits before a budget is split, as multiples of the budget.
+TRIAL_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def fit(
+def fit_kind(
     kind: str, W: Tensor, cap: int, gram: Tensor | None = None, seed: int = 0
 ) -> StructuredMatrix:
-    """A matrix of a kind near W (m, n) that costs at most `cap`, with torch contents.
+    """Approximate W (m, n) by a matrix of a kind that costs at most `cap`, on torch.
 
-    Low rank is the best one on the inputs behind `gram`; other kinds approximate W itself.
+    A low-rank matrix is the best one on the inputs behind `gram`; other kinds approximate
+    W itself.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def fit(
 
     Examples
     --------
-    >>> fit("low_rank", torch.eye(8), 40).cost
+    >>> fit_kind("low_rank", torch.eye(8), 40).cost
     32
     """
     m, n = W.shape
@@ -45,15 +46,15 @@ def fit(
         return fit_pixelfly(W, cap)
     if kind == "low_rank" and gram is not None:
         return fit_low_rank(W, gram, cap // (m + n))
-    # compress takes a fraction and rounds down: half a multiplication more is this cap.
+    # compress takes a fraction of m n and rounds down, here to the cap.
     return compress(W, kind, budget=min(1.0, (cap + 0.5) / (m * n)), rng=seed).matrix
 
 
 def fit_grid(W: Tensor, cap: int) -> GBLR:
-    """An even grid of tiles, each with its leading singular vectors, as a GBLR matrix.
+    """Approximate W by an even grid of tiles of low rank, as a GBLR matrix.
 
-    Its error is not the least that GBLR has at that cost, but it bears learning: blocks of
-    one size shrink alike when a budget closes in, where narrow ones would vanish beside
+    Other GBLR matrices of that cost have a smaller error, but this one suits learning:
+    blocks of one size shrink alike under a budget, while narrow blocks would vanish beside
     wide ones.
 
     Raises
@@ -79,10 +80,10 @@ def fit_grid(W: Tensor, cap: int) -> GBLR:
 
 
 def rank_curve(W: Tensor, gram: Tensor | None) -> tuple[IntArray, FloatArray]:
-    """Costs of ranks that save multiplications, and least squared errors for W (m, n).
+    """Costs of the ranks that save multiplications, and least squared errors for W (m, n).
 
-    A squared singular value of W, or of W X on the inputs behind `gram`, is what its rank
-    takes off.
+    Each rank lowers the error by one squared singular value of W, or of W X on the inputs
+    behind `gram`.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def trial_curve(
     budget: float,
     make: Callable[[Tensor, int], StructuredMatrix],
 ) -> tuple[IntArray, FloatArray]:
-    """A few costs around a budget, and the squared errors of ``make(W, cap)`` at them.
+    """Costs around a budget, and the squared errors of ``make(W, cap)`` at these costs.
 
     Raises
     ------
@@ -116,7 +117,8 @@ def trial_curve(
     >>> costs.tolist(), errors.round(3).tolist()
     ([16, 32, 64], [0.0, 0.0, 0.0])
     """
-    caps = sorted({math.floor(min(1.0, share * budget) * W.numel()) for share in TRIALS})
+    fractions = [min(1.0, multiple * budget) for multiple in TRIAL_MULTIPLES]
+    caps = sorted({math.floor(fraction * W.numel()) for fraction in fractions})
     costs, errors = [], []
     for cap in caps:
         try:

@@ -1,41 +1,21 @@
 """Converted models with their structures fixed, or made dense again."""
 
-from collections.abc import Mapping
-
 from torch import nn
 
 from structmat.errors import InputError
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.cost import cost
-from structmat.nn.models.layer_types import STRUCTURED, dense_layer, rebuilt, weights_of
+from structmat.nn.models.cost import layer_rows
+from structmat.nn.models.layer_types import Weight, dense_layer, rebuilt, structured_layers
+from structmat.nn.models.modules import check_replaceable, module_names, replace_
 from structmat.nn.models.report import ConversionReport
-from structmat.nn.models.targets import check_replaceable, module_names
 from structmat.nn.structured.weight import StructuredWeight
 
 
-def replace_(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
-    """Put new modules where old ones stand, everywhere in the model, in the same mode.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.ReLU())
-    >>> replace_(model, {model[0]: nn.Tanh()})
-    >>> model[0]
-    Tanh()
-    """
-    for module, names in module_names(model).items():
-        if module in new:
-            new[module].train(module.training)
-            for name in names:
-                parent, _, child = name.rpartition(".")
-                setattr(model.get_submodule(parent), child, new[module])
-
-
 def freeze_(model: nn.Module) -> ConversionReport:
-    """Fix learned structures: what evaluation computes, packed, without dead blocks.
+    """Fix learned structures: pack the weights of evaluation, without dead blocks.
 
-    Every Gaudi layer becomes a structured layer of hard boxcars that stores the contents
-    on its runs and nothing else. In evaluation the model computes what it did, to
+    Every Gaudi layer becomes a structured layer of hard boxcars, which stores the contents
+    on its runs and nothing else. The model's outputs in evaluation stay the same, up to
     rounding. Training may go on, of contents alone.
 
     Parameters
@@ -64,8 +44,8 @@ def freeze_(model: nn.Module) -> ConversionReport:
     'StructuredLinear'
     """
     check_replaceable(model)
-    layers = [m for m in model.modules() if isinstance(m, STRUCTURED)]
-    learned = [m for m in layers if any(isinstance(w, GaudiWeight) for w in weights_of(m))]
+    layers = structured_layers(model)
+    learned = dict.fromkeys(w for ws in layers.values() for w in ws if isinstance(w, GaudiWeight))
     if layers and not learned:
         raise InputError(
             f"{type(model).__name__} has structured layers, but none that learns its structure; "
@@ -76,31 +56,27 @@ def freeze_(model: nn.Module) -> ConversionReport:
             f"{type(model).__name__} has no Gaudi layers; expected at least one with a structure "
             "to fix (convert it first: convert_(model, Config(kind='gblr', budget=…)))"
         )
-    weights: dict[GaudiWeight, StructuredWeight] = {}
-
-    def frozen(weight: GaudiWeight) -> StructuredWeight:
-        if weight not in weights:
-            packed = weights[weight] = StructuredWeight(weight.to_matrix())
-            packed.positions = weight.positions
-            packed.requires_grad_(weight.u.requires_grad)
-        return weights[weight]
-
+    frozen: dict[Weight, Weight] = {weight: _packed(weight) for weight in learned}
     new = {
-        layer: rebuilt(
-            layer, [frozen(w) if isinstance(w, GaudiWeight) else w for w in weights_of(layer)]
-        )
-        for layer in learned
+        layer: rebuilt(layer, [frozen.get(weight, weight) for weight in weights])
+        for layer, weights in layers.items()
+        if not frozen.keys().isdisjoint(weights)
     }
-    names = {where[0] for module, where in module_names(model).items() if module in new}
-    replace_(model, new)
-    return ConversionReport(tuple(row for row in cost(model).rows if row.name in names))
+    return ConversionReport(tuple(layer_rows(replace_(model, new))))
+
+
+def _packed(weight: GaudiWeight) -> StructuredWeight:
+    packed = StructuredWeight(weight.to_matrix())
+    packed.positions = weight.positions
+    return packed.requires_grad_(weight.u.requires_grad)
 
 
 def to_dense_(model: nn.Module) -> ConversionReport:
-    """Bring every structured layer back to `torch.nn.Linear` or `torch.nn.Conv2d`.
+    """Turn every structured layer back into `torch.nn.Linear` or `torch.nn.Conv2d`.
 
-    Weights are those of evaluation. A packed layer becomes one layer again, and what was
-    Hugging Face's Conv1D becomes a `torch.nn.Linear`, which computes the same.
+    The dense weights are those of evaluation. A packed layer becomes one layer again. A
+    layer that was Hugging Face's Conv1D becomes a `torch.nn.Linear`, which computes the
+    same.
 
     Parameters
     ----------
@@ -124,17 +100,19 @@ def to_dense_(model: nn.Module) -> ConversionReport:
     (0.25, Linear(in_features=64, out_features=32, bias=True))
     """
     check_replaceable(model)
-    layers = [m for m in model.modules() if isinstance(m, STRUCTURED)]
+    layers = structured_layers(model)
     if not layers:
         raise InputError(
             f"{type(model).__name__} has no structured layers; expected at least one to make dense"
         )
-    rows = tuple(row for row in cost(model).rows if row.kind != "dense")
-    kept: dict[tuple[int, ...], nn.Parameter] = {}
+    names = module_names(model)
+    rows = layer_rows({layer: names[layer] for layer in layers})
+    rows = [row for row in rows if row.kind != "dense"]
+    dense: dict[tuple[Weight, ...], nn.Parameter] = {}
     new = {}
-    for layer in layers:
+    for layer, weights in layers.items():
         new[layer] = dense_layer(layer)
         # Layers that shared a weight go on sharing it.
-        new[layer].weight = kept.setdefault(tuple(map(id, weights_of(layer))), new[layer].weight)
+        new[layer].weight = dense.setdefault(tuple(weights), new[layer].weight)
     replace_(model, new)
-    return ConversionReport(rows)
+    return ConversionReport(tuple(rows))

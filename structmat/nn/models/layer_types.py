@@ -1,4 +1,4 @@
-"""Which modules can be converted, and how: one record a type of layer."""
+"""Layers that can be converted and layers that a conversion makes: one record a type."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,43 +17,54 @@ from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
 
 Weight = GaudiWeight | StructuredWeight
-#: Layers that a conversion makes.
-STRUCTURED = (GaudiLinear, GaudiConv2d, StructuredLinear, StructuredConv2d, PackedLinear)
+Build = Callable[[Sequence[Any], Tensor | None, dict[str, Any]], nn.Module]
+
+#: Makers of the layers that stand in a converted model: ``make(weights, bias, settings)``.
+MAKERS: dict[type[nn.Module], Build] = {
+    GaudiLinear: lambda weights, bias, _: GaudiLinear.from_weight(weights[0], bias),
+    GaudiConv2d: lambda taps, bias, settings: GaudiConv2d.from_taps(taps, bias, **settings),
+    StructuredLinear: lambda weights, bias, _: StructuredLinear(weights[0], bias),
+    StructuredConv2d: lambda taps, bias, settings: StructuredConv2d(taps, bias, **settings),
+    PackedLinear: lambda parts, bias, _: PackedLinear(parts, bias),
+}
+#: Types of the layers that a conversion makes.
+STRUCTURED = tuple(MAKERS)
+_CONVOLUTIONS = (GaudiConv2d, StructuredConv2d)
 
 
 @dataclass(frozen=True)
 class LayerType:
-    """How layers of one type are read and replaced.
+    """Functions that read and replace dense layers of one type.
 
     Attributes
     ----------
     matrix : callable
-        ``matrix(layer, by_taps)``: the weight as one matrix (m, n), rows being outputs;
-        the columns of a convolution lie tap by tap where it is to be cut into taps.
+        ``matrix(layer, by_taps)``: the weight as one matrix (m, n) with a row for each
+        output. With `by_taps` the columns of a convolution are ordered tap by tap.
     vectors : callable
-        ``vectors(layer, input, by_taps)``: what this matrix multiplies, (T, n).
+        ``vectors(layer, input, by_taps)``: the vectors (T, n) that this matrix multiplies.
     variance : callable
-        Mean squared entry of the weight as such a layer begins by default.
-    taps : callable
-        Column blocks that the matrix can be cut into.
-    complaint : callable
-        Why a layer cannot be converted; empty if it can.
+        Mean squared entry of the weight under the layer's default initialisation.
     build : callable
         ``build(layer, weights)``: the same layer around structured weights.
+    taps : callable
+        Number of column blocks that the matrix can be cut into.
+    complaint : callable
+        Reason why a layer cannot be converted; empty if it can.
     """
 
     matrix: Callable[[Any, bool], Tensor]
     vectors: Callable[[Any, Tensor, bool], Tensor]
     variance: Callable[[Any], float]
-    taps: Callable[[Any], int]
-    complaint: Callable[[Any], str]
     build: Callable[[Any, Sequence[Weight]], nn.Module]
+    taps: Callable[[Any], int] = lambda layer: 1
+    complaint: Callable[[Any], str] = lambda layer: ""
 
 
 def layer_type(module: nn.Module) -> LayerType | None:
-    """How modules of exactly this type are converted; None if they are not.
+    """Record of a module's exact type; None if such modules are not converted.
 
-    Subclasses may do anything in `forward`, so they do not count as what they derive from.
+    A subclass has no record, because its `forward` may do anything.
 
     Examples
     --------
@@ -67,7 +78,7 @@ def layer_type(module: nn.Module) -> LayerType | None:
 
 
 def weights_of(layer: Any) -> list[Weight]:
-    """The structured weights of a converted layer.
+    """List the structured weights of a converted layer.
 
     Examples
     --------
@@ -77,11 +88,45 @@ def weights_of(layer: Any) -> list[Weight]:
     """
     if isinstance(layer, PackedLinear):
         return list(layer.parts)
-    return list(layer.taps) if hasattr(layer, "taps") else [layer.matrix]
+    return list(layer.taps) if isinstance(layer, _CONVOLUTIONS) else [layer.matrix]
+
+
+def structured_layers(model: nn.Module) -> dict[nn.Module, list[Weight]]:
+    """List the structured layers of a model, with their weights."""
+    return {m: weights_of(m) for m in model.modules() if isinstance(m, STRUCTURED)}
+
+
+def has_linear_weight(module: nn.Module) -> bool:
+    """Tell whether a module is a linear layer or a convolution, dense or structured."""
+    known = isinstance(module, (nn.Linear, nn.Conv2d, *STRUCTURED))
+    return known or layer_type(module) is not None
+
+
+def layer_shape(layer: Any) -> tuple[int, ...]:
+    """Shape (out, in) of a layer's weight, or (out, in, height, width) of a convolution's.
+
+    Examples
+    --------
+    >>> layer_shape(nn.Linear(3, 2)), layer_shape(nn.Conv2d(3, 2, 5))
+    ((2, 3), (2, 3, 5, 5))
+    """
+    if isinstance(layer, _CONVOLUTIONS):
+        return layer.out_channels, layer.in_channels, *layer.kernel_size
+    if isinstance(layer, nn.Conv2d):
+        return tuple(layer.weight.shape)
+    is_linear = isinstance(layer, (nn.Linear, *STRUCTURED))
+    return (layer.out_features, layer.in_features) if is_linear else tuple(layer.weight.shape[::-1])
+
+
+def layer_settings(layer: Any) -> dict[str, Any]:
+    """Settings of a convolution that its weights do not show; empty for a linear layer."""
+    names = ("in_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
+    convolves = isinstance(layer, (nn.Conv2d, *_CONVOLUTIONS))
+    return {name: getattr(layer, name) for name in names} if convolves else {}
 
 
 def rebuilt(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    """A converted layer of the same settings around other weights; the bias is shared.
+    """Make a converted layer of the same settings around other weights; the bias is shared.
 
     Examples
     --------
@@ -91,14 +136,12 @@ def rebuilt(layer: Any, weights: Sequence[Weight]) -> nn.Module:
     ('StructuredLinear', True)
     """
     if isinstance(layer, PackedLinear):
-        return _with_bias(PackedLinear(weights), layer)
-    if hasattr(layer, "taps"):
-        return _convolution(layer, weights)
-    return _linear(layer, weights)
+        return _made(PackedLinear, layer, weights)
+    return _convolution(layer, weights) if layer_settings(layer) else _linear(layer, weights)
 
 
 def dense_layer(layer: Any) -> nn.Linear | nn.Conv2d:
-    """The dense layer with the weight that a converted one has in evaluation.
+    """Make the dense layer with the weight that a converted one has in evaluation.
 
     Examples
     --------
@@ -107,8 +150,9 @@ def dense_layer(layer: Any) -> nn.Linear | nn.Conv2d:
     """
     weights = [weight.to_matrix().to_dense() for weight in weights_of(layer)]
     like = {"bias": layer.bias is not None, "device": weights[0].device, "dtype": weights[0].dtype}
-    if hasattr(layer, "taps"):
-        dense = skip_init(nn.Conv2d, out_channels=layer.out_channels, **_settings(layer), **like)
+    settings = layer_settings(layer)
+    if settings:
+        dense = skip_init(nn.Conv2d, out_channels=layer.out_channels, **settings, **like)
         weight = weights[0] if len(weights) == 1 else torch.stack(weights, -1)
     else:
         dense = skip_init(nn.Linear, layer.in_features, layer.out_features, **like)
@@ -119,31 +163,24 @@ def dense_layer(layer: Any) -> nn.Linear | nn.Conv2d:
 
 
 def _with_bias(layer: Any, old: Any) -> Any:
-    # The very parameter: optimizers, ties and requires_grad hold on.
+    # The same parameter, so that optimizers, ties and requires_grad stay valid.
     layer.bias = old.bias
     return layer
 
 
+def _made(kind: type[nn.Module], layer: Any, weights: Sequence[Weight]) -> nn.Module:
+    return _with_bias(MAKERS[kind](weights, None, layer_settings(layer)), layer)
+
+
 def _linear(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    if len(weights) > 1:
-        return _with_bias(PackedLinear(weights), layer)
-    if isinstance(weights[0], GaudiWeight):
-        return _with_bias(GaudiLinear.from_weight(weights[0], None), layer)
-    return _with_bias(StructuredLinear(weights[0]), layer)
+    learned = isinstance(weights[0], GaudiWeight)
+    single = GaudiLinear if learned else StructuredLinear
+    return _made(single if len(weights) == 1 else PackedLinear, layer, weights)
 
 
 def _convolution(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    settings = _settings(layer)
-    if all(isinstance(weight, GaudiWeight) for weight in weights):
-        return _with_bias(GaudiConv2d.from_taps(weights, None, **settings), layer)
-    settings["out_channels"] = layer.out_channels
-    settings["out_channels"] = layer.out_channels
-    return _with_bias(StructuredConv2d(weights, None, **settings), layer)
-
-
-def _settings(layer: Any) -> dict[str, Any]:
-    names = ("in_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
-    return {name: getattr(layer, name) for name in names}
+    learned = all(isinstance(weight, GaudiWeight) for weight in weights)
+    return _made(GaudiConv2d if learned else StructuredConv2d, layer, weights)
 
 
 def _kernel_matrix(layer: nn.Conv2d, by_taps: bool) -> Tensor:
@@ -165,8 +202,6 @@ _LINEAR = LayerType(
     matrix=lambda layer, _: layer.weight.detach(),
     vectors=lambda layer, x, _: x.reshape(-1, layer.weight.shape[1]),
     variance=lambda layer: 1 / (3 * layer.weight.shape[1]),
-    taps=lambda layer: 1,
-    complaint=lambda layer: "",
     build=_linear,
 )
 #: Hugging Face's Conv1D, a linear layer whose weight is stored (in, out).
@@ -174,8 +209,6 @@ _TRANSPOSED = LayerType(
     matrix=lambda layer, _: layer.weight.detach().T,
     vectors=lambda layer, x, _: x.reshape(-1, layer.weight.shape[0]),
     variance=lambda layer: 0.02**2,
-    taps=lambda layer: 1,
-    complaint=lambda layer: "",
     build=_linear,
 )
 _CONVOLUTION = LayerType(
@@ -186,5 +219,5 @@ _CONVOLUTION = LayerType(
     complaint=lambda layer: "" if layer.groups == 1 else f"{layer.groups} groups; expected 1",
     build=_convolution,
 )
-#: By exact type; a new layer is one more record.
+#: Records of dense layers by exact type; a new layer is one more record.
 LAYERS: dict[type[nn.Module], LayerType] = {nn.Linear: _LINEAR, nn.Conv2d: _CONVOLUTION}

@@ -1,30 +1,30 @@
-"""What layers cost, and what a conversion did, as rows and as readable tables."""
+"""Reports of costs and conversions: rows, sums and readable tables."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One weight: that of a layer, or of several layers that share it.
+    """Cost of one weight, in the layer or layers that have it.
 
     Attributes
     ----------
     name : str
-        Of the layer in its model.
+        Name of the layer in its model.
     kind : str
         Structure, or "dense".
     shape : tuple of int
         (out, in), or (out, in, height, width) of a convolution.
     positions : int
-        Vectors that it multiplies for one example, in all layers that share it.
+        Vectors that the weight multiplies for one example, in all layers that share it.
     cost : int
         Multiplications for one vector.
     storage : int
-        Stored scalars, biases apart.
+        Stored scalars without biases.
     error : float or None
-        Relative error against the weight it replaced; None from scratch.
+        Relative error against the replaced weight; None from scratch.
     shared_with : tuple of str
         Other names that use the same weight.
 
@@ -46,7 +46,7 @@ class LayerReport:
 
     @property
     def dense_cost(self) -> int:
-        """Multiplications for one vector of a dense weight of that shape."""
+        """Multiplications for one vector by a dense weight of this shape."""
         return math.prod(self.shape)
 
     @property
@@ -57,7 +57,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class SkippedLayer:
-    """A layer that stays as it is, and why.
+    """Layer that stays as it is, with the reason.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class SkippedLayer:
 
 @dataclass(frozen=True)
 class Total:
-    """Sums over layers; costs are those of one example.
+    """Sums over layers, with costs for one example.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Total:
 
     @classmethod
     def of(cls, rows: Iterable[LayerReport]) -> "Total":
-        """The sums over some rows."""
+        """Sum over rows."""
         rows = list(rows)
         return cls(
             sum(row.positions * row.cost for row in rows),
@@ -119,7 +119,7 @@ class Total:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What the layers of a model cost.
+    """Costs of the layers of a model.
 
     Attributes
     ----------
@@ -127,8 +127,8 @@ class ModelCost:
         Linear layers and convolutions, dense ones included. Products inside attention,
         embeddings and other operations are not counted.
     counted : bool
-        Whether positions were counted on an example; if not, structured layers have
-        those that they were given, and dense ones count as one vector.
+        Whether positions were counted on an example. Otherwise structured layers have
+        the positions that they were given, and dense layers count as one vector.
 
     Examples
     --------
@@ -142,12 +142,12 @@ class ModelCost:
 
     @property
     def structured(self) -> Total:
-        """Of the structured layers together."""
+        """Sums over the structured layers."""
         return Total.of(row for row in self.rows if row.kind != "dense")
 
     @property
     def everything(self) -> Total:
-        """Of all rows together."""
+        """Sums over all rows."""
         return Total.of(self.rows)
 
     def __str__(self) -> str:
@@ -160,19 +160,18 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did, or would do.
+    """Result of a conversion, or of its dry run.
 
     Attributes
     ----------
     rows : tuple of LayerReport
-        Converted layers. After a dry run, costs of kinds that are yet to be fitted are
-        what they may cost at most.
+        Converted layers. After a dry run, the costs of fitted kinds are upper bounds.
     skipped : tuple of SkippedLayer
         Layers that stay as they are.
     notes : tuple of str
-        What to know about the figures.
+        Remarks on the figures.
     dry_run : bool
-        Whether the model was left as it is.
+        Whether the model was left unchanged.
 
     Examples
     --------
@@ -192,7 +191,7 @@ class ConversionReport:
 
     @property
     def total(self) -> Total:
-        """Of the converted layers together."""
+        """Sums over the converted layers."""
         return Total.of(self.rows)
 
     def __str__(self) -> str:
@@ -204,40 +203,23 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-_HEAD = (
-    "layer",
-    "shape",
-    "kind",
-    "positions",
-    "multiplications",
-    "relative",
-    "scalars",
-    "error",
+#: Printed columns: title, alignment, and text of a row.
+_COLUMNS: tuple[tuple[str, str, Callable[[LayerReport], str]], ...] = (
+    ("layer", "<", lambda row: " = ".join([row.name, *row.shared_with])),
+    ("shape", "<", lambda row: "x".join(map(str, row.shape))),
+    ("kind", "<", lambda row: row.kind),
+    ("positions", ">", lambda row: f"{row.positions:,}"),
+    ("multiplications", ">", lambda row: f"{row.cost:,}"),
+    ("relative", ">", lambda row: f"{row.relative_cost:.2%}"),
+    ("scalars", ">", lambda row: f"{row.storage:,}"),
+    ("error", ">", lambda row: "-" if row.error is None else f"{row.error:.4f}"),
 )
-_TEXT_COLUMNS = 3
 
 
 def _table(rows: Sequence[LayerReport]) -> list[str]:
-    cells = [_HEAD, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(_HEAD))]
-    lines = []
-    for line in cells:
-        parts = [
-            text.ljust(width) if i < _TEXT_COLUMNS else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        lines.append("  ".join(parts).rstrip())
-    return lines
-
-
-def _cells(row: LayerReport) -> tuple[str, ...]:
-    return (
-        " = ".join([row.name, *row.shared_with]),
-        "x".join(map(str, row.shape)),
-        row.kind,
-        f"{row.positions:,}",
-        f"{row.cost:,}",
-        f"{row.relative_cost:.2%}",
-        f"{row.storage:,}",
-        "-" if row.error is None else f"{row.error:.4f}",
-    )
+    columns = []
+    for title, alignment, text in _COLUMNS:
+        cells = [title, *map(text, rows)]
+        width = max(map(len, cells))
+        columns.append([f"{cell:{alignment}{width}}" for cell in cells])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]

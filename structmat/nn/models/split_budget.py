@@ -1,8 +1,8 @@
-"""One budget shared over matrices so that their total squared error is least.
+"""One budget split over many matrices, so that their total squared error is least.
 
-Every matrix has a curve: what error it has at which cost. Multiplications go where they
-take off most error each, over all curves together, which is optimal for convex curves;
-of others the lower convex hull is followed.
+Every matrix has a curve of its error against its cost. Over all curves together, each
+multiplication goes to the curve that it lowers most. This greedy rule is optimal for
+convex curves; other curves are replaced by their lower convex hull.
 """
 
 import heapq
@@ -16,7 +16,7 @@ from structmat.errors import BudgetError
 
 
 @dataclass(frozen=True)
-class Curve:
+class CostCurve:
     """Error of one matrix against its cost.
 
     Attributes
@@ -24,19 +24,19 @@ class Curve:
     name : str
         For messages.
     costs : ndarray of int, shape (p,)
-        Rising; the first one is the least that the matrix may get.
+        Rising costs; the first one is the least that the matrix can cost.
     errors : ndarray of float, shape (p,)
         Squared errors at these costs.
-    positions : int
-        How often a multiplication of this matrix counts.
+    vectors_per_example : int
+        Factor by which a multiplication of this matrix counts.
     steps : bool
-        Whether nothing is to be had between two costs, as between two ranks.
+        Whether the matrix has these costs alone and none between them, like ranks.
     """
 
     name: str
     costs: NDArray[np.int64]
     errors: NDArray[np.float64]
-    positions: int = 1
+    vectors_per_example: int = 1
     steps: bool = False
 
     def hull(self) -> list[int]:
@@ -48,12 +48,12 @@ class Curve:
             if not (gain > 0).any():
                 return corners
             slopes = gain / (cost - self.costs[last])
-            # Of points on one line the nearest, so that steps stay small.
+            # Among points on one line, the nearest one keeps steps small.
             corners.append(last + 1 + int(np.argmax(slopes)))
 
 
-def share(curves: Sequence[Curve], total: int) -> list[int]:
-    """What each matrix may cost, within `total` multiplications of all of them together.
+def split_budget(curves: Sequence[CostCurve], total: int) -> list[int]:
+    """Split `total` multiplications into the cost that each matrix may have.
 
     Raises
     ------
@@ -63,19 +63,19 @@ def share(curves: Sequence[Curve], total: int) -> list[int]:
     Examples
     --------
     >>> import numpy as np
-    >>> steep = Curve("a", np.array([10, 20, 30]), np.array([9.0, 1.0, 0.9]))
-    >>> flat = Curve("b", np.array([10, 20, 30]), np.array([3.0, 2.0, 1.5]))
-    >>> share([steep, flat], 40), share([steep, flat], 45)
+    >>> steep = CostCurve("a", np.array([10, 20, 30]), np.array([9.0, 1.0, 0.9]))
+    >>> flat = CostCurve("b", np.array([10, 20, 30]), np.array([3.0, 2.0, 1.5]))
+    >>> split_budget([steep, flat], 40), split_budget([steep, flat], 45)
     ([20, 20], [20, 25])
     """
     given = [int(curve.costs[0]) for curve in curves]
-    left = total - sum(c.positions * cost for c, cost in zip(curves, given, strict=True))
+    left = total - sum(c.vectors_per_example * cost for c, cost in zip(curves, given, strict=True))
     if left < 0:
-        dearest = max(curves, key=lambda c: c.positions * int(c.costs[0]))
+        dearest = max(curves, key=lambda c: c.vectors_per_example * int(c.costs[0]))
         raise BudgetError(
             f"{total} multiplications for {len(curves)} matrices; expected at least "
-            f"{total - left}, what the smallest ones of this kind cost, {dearest.name!r} the most "
-            "of it (raise the budget, or leave layers out)"
+            f"{total - left}, the cost of the smallest ones of this kind, {dearest.name!r} "
+            "being the dearest (raise the budget, or leave layers out)"
         )
     corners = [curve.hull() for curve in curves]
     waiting = [entry for i in range(len(curves)) for entry in _next(curves, corners, i, 0)]
@@ -84,11 +84,11 @@ def share(curves: Sequence[Curve], total: int) -> list[int]:
         _, i, k = heapq.heappop(waiting)
         curve, (here, there) = curves[i], corners[i][k : k + 2]
         step = int(curve.costs[there] - curve.costs[here])
-        taken = min(step, left // curve.positions)
+        taken = min(step, left // curve.vectors_per_example)
         if taken < step and curve.steps:
             continue
         given[i] += taken
-        left -= taken * curve.positions
+        left -= taken * curve.vectors_per_example
         if taken == step:
             for entry in _next(curves, corners, i, k + 1):
                 heapq.heappush(waiting, entry)
@@ -96,12 +96,12 @@ def share(curves: Sequence[Curve], total: int) -> list[int]:
 
 
 def _next(
-    curves: Sequence[Curve], corners: Sequence[list[int]], i: int, k: int
+    curves: Sequence[CostCurve], corners: Sequence[list[int]], i: int, k: int
 ) -> list[tuple[float, int, int]]:
-    """The hull's piece behind corner k of curve i, the most gainful first in a heap."""
+    """Heap entry of the hull's piece behind corner k of curve i; none after the last."""
     if k + 1 >= len(corners[i]):
         return []
     curve, (here, there) = curves[i], corners[i][k : k + 2]
     gain = float(curve.errors[here] - curve.errors[there])
-    cost = curve.positions * int(curve.costs[there] - curve.costs[here])
+    cost = curve.vectors_per_example * int(curve.costs[there] - curve.costs[here])
     return [(-gain / cost, i, k)]

@@ -1,25 +1,24 @@
-"""Which layers of a model a conversion takes, which it leaves, and why."""
+"""Layers that a conversion takes, and layers that it leaves with the reason why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from structmat.errors import InputError
 from structmat.nn.models.config import Config
 from structmat.nn.models.layer_types import STRUCTURED, LayerType, layer_type
+from structmat.nn.models.modules import check_replaceable, module_names
 from structmat.nn.models.report import SkippedLayer
 
 Filter = Callable[[str, nn.Module], bool]
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FLOATING_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass
 class Target:
-    """One weight that is to be replaced, in all the layers that share it.
+    """One weight that a conversion replaces, in all layers that share it.
 
     Attributes
     ----------
@@ -32,8 +31,8 @@ class Target:
         The present weight.
     parts, taps : int
         Row blocks and column blocks that become matrices of their own.
-    positions : int
-        Vectors that it multiplies for one example, in all the layers together.
+    vectors_per_example : int
+        Vectors that the weight multiplies for one example, in all layers together.
     """
 
     names: list[str]
@@ -42,65 +41,50 @@ class Target:
     matrix: Tensor
     parts: int = 1
     taps: int = 1
-    positions: int = 1
+    vectors_per_example: int = 1
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of each of its matrices."""
+        """Shape of each of the matrices that replace the weight."""
         m, n = self.matrix.shape
         return m // self.parts, n // self.taps
 
     @property
     def count(self) -> int:
-        """How many matrices it becomes."""
+        """Number of matrices that replace the weight."""
         return self.parts * self.taps
 
     @property
     def axis(self) -> int:
-        """The axis along which its matrices stand side by side."""
+        """Axis along which these matrices stand side by side."""
         return 0 if self.taps == 1 else 1
 
     def pieces(self) -> list[Tensor]:
-        """Its matrices."""
+        """Cut the weight into the blocks that these matrices replace."""
         return list(self.matrix.chunk(self.count, self.axis))
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Layers to convert and layers to leave."""
+class Selection:
+    """Layers that a conversion takes, and layers that it leaves."""
 
     targets: list[Target]
     skipped: list[SkippedLayer]
 
 
-def module_names(model: nn.Module) -> dict[nn.Module, list[str]]:
-    """All names of every module, in the order in which they are met.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 2)
-    >>> module_names(nn.Sequential(layer, layer))[layer]
-    ['0', '1']
-    """
-    names: dict[nn.Module, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(name)
-    return names
-
-
-def survey(model: nn.Module, config: Config, filter_fn: Filter | None) -> Survey:
-    """Find the layers to convert; refuse what was asked for and cannot be done.
+def find_targets(model: nn.Module, config: Config, filter_fn: Filter | None) -> Selection:
+    """Find the layers to convert, and refuse a request that cannot be met.
 
     Raises
     ------
     InputError
-        If the model is none that can be changed in place, contains converted layers, or
-        has nothing to convert, or if `filter_fn` selects what cannot be converted.
+        If the model cannot be changed in place, contains converted layers, or has nothing
+        to convert, or if `filter_fn` selects a module that cannot be converted.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    >>> found = survey(model, Config(budget=0.2), None)
+    >>> found = find_targets(model, Config(budget=0.2), None)
     >>> [target.names for target in found.targets], found.skipped[0].reason
     ([['0']], 'a matrix of 10x32, smaller than min_features = 16')
     """
@@ -110,17 +94,23 @@ def survey(model: nn.Module, config: Config, filter_fn: Filter | None) -> Survey
     picked: dict[nn.Module, Target] = {}
     reasons: dict[nn.Module, str] = {}
     wrong: dict[nn.Module, str] = {}
-    for module, where in names.items():
-        if not _holds_matrix(module):
+    # A layer that was asked for is an error, not a layer that is left.
+    refused = wrong if filter_fn else reasons
+    kinds = {module: layer_type(module) for module in names}
+    for module, kind in kinds.items():
+        where = names[module]
+        if not _holds_matrix(module, kind):
             continue
         if not _is_selected(module, where, filter_fn):
             reasons[module] = "left out by filter_fn"
         elif module in inside:
-            reasons[module] = "part of nn.MultiheadAttention, which multiplies by itself"
-        elif complaint := _complaint(module, where[0]):
-            (wrong if filter_fn else reasons)[module] = complaint
+            reasons[module] = "part of nn.MultiheadAttention, which multiplies without calling it"
+        elif kind is None:
+            refused[module] = _unknown_type(module, where[0])
+        elif complaint := _complaint(module, kind):
+            refused[module] = complaint
         else:
-            target = _target(module, where, config)
+            target = _target(module, kind, where, config)
             m, n = target.shape
             if min(m, n) < config.min_features:
                 small = f"a matrix of {m}x{n}, smaller than min_features = {config.min_features}"
@@ -129,12 +119,12 @@ def survey(model: nn.Module, config: Config, filter_fn: Filter | None) -> Survey
                 picked[module] = target
     for module, reason in _ties(names, picked).items():
         del picked[module]
-        (wrong if filter_fn else reasons)[module] = reason
+        refused[module] = reason
     if wrong:
         listed = "; ".join(f"{names[m][0]!r}: {reason}" for m, reason in wrong.items())
         raise InputError(
-            f"filter_fn selects what is not converted: {listed}; expected layers that can be "
-            "(leave these out of filter_fn)"
+            f"filter_fn selects modules that cannot be converted: {listed}; expected none of these "
+            "(leave them out of filter_fn)"
         )
     skipped = [SkippedLayer(names[m][0], r) for m, r in reasons.items()]
     if not picked:
@@ -143,32 +133,11 @@ def survey(model: nn.Module, config: Config, filter_fn: Filter | None) -> Survey
             f"nothing to convert in {type(model).__name__}: {why}; expected at least one nn.Linear "
             "or nn.Conv2d (see filter_fn and min_features)"
         )
-    return Survey(_grouped(picked), skipped)
+    return Selection(_grouped(picked), skipped)
 
 
-def check_module(model: nn.Module) -> None:
-    """Refuse what is no module, or has no sizes yet."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model is a {type(model).__qualname__}; expected a torch.nn.Module")
-    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
-    if lazy:
-        raise InputError(
-            f"parameters {lazy} are not initialised; expected sizes (run the model once first)"
-        )
-
-
-def check_replaceable(model: nn.Module) -> None:
-    """Refuse a model whose layers cannot be replaced in place."""
-    check_module(model)
-    if layer_type(model) is not None or isinstance(model, STRUCTURED):
-        raise InputError(
-            f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
-            "expected a module that contains it (wrap it in nn.Sequential)"
-        )
-
-
-def _holds_matrix(module: nn.Module) -> bool:
-    if isinstance(module, (*STRUCTURED, nn.MultiheadAttention)) or layer_type(module):
+def _holds_matrix(module: nn.Module, kind: LayerType | None) -> bool:
+    if kind is not None or isinstance(module, (*STRUCTURED, nn.MultiheadAttention)):
         return True
     weight = getattr(module, "weight", None)
     return isinstance(weight, Tensor) and weight.ndim > 1
@@ -186,30 +155,33 @@ def _is_selected(module: nn.Module, where: list[str], filter_fn: Filter | None) 
     return answers[0]
 
 
-def _complaint(module: nn.Module, name: str) -> str:
-    """Why a module cannot be converted; empty if it can."""
+def _unknown_type(module: nn.Module, name: str) -> str:
+    """Reason why a module without a `LayerType` stays; structured layers are refused."""
     if isinstance(module, STRUCTURED):
         raise InputError(
             f"{name!r} is a {type(module).__name__} already; expected dense layers (leave it out "
             "with filter_fn, or undo it with to_dense_)"
         )
-    kind = layer_type(module)
-    if kind is None:
-        return f"{type(module).__name__}, which is not converted"
+    return f"{type(module).__name__}, which is not converted"
+
+
+def _complaint(module: nn.Module, kind: LayerType) -> str:
+    """Reason why a layer cannot be converted; empty if it can."""
     if complaint := kind.complaint(module):
         return complaint
     weight = module._parameters.get("weight")
     if weight is None:
-        return "its weight is computed from others (remove weight_norm, pruning and the like)"
-    if weight.dtype not in _DTYPES:
+        return (
+            "its weight is computed from other tensors (remove weight_norm, pruning and the like)"
+        )
+    if weight.dtype not in _FLOATING_DTYPES:
         return f"weight of {weight.dtype}; expected real floating numbers"
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
         return "hooks are registered on it (remove them first)"
     return ""
 
 
-def _target(module: nn.Module, where: list[str], config: Config) -> Target:
-    kind: Any = layer_type(module)
+def _target(module: nn.Module, kind: LayerType, where: list[str], config: Config) -> Target:
     by_taps = config.conv == "taps"
     matrix, taps = kind.matrix(module, by_taps), kind.taps(module) if by_taps else 1
     parts = _parts(module, where[0], len(matrix), config)
@@ -231,7 +203,7 @@ def _parts(module: nn.Module, name: str, rows: int, config: Config) -> int:
 def _ties(
     names: dict[nn.Module, list[str]], picked: dict[nn.Module, Target]
 ) -> dict[nn.Module, str]:
-    """Picked modules whose weight is held where it is not converted, and where that is."""
+    """Find the picked modules that share their weight with a module that is not converted."""
     holders: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
     for module in names:
         for key, parameter in module._parameters.items():
@@ -251,7 +223,7 @@ def _ties(
 
 
 def _grouped(picked: dict[nn.Module, Target]) -> list[Target]:
-    """One target for each weight, however many layers share it."""
+    """Merge the targets of layers that share a weight."""
     groups: dict[nn.Parameter, Target] = {}
     for module, target in picked.items():
         first = groups.setdefault(module._parameters["weight"], target)

@@ -1,4 +1,4 @@
-"""What reaches the layers of a model while it runs: how many vectors, and which."""
+"""Inputs of the layers of a running model, and their number."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +14,9 @@ Hook = Callable[[nn.Module, Tensor, Tensor], None]
 
 
 def batches_of(calibration: Any) -> Iterable[Any]:
-    """One batch (a tensor, a tuple of arguments, a mapping of keywords) or several.
+    """List the batches of a calibration: one batch, or an iterable of several.
+
+    A batch is a tensor, a tuple of arguments, or a mapping of keywords.
 
     Examples
     --------
@@ -33,7 +35,7 @@ def batches_of(calibration: Any) -> Iterable[Any]:
 
 
 def batch_size(batch: Any) -> int:
-    """First dimension of the first tensor of a batch.
+    """Length of the first dimension of the first tensor in a batch.
 
     Examples
     --------
@@ -54,8 +56,8 @@ def batch_size(batch: Any) -> int:
 
 
 @contextmanager
-def watch(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
-    """Call ``hook(module, input, output)`` whenever one of the modules has run."""
+def forward_hooks(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
+    """Call ``hook(module, input, output)`` after every run of one of the modules."""
 
     def call(module: nn.Module, args: tuple, keywords: dict[str, Any], output: Tensor) -> None:
         hook(module, (*args, *keywords.values())[0], output)
@@ -68,8 +70,8 @@ def watch(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
             handle.remove()
 
 
-def traced(model: nn.Module, batch: Any) -> None:
-    """Run the model on a batch in evaluation mode, without gradients; modes are restored."""
+def run_in_evaluation(model: nn.Module, batch: Any) -> None:
+    """Run the model on a batch in evaluation mode, without gradients, and restore its mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -85,23 +87,23 @@ def traced(model: nn.Module, batch: Any) -> None:
             module.training = mode
 
 
-def count_positions(
+def count_vectors(
     model: nn.Module, layers: Mapping[nn.Module, int], example: Any
 ) -> dict[nn.Module, int]:
-    """Vectors that each layer multiplies for one example, rounded up; 0 if it never runs.
+    """Count the vectors that each layer multiplies for one example, rounded up.
 
     Parameters
     ----------
     model : Module
     layers : mapping of Module to int
-        Layers to watch, and how many outputs each makes of a vector.
+        Layers, each with the number of outputs that it makes of one vector.
     example : tensor, tuple or mapping
         Input of the model; its first dimension counts the examples.
 
     Examples
     --------
     >>> layer = nn.Linear(3, 2)
-    >>> counts = count_positions(nn.Sequential(layer), {layer: 2}, torch.zeros(5, 7, 3))
+    >>> counts = count_vectors(nn.Sequential(layer), {layer: 2}, torch.zeros(5, 7, 3))
     >>> counts[layer]
     7
     """
@@ -111,6 +113,6 @@ def count_positions(
         vectors[module] += output.numel() // layers[module]
 
     examples = batch_size(example)
-    with watch(layers, count):
-        traced(model, example)
+    with forward_hooks(layers, count):
+        run_in_evaluation(model, example)
     return {layer: math.ceil(total / examples) for layer, total in vectors.items()}

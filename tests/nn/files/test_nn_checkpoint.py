@@ -454,7 +454,7 @@ def test_any_failure_leaves_the_model_as_it_was(path, unchanged, monkeypatch):
             raise KeyboardInterrupt
         return nn.Parameter(tensor.clone()) if isinstance(old, nn.Parameter) else tensor.clone()
 
-    monkeypatch.setattr("structmat.nn.files.checkpoint._moved", failing)
+    monkeypatch.setattr("structmat.nn.files.place._moved", failing)
     with pytest.raises(KeyboardInterrupt):
         load_model(path, unchanged(Net()))
 

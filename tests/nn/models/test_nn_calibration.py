@@ -9,10 +9,10 @@ from torch import nn
 from structmat.errors import InputError
 from structmat.matrices import Permutation
 from structmat.nn.models.calibration import collect_grams, fit_low_rank, refine, squared_error
-from structmat.nn.models.fit import fit, fit_grid
+from structmat.nn.models.fit import fit_grid, fit_kind
 from structmat.nn.models.layer_types import layer_type
 from structmat.nn.models.random_init import fresh_kinds
-from structmat.nn.models.trace import batches_of, count_positions
+from structmat.nn.models.trace import batches_of, count_vectors
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def output_error(W, approximation, X):
 @pytest.mark.parametrize("kind", [kind for kind in fresh_kinds() if kind != "low_rank"])
 def test_refined_contents_are_strictly_better_on_their_inputs(kind):
     W, X = torch.randn(32, 48) + 1.0, anisotropic(200, 48)
-    matrix = fit(kind, W, math.floor(0.3 * W.numel()))
+    matrix = fit_kind(kind, W, math.floor(0.3 * W.numel()))
     [refined] = refine([matrix], W, X.T @ X)
     before, after = (output_error(W, A.to_dense(), X) for A in (matrix, refined))
     assert after < 0.95 * before
@@ -47,7 +47,7 @@ def test_no_low_rank_matrix_is_better_than_the_closed_form():
     best = fit_low_rank(W, X.T @ X, 5)
     bound = torch.linalg.svdvals(W @ X.T)[5:].norm().item()
     assert output_error(W, best.to_dense(), X) == pytest.approx(bound, rel=1e-4)
-    plain = fit("low_rank", W, 5 * 50)
+    plain = fit_kind("low_rank", W, 5 * 50)
     assert plain.cost == best.cost
     assert bound < 0.95 * output_error(W, plain.to_dense(), X)
     [refined] = refine([plain], W, X.T @ X)
@@ -73,7 +73,7 @@ def test_taps_are_refined_together():
 
 def test_what_cannot_be_refined_stays():
     W, gram = torch.eye(4), torch.eye(4)
-    exact = fit("low_rank", W, 32)
+    exact = fit_kind("low_rank", W, 32)
     assert refine([exact], torch.zeros(4, 4), gram)[0] is exact
     still = Permutation([0, 1, 2, 3]).to("torch")
     assert refine([still], 2 * W, gram) == [still]
@@ -143,14 +143,14 @@ def test_positions_are_vectors_an_example():
     model = Tokens()
     layers = {model.token: 6, model.pooled: 2, model.conv: 8, model.idle: 2}
     example = {"x": torch.randn(5, 9, 4), "images": torch.randn(5, 3, 6, 7)}
-    counts = count_positions(model, layers, example)
+    counts = count_vectors(model, layers, example)
     assert counts == {model.token: 18, model.pooled: 1, model.conv: 20, model.idle: 0}
 
 
 @pytest.mark.parametrize("example", [3, (), {"n": 2}, torch.tensor(1.0), torch.zeros(0, 4), [1]])
 def test_examples_without_a_tensor_are_refused(example):
     with pytest.raises(InputError, match="example input of"):
-        count_positions(nn.Sequential(nn.Linear(4, 4)), {}, example)
+        count_vectors(nn.Sequential(nn.Linear(4, 4)), {}, example)
 
 
 def test_calibrations_that_are_none_are_refused():
@@ -167,6 +167,6 @@ def test_hooks_go_and_modes_return_when_the_model_fails():
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout()).train()
     model[1].eval()
     with pytest.raises(RuntimeError):
-        count_positions(model, {model[0]: 4}, torch.zeros(2, 5))
+        count_vectors(model, {model[0]: 4}, torch.zeros(2, 5))
     assert not model[0]._forward_hooks
     assert (model.training, model[0].training, model[1].training) == (True, True, False)

@@ -324,7 +324,9 @@ def test_asking_for_what_is_not_converted_is_refused(index):
     layers = [nn.Linear(32, 32), Odd(32, 32), nn.Embedding(32, 32), nn.Conv2d(32, 32, 3, groups=4)]
     model = nn.Sequential(*layers)
     before = snapshot(model)
-    with pytest.raises(InputError, match=f"filter_fn selects what is not converted: '{index}'"):
+    with pytest.raises(
+        InputError, match=f"filter_fn selects modules that cannot be converted: '{index}'"
+    ):
         convert_(
             model, Config(kind="low_rank", budget=0.5), lambda name, _: name in ("0", str(index))
         )

@@ -10,19 +10,19 @@ from torch import nn
 from structmat.errors import BudgetError
 from structmat.nn.models.builder import Builder
 from structmat.nn.models.config import Config
-from structmat.nn.models.split_budget import Curve, share
-from structmat.nn.models.targets import survey
+from structmat.nn.models.split_budget import CostCurve, split_budget
+from structmat.nn.models.targets import find_targets
 
 
 def convex_curve(rng, name, cost, positions=1):
     """Ranks of one cost each, with falling gains."""
     gains = np.sort(rng.random(5))[::-1]
     errors = gains.sum() - np.cumsum(gains)
-    return Curve(name, cost * np.arange(1, 6), errors, positions, steps=True)
+    return CostCurve(name, cost * np.arange(1, 6), errors, positions, steps=True)
 
 
 def spent(curves, given):
-    return sum(curve.positions * cost for curve, cost in zip(curves, given, strict=True))
+    return sum(curve.vectors_per_example * cost for curve, cost in zip(curves, given, strict=True))
 
 
 def missed(curves, given):
@@ -36,7 +36,7 @@ def test_no_sharing_of_ranks_of_one_price_is_better(rng):
     for _ in range(20):
         curves = [convex_curve(rng, name, 10) for name in "abc"]
         for total in (30, 47, 80, 200):
-            given = share(curves, total)
+            given = split_budget(curves, total)
             assert spent(curves, given) <= total
             others = itertools.product(*(curve.costs.tolist() for curve in curves))
             best = min(missed(curves, o) for o in others if spent(curves, o) <= total)
@@ -50,7 +50,7 @@ def test_ranks_of_several_prices_are_near_the_best(rng):
         curves = [convex_curve(rng, *each) for each in zip("abc", prices, positions, strict=True)]
         least = spent(curves, [curve.costs[0] for curve in curves])
         total = 2 * least
-        given = share(curves, total)
+        given = split_budget(curves, total)
         assert spent(curves, given) <= total
         others = list(itertools.product(*(curve.costs.tolist() for curve in curves)))
         # Greedy is off by one rank at most.
@@ -60,42 +60,44 @@ def test_ranks_of_several_prices_are_near_the_best(rng):
 
 
 def test_costs_between_the_points_are_used_to_the_last():
-    steep = Curve("steep", np.array([10, 110]), np.array([10.0, 0.0]), positions=3)
-    flat = Curve("flat", np.array([10, 110]), np.array([1.0, 0.0]))
+    steep = CostCurve("steep", np.array([10, 110]), np.array([10.0, 0.0]), vectors_per_example=3)
+    flat = CostCurve("flat", np.array([10, 110]), np.array([1.0, 0.0]))
     # 40 are taken; of the other 100 a third goes thrice to the steep one, the last to the flat.
-    assert share([steep, flat], 140) == [43, 11]
+    assert split_budget([steep, flat], 140) == [43, 11]
 
 
 def test_points_above_the_hull_are_passed():
     # Nothing is gained at 20, so the step to 30 has to be taken whole.
-    stair = Curve("stair", np.array([10, 20, 30]), np.array([4.0, 4.0, 0.0]), steps=True)
-    slope = Curve("slope", np.array([10, 20, 30]), np.array([3.0, 2.0, 1.0]), steps=True)
+    stair = CostCurve("stair", np.array([10, 20, 30]), np.array([4.0, 4.0, 0.0]), steps=True)
+    slope = CostCurve("slope", np.array([10, 20, 30]), np.array([3.0, 2.0, 1.0]), steps=True)
     assert stair.hull() == [0, 2]
-    assert share([stair, slope], 40) == [30, 10]
-    assert share([stair, slope], 30) == [10, 20]
+    assert split_budget([stair, slope], 40) == [30, 10]
+    assert split_budget([stair, slope], 30) == [10, 20]
 
 
 def test_what_counts_is_the_gain_per_multiplication():
-    large = Curve("large", np.array([10, 60]), np.array([9.0, 4.0]), steps=True)
-    small = Curve("small", np.array([10, 20]), np.array([3.0, 0.0]), steps=True)
-    often = Curve("often", np.array([10, 20]), np.array([4.0, 0.0]), positions=4, steps=True)
-    assert share([large, small], 70) == [10, 20]
-    assert share([small, often], 89) == [20, 10]
-    assert share([small, often], 100) == [20, 20]
+    large = CostCurve("large", np.array([10, 60]), np.array([9.0, 4.0]), steps=True)
+    small = CostCurve("small", np.array([10, 20]), np.array([3.0, 0.0]), steps=True)
+    often = CostCurve(
+        "often", np.array([10, 20]), np.array([4.0, 0.0]), vectors_per_example=4, steps=True
+    )
+    assert split_budget([large, small], 70) == [10, 20]
+    assert split_budget([small, often], 89) == [20, 10]
+    assert split_budget([small, often], 100) == [20, 20]
 
 
 def test_more_error_for_more_cost_is_not_bought():
-    curve = Curve("odd", np.array([10, 20]), np.array([1.0, 2.0]))
-    assert share([curve], 100) == [10]
+    curve = CostCurve("odd", np.array([10, 20]), np.array([1.0, 2.0]))
+    assert split_budget([curve], 100) == [10]
 
 
 def test_what_the_least_costs_exceed_is_refused():
     curves = [
-        Curve("small", np.array([10]), np.zeros(1)),
-        Curve("large", np.array([50]), np.zeros(1)),
+        CostCurve("small", np.array([10]), np.zeros(1)),
+        CostCurve("large", np.array([50]), np.zeros(1)),
     ]
     with pytest.raises(BudgetError, match=r"59 multiplications.*at least 60.*'large'"):
-        share(curves, 59)
+        split_budget(curves, 59)
 
 
 def test_ranks_over_a_network_follow_its_singular_values():
@@ -109,7 +111,7 @@ def test_ranks_over_a_network_follow_its_singular_values():
             V, _ = torch.linalg.qr(torch.randn(32, 32))
             layer.weight.copy_(U * spectrum @ V.T)
     config = Config(kind="low_rank", start="weights", shares="error", budget=0.5)
-    targets = survey(model, config, None).targets
+    targets = find_targets(model, config, None).targets
     caps = Builder(config, targets, [None, None], [0, 0], None).caps()
     ranks = [cap // 64 for [cap] in caps]
     energies = torch.cat([s.square() / s.square().sum() for s in spectra])
