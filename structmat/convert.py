@@ -11,9 +11,9 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat._registry import rule
 from structmat.errors import ConversionError, InputError
 from structmat.intervals import offsets
+from structmat.kinds import rule
 from structmat.matrices import (
     GBLR,
     Adjoint,

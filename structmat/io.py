@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from structmat import _array
-from structmat._registry import kind_class
 from structmat._write import whole_file
 from structmat.errors import FileFormatError, InputError
+from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix, rebuild
 
 FORMAT_VERSION = 1

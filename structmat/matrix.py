@@ -22,8 +22,8 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from structmat import _array
 from structmat._array import Array, DType
 from structmat._operand import as_operand, is_plain, is_scalar, matrix_product, vector_product
-from structmat._registry import find_rules, kind_class, register_kind
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
+from structmat.kinds import enter_class, find_rules, kind_class
 
 _LAZY = {"add": "sum", "matmul": "product"}
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
@@ -104,7 +104,7 @@ class StructuredMatrix(LinearOperator):
                 f"{cls.__name__} lacks {', '.join(missing)}; expected a definition of each of "
                 f"{', '.join(_HOOKS)}"
             )
-        register_kind(kind, cls)
+        enter_class(kind, cls)
         cls.kind = kind
         # SciPy's __new__ takes anything, which would hide the constructor from help().
         _self, *parameters = inspect.signature(cls.__init__).parameters.values()

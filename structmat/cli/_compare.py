@@ -62,7 +62,7 @@ def _compare(options: argparse.Namespace) -> Report:
         rows = structmat.compare(A, budget=options.budget, rng=options.seed, progress=report)
     A = np.asarray(A)
     table = [_row(row, A) for row in rows]
-    B, error = next((r.matrix, r.error) for r in rows if isinstance(r.matrix, structmat.GBLR))
+    B, error = next((r.matrix, r.error) for r in rows if r.kind == "gblr" and r.matrix is not None)
     solved = _solve(A, B, error)
     picture = draw(B, options.output)
     m, n = A.shape

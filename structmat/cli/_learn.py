@@ -13,10 +13,12 @@ from typing import Any
 
 from structmat.cli._common import Report, check_folder, number, share
 from structmat.errors import InputError, MissingDependencyError
+from structmat.kinds import BUILT_IN
 
 _DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
 _MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
-_KINDS = ("dense", "low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+#: Kinds that are compared by default: of structmat alone, as each takes minutes.
+_KINDS = ("dense", *(kind.name for kind in BUILT_IN if kind.fit is not None))
 
 
 def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
@@ -41,7 +43,8 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--kinds",
         default=",".join(_KINDS),
-        help="structures to compare, with commas (default: %(default)s; also pixelfly)",
+        help="structures to compare, with commas (default: %(default)s; also pixelfly, and "
+        "kinds of other packages)",
     )
     learn.add_argument(
         "--seeds", type=_positive, default=3, help="number of seeds, from 0 (default: 3)"
@@ -89,18 +92,19 @@ def _learn(options: argparse.Namespace) -> Report:
         import torch
 
         from structmat.learn.data import load_data
-        from structmat.learn.experiment import KINDS, Experiment
+        from structmat.learn.experiment import Experiment
         from structmat.learn.settings import default_settings
         from structmat.learn.tasks import make_task
+        from structmat.nn.models.kinds import network_kinds
     except ModuleNotFoundError as missing:
         raise MissingDependencyError(
             f"{missing.name} is not installed; install what learning needs with "
             "pip install 'structmat[learn]'"
         ) from None
     kinds = list(dict.fromkeys(k.strip() for k in options.kinds.split(",") if k.strip()))
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(KINDS)}")
+    known = ("dense", *network_kinds())
+    if not kinds or not set(kinds) <= set(known):
+        raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(known)}")
     if options.threads or options.size == "small":
         torch.set_num_threads(options.threads or 1)
     folder = _folder(options.output)

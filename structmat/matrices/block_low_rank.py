@@ -14,11 +14,11 @@ from structmat._array import (
     namespace,
 )
 from structmat._checks import integer_array
-from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
 from structmat.kernels.choice.factored import Factored, Factors
 from structmat.kernels.layouts.panels import StackedPattern
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 Tile = Any

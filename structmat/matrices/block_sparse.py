@@ -6,10 +6,10 @@ import numpy as np
 
 from structmat._array import Array, as_content
 from structmat._checks import integer_array, matrix_shape
-from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.choice.factored import Factored, Factors
 from structmat.kernels.layouts.panels import BlockPattern
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 

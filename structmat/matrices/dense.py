@@ -8,7 +8,7 @@ from structmat._array import (
     product,
     stored_by_columns,
 )
-from structmat._registry import rule
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 

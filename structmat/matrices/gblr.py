@@ -12,11 +12,11 @@ from structmat._array import (
     namespace,
 )
 from structmat._checks import matrix_shape
-from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
 from structmat.kernels.choice.factored import Factored, Factors
 from structmat.kernels.layouts.panels import RunPattern
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 

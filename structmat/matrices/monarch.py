@@ -2,9 +2,9 @@
 
 from structmat._array import Array, as_content, stored_by_columns
 from structmat._checks import matrix_shape
-from structmat._registry import kind_class
 from structmat.errors import ShapeError
 from structmat.kernels.arrays.panels import monarch_matmat, monarch_rmatmat
+from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix
 
 

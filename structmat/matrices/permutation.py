@@ -4,8 +4,8 @@ import numpy as np
 
 from structmat._array import Array, namespace, to_numpy
 from structmat._checks import integer_array
-from structmat._registry import rule
 from structmat.errors import InputError
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 

@@ -21,7 +21,7 @@ ROOMS = (
     ("_array",),
     ("intervals",),
     ("kernels",),
-    ("_registry", "_operand"),
+    ("kinds", "_operand"),
     ("matrix",),
     ("matrices",),
     ("convert", "compress", "interpolate"),

@@ -8,6 +8,7 @@ calibration    fits on the inputs that weights meet
 split_budget   one budget over many matrices
 random_init    random matrices of every kind
 pixelfly       a flat block butterfly plus low rank
+kinds          kinds that a network can have
 fit            approximations of given weights
 builder        new weights for the layers that are converted
 report         rows and tables

@@ -16,8 +16,9 @@ from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.calibration import refine, squared_error
 from structmat.nn.models.config import Config
 from structmat.nn.models.fit import fit, fit_grid, rank_curve, trial_curve
+from structmat.nn.models.kinds import random_init
 from structmat.nn.models.layer_types import Weight
-from structmat.nn.models.random_init import fresh_plan, strip_sides, tile_grid
+from structmat.nn.models.random_init import strip_sides, tile_grid
 from structmat.nn.models.split_budget import Curve, share
 from structmat.nn.models.targets import Target
 from structmat.nn.structured.weight import StructuredWeight
@@ -108,7 +109,7 @@ class Builder:
         """Cost of a target for one vector before it is built; of fitted kinds at most."""
         target = self.targets[i]
         with _naming(target):
-            plans = [fresh_plan(self.config.kind, target.shape, cap) for cap in caps]
+            plans = [random_init(self.config.kind, target.shape, cap) for cap in caps]
         exact = self.config.start == "scratch" or self.config.kind == "low_rank"
         return sum(plan.cost for plan in plans) if exact else sum(caps)
 
@@ -123,7 +124,7 @@ class Builder:
             weights = self._random_gaudi(target, caps)
         else:
             variance = target.type.variance(target.modules[0])
-            plans = [fresh_plan(config.kind, target.shape, cap) for cap in caps]
+            plans = [random_init(config.kind, target.shape, cap) for cap in caps]
             weights = [self._wrapped(plan.draw(variance, self.generator)) for plan in plans]
         old = target.modules[0].weight
         for weight in weights:
@@ -182,7 +183,7 @@ class Builder:
 
     def _fit(self, i: int, gram: Tensor | None, W: Tensor, cap: int) -> StructuredMatrix:
         W, kind = _precise(W), self.config.kind
-        fresh_plan(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
+        random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
         if kind == "low_rank":
             return fit(kind, W, cap, gram, self.seeds[i])
         matrix = fit_grid(W, cap) if self.config.learns else fit(kind, W, cap, None, self.seeds[i])
@@ -198,7 +199,7 @@ class Builder:
 
 
 def _start(shape: tuple[int, int], cap: int) -> str:
-    """Where a learned layer begins if options do not say; `fresh_plan` begins there too."""
+    """Where a learned layer begins if options do not say; `random_init` begins there too."""
     return "strips" if strip_sides(shape, cap) else "grid"
 
 
