@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 import structmat
 from structmat.cli._calibrate import add_calibrate
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["info", "no-such-file.npz"])
     1
     """
-    options = _parser().parse_args(arguments)
     try:
+        import_kinds()
+        options = _parser().parse_args(arguments)
         report = options.run(options)
     except (StructmatError, OSError) as error:
         print(f"structmat: {error}", file=sys.stderr)
@@ -50,6 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(json.dumps(report.figures, indent=2) if options.json else report.text)
     return 0
+
+
+def import_kinds() -> None:
+    """Import the kinds of other packages: their entry points in the group "structmat.kinds"."""
+    for point in entry_points(group="structmat.kinds"):
+        try:
+            point.load()
+        except Exception as error:
+            raise StructmatError(
+                f"the entry point {point.name!r} of {point.group!r} ({point.value}) raises "
+                f"{type(error).__name__}: {error}; mend or uninstall its package"
+            ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
