@@ -254,9 +254,9 @@ def random_compressed(kind: str, shape: tuple[int, int], cap: int) -> RandomInit
             return matrix
         factor = variance**0.5 / size
         scaled = matrix * factor
-        if scaled.cost <= cap:
+        if scaled.kind == matrix.kind:
             return scaled
-        # A factor beside the contents would cost too much: the noise takes it instead.
+        # A factor beside the contents would cost multiplications: the noise takes it.
         return compress(noise * factor, kind, budget=budget, rng=seed).matrix
 
     return RandomInit(cap, draw)
