@@ -18,10 +18,10 @@ OPERATIONS = ("add", "matmul", "convert")
 
 @dataclass(frozen=True)
 class Kind:
-    """Record of a kind of structure: its name, its looks, its class and its fits.
+    """Record of a kind of structure: name, label, colour, class and fits.
 
-    `register` enters it. A class, or a function, is given itself or as text,
-    ``"module:attribute"``, which is imported when it is used.
+    `register` enters the record. A class or a function is given itself, or as text,
+    ``"module:attribute"``, and is then imported when it is used.
 
     Attributes
     ----------
@@ -32,17 +32,17 @@ class Kind:
     colour : str
         Colour of the kind in charts, as matplotlib takes it.
     matrix : type or str, optional
-        Its class, a `StructuredMatrix`. The statement ``class A(StructuredMatrix,
-        kind=name)`` fills it in. A kind without a class is a recipe: its fit returns
+        Class of the kind, a `StructuredMatrix`. The statement ``class A(StructuredMatrix,
+        kind=name)`` fills it in. A kind without a class is a recipe, whose fit returns
         matrices of other kinds.
     fit : callable or str, optional
         ``fit(A, goal, *, rng, progress)`` returns a matrix near a finite NumPy array A
         (m, n) of float32, float64, complex64 or complex128. Exactly one of the two
         numbers ``goal.max_cost`` (multiplications for one vector) and ``goal.max_error``
-        (absolute Frobenius error) is set, the other is None. A fit that cannot respect
-        it raises a `BudgetError` or a `ToleranceError`.
+        (absolute Frobenius error) is set, the other is None. A fit that cannot keep to
+        that number raises a `BudgetError` or a `ToleranceError`.
     fit_implicit : callable or str, optional
-        The same for an operator: A has `shape`, `dtype`, `matmat` and `rmatmat`, and must
+        Fit of an operator, which has `shape`, `dtype`, `matmat` and `rmatmat`, and must
         not be made dense.
 
     Raises
@@ -137,7 +137,7 @@ def register(kind: Kind) -> None:
     Raises
     ------
     KindError
-        If the name is taken, or the class belongs to another kind.
+        If the kind is registered already, or `Kind.matrix` belongs to another kind.
 
     Examples
     --------
@@ -155,26 +155,35 @@ def register(kind: Kind) -> None:
     if not isinstance(kind, Kind):
         raise InputError(f"register got a {type(kind).__qualname__}; expected a structmat.Kind")
     known = _KINDS.get(kind.name, Kind(kind.name))
-    if known != Kind(kind.name, matrix=known.matrix):
+    if is_built_in(kind.name) or known != Kind(kind.name, matrix=known.matrix):
         raise KindError(
             f"the kind {kind.name!r} is registered already; choose another name, or register it "
             "once, with everything it has"
         )
-    if kind.matrix is not None and kind.matrix != known.matrix:
+    if isinstance(known.matrix, type):
+        fits = kind.matrix in (None, known.matrix, _place(known.matrix))
+    else:
+        fits = kind.matrix is None or isinstance(kind.matrix, str)
+    if not fits:
         raise KindError(
-            f"the class of the kind {kind.name!r} is {known.matrix}, not {kind.matrix}; expected "
-            f"the one defined with kind={kind.name!r} (or leave matrix out)"
+            f"matrix = {kind.matrix} for the kind {kind.name!r}; expected the class that was "
+            f"defined with kind={kind.name!r} (or leave matrix out)"
         )
-    _KINDS[kind.name] = replace(kind, matrix=known.matrix)
+    _KINDS[kind.name] = replace(kind, matrix=known.matrix or kind.matrix)
 
 
 def enter_class(name: str, cls: type) -> None:
     """Enter a class in the record of its kind; a kind has one class."""
     known = _KINDS.get(name, Kind(name))
-    if known.matrix not in (None, f"{cls.__module__}:{cls.__qualname__}"):
-        taken = known.matrix if isinstance(known.matrix, str) else known.matrix.__qualname__
-        raise KindError(f"the kind {name!r} is taken by {taken}; choose another name")
+    if known.matrix != _place(cls) and (known.matrix is not None or is_built_in(name)):
+        owner = known.matrix.__qualname__ if isinstance(known.matrix, type) else known.matrix
+        raise KindError(f"the kind {name!r} is taken by {owner or 'a recipe'}; choose another name")
     _KINDS[name] = replace(known, matrix=cls)
+
+
+def _place(cls: type) -> str:
+    """Text by which a record names a class."""
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def all_kinds() -> tuple[Kind, ...]:

@@ -1,8 +1,8 @@
-"""The command line: words to library calls to a table.
+"""The command line: arguments to library calls to a table.
 
 ``structmat learn`` trains structured networks side by side. ``structmat compare`` shows
-all structures on one matrix, ``compress`` writes one, ``info`` and ``plot`` show what a
-file holds. ``structmat calibrate`` measures the kernels of the present machine.
+all structures on one matrix, ``compress`` writes one, ``info`` and ``plot`` show the
+matrix in a file. ``structmat calibrate`` measures the kernels of the present machine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from structmat.errors import StructmatError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+    """Run the command line and return the exit status.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 after an error, whose message stands on standard error (2 for words
-        that cannot be understood, as argparse has it).
+        0 on success; 1 after an error, whose message goes to standard error; 2 for
+        arguments that argparse refuses.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print figures for machines")
     source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("--key", help="which array of an .npz file")
+    source.add_argument("--key", help="name of the array in an .npz file")
     source.add_argument("--seed", type=whole, default=0, help="seed of random choices (default: 0)")
 
     add_learn(commands, [common])

@@ -28,7 +28,7 @@ def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 def add_info(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    info = commands.add_parser("info", parents=common, help="what a saved matrix is")
+    info = commands.add_parser("info", parents=common, help="describe a saved matrix")
     info.add_argument("file", help="file that structmat wrote")
     info.set_defaults(run=_info)
 

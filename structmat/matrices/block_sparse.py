@@ -19,8 +19,8 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
     Parameters
     ----------
     blocks : array, shape (b, p, q)
-        Contents. What a block of the last row or column holds beyond the edge of the
-        matrix is not part of it.
+        Contents. Entries of a block beyond the edge of the matrix are not part of the
+        matrix.
     rows, cols : array_like of int, shape (b,)
         Grid coordinates, sorted by row and then column: block k covers rows
         ``p rows[k]`` to ``p (rows[k] + 1)``, and columns likewise.

@@ -110,7 +110,7 @@ class GBLR(StructuredMatrix, kind="gblr"):
         ----------
         U : array, shape (K, m)
         V : array, shape (K, n)
-            Row k is block k; what lies off its run is dropped.
+            Row k is block k; entries outside its run are dropped.
         row_start, row_width, col_start, col_width : array_like of int, shape (K,)
 
         Examples
@@ -151,7 +151,7 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return int(self.row_width.sum() + self.col_width.sum())
 
     def coverage(self) -> np.ndarray:
-        """How many blocks cover each entry: an integer array of shape (m, n) on the host."""
+        """Number of blocks that cover each entry: an integer array (m, n) on the host."""
         rows = run_mask(self.row_start, self.row_width, self.shape[0])
         cols = run_mask(self.col_start, self.col_width, self.shape[1])
         return np.rint(rows.T.astype(np.float32) @ cols.astype(np.float32)).astype(np.int64)

@@ -104,5 +104,5 @@ class Monarch(StructuredMatrix, kind="monarch"):
         return self._dense_by_products()
 
     def _adjoint(self) -> StructuredMatrix:
-        # The adjoint strides over columns instead of rows, which is no Monarch of this form.
+        # The adjoint strides over columns instead of rows: no Monarch matrix of this form.
         return kind_class("adjoint")(self)

@@ -86,8 +86,9 @@ def test_a_class_statement_enters_a_record():
     assert "zero_matrix" not in fitted_kinds()
     with pytest.raises(KindError, match=r"'zero_matrix' is taken by .*Zero; choose another"):
         define("zero_matrix")
-    with pytest.raises(KindError, match="'gblr' is taken by GBLR"):
-        define("gblr")
+    for name, owner in (("gblr", "GBLR"), ("pixelfly", "a recipe")):
+        with pytest.raises(KindError, match=f"'{name}' is taken by {owner}"):
+            define(name)
 
 
 def test_a_record_is_completed_once():
@@ -99,9 +100,10 @@ def test_a_record_is_completed_once():
     assert [kind.name for kind in all_kinds()].count("zero") == 1
     with pytest.raises(KindError, match="'zero' is registered already; choose another name"):
         register(Kind("zero", fit=mean))
-    with pytest.raises(KindError, match="'low_rank' is registered already"):
-        register(Kind("low_rank", fit=mean))
-    assert find_fit("low_rank") is not mean
+    for name in ("low_rank", "permutation", "pixelfly"):
+        with pytest.raises(KindError, match=f"'{name}' is registered already"):
+            register(Kind(name, fit=mean))
+        assert find_fit(name) is not mean
 
 
 def test_the_class_may_come_after_the_record():
@@ -112,13 +114,35 @@ def test_the_class_may_come_after_the_record():
 
 
 def test_a_record_takes_its_own_class_alone():
-    Zero = define("zero")
-    register(Kind("zero", matrix=Zero, fit=mean))
-    assert kind_class("zero") is Zero
-    for name in ("other", "sum"):
-        with pytest.raises(KindError, match=f"the class of the kind '{name}'|registered already"):
+    for name in ("zero", "second", "third"):
+        Zero = define(name)
+        given = {"zero": Zero, "second": f"{__name__}:{Zero.__qualname__}", "third": None}[name]
+        register(Kind(name, matrix=given, fit=mean))
+        assert kind_class(name) is Zero
+    define("another")
+    for name in ("other", "another"):
+        with pytest.raises(KindError, match=f"LowRank.* for the kind '{name}'; expected the class"):
             register(Kind(name, matrix=LowRank, fit=mean))
-    assert "other" not in fitted_kinds()
+        assert name not in fitted_kinds()
+
+
+def test_a_class_may_be_imported_late(tmp_path):
+    (tmp_path / "heavy.py").write_text(
+        "import structmat\n"
+        "class Zero(structmat.StructuredMatrix, kind='late_zero'):\n"
+        "    cost = _multiply = _multiply_adjoint = _dense = _adjoint = None\n"
+    )
+    program = (
+        "import structmat, structmat.kinds, sys\n"
+        "structmat.register(structmat.Kind('late_zero', matrix='heavy:Zero'))\n"
+        "assert 'heavy' not in sys.modules\n"
+        "assert structmat.kinds.kind_class('late_zero').__name__ == 'Zero'\n"
+        "assert structmat.kinds.kind_record('late_zero').matrix is sys.modules['heavy'].Zero\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_recipe_has_no_class():
