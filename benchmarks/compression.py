@@ -17,8 +17,8 @@ from benchmarks.progress import Progress
 from benchmarks.results import Row, Skip, Suite, short
 from benchmarks.timing import peak_bytes
 from structmat.errors import BudgetError
+from structmat.kinds import fitted_kinds
 
-KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
 #: A fit faster than this is repeated, and the median time taken.
 FAST = 1.0
 REPEATS = 3
@@ -92,7 +92,7 @@ def _compress_all(suite: Suite, case: Case, budget: float, matrices: list[NDArra
         "budget": budget,
         "svd_error": short(median(r.svd_error for r in references)),
     }
-    for kind in KINDS:
+    for kind in fitted_kinds():
         row = head | {"method": "structmat", "kind": kind}
         try:
             row |= _compressed(suite, case, budget, kind, references)

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from benchmarks.results import Row
 from benchmarks.tables import Table, left_out, number, percent
+from structmat.kinds import fitted_kinds
 
-KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+KINDS = fitted_kinds()
 GROUPS = {
     "table": "Matrices with a known structure, or none",
     "timing": "Matrices of the size of trained weights",

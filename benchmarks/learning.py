@@ -22,13 +22,14 @@ try:
     from structmat.learn.tasks import ImageTask, is_inner, make_task
     from structmat.learn.train import Settings, train
     from structmat.nn import Config, GaudiLinear, StructuredLinear, convert_, cost
+    from structmat.nn.models.kinds import network_kinds
 except ImportError as missing:
     raise BenchmarkError(
         f"{missing.name} is not installed; install it with pip install 'structmat[learn]'"
     ) from None
 
 BOXCARS = (math.inf, math.inf)
-KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly")
+KINDS = [kind for kind in network_kinds() if kind != "gblr"]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from structmat.errors import (
 )
 from structmat.interpolate import interpolate
 from structmat.io import load, save
+from structmat.kinds import Kind, register, rule
 from structmat.matrices import (
     GBLR,
     BlockLowRank,
@@ -62,6 +63,7 @@ __all__ = [
     "Dense",
     "FileFormatError",
     "InputError",
+    "Kind",
     "KindError",
     "LowRank",
     "MissingDependencyError",
@@ -79,6 +81,8 @@ __all__ = [
     "interpolate",
     "load",
     "plot",
+    "register",
+    "rule",
     "save",
     "testing",
 ]

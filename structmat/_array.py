@@ -1,10 +1,10 @@
-"""Arrays of any library: namespace, device, dtype, and what the standard lacks.
+"""Arrays of any library: namespace, device, dtype, and operations outside the standard.
 
-Whatever the array API standard offers is called on the namespace itself
-(``xp.matmul``, ``xp.take``). A `Backend` record adds the three things it does not:
-crossing to and from NumPy, and adding rows at given places. A new library is one
-more record; a library without one gets `GENERIC`, which uses the standard alone.
-No library is imported here before one of its arrays, or its name, turns up.
+Operations of the array API standard are called on the namespace itself (``xp.matmul``,
+``xp.take``). A `Backend` record adds what the standard lacks: crossing to and from NumPy,
+adding rows at given places, and facts about gradients and memory. A new library is one
+more record; a library without a record gets `GENERIC`, which uses the standard alone. A
+library is imported when one of its arrays, or its name, turns up.
 """
 
 import importlib
@@ -30,12 +30,12 @@ Device = Any
 
 @dataclass(frozen=True)
 class Backend:
-    """What one array library does in its own way.
+    """Operations and facts of one array library that the standard lacks.
 
     Parameters
     ----------
     name : str
-        The import name, also what `StructuredMatrix.to` takes.
+        Import name of the library, as `StructuredMatrix.to` takes it.
     to_numpy : callable
         Array to a NumPy array on the host, without a copy where possible.
     from_numpy : callable
@@ -44,13 +44,13 @@ class Backend:
         ``(target, index, values)`` adds `values[i]` to row ``index[i]`` of `target`,
         for distinct indices, and returns the sum; `target` may be overwritten.
     records_gradients : callable
-        Whether an array takes part in automatic differentiation, so that nothing
-        computed from it may be kept for later products; None where there is no such thing.
+        True for an array that takes part in automatic differentiation; values computed
+        from such an array are not cached. None for a library without gradients.
     caching : callable
-        Context in which what is kept for later products is computed.
+        Context in which values are computed that are cached for later products.
     stored_by_columns : callable
-        Whether a two-dimensional array lies in memory column after column, so that the
-        result of its product had better lie so too; False where nothing says.
+        True for a two-dimensional array in column-major order: the result of its product
+        is then laid out likewise. False where the library does not tell.
     """
 
     name: str
@@ -86,11 +86,11 @@ def _torch_to_numpy(x: Array) -> np.ndarray:
 
 
 def _torch_caching() -> AbstractContextManager[Any]:
-    # What inference mode creates could never take part in a gradient later.
+    # A tensor made in inference mode could never take part in a gradient later.
     return sys.modules["torch"].inference_mode(False)
 
 
-# What nearly every NumPy product asks for, compared before any name is looked at.
+# NumPy's namespace. Nearly every product asks for it, so it is compared by identity first.
 _NUMPY = compat.array_namespace(np.zeros(0))
 
 GENERIC = Backend("", np.from_dlpack, _from_numpy, _add_rows_by_product)
@@ -145,7 +145,7 @@ def moved(x: Array, target: Any) -> Array:
 
 
 def read_only(x: Array) -> Array:
-    """A view that refuses assignment where the library has such a thing."""
+    """Read-only view of a NumPy array; an array of another library itself."""
     if isinstance(x, np.ndarray):
         x = x.view()
         x.flags.writeable = False
@@ -153,7 +153,7 @@ def read_only(x: Array) -> Array:
 
 
 def belongs(x: Any, xp: ModuleType) -> bool:
-    """Whether `x` is an array of the library behind a namespace."""
+    """True for an array of the library behind a namespace."""
     try:
         return compat.array_namespace(x) is xp
     except TypeError:
@@ -213,12 +213,12 @@ def namespace_named(name: str) -> ModuleType:
 
 
 def is_numpy(xp: ModuleType) -> bool:
-    """Whether a namespace is NumPy's."""
+    """True for NumPy's namespace."""
     return xp is _NUMPY or backend_name(xp) == "numpy"
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """Array as a NumPy array on the host; shares memory where it can."""
+    """Array as a NumPy array on the host, which shares memory where possible."""
     return backend_of(namespace(x)).to_numpy(x)
 
 
@@ -235,12 +235,12 @@ def integers(array: np.ndarray, xp: ModuleType, device: Device) -> Array:
 
 
 def is_complex(x: Array, xp: ModuleType) -> bool:
-    """Whether an array holds complex numbers."""
+    """True for an array of complex numbers."""
     return bool(xp.isdtype(x.dtype, "complex floating"))
 
 
 def is_inexact(dtype: DType, xp: ModuleType) -> bool:
-    """Whether a dtype is real or complex floating."""
+    """True for a real or complex floating dtype."""
     return bool(xp.isdtype(dtype, ("real floating", "complex floating")))
 
 
@@ -254,7 +254,7 @@ def inexact(x: Array, xp: ModuleType, name: str) -> Array:
 
 
 def floating_dtype(dtype: Any, xp: ModuleType) -> DType:
-    """A real or complex floating dtype of a library, from its own terms or by name."""
+    """A real or complex floating dtype of a library, given as such or by name."""
     found = dtype
     if isinstance(dtype, str) and not (is_numpy(xp) and dtype):
         found = getattr(xp, dtype, None)
@@ -264,7 +264,7 @@ def floating_dtype(dtype: Any, xp: ModuleType) -> DType:
         if is_inexact(found, xp):
             return found
     except (TypeError, ValueError, AttributeError):
-        pass  # not a dtype of this library, whatever else it may be
+        pass  # no dtype of this library
     raise InputError(
         f"dtype {dtype!r} is none of {backend_name(xp)}'s for contents; expected a real or complex "
         "floating one, such as 'float32'"
@@ -277,12 +277,12 @@ def conj(x: Array, xp: ModuleType) -> Array:
 
 
 def stored_by_columns(x: Array, xp: ModuleType) -> bool:
-    """Whether a matrix is known to lie in memory column after column."""
+    """True for a matrix that is known to be in column-major order."""
     return backend_of(xp).stored_by_columns(x)
 
 
 def product(A: Array, x: Array, xp: ModuleType, *, by_columns: bool) -> Array:
-    """A @ x; asked for by columns it lies in memory that way, without a copy."""
+    """A @ x; with `by_columns` the result is in column-major order, without a copy."""
     if by_columns:
         return xp.matrix_transpose(xp.matrix_transpose(x) @ xp.matrix_transpose(A))
     return A @ x

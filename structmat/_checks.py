@@ -21,7 +21,7 @@ def host_array(values: Any, name: str) -> NDArray:
 
 
 def integer_array(values: Any, name: str) -> NDArray[np.int64]:
-    """A fresh one-dimensional int64 array; floats are refused, not rounded."""
+    """New one-dimensional int64 array of integers; floats are refused, not rounded."""
     array = host_array(values, name)
     if array.ndim != 1:
         raise ShapeError(

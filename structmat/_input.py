@@ -14,7 +14,7 @@ _SPARSE_MEMBERS = {"format", "shape", "data"}
 
 
 def read_matrix(path: str, key: str | None = None) -> Any:
-    """A matrix from a file, told by its ending.
+    """Read a matrix from a file, whose ending tells the format.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def read_matrix(path: str, key: str | None = None) -> Any:
         ``.npz`` (of NumPy, or of `scipy.sparse.save_npz`), ``.mtx`` (also compressed), or
         else ``.npy``.
     key : str, optional
-        Which array of an ``.npz`` file; needed if it holds several.
+        Name of the array in an ``.npz`` file; needed if the file holds several.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def read_matrix(path: str, key: str | None = None) -> Any:
     Raises
     ------
     FileFormatError
-        If the file is not what its ending says.
+        If the file has another format than its ending says.
     InputError
         If the key is missing, unknown, or given with a file of one matrix.
     """

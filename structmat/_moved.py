@@ -1,7 +1,7 @@
 """Old homes of classes, for pickles that name them.
 
-A pickle names the module of each class that it holds. Where such a module has moved since
-version 0.1.0, the name of its old home leads to the new one.
+A pickle names the module of each class that it holds. The name of a module that has moved
+since version 0.1.0 leads to its new home.
 """
 
 import sys
@@ -24,7 +24,7 @@ _HOMES = {
 
 
 class _OldHome(ModuleType):
-    """A module that takes its names from where they are now."""
+    """Module that takes its names from its new home."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -33,6 +33,6 @@ class _OldHome(ModuleType):
 
 
 def keep_old_homes() -> None:
-    """Let pickles find what has moved; nothing is imported before one asks."""
+    """Let pickles find moved classes; a module is imported when a pickle asks for it."""
     for name in _HOMES:
         sys.modules.setdefault(name, _OldHome(name))

@@ -15,8 +15,8 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._operand import as_operand, is_plain, is_scalar, matrix_product, vector_product
-from structmat._registry import find_rules, kind_class
 from structmat.errors import BackendError, InputError, ShapeError
+from structmat.kinds import find_rules, kind_class
 
 _LAZY = {"add": "sum", "matmul": "product"}
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what JSON can hold."""
+"""Files that are written whole or not at all, and values that JSON can hold."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from structmat.errors import SaveError
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside `path` to write to; what stands there at the end is moved into place.
+    """Yield a path beside `path` to write to; at the end that file is moved into place.
 
     An older file of that name survives a failure whole.
 
@@ -50,12 +50,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def finite(value: Any) -> Any:
-    """A value as JSON can hold it, which has neither infinity nor NaN: None stands for them.
+    """Replace NaN and infinity by None, so that JSON can hold the value.
 
     Parameters
     ----------
     value : object
-        Looked through where it is a dict, a list or a tuple, which becomes a list.
+        Entries of a dict, a list or a tuple are replaced; a tuple becomes a list.
 
     Examples
     --------

@@ -1,8 +1,7 @@
 """Exact conversions between structures: Theorem 1, its tighter form, and Monarch.
 
-Everything here is exact: the result is the same matrix up to rounding. What
-a structure cannot hold exactly is refused with a reason, and `compress` approximates
-it instead.
+Every result is the same matrix up to rounding. A matrix that a structure cannot hold
+exactly is refused with a reason; `compress` approximates it.
 """
 
 from typing import Any, NoReturn
@@ -11,9 +10,9 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat._registry import rule
 from structmat.errors import ConversionError, InputError
 from structmat.intervals import offsets
+from structmat.kinds import rule
 from structmat.matrices import (
     GBLR,
     Adjoint,
@@ -56,10 +55,10 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     To GBLR the conversions are Theorem 1 of Lee & Kim (arXiv 2310.18882): a rank-r
     matrix is r full-width blocks, a tile of rank r is r blocks on the tile. Tighter:
     a dense a x b tile of rank r is r rank-one blocks, or a blocks of height one, or b
-    of width one, whichever is cheapest, min(r (a + b), a (b + 1), b (a + 1)). That is
-    above the tile's own area a b when it has full rank, by one multiplication a row or
-    column. Block-low-rank to block-sparse fills tiles in, at the cost of their area. No
-    other conversion to a structure costs more than the matrix it starts from.
+    of width one, whichever is cheapest, min(r (a + b), a (b + 1), b (a + 1)). For a tile
+    of full rank that is one multiplication a row or column above the tile's area a b.
+    Block-low-rank to block-sparse fills tiles in, at the cost of their area. No other
+    conversion to a structure costs more than the original matrix.
 
     Examples
     --------
@@ -153,7 +152,7 @@ def _on_grid(
 ) -> BlockLowRank:
     if tiles:
         return BlockLowRank(tiles, row_sizes=row_sizes, col_sizes=col_sizes)
-    # Without a tile nothing else tells the library, the device and the dtype.
+    # Empty contents carry the library, the device and the dtype.
     none = A.xp.zeros(0, dtype=A.dtype, device=A.device)
     static = {
         "places": np.zeros((0, 2), np.int64),
@@ -231,7 +230,7 @@ def _tile_blocks(tile: Any, xp: Any) -> list[tuple[tuple[int, int], Array, int, 
 
 
 def _split(tile: Array, xp: Any) -> Any:
-    """A dense tile as (U, V) when its rank makes that cheaper than its rows or columns."""
+    """Factor a dense tile into (U, V) where that is cheaper than its rows or columns."""
     p, q = tile.shape
     if not p * q:
         return tile[:, :0], _array.adjoint(tile[:0, :], xp)
@@ -249,7 +248,7 @@ def _split(tile: Array, xp: Any) -> Any:
 
 
 def _monarch_tiles(A: Monarch) -> tuple[Permutation, dict, list[int], list[int]]:
-    """Rows sorted by hand, and then the tiles: tile (j, c) holds its middle indices as rank."""
+    """Order of rows by hand, and the tiles (j, c) of low rank that the sorted rows have."""
     (l, _, _), (k, q, p), (m, n) = A.L.shape, A.R.shape, A.shape
     xp = A.xp
     hands = [np.arange(j, m, l) for j in range(l)]

@@ -1,7 +1,7 @@
 """A real matrix to try things on: the kernel matrix of earthquakes worldwide.
 
-The points are in the public domain; `structmat/_data/README.md` says where they
-come from. Nothing is downloaded.
+The points are in the public domain; `structmat/_data/README.md` names their source.
+Nothing is downloaded.
 """
 
 from importlib.resources import files
@@ -30,7 +30,7 @@ def earthquake_kernel(
     Parameters
     ----------
     n : int
-        How many of the 1706 distinct points, the first ones of the catalogue.
+        Number of points: the first of the 1706 distinct ones of the catalogue.
     length_scale : float
         Distance in kilometres over which the kernel falls to 1/e. Longer scales
         give smoother matrices, which a plain low rank already fits well.
@@ -45,7 +45,7 @@ def earthquake_kernel(
     Raises
     ------
     InputError
-        If there are not `n` points, or the scale is not positive and finite.
+        If `n` is not 0 to 1706, or the scale is not positive and finite.
 
     Notes
     -----
@@ -92,7 +92,7 @@ def kd_order(points: ArrayLike) -> NDArray[np.int64]:
     Raises
     ------
     ShapeError
-        If `points` has not two dimensions.
+        If `points` does not have two dimensions.
     InputError
         If a coordinate is NaN or infinite.
 

@@ -1,8 +1,8 @@
-"""What structmat refuses, and why. This module imports nothing.
+"""Errors that structmat raises on purpose. This module imports nothing.
 
 Every refusal is a `StructmatError` and, at the same time, the built-in error that
 a SciPy or torch user would expect (`ValueError`, `TypeError`, `OSError` or
-`RuntimeError`). Each message gives the value met, what was wanted, and what to do.
+`RuntimeError`). Each message gives the value, the expectation and the remedy.
 """
 
 __all__ = [
@@ -26,44 +26,44 @@ class StructmatError(Exception):
 
 
 class InputError(StructmatError, ValueError):
-    """A value is not what it has to be: NaN, a negative width, an unknown option."""
+    """An invalid value: NaN, a negative width, an unknown option."""
 
 
 class ShapeError(InputError):
-    """Shapes do not meet."""
+    """Shapes that do not fit together."""
 
 
 class BackendError(StructmatError, TypeError):
-    """Arrays of several libraries or devices meet, or an array is of no known library."""
+    """Arrays of several libraries or devices together, or an array of an unknown library."""
 
 
 class KindError(InputError):
-    """No structure of that name is known."""
+    """A kind that is not known, or a name that is taken."""
 
 
 class BudgetError(InputError):
-    """No matrix of the wanted kind is that cheap, or the budget is no fraction."""
+    """A budget that no matrix of the kind keeps, or that is no fraction in (0, 1]."""
 
 
 class ToleranceError(InputError):
-    """No matrix of the wanted kind comes that close."""
+    """A tolerance that no matrix of the kind meets."""
 
 
 class ConversionError(InputError):
-    """A conversion would not be exact; `compress` approximates instead."""
+    """A conversion that would not be exact; `compress` approximates instead."""
 
 
 class FileFormatError(InputError):
-    """A file is truncated, foreign, or from a newer version."""
+    """A file that is truncated, foreign, or from a newer version."""
 
 
 class SaveError(StructmatError, OSError):
-    """A file could not be written; what stood there before is untouched."""
+    """A file that could not be written; an older file of that name is untouched."""
 
 
 class MissingDependencyError(StructmatError, ImportError):
-    """An optional package is needed; the message names the extra that brings it."""
+    """A missing optional package; the message names the extra that brings it."""
 
 
 class TrainingError(StructmatError, RuntimeError):
-    """Training cannot go on: the loss is no number any more."""
+    """A training that cannot go on: the loss is NaN or infinite."""

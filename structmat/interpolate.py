@@ -27,7 +27,7 @@ def interpolate(
     path: Literal["linear", "geodesic"] = "linear",
     match: Literal["assignment"] | None = None,
 ) -> GBLR:
-    """A matrix between two, structure and contents: A at alpha = 1, B at alpha = 0.
+    """Matrix between two, in structure and contents: A at alpha = 1, B at alpha = 0.
 
     Every block's widths become ``floor(alpha w + (1 - alpha) w')``, so the cost never
     exceeds the weighted mean of the two costs: GBLR matrices of one budget stay inside
@@ -49,8 +49,8 @@ def interpolate(
     Returns
     -------
     GBLR, shape (m, n)
-        As many blocks as the larger of the two; the smaller one is filled up with
-        blocks of width zero, whose place is that of their partners.
+        It has as many blocks as the larger of the two. Blocks without a partner are
+        paired with blocks of width zero at their own place.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _between(
     n, name = A.shape[axis], ("u", "v")[axis]
     (s, w), (t, x) = (_padded(_runs(M, axis)) for M in (A, B))
     s, w, t, x = s[pair[0]], w[pair[0]], t[pair[1]], x[pair[1]]
-    # A run of width zero is nowhere; it takes its partner's place.
+    # A run of width zero takes its partner's place.
     s, t = np.where(w > 0, s, t), np.where(x > 0, t, s)
     width = _floor_mean(weight, w, x)
     if path == "geodesic":

@@ -26,7 +26,7 @@ def check_runs(
     n : int
         Number of positions on the circle.
     name : str
-        How errors call the runs, for instance ``"row"``.
+        Name of the runs in errors, for instance ``"row"``.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def check_runs(
 
 
 def offsets(width: IntArray) -> IntArray:
-    """Where each run's contents begin in a packed array: shape (K + 1,).
+    """Start of each run's contents in a packed array, then their end: shape (K + 1,).
 
     Examples
     --------
@@ -93,10 +93,10 @@ def positions(start: IntArray, width: IntArray, n: int) -> IntArray:
 def entry_index(
     start: IntArray, width: IntArray, n: int, block: IntArray, position: IntArray
 ) -> IntArray:
-    """Where in the packed contents a block's entry at a position stands.
+    """Index in the packed contents of a block's entry at a position.
 
-    `block` and `position` broadcast; one past the end, ``width.sum()``, says that the
-    position lies off the block's run.
+    `block` and `position` broadcast. The index ``width.sum()``, one past the end, stands
+    for a position outside the block's run.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def entry_index(
 
 
 def run_mask(start: IntArray, width: IntArray, n: int) -> NDArray[np.bool_]:
-    """Which positions each run covers: shape (K, n).
+    """Mask of the positions that each run covers: shape (K, n).
 
     Examples
     --------
@@ -120,7 +120,7 @@ def run_mask(start: IntArray, width: IntArray, n: int) -> NDArray[np.bool_]:
 
 
 def cover_count(start: IntArray, width: IntArray, n: int) -> IntArray:
-    """How many runs cover each position: shape (n,), by differences, O(K + n).
+    """Number of runs that cover each position: shape (n,), by differences, O(K + n).
 
     Examples
     --------
@@ -135,7 +135,7 @@ def cover_count(start: IntArray, width: IntArray, n: int) -> IntArray:
 
 
 def pack(full: NDArray, start: IntArray, width: IntArray) -> NDArray:
-    """Keep of each row of `full`, shape (K, n), its run's entries, one after another."""
+    """Entries of each row of `full`, shape (K, n), on its run, one run after another."""
     block = np.repeat(np.arange(len(width)), width)
     return full[block, positions(start, width, full.shape[1])]
 
@@ -146,7 +146,7 @@ def best_runs(
     """Cyclic run of greatest total score in every row: maximum subarray on a circle.
 
     The best run either stays inside the row (the largest rise of the prefix sums) or
-    wraps around (the total and the largest fall), so two scans do.
+    wraps around (the total and the largest fall), so two scans are enough.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def best_runs(
 def _largest(
     change: NDArray, prefix: NDArray, extreme: NDArray, row: IntArray
 ) -> tuple[NDArray, IntArray, IntArray]:
-    """Largest change of the prefix sums since their extreme so far, from where, to where."""
+    """Largest change of the prefix sums since their extreme so far, with its start and end."""
     to = np.argmax(change, axis=1)
     # The first position that reaches the extreme seen at `to`.
     since = np.argmax(prefix == extreme[row, to][:, None], axis=1)

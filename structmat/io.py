@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from structmat import _array
-from structmat._registry import kind_class
 from structmat._write import whole_file
 from structmat.errors import FileFormatError, InputError
+from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix, rebuild
 
 FORMAT_VERSION = 1
 _HEADER = "structmat"
-# What zipfile, zlib and NumPy raise on bytes that are no archive, or claim the impossible.
+# Errors of zipfile, zlib and NumPy on bytes that are no archive, or an impossible one.
 _UNREADABLE = (
     ValueError,
     KeyError,
@@ -77,7 +77,7 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
 
 
 def describe(A: StructuredMatrix) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Take a matrix apart: into an entry for a JSON header, and arrays by name.
+    """Take a matrix apart into an entry for a JSON header and arrays by name.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ def describe(A: StructuredMatrix) -> tuple[dict[str, Any], dict[str, Any]]:
     entry : dict
         Kind, static attributes, and the same of the operands of a lazy combination.
     arrays : dict
-        Contents, and index arrays on NumPy; those of operands have the operand's number
-        before their name (``0/U``).
+        Contents, and index arrays on NumPy. Names of an operand's arrays begin with the
+        number of the operand (``0/U``).
 
     Examples
     --------
@@ -103,7 +103,7 @@ def describe(A: StructuredMatrix) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _describe(A: StructuredMatrix, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Header entry of a matrix; its arrays are put into `arrays` on the way."""
+    """Header entry of a matrix, whose arrays are put into `arrays`."""
     for name in A.data_names:
         arrays[prefix + name] = getattr(A, name)
     static: dict[str, Any] = {}
@@ -133,7 +133,7 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     FileFormatError
         If the file is truncated, not one of structmat's, or from a newer version.
     FileNotFoundError
-        If there is none.
+        If there is no such file.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
             f"{name!r} holds {', '.join(sorted(members)) or 'nothing'} but no structmat header; "
             "expected a file written by structmat.save"
         )
-    # Whatever the bytes say, the answer is a matrix or this one error.
+    # Damaged bytes lead to this one error, or to a matrix.
     try:
         header = json.loads(members.pop(_HEADER).tobytes())
         version = header["format_version"]
@@ -186,19 +186,19 @@ def _members(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
 
 
 def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:
-    """Put together what `describe` took apart.
+    """Put a matrix together that `describe` took apart.
 
     Parameters
     ----------
     entry : mapping
-        As it was, or as it comes back from JSON.
+        Entry from `describe`, also after a round trip through JSON.
     arrays : mapping
         Contents from any one library; index arrays on NumPy.
 
     Raises
     ------
     ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError
-        If they do not describe one matrix, with nothing missing or left over.
+        If entry and arrays do not describe one matrix, with nothing missing or left over.
 
     Examples
     --------

@@ -21,8 +21,8 @@ from scipy.sparse.linalg import LinearOperator
 from structmat import _array
 from structmat._array import Array, DType
 from structmat._operators import Operators
-from structmat._registry import find_rules, kind_class, register_kind
 from structmat.errors import ConversionError, InputError
+from structmat.kinds import enter_class, find_rules, kind_class
 
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
 
@@ -96,7 +96,7 @@ class StructuredMatrix(Operators):
                 f"{cls.__name__} lacks {', '.join(missing)}; expected a definition of each of "
                 f"{', '.join(_HOOKS)}"
             )
-        register_kind(kind, cls)
+        enter_class(kind, cls)
         cls.kind = kind
         # SciPy's __new__ takes anything, which would hide the constructor from help().
         _self, *parameters = inspect.signature(cls.__init__).parameters.values()

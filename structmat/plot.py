@@ -1,4 +1,4 @@
-"""Pictures of structure: how many rank-one blocks cover each entry."""
+"""Pictures of structure: the number of rank-one blocks that cover each entry."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,25 +28,26 @@ if TYPE_CHECKING:
 
 __all__ = ["structure"]
 
-# Longer sides are drawn on this many pixels at most, each of several rows or columns.
+# Pixels a side at most; on a longer side a pixel stands for several rows or columns.
 _PIXELS = 1024
 _Runs = tuple[np.ndarray, np.ndarray]
 
 
 def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) -> Any:
-    """Heat map of how many rank-one blocks cover each entry.
+    """Heat map of the number of rank-one blocks that cover each entry.
 
-    A low-rank matrix is one even sheet, a block-sparse one shows its blocks, a GBLR one
-    the overlap of its blocks; a dense block counts once. Combinations show the coverage
-    of their parts; kinds without blocks show which entries are not zero. A matrix larger
-    than the picture shows how many blocks touch each pixel.
+    A low-rank matrix is one even sheet, a block-sparse matrix shows its blocks, a GBLR
+    matrix the overlap of its blocks; a dense block counts once. Combinations show the
+    coverage of their parts. Kinds without blocks, those of other packages among them,
+    show their nonzero entries. A matrix larger than the picture shows the number of
+    blocks that touch each pixel.
 
     Parameters
     ----------
     A : StructuredMatrix or sequence of them
-        Several are drawn side by side, each on a colour scale of its own.
+        Several matrices are drawn side by side, each on a colour scale of its own.
     ax : matplotlib Axes, or as many as there are matrices, optional
-        Where to draw; a new figure by default.
+        Axes to draw on; a new figure by default.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def _pixels(A: StructuredMatrix) -> np.ndarray:
 
 
 def _coverage(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
-    """How many rank-one blocks touch each pixel of so many rows and columns."""
+    """Number of rank-one blocks that touch each pixel of `steps` rows and columns."""
     if isinstance(A, Sum):
         return sum(
             (_coverage(term, steps) for term in A.children[1:]), _coverage(A.children[0], steps)
@@ -155,7 +156,7 @@ def _coverage(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
 
 
 def _blocks(A: StructuredMatrix) -> tuple[_Runs, _Runs, np.ndarray] | None:
-    """Runs of rows and of columns, and how many rank-one blocks stand on each pair."""
+    """Runs of rows and of columns, and the number of rank-one blocks on each pair of them."""
     if isinstance(A, GBLR):
         runs = (A.row_start, A.row_width), (A.col_start, A.col_width)
         return *runs, np.ones(A.num_blocks, np.float32)
@@ -179,7 +180,7 @@ def _blocks(A: StructuredMatrix) -> tuple[_Runs, _Runs, np.ndarray] | None:
 
 
 def _touched(start: np.ndarray, width: np.ndarray, n: int, step: int) -> np.ndarray:
-    """Which pixels of `step` positions each run touches: shape (K, pixels)."""
+    """Mask of the pixels of `step` positions that each run touches: shape (K, pixels)."""
     first = np.arange(0, n, step)
     covered = (first - start[:, None]) % max(n, 1) < width[:, None]
     begins = (start[:, None] >= first) & (start[:, None] < first + step) & (width[:, None] > 0)
@@ -187,7 +188,7 @@ def _touched(start: np.ndarray, width: np.ndarray, n: int, step: int) -> np.ndar
 
 
 def _nonzero(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
-    """Which pixels hold an entry that is not zero, for kinds with no blocks to show."""
+    """Mask of the pixels with a nonzero entry, for kinds without blocks."""
     found = (_array.to_numpy(A.to_dense()) != 0).astype(np.int64)
     for axis, (n, step) in enumerate(zip(A.shape, steps, strict=True)):
         found = np.maximum.reduceat(found, np.arange(0, n, step), axis=axis)

@@ -1,4 +1,4 @@
-"""What every structured matrix has to satisfy, for tests of one's own classes."""
+"""Checks of the contract of a structured matrix, for tests of classes of your own."""
 
 import math
 import pickle
@@ -26,14 +26,14 @@ def check_matrix(A: StructuredMatrix, dense: Array | None = None, *, seed: int =
     A : StructuredMatrix, shape (m, n)
         The matrix to check, on any array library.
     dense : array, shape (m, n), optional
-        What it should be, built independently; its own `to_dense` by default.
+        The same matrix, built independently; ``A.to_dense()`` by default.
     seed : int
-        Of the random operands.
+        Seed of the random operands.
 
     Raises
     ------
     AssertionError
-        With the check that failed and by how much.
+        If a check fails; the message names the check and the error.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class _Check:
         self.A, self.rng = A, np.random.default_rng(seed)
         inexact = _array.is_inexact(A.dtype, A.xp)
         self.dtype = _array.to_numpy(A.xp.zeros(0, dtype=A.dtype)).dtype if inexact else np.float64
-        # Sums of max(m, n) products, and some slack for their order.
+        # Rounding errors of sums of max(m, n) products, in any order.
         self.tolerance = 50 * math.sqrt(sum(A.shape) + 1) * float(np.finfo(self.dtype).eps)
 
     def that(self, holds: Any, what: str) -> None:

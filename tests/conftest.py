@@ -49,6 +49,15 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def own_kinds(monkeypatch):
+    """Forget the kinds and the rules that a test adds."""
+    from structmat import kinds
+
+    monkeypatch.setattr(kinds, "_KINDS", dict(kinds._KINDS))
+    monkeypatch.setattr(kinds, "_RULES", dict(kinds._RULES))
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(20231018)
 

@@ -14,8 +14,8 @@ from structmat import LowRank
 from structmat.errors import BudgetError
 from structmat.learn.tasks import is_inner
 from structmat.nn import Config, GaudiLinear, convert_, cost
+from structmat.nn.models.kinds import random_init
 from structmat.nn.models.layer_types import STRUCTURED, layer_type, weights_of
-from structmat.nn.models.random_init import fresh_plan
 from structmat.nn.structured.layers import StructuredWeight
 
 #: Relative cost of each layer by its name.
@@ -149,7 +149,7 @@ def _by_shares(model: nn.Module, kind: str, shares: Shares, generator: torch.Gen
         if cap < m + n:
             matrix: Any = LowRank(torch.zeros(m, 0), torch.zeros(n, 0))
         else:
-            matrix = fresh_plan(kind, (m, n), cap).draw(record.variance(module), generator)
+            matrix = random_init(kind, (m, n), cap).draw(record.variance(module), generator)
         weight = StructuredWeight(matrix)
         _put(model, name, record.build(module, [weight]))
 

@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import BenchmarkError
+from structmat.kinds import fitted_kinds, kind_record
 
 CONFIGS = Path(__file__).parent / "configs"
 #: What the rows of a case are for; tuning is scored on examples held out of the training set.
 GROUPS = ("kinds", "ablations", "tuning")
 #: Kinds by the names that tables show; "alds" is low rank with ranks chosen by ALDS.
 KINDS = {
-    "dense": "dense",
-    "low_rank": "low rank",
+    **{kind: kind_record(kind).label for kind in ("dense", *fitted_kinds())},
     "alds": "low rank, ALDS ranks",
-    "block_sparse": "block sparse",
-    "block_low_rank": "block low rank",
-    "monarch": "Monarch",
-    "pixelfly": "pixelfly",
     "blast": "BLAST",
-    "gblr": "GBLR",
+    "pixelfly": "pixelfly",
 }
 TASKS = ("train", "matrices", "minilm")
 METRICS = ("accuracy", "perplexity", "cosine", "error")

@@ -17,10 +17,10 @@ from benchmarks import data
 from benchmarks.experiments import config as config_file
 from benchmarks.inputs import Case
 from benchmarks.results import BenchmarkError, Row, Skip, short
-from structmat.compress import KINDS as COMPRESSED
 from structmat.errors import BudgetError
+from structmat.kinds import fitted_kinds
 
-KINDS = (*COMPRESSED, "blast")
+KINDS = (*fitted_kinds(), "blast")
 #: BLAST is fitted with each of these numbers of blocks a side, and the best one taken:
 #: the other kinds search their own parameters too.
 BLOCKS = (4, 8, 16)

@@ -19,8 +19,8 @@ from benchmarks.models._replacing import check_finite, check_linear, check_start
 from benchmarks.results import BenchmarkError
 from structmat import LowRank
 from structmat.nn import StructuredLinear
+from structmat.nn.models.kinds import random_init
 from structmat.nn.models.modules import replace_
-from structmat.nn.models.random_init import fresh_plan
 
 __all__ = ["alds_ranks", "convert_to_ranks_"]
 
@@ -156,7 +156,7 @@ def convert_to_ranks_(
         if start == "weights":
             matrix = _truncated(name, layer.weight.detach(), rank)
         else:
-            plan = fresh_plan("low_rank", (m, n), rank * (m + n))
+            plan = random_init("low_rank", (m, n), rank * (m + n))
             matrix = plan.draw(1 / (3 * n), generator)
         new[layer] = StructuredLinear(matrix, layer.bias)
         new[layer].to(layer.weight.device, layer.weight.dtype)

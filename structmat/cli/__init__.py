@@ -1,14 +1,15 @@
-"""The command line: words to library calls to a table.
+"""The command line: arguments to library calls to a table.
 
 ``structmat learn`` trains structured networks side by side. ``structmat compare`` shows
-all structures on one matrix, ``compress`` writes one, ``info`` and ``plot`` show what a
-file holds. ``structmat calibrate`` measures the kernels of the present machine.
+all structures on one matrix, ``compress`` writes one, ``info`` and ``plot`` show the
+matrix in a file. ``structmat calibrate`` measures the kernels of the present machine.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 import structmat
 from structmat.cli._calibrate import add_calibrate
@@ -20,7 +21,7 @@ from structmat.errors import StructmatError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+    """Run the command line and return the exit status.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 after an error, whose message stands on standard error (2 for words
-        that cannot be understood, as argparse has it).
+        0 on success; 1 after an error, whose message goes to standard error; 2 for
+        arguments that argparse refuses.
 
     Examples
     --------
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["info", "no-such-file.npz"])
     1
     """
-    options = _parser().parse_args(arguments)
     try:
+        import_kinds()
+        options = _parser().parse_args(arguments)
         report = options.run(options)
     except (StructmatError, OSError) as error:
         print(f"structmat: {error}", file=sys.stderr)
@@ -52,6 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def import_kinds() -> None:
+    """Import the kinds of other packages: their entry points in the group "structmat.kinds"."""
+    for point in entry_points(group="structmat.kinds"):
+        try:
+            point.load()
+        except Exception as error:
+            raise StructmatError(
+                f"the entry point {point.name!r} of {point.group!r} ({point.value}) raises "
+                f"{type(error).__name__}: {error}; mend or uninstall its package"
+            ) from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="structmat", description=structmat.__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=f"structmat {structmat.__version__}")
@@ -60,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print figures for machines")
     source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("--key", help="which array of an .npz file")
+    source.add_argument("--key", help="name of the array in an .npz file")
     source.add_argument("--seed", type=whole, default=0, help="seed of random choices (default: 0)")
 
     add_learn(commands, [common])

@@ -14,7 +14,7 @@ def add_calibrate(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "calibrate",
         parents=common,
-        help="measure what products take here, for the choice between kernels",
+        help="measure the time of products on this machine, for the choice between kernels",
     )
     command.set_defaults(run=_calibrate)
 

@@ -1,4 +1,4 @@
-"""What the commands share: reports, checked words, progress, folders, pictures."""
+"""Parts that the commands share: reports, checked arguments, progress, folders, pictures."""
 
 import argparse
 import math
@@ -17,7 +17,7 @@ from structmat.matrix import StructuredMatrix
 
 @dataclass(frozen=True)
 class Report:
-    """What a command says to people, and the same figures for machines."""
+    """Result of a command: text for people, and the same figures for machines."""
 
     text: str
     figures: dict[str, Any]
@@ -43,7 +43,7 @@ def whole(text: str) -> int:
 
 @contextmanager
 def progress(label: str) -> Any:
-    """A progress bar on a terminal, nothing in a pipe or without tqdm."""
+    """Yield a progress bar on a terminal; None in a pipe or without tqdm."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -65,7 +65,7 @@ def progress(label: str) -> Any:
 
 
 def check_folder(path: str) -> None:
-    """Refuse an unwritable place before the long work, not after it."""
+    """Refuse an unwritable folder before the long work begins."""
     folder = Path(path).resolve().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise SaveError(

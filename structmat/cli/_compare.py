@@ -17,8 +17,9 @@ from structmat.demo import earthquake_kernel
 from structmat.errors import InputError
 from structmat.matrix import StructuredMatrix
 
-# Up to this many unknowns the dense system is solved as well, for comparison.
+# Unknowns up to which the dense system is solved as well, for comparison.
 _DENSE_SOLVE = 2048
+# Smallest norm to divide by.
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -36,7 +37,7 @@ def add_compare(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         "--budget",
         type=share,
         default=0.2,
-        help="cap on the cost, as a share of m n (default: 0.2)",
+        help="cap on the cost, as a share of m n (default: %(default)s)",
     )
     compare.add_argument(
         "-o",
@@ -62,7 +63,7 @@ def _compare(options: argparse.Namespace) -> Report:
         rows = structmat.compare(A, budget=options.budget, rng=options.seed, progress=report)
     A = np.asarray(A)
     table = [_row(row, A) for row in rows]
-    B, error = next((r.matrix, r.error) for r in rows if isinstance(r.matrix, structmat.GBLR))
+    B, error = next((r.matrix, r.error) for r in rows if r.kind == "gblr" and r.matrix is not None)
     solved = _solve(A, B, error)
     picture = draw(B, options.output)
     m, n = A.shape
@@ -137,7 +138,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def _solve(A: np.ndarray, B: StructuredMatrix, error: float) -> dict[str, Any] | None:
     """Tikhonov-regularised least squares through B, against the same through A."""
     n, size = A.shape[1], float(np.linalg.norm(A))
-    # As much as the approximation leaves in doubt, or enough for a good condition.
+    # The size of the approximation's error, or enough for a good condition number.
     damping = max(1e-4, 10 * error**2) * size**2
     if damping == 0:
         return None

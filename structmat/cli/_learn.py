@@ -13,10 +13,12 @@ from typing import Any
 
 from structmat.cli._common import Report, check_folder, number, share
 from structmat.errors import InputError, MissingDependencyError
+from structmat.kinds import BUILT_IN
 
 _DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
 _MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
-_KINDS = ("dense", "low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+#: Kinds that are compared by default: those of structmat, as each takes minutes.
+_KINDS = ("dense", *(kind.name for kind in BUILT_IN if kind.fit is not None))
 
 
 def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
@@ -25,12 +27,15 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         "learn", parents=common, help="train structured networks side by side on real data"
     )
     learn.add_argument(
-        "--data", choices=_DATA, default="digits", help="what to learn (default: %(default)s)"
+        "--data", choices=_DATA, default="digits", help="data set (default: %(default)s)"
     )
     learn.add_argument("--data-dir", help="folder with the data; the digits need none")
     learn.add_argument("--model", choices=_MODELS, help="network (default: mlp, for text gpt)")
     learn.add_argument(
-        "--size", choices=("small", "full"), default="small", help="of the network (default: small)"
+        "--size",
+        choices=("small", "full"),
+        default="small",
+        help="size of the network (default: small)",
     )
     learn.add_argument(
         "--budget",
@@ -41,7 +46,8 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--kinds",
         default=",".join(_KINDS),
-        help="structures to compare, with commas (default: %(default)s; also pixelfly)",
+        help="structures to compare, separated by commas (default: %(default)s; also pixelfly, and "
+        "kinds of other packages)",
     )
     learn.add_argument(
         "--seeds", type=_positive, default=3, help="number of seeds, from 0 (default: 3)"
@@ -55,11 +61,13 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         "--structure",
         choices=("edges", "gaudi"),
         default="edges",
-        help="how GBLR learns: by moving the ends of its blocks, or by gradients through Gaudi "
-        "masks (default: %(default)s)",
+        help="rule that learns GBLR: edges moves the ends of its blocks, gaudi follows gradients "
+        "through Gaudi masks (default: %(default)s)",
     )
     learn.add_argument(
-        "--structure-lr", type=_rate, help="that of widths and locations (by Gaudi masks)"
+        "--structure-lr",
+        type=_rate,
+        help="learning rate of widths and locations, for --structure gaudi",
     )
     learn.add_argument(
         "--limit", type=_positive, help="bytes of the training text to read (for text)"
@@ -67,9 +75,9 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--threads",
         type=_positive,
-        help="of torch (default: 1 for small networks, which more would slow down; else its own)",
+        help="threads of torch (default: 1 for small networks, torch's own number for full ones)",
     )
-    learn.add_argument("--resume", action="store_true", help="go on where the last run stopped")
+    learn.add_argument("--resume", action="store_true", help="continue the last run")
     learn.add_argument(
         "-o", "--output", default="structmat_learn", help="folder to write (default: %(default)s)"
     )
@@ -89,18 +97,19 @@ def _learn(options: argparse.Namespace) -> Report:
         import torch
 
         from structmat.learn.data import load_data
-        from structmat.learn.experiment import KINDS, Experiment
+        from structmat.learn.experiment import Experiment
         from structmat.learn.settings import default_settings
         from structmat.learn.tasks import make_task
+        from structmat.nn.models.kinds import network_kinds
     except ModuleNotFoundError as missing:
         raise MissingDependencyError(
             f"{missing.name} is not installed; install what learning needs with "
             "pip install 'structmat[learn]'"
         ) from None
     kinds = list(dict.fromkeys(k.strip() for k in options.kinds.split(",") if k.strip()))
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(KINDS)}")
+    known = ("dense", *network_kinds())
+    if not kinds or not set(kinds) <= set(known):
+        raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(known)}")
     if options.threads or options.size == "small":
         torch.set_num_threads(options.threads or 1)
     folder = _folder(options.output)
@@ -152,7 +161,7 @@ def _changed(settings: Any, options: argparse.Namespace) -> Any:
         "structure_lr": options.structure_lr,
     }
     if options.structure == "gaudi":
-        # Widths have to shrink to be learned so: twice the budget at first.
+        # Widths learn by shrinking, so they begin at twice the budget.
         given |= {"structure": "gaudi", "oversize": 2.0}
     elif options.structure_lr is not None:
         raise InputError(
@@ -163,7 +172,7 @@ def _changed(settings: Any, options: argparse.Namespace) -> Any:
 
 
 def _words(options: argparse.Namespace) -> list[str]:
-    """The command again, without folders."""
+    """Arguments that repeat the experiment, without folders."""
     words = ["learn", "--data", options.data]
     names = ("model", "size", "budget", "kinds", "seeds", "epochs", "batch", "lr")
     for name in (*names, "structure", "structure_lr", "limit"):

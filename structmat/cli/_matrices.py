@@ -8,7 +8,7 @@ from typing import Any
 import structmat
 from structmat._input import read_matrix
 from structmat.cli._common import Report, check_folder, draw, number, progress, share
-from structmat.compress import KINDS
+from structmat.kinds import fitted_kinds
 from structmat.matrix import StructuredMatrix
 
 
@@ -17,7 +17,7 @@ def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     compress = commands.add_parser("compress", parents=common, help="write one structure")
     compress.add_argument("file", help=".npy, .npz or .mtx")
     compress.add_argument(
-        "--to", choices=tuple(KINDS), default="gblr", help="structure (default: gblr)"
+        "--to", choices=fitted_kinds(), default="gblr", help="structure (default: gblr)"
     )
     goal = compress.add_mutually_exclusive_group(required=True)
     goal.add_argument("--budget", type=share, help="cap on the cost, as a share of m n")
@@ -28,7 +28,7 @@ def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 def add_info(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    info = commands.add_parser("info", parents=common, help="what a saved matrix is")
+    info = commands.add_parser("info", parents=common, help="describe a saved matrix")
     info.add_argument("file", help="file that structmat wrote")
     info.set_defaults(run=_info)
 

@@ -1,7 +1,6 @@
 """Approximation: a matrix to the structure that fits it, under a budget or a tolerance.
 
 front            `compress`, `compare`: checks, budgets, measured errors
-kinds            who compresses to which kind
 goal             what a fit has to respect
 source           what can be compressed
 measure          how far an approximation is from a matrix
@@ -15,7 +14,6 @@ gblr             a portfolio of searches for rank-one blocks
 """
 
 from structmat.compress.front import Comparison, CompressionResult, compare, compress
-from structmat.compress.kinds import KINDS as KINDS
 from structmat.compress.source import DENSE_ENTRIES as DENSE_ENTRIES
 
 __all__ = ["Comparison", "CompressionResult", "compare", "compress"]

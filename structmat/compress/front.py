@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from structmat.compress.goal import Goal, Progress, no_progress
-from structmat.compress.kinds import KINDS
 from structmat.compress.measure import residual, svd_residual
 from structmat.compress.source import Source, source_of
 from structmat.compress.svd import sketch, truncated_svd
 from structmat.errors import BudgetError, InputError, KindError, ToleranceError
+from structmat.kinds import find_fit, fitted_kinds, is_built_in
 from structmat.matrix import StructuredMatrix
 
 #: How often a fit is repeated when rounding brought it just above the tolerance.
@@ -116,7 +116,8 @@ def compress(
         structured or sparse matrix of more than 2**26 entries, is never made dense; it
         compresses to "low_rank" and "gblr".
     kind : str
-        "low_rank", "block_sparse", "block_low_rank", "monarch" or "gblr".
+        "low_rank", "block_sparse", "block_low_rank", "monarch", "gblr", or one that
+        `register` entered with a fit.
     budget : float, optional
         Cap on the cost, as a fraction of m n, in (0, 1]. Give this or `tol`.
     tol : float, optional
@@ -209,8 +210,8 @@ def compare(
     Returns
     -------
     tuple of Comparison
-        One for each kind; without a matrix, and with a note, where a kind has none
-        that cheap.
+        One for each kind that has a fit. Where a kind has no matrix that cheap, or a
+        third party's fit raises, the row has no matrix, and a note of the reason.
 
     Raises
     ------
@@ -230,33 +231,51 @@ def compare(
     goal = Goal(max_cost=_cap(budget, *source.data.shape))
     generator, report = _generator(rng), progress or no_progress
     size = source.norm()
-    kinds = [k for k in KINDS if not source.implicit or KINDS[k].fit_implicit]
+    kinds = fitted_kinds(implicit=source.implicit)
     rows = []
     for i, kind in enumerate(kinds):
 
         def share(done: float, before: int = i) -> None:
             report((before + done) / len(kinds))
 
-        started = time.perf_counter()
         try:
-            matrix = _fitter(source, kind)(goal, rng=generator, progress=share)
-        except BudgetError as reason:
-            rows.append(Comparison(kind, None, 0, 0, math.nan, 0.0, str(reason)))
-            continue
-        seconds = time.perf_counter() - started
-        error = _relative(residual(source.data, matrix), size)
-        moved = source.restore(matrix)
-        rows.append(Comparison(kind, moved, matrix.cost, matrix.storage, error, seconds))
+            rows.append(_compared(source, kind, goal, size, generator, share))
+        except BudgetError as error:
+            rows.append(_no_matrix(kind, str(error)))
+        except Exception as error:
+            if is_built_in(kind):
+                raise
+            rows.append(_no_matrix(kind, f"{type(error).__name__}: {error}"))
     report(1.0)
     return tuple(rows)
 
 
+def _compared(
+    source: Source,
+    kind: str,
+    goal: Goal,
+    size: float,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Comparison:
+    """Row of one kind."""
+    started = time.perf_counter()
+    matrix = _fitter(source, kind)(goal, rng=rng, progress=progress)
+    seconds = time.perf_counter() - started
+    error = _relative(residual(source.data, matrix), size)
+    moved = source.restore(matrix)
+    return Comparison(kind, moved, matrix.cost, matrix.storage, error, seconds)
+
+
+def _no_matrix(kind: str, note: str) -> Comparison:
+    return Comparison(kind, None, 0, 0, math.nan, 0.0, note)
+
+
 def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
     """The function that fits this kind to this input."""
-    compressor = KINDS[kind]
-    fit = compressor.fit_implicit if source.implicit else compressor.fit
+    fit = find_fit(kind, implicit=source.implicit)
     if fit is None:
-        able = ", ".join(k for k, c in KINDS.items() if c.fit_implicit)
+        able = ", ".join(fitted_kinds(implicit=True))
         raise InputError(
             f"compression of an operator to {kind!r} needs its entries; expected one of {able} "
             "(or give the dense matrix, for a sparse one A.toarray())"
@@ -264,10 +283,15 @@ def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
 
     def within(goal: Goal, **options: Any) -> StructuredMatrix:
         matrix = fit(source.data, goal, **options)
+        if not isinstance(matrix, StructuredMatrix) or matrix.shape != source.data.shape:
+            raise InputError(
+                f"the fit of {kind!r} returned {matrix!r}; expected a StructuredMatrix of shape "
+                f"{source.data.shape} (mend the fit)"
+            )
         if goal.max_cost is not None and matrix.cost > goal.max_cost:
             raise BudgetError(
                 f"{kind!r} costs {matrix.cost}, above the cap of {goal.max_cost}; that is a "
-                "mistake of structmat's, please report it with the matrix"
+                "mistake of its fit, please report it with the matrix"
             )
         return matrix
 
@@ -311,8 +335,8 @@ def _relative(error: float, size: float) -> float:
 
 
 def _check_kind(kind: str) -> None:
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise KindError(f"kind {kind!r}; expected one of {', '.join(map(repr, KINDS))}")
+    if not isinstance(kind, str) or kind not in fitted_kinds():
+        raise KindError(f"kind {kind!r}; expected one of {', '.join(map(repr, fitted_kinds()))}")
 
 
 def _is_real(value: Any) -> bool:

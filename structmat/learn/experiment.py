@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import structmat
 from structmat._write import finite, whole_file
+from structmat.kinds import all_kinds
 from structmat.learn._machine import cores, processor
 from structmat.learn.report import write_report
 from structmat.learn.tasks import ImageTask, TextTask, is_inner
@@ -22,10 +23,8 @@ from structmat.learn.train import Settings, train
 from structmat.matrix import StructuredMatrix
 from structmat.nn import Config, convert_, cost, freeze_, load_model, save_model
 
-__all__ = ["KINDS", "Experiment", "Outcome"]
+__all__ = ["Experiment", "Outcome"]
 
-#: What is compared, in this order.
-KINDS = ("dense", "low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly", "gblr")
 _TIMINGS = 5
 
 #: Called with what is being trained, the share of all work done, and the last loss.
@@ -63,7 +62,7 @@ class Experiment:
     facts : dict
         What ``results.json`` says of the task: data, model, size and so on.
     kinds : sequence of str
-        Among `KINDS`.
+        "dense", or a kind that `structmat.nn.Config` takes.
     budget : float
         Multiplications of the structured layers, as a fraction of their dense ones.
     seeds : sequence of int
@@ -115,8 +114,8 @@ class Experiment:
         """Remove what an earlier experiment wrote here; it would not belong to this one."""
         for name in ("results.json", "report.html", "model.safetensors"):
             (self.folder / name).unlink(missing_ok=True)
-        for kind in KINDS:
-            for state in (self.folder / "state").glob(f"{kind}-*.safetensors"):
+        for kind in all_kinds():
+            for state in (self.folder / "state").glob(f"{kind.name}-*.safetensors"):
                 state.unlink()
 
     def _one(

@@ -14,16 +14,16 @@ from structmat._array import (
     namespace,
 )
 from structmat._checks import integer_array
-from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import StackedPattern
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 Tile = Any
-#: Stands in `BlockLowRank.ranks` for a tile that is stored dense.
+#: Entry of `BlockLowRank.ranks` for a tile that is stored dense.
 DENSE = -1
 
 
@@ -109,14 +109,14 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     ) -> None:
         self.places, self.ranks = places, ranks
         self.row_sizes, self.col_sizes = row_sizes, col_sizes
-        #: The sum of all ranks, and whether any tile is dense.
+        #: Sum of all ranks: entries of the vector between the two factors.
         self._middle = int(np.maximum(ranks, 0).sum())
         self._has_dense = bool((ranks == DENSE).any())
         self._check_packing(arrays)
         super().__init__((int(row_sizes.sum()), int(col_sizes.sum())), arrays)
 
     def _check_packing(self, arrays: Mapping[str, Array]) -> None:
-        """Packed contents must fill the tiles; the constructor's do, a file's may not."""
+        """Refuse packed contents that do not fill the tiles, as those of a damaged file."""
         _sizes(self.row_sizes, "row_sizes")
         _sizes(self.col_sizes, "col_sizes")
         count, grid = self.ranks.size, (len(self.row_sizes), len(self.col_sizes))
@@ -141,7 +141,7 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
 
     @property
     def _begins(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Where every tile begins in `u`, in `v` and in `dense`, ends included."""
+        """Start of every tile in `u`, in `v` and in `dense`, then the end of the last one."""
         height, width = self._extents
         rank = np.maximum(self.ranks, 0)
         area = np.where(self.ranks == DENSE, height * width, 0)
@@ -256,7 +256,7 @@ def _sorted_places(tiles: Any) -> list[tuple[int, int]]:
 def _check_tile(
     tile: Tile, place: tuple[int, int], row_sizes: IntArray, col_sizes: IntArray
 ) -> tuple[Array, ...]:
-    """A tile as (U, V) or as (dense,), once it is known to fit."""
+    """Check that a tile fits its place; return it as (U, V) or as (dense,)."""
     i, j = place
     if not (0 <= i < len(row_sizes) and 0 <= j < len(col_sizes)):
         raise InputError(

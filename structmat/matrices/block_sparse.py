@@ -6,11 +6,11 @@ import numpy as np
 
 from structmat._array import Array, as_content
 from structmat._checks import integer_array, matrix_shape
-from structmat._registry import rule
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import BlockPattern
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 
@@ -20,8 +20,8 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
     Parameters
     ----------
     blocks : array, shape (b, p, q)
-        Contents. What a block of the last row or column holds beyond the edge of the
-        matrix is not part of it.
+        Contents. Entries of a block beyond the edge of the matrix are not part of the
+        matrix.
     rows, cols : array_like of int, shape (b,)
         Grid coordinates, sorted by row and then column: block k covers rows
         ``p rows[k]`` to ``p (rows[k] + 1)``, and columns likewise.

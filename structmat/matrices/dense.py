@@ -8,7 +8,7 @@ from structmat._array import (
     product,
     stored_by_columns,
 )
-from structmat._registry import rule
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 
@@ -66,7 +66,7 @@ def _plus_dense(a: StructuredMatrix, b: Dense) -> Dense:
 
 
 def _precise(matrix: StructuredMatrix, other: Dense) -> Array:
-    """Dense form; where the matrix has no precision of its own, in that of the other."""
+    """Dense form; a matrix without a precision of its own takes that of the other."""
     dense = matrix.to_dense()
     return other.xp.astype(dense, other.dtype) if matrix.neutral else dense
 

@@ -12,12 +12,12 @@ from structmat._array import (
     namespace,
 )
 from structmat._checks import matrix_shape
-from structmat._registry import rule
 from structmat.errors import ShapeError
 from structmat.intervals import check_runs, positions, run_mask
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 
@@ -111,7 +111,7 @@ class GBLR(StructuredMatrix, kind="gblr"):
         ----------
         U : array, shape (K, m)
         V : array, shape (K, n)
-            Row k is block k; what lies off its run is dropped.
+            Row k is block k; entries outside its run are dropped.
         row_start, row_width, col_start, col_width : array_like of int, shape (K,)
 
         Examples
@@ -152,7 +152,7 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return int(self.row_width.sum() + self.col_width.sum())
 
     def coverage(self) -> np.ndarray:
-        """How many blocks cover each entry: an integer array of shape (m, n) on the host."""
+        """Number of blocks that cover each entry: an integer array (m, n) on the host."""
         rows = run_mask(self.row_start, self.row_width, self.shape[0])
         cols = run_mask(self.col_start, self.col_width, self.shape[1])
         return np.rint(rows.T.astype(np.float32) @ cols.astype(np.float32)).astype(np.int64)

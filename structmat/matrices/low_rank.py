@@ -10,8 +10,8 @@ from structmat._array import (
     product,
     stored_by_columns,
 )
-from structmat._registry import rule
 from structmat.errors import ShapeError
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 

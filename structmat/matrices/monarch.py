@@ -2,9 +2,9 @@
 
 from structmat._array import Array, as_content, stored_by_columns
 from structmat._checks import matrix_shape
-from structmat._registry import kind_class
 from structmat.errors import ShapeError
 from structmat.kernels.arrays.monarch import monarch_matmat, monarch_rmatmat
+from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix
 
 
@@ -104,5 +104,5 @@ class Monarch(StructuredMatrix, kind="monarch"):
         return self._dense_by_products()
 
     def _adjoint(self) -> StructuredMatrix:
-        # The adjoint strides over columns instead of rows, which is no Monarch of this form.
+        # The adjoint strides over columns instead of rows: no Monarch matrix of this form.
         return kind_class("adjoint")(self)

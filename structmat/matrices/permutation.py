@@ -4,8 +4,8 @@ import numpy as np
 
 from structmat._array import Array, namespace, to_numpy
 from structmat._checks import integer_array
-from structmat._registry import rule
 from structmat.errors import InputError
+from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
 
@@ -24,8 +24,8 @@ class Permutation(StructuredMatrix, kind="permutation"):
 
     Notes
     -----
-    It has no contents whose precision could matter: products keep the dtype of the
-    operand, and `dtype` is float64 for the solvers that ask. Storage counts the n indices.
+    A permutation has no precision of its own: products keep the dtype of the operand, and
+    `dtype` is float64 for solvers that ask. Storage counts the n indices.
 
     Examples
     --------

@@ -11,7 +11,9 @@ import scipy.sparse
 
 import structmat
 from structmat.cli import main
-from structmat.compress import KINDS
+from structmat.kinds import fitted_kinds
+
+KINDS = fitted_kinds()
 
 rng = np.random.default_rng(5)
 LOW = rng.standard_normal((40, 3)) @ rng.standard_normal((3, 32))

@@ -15,7 +15,6 @@ from structmat.compress import compare, compress
 from structmat.compress import monarch as monarch_fit
 from structmat.compress.block_low_rank import DENSE_RANK, _share_out
 from structmat.compress.goal import Goal
-from structmat.compress.kinds import KINDS
 from structmat.compress.svd import sketch, truncated_svd
 from structmat.errors import (
     BudgetError,
@@ -25,9 +24,11 @@ from structmat.errors import (
     StructmatError,
     ToleranceError,
 )
+from structmat.kinds import fitted_kinds
 from structmat.matrices.low_rank import LowRank
 from structmat.matrices.monarch import Monarch
 
+KINDS = fitted_kinds()
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 
 import structmat
-from structmat import _registry
 from structmat.cli import main
-from structmat.compress import kinds as _kinds
 from structmat.demo import earthquake_kernel
 
 ROOT = Path(__file__).parents[2]
@@ -54,18 +52,7 @@ def run_page(text, name):
     return "".join(failures)
 
 
-@pytest.fixture
-def _own_registries():
-    """Forget the kinds and rules that a page adds."""
-    registries = [_registry._KINDS, _registry._RULES, _kinds.KINDS]
-    before = [dict(registry) for registry in registries]
-    yield
-    for registry, contents in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(contents)
-
-
-@pytest.mark.usefixtures("_own_registries")
+@pytest.mark.usefixtures("own_kinds")
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_examples_on_pages_run(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
@@ -83,6 +70,7 @@ def test_commands_on_the_command_line_page_run(tmp_path, monkeypatch):
         assert main(command.split()) == 0, command
 
 
+@pytest.mark.usefixtures("own_kinds")
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name, tmp_path, monkeypatch):
     module = importlib.import_module(name)

@@ -21,7 +21,7 @@ ROOMS = (
     ("_array",),
     ("intervals",),
     ("kernels",),
-    ("_registry", "_operand"),
+    ("kinds", "_operand"),
     ("_operators",),
     ("matrix",),
     ("binding",),

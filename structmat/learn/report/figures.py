@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from structmat.kinds import kind_record
 from structmat.learn.data.files import optional
 from structmat.learn.report.results import Kind, Layer, Metric
 from structmat.matrix import StructuredMatrix
@@ -14,17 +15,6 @@ from structmat.plot import structure
 #: By what is drawn, for each run its kind, steps and values.
 Curves = Mapping[str, Sequence[tuple[Kind, Sequence[tuple[int, float]]]]]
 
-# Okabe and Ito's colours, told apart by colour-blind readers as well.
-_COLOURS = {
-    "dense": "#777777",
-    "low_rank": "#E69F00",
-    "block_sparse": "#56B4E9",
-    "block_low_rank": "#009E73",
-    "monarch": "#CC79A7",
-    "pixelfly": "#0072B2",
-    "gblr": "#D55E00",
-}
-_OTHER = "#8A7B00"
 # Names differ most at their ends.
 _LONGEST = 40
 # Charts take the colour of their page's text in place of this one.
@@ -119,7 +109,8 @@ def layers_chart(layers: Sequence[Layer], kinds: Sequence[Kind]) -> str:
         figure = _figure(len(layers) * max(0.3, 0.1 * len(kinds) + 0.1) + 1.0)
         dense, kept = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
         rows = range(len(layers))
-        dense.barh(rows, [layer.dense_cost for layer in layers], 0.8, color=_COLOURS["dense"])
+        colour = kind_record("dense").colour
+        dense.barh(rows, [layer.dense_cost for layer in layers], 0.8, color=colour)
         for number, kind in enumerate(kinds):
             shares = [100 * (layer.share(kind.name) or 0) for layer in layers]
             centres = [row - 0.4 + (number + 0.5) * thick for row in rows]
@@ -157,7 +148,7 @@ def _curve(run: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
 
 
 def _colour(kind: Kind) -> str:
-    return _COLOURS.get(kind.name, _OTHER)
+    return kind_record(kind.name).colour
 
 
 def _plain(text: str) -> str:

@@ -7,18 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import InputError
+from structmat.kinds import all_kinds, kind_record
 
 _FORMAT = 1
-_LABELS = {
-    "dense": "dense",
-    "low_rank": "low rank",
-    "block_sparse": "block sparse",
-    "block_low_rank": "block low rank",
-    "monarch": "Monarch",
-    "pixelfly": "Pixelfly",
-    "gblr": "GBLR",
-}
-_ORDER = list(_LABELS)
 _RUN = {
     "kind", "seed", "metric", "cost", "relative_cost", "storage", "relative_storage",
     "train_seconds", "inference_seconds", "history", "layers",
@@ -87,7 +78,7 @@ class Kind:
     @property
     def label(self) -> str:
         """The kind as it is read by people."""
-        return _LABELS.get(self.name, self.name.replace("_", " "))
+        return kind_record(self.name).label
 
     def values(self, key: str) -> list[float]:
         """What the runs hold under a key; a run that diverged has no finite value."""
@@ -122,12 +113,10 @@ class Layer:
 def kinds_of(results: Mapping[str, Any]) -> list[Kind]:
     """The kinds that were run, dense first, those unknown here last."""
     runs = results["runs"]
-    names = sorted({run["kind"] for run in runs}, key=lambda name: (_rank(name), name))
+    known = [kind.name for kind in all_kinds()]
+    others = sorted({run["kind"] for run in runs} - set(known))
+    names = sorted({run["kind"] for run in runs}, key=[*known, *others].index)
     return [Kind(name, [run for run in runs if run["kind"] == name]) for name in names]
-
-
-def _rank(name: str) -> int:
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
 
 def layers_of(kinds: Iterable[Kind]) -> list[Layer]:

@@ -9,6 +9,7 @@ calibration    fits on the inputs that weights multiply
 split_budget   one budget over many matrices
 random_init    random matrices of every kind
 pixelfly       a flat block butterfly plus low rank
+kinds          kinds that a network can have
 fit            approximations of given weights
 builder        new weights of the converted layers
 report         rows, sums and tables

@@ -16,8 +16,9 @@ from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.calibration import refine, squared_error
 from structmat.nn.models.config import Config
 from structmat.nn.models.fit import fit_grid, fit_kind, rank_curve, trial_curve
+from structmat.nn.models.kinds import random_init
 from structmat.nn.models.layer_types import Weight
-from structmat.nn.models.random_init import fresh_plan, strip_sides, tile_grid
+from structmat.nn.models.random_init import strip_sides, tile_grid
 from structmat.nn.models.split_budget import CostCurve, split_budget
 from structmat.nn.models.targets import Target
 from structmat.nn.structured.weight import StructuredWeight
@@ -116,7 +117,7 @@ class Builder:
         """Cost of a target for one vector before it is built: an upper bound for fitted kinds."""
         target = self.targets[i]
         with _naming(target):
-            plans = [fresh_plan(self.config.kind, target.shape, cap) for cap in caps]
+            plans = [random_init(self.config.kind, target.shape, cap) for cap in caps]
         exact = self.config.start == "scratch" or self.config.kind == "low_rank"
         return sum(plan.cost for plan in plans) if exact else sum(caps)
 
@@ -131,7 +132,7 @@ class Builder:
             weights = self._random_gaudi(target, caps)
         else:
             variance = target.type.variance(target.modules[0])
-            plans = [fresh_plan(config.kind, target.shape, cap) for cap in caps]
+            plans = [random_init(config.kind, target.shape, cap) for cap in caps]
             weights = [self._wrapped(plan.draw(variance, self.generator)) for plan in plans]
         old = target.modules[0].weight
         for weight in weights:
@@ -190,7 +191,7 @@ class Builder:
 
     def _fit(self, i: int, gram: Tensor | None, W: Tensor, cap: int) -> StructuredMatrix:
         W, kind = _precise(W), self.config.kind
-        fresh_plan(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
+        random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
         if kind == "low_rank":
             return fit_kind(kind, W, cap, gram, self.seeds[i])
         if self.config.learns:
@@ -209,7 +210,7 @@ class Builder:
 
 
 def _width_rule(shape: tuple[int, int], cap: int) -> str:
-    """Default `width_init` of a learned weight, the structure that `fresh_plan` plans."""
+    """Default `width_init` of a learned weight, the structure that `random_init` plans."""
     return "strips" if strip_sides(shape, cap) else "grid"
 
 

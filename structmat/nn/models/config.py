@@ -11,7 +11,7 @@ from torch import nn
 
 from structmat.errors import BudgetError, InputError, KindError
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.random_init import fresh_kinds
+from structmat.nn.models.kinds import network_kinds
 
 #: Parameters of `GaudiWeight` that the conversion sets itself.
 _RESERVED_OPTIONS = ("self", "shape", "budget", "generator", "device", "dtype")
@@ -90,8 +90,8 @@ class Config:
                 f"budget = {self.budget!r}; expected a fraction of the dense multiplications, "
                 "above 0 and at most 1 (0.2 for twenty per cent)"
             )
-        if self.kind not in fresh_kinds():
-            raise KindError(f"kind {self.kind!r}; expected one of {', '.join(fresh_kinds())}")
+        if self.kind not in network_kinds():
+            raise KindError(f"kind {self.kind!r}; expected one of {', '.join(network_kinds())}")
         if not _is_real(self.oversize) or not 1 <= self.oversize < math.inf:
             raise InputError(f"oversize = {self.oversize!r}; expected a finite number, at least 1")
         if not isinstance(self.min_features, int) or self.min_features < 1:

@@ -13,7 +13,7 @@ from structmat.errors import BudgetError
 from structmat.matrices import GBLR, BlockLowRank
 from structmat.matrix import StructuredMatrix
 from structmat.nn.models.calibration import fit_low_rank, output_energies, squared_error
-from structmat.nn.models.pixelfly import fit_pixelfly
+from structmat.nn.models.kinds import NETWORK_KINDS
 from structmat.nn.models.random_init import tile_grid
 
 IntArray = NDArray[np.int64]
@@ -42,8 +42,9 @@ def fit_kind(
     32
     """
     m, n = W.shape
-    if kind == "pixelfly":
-        return fit_pixelfly(W, cap)
+    own_fit = NETWORK_KINDS[kind].fit if kind in NETWORK_KINDS else None
+    if own_fit is not None:
+        return own_fit(W, cap)
     if kind == "low_rank" and gram is not None:
         return fit_low_rank(W, gram, cap // (m + n))
     # compress takes a fraction of m n and rounds down, here to the cap.

@@ -18,24 +18,30 @@ from structmat.matrices import BlockSparse, LowRank, Sum
 
 #: Share of the multiplications that the low-rank matrix gets, at least one rank.
 LOW_RANK_SHARE = 0.25
-#: Blocks are not smaller than this where the matrix allows it: small ones multiply slowly.
-LEAST_SIDE = 4
-#: Sweeps over blocks and low-rank matrix at most, and the share of the error that a sweep
-#: has to take off for another one.
-SWEEPS, GAIN = 20, 1e-3
+#: Rows and columns of a block at least, where the matrix allows it: small blocks are slow.
+LEAST_BLOCK_SIDE = 4
+#: Sweeps over blocks and low-rank matrix at most.
+MOST_SWEEPS = 20
+#: Share of the error that a sweep has to take off for another one to follow.
+LEAST_GAIN = 1e-3
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Which blocks a Pixelfly matrix has, and the rank beside them.
+class PixelflyLayout:
+    """Blocks of a Pixelfly matrix, and the rank beside them.
 
     Attributes
     ----------
-    shape, block_shape : tuple of int
-        Of the matrix, and of every block (those at the edge are cut).
+    shape : tuple of int
+        Shape of the matrix.
+    block_shape : tuple of int
+        Shape of every block; blocks at the edge are cut.
     rows, cols : ndarray of int
         Grid coordinates of the blocks, sorted.
-    rank, cost : int
+    rank : int
+        Rank of the low-rank matrix.
+    cost : int
+        Multiplications for one vector.
     """
 
     shape: tuple[int, int]
@@ -46,8 +52,8 @@ class Layout:
     cost: int
 
 
-def pixelfly_layout(shape: tuple[int, int], cap: int) -> Layout:
-    """The butterfly that uses a cap on the cost best, and the rank for the rest of it.
+def pixelfly_layout(shape: tuple[int, int], cap: int) -> PixelflyLayout:
+    """Butterfly that uses a cap on the cost best, and a rank for the rest of the cap.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def pixelfly_layout(shape: tuple[int, int], cap: int) -> Layout:
     ((4, 4), 48, 2, 1024)
     """
     m, n = shape
-    sizes = [2**i for i in range(max(1, min(m, n) // LEAST_SIDE).bit_length())]
+    sizes = [2**i for i in range(max(1, min(m, n) // LEAST_BLOCK_SIDE).bit_length())]
     patterns = [
         _butterfly(shape, size, bits) for size in sizes for bits in range(size.bit_length())
     ]
@@ -74,15 +80,15 @@ def pixelfly_layout(shape: tuple[int, int], cap: int) -> Layout:
     most = (cap - cheapest) // (m + n)
     rank = min(max(1, round(LOW_RANK_SHARE * cap / (m + n))), most)
     fitting = [pattern for pattern in patterns if pattern.cost <= cap - rank * (m + n)]
-    # Of patterns that cost the same, the one with most blocks.
+    # Among patterns of one cost, the one with the most blocks.
     best = max(fitting, key=lambda pattern: (pattern.cost, len(pattern.rows)))
     rank = (cap - best.cost) // (m + n)
     cost = best.cost + rank * (m + n)
-    return Layout(shape, best.block_shape, best.rows, best.cols, rank, cost)
+    return PixelflyLayout(shape, best.block_shape, best.rows, best.cols, rank, cost)
 
 
-def _butterfly(shape: tuple[int, int], size: int, bits: int) -> Layout:
-    """Blocks whose coordinates on the grid agree, or differ in one of the last `bits` bits."""
+def _butterfly(shape: tuple[int, int], size: int, bits: int) -> PixelflyLayout:
+    """Blocks whose grid coordinates agree, or differ in one of the last `bits` bits."""
     (m, n), (p, q) = shape, (-(-shape[0] // size), -(-shape[1] // size))
     i = np.arange(-(-m // p))
     steps = np.array([0, *(1 << bit for bit in range(bits))])
@@ -92,11 +98,13 @@ def _butterfly(shape: tuple[int, int], size: int, bits: int) -> Layout:
     order = np.lexsort((cols, rows))
     rows, cols = rows[order], cols[order]
     cost = int((np.minimum(p, m - p * rows) * np.minimum(q, n - q * cols)).sum())
-    return Layout(shape, (p, q), rows, cols, 0, cost)
+    return PixelflyLayout(shape, (p, q), rows, cols, 0, cost)
 
 
-def draw_pixelfly(layout: Layout, variance: float, generator: torch.Generator | None) -> Sum:
-    """A random matrix whose mean squared entry is `variance`, half of it from either part.
+def draw_pixelfly(
+    layout: PixelflyLayout, variance: float, generator: torch.Generator | None
+) -> Sum:
+    """Random matrix whose mean squared entry is `variance`, half of it from either part.
 
     Examples
     --------
@@ -113,17 +121,17 @@ def draw_pixelfly(layout: Layout, variance: float, generator: torch.Generator | 
     return _sum(layout, blocks, U * root, V * root)
 
 
-def _sum(layout: Layout, blocks: Tensor, U: Tensor, V: Tensor) -> Sum:
+def _sum(layout: PixelflyLayout, blocks: Tensor, U: Tensor, V: Tensor) -> Sum:
     sparse = BlockSparse(blocks, layout.rows, layout.cols, shape=layout.shape)
     return Sum(sparse, LowRank(U, V))
 
 
 def fit_pixelfly(A: Tensor, cap: int) -> Sum:
-    """A Pixelfly matrix near A (m, n): each part in turn is the best one beside the other.
+    """Pixelfly matrix near A (m, n), by alternating least squares over its two parts.
 
-    The pattern is fixed, so the blocks are the entries of A that the low-rank matrix
-    leaves, and the low-rank matrix is the truncated decomposition of what remains. The
-    error falls from sweep to sweep.
+    The pattern is fixed. In each sweep the low-rank matrix becomes the truncated singular
+    value decomposition of A without the blocks, and the blocks become the entries of A
+    without the low-rank matrix. The error falls from sweep to sweep.
 
     Examples
     --------
@@ -133,31 +141,31 @@ def fit_pixelfly(A: Tensor, cap: int) -> Sum:
     (1024, True)
     """
     layout = pixelfly_layout((A.shape[0], A.shape[1]), cap)
-    inside = _where(layout, A.device)
+    inside = _block_mask(layout, A.device)
     smooth, before = torch.zeros_like(A), torch.inf
-    for _ in range(SWEEPS):
+    for _ in range(MOST_SWEEPS):
         U, s, Vh = torch.linalg.svd(torch.where(inside, smooth, A), full_matrices=False)
         root = s[: layout.rank].sqrt()
         left, right = U[:, : layout.rank] * root, root[:, None] * Vh[: layout.rank]
         smooth = left @ right
         missed = float(torch.where(inside, 0, A - smooth).norm())
-        if missed > (1 - GAIN) * before:
+        if missed > (1 - LEAST_GAIN) * before:
             break
         before = missed
     blocks = _cut(torch.where(inside, A - smooth, 0), layout)
     return _sum(layout, blocks, left, right.T.contiguous())
 
 
-def _where(layout: Layout, device: torch.device) -> Tensor:
-    """True on the blocks, (m, n)."""
+def _block_mask(layout: PixelflyLayout, device: torch.device) -> Tensor:
+    """Mask (m, n) that is True on the blocks."""
     (m, n), (p, q) = layout.shape, layout.block_shape
     grid = torch.zeros(-(-m // p), -(-n // q), dtype=torch.bool)
     grid[torch.from_numpy(layout.rows), torch.from_numpy(layout.cols)] = True
     return grid.repeat_interleave(p, 0).repeat_interleave(q, 1)[:m, :n].to(device)
 
 
-def _cut(A: Tensor, layout: Layout) -> Tensor:
-    """The blocks of A, (b, p, q); zero beyond the edge."""
+def _cut(A: Tensor, layout: PixelflyLayout) -> Tensor:
+    """Blocks of A (b, p, q), padded with zeros beyond the edge."""
     (m, n), (p, q) = A.shape, layout.block_shape
     padded = torch.nn.functional.pad(A, (0, -n % q, 0, -m % p))
     tiles = padded.unflatten(0, (-1, p)).unflatten(2, (-1, q)).transpose(1, 2)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from structmat.compress import compress
-from structmat.compress.kinds import KINDS
 from structmat.errors import BudgetError
 from structmat.intervals import positions
 from structmat.matrices import GBLR, BlockLowRank, BlockSparse, LowRank, Monarch
@@ -23,22 +22,22 @@ from structmat.nn.gaudi.initial_runs import grid_rank, strip_runs
 from structmat.nn.models.pixelfly import draw_pixelfly, pixelfly_layout
 
 Generator: TypeAlias = torch.Generator | None
-#: Blocks of a block-sparse matrix are not smaller than this where the cap allows it.
-LEAST_SIDE = 4
-#: Larger blocks multiply faster, so they may leave this share of the cap unused.
-SLACK = 0.02
+#: Rows and columns of a block of a block-sparse matrix at least, where the cap allows it.
+LEAST_BLOCK_SIDE = 4
+#: Share of the cap that larger blocks, which multiply faster, may leave unused.
+UNUSED_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A structure without its contents.
+class RandomInit:
+    """A structure without its contents, and a function that draws them.
 
     Attributes
     ----------
     cost : int
         Multiplications for one vector.
     draw : callable
-        ``draw(variance, generator)`` fills it with normal contents under which the mean
+        ``draw(variance, generator)`` returns the matrix with normal contents. The mean
         squared entry of the matrix is `variance` on average.
     """
 
@@ -46,40 +45,8 @@ class Plan:
     draw: Callable[[float, Generator], StructuredMatrix]
 
 
-def fresh_kinds() -> tuple[str, ...]:
-    """Names of all kinds that `fresh_plan` knows: those with a rule, and all that `compress` has.
-
-    Examples
-    --------
-    >>> "monarch" in fresh_kinds(), "pixelfly" in fresh_kinds()
-    (True, True)
-    """
-    return tuple(dict.fromkeys([*_PLANS, *KINDS]))
-
-
-def fresh_plan(kind: str, shape: tuple[int, int], cap: int) -> Plan:
-    """Plan a random matrix of a kind that costs at most `cap`.
-
-    GBLR is strips, or where these would miss a row or a column a grid of tiles. A kind
-    without a rule of its own is a compressed random dense matrix.
-
-    Raises
-    ------
-    BudgetError
-        If no matrix of the kind that reaches every row and column is that cheap.
-
-    Examples
-    --------
-    >>> plan = fresh_plan("low_rank", (8, 16), 60)
-    >>> plan.cost, plan.draw(1.0, None).rank
-    (48, 2)
-    """
-    if kind in _PLANS:
-        return _PLANS[kind](shape, cap)
-    return Plan(cap, lambda variance, generator: _compressed(kind, shape, cap, variance, generator))
-
-
-def _low_rank(shape: tuple[int, int], cap: int) -> Plan:
+def random_low_rank(shape: tuple[int, int], cap: int) -> RandomInit:
+    """Low-rank matrix of the largest rank."""
     m, n = shape
     _check_cap(shape, cap, m + n, "low-rank")
     rank = cap // (m + n)
@@ -88,27 +55,29 @@ def _low_rank(shape: tuple[int, int], cap: int) -> Plan:
         root = (variance / rank) ** 0.25
         return LowRank(_normal((m, rank), root, generator), _normal((n, rank), root, generator))
 
-    return Plan(rank * (m + n), draw)
+    return RandomInit(rank * (m + n), draw)
 
 
-def _block_sparse(shape: tuple[int, int], cap: int) -> Plan:
+def random_block_sparse(shape: tuple[int, int], cap: int) -> RandomInit:
+    """Block-sparse matrix with the largest blocks that use the cap nearly whole."""
     m, n = shape
     _check_cap(shape, cap, m * -(-n // m), "block-sparse")
     most = cap // max(m, n)
-    patterns = _patterns(shape, cap, LEAST_SIDE, most) or _patterns(shape, cap, 1, LEAST_SIDE - 1)
+    patterns = _patterns(shape, cap, LEAST_BLOCK_SIDE, most)
+    patterns = patterns or _patterns(shape, cap, 1, LEAST_BLOCK_SIDE - 1)
     best = max(pattern.cost for pattern in patterns)
-    pattern = [p for p in patterns if p.cost >= (1 - SLACK) * best][-1]
+    pattern = [p for p in patterns if p.cost >= (1 - UNUSED_SHARE) * best][-1]
 
     def draw(variance: float, generator: Generator) -> BlockSparse:
         spread = (variance * m * n / pattern.cost) ** 0.5
         blocks = _normal((len(pattern.rows), pattern.side, pattern.side), spread, generator)
         return BlockSparse(blocks, pattern.rows, pattern.cols, shape=shape)
 
-    return Plan(pattern.cost, draw)
+    return RandomInit(pattern.cost, draw)
 
 
 class _Pattern(NamedTuple):
-    """Square blocks on a grid, sorted by row and column."""
+    """Coordinates of square blocks on a grid, sorted by row and column."""
 
     side: int
     rows: NDArray[np.int64]
@@ -117,7 +86,7 @@ class _Pattern(NamedTuple):
 
 
 def _patterns(shape: tuple[int, int], cap: int, least: int, most: int) -> list[_Pattern]:
-    """Patterns of these block sizes that reach every row and column, smallest blocks first."""
+    """Patterns that reach every row and column, of blocks with these sides, smallest first."""
     patterns = []
     for side in range(least, most + 1):
         pattern = _diagonals(shape, cap, side)
@@ -127,12 +96,12 @@ def _patterns(shape: tuple[int, int], cap: int, least: int, most: int) -> list[_
 
 
 def _diagonals(shape: tuple[int, int], cap: int, side: int) -> _Pattern:
-    """As many blocks in every block row as the cap allows, on diagonals at even distances."""
+    """Blocks on diagonals at even distances, as many in every block row as the cap allows."""
     m, n = shape
     down, across = -(-m // side), -(-n // side)
     count = min(cap // (m * min(side, n)), across)
     first = np.arange(count) * across // max(count, 1)
-    # Where rows are few, their shifts spread over the gap between two diagonals.
+    # The shifts of few rows spread over the gap between two diagonals.
     shift = np.arange(down) * max(1, across // max(count * down, 1))
     cols = np.sort((first + shift[:, None]) % across, axis=1).ravel()
     rows = np.repeat(np.arange(down), count)
@@ -140,7 +109,8 @@ def _diagonals(shape: tuple[int, int], cap: int, side: int) -> _Pattern:
     return _Pattern(side, rows, cols, int((height * width).sum()))
 
 
-def _block_low_rank(shape: tuple[int, int], cap: int) -> Plan:
+def random_block_low_rank(shape: tuple[int, int], cap: int) -> RandomInit:
+    """Block-low-rank matrix with an even grid of tiles of one rank."""
     m, n = shape
     heights, widths, rank = tile_grid(shape, cap)
 
@@ -153,7 +123,7 @@ def _block_low_rank(shape: tuple[int, int], cap: int) -> Plan:
         }
         return BlockLowRank(tiles, row_sizes=heights, col_sizes=widths)
 
-    return Plan(rank * (len(widths) * m + len(heights) * n), draw)
+    return RandomInit(rank * (len(widths) * m + len(heights) * n), draw)
 
 
 def tile_grid(shape: tuple[int, int], cap: int) -> tuple[list[int], list[int], int]:
@@ -179,7 +149,10 @@ def tile_grid(shape: tuple[int, int], cap: int) -> tuple[list[int], list[int], i
 def _most_tiles(
     cap: int, shape: tuple[int, int], cost: Callable[[Any, Any], Any]
 ) -> tuple[int, int]:
-    """Of grids g x h that cost at most `cap`, the one with most tiles; near-square ones."""
+    """Grid g x h with the most tiles among those that cost at most `cap`.
+
+    Among grids of equally many tiles, the cheapest one, whose tiles are nearly square.
+    """
     m, n = shape
     g, h = np.ogrid[1 : min(m, cap // n) + 1, 1 : min(n, cap // m) + 1]
     costs = cost(g, h)
@@ -193,8 +166,8 @@ def _even_sizes(n: int, parts: int) -> list[int]:
     return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
 
 
-class Strips(NamedTuple):
-    """Whole starts and widths of strips, on rows and on columns."""
+class StripRuns(NamedTuple):
+    """Starts and widths of strips in whole samples, on rows and on columns."""
 
     row_start: NDArray[np.int64]
     row_width: NDArray[np.int64]
@@ -202,8 +175,8 @@ class Strips(NamedTuple):
     col_width: NDArray[np.int64]
 
 
-def strip_sides(shape: tuple[int, int], cap: int) -> Strips | None:
-    """Strips as `strip_runs` lays them, or None where they would miss a row or a column.
+def strip_sides(shape: tuple[int, int], cap: int) -> StripRuns | None:
+    """Strips of `strip_runs` in whole samples; None where they miss a row or a column.
 
     Examples
     --------
@@ -216,32 +189,34 @@ def strip_sides(shape: tuple[int, int], cap: int) -> Strips | None:
     runs = strip_runs(shape, cap)
     parts = (runs.row_location, runs.row_width, runs.col_location, runs.col_width)
     whole = [torch.round(p.double() * s).long() for p, s in zip(parts, (m, m, n, n), strict=True)]
-    strips = Strips(*(part.numpy() for part in whole))
+    strips = StripRuns(*(part.numpy() for part in whole))
     rows = np.unique(positions(strips.row_start, strips.row_width, m))
     cols = np.unique(positions(strips.col_start, strips.col_width, n))
     return strips if (len(rows), len(cols)) == shape else None
 
 
-def _gblr(shape: tuple[int, int], cap: int) -> Plan:
+def random_gblr(shape: tuple[int, int], cap: int) -> RandomInit:
+    """GBLR matrix of strips, or a grid of tiles where strips miss a row or a column."""
     strips = strip_sides(shape, cap)
     if strips is None:
-        grid = _block_low_rank(shape, cap)
-        return Plan(grid.cost, lambda *given: grid.draw(*given).to_kind("gblr"))
+        grid = random_block_low_rank(shape, cap)
+        return RandomInit(grid.cost, lambda *given: grid.draw(*given).to_kind("gblr"))
     starts, widths = strips[::2], strips[1::2]
     cells = math.prod(shape) / int((widths[0] * widths[1]).sum())
 
     def draw(variance: float, generator: Generator) -> GBLR:
-        # Single samples are ones, so that the entries are normal.
+        # The side of one sample is one, so that the entries are normal.
         sides = [torch.ones(int(width.sum())) for width in widths]
         long = int((strips.row_width == 1).all())
         sides[long] = _normal(sides[long].shape, (variance * cells) ** 0.5, generator)
         rows, cols = zip(starts, widths, sides, strict=True)
         return GBLR(*rows, *cols, shape=shape)
 
-    return Plan(sum(int(width.sum()) for width in widths), draw)
+    return RandomInit(sum(int(width.sum()) for width in widths), draw)
 
 
-def _monarch(shape: tuple[int, int], cap: int) -> Plan:
+def random_monarch(shape: tuple[int, int], cap: int) -> RandomInit:
+    """Monarch matrix with the most tiles of low rank."""
     m, n = shape
     _check_cap(shape, cap, m + n, "Monarch")
     # Rows dealt to l hands and columns cut into k pieces make l k tiles of low rank.
@@ -255,22 +230,36 @@ def _monarch(shape: tuple[int, int], cap: int) -> Plan:
         R = _normal((k, l * rank, width), root, generator)
         return Monarch(L, R, shape=shape)
 
-    return Plan(rank * l * k * (height + width), draw)
+    return RandomInit(rank * l * k * (height + width), draw)
 
 
-def _pixelfly(shape: tuple[int, int], cap: int) -> Plan:
+def random_pixelfly(shape: tuple[int, int], cap: int) -> RandomInit:
+    """Flat block butterfly plus low rank."""
     layout = pixelfly_layout(shape, cap)
-    return Plan(layout.cost, lambda variance, generator: draw_pixelfly(layout, variance, generator))
+    return RandomInit(
+        layout.cost, lambda variance, generator: draw_pixelfly(layout, variance, generator)
+    )
 
 
-def _compressed(
-    kind: str, shape: tuple[int, int], cap: int, variance: float, generator: Generator
-) -> StructuredMatrix:
+def random_compressed(kind: str, shape: tuple[int, int], cap: int) -> RandomInit:
+    """Random dense matrix, compressed to a kind; `RandomInit.cost` is the cap."""
     budget = min(1.0, (cap + 0.5) / math.prod(shape))
-    seed = int(torch.randint(2**31, (), generator=generator))
-    matrix = compress(_normal(shape, 1.0, generator), kind, budget=budget, rng=seed).matrix
-    size = float(matrix.to_dense().square().mean()) ** 0.5
-    return matrix * (variance**0.5 / size) if size else matrix
+
+    def draw(variance: float, generator: Generator) -> StructuredMatrix:
+        seed = int(torch.randint(2**31, (), generator=generator))
+        noise = _normal(shape, 1.0, generator)
+        matrix = compress(noise, kind, budget=budget, rng=seed).matrix
+        size = float(matrix.to_dense().square().mean()) ** 0.5
+        if size == 0:
+            return matrix
+        factor = variance**0.5 / size
+        scaled = matrix * factor
+        if scaled.kind == matrix.kind:
+            return scaled
+        # A factor beside the contents would cost multiplications: the noise takes it.
+        return compress(noise * factor, kind, budget=budget, rng=seed).matrix
+
+    return RandomInit(cap, draw)
 
 
 def _normal(shape: tuple[int, ...], std: float, generator: Generator) -> Tensor:
@@ -284,13 +273,3 @@ def _check_cap(shape: tuple[int, int], cap: int, least: int, kind: str) -> None:
             f"the cost of the smallest {kind} matrix that reaches every row and column (allow "
             "more, or leave the layer out)"
         )
-
-
-_PLANS: dict[str, Callable[[tuple[int, int], int], Plan]] = {
-    "low_rank": _low_rank,
-    "block_sparse": _block_sparse,
-    "block_low_rank": _block_low_rank,
-    "monarch": _monarch,
-    "gblr": _gblr,
-    "pixelfly": _pixelfly,
-}

@@ -10,8 +10,8 @@ from structmat.errors import InputError
 from structmat.matrices import Permutation
 from structmat.nn.models.calibration import collect_grams, fit_low_rank, refine, squared_error
 from structmat.nn.models.fit import fit_grid, fit_kind
+from structmat.nn.models.kinds import network_kinds
 from structmat.nn.models.layer_types import layer_type
-from structmat.nn.models.random_init import fresh_kinds
 from structmat.nn.models.trace import batches_of, count_vectors
 
 
@@ -30,7 +30,7 @@ def output_error(W, approximation, X):
     return ((W - approximation) @ X.T).norm().item()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in fresh_kinds() if kind != "low_rank"])
+@pytest.mark.parametrize("kind", [kind for kind in network_kinds() if kind != "low_rank"])
 def test_refined_contents_are_strictly_better_on_their_inputs(kind):
     W, X = torch.randn(32, 48) + 1.0, anisotropic(200, 48)
     matrix = fit_kind(kind, W, math.floor(0.3 * W.numel()))

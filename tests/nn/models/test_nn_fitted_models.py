@@ -11,8 +11,8 @@ from torch import nn
 from structmat.errors import BudgetError
 from structmat.nn import Config, convert_
 from structmat.nn.models.calibration import fit_low_rank, squared_error
+from structmat.nn.models.kinds import network_kinds
 from structmat.nn.models.layer_types import LAYERS
-from structmat.nn.models.random_init import fresh_kinds
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def first_outputs(model, x):
         return model[0](x)
 
 
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_calibration_lowers_the_error_of_outputs(kind):
     x, model = uneven(300, 64), mlp().eval()
     config = Config(kind=kind, budget=0.3, start="weights")
@@ -110,7 +110,7 @@ class EasyAndHard(nn.Module):
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_shares_by_error_lower_the_total_error(kind, calibrated):
     model, x = EasyAndHard(), torch.randn(100, 64)
     totals = []
@@ -205,7 +205,7 @@ def test_taps_are_fitted_together():
     assert report.rows[0].error < 0.95 * missed**0.5
 
 
-@pytest.mark.parametrize("kind", [kind for kind in fresh_kinds() if kind != "pixelfly"])
+@pytest.mark.parametrize("kind", [kind for kind in network_kinds() if kind != "pixelfly"])
 def test_no_layer_gets_less_than_the_least_matrix(kind):
     # A quarter of this budget, the least that is tried, would be less than m + n.
     config = Config(kind=kind, budget=0.1, start="weights", shares="error", oversize=1.0)

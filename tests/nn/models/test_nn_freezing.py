@@ -25,7 +25,7 @@ from structmat.nn import (
     parameter_groups,
     to_dense_,
 )
-from structmat.nn.models.random_init import fresh_kinds
+from structmat.nn.models.kinds import network_kinds
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ def test_dead_blocks_are_dropped():
     assert torch.equal(model(torch.ones(2, 32)), model[0].bias.expand(2, 32))
 
 
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 @pytest.mark.parametrize("conv", ["matrix", "taps"])
 def test_dense_again(kind, conv):
     model, x = Classifier().eval(), torch.randn(2, 3, 16, 16)

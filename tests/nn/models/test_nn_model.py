@@ -20,9 +20,9 @@ from structmat.nn import (
     convert_,
     cost,
 )
-from structmat.nn.models.random_init import fresh_kinds
+from structmat.nn.models.kinds import network_kinds
 
-FIXED = [kind for kind in fresh_kinds() if kind != "gblr"]
+FIXED = [kind for kind in network_kinds() if kind != "gblr"]
 EXACT = {"kind": "block_sparse", "start": "weights", "budget": 1.0}
 
 
@@ -134,7 +134,7 @@ def test_reported_errors_are_those_of_the_weights(learn):
         assert row.error < 0.8
 
 
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_random_weights_have_the_size_of_torch_s_own(kind):
     model = nn.Sequential(nn.Linear(64, 64), nn.Conv2d(32, 32, 3), Conv1D(64, 64)).eval()
     dense = [layer.weight.square().mean().item() for layer in model]
@@ -424,7 +424,7 @@ def test_layers_that_the_example_never_runs_stay():
 
 
 @pytest.mark.parametrize("start", ["scratch", "weights"])
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_dry_runs_foretell_and_change_nothing(kind, start):
     model, x = Classifier(), torch.zeros(2, 3, 16, 16)
     before = snapshot(model)
@@ -443,7 +443,7 @@ def test_dry_runs_foretell_and_change_nothing(kind, start):
 
 
 @pytest.mark.parametrize("start", ["scratch", "weights"])
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_generators_repeat_a_conversion(kind, start):
     def once(seed):
         torch.manual_seed(5)

@@ -5,21 +5,21 @@ import math
 import pytest
 import torch
 
-from structmat.compress.kinds import KINDS, Compressor
+import structmat
 from structmat.errors import BudgetError
 from structmat.matrices import LowRank
-from structmat.nn.models.random_init import fresh_kinds, fresh_plan
+from structmat.nn.models.kinds import network_kinds, random_init
 
 SHAPES = [(64, 64), (256, 64), (48, 160), (33, 70)]
 
 
 @pytest.mark.parametrize("budget", [0.1, 0.5])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_cost_coverage_and_size(kind, shape, budget):
     cap = math.floor(budget * math.prod(shape))
     try:
-        plan = fresh_plan(kind, shape, cap)
+        plan = random_init(kind, shape, cap)
     except BudgetError:
         # Only the kind of two parts needs as much as this.
         assert kind == "pixelfly"
@@ -38,40 +38,40 @@ def test_cost_coverage_and_size(kind, shape, budget):
     assert sum(squares) / len(squares) == pytest.approx(0.01, rel=0.3)
 
 
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_the_cap_is_used(kind):
     # What a kind may leave is one more rank, one block more in every row, …
     shape = (256, 256)
     for budget in (0.1, 0.2, 0.3):
         cap = math.floor(budget * 256**2)
-        assert fresh_plan(kind, shape, cap).cost >= 0.92 * cap
+        assert random_init(kind, shape, cap).cost >= 0.92 * cap
 
 
 def test_one_multiplication_less_is_one_rank_less():
-    assert fresh_plan("low_rank", (32, 64), 3 * 96).cost == 3 * 96
-    assert fresh_plan("low_rank", (32, 64), 3 * 96 - 1).cost == 2 * 96
+    assert random_init("low_rank", (32, 64), 3 * 96).cost == 3 * 96
+    assert random_init("low_rank", (32, 64), 3 * 96 - 1).cost == 2 * 96
 
 
-@pytest.mark.parametrize("kind", fresh_kinds())
+@pytest.mark.parametrize("kind", network_kinds())
 def test_no_matrix_is_that_cheap(kind):
     with pytest.raises(BudgetError, match=r"^20 multiplications for a 64x32 .* at least \d+"):
-        fresh_plan(kind, (64, 32), 20)
+        random_init(kind, (64, 32), 20)
 
 
 def test_the_least_cost_that_is_named_is_one(rng):
-    for kind in fresh_kinds():
+    for kind in network_kinds():
         for _ in range(5):
             shape = tuple(int(n) for n in rng.integers(5, 90, 2))
             with pytest.raises(BudgetError) as refusal:
-                fresh_plan(kind, shape, 1)
+                random_init(kind, shape, 1)
             least = int(str(refusal.value).split("at least ")[1].split(",")[0])
-            assert fresh_plan(kind, shape, least).cost <= least
+            assert random_init(kind, shape, least).cost <= least
             with pytest.raises(BudgetError):
-                fresh_plan(kind, shape, least - 1)
+                random_init(kind, shape, least - 1)
 
 
 def test_block_rows_have_equally_many_blocks():
-    matrix = fresh_plan("block_sparse", (128, 64), 2048).draw(1.0, None)
+    matrix = random_init("block_sparse", (128, 64), 2048).draw(1.0, None)
     side, _ = matrix.block_shape
     rows = torch.bincount(torch.from_numpy(matrix.rows))
     cols = torch.bincount(torch.from_numpy(matrix.cols))
@@ -81,33 +81,34 @@ def test_block_rows_have_equally_many_blocks():
 
 def test_blocks_of_a_thin_matrix_reach_every_column():
     for cap in (17 * 311, 4000, 2000):
-        dense = fresh_plan("block_sparse", (17, 311), cap).draw(1.0, None).to_dense()
+        dense = random_init("block_sparse", (17, 311), cap).draw(1.0, None).to_dense()
         assert (dense != 0).any(0).all()
 
 
 def test_the_butterfly_is_flat():
     """Blocks where coordinates agree or differ in one bit, the lowest bits first."""
-    blocks = fresh_plan("pixelfly", (64, 64), 1024).draw(1.0, None).children[0]
+    blocks = random_init("pixelfly", (64, 64), 1024).draw(1.0, None).children[0]
     places = set(zip(blocks.rows.tolist(), blocks.cols.tolist(), strict=True))
     assert blocks.block_shape == (4, 4)
     assert places == {(i, j) for i in range(16) for j in range(16) if i ^ j in (0, 1, 2)}
 
 
-def test_a_kind_without_a_rule_is_compressed(monkeypatch):
+@pytest.mark.usefixtures("own_kinds")
+def test_a_kind_without_a_rule_is_compressed():
     def fit(A, goal, *, rng, progress):
         rank = goal.max_cost // sum(A.shape)
         return LowRank(A[:, :rank], A[:rank].T.copy())
 
-    monkeypatch.setitem(KINDS, "novel", Compressor(fit))
-    plan = fresh_plan("novel", (32, 32), 256)
+    structmat.register(structmat.Kind("novel", fit=fit))
+    plan = random_init("novel", (32, 32), 256)
     matrix = plan.draw(0.25, torch.Generator().manual_seed(1))
-    assert "novel" in fresh_kinds()
+    assert "novel" in network_kinds()
     assert matrix.cost <= 256
     assert matrix.to_dense().square().mean().item() == pytest.approx(0.25, rel=1e-4)
 
 
 def test_draws_repeat_with_the_generator():
-    for kind in fresh_kinds():
-        plan = fresh_plan(kind, (64, 64), 1024)
+    for kind in network_kinds():
+        plan = random_init(kind, (64, 64), 1024)
         one, two = (plan.draw(1.0, torch.Generator().manual_seed(3)).to_dense() for _ in range(2))
         assert torch.equal(one, two)

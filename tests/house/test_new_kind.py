@@ -1,0 +1,252 @@
+"""A structure of somebody else: one file and one call, and everything knows it."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import DTYPES, contents
+
+import structmat
+from structmat._array import from_numpy, namespace_named
+from structmat.cli import main
+from structmat.testing import check_matrix
+
+FILE = '''
+import numpy as np
+import structmat
+
+
+class Diagonal(structmat.StructuredMatrix, kind="diagonal"):
+    """A rectangular matrix with entries on the main diagonal alone."""
+
+    data_names = ("d",)
+    static_names = ("shape",)
+
+    def __init__(self, d, *, shape):
+        super().__init__(tuple(shape), {"d": d})
+
+    @property
+    def cost(self):
+        return min(self.shape)
+
+    def _times(self, d, x, size):
+        y = d[:, None] * x[: d.shape[0], :]
+        below = self.xp.zeros((size - d.shape[0], x.shape[1]), dtype=y.dtype, device=self.device)
+        return self.xp.concat([y, below])
+
+    def _multiply(self, x):
+        return self._times(self.d, x, self.shape[0])
+
+    def _multiply_adjoint(self, y):
+        d = self.xp.conj(self.d) if self.xp.isdtype(self.dtype, "complex floating") else self.d
+        return self._times(d, y, self.shape[1])
+
+    def _dense(self):
+        return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
+
+    def _adjoint(self):
+        return Diagonal(self.d, shape=self.shape[::-1]).conj()
+
+
+def fit(A, goal, *, rng, progress):
+    if goal.max_cost is not None and goal.max_cost < min(A.shape):
+        raise structmat.BudgetError(f"costs {min(A.shape)}; raise the budget")
+    return Diagonal(np.diagonal(A).copy(), shape=A.shape)
+
+
+structmat.register(structmat.Kind("diagonal", "main diagonal", "#332288", fit=fit))
+'''
+
+
+@pytest.fixture
+def diagonal(own_kinds, tmp_path, monkeypatch):
+    """The file, imported, in the present folder."""
+    (tmp_path / "diagonal.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("diagonal")
+    del sys.modules["diagonal"]
+
+
+def dense(dtype="float64", shape=(6, 4)):
+    """A diagonal matrix, entry by entry."""
+    A = np.zeros(shape, dtype)
+    for i, entry in enumerate(contents(dtype)(min(shape))):
+        A[i, i] = entry
+    return A
+
+
+def run(*words):
+    """A command in a fresh process, which imports the file in the present folder."""
+    path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 4), (3, 7), (5, 5), (1, 1), (0, 3), (4, 0)])
+def test_the_contract(diagonal, backend, dtype, shape):
+    twin = dense(dtype, shape)
+    A = diagonal.Diagonal(np.diagonal(twin).copy(), shape=shape)
+    check_matrix(A.to(backend), from_numpy(twin, namespace_named(backend)))
+
+
+def test_compress_and_compare(diagonal, backend):
+    A = dense()
+    result = structmat.compress(from_numpy(A, namespace_named(backend)), "diagonal", tol=1e-12)
+    assert (result.kind, result.error, result.cost) == ("diagonal", 0.0, 4)
+    assert isinstance(result.matrix, diagonal.Diagonal)
+    assert result.matrix.xp is namespace_named(backend)
+    rows = {row.kind: row for row in structmat.compare(A, budget=0.5, rng=0)}
+    assert list(rows)[-1] == "diagonal"
+    assert rows["diagonal"].matrix.kind == "diagonal"
+    assert structmat.compare(A, budget=0.1, rng=0)[-1].note == "costs 4; raise the budget"
+
+
+def test_files_in_a_fresh_process(diagonal):
+    structmat.save("a.npz", structmat.compress(dense(), "diagonal", budget=0.5).matrix)
+    program = "import diagonal, structmat; print(structmat.load('a.npz').d.tolist())"
+    assert json.loads(run("-c", program)) == np.diagonal(dense()).tolist()
+    both = structmat.load("a.npz") + structmat.Dense(dense())
+    np.testing.assert_array_equal(both.to_dense(), 2 * dense())
+
+
+def test_a_plot_shows_the_entries(diagonal):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    A = structmat.compress(dense(), "diagonal", budget=0.5).matrix
+    ax = structmat.plot.structure(A)
+    assert ax.get_title().startswith("Diagonal 6x4")
+    np.testing.assert_array_equal(ax.images[0].get_array(), np.eye(6, 4))
+    ones = structmat.GBLR([0], [6], np.ones(6), [0], [4], np.ones(4), shape=(6, 4))
+    ax = structmat.plot.structure(A + ones)
+    np.testing.assert_array_equal(ax.images[0].get_array(), np.eye(6, 4) + 1)
+    plt.close("all")
+
+
+def test_networks(diagonal):
+    torch = pytest.importorskip("torch")
+    from structmat.nn import Config, convert_, cost, freeze_, load_model, save_model
+
+    def network():
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(n, m) for n, m in ((24, 32), (32, 32), (32, 24))]
+        return torch.nn.Sequential(layers[0], torch.nn.ReLU(), *layers[1:])
+
+    for start in ("scratch", "weights"):
+        model = network()
+        weights = [p.detach().clone() for p in model.parameters() if p.ndim == 2]
+        config = Config(kind="diagonal", budget=0.1, start=start)
+        report = convert_(model, config, lambda name, _: name != "2")
+        convert_(model, Config(budget=0.3), lambda name, _: name == "2")
+        kinds = {row.name: (row.kind, row.cost) for row in cost(model).rows}
+        assert kinds["0"] == kinds["3"] == ("diagonal", 24)
+        assert kinds["2"][0] == "gblr"
+        assert [row.name for row in report.rows] == ["0", "3"]
+        if start == "weights":
+            d = torch.diagonal(weights[0])
+            torch.testing.assert_close(model[0].weight.diagonal(), d)
+        x = torch.randn(5, 24)
+        model(x).square().sum().backward()
+        assert all(p.grad is not None for p in model[0].parameters())
+        model.eval()
+        before = model(x)
+        freeze_(model)
+        torch.testing.assert_close(model(x), before)
+        assert cost(model).rows[0].kind == "diagonal"
+        save_model("model.safetensors", model)
+        again = load_model("model.safetensors", network()).eval()
+        assert torch.equal(again(x), model(x))
+        assert type(again[0].to_matrix()) is diagonal.Diagonal
+
+
+def test_a_random_start_keeps_to_the_cap(diagonal):
+    """Diagonal takes no factor into its contents; one beside them would cost 32 more."""
+    torch = pytest.importorskip("torch")
+    from structmat.nn.models.kinds import network_kinds, random_init
+
+    assert "diagonal" in network_kinds()
+    matrix = random_init("diagonal", (32, 32), 40).draw(0.25, torch.Generator().manual_seed(0))
+    assert (matrix.kind, matrix.cost) == ("diagonal", 32)
+    assert matrix.to_dense().square().mean().item() == pytest.approx(0.25, rel=1e-4)
+
+
+def test_the_command_line(diagonal, capsys):
+    np.save("a.npy", dense())
+    words = ["compress", "a.npy", "--to", "diagonal", "--tol", "1e-9", "-o", "a.npz", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "diagonal"
+    assert main(["info", "a.npz"]) == 0
+    assert main(["plot", "a.npz", "-o", "a.svg"]) == 0
+    assert main(["compare", "a.npy", "--budget", "0.5"]) == 0
+    assert "\ndiagonal " in capsys.readouterr().out
+    assert main(["compare", "a.npy", "--budget", "0.1"]) == 0
+    assert "none: costs 4; raise the budget" in capsys.readouterr().out
+
+
+def test_learning(diagonal, capsys):
+    pytest.importorskip("sklearn")
+    words = ["learn", "--kinds", "dense,diagonal,pixelfly", "--budget", "0.5", "--seeds", "1"]
+    assert main([*words, "--epochs", "1", "-o", "out", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["kind"] for run in runs] == ["dense", "diagonal", "pixelfly"]
+    assert {layer["kind"] for layer in runs[1]["layers"]} == {"diagonal"}
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    # In the order of the table, by their labels.
+    assert page.index(">dense<") < page.index(">Pixelfly<") < page.index(">main diagonal<")
+    from structmat.learn.report import figures, results
+
+    colours = [figures._colour(kind) for kind in results.kinds_of({"runs": runs})]
+    assert colours == ["#777777", "#0072B2", "#332288"]
+
+
+def test_what_learn_compares_by_default_is_of_structmat(diagonal, capsys):
+    with pytest.raises(SystemExit):
+        main(["learn", "--help"])
+    words = "".join(capsys.readouterr().out.split())
+    assert "(default:dense,low_rank,block_sparse,block_low_rank,monarch,gblr;" in words
+    assert main(["learn", "--kinds", "dense,circulant"]) == 1
+    known = "dense, low_rank, block_sparse, block_low_rank, monarch, pixelfly, gblr, diagonal"
+    assert f"expected some of {known}" in capsys.readouterr().err
+
+
+@pytest.fixture
+def installed(diagonal, tmp_path):
+    """The file as a package that names its kind as an entry point."""
+    folder = tmp_path / "diagonal-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: diagonal\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[structmat.kinds]\ndiagonal = diagonal\n")
+    np.save("a.npy", dense())
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_command_knows_the_kinds_of_installed_packages():
+    words = ["compress", "a.npy", "--to", "diagonal", "--tol", "0.1", "-o", "a.npz"]
+    assert "Diagonal" in run("-m", "structmat", *words)
+    assert "Diagonal" not in run("-c", "import structmat.cli, sys; print(*sys.modules)")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_package_that_fails_is_named(capsys, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "diagonal")
+    (tmp_path / "diagonal.py").write_text("raise RuntimeError('half written')")
+    assert main(["info", "a.npz"]) == 1
+    message = capsys.readouterr().err
+    assert "entry point 'diagonal' of 'structmat.kinds'" in message
+    assert "RuntimeError: half written; mend or uninstall its package" in message
+    sys.modules["diagonal"] = None  # what the fixture takes away
+
+
+@pytest.mark.usefixtures("diagonal")
+def test_a_file_in_no_package_is_imported_by_hand():
+    np.save("a.npy", dense())
+    program = "import diagonal, structmat.cli; structmat.cli.main()"
+    words = ["compress", "a.npy", "--to", "diagonal", "--budget", "0.5", "-o", "a.npz"]
+    assert "written to a.npz" in run("-c", program, *words)
