@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import data, report
 from benchmarks.experiments import command
+from benchmarks.micro import data, report
 from benchmarks.results import BenchmarkError, write
 
 SUITES = tuple(report.SUITES)
@@ -101,7 +101,7 @@ def _check(options: argparse.Namespace) -> None:
 def _run(name: str, options: argparse.Namespace) -> list[str]:
     """One suite: measure, print, write; its failed checks come back."""
     # Not before it is wanted: some suites need torch.
-    module = importlib.import_module(f"benchmarks.{name}")
+    module = importlib.import_module(f"benchmarks.micro.{name}")
     plan = module.QUICK if options.quick else module.FULL
     minutes = plan.minutes + (data.MINUTES if options.data_dir and name == "compression" else 0)
     minutes *= options.seeds if name == "compression" else 1

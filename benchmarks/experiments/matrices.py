@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks import data
 from benchmarks.experiments import config as config_file
-from benchmarks.inputs import Case
+from benchmarks.micro import data
+from benchmarks.micro.inputs import Case
 from benchmarks.results import BenchmarkError, Row, Skip, short
 from structmat.compress import KINDS as COMPRESSED
 from structmat.errors import BudgetError

@@ -18,8 +18,8 @@ from benchmarks.experiments.sentences import (
     worth,
 )
 from benchmarks.experiments.tables import tables
+from benchmarks.reporting.tables import Table
 from benchmarks.results import BenchmarkError, Row, write_text
-from benchmarks.tables import Table
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 #: Folder of the plots, seen from the page.

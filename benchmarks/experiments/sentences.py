@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 
 from benchmarks.experiments.samples import Runs, Sample, change, spread
+from benchmarks.reporting.tables import percent
 from benchmarks.results import BenchmarkError
-from benchmarks.tables import percent
 
 #: Lists of sentences that a config may have.
 TEXTS = ("findings", "negative", "not_tried")

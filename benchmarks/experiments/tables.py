@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from benchmarks.experiments.samples import DENSE, Runs, Sample, change, spread
+from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
-from benchmarks.tables import Table, left_out, number, percent
 
 
 class Marked(Table):

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import data
 from benchmarks.experiments import config, matrices
+from benchmarks.micro import data
 from benchmarks.results import BenchmarkError
 
 ZIP, BUS = "US zip codes, exp(−r/5°)", "inverse of 1138_bus"

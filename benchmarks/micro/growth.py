@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks import gblr
-from benchmarks.memory import reader
+from benchmarks.micro import gblr
+from benchmarks.micro.memory import reader
+from benchmarks.micro.timing import Call, interleaved
 from benchmarks.results import Suite, short
-from benchmarks.timing import Call, interleaved
 
 #: Stored scalars for each row of the matrix, half of them in either factor.
 A_ROW = 128

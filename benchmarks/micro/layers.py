@@ -6,17 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.progress import Progress
+from benchmarks.micro.progress import Progress
+from benchmarks.micro.timing import Call, interleaved
 from benchmarks.results import BenchmarkError, Row, Suite, short
-from benchmarks.timing import Call, interleaved
 
 try:
     import torch
     from torch import Tensor, nn
     from torch.nn import functional as F
 
-    from benchmarks import rivals
-    from benchmarks.settings import Setting, Shape, relative_error, settings
+    from benchmarks.micro import rivals
+    from benchmarks.micro.settings import Setting, Shape, relative_error, settings
     from structmat.nn import GaudiLinear, StructuredLinear, gaudi_mask
 except ImportError as missing:
     raise BenchmarkError(

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
-from benchmarks.tables import Table, left_out, number, percent
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
 GROUPS = {

@@ -9,8 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from benchmarks.micro.timing import Call, Timing, interleaved, wall_clock
 from benchmarks.results import Row
-from benchmarks.timing import Call, Timing, interleaved, wall_clock
 
 #: Inputs, outputs, vectors.
 Shape = tuple[int, int, int]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from benchmarks.inputs import Case, Generator
+from benchmarks.micro.inputs import Case, Generator
 from benchmarks.results import BenchmarkError, Skip
 from structmat.demo import kd_order
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks import gblr, growth, inputs, peer_products, structures
-from benchmarks.kernels import forced
-from benchmarks.memory import reader
-from benchmarks.progress import Progress
+from benchmarks.micro import gblr, growth, inputs, peer_products, structures
+from benchmarks.micro.kernels import forced
+from benchmarks.micro.memory import reader
+from benchmarks.micro.progress import Progress
+from benchmarks.micro.structures import Built, Product
+from benchmarks.micro.timing import Call, Timing, interleaved
 from benchmarks.results import Row, Suite, short
-from benchmarks.structures import Built, Product
-from benchmarks.timing import Call, Timing, interleaved
 
 #: Columns of a product that are compared with the reference.
 CHECKED = 8

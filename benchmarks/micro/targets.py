@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from benchmarks.reporting.tables import Table, number, percent
 from benchmarks.results import Row
-from benchmarks.tables import Table, number, percent
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Tables of the suite "layers"."""
 
+from benchmarks.micro.targets import Target, over_share, target_table, worst_of
+from benchmarks.reporting.tables import Table, number, percent, pivot
 from benchmarks.results import Row
-from benchmarks.tables import Table, number, percent, pivot
-from benchmarks.targets import Target, over_share, target_table, worst_of
 
 
 def layer_tables(rows: list[Row]) -> list[Table]:

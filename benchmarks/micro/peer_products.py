@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks import gblr, structures
+from benchmarks.micro import gblr, structures
+from benchmarks.micro.structures import Built
+from benchmarks.micro.timing import interleaved
 from benchmarks.results import Skip, Suite, short
-from benchmarks.structures import Built
-from benchmarks.timing import interleaved
 
 COST = 0.25
 Theirs = Callable[[NDArray], NDArray]

@@ -1,8 +1,8 @@
 """Tables of the suite "training"."""
 
+from benchmarks.micro.targets import Target, target_table, worst_of
+from benchmarks.reporting.tables import Table, number, percent
 from benchmarks.results import Row
-from benchmarks.tables import Table, number, percent
-from benchmarks.targets import Target, target_table, worst_of
 
 
 def training_tables(rows: list[Row]) -> list[Table]:

@@ -1,7 +1,7 @@
 """Every kernel that fits a matrix, asked for by name."""
 
 import structmat
-from benchmarks.structures import Product
+from benchmarks.micro.structures import Product
 from structmat.kernels import plan
 
 #: Seconds above which a kernel is left out, if the chosen one should take half of that or less.

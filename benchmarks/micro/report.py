@@ -4,15 +4,15 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.compression_tables import compression_tables
-from benchmarks.layer_tables import layer_tables
-from benchmarks.learning_tables import learning_tables
-from benchmarks.product_tables import product_tables
+from benchmarks.micro.compression_tables import compression_tables
+from benchmarks.micro.layer_tables import layer_tables
+from benchmarks.micro.learning_tables import learning_tables
+from benchmarks.micro.product_tables import product_tables
+from benchmarks.micro.training_tables import training_tables
+from benchmarks.reporting.tables import Table
 from benchmarks.results import BenchmarkError, Row, read, write_text
-from benchmarks.tables import Table
-from benchmarks.training_tables import training_tables
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 #: Folder of the plots, seen from the page.
 PICTURES = Path("_static") / "benchmarks"
 SUITES = {
@@ -66,7 +66,7 @@ def write_page(folder: Path) -> Path:
             "(run python -m benchmarks all first)"
         )
     # Not before it is wanted: it needs matplotlib.
-    plots = importlib.import_module("benchmarks.plots")
+    plots = importlib.import_module("benchmarks.micro.plots")
     pictures = {
         result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
         for result in results

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peer_products import load
+from benchmarks.micro.peer_products import load
 from benchmarks.results import Skip
 
 #: Iterations of PALM4MSA: with more, the error falls little and the time grows.

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import structmat
-from benchmarks import (
-    __main__,
+from benchmarks import __main__, machine, results
+from benchmarks.micro import (
     compression,
     data,
     gblr,
@@ -18,12 +18,10 @@ from benchmarks import (
     kernels,
     layers,
     learning,
-    machine,
     memory,
     peer_products,
     products,
     report,
-    results,
     rivals,
     settings,
     structures,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.progress import Progress
+from benchmarks.micro.progress import Progress
 from benchmarks.results import BenchmarkError, Row, Suite, short
 
 try:

@@ -2,8 +2,8 @@
 
 import statistics
 
+from benchmarks.reporting.tables import Table, percent
 from benchmarks.results import Row
-from benchmarks.tables import Table, percent
 
 
 def learning_tables(rows: list[Row]) -> list[Table]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.product_targets import product_targets
+from benchmarks.micro.product_targets import product_targets
+from benchmarks.micro.targets import over_share, target_table
+from benchmarks.reporting.tables import Table, left_out, number, percent, pivot
 from benchmarks.results import Row
-from benchmarks.tables import Table, left_out, number, percent, pivot
-from benchmarks.targets import over_share, target_table
 
 #: The other structures are shown at this cost; the result file holds all of them.
 SHOWN = 0.25

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from benchmarks.micro.training_tables import place
 from benchmarks.results import BenchmarkError, Row
-from benchmarks.training_tables import place
 
 try:
     from matplotlib import colormaps

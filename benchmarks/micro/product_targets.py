@@ -1,7 +1,7 @@
 """Targets of the suite "products"."""
 
+from benchmarks.micro.targets import Target, over_share, worst_of
 from benchmarks.results import Row
-from benchmarks.targets import Target, over_share, worst_of
 
 #: Costs for which the targets of one vector on large matrices are meant.
 COSTS = (0.125, 0.25)

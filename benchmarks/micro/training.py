@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.progress import Progress
+from benchmarks.micro.progress import Progress
 from benchmarks.results import BenchmarkError, Row, Suite, short
 
 try:
@@ -14,8 +14,8 @@ try:
     from torch import Tensor, nn
     from torch.nn import functional as F
 
-    from benchmarks import rivals
-    from benchmarks.settings import Setting, Shape, limited, relative_error, settings
+    from benchmarks.micro import rivals
+    from benchmarks.micro.settings import Setting, Shape, limited, relative_error, settings
     from structmat.nn import GaudiLinear, StructuredLinear
 except ImportError as missing:
     raise BenchmarkError(

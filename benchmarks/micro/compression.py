@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks import data, inputs, peers
-from benchmarks.inputs import Case
-from benchmarks.progress import Progress
+from benchmarks.micro import data, inputs, peers
+from benchmarks.micro.inputs import Case
+from benchmarks.micro.progress import Progress
+from benchmarks.micro.timing import peak_bytes
 from benchmarks.results import Row, Skip, Suite, short
-from benchmarks.timing import peak_bytes
 from structmat.errors import BudgetError
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")

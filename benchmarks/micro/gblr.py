@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 import structmat
-from benchmarks.structures import Built, Product
+from benchmarks.micro.structures import Built, Product
 from structmat.intervals import offsets, positions
 
 #: Half of the blocks' positions that learning leaves are gathered around so many places.
