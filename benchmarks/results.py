@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import machine
 
 #: A suite's changes when a reader of older files would misread newer ones.
-SCHEMAS = {"products": 2, "compression": 1, "layers": 2, "training": 1, "learning": 1}
+SCHEMAS = {"products": 2, "compression": 1, "layers": 2, "training": 1}
 KEYS = ("schema", "suite", "quick", "command", "seeds", "seconds", "machine", "failures", "rows")
 
 Row = dict[str, Any]

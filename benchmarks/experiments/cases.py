@@ -116,18 +116,20 @@ def _by_rule(
     *,
     start_rule: str,
     oversize: float = 1.0,
+    width: float | None = None,
     **options: Any,
 ) -> None:
-    """Gaudi layers of min(m, n) blocks at random places, at so many times their budget.
+    """Gaudi layers of min(m, n) blocks at random places, at `oversize` times their budget.
 
-    Widths follow a published rule ("splr", "lr") or are "equal".
+    Widths follow a published rule ("splr", "lr") or are "equal"; `width` gives their share of
+    a side in place of the budget.
     """
     for name, module in list(model.named_modules()):
         if not is_inner(name, module):
             continue
         m, n = module.weight.shape
-        width = min(1.0, oversize * job.budget * max(m, n) / (m + n))
-        start: Any = width if start_rule == "equal" else f"{start_rule}{width:.6f}"
+        share = width or min(1.0, oversize * job.budget * max(m, n) / (m + n))
+        start: Any = share if start_rule == "equal" else f"{start_rule}{share:.6f}"
         layer = GaudiLinear(n, m, width_init=start, generator=generator, **options)
         _put(model, name, layer)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.experiments import config
+from benchmarks.experiments.runner import command_of
 from benchmarks.experiments.samples import METRICS, Runs
 from benchmarks.experiments.sentences import (
     fill,
@@ -114,7 +115,7 @@ def read(path: Path) -> Row:
 
 def render(results: Sequence[Row], pictures: Mapping[str, Mapping[str, str]]) -> str:
     """The page as Markdown; `pictures` holds the files of each experiment and what they show."""
-    commands = "\n".join(f"$ {result['command']}" for result in results)
+    commands = "\n".join(f"$ {command_of(result['experiment'])}" for result in results)
     every = [Runs(result) for result in results]
     parts = [INTRODUCTION.format(commands=commands), _summary(every)]
     parts += [_section(runs, pictures.get(runs.result["experiment"], {})) for runs in every]

@@ -78,12 +78,17 @@ def run(
     return collect(experiment, places)
 
 
+def command_of(name: str) -> str:
+    """Command that runs an experiment, without the folders of this machine."""
+    return f"python -m benchmarks experiments run {name} --data-dir DIR"
+
+
 def collect(experiment: Experiment, places: Places) -> Path:
     """Write the result file of all rows there are; its place comes back."""
     result = {
         "schema": SCHEMA,
         "experiment": experiment.name,
-        "command": f"python -m benchmarks experiments run {experiment.name} --data-dir DIR",
+        "command": command_of(experiment.name),
         "machine": machine.facts(),
         "config": finite(dict(experiment.raw)),
         "rows": _rows(experiment, places.states / experiment.name),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from benchmarks.micro.compression_tables import compression_tables
 from benchmarks.micro.layer_tables import layer_tables
-from benchmarks.micro.learning_tables import learning_tables
 from benchmarks.micro.product_tables import product_tables
 from benchmarks.micro.training_tables import training_tables
 from benchmarks.reporting.tables import Table
@@ -20,14 +19,12 @@ SUITES = {
     "compression": compression_tables,
     "layers": layer_tables,
     "training": training_tables,
-    "learning": learning_tables,
 }
 TITLES = {
     "products": "Products",
     "compression": "Compression",
     "layers": "Layers",
     "training": "Training steps",
-    "learning": "Learning",
 }
 
 INTRODUCTION = """\

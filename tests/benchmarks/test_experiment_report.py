@@ -368,6 +368,12 @@ def test_pages_without_results_or_with_wrong_ones_are_refused(results, tmp_path)
             page.write(folder)
 
 
+def test_commands_are_those_of_today_whatever_made_the_rows():
+    text = page.render([made_up() | {"command": "python -m benchmarks former"}], {})
+    assert "$ python -m benchmarks experiments run made_up --data-dir DIR\n" in text
+    assert "Run by `python -m benchmarks former`" in text
+
+
 def test_failed_checks_are_shown():
     result = made_up()
     result["rows"][0]["failures"] = ["cost above the cap"]

@@ -84,6 +84,37 @@ def test_tuning_is_made_of_the_kinds_and_has_budgets_and_seeds_of_its_own():
     assert [job.case.settings["lr"] for job in tuned if job.case.kind == "gblr"] == [1e-3, 4e-3]
 
 
+def test_the_digits_compare_kinds_and_ways_to_learn(tmp_path):
+    raw = dict(config.load("digits").raw)
+    wanted = (
+        "GBLR by Gaudi masks",
+        "low rank at the learned cost of each layer",
+        "Gaudi masks: splr start at 50 % width, published settings",
+    )
+    raw["cases"] = [entry for entry in raw["cases"] if entry["name"] in wanted]
+    raw["settings"] = {**raw["settings"], "epochs": 1}
+    raw |= {"kinds": ["dense", "pixelfly", "gblr"], "seeds": [0]}
+    rows = rows_of(runner.run(config.parse("digits", raw), places(tmp_path), silent))
+    learned = [row for row in rows if row["case"] == "GBLR"]
+    assert len(learned) == 2
+    assert {row["case"] for row in rows} == {"dense", "pixelfly", "GBLR", *wanted}
+    assert all("score" in row for row in rows if row["case"] != "pixelfly")
+    skipped = [(row["case"], row["budget"]) for row in rows if "skipped" in row]
+    assert skipped == [("pixelfly", 0.05)]
+    assert all(row["relative_cost"] <= row["budget"] for row in rows if "skipped" not in row)
+
+
+def test_a_share_of_the_sides_may_be_given_in_place_of_the_budget():
+    made = tasks.work(experiment(size={"width": 64}), None)
+    model, example = made.task.model(), made.task.example()
+    layers = cases.dense_layers(model, example)
+    convert = {"start_rule": "equal", "width": 0.25, "learn_widths": False}
+    cases.convert(model, example, job({"kind": "gblr", "convert": convert}, budget=0.9), None)
+    # 64 blocks of 16 + 16 samples in a matrix of 64x64
+    total = cases.totals(cases.layer_costs(model, layers))["relative_cost"]
+    assert total == pytest.approx(0.5)
+
+
 def test_rates_of_contents_are_tuned_where_there_are_contents():
     tuning = {"budgets": [0.1], "seeds": [0], "lr": [1e-3], "contents_lr": [4e-3]}
     found = experiment(kinds=["dense", "low_rank", "alds", "blast"], tuning=tuning)

@@ -17,7 +17,6 @@ from benchmarks.micro import (
     inputs,
     kernels,
     layers,
-    learning,
     memory,
     peer_products,
     products,
@@ -48,9 +47,6 @@ LAYERS = replace(
     layers.QUICK, masks=((40, 8),), cpu=((24, 48, 1), (24, 48, 8)), costs=(0.25,), seconds=0.001
 )
 TRAINING = replace(training.QUICK, cpu=((24, 48, 8),), seconds=0.0001)
-LEARNING = learning.Plan(budgets=(0.1, 0.05), seeds=1, epochs=1, minutes=0.1)
-MASKS = "GBLR by Gaudi masks"
-CASES = [c for c in learning.CASES if c.name in ("dense", "pixelfly", "GBLR", MASKS)]
 
 
 def tiny_cases():
@@ -70,8 +66,6 @@ def _tiny(monkeypatch):
         monkeypatch.setattr(compression, name, compression.Plan(tiny_cases, 0.1))
         monkeypatch.setattr(layers, name, LAYERS)
         monkeypatch.setattr(training, name, TRAINING)
-        monkeypatch.setattr(learning, name, LEARNING)
-    monkeypatch.setattr(learning, "CASES", CASES)
 
 
 @pytest.mark.usefixtures("_tiny")
@@ -92,8 +86,6 @@ def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatc
         assert len(cells) == 1, table
     assert "noise \\| small" in text
     assert "Left out: absent (not here)." in text
-    assert "| pixelfly | " in text
-    assert "no such matrix" in text
     assert "| over dense, Gaudi, shrunk, 25 % of the cost | 1 | " in text
     assert "| over the share, GPU, bfloat16, one row | 1.2 | – | not measured |" in text
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
@@ -113,11 +105,10 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "compression.quick.json",
         "layers.quick.json",
-        "learning.quick.json",
         "products.quick.json",
         "training.quick.json",
     ]
-    for suite in ("products", "compression", "layers", "training", "learning"):
+    for suite in ("products", "compression", "layers", "training"):
         text = (tmp_path / f"{suite}.quick.json").read_text(encoding="utf-8")
         assert str(tmp_path) not in text
         assert "NaN" not in text
@@ -158,11 +149,6 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     }
     assert all(row["over_dense"] > 0 and row["device"] == "cpu" for row in rows)
     assert all(row["cost"] <= 0.26 for row in rows if "splr" not in row["layer"])
-    rows = json.loads((tmp_path / "learning.quick.json").read_text(encoding="utf-8"))["rows"]
-    learned = [row for row in rows if row["case"] == "GBLR"]
-    assert len(learned) == 2
-    assert {row["case"] for row in rows} >= {"dense", "GBLR", MASKS, learning.TRANSFER}
-    assert all("accuracy" in row for row in rows if row["case"] != "pixelfly")
     rows = json.loads((tmp_path / "compression.quick.json").read_text(encoding="utf-8"))["rows"]
     ours = [row for row in rows if row.get("method") == "structmat"]
     assert {row["kind"] for row in ours} == kinds
