@@ -1,8 +1,8 @@
 """Tables of the suite "compression"."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from benchmarks.reporting.tables import Table, left_out, number, percent
+from benchmarks.reporting.tables import Cell, Table, budget, left_out, listing, number, percent
 from benchmarks.results import Row
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
@@ -16,60 +16,41 @@ GROUPS = {
 
 def compression_tables(rows: list[Row]) -> list[Table]:
     """Errors at equal cost for each group, then GBLR in detail, then other packages."""
-    groups = {row["group"] for row in rows}
+    ours = [row for row in rows if row.get("method", "structmat") == "structmat"]
+    theirs = [row for row in rows if row.get("method", "structmat") != "structmat"]
+    groups = {group: [row for row in ours if row["group"] == group] for group in GROUPS}
     return [
-        error_table(group, title, rows) for group, title in GROUPS.items() if group in groups
-    ] + [
-        gblr_table(rows),
-        time_table(rows),
-        peer_table(rows),
+        *(error_table(GROUPS[group], own) for group, own in groups.items() if own),
+        gblr_table(_gblr(ours)),
+        time_table(ours),
+        peer_table(_gblr(ours), theirs),
     ]
 
 
-def error_table(group: str, title: str, rows: list[Row]) -> Table:
+def error_table(title: str, rows: list[Row]) -> Table:
     """One line a matrix and budget, one column a structure."""
-    lines, here = [], [row for row in rows if row["group"] == group]
-    for key, cells in _cases(here):
-        svd = cells["gblr"]["svd_error"]
-        errors = [number(cells[kind].get("error")) for kind in KINDS]
-        lines.append([key[0], key[1], percent(key[2]), number(svd), *errors])
-    return Table(
-        title,
-        "Relative Frobenius error under one cap on the cost."
-        + left_out(
-            (row for row in here if row.get("method", "structmat") == "structmat"), "matrix", "kind"
-        ),
-        ["matrix", "shape", "budget", "truncated SVD", *(k.replace("_", " ") for k in KINDS)],
-        lines,
-    )
+    note = "Relative Frobenius error under one cap on the cost."
+    columns = HEAD | {"truncated SVD": lambda row: number(row["svd_error"])}
+    columns |= _by_kind(rows, "error")
+    return listing(title, note + left_out(rows, "matrix", "kind"), columns, _gblr(rows))
 
 
 def gblr_table(rows: list[Row]) -> Table:
-    """What GBLR was asked and what it did."""
-    lines = []
-    for key, cells in _cases(rows):
-        row = cells["gblr"]
-        if "skipped" in row:
-            continue
-        lines.append(
-            [
-                key[0],
-                key[1],
-                percent(key[2]),
-                percent(row["cost"]),
-                number(row["error"], 3),
-                _goal(row["error"], row["target"]),
-                number(row["seconds"]),
-                _goal(row["seconds"], row["limit"]),
-                number(row.get("memory")),
-            ]
-        )
-    return Table(
+    """Goals of GBLR, and its results."""
+    return listing(
         "GBLR in detail",
         "Cost used, error and the error to meet, seconds and the seconds to keep, and the "
         "most memory held at once over that of the matrix.",
-        ["matrix", "shape", "budget", "cost", "error", "goal", "seconds", "limit", "memory"],
-        lines,
+        {
+            **HEAD,
+            "cost": lambda row: percent(row["cost"]),
+            "error": lambda row: number(row["error"], 3),
+            "goal": lambda row: _goal(row["error"], row["target"]),
+            "seconds": lambda row: number(row["seconds"]),
+            "limit": lambda row: _goal(row["seconds"], row["limit"]),
+            "memory": lambda row: number(row.get("memory")),
+        },
+        [row for row in rows if "skipped" not in row],
     )
 
 
@@ -81,58 +62,53 @@ def _goal(value: float, goal: float | None) -> str:
 
 def time_table(rows: list[Row]) -> Table:
     """Seconds of every structure."""
-    lines = []
-    for key, cells in _cases(rows):
-        seconds = [number(cells[kind].get("seconds")) for kind in KINDS]
-        lines.append([key[0], key[1], percent(key[2]), *seconds])
-    return Table(
-        "Seconds to compress",
-        "Time of the fit alone.",
-        ["matrix", "shape", "budget", *(k.replace("_", " ") for k in KINDS)],
-        lines,
-    )
+    columns = HEAD | _by_kind(rows, "seconds")
+    return listing("Seconds to compress", "Time of the fit alone.", columns, _gblr(rows))
 
 
-def peer_table(rows: list[Row]) -> Table:
+def peer_table(gblr: list[Row], rows: list[Row]) -> Table:
     """Other packages beside GBLR, or why they are absent."""
-    theirs = [row for row in rows if row.get("method", "structmat") != "structmat"]
-    lines = []
-    for row in theirs:
-        if "skipped" in row:
-            continue
-        ours = next(
-            r
-            for r in rows
-            if (r.get("kind"), r["matrix"], r.get("budget"))
-            == ("gblr", row["matrix"], row["budget"])
-        )
-        lines.append(
-            [
-                row["matrix"],
-                percent(row["budget"]),
-                row["method"],
-                percent(row["cost"]),
-                number(row["error"]),
-                number(row["seconds"]),
-                number(ours["error"]),
-                number(ours["seconds"]),
-            ]
-        )
-    return Table(
+    ours = {_key(row): row for row in gblr}
+    return listing(
         "Against other packages",
         "The same matrix under the same cap. PALM4MSA finds two sparse factors without any "
         "structure, 50 iterations; ksd is tried with every pair of factor sizes."
-        + left_out(theirs, "method", "matrix"),
-        ["matrix", "budget", "method", "cost", "error", "seconds", "GBLR error", "GBLR seconds"],
-        lines,
+        + left_out(rows, "method", "matrix"),
+        {
+            "matrix": "matrix",
+            "budget": budget,
+            "method": "method",
+            "cost": lambda row: percent(row["cost"]),
+            "error": lambda row: number(row["error"]),
+            "seconds": lambda row: number(row["seconds"]),
+            "GBLR error": lambda row: number(ours[_key(row)]["error"]),
+            "GBLR seconds": lambda row: number(ours[_key(row)]["seconds"]),
+        },
+        [row for row in rows if "skipped" not in row],
     )
 
 
-def _cases(rows: Iterable[Row]) -> list[tuple[tuple[str, str, float], dict[str, Row]]]:
-    """Rows of structmat by (matrix, shape, budget), each a mapping of kinds to rows."""
-    found: dict[tuple[str, str, float], dict[str, Row]] = {}
-    for row in rows:
-        if row.get("method") == "structmat":
-            key = row["matrix"], "×".join(map(str, row["shape"])), row["budget"]
-            found.setdefault(key, {})[row["kind"]] = row
-    return list(found.items())
+def _shape(row: Row) -> str:
+    return "×".join(map(str, row["shape"]))
+
+
+HEAD: dict[str, Cell] = {"matrix": "matrix", "shape": _shape, "budget": budget}
+
+
+def _key(row: Row) -> tuple[str, str, float]:
+    return row["matrix"], _shape(row), row["budget"]
+
+
+def _gblr(rows: list[Row]) -> list[Row]:
+    """Rows of GBLR: one for each matrix and budget."""
+    return [row for row in rows if row.get("kind") == "gblr"]
+
+
+def _by_kind(rows: list[Row], name: str) -> dict[str, Cell]:
+    """Columns of one figure, one for each kind of structure."""
+    found = {(*_key(row), row["kind"]): row.get(name) for row in rows if "kind" in row}
+
+    def cell(kind: str) -> Callable[[Row], str]:
+        return lambda row: number(found[*_key(row), kind])
+
+    return {kind.replace("_", " "): cell(kind) for kind in KINDS}

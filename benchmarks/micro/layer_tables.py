@@ -1,26 +1,38 @@
-"""Tables of the suite "layers"."""
+"""Targets and tables of the suite "layers"."""
 
 from benchmarks.micro.targets import Target, over_share, target_table, worst_of
-from benchmarks.reporting.tables import Table, number, percent, pivot
+from benchmarks.reporting.tables import Table, budget, listing, number, pivot
 from benchmarks.results import Row
+
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def layer_tables(rows: list[Row]) -> list[Table]:
     """Ratios of times within one run."""
-    frozen = [row for row in rows if row["what"] == "frozen"]
+    frozen = {
+        device: [row for row in rows if row["what"] == "frozen" and row["device"] == device]
+        for device in DEVICES
+    }
     return [
-        target_table(_targets([row for row in frozen if row["device"] == "cuda"])),
-        _masks([row for row in rows if row["what"] == "masks"]),
-        *(
-            _frozen([row for row in frozen if row["device"] == device], device)
-            for device in ("cpu", "cuda")
-            if device in {row["device"] for row in frozen}
+        target_table(_targets(frozen["cuda"])),
+        listing(
+            "Gaudi masks, forward and backward",
+            "Time of the Fourier formula under automatic differentiation over that of the tables, "
+            "single precision.",
+            {
+                "samples": "n",
+                "masks": "masks",
+                "formula over table": lambda row: number(row["formula_over_table"]),
+            },
+            [row for row in rows if row["what"] == "masks"],
         ),
+        *(_frozen(own, DEVICES[device]) for device, own in frozen.items() if own),
     ]
 
 
 def _targets(rows: list[Row]) -> list[Target]:
     half = [row for row in rows if row["dtype"] == "bfloat16"]
+    one = [row for row in half if row["tokens"] == 1]
     many = [row for row in half if row["tokens"] > 1]
     return [
         Target("over the share, GPU, bfloat16, many rows", 1.3, worst_of(many, over_share)),
@@ -29,39 +41,22 @@ def _targets(rows: list[Row]) -> list[Target]:
             1.2,
             worst_of(many, lambda row: row["over_low_rank"]),
         ),
-        Target(
-            "over the share, GPU, bfloat16, one row",
-            1.2,
-            worst_of([row for row in half if row["tokens"] == 1], over_share),
-        ),
+        Target("over the share, GPU, bfloat16, one row", 1.2, worst_of(one, over_share)),
     ]
-
-
-def _masks(rows: list[Row]) -> Table:
-    return Table(
-        "Gaudi masks, forward and backward",
-        "Time of the Fourier formula under automatic differentiation over that of the tables, "
-        "single precision.",
-        ["samples", "masks", "formula over table"],
-        [[str(r["n"]), str(r["masks"]), number(r["formula_over_table"])] for r in rows],
-    )
 
 
 def _frozen(rows: list[Row], device: str) -> Table:
-    named = [
-        row | {"layer": f"{row['in']}→{row['out']}", "share": percent(row["budget"])}
-        for row in rows
-    ]
-    headers, body = pivot(
-        named,
-        ["layer", "dtype", "start", "share"],
-        "tokens",
-        lambda r: f"{number(r['over_dense'], 3)} / {number(r['over_low_rank'], 3)}",
-    )
-    return Table(
-        f"Frozen layer, {'GPU' if device == 'cuda' else 'CPU'}",
+    return pivot(
+        f"Frozen layer, {device}",
         "Evaluation, time over that of `torch.nn.Linear` / over that of two dense layers of the "
         "same cost, by number of vectors.",
-        [h.replace("share", "cost").replace("tokens", "vectors") for h in headers],
-        body,
+        {
+            "layer": lambda row: f"{row['in']}→{row['out']}",
+            "dtype": "dtype",
+            "start": "start",
+            "cost": budget,
+        },
+        ("tokens", "vectors = {}"),
+        lambda row: f"{number(row['over_dense'], 3)} / {number(row['over_low_rank'], 3)}",
+        rows,
     )

@@ -1,7 +1,7 @@
-"""Tables of the suite "training"."""
+"""Targets and tables of the suite "training"."""
 
 from benchmarks.micro.targets import Target, target_table, worst_of
-from benchmarks.reporting.tables import Table, number, percent
+from benchmarks.reporting.tables import Table, listing, number, percent
 from benchmarks.results import Row
 
 
@@ -11,7 +11,7 @@ def training_tables(rows: list[Row]) -> list[Table]:
     for row in rows:
         places.setdefault(place(row), []).append(row)
     return [
-        target_table(_targets(rows)),
+        target_table([_target(rows, layer) for layer in ("Gaudi, from a grid", "Gaudi, shrunk")]),
         *(_training(where, here) for where, here in places.items()),
     ]
 
@@ -24,44 +24,31 @@ def place(row: Row) -> str:
     return f"{row['in']}→{row['out']}, {vectors}, {where}"
 
 
-def _targets(rows: list[Row]) -> list[Target]:
-    gaudi = [
+def _target(rows: list[Row], layer: str) -> Target:
+    own = [
         row
         for row in rows
-        if row["layer"].startswith("Gaudi") and abs(row["cost"] - 0.25) < 0.01 and row["tokens"] > 1
+        if row["layer"] == layer and abs(row["cost"] - 0.25) < 0.01 and row["tokens"] > 1
     ]
-    return [
-        Target(
-            f"over dense, {layer}, 25 % of the cost",
-            1.0,
-            worst_of(
-                [row for row in gaudi if row["layer"] == layer],
-                lambda row: row["over_dense"],
-                place,
-            ),
-        )
-        for layer in ("Gaudi, from a grid", "Gaudi, shrunk")
-    ]
+    what = f"over dense, {layer}, 25 % of the cost"
+    return Target(what, 1.0, worst_of(own, lambda row: row["over_dense"], place))
 
 
 def _training(where: str, rows: list[Row]) -> Table:
-    return Table(
+    return listing(
         f"Training step, {where}",
         "Forward and backward, time over that of `torch.nn.Linear`. Memory: what is kept "
         "for the backward pass beyond what the dense layer keeps, over the parameters.",
-        ["layer", "cost", "blocks", "rank", "σ", "over dense", "memory"],
-        [
-            [
-                row["layer"],
-                percent(row["cost"]),
-                str(row.get("blocks", "–")),
-                str(row.get("rank", "–")),
-                _sigma(row),
-                number(row["over_dense"], 3),
-                number(row["kept_over_parameters"]),
-            ]
-            for row in rows
-        ],
+        {
+            "layer": "layer",
+            "cost": lambda row: percent(row["cost"]),
+            "blocks": lambda row: str(row.get("blocks", "–")),
+            "rank": lambda row: str(row.get("rank", "–")),
+            "σ": _sigma,
+            "over dense": lambda row: number(row["over_dense"], 3),
+            "memory": lambda row: number(row["kept_over_parameters"]),
+        },
+        rows,
     )
 
 

@@ -1,15 +1,20 @@
-"""Tables for the terminal and for Markdown."""
+"""Tables of text for the terminal and for Markdown, made of rows of results."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.results import Row
+
+#: A cell of a row: the value under a key as text, or what a function makes of the row.
+Cell = str | Callable[[Row], str]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a sentence on how to read it, column headings, and rows of text."""
+    """A title, a sentence on how to read it, column headings, and rows of text.
+
+    Cells may be bold, in Markdown's two asterisks.
+    """
 
     title: str
     note: str
@@ -17,29 +22,59 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def text(self) -> str:
-        """In columns, for the terminal."""
+        """Columns for the terminal, which shows nothing in bold."""
         if not self.rows:
             return f"{self.title}\n{self.note}"
-        lines = [list(self.headers), *map(list, self.rows)]
+        lines = [[cell.replace("**", "") for cell in row] for row in (self.headers, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         padded = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
         return "\n".join([self.title, *padded])
 
     def markdown(self) -> str:
-        """As a section of a page."""
-        lines = [self.headers, ["---"] * len(self.headers), *self.rows]
+        """Section of a page."""
         if not self.rows:
             return f"### {self.title}\n\n{self.note}\n"
-        body = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+        lines = [self.headers, ["---"] * len(self.headers), *self.rows]
+        cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+        body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
         return f"### {self.title}\n\n{self.note}\n\n{body}\n"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def listing(title: str, note: str, columns: Mapping[str, Cell], rows: Iterable[Row]) -> Table:
+    """Table of one line a row."""
+    lines = [[_shown(row, cell) for cell in columns.values()] for row in rows]
+    return Table(title, note, list(columns), lines)
+
+
+def pivot(
+    title: str,
+    note: str,
+    index: Mapping[str, Cell],
+    across: tuple[str, str],
+    value: Callable[[Row], str],
+    rows: Iterable[Row],
+) -> Table:
+    """Table of one line for each index, and one column for each value across.
+
+    `across` names a key of the rows, and the column's heading with a place for its value;
+    `value` makes a cell of a row.
+    """
+    key, heading = across
+    lines: dict[tuple[str, ...], dict[float | str, str]] = {}
+    for row in rows:
+        line = tuple(_shown(row, cell) for cell in index.values())
+        lines.setdefault(line, {})[row[key]] = value(row)
+    order = sorted({column for cells in lines.values() for column in cells})
+    body = [[*line, *(cells.get(c, "–") for c in order)] for line, cells in lines.items()]
+    return Table(title, note, [*index, *(heading.format(c) for c in order)], body)
+
+
+def _shown(row: Row, cell: Cell) -> str:
+    return str(row[cell]) if isinstance(cell, str) else cell(row)
 
 
 def left_out(rows: Iterable[Row], *names: str) -> str:
-    """A sentence on what was skipped and why, each once; nothing if nothing was."""
+    """Sentence on the rows that were skipped and why, each once; empty if none was."""
     found = {
         f"{', '.join(str(row[name]) for name in names if name in row)} ({row['skipped']})": None
         for row in rows
@@ -49,7 +84,7 @@ def left_out(rows: Iterable[Row], *names: str) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A figure with so many significant digits, or a dash."""
+    """Figure with this number of significant digits, or a dash."""
     if value is None:
         return "–"
     if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e5):
@@ -60,20 +95,15 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A fraction in per cent."""
+    """Fraction in per cent, or a dash."""
     return "–" if value is None else f"{100 * value:.3g} %"
 
 
-def pivot(
-    rows: Iterable[Row], index: Sequence[str], across: str, value: Any
-) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines with one column for each value of `across`; `value` makes a cell."""
-    lines: dict[tuple[Any, ...], dict[Any, str]] = {}
-    columns: set[Any] = set()
-    for row in rows:
-        lines.setdefault(tuple(row[key] for key in index), {})[row[across]] = value(row)
-        columns.add(row[across])
-    order = sorted(columns)
-    headers = [*index, *(f"{across} = {column}" for column in order)]
-    body = [[*map(str, key), *(line.get(c, "–") for c in order)] for key, line in lines.items()]
-    return headers, body
+def budget(row: Row) -> str:
+    """Budget of a row in per cent."""
+    return percent(row["budget"])
+
+
+def structure(row: Row) -> str:
+    """Kind of a row, in words."""
+    return row["kind"].replace("_", " ")
