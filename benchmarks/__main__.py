@@ -10,7 +10,8 @@ from pathlib import Path
 
 from benchmarks.experiments import command
 from benchmarks.micro import data, report
-from benchmarks.results import BenchmarkError, write
+from benchmarks.micro.suites import write
+from benchmarks.results import BenchmarkError
 
 SUITES = tuple(report.SUITES)
 DEFAULT = Path(__file__).parent / "results"

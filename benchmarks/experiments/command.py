@@ -1,12 +1,12 @@
 """`python -m benchmarks experiments run CONFIG | table | plot | report`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.experiments import config, runner
+from benchmarks.experiments.samples import read
 from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
@@ -123,4 +123,4 @@ def _results(folder: Path, names: Sequence[str]) -> list[dict]:
         raise BenchmarkError(
             f"{what} in {folder}; run python -m benchmarks experiments run CONFIG first"
         )
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [read(file) for file in files]

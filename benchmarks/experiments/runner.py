@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.experiments.config import Case, Experiment
-from benchmarks.results import BenchmarkError, Row, Skip, rows_as_json, write_text
+from benchmarks.experiments.samples import KEYS, SCHEMA
+from benchmarks.results import BenchmarkError, Row, Skip, load, rows_as_json, write_text
 from structmat._write import finite
 
-SCHEMA = 1
 #: Together they tell the rows of an experiment apart.
 IDENTITY = ("group", "case", "matrix", "budget", "seed")
 #: Keys of a file that every row depends on; rows made with other values do not count.
@@ -142,10 +142,7 @@ def _published(experiment: Experiment, places: Places) -> list[Row]:
     path = places.results / f"{experiment.name}.json"
     if not path.is_file():
         return []
-    result = json.loads(path.read_text(encoding="utf-8"))
-    if result.get("schema") != SCHEMA:
-        raise BenchmarkError(f"{path.name} is of another version; move it away, and run again")
-    return list(result["rows"])
+    return list(load(path, SCHEMA, KEYS)["rows"])
 
 
 def _rows(experiment: Experiment, folder: Path) -> list[Row]:

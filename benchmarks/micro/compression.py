@@ -14,8 +14,9 @@ import structmat
 from benchmarks.micro import data, inputs, peers
 from benchmarks.micro.inputs import Case
 from benchmarks.micro.progress import Progress
+from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import peak_bytes
-from benchmarks.results import Row, Skip, Suite, short
+from benchmarks.results import Row, Skip, short
 from structmat.errors import BudgetError
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")

@@ -7,8 +7,9 @@ import numpy as np
 
 from benchmarks.micro import gblr
 from benchmarks.micro.memory import reader
+from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import Call, interleaved
-from benchmarks.results import Suite, short
+from benchmarks.results import short
 
 #: Stored scalars for each row of the matrix, half of them in either factor.
 A_ROW = 128

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.micro.progress import Progress
+from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import Call, interleaved
-from benchmarks.results import BenchmarkError, Row, Suite, short
+from benchmarks.results import BenchmarkError, Row, short
 
 try:
     import torch

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 import structmat
 from benchmarks.micro import gblr, structures
 from benchmarks.micro.structures import Built
+from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import interleaved
-from benchmarks.results import Skip, Suite, short
+from benchmarks.results import Skip, short
 
 COST = 0.25
 Theirs = Callable[[NDArray], NDArray]

@@ -14,8 +14,9 @@ from benchmarks.micro.kernels import forced
 from benchmarks.micro.memory import reader
 from benchmarks.micro.progress import Progress
 from benchmarks.micro.structures import Built, Product
+from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import Call, Timing, interleaved
-from benchmarks.results import Row, Suite, short
+from benchmarks.results import Row, short
 
 #: Columns of a product that are compared with the reference.
 CHECKED = 8

@@ -7,24 +7,21 @@ from pathlib import Path
 from benchmarks.micro.compression_tables import compression_tables
 from benchmarks.micro.layer_tables import layer_tables
 from benchmarks.micro.product_tables import product_tables
+from benchmarks.micro.suites import read
 from benchmarks.micro.training_tables import training_tables
+from benchmarks.reporting.page import DOCS, machine, placed, section
 from benchmarks.reporting.tables import Table
-from benchmarks.results import BenchmarkError, Row, read, write_text
+from benchmarks.results import BenchmarkError, Row, write_text
 
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+PAGE = DOCS / "benchmarks.md"
 #: Folder of the plots, seen from the page.
 PICTURES = Path("_static") / "benchmarks"
+#: Title of each suite's section, and the function that makes its tables.
 SUITES = {
-    "products": product_tables,
-    "compression": compression_tables,
-    "layers": layer_tables,
-    "training": training_tables,
-}
-TITLES = {
-    "products": "Products",
-    "compression": "Compression",
-    "layers": "Layers",
-    "training": "Training steps",
+    "products": ("Products", product_tables),
+    "compression": ("Compression", compression_tables),
+    "layers": ("Layers", layer_tables),
+    "training": ("Training steps", training_tables),
 }
 
 INTRODUCTION = """\
@@ -50,8 +47,9 @@ one machine; the ratios carry over better than the seconds.
 
 
 def tables(result: Row) -> list[Table]:
-    """The tables of one suite."""
-    return SUITES[result["suite"]](result["rows"])
+    """Tables of one suite."""
+    _, make = SUITES[result["suite"]]
+    return make(result["rows"])
 
 
 def write_page(folder: Path) -> Path:
@@ -62,7 +60,7 @@ def write_page(folder: Path) -> Path:
             f"no results in {folder}; expected {' or '.join(f'{s}.json' for s in SUITES)} "
             "(run python -m benchmarks all first)"
         )
-    # Not before it is wanted: it needs matplotlib.
+    # Imported here, because plots need matplotlib and tables do not.
     plots = importlib.import_module("benchmarks.micro.plots")
     pictures = {
         result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
@@ -73,37 +71,23 @@ def write_page(folder: Path) -> Path:
 
 
 def render(results: list[Row], pictures: Mapping[str, Mapping[str, str]]) -> str:
-    """The page as Markdown; `pictures` holds the files of each suite with what they show."""
-    sections = [_section(result, pictures.get(result["suite"], {})) for result in results]
+    """Page as Markdown; `pictures` holds the files of each suite and their descriptions."""
+    sections = [
+        section(
+            SUITES[result["suite"]][0],
+            [_measured(result)],
+            placed(PICTURES, pictures.get(result["suite"], {})),
+            result["failures"],
+            tables(result),
+        )
+        for result in results
+    ]
     return "\n".join([INTRODUCTION, *sections])
 
 
-def _section(result: Row, pictures: Mapping[str, str]) -> str:
-    parts = [f"## {TITLES[result['suite']]}\n", _machine(result)]
-    for name, text in pictures.items():
-        parts.append(f"![{text}]({(PICTURES / name).as_posix()})\n")
-    if result["failures"]:
-        wrong = "\n".join(f"- {failure}" for failure in result["failures"])
-        parts.append(f"```{{warning}}\nThese checks failed:\n\n{wrong}\n```\n")
-    return "\n".join([*parts, *(table.markdown() for table in tables(result))])
-
-
-def _machine(result: Row) -> str:
-    facts = result["machine"]
-    threads = "unknown" if facts["threads"] is None else facts["threads"]
-    blas = f"{facts['blas']} (threads: {threads})"
-    gpu = f", {facts['gpu']}" if facts.get("gpu") else ""
-    peers = [f"{name} {v}" for name, v in facts["peers"].items() if v]
+def _measured(result: Row) -> str:
     seeds = ", ".join(map(str, result["seeds"]))
     return (
-        f"Measured on {facts['date']} by `{result['command']}` in {result['seconds']:.0f} s, "
-        f"seed {seeds}: {facts['cpu']}, {facts['cores']} cores, {facts['system']}{gpu}; "
-        f"{blas}; structmat {facts['structmat']}{_threads(facts)}, "
-        f"Python {facts['python']}, NumPy {facts['numpy']}, SciPy {facts['scipy']}"
-        f"{''.join(', ' + peer for peer in peers)}.\n"
+        f"Measured on {result['machine']['date']} by `{result['command']}` in "
+        f"{result['seconds']:.0f} s, seed {seeds}: {machine(result['machine'], threads=True)}"
     )
-
-
-def _threads(facts: Row) -> str:
-    """Threads of structmat's own kernels, where the file says them."""
-    return f" (threads: {facts['structmat_threads']})" if "structmat_threads" in facts else ""

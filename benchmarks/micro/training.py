@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.micro.progress import Progress
-from benchmarks.results import BenchmarkError, Row, Suite, short
+from benchmarks.micro.suites import Suite
+from benchmarks.results import BenchmarkError, Row, short
 
 try:
     import torch

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.experiments import figures, page
-from benchmarks.experiments.samples import METRICS, Runs, Sample, change, spread
+from benchmarks.experiments.samples import METRICS, Runs, Sample, minus
 from benchmarks.experiments.sentences import fill, losses, sentences, standing, undone, wins, worth
-from benchmarks.experiments.tables import layer_costs, tables
+from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
 SEEDS = (0, 1, 2)
@@ -104,13 +104,13 @@ def test_samples_have_means_spreads_and_pairs():
     one, two = Sample({0: 1.0, 1: 3.0, 2: 8.0}), Sample({1: 1.0, 2: 2.0, 5: 9.0})
     assert one.mean == 4
     assert one.std == pytest.approx(statistics.stdev([1, 3, 8]))
-    gap = one.minus(two)
+    gap = minus(one, two)
     assert gap.values == {1: 2.0, 2: 6.0}
     assert (gap.mean, gap.error) == (4, pytest.approx(2))
-    assert change(gap, METRICS["accuracy"]) == "+4.00 ± 2.00"
-    assert spread(Sample({3: 0.5}), METRICS["cosine"]) == "0.5000"
-    assert one.minus(Sample({9: 1.0})) is None
-    assert one.minus(None) is None
+    assert METRICS["accuracy"].change(gap) == "+4.00 ± 2.00"
+    assert METRICS["cosine"].spread(Sample({3: 0.5})) == "0.5000"
+    assert minus(one, Sample({9: 1.0})) is None
+    assert minus(one, None) is None
 
 
 def test_kinds_table_has_spread_seeds_cost_and_the_best_in_bold():
@@ -185,7 +185,7 @@ def test_times_storage_and_layers():
     assert lines["dense", "100 %"] == ["50", "1", "1", "100 %"]
     lines, _ = table(made_up(), "Learned cost of each layer")
     assert lines == {"0.fc": ["20 %", "20 %"], "1.fc": ["20 %", "40 %"]}
-    assert layer_costs(Runs(made_up()), "vit")[0.2]["0.fc"] == pytest.approx(0.2)
+    assert Runs(made_up()).layer_costs("vit")[0.2]["0.fc"] == pytest.approx(0.2)
 
 
 def test_further_scores_have_tables_but_validation_has_not():

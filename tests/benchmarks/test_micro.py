@@ -24,6 +24,7 @@ from benchmarks.micro import (
     rivals,
     settings,
     structures,
+    suites,
     targets,
     timing,
     training,
@@ -94,7 +95,7 @@ def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatc
         drawn = (tmp_path / picture).read_bytes()
         assert drawn.startswith(b"\x89PNG")
         assert len(drawn) < 30_000
-    result = results.read(tmp_path / "out", "products")
+    result = suites.read(tmp_path / "out", "products")
     assert "These checks failed" not in report.render([result], {})
     assert "- a wrong one\n" in report.render([result | {"failures": ["a wrong one"]}], {})
 
@@ -113,7 +114,7 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
         assert str(tmp_path) not in text
         assert "NaN" not in text
         result = json.loads(text)
-        assert set(result) == set(results.KEYS)
+        assert set(result) == set(suites.KEYS)
         assert result["suite"] == suite
         assert result["quick"] is True
         assert result["failures"] == []
@@ -216,7 +217,7 @@ def test_one_wrong_kernel_of_many_is_found(monkeypatch):
         return found | {"panels": lambda x: found["panels"](1.001 * x)}
 
     monkeypatch.setattr(products, "forced", wrong)
-    suite, plan = results.Suite("products", [0]), replace(TINY, columns=(8,))
+    suite, plan = suites.Suite("products", [0]), replace(TINY, columns=(8,))
     builts = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
     products._measure(suite, plan, 64, 0.25, "float64", builts, 0)
     assert len(suite.failures) == 1
@@ -236,7 +237,7 @@ def test_kernels_that_would_take_long_are_left_out(monkeypatch):
 
 
 def test_large_operands_and_products_are_left_out(monkeypatch):
-    suite = results.Suite("products", [0])
+    suite = suites.Suite("products", [0])
     plan = replace(TINY, columns=(1, 2, 4, 8), multiplications=64 * 64 * 4)
     builts = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
     for dtype, columns in (("float32", [1, 2, 4]), ("float64", [1, 2])):
@@ -270,7 +271,7 @@ def test_wrong_layers_are_found():
     setting = settings.Setting((24, 48, 8), "cpu", "float32", 1)
 
     def failures(layer):
-        suite = results.Suite("training", [0])
+        suite = suites.Suite("training", [0])
         training._measure(suite, TRAINING, setting, {"layer": layer})
         return [failure.rpartition(": ")[2].partition(" off")[0] for failure in suite.failures]
 
@@ -352,7 +353,7 @@ def test_an_exceeded_budget_and_a_false_error_are_found():
     result = structmat.compress(A, "low_rank", budget=0.5)
     error = reference.error(result.matrix.to_dense())
     assert reference.svd_error == pytest.approx(error)
-    suite = results.Suite("compression", [0])
+    suite = suites.Suite("compression", [0])
     compression._check(suite, "fine", result, error, reference)
     assert suite.failures == []
     compression._check(suite, "cost", replace(result, cost=61), error, reference)
@@ -432,7 +433,7 @@ def test_bad_folders_are_refused_before_anything_is_measured(tmp_path, capsys):
         (["all", "--data-dir", str(tmp_path / "none"), *out], "give the folder that holds them"),
         (["all", "--output", str(tmp_path / "file")], "cannot be written"),
         (["report", "--output", str(tmp_path / "none")], "run python -m benchmarks all first"),
-        (["report", *out], "run the suite again"),
+        (["report", *out], "run it again"),
     ):
         assert __main__.main(arguments) == 2
         assert words in capsys.readouterr().err
