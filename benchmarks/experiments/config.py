@@ -107,7 +107,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class ExperimentFile:
     """A file's content; `raw` is all of it, as the result file repeats it."""
 
     name: str
@@ -131,7 +131,7 @@ class Experiment:
                     yield Job(case=case, budget=budget, seed=seed)
 
 
-def load(name: str) -> Experiment:
+def load(name: str) -> ExperimentFile:
     """An experiment by the name of a file that is shipped, or by the path of another one."""
     path = CONFIGS / f"{name}.toml" if (CONFIGS / f"{name}.toml").is_file() else Path(name)
     known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
@@ -146,7 +146,7 @@ def load(name: str) -> Experiment:
     return parse(path.stem, raw)
 
 
-def parse(name: str, raw: Mapping[str, Any]) -> Experiment:
+def parse(name: str, raw: Mapping[str, Any]) -> ExperimentFile:
     """An experiment of a file's content."""
     for key in ("title", "note", "metric", "budgets", "seeds"):
         if key not in raw:
@@ -159,7 +159,7 @@ def parse(name: str, raw: Mapping[str, Any]) -> Experiment:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise BenchmarkError(f"{name}.toml has two cases {twice[0]}; give one another name")
-    return Experiment(
+    return ExperimentFile(
         name=name,
         task=task,
         title=raw["title"],

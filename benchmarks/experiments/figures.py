@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.experiments.samples import DENSE, LEARNED, Runs, Sample, minus
+from benchmarks.experiments.samples import DENSE, LEARNED, ExperimentRuns, Sample, minus
 from benchmarks.reporting.plots import (
     BLUE,
     GREY,
@@ -53,7 +53,7 @@ def write(result: Row, folder: Path) -> dict[str, str]:
     dict
         Names of the files, and a description of each.
     """
-    runs = Runs(result)
+    runs = ExperimentRuns(result)
     what, title = runs.metric.name, runs.config["title"]
     drawn = {}
     if runs.budgets():
@@ -68,7 +68,7 @@ def write(result: Row, folder: Path) -> dict[str, str]:
     return save(drawn, folder, RESOLUTION_DPI)
 
 
-def against_cost(runs: Runs) -> Figure:
+def against_cost(runs: ExperimentRuns) -> Figure:
     """Scores against multiplications, a panel a model; the dense network as a line."""
     count = len(runs.models)
     across = min(count, PANELS_ACROSS)
@@ -90,7 +90,7 @@ def against_cost(runs: Runs) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, runs: Runs, model: str) -> None:
+def _curves(axes: Axes, runs: ExperimentRuns, model: str) -> None:
     cases = {name: kind for name, kind in runs.cases().items() if kind != DENSE}
     seen: list[str] = []
     alone = len({row["seed"] for row in runs.group("kinds")}) == 1
@@ -126,7 +126,7 @@ def _curves(axes: Axes, runs: Runs, model: str) -> None:
     cost_axis(axes, [b for i, b in enumerate(budgets) if i == 0 or b > 1.4 * budgets[i - 1]])
 
 
-def _dense(axes: Axes, runs: Runs, model: str) -> None:
+def _dense(axes: Axes, runs: ExperimentRuns, model: str) -> None:
     sample = runs.sample(runs.dense, 1.0, model)
     if sample is not None:
         axes.axhline(sample.mean, color=GREY, lw=1, ls="--", label=runs.dense, zorder=1)
@@ -135,7 +135,7 @@ def _dense(axes: Axes, runs: Runs, model: str) -> None:
             axes.axhspan(*ends, color=GREY, alpha=0.15, lw=0, zorder=0)
 
 
-def ablations(runs: Runs) -> Figure:
+def ablations(runs: ExperimentRuns) -> Figure:
     """Differences to the method with their standard errors, sorted, a panel a budget."""
     found = list(_ablated(runs))
     means: dict[str, list[float]] = {}
@@ -171,7 +171,7 @@ def ablations(runs: Runs) -> Figure:
     return figure
 
 
-def _ablated(runs: Runs) -> Iterator[tuple[str, float, dict[str, Sample]]]:
+def _ablated(runs: ExperimentRuns) -> Iterator[tuple[str, float, dict[str, Sample]]]:
     """Differences to the method by model and budget."""
     for model in runs.models:
         for budget in runs.budgets("ablations"):
@@ -181,7 +181,7 @@ def _ablated(runs: Runs) -> Iterator[tuple[str, float, dict[str, Sample]]]:
                 yield model, budget, found
 
 
-def layers(runs: Runs, model: str) -> Figure:
+def layers(runs: ExperimentRuns, model: str) -> Figure:
     """Learned relative cost of each layer as bars, a panel a budget."""
     shares = runs.layer_costs(model)
     names = list(dict.fromkeys(name for by_name in shares.values() for name in by_name))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import structmat
 from benchmarks.experiments import config as config_file
 from benchmarks.micro import data
-from benchmarks.micro.inputs import Case
+from benchmarks.micro.inputs import MatrixCase
 from benchmarks.results import BenchmarkError, Row, Skip, short
 from structmat.compress import KINDS as COMPRESSED
 from structmat.errors import BudgetError
@@ -29,7 +29,7 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Approximation:
     """An approximation: its dense form, what it costs and stores, and the time to find it."""
 
     dense: NDArray
@@ -100,7 +100,7 @@ def _check_known(key: str, given: list[str], known: list[str]) -> None:
         )
 
 
-def _made(case: Case, seed: int) -> NDArray | Skip:
+def _made(case: MatrixCase, seed: int) -> NDArray | Skip:
     """The matrix, or why there is none: every row of it says so."""
     try:
         return case.make(np.random.default_rng(seed))
@@ -133,7 +133,7 @@ def _measured(A: NDArray | Skip, head: Row) -> Row:
     return row | ({"failures": failures} if failures else {})
 
 
-def _failures(A: NDArray, head: Row, found: Fitted, error: float) -> Iterator[str]:
+def _failures(A: NDArray, head: Row, found: Approximation, error: float) -> Iterator[str]:
     """What must hold and does not: the cap on the cost, and GBLR's promise."""
     cap = _cap(A, head["budget"])
     if found.cost > cap:
@@ -149,14 +149,14 @@ def _cap(A: NDArray, budget: float) -> int:
     return math.floor(budget * A.size)
 
 
-def _compressed(A: NDArray, kind: str, budget: float, seed: int) -> Fitted:
+def _compressed(A: NDArray, kind: str, budget: float, seed: int) -> Approximation:
     result = structmat.compress(A, kind, budget=budget, rng=seed)
     B = result.matrix
     dense = np.asarray(B.to_dense())
-    return Fitted(dense, B.cost, B.storage, result.seconds, result.baseline_error)
+    return Approximation(dense, B.cost, B.storage, result.seconds, result.baseline_error)
 
 
-def _blast(A: NDArray, _kind: str, budget: float, seed: int) -> Fitted:
+def _blast(A: NDArray, _kind: str, budget: float, seed: int) -> Approximation:
     """The best of some block numbers, each with the largest rank that the cap allows."""
     if np.iscomplexobj(A):
         raise Skip("BLAST is fitted to real matrices only")
@@ -173,7 +173,7 @@ def _blast(A: NDArray, _kind: str, budget: float, seed: int) -> Fitted:
     return replace(best, seconds=sum(found.seconds for found in fits))
 
 
-def _blast_of(A: NDArray, blocks: int, rank: int, seed: int) -> Fitted:
+def _blast_of(A: NDArray, blocks: int, rank: int, seed: int) -> Approximation:
     """One fit, in single precision: double gave the same errors to four digits."""
     import torch
 
@@ -188,4 +188,4 @@ def _blast_of(A: NDArray, blocks: int, rank: int, seed: int) -> Fitted:
     dense = layer.dense().detach().double().numpy()
     storage = sum(p.numel() for p in layer.parameters())
     settings = {"blocks": blocks, "rank": rank}
-    return Fitted(dense, layer.cost, storage, seconds, settings=settings)
+    return Approximation(dense, layer.cost, storage, seconds, settings=settings)

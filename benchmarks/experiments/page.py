@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.experiments import config
 from benchmarks.experiments.runner import command_of
-from benchmarks.experiments.samples import Runs, read
+from benchmarks.experiments.samples import ExperimentRuns, read
 from benchmarks.experiments.sentences import (
     fill,
     losses,
@@ -91,7 +91,7 @@ def write(results_folder: Path) -> Path:
 
 def render(results: Sequence[Row], pictures: Mapping[str, Mapping[str, str]]) -> str:
     """Page as Markdown; `pictures` holds the files of each experiment and their descriptions."""
-    every = [Runs(result) for result in results]
+    every = [ExperimentRuns(result) for result in results]
     commands = "\n".join(f"$ {command_of(runs.name)}" for runs in every)
     parts = [INTRODUCTION.format(commands=commands), _summary(every)]
     parts += [_section(runs, pictures.get(runs.name, {})) for runs in every]
@@ -102,13 +102,13 @@ def render(results: Sequence[Row], pictures: Mapping[str, Mapping[str, str]]) ->
         [(runs, [*sentences(runs, "negative"), *losses(runs)]) for runs in every],
     ))  # fmt: skip
     parts.append(_listed(
-        "What was not tried", "Runs that were left out, and questions that stay open.",
+        "What was not tried", "ExperimentRuns that were left out, and questions that stay open.",
         [(runs, [*sentences(runs, "not_tried"), *undone(runs, _planned(runs))]) for runs in every],
     ))  # fmt: skip
     return "\n".join(part for part in parts if part)
 
 
-def _summary(every: Sequence[Runs]) -> str:
+def _summary(every: Sequence[ExperimentRuns]) -> str:
     """Tables of all experiments with several seeds."""
     lines = [line for runs in every for line in standing(runs)]
     still = [line for runs in every for line in worth(runs)]
@@ -134,7 +134,7 @@ def _summary(every: Sequence[Runs]) -> str:
     return section("Summary", [items(counted)], {}, [], [first, second] if still else [first])
 
 
-def _section(runs: Runs, pictures: Mapping[str, str]) -> str:
+def _section(runs: ExperimentRuns, pictures: Mapping[str, str]) -> str:
     result = runs.result
     findings = sentences(runs, "findings")
     made = (
@@ -150,11 +150,11 @@ def _section(runs: Runs, pictures: Mapping[str, str]) -> str:
     )
 
 
-def _listed(title: str, note: str, texts: Sequence[tuple[Runs, list[str]]]) -> str:
+def _listed(title: str, note: str, texts: Sequence[tuple[ExperimentRuns, list[str]]]) -> str:
     own = [f"{runs.config['title']}:\n\n{items(some)}" for runs, some in texts if some]
     return section(title, [note, *own], {}, [], [])
 
 
-def _planned(runs: Runs) -> list[tuple[str, str, float, int]]:
+def _planned(runs: ExperimentRuns) -> list[tuple[str, str, float, int]]:
     """Keys of all runs that the config asks for."""
     return [job.key for job in config.parse(runs.name, runs.config).jobs()]

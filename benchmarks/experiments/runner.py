@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.experiments.config import Case, Experiment
+from benchmarks.experiments.config import Case, ExperimentFile
 from benchmarks.experiments.samples import KEYS, SCHEMA
 from benchmarks.results import BenchmarkError, Row, Skip, load, rows_as_json, write_text
 from structmat._write import finite
@@ -41,7 +41,7 @@ class Places:
 
 
 def run(
-    experiment: Experiment,
+    experiment: ExperimentFile,
     places: Places,
     report: Report,
     *,
@@ -83,7 +83,7 @@ def command_of(name: str) -> str:
     return f"python -m benchmarks experiments run {name} --data-dir DIR"
 
 
-def collect(experiment: Experiment, places: Places) -> Path:
+def collect(experiment: ExperimentFile, places: Places) -> Path:
     """Write the result file of all rows there are; its place comes back."""
     result = {
         "schema": SCHEMA,
@@ -100,7 +100,7 @@ def collect(experiment: Experiment, places: Places) -> Path:
 
 
 def _trainings(
-    experiment: Experiment,
+    experiment: ExperimentFile,
     places: Places,
     folder: Path,
     report: Report,
@@ -137,7 +137,7 @@ def _trainings(
             yield {**job.head, "skipped": str(reason)}
 
 
-def _published(experiment: Experiment, places: Places) -> list[Row]:
+def _published(experiment: ExperimentFile, places: Places) -> list[Row]:
     """Rows of the result file, where there is one."""
     path = places.results / f"{experiment.name}.json"
     if not path.is_file():
@@ -145,7 +145,7 @@ def _published(experiment: Experiment, places: Places) -> list[Row]:
     return list(load(path, SCHEMA, KEYS)["rows"])
 
 
-def _rows(experiment: Experiment, folder: Path) -> list[Row]:
+def _rows(experiment: ExperimentFile, folder: Path) -> list[Row]:
     """All rows made by the recipes of today, in the order of the cases."""
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.row.json")]
     rows = [row for row in rows if row["recipe"] == _recipe(experiment, row)["recipe"]]
@@ -159,7 +159,7 @@ def _rows(experiment: Experiment, folder: Path) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def _recipe(experiment: Experiment, row: Row) -> Row:
+def _recipe(experiment: ExperimentFile, row: Row) -> Row:
     """A short sum of all that a row depends on, to tell when it is out of date."""
     base = {key: experiment.raw[key] for key in BASE if key in experiment.raw}
     own: Any = None

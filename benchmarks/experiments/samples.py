@@ -95,7 +95,7 @@ def minus(sample: Sample | None, other: Sample | None) -> Sample | None:
 
 
 @dataclass(frozen=True)
-class Runs:
+class ExperimentRuns:
     """Rows of one result file, looked up by case, budget and model."""
 
     result: Row
@@ -119,7 +119,7 @@ class Runs:
     def every(self) -> list[Row]:
         """All rows; "model" is the network, or the matrix of an experiment on matrices.
 
-        Runs that ended without a finite score count as left out.
+        ExperimentRuns that ended without a finite score count as left out.
         """
         model = self.config.get("model", "")
         rows = [{"model": row.get("matrix", model)} | row for row in self.result["rows"]]

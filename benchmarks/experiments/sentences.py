@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from benchmarks.experiments.samples import Runs, Sample, minus
+from benchmarks.experiments.samples import ExperimentRuns, Sample, minus
 from benchmarks.reporting.tables import percent
 from benchmarks.results import BenchmarkError
 
@@ -24,7 +24,7 @@ WANTED = re.compile(
 NUMBER = re.compile(r"(?<![\w./-])\d+(?:\.\d+)?(?![\w/]|-\w)")
 
 
-def sentences(runs: Runs, key: str) -> list[str]:
+def sentences(runs: ExperimentRuns, key: str) -> list[str]:
     """One of the config's lists, checked and filled in."""
     texts = runs.config.get(key, [])
     for text in texts:
@@ -32,7 +32,7 @@ def sentences(runs: Runs, key: str) -> list[str]:
     return [fill(runs, text) for text in texts]
 
 
-def fill(runs: Runs, text: str) -> str:
+def fill(runs: ExperimentRuns, text: str) -> str:
     """Text with figures in the place of its placeholders.
 
     Raises
@@ -43,7 +43,7 @@ def fill(runs: Runs, text: str) -> str:
     return PLACEHOLDER.sub(lambda match: _figure(runs, match[1]), text)
 
 
-def _figure(runs: Runs, wanted: str) -> str:
+def _figure(runs: ExperimentRuns, wanted: str) -> str:
     match = WANTED.fullmatch(wanted)
     if match is None:
         raise _unknown(runs, wanted)
@@ -66,7 +66,7 @@ def _figure(runs: Runs, wanted: str) -> str:
     raise _unknown(runs, wanted)
 
 
-def _unknown(runs: Runs, wanted: str) -> BenchmarkError:
+def _unknown(runs: ExperimentRuns, wanted: str) -> BenchmarkError:
     known = ", ".join([*runs.cases(), *runs.cases("ablations")])
     budgets = ", ".join(f"{b:g}" for b in sorted({*runs.budgets(), *runs.budgets("ablations")}))
     models = f"; models {', '.join(runs.models)} (MODEL: before it)" if len(runs.models) > 1 else ""
@@ -77,7 +77,7 @@ def _unknown(runs: Runs, wanted: str) -> BenchmarkError:
     )
 
 
-def _refuse_typed_figures(runs: Runs, text: str) -> None:
+def _refuse_typed_figures(runs: ExperimentRuns, text: str) -> None:
     """Only settings may be typed; measured figures must be computed."""
     settings = json.dumps({key: v for key, v in runs.config.items() if key not in TEXTS})
     known = {float(figure) for figure in re.findall(r"\d+(?:\.\d+)?", settings)}
@@ -91,7 +91,7 @@ def _refuse_typed_figures(runs: Runs, text: str) -> None:
         )
 
 
-def standing(runs: Runs) -> list[list[str]]:
+def standing(runs: ExperimentRuns) -> list[list[str]]:
     """A line a network, budget and learned case: scores, best other kind, differences."""
     lines = []
     show = runs.metric
@@ -110,7 +110,7 @@ def standing(runs: Runs) -> list[list[str]]:
     return lines
 
 
-def worth(runs: Runs) -> list[list[str]]:
+def worth(runs: ExperimentRuns) -> list[list[str]]:
     """A line a network and budget: the method against structures that are not learned.
 
     They are the ablations whose names say "frozen" or "fixed", and "random" or "grid";
@@ -135,7 +135,7 @@ def worth(runs: Runs) -> list[list[str]]:
     return lines
 
 
-def wins(runs: Runs) -> list[str]:
+def wins(runs: ExperimentRuns) -> list[str]:
     """A sentence a network and learned case on how often its mean is the best."""
     found = []
     for model in runs.models:
@@ -149,7 +149,7 @@ def wins(runs: Runs) -> list[str]:
     return found
 
 
-def losses(runs: Runs) -> list[str]:
+def losses(runs: ExperimentRuns) -> list[str]:
     """Rivals that a learned case does not beat, and ablations that are no worse than it."""
     found: dict[str, list[str]] = {}
 
@@ -171,8 +171,8 @@ def losses(runs: Runs) -> list[str]:
     return [f"{start} {', '.join(places)}." for start, places in found.items()]
 
 
-def undone(runs: Runs, planned: Sequence[tuple[str, str, float, int]]) -> list[str]:
-    """Runs that were left out and why, and how many are still to be made."""
+def undone(runs: ExperimentRuns, planned: Sequence[tuple[str, str, float, int]]) -> list[str]:
+    """ExperimentRuns that were left out and why, and how many are still to be made."""
     done = {(r["group"], r["case"], r["budget"], r["seed"]) for r in runs.every}
     missing = [key for key in planned if key not in done]
     skipped = {
@@ -185,7 +185,7 @@ def undone(runs: Runs, planned: Sequence[tuple[str, str, float, int]]) -> list[s
 
 
 def _against(
-    runs: Runs, name: str, budget: float, model: str
+    runs: ExperimentRuns, name: str, budget: float, model: str
 ) -> tuple[Sample | None, tuple[str, Sample] | None]:
     """Sample of a case, and the best kind that is not learned."""
     return runs.sample(name, budget, model), runs.best(runs.others, budget, model)

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable
 
-from benchmarks.experiments.samples import DENSE, Runs, Sample, minus
+from benchmarks.experiments.samples import DENSE, ExperimentRuns, Sample, minus
 from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
 
@@ -16,7 +16,7 @@ def tables(result: Row) -> list[Table]:
     result : dict
         Content of a result file.
     """
-    runs = Runs(result)
+    runs = ExperimentRuns(result)
     found = [
         *(kinds(runs, model, score) for score in (None, *_scores(runs)) for model in runs.models),
         *(
@@ -28,7 +28,7 @@ def tables(result: Row) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def kinds(runs: Runs, model: str, score: str | None = None) -> Table:
+def kinds(runs: ExperimentRuns, model: str, score: str | None = None) -> Table:
     """Kinds of structure against budgets; `score` names another score than the main one."""
     budgets = runs.budgets() or [1.0]
     structured = [name for name in runs.cases() if name != runs.dense]
@@ -52,7 +52,7 @@ def kinds(runs: Runs, model: str, score: str | None = None) -> Table:
     return Table(title, note + _left_out(runs, model, "kinds"), headers, lines)
 
 
-def ablations(runs: Runs, model: str) -> Table:
+def ablations(runs: ExperimentRuns, model: str) -> Table:
     """The method with one thing changed, beside the method as it is."""
     lines = []
     for budget in runs.budgets("ablations"):
@@ -75,7 +75,7 @@ def ablations(runs: Runs, model: str) -> Table:
     return Table(_title(runs, "Ablations", model), note, headers, lines)
 
 
-def tuning(runs: Runs, model: str) -> Table:
+def tuning(runs: ExperimentRuns, model: str) -> Table:
     """Settings that were tried for each kind on validation data, and those that are used."""
     rows = runs.group("tuning", model)
     lines = []
@@ -104,7 +104,7 @@ def tuning(runs: Runs, model: str) -> Table:
     return Table(_title(runs, "Tuning", model), note, headers, lines)
 
 
-def _changes(runs: Runs, row: Row) -> Row:
+def _changes(runs: ExperimentRuns, row: Row) -> Row:
     """Own settings of a row's case: of its training, its conversion and its rule."""
     of_row = (row["group"], row["case"])
     cases = runs.config.get("cases", [])
@@ -114,14 +114,14 @@ def _changes(runs: Runs, row: Row) -> Row:
     return changes | ({"rule": case["rule"]} if "rule" in case else {})
 
 
-def _alike(runs: Runs, one: Row, other: Row, every: Iterable[Row]) -> bool:
+def _alike(runs: ExperimentRuns, one: Row, other: Row, every: Iterable[Row]) -> bool:
     """Whether two cases agree in all that was varied."""
     final = runs.config.get("settings", {})
     varied = {key for changes in every for key in changes}
     return all((final | one).get(key) == (final | other).get(key) for key in varied)
 
 
-def times(runs: Runs, model: str) -> Table:
+def times(runs: ExperimentRuns, model: str) -> Table:
     """Training and inference time, and storage, over those of the dense network."""
     dense = [row for row in runs.group("kinds", model) if row["kind"] == DENSE]
     whole = Sample({row["seed"]: row["train_seconds"] for row in _having(dense, "train_seconds")})
@@ -148,7 +148,7 @@ def times(runs: Runs, model: str) -> Table:
     return Table(_title(runs, "Time and storage", model), note, headers, lines)
 
 
-def layers(runs: Runs, model: str) -> Table:
+def layers(runs: ExperimentRuns, model: str) -> Table:
     """Learned cost of each layer."""
     shares = runs.layer_costs(model)
     names = dict.fromkeys(name for by_name in shares.values() for name in by_name)
@@ -161,7 +161,7 @@ def layers(runs: Runs, model: str) -> Table:
     return Table(_title(runs, "Learned cost of each layer", model), note, headers, lines)
 
 
-def _difference(runs: Runs, sample: Sample, other: Sample | None) -> str:
+def _difference(runs: ExperimentRuns, sample: Sample, other: Sample | None) -> str:
     """Paired difference ± standard error, bold where it is more than twice that."""
     gap = minus(sample, other)
     text = runs.metric.change(gap)
@@ -169,7 +169,7 @@ def _difference(runs: Runs, sample: Sample, other: Sample | None) -> str:
     return f"**{text}**" if clear else text
 
 
-def _cell(runs: Runs, sample: Sample | None, rows: list[Row], bold: bool = False) -> str:
+def _cell(runs: ExperimentRuns, sample: Sample | None, rows: list[Row], bold: bool = False) -> str:
     if sample is None:
         return "–"
     text = runs.metric.spread(sample)
@@ -177,7 +177,7 @@ def _cell(runs: Runs, sample: Sample | None, rows: list[Row], bold: bool = False
     return f"{f'**{text}**' if bold else text} ({sample.count}; {cost})"
 
 
-def _left_out(runs: Runs, model: str, group: str) -> str:
+def _left_out(runs: ExperimentRuns, model: str, group: str) -> str:
     rows = [row for row in runs.every if (row["group"], row["model"]) == (group, model)]
     return left_out(rows, "case", "budget")
 
@@ -191,13 +191,13 @@ def _having(rows: Iterable[Row], key: str) -> list[Row]:
     return [row for row in rows if row.get(key) is not None]
 
 
-def _scores(runs: Runs) -> list[str]:
+def _scores(runs: ExperimentRuns) -> list[str]:
     """Names of the further scores; validation belongs to tuning."""
     names = dict.fromkeys(n for row in runs.group("kinds") for n in row.get("scores", {}))
     return [name for name in names if name != "valid"]
 
 
-def _title(runs: Runs, title: str, model: str) -> str:
+def _title(runs: ExperimentRuns, title: str, model: str) -> str:
     return f"{title}, {model}" if len(runs.models) > 1 else title
 
 

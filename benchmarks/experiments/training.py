@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
-from benchmarks.experiments.config import Experiment, Job
-from benchmarks.experiments.tasks import work
+from benchmarks.experiments.config import ExperimentFile, Job
+from benchmarks.experiments.tasks import read_tasks
 from benchmarks.results import BenchmarkError, Row, short
 from structmat.errors import FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
@@ -31,7 +31,7 @@ class Trainer:
 
     Parameters
     ----------
-    experiment : Experiment
+    experiment : ExperimentFile
     data_dir : Path, optional
     folder : Path
         For the states of trainings and the networks that they end with.
@@ -40,11 +40,11 @@ class Trainer:
     """
 
     def __init__(
-        self, experiment: Experiment, data_dir: Path | None, folder: Path, device: str = "cpu"
+        self, experiment: ExperimentFile, data_dir: Path | None, folder: Path, device: str = "cpu"
     ) -> None:
         _check_device(device)
         self.experiment, self.folder, self.device = experiment, folder, device
-        self.work = work(experiment, data_dir, device)
+        self.tasks = read_tasks(experiment, data_dir, device)
 
     def run(self, job: Job, rows: Sequence[Row], report: Report) -> Row:
         """Train one network, or go on with it, and measure it.
@@ -83,7 +83,7 @@ class Trainer:
         model, layers = self._network(job, rows)
         learned = any(isinstance(m, GaudiWeight) for m in model.modules())
         trained = train(
-            self.work.task,
+            self.tasks.task,
             model.to(self.device),
             settings,
             budget=job.budget if learned else None,
@@ -111,7 +111,7 @@ class Trainer:
 
     def _network(self, job: Job, rows: Sequence[Row]) -> tuple[nn.Module, Layers]:
         torch.manual_seed(job.seed)
-        model, example = self.work.task.model(), self.work.task.example()
+        model, example = self.tasks.task.model(), self.tasks.task.example()
         layers = dense_layers(model, example)
         begun = self._dense(job)
         if job.case.convert.get("start") == "weights" and begun is not None:
@@ -132,12 +132,12 @@ class Trainer:
                 f"{job.case.name!r} begins with the dense network of {begin!r} of seed {job.seed}, "
                 f"which is not in the folder of states; run {begin!r} first"
             )
-        return load_model(file, self.work.task.model())
+        return load_model(file, self.tasks.task.model())
 
     def _row(self, job: Job, model: nn.Module, layers: Layers, trained: Trained) -> Row:
         costs = layer_costs(model, layers)
-        task = self.work.valid if job.case.group == "tuning" else self.work.task
-        seconds, ratio = _inference(model, self.work.task, self.device)
+        task = self.tasks.valid if job.case.group == "tuning" else self.tasks.task
+        seconds, ratio = _inference(model, self.tasks.task, self.device)
         return {
             **job.head,
             "model": self.experiment.raw["model"],
@@ -160,7 +160,7 @@ class Trainer:
         """Further scores: tuning never looks at the test set."""
         if job.case.group == "tuning":
             return []
-        return list(self.work.others.items())
+        return list(self.tasks.others.items())
 
 
 def _rules(job: Job, settings: Settings) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import structmat
 from benchmarks.micro import data, inputs, peers
-from benchmarks.micro.inputs import Case
+from benchmarks.micro.inputs import MatrixCase
 from benchmarks.micro.progress import Progress
 from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import peak_bytes
@@ -26,18 +26,18 @@ REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class CompressionPlan:
     """Which cases are run, and about how long that takes."""
 
-    cases: Callable[[], list[Case]]
+    cases: Callable[[], list[MatrixCase]]
     minutes: float
 
 
-FULL = Plan(lambda: [*inputs.table(), *inputs.timed(), *inputs.shipped()], minutes=3)
-QUICK = Plan(inputs.quick, minutes=0.2)
+FULL = CompressionPlan(lambda: [*inputs.table(), *inputs.timed(), *inputs.shipped()], minutes=3)
+QUICK = CompressionPlan(inputs.quick, minutes=0.2)
 
 
-def run(plan: Plan, seeds: Sequence[int], data_dir: Path | None = None) -> Suite:
+def run(plan: CompressionPlan, seeds: Sequence[int], data_dir: Path | None = None) -> Suite:
     """Compress every matrix to every kind, check what comes out, and note how good it is."""
     suite = Suite("compression", seeds)
     cases = plan.cases()
@@ -83,7 +83,7 @@ class Reference:
         return float(np.linalg.norm(self.A - B) / np.linalg.norm(self.A))
 
 
-def _compress_all(suite: Suite, case: Case, budget: float, matrices: list[NDArray]) -> None:
+def _compress_all(suite: Suite, case: MatrixCase, budget: float, matrices: list[NDArray]) -> None:
     references = [Reference.of(A, budget) for A in matrices]
     head = {
         "group": case.group,
@@ -111,7 +111,7 @@ def _compress_all(suite: Suite, case: Case, budget: float, matrices: list[NDArra
 
 
 def _compressed(
-    suite: Suite, case: Case, budget: float, kind: str, references: list[Reference]
+    suite: Suite, case: MatrixCase, budget: float, kind: str, references: list[Reference]
 ) -> Row:
     """Compress with every seed; check cost, error and the promise of GBLR."""
     errors, costs, seconds = [], [], []

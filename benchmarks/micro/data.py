@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from benchmarks.micro.inputs import Case, Generator
+from benchmarks.micro.inputs import Generator, MatrixCase
 from benchmarks.results import BenchmarkError, Skip
 from structmat.demo import kd_order
 
@@ -38,17 +38,21 @@ def find(folder: Path) -> Path:
     )
 
 
-def cases(folder: Path, size: int = SIZE) -> list[Case]:
+def cases(folder: Path, size: int = SIZE) -> list[MatrixCase]:
     """Every matrix that the files in a folder give; missing files make skipped rows."""
     kernels: list[tuple[str, Callable[[Path, int, Generator], NDArray]]] = [
         ("US zip codes, exp(−r/5°)", zip_codes),
         ("earthquakes, exp(−r/30°)", smooth_earthquakes),
         ("SUSY, exp(−r²/8)", susy),
     ]
-    made = [Case("data", name, partial(make, folder, size), [BUDGET]) for name, make in kernels]
-    made += [Case("data", name, partial(sparse, folder, name, size), [BUDGET]) for name in SPARSE]
+    made = [
+        MatrixCase("data", name, partial(make, folder, size), [BUDGET]) for name, make in kernels
+    ]
     made += [
-        Case("data", f"inverse of {name}", partial(inverse, folder, name, size), [BUDGET])
+        MatrixCase("data", name, partial(sparse, folder, name, size), [BUDGET]) for name in SPARSE
+    ]
+    made += [
+        MatrixCase("data", f"inverse of {name}", partial(inverse, folder, name, size), [BUDGET])
         for name in INVERSES
     ]
     return made

@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 import structmat
-from benchmarks.micro.structures import Built, Product
+from benchmarks.micro.structures import Product, Subject
 from structmat.intervals import offsets, positions
 
 #: Half of the blocks' positions that learning leaves are gathered around so many places.
 PLACES = 4
 
 
-def random_gblr(n: int, cost: float, rng: np.random.Generator) -> Built:
+def random_gblr(n: int, cost: float, rng: np.random.Generator) -> Subject:
     """n rank-one blocks anywhere on the circle, widths uniform around cost n / 2."""
     row, col = (_scaled(rng.uniform(0, 2, n), cost * n * n / 2, n) for _ in range(2))
     return _filled(rng.integers(0, n, n), row, rng.integers(0, n, n), col, n, "random", rng)
 
 
-def grid_gblr(n: int, cost: float, rng: np.random.Generator) -> Built:
+def grid_gblr(n: int, cost: float, rng: np.random.Generator) -> Subject:
     """A grid of equal tiles that covers the matrix, as layers begin: many aligned runs.
 
     A g by g grid of tiles of rank r costs 2 r g n; the rank is the least under which
@@ -34,7 +34,7 @@ def grid_gblr(n: int, cost: float, rng: np.random.Generator) -> Built:
     return _filled(start[row], width[row], start[col], width[col], n, "grid", rng)
 
 
-def uneven_gblr(n: int, cost: float, rng: np.random.Generator) -> Built:
+def uneven_gblr(n: int, cost: float, rng: np.random.Generator) -> Subject:
     """Widths from nothing to the whole circle, crowded around a few places, as learning ends.
 
     Widths are log-normal with one threshold taken off, as the projection on a budget
@@ -65,18 +65,20 @@ def _filled(
     n: int,
     source: str,
     rng: np.random.Generator,
-) -> Built:
+) -> Subject:
     u, v = (rng.standard_normal(int(width.sum())) for width in (row_width, col_width))
     matrix = structmat.GBLR(row_start, row_width, u, col_start, col_width, v, shape=(n, n))
     return described(matrix, source)
 
 
-def described(matrix: structmat.GBLR, source: str) -> Built:
+def described(matrix: structmat.GBLR, source: str) -> Subject:
     """A GBLR matrix beside its CSR pair, which in double precision is the reference."""
     left, right = factors(matrix, "float64")
     squares = (left * left).sum(axis=0) * (right * right).sum(axis=1)
     rivals = {"csr_pair": lambda dtype: csr_pair(matrix, dtype)}
-    return Built(matrix, lambda x: left @ (right @ x), float(squares.sum() ** 0.5), source, rivals)
+    return Subject(
+        matrix, lambda x: left @ (right @ x), float(squares.sum() ** 0.5), source, rivals
+    )
 
 
 def factors(matrix: structmat.GBLR, dtype: Any) -> tuple[csr_array, csr_array]:

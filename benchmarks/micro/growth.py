@@ -22,10 +22,10 @@ def run(suite: Suite, sizes: Sequence[int], seconds: float, least: int, seed: in
     storage = {}
     for n in sizes:
         rng = np.random.default_rng(seed)
-        built = gblr.random_gblr(n, min(1.0, A_ROW / n), rng)
-        matrix = built.matrix.astype("float32")
+        subject = gblr.random_gblr(n, min(1.0, A_ROW / n), rng)
+        matrix = subject.matrix.astype("float32")
         x = rng.standard_normal(n, np.float32)
-        error = built.product_error(matrix @ x, built.reference(x.astype(np.float64)), x)
+        error = subject.product_error(matrix @ x, subject.reference(x.astype(np.float64)), x)
         limit = n * np.finfo(np.float32).eps
         suite.check(error <= limit, f"growth, n = {n}: error {error:.1e}")
         storage[n] = matrix.storage

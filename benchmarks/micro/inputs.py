@@ -18,7 +18,7 @@ PLANTED_COST = 0.081
 
 
 @dataclass(frozen=True)
-class Case:
+class MatrixCase:
     """One matrix and what is done with it.
 
     `make` draws it, and raises `Skip` where it cannot. `target` is the error that GBLR
@@ -35,13 +35,15 @@ class Case:
     peers: bool = False
 
 
-def table() -> list[Case]:
+def table() -> list[MatrixCase]:
     """Matrices with a known structure, or none, and the errors to meet."""
     diagonal = "block diagonal, 8 of 16×16, rank 4"
     return [
-        Case("table", diagonal, block_diagonal, [0.228], 0.0095, memory=True),
-        Case("table", f"{diagonal}, 5 % noise", noisy, [0.0625], 0.059, memory=True, peers=True),
-        Case(
+        MatrixCase("table", diagonal, block_diagonal, [0.228], 0.0095, memory=True),
+        MatrixCase(
+            "table", f"{diagonal}, 5 % noise", noisy, [0.0625], 0.059, memory=True, peers=True
+        ),
+        MatrixCase(
             "table",
             "1/(|x−y| + 0.01), sorted points",
             kernel_512,
@@ -50,16 +52,16 @@ def table() -> list[Case]:
             memory=True,
             peers=True,
         ),
-        Case("table", "planted GBLR, 40 blocks", planted, [PLANTED_COST], 0.506, memory=True),
-        Case("table", "covariance of digits pixels", digits, [0.2], 0.275, memory=True),
-        Case("table", "Gaussian noise", noise_256, [0.25], 0.787, memory=True, peers=True),
+        MatrixCase("table", "planted GBLR, 40 blocks", planted, [PLANTED_COST], 0.506, memory=True),
+        MatrixCase("table", "covariance of digits pixels", digits, [0.2], 0.275, memory=True),
+        MatrixCase("table", "Gaussian noise", noise_256, [0.25], 0.787, memory=True, peers=True),
     ]
 
 
-def timed() -> list[Case]:
+def timed() -> list[MatrixCase]:
     """Matrices with the size and spectrum of trained weights, and the time to keep."""
     return [
-        Case(
+        MatrixCase(
             "timing",
             "power-law spectrum",
             partial(power_law, 512, 512),
@@ -67,25 +69,27 @@ def timed() -> list[Case]:
             limit=3,
             memory=True,
         ),
-        Case("timing", "Gaussian noise", partial(noise, 512, 512), [0.25], limit=3, memory=True),
-        Case("timing", "power-law spectrum", partial(power_law, 768, 3072), [0.25], limit=60),
+        MatrixCase(
+            "timing", "Gaussian noise", partial(noise, 512, 512), [0.25], limit=3, memory=True
+        ),
+        MatrixCase("timing", "power-law spectrum", partial(power_law, 768, 3072), [0.25], limit=60),
     ]
 
 
-def shipped() -> list[Case]:
+def shipped() -> list[MatrixCase]:
     """The kernel matrix that comes with the package, at several budgets."""
     make = partial(_drawn, earthquake_kernel(768))
-    return [Case("shipped", "earthquakes, exp(−r/200 km)", make, [0.05, 0.1, 0.2, 0.4])]
+    return [MatrixCase("shipped", "earthquakes, exp(−r/200 km)", make, [0.05, 0.1, 0.2, 0.4])]
 
 
-def quick() -> list[Case]:
+def quick() -> list[MatrixCase]:
     """Small cases that touch every path."""
     small = partial(_drawn, earthquake_kernel(96))
     diagonal = "block diagonal, 8 of 16×16, rank 4"
     return [
-        Case("table", diagonal, block_diagonal, [0.228], 0.0095, memory=True, peers=True),
-        Case("timing", "Gaussian noise", partial(noise, 64, 96), [0.25], limit=3),
-        Case("shipped", "earthquakes, exp(−r/200 km)", small, [0.1, 0.4]),
+        MatrixCase("table", diagonal, block_diagonal, [0.228], 0.0095, memory=True, peers=True),
+        MatrixCase("timing", "Gaussian noise", partial(noise, 64, 96), [0.25], limit=3),
+        MatrixCase("shipped", "earthquakes, exp(−r/200 km)", small, [0.1, 0.4]),
     ]
 
 

@@ -1,6 +1,6 @@
 """Targets and tables of the suite "layers"."""
 
-from benchmarks.micro.targets import Target, over_share, target_table, worst_of
+from benchmarks.micro.targets import RatioTarget, over_share, target_table, worst_of
 from benchmarks.reporting.tables import Table, budget, listing, number, pivot
 from benchmarks.results import Row
 
@@ -30,18 +30,18 @@ def layer_tables(rows: list[Row]) -> list[Table]:
     ]
 
 
-def _targets(rows: list[Row]) -> list[Target]:
+def _targets(rows: list[Row]) -> list[RatioTarget]:
     half = [row for row in rows if row["dtype"] == "bfloat16"]
     one = [row for row in half if row["tokens"] == 1]
     many = [row for row in half if row["tokens"] > 1]
     return [
-        Target("over the share, GPU, bfloat16, many rows", 1.3, worst_of(many, over_share)),
-        Target(
+        RatioTarget("over the share, GPU, bfloat16, many rows", 1.3, worst_of(many, over_share)),
+        RatioTarget(
             "over low rank of the same cost, GPU, bfloat16, many rows",
             1.2,
             worst_of(many, lambda row: row["over_low_rank"]),
         ),
-        Target("over the share, GPU, bfloat16, one row", 1.2, worst_of(one, over_share)),
+        RatioTarget("over the share, GPU, bfloat16, one row", 1.2, worst_of(one, over_share)),
     ]
 
 

@@ -26,7 +26,7 @@ except ImportError as missing:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LayersPlan:
     """Circles with their number of masks, layers on the CPU and on a GPU, how long each.
 
     `gpu_costs` are those of the layers on a GPU, in units of the dense one's as all costs.
@@ -42,7 +42,7 @@ class Plan:
     minutes: float
 
 
-FULL = Plan(
+FULL = LayersPlan(
     masks=((768, 768), (3072, 768)),
     cpu=tuple((768, 3072, tokens) for tokens in (1, 16, 256, 4096)),
     gpu=tuple((n, n, tokens) for n in (4096, 8192) for tokens in (1, 8192)),
@@ -52,7 +52,7 @@ FULL = Plan(
     least=5,
     minutes=2,
 )
-QUICK = Plan(
+QUICK = LayersPlan(
     masks=((256, 64),),
     cpu=((96, 192, 1), (96, 192, 64)),
     gpu=((256, 256, 64),),
@@ -64,7 +64,7 @@ QUICK = Plan(
 )
 
 
-def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suite:
+def run(plan: LayersPlan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suite:
     """Check and measure everything in the plan; structures come from the first seed."""
     suite = Suite("layers", seeds[:1])
     torch.manual_seed(seeds[0])
@@ -80,7 +80,7 @@ def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suit
     return suite
 
 
-def _masks(suite: Suite, plan: Plan, n: int, count: int) -> Row:
+def _masks(suite: Suite, plan: LayersPlan, n: int, count: int) -> Row:
     """The table algorithm against the Fourier formula, forward and backward."""
     width = torch.randint(n, (count,)) / n
     location = torch.randint(n, (count,)) / n
@@ -107,7 +107,7 @@ def _masks(suite: Suite, plan: Plan, n: int, count: int) -> Row:
 
 
 @torch.no_grad()
-def _frozen(suite: Suite, plan: Plan, setting: Setting) -> None:
+def _frozen(suite: Suite, plan: LayersPlan, setting: Setting) -> None:
     """Frozen layers, and low-rank ones of the same cost, against a dense one."""
     n, m, tokens = setting.shape
     x = setting.moved(torch.randn(tokens, n))

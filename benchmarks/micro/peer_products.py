@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import structmat
 from benchmarks.micro import gblr, structures
-from benchmarks.micro.structures import Built
+from benchmarks.micro.structures import Subject
 from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import interleaved
 from benchmarks.results import Skip, short
@@ -38,27 +38,27 @@ def run(suite: Suite, plan: Any, n: int, seed: int) -> None:
     for peer, what, make in _pairs():
         head = {"what": "peer", "peer": peer, "matrix": what, "n": n}
         try:
-            built, theirs = make(n, np.random.default_rng(seed))
+            subject, theirs = make(n, np.random.default_rng(seed))
         except Skip as reason:
             suite.rows.append(head | {"skipped": str(reason)})
             continue
         for columns in plan.columns:
             x = X[:, :columns] if columns > 1 else X[:, 0]
             calls = {
-                "ours": lambda x=x, A=built.matrix: A @ x,
+                "ours": lambda x=x, A=subject.matrix: A @ x,
                 "theirs": lambda x=x, f=theirs: f(x),
             }
-            expected = built.reference(x)
+            expected = subject.reference(x)
             for name, call in calls.items():
-                error = built.product_error(call(), expected, x)
+                error = subject.product_error(call(), expected, x)
                 limit = n * np.finfo(np.float64).eps
                 suite.check(error <= limit, f"{what}, {peer}, {name}: error {error:.1e}")
             timing = interleaved(calls, seconds=8 * plan.seconds, least=plan.least)
             suite.rows.append(
                 head
                 | {
-                    "kind": built.matrix.kind,
-                    "cost": short(built.matrix.relative_cost),
+                    "kind": subject.matrix.kind,
+                    "cost": short(subject.matrix.relative_cost),
                     "dtype": "float64",
                     "columns": columns,
                     "seconds": short(timing.seconds("ours")),
@@ -67,22 +67,22 @@ def run(suite: Suite, plan: Any, n: int, seed: int) -> None:
             )
 
 
-def _pairs() -> Iterator[tuple[str, str, Callable[..., tuple[Built, Theirs]]]]:
+def _pairs() -> Iterator[tuple[str, str, Callable[..., tuple[Subject, Theirs]]]]:
     yield "pylops", "low rank, two MatrixMult", _pylops_low_rank
     yield "pylops", "8 dense diagonal blocks, BlockDiag", _pylops_block_diagonal
     yield "lazylinop", "Monarch, two Kronecker-sparse factors", _lazylinop_monarch
     yield "pyfaust", "GBLR, a Faust of two sparse factors", _pyfaust_pair
 
 
-def _pylops_low_rank(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+def _pylops_low_rank(n: int, rng: np.random.Generator) -> tuple[Subject, Theirs]:
     pylops = load("pylops", "pylops")
-    built = structures.random_low_rank(n, COST, rng)
-    U, V = np.asarray(built.matrix.U), np.asarray(built.matrix.V)
+    subject = structures.random_low_rank(n, COST, rng)
+    U, V = np.asarray(subject.matrix.U), np.asarray(subject.matrix.V)
     operator = pylops.MatrixMult(U) @ pylops.MatrixMult(V.T.copy())
-    return built, lambda x: operator @ x
+    return subject, lambda x: operator @ x
 
 
-def _pylops_block_diagonal(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+def _pylops_block_diagonal(n: int, rng: np.random.Generator) -> tuple[Subject, Theirs]:
     pylops = load("pylops", "pylops")
     size = n // 8
     blocks = rng.standard_normal((8, size, size))
@@ -94,20 +94,20 @@ def _pylops_block_diagonal(n: int, rng: np.random.Generator) -> tuple[Built, The
     return structures.beside_dense(matrix, dense), lambda x: operator @ x
 
 
-def _lazylinop_monarch(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+def _lazylinop_monarch(n: int, rng: np.random.Generator) -> tuple[Subject, Theirs]:
     butterfly = load("lazylinop.butterfly", "lazylinop")
-    built = structures.random_monarch(n, COST, rng)
+    subject = structures.random_monarch(n, COST, rng)
     # A factor of shape (a, b, c, d) stands for the pattern I_a x ones(b, c) x I_d.
-    left = np.asarray(built.matrix.L).transpose(1, 2, 0)[None]
-    right = np.asarray(built.matrix.R)[..., None]
+    left = np.asarray(subject.matrix.L).transpose(1, 2, 0)[None]
+    right = np.asarray(subject.matrix.R)[..., None]
     operator = butterfly.ksm([np.ascontiguousarray(left), np.ascontiguousarray(right)])
-    return built, lambda x: operator @ x
+    return subject, lambda x: operator @ x
 
 
-def _pyfaust_pair(n: int, rng: np.random.Generator) -> tuple[Built, Theirs]:
+def _pyfaust_pair(n: int, rng: np.random.Generator) -> tuple[Subject, Theirs]:
     pyfaust = load("pyfaust", "pyfaust")
     from scipy.sparse import csr_matrix
 
-    built = gblr.random_gblr(n, COST, rng)
-    faust = pyfaust.Faust([csr_matrix(f) for f in gblr.factors(built.matrix, np.float64)])
-    return built, lambda x: faust @ x
+    subject = gblr.random_gblr(n, COST, rng)
+    faust = pyfaust.Faust([csr_matrix(f) for f in gblr.factors(subject.matrix, np.float64)])
+    return subject, lambda x: faust @ x

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.micro.targets import Target, over_share, target_table, worst_of
+from benchmarks.micro.targets import RatioTarget, over_share, target_table, worst_of
 from benchmarks.reporting.tables import (
     Cell,
     Table,
@@ -69,7 +69,7 @@ def product_tables(rows: list[Row]) -> list[Table]:
     ]
 
 
-def product_targets(rows: list[Row]) -> list[Target]:
+def product_targets(rows: list[Row]) -> list[RatioTarget]:
     """Limits for random GBLR matrices in single precision, and for the choice of kernels."""
     timed = [r for r in rows if r["what"] == "product"]
     gblr = [
@@ -81,12 +81,12 @@ def product_targets(rows: list[Row]) -> list[Target]:
     chosen = [r for r in large if r["budget"] in TARGET_COSTS]
     growth = [r for r in rows if r["what"] == "growth"]
 
-    def share(where: str, limit: float, rows: list[Row]) -> Target:
-        return Target(f"over the share, {where}", limit, worst_of(rows, over_share))
+    def share(where: str, limit: float, rows: list[Row]) -> RatioTarget:
+        return RatioTarget(f"over the share, {where}", limit, worst_of(rows, over_share))
 
-    def reading(where: str, rows: list[Row]) -> Target:
+    def reading(where: str, rows: list[Row]) -> RatioTarget:
         what = f"over reading the scalars once, one vector, {where}"
-        return Target(what, 1.25, worst_of(rows, lambda r: r["over_read"]))
+        return RatioTarget(what, 1.25, worst_of(rows, lambda r: r["over_read"]))
 
     return [
         share("one vector, n ≥ 4096", 1.15, chosen),
@@ -95,12 +95,12 @@ def product_targets(rows: list[Row]) -> list[Target]:
         share("256 to 2048 columns, n = 768", 1.6, [r for r in many if r["n"] == 768]),
         reading("n ≥ 4096", large),
         reading("n < 4096", [r for r in one if r["n"] < 4096]),
-        Target(
+        RatioTarget(
             "over a pair of CSR matrices, one vector",
             1 / 3,
             worst_of(one, lambda r: r["over"].get("csr_pair")),
         ),
-        Target(
+        RatioTarget(
             "a scalar's time over that at the smallest n, at a fixed number of scalars a row",
             1.2,
             worst_of(growth, lambda r: r["over_first"], lambda r: f"n = {r['n']}"),
@@ -110,12 +110,12 @@ def product_targets(rows: list[Row]) -> list[Target]:
     ]
 
 
-def _of_all(what: str, rows: list[Row], name: str, limit: float) -> Target:
+def _of_all(what: str, rows: list[Row], name: str, limit: float) -> RatioTarget:
     """Worst of all products that have several kernels, and the number that miss the limit."""
     rows = [row for row in rows if "over_best" in row]
     above = sum(row[name] > limit for row in rows)
     case = f"worst of {len(rows)}, {above} above"
-    return Target(what, limit, worst_of(rows, lambda row: row[name], lambda _row: case))
+    return RatioTarget(what, limit, worst_of(rows, lambda row: row[name], lambda _row: case))
 
 
 def _precision(row: Row) -> str:

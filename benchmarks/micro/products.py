@@ -13,7 +13,7 @@ from benchmarks.micro import gblr, growth, inputs, peer_products, structures
 from benchmarks.micro.kernels import forced
 from benchmarks.micro.memory import reader
 from benchmarks.micro.progress import Progress
-from benchmarks.micro.structures import Built, Product
+from benchmarks.micro.structures import Product, Subject
 from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import Call, Timing, interleaved
 from benchmarks.results import Row, short
@@ -27,7 +27,7 @@ OPERAND_LIMIT = 2**25
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProductsPlan:
     """What is measured: sizes, costs in units of n^2, columns, and seconds a call.
 
     `dtypes` says up to which size each is measured. `learned` and `others` are the sizes
@@ -53,7 +53,7 @@ class Plan:
     minutes: float
 
 
-FULL = Plan(
+FULL = ProductsPlan(
     sizes=(512, 768, 1024, 2048, 3072, 4096, 8192, 16384),
     costs=(0.05, 0.125, 0.25, 0.5),
     columns=(1, 8, 64, 256, 2048, 8192),
@@ -69,7 +69,7 @@ FULL = Plan(
     least=5,
     minutes=10,
 )
-QUICK = Plan(
+QUICK = ProductsPlan(
     sizes=(512, 1024),
     costs=(0.05, 0.25),
     columns=(1, 64),
@@ -87,7 +87,7 @@ QUICK = Plan(
 )
 
 
-def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suite:
+def run(plan: ProductsPlan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suite:
     """Check and measure everything in the plan.
 
     Structures are drawn with the first seed alone: their times hardly depend on it.
@@ -97,11 +97,11 @@ def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suit
     with Progress("products", len(groups) + len(plan.peers) + 1) as progress:
         for n, cost, makers in groups:
             progress.step(f"n = {n}, cost {cost:.3g}")
-            builts = [built for make in makers for built in _made(make, n, cost, seed)]
+            subjects = [subject for make in makers for subject in _made(make, n, cost, seed)]
             for dtype, largest in plan.dtypes.items():
                 if n <= largest:
-                    _measure(suite, plan, n, cost, dtype, builts, seed)
-                builts = builts[:1]
+                    _measure(suite, plan, n, cost, dtype, subjects, seed)
+                subjects = subjects[:1]
         progress.step("growth")
         growth.run(suite, plan.growth, 8 * plan.seconds, plan.least, seed)
         for n in plan.peers:
@@ -110,10 +110,10 @@ def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suit
     return suite
 
 
-Maker = Callable[[int, float, np.random.Generator], Built | list[Built]]
+Maker = Callable[[int, float, np.random.Generator], Subject | list[Subject]]
 
 
-def _groups(plan: Plan) -> Iterator[tuple[int, float, list[Maker]]]:
+def _groups(plan: ProductsPlan) -> Iterator[tuple[int, float, list[Maker]]]:
     """What is timed side by side: one group a size and cost."""
     for n in plan.sizes:
         for cost in plan.costs:
@@ -129,46 +129,52 @@ def _groups(plan: Plan) -> Iterator[tuple[int, float, list[Maker]]]:
         yield n, cost, [_compressed]
 
 
-def _compressed(n: int, cost: float, rng: np.random.Generator) -> Built:
+def _compressed(n: int, cost: float, rng: np.random.Generator) -> Subject:
     result = structmat.compress(inputs.sharp_kernel(n, rng), "gblr", budget=cost, rng=rng)
     return gblr.described(result.matrix, "compressed")
 
 
-def _made(make: Maker, n: int, cost: float, seed: int) -> list[Built]:
+def _made(make: Maker, n: int, cost: float, seed: int) -> list[Subject]:
     made = make(n, cost, np.random.default_rng(seed))
     return made if isinstance(made, list) else [made]
 
 
 def _measure(
-    suite: Suite, plan: Plan, n: int, cost: float, dtype: str, builts: list[Built], seed: int
+    suite: Suite,
+    plan: ProductsPlan,
+    n: int,
+    cost: float,
+    dtype: str,
+    subjects: list[Subject],
+    seed: int,
 ) -> None:
     rng, itemsize = np.random.default_rng(seed), np.dtype(dtype).itemsize
     most = min(4 * plan.multiplications / n, OPERAND_LIMIT) / (n * itemsize)
     columns = [k for k in plan.columns if k <= most]
     X = rng.standard_normal((n, max(columns)), np.float32).astype(dtype)
-    expected = [built.reference(X[:, :CHECKED].astype(np.float64)) for built in builts]
+    expected = [subject.reference(X[:, :CHECKED].astype(np.float64)) for subject in subjects]
     dense, U, V = (rng.standard_normal(s, np.float32).astype(dtype) for s in _shapes(n, cost))
-    matrices = [built.matrix.astype(dtype) for built in builts]
-    rivals = [{name: make(dtype) for name, make in b.rivals.items()} for b in builts]
+    matrices = [subject.matrix.astype(dtype) for subject in subjects]
+    rivals = [{name: make(dtype) for name, make in b.rivals.items()} for b in subjects]
     for k in columns:
         x = X[:, :k].copy() if k > 1 else X[:, 0].copy()
         calls: dict[str, Call] = {
             "dense": lambda x=x: dense @ x,
             "low_rank": lambda x=x: U @ (V @ x),
         }
-        for i, (built, matrix) in enumerate(zip(builts, matrices, strict=True)):
+        for i, (subject, matrix) in enumerate(zip(subjects, matrices, strict=True)):
             ways = _ways(matrix, rivals[i], k)
             for name, product in ways.items():
-                error = built.product_error(_first(product(x)), expected[i], _first(x))
-                what = f"{matrix!r}, {built.source}, {k} columns, {name}"
+                error = subject.product_error(_first(product(x)), expected[i], _first(x))
+                what = f"{matrix!r}, {subject.source}, {k} columns, {name}"
                 suite.check(error <= n * np.finfo(dtype).eps, f"{what}: error {error:.1e}")
                 calls[f"{i} {name}"] = partial(product, x)
             if k == 1:
                 calls[f"{i} read"] = _reading(matrix)
         timing = interleaved(calls, seconds=plan.seconds * len(calls), least=plan.least)
-        for i, (built, matrix) in enumerate(zip(builts, matrices, strict=True)):
+        for i, (subject, matrix) in enumerate(zip(subjects, matrices, strict=True)):
             head = {"what": "product", "n": n, "budget": cost, "dtype": dtype, "columns": k}
-            suite.rows.append(head | _described(built) | _times(timing, i, matrix, k))
+            suite.rows.append(head | _described(subject) | _times(timing, i, matrix, k))
 
 
 def _shapes(n: int, cost: float) -> list[tuple[int, int]]:
@@ -198,11 +204,11 @@ def _reading(matrix: structmat.StructuredMatrix) -> Call:
     return partial(reader()[1], np.ones(matrix.storage, matrix.dtype))
 
 
-def _described(built: Built) -> Row:
+def _described(subject: Subject) -> Row:
     return {
-        "kind": built.matrix.kind,
-        "source": built.source,
-        "cost": short(built.matrix.relative_cost),
+        "kind": subject.matrix.kind,
+        "source": subject.source,
+        "cost": short(subject.matrix.relative_cost),
     }
 
 

@@ -16,7 +16,7 @@ GRID = 8
 
 
 @dataclass(frozen=True)
-class Built:
+class Subject:
     """A structure, and other ways to the same product.
 
     `reference` is a product in double precision, built independently; `size` is the
@@ -41,18 +41,18 @@ def beside_dense(
     matrix: structmat.StructuredMatrix,
     dense: NDArray[np.float64],
     rivals: dict[str, Callable[[Any], Product]] | None = None,
-) -> Built:
+) -> Subject:
     """A structure beside the same matrix as a dense array."""
-    return Built(matrix, dense.__matmul__, float(np.linalg.norm(dense)), "random", rivals or {})
+    return Subject(matrix, dense.__matmul__, float(np.linalg.norm(dense)), "random", rivals or {})
 
 
-def all_random(n: int, cost: float, rng: np.random.Generator) -> list[Built]:
+def all_random(n: int, cost: float, rng: np.random.Generator) -> list[Subject]:
     """One n x n matrix of every kind but GBLR, of at most this cost in units of n^2."""
     makers = (random_block_sparse, random_block_low_rank, random_low_rank)
     return [*(make(n, cost, rng) for make in makers), random_monarch(n, cost, rng)]
 
 
-def random_block_sparse(n: int, cost: float, rng: np.random.Generator) -> Built:
+def random_block_sparse(n: int, cost: float, rng: np.random.Generator) -> Subject:
     """Blocks of 32 x 32 at random places, against scipy's CSR and BSR."""
     size = min(BLOCK, n)
     grid = n // size
@@ -77,7 +77,7 @@ def random_block_sparse(n: int, cost: float, rng: np.random.Generator) -> Built:
     return beside_dense(matrix, dense, {"csr": csr, "bsr": bsr})
 
 
-def random_block_low_rank(n: int, cost: float, rng: np.random.Generator) -> Built:
+def random_block_low_rank(n: int, cost: float, rng: np.random.Generator) -> Subject:
     """A grid of 8 x 8 tiles, all of the rank that the cost allows."""
     sizes = np.full(GRID, n // GRID)
     rank = max(1, int(cost * n * n / (2 * GRID * sizes.sum())))
@@ -91,13 +91,13 @@ def random_block_low_rank(n: int, cost: float, rng: np.random.Generator) -> Buil
     return beside_dense(structmat.BlockLowRank(tiles, row_sizes=sizes, col_sizes=sizes), dense)
 
 
-def random_low_rank(n: int, cost: float, rng: np.random.Generator) -> Built:
+def random_low_rank(n: int, cost: float, rng: np.random.Generator) -> Subject:
     """The rank that the cost allows."""
     U, V = rng.standard_normal((2, n, max(1, int(cost * n / 2))))
     return beside_dense(structmat.LowRank(U, V), U @ V.T)
 
 
-def random_monarch(n: int, cost: float, rng: np.random.Generator) -> Built:
+def random_monarch(n: int, cost: float, rng: np.random.Generator) -> Subject:
     """As many blocks, a power of two, as leave them no wider than tall."""
     k = 2 ** int(np.log2(1 / cost))
     p, q = n // k, max(1, int(cost * n / 2))

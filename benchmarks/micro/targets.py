@@ -8,7 +8,7 @@ from benchmarks.results import Row
 
 
 @dataclass(frozen=True)
-class Target:
+class RatioTarget:
     """A ratio that is to stay at or below a limit, with the worst one met in each case."""
 
     what: str
@@ -48,7 +48,7 @@ def over_share(row: Row) -> float:
     return row["over_dense"] / row["cost"]
 
 
-def target_table(targets: list[Target]) -> Table:
+def target_table(targets: list[RatioTarget]) -> Table:
     """All targets of a suite."""
     return Table(
         "Targets",

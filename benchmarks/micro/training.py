@@ -29,7 +29,7 @@ BLURRED = 2e-3
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Shapes on the CPU and on a GPU, costs in units of the dense one, and how long each."""
 
     cpu: Sequence[Shape]
@@ -40,7 +40,7 @@ class Plan:
     minutes: float
 
 
-FULL = Plan(
+FULL = TrainingPlan(
     cpu=((768, 3072, 4096), (1024, 1024, 2048)),
     gpu=((4096, 4096, 1), (4096, 4096, 8192), (8192, 8192, 1), (8192, 8192, 8192)),
     costs=(0.125, 0.25, 0.5),
@@ -48,7 +48,7 @@ FULL = Plan(
     least=5,
     minutes=8,
 )
-QUICK = Plan(
+QUICK = TrainingPlan(
     cpu=((96, 192, 64),),
     gpu=((256, 256, 64),),
     costs=(0.25,),
@@ -58,7 +58,7 @@ QUICK = Plan(
 )
 
 
-def run(plan: Plan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suite:
+def run(plan: TrainingPlan, seeds: Sequence[int], _data_dir: Path | None = None) -> Suite:
     """Check and measure everything in the plan; layers come from the first seed."""
     suite = Suite("training", seeds[:1])
     torch.manual_seed(seeds[0])
@@ -104,7 +104,9 @@ def starts(n: int, m: int) -> dict[str, nn.Module]:
     }
 
 
-def _measure(suite: Suite, plan: Plan, setting: Setting, layers: dict[str, nn.Module]) -> None:
+def _measure(
+    suite: Suite, plan: TrainingPlan, setting: Setting, layers: dict[str, nn.Module]
+) -> None:
     """Training steps in turns with that of a dense layer."""
     n, m, tokens = setting.shape
     layers = {"dense": nn.Linear(n, m)} | layers

@@ -1,6 +1,6 @@
 """Targets and tables of the suite "training"."""
 
-from benchmarks.micro.targets import Target, target_table, worst_of
+from benchmarks.micro.targets import RatioTarget, target_table, worst_of
 from benchmarks.reporting.tables import Table, listing, number, percent
 from benchmarks.results import Row
 
@@ -24,14 +24,14 @@ def place(row: Row) -> str:
     return f"{row['in']}→{row['out']}, {vectors}, {where}"
 
 
-def _target(rows: list[Row], layer: str) -> Target:
+def _target(rows: list[Row], layer: str) -> RatioTarget:
     own = [
         row
         for row in rows
         if row["layer"] == layer and abs(row["cost"] - 0.25) < 0.01 and row["tokens"] > 1
     ]
     what = f"over dense, {layer}, 25 % of the cost"
-    return Target(what, 1.0, worst_of(own, lambda row: row["over_dense"], place))
+    return RatioTarget(what, 1.0, worst_of(own, lambda row: row["over_dense"], place))
 
 
 def _training(where: str, rows: list[Row]) -> Table:

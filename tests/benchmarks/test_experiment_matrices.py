@@ -96,7 +96,9 @@ def test_blast_has_the_largest_rank_that_fits(made):
 
 def test_the_best_of_the_block_numbers_is_kept(folder, monkeypatch):
     def fit(A, blocks, rank, seed):
-        return matrices.Fitted(A * (0.9 if blocks == 8 else 0.5), 9, 9, 2.0, settings={"b": blocks})
+        return matrices.Approximation(
+            A * (0.9 if blocks == 8 else 0.5), 9, 9, 2.0, settings={"b": blocks}
+        )
 
     monkeypatch.setattr(matrices, "_blast_of", fit)
     (row,) = rows_of(tiny(matrices=[ZIP], kinds=["blast"], budgets=[0.4]), folder)
@@ -127,7 +129,7 @@ def test_what_cannot_be_made_says_why(folder):
 
 
 def test_a_row_records_what_a_check_found_wrong(folder, monkeypatch):
-    found = matrices.Fitted(np.zeros((32, 32)), 300, 300, 0.1, svd_error=0.5)
+    found = matrices.Approximation(np.zeros((32, 32)), 300, 300, 0.1, svd_error=0.5)
     monkeypatch.setattr(matrices, "_compressed", lambda *_: found)
     gblr, other = rows_of(tiny(matrices=[ZIP], kinds=["gblr", "low_rank"], budgets=[0.2]), folder)
     assert gblr["failures"] == [

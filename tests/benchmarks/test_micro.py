@@ -54,17 +54,17 @@ def tiny_cases():
     def skipped(_rng):
         raise results.Skip("not here")
 
-    small = inputs.Case(
+    small = inputs.MatrixCase(
         "table", "noise | small", lambda rng: inputs.noise(16, 20, rng), [0.3], 0.9, 9, True, True
     )
-    return [small, inputs.Case("data", "absent", skipped, [0.2])]
+    return [small, inputs.MatrixCase("data", "absent", skipped, [0.2])]
 
 
 @pytest.fixture
 def _tiny(monkeypatch):
     for name in ("QUICK", "FULL"):
         monkeypatch.setattr(products, name, TINY)
-        monkeypatch.setattr(compression, name, compression.Plan(tiny_cases, 0.1))
+        monkeypatch.setattr(compression, name, compression.CompressionPlan(tiny_cases, 0.1))
         monkeypatch.setattr(layers, name, LAYERS)
         monkeypatch.setattr(training, name, TRAINING)
 
@@ -176,13 +176,13 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
 )
 @pytest.mark.parametrize("cost", [0.05, 0.125, 0.5])
 def test_structures_equal_their_reference_and_keep_the_cost(make, cost):
-    built = make(128, cost, np.random.default_rng(0))
-    dense = built.matrix.to_dense()
-    np.testing.assert_allclose(built.reference(np.eye(128)), dense, rtol=0, atol=1e-11)
-    assert 0.6 * cost < built.matrix.relative_cost <= max(cost, 0.125)
-    assert built.size == pytest.approx(np.linalg.norm(dense), rel=0.1)
+    subject = make(128, cost, np.random.default_rng(0))
+    dense = subject.matrix.to_dense()
+    np.testing.assert_allclose(subject.reference(np.eye(128)), dense, rtol=0, atol=1e-11)
+    assert 0.6 * cost < subject.matrix.relative_cost <= max(cost, 0.125)
+    assert subject.size == pytest.approx(np.linalg.norm(dense), rel=0.1)
     x = np.arange(128.0)
-    for rival in built.rivals.values():
+    for rival in subject.rivals.values():
         np.testing.assert_allclose(rival("float64")(x), dense @ x, rtol=0, atol=1e-9)
 
 
@@ -201,8 +201,8 @@ def test_a_wrong_product_fails_the_run(monkeypatch, tmp_path, capsys):
     good = structures.random_low_rank
 
     def wrong(n, cost, rng):
-        built = good(n, cost, rng)
-        return replace(built, reference=lambda x: built.reference(x) + 1e-2)
+        subject = good(n, cost, rng)
+        return replace(subject, reference=lambda x: subject.reference(x) + 1e-2)
 
     monkeypatch.setattr(structures, "random_low_rank", wrong)
     assert __main__.main(["products", "--quick", "--output", str(tmp_path)]) == 1
@@ -218,8 +218,8 @@ def test_one_wrong_kernel_of_many_is_found(monkeypatch):
 
     monkeypatch.setattr(products, "forced", wrong)
     suite, plan = suites.Suite("products", [0]), replace(TINY, columns=(8,))
-    builts = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
-    products._measure(suite, plan, 64, 0.25, "float64", builts, 0)
+    subjects = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
+    products._measure(suite, plan, 64, 0.25, "float64", subjects, 0)
     assert len(suite.failures) == 1
     assert "kernel panels: error" in suite.failures[0]
 
@@ -239,12 +239,12 @@ def test_kernels_that_would_take_long_are_left_out(monkeypatch):
 def test_large_operands_and_products_are_left_out(monkeypatch):
     suite = suites.Suite("products", [0])
     plan = replace(TINY, columns=(1, 2, 4, 8), multiplications=64 * 64 * 4)
-    builts = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
+    subjects = [gblr.random_gblr(64, 0.25, np.random.default_rng(0))]
     for dtype, columns in (("float32", [1, 2, 4]), ("float64", [1, 2])):
-        products._measure(suite, plan, 64, 0.25, dtype, builts, 0)
+        products._measure(suite, plan, 64, 0.25, dtype, subjects, 0)
         assert [r["columns"] for r in suite.rows if r["dtype"] == dtype] == columns
     monkeypatch.setattr(products, "OPERAND_LIMIT", 64 * 4)
-    products._measure(suite, plan, 64, 0.25, "float32", builts, 0)
+    products._measure(suite, plan, 64, 0.25, "float32", subjects, 0)
     assert suite.rows[-1]["columns"] == 1
     groups = products._groups(replace(TINY, scalars=64 * 64 * 0.25, compressed=()))
     assert [n for n, *_ in groups] == [64]
@@ -262,9 +262,9 @@ def test_targets_say_whether_they_were_met():
     worst = targets.worst_of(rows, targets.over_share)
     assert worst == {"10 %": pytest.approx(1.2), "50 %": pytest.approx(2)}
     for limit, met in ((2, "yes"), (1.5, "at 10 %"), (1, "no")):
-        line = targets.Target("it", limit, worst).line()
+        line = targets.RatioTarget("it", limit, worst).line()
         assert line == ["it", f"{limit}", "1.2 (10 %), 2 (50 %)", met]
-    assert targets.Target("it", 1, {}).line()[2:] == ["–", "not measured"]
+    assert targets.RatioTarget("it", 1, {}).line()[2:] == ["–", "not measured"]
 
 
 def test_wrong_layers_are_found():
