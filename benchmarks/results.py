@@ -1,4 +1,4 @@
-"""Results: rows of figures, the JSON files that hold them, and what may stop a run."""
+"""Results: rows of figures, their JSON files, and the errors of a run."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,15 +11,15 @@ Row = dict[str, Any]
 
 
 class BenchmarkError(Exception):
-    """Something the user can put right: said in one line, without a traceback."""
+    """Mistake that the user can put right; its message is one line, without a traceback."""
 
 
 class Skip(Exception):
-    """This measurement cannot be made here; the message says why."""
+    """Reason why a measurement cannot be made here."""
 
 
 def short(value: float | None) -> float | None:
-    """Four significant digits: more would only be noise."""
+    """Value with four significant digits: more would only be noise."""
     return None if value is None else float(f"{value:.4g}")
 
 
@@ -30,7 +30,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def rows_as_json(result: Row) -> str:
-    """A result as JSON, a row a line."""
+    """Result as JSON, a row a line."""
     head = {key: value for key, value in result.items() if key != "rows"}
     lines = ",\n".join("  " + _dump(row) for row in result["rows"])
     return _dump(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'

@@ -20,14 +20,14 @@ from benchmarks.results import Row, Skip, short
 from structmat.errors import BudgetError
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
-#: A fit faster than this is repeated, and the median time taken.
-FAST = 1.0
-REPEATS = 3
+#: Seconds of a fit below which it is repeated, for the median time.
+FAST_SECONDS = 1.0
+REPEAT_COUNT = 3
 
 
 @dataclass(frozen=True)
 class CompressionPlan:
-    """Which cases are run, and about how long that takes."""
+    """Cases to run, and their time in minutes."""
 
     cases: Callable[[], list[MatrixCase]]
     minutes: float
@@ -38,7 +38,7 @@ QUICK = CompressionPlan(inputs.quick, minutes=0.2)
 
 
 def run(plan: CompressionPlan, seeds: Sequence[int], data_dir: Path | None = None) -> Suite:
-    """Compress every matrix to every kind, check what comes out, and note how good it is."""
+    """Compress every matrix to every kind; check the results and note their errors."""
     suite = Suite("compression", seeds)
     cases = plan.cases()
     if data_dir is not None:
@@ -60,7 +60,7 @@ def run(plan: CompressionPlan, seeds: Sequence[int], data_dir: Path | None = Non
 
 @dataclass(frozen=True)
 class Reference:
-    """A matrix with the errors that truncated SVD has on it."""
+    """Matrix with the relative errors of its truncated SVDs."""
 
     A: NDArray
     cap: int
@@ -75,7 +75,7 @@ class Reference:
 
     @property
     def svd_error(self) -> float:
-        """Of the largest rank in the cap."""
+        """Relative error of the largest rank within the cap."""
         return float(self.tail[min(self.cap // sum(self.A.shape), len(self.tail) - 1)])
 
     def error(self, B: NDArray) -> float:
@@ -113,7 +113,7 @@ def _compress_all(suite: Suite, case: MatrixCase, budget: float, matrices: list[
 def _compressed(
     suite: Suite, case: MatrixCase, budget: float, kind: str, references: list[Reference]
 ) -> Row:
-    """Compress with every seed; check cost, error and the promise of GBLR."""
+    """Compress with every seed; check cost, error, and GBLR against truncated SVD."""
     errors, costs, seconds = [], [], []
     for seed, reference in zip(suite.seeds, references, strict=True):
         call = partial(structmat.compress, reference.A, kind, budget=budget, rng=seed)
@@ -124,7 +124,7 @@ def _compressed(
         errors.append(error)
         costs.append(result.cost / reference.A.size)
         times = [result.seconds]
-        while times[0] < FAST and len(times) < REPEATS:
+        while times[0] < FAST_SECONDS and len(times) < REPEAT_COUNT:
             times.append(call().seconds)
         seconds.append(median(times))
     row: Row = {
@@ -155,7 +155,7 @@ def _check(
     rounding = sum(reference.A.shape) * float(np.finfo(reference.A.dtype).eps)
     suite.check(
         abs(result.error - error) <= 1e-6 * error + rounding,
-        f"{label}: says error {result.error:.6g}, has {error:.6g}",
+        f"{label}: reports error {result.error:.6g}, has {error:.6g}",
     )
     if result.kind == "gblr":
         suite.check(
@@ -165,7 +165,7 @@ def _check(
 
 
 def _fitted(suite: Suite, method: str, fit: peers.Fit, references: list[Reference]) -> Row:
-    """What another package makes of the same matrices under the same cap."""
+    """Approximate the same matrices by another package under the same cap."""
     fits = [
         fit(reference.A, reference.cap, seed)
         for seed, reference in zip(suite.seeds, references, strict=True)

@@ -12,11 +12,11 @@ from benchmarks.micro.inputs import Generator, MatrixCase
 from benchmarks.results import BenchmarkError, Skip
 from structmat.demo import kd_order
 
-#: Sizes are cut to this unless another is asked for, so that all together take minutes.
-SIZE = 768
+#: Rows of a matrix, unless another number is asked for: all together take minutes.
+ROW_COUNT = 768
 BUDGET = 0.15
-#: Roughly, on two cores.
-MINUTES = 2
+#: Minutes for all matrices, roughly, on two cores.
+DATA_MINUTES = 2
 FILES = (
     "points_us_zipcodes.npz",
     "points_usgs_earthquakes.npz",
@@ -28,7 +28,7 @@ INVERSES = ("bcsstk13", "1138_bus")
 
 
 def find(folder: Path) -> Path:
-    """The folder that holds the files: the given one, or matrices/ in it."""
+    """Folder that holds the files: the given one, or matrices/ in it."""
     for place in (folder / "matrices", folder):
         if any((place / name).is_file() for name in FILES):
             return place
@@ -38,8 +38,8 @@ def find(folder: Path) -> Path:
     )
 
 
-def cases(folder: Path, size: int = SIZE) -> list[MatrixCase]:
-    """Every matrix that the files in a folder give; missing files make skipped rows."""
+def cases(folder: Path, size: int = ROW_COUNT) -> list[MatrixCase]:
+    """Cases of all files in a folder; a missing file makes a skipped row."""
     kernels: list[tuple[str, Callable[[Path, int, Generator], NDArray]]] = [
         ("US zip codes, exp(−r/5°)", zip_codes),
         ("earthquakes, exp(−r/30°)", smooth_earthquakes),
@@ -78,7 +78,7 @@ def zip_codes(folder: Path, size: int, rng: Generator) -> NDArray:
 
 
 def smooth_earthquakes(folder: Path, size: int, _rng: Generator) -> NDArray:
-    """A smooth kernel, on which a plain low rank is already very good."""
+    """Smooth kernel, for which low rank is already very good."""
     points = np.unique(_load(folder, FILES[1])["lon_lat_depth_mag"][:, :2], axis=0)
     points = points[np.linspace(0, len(points) - 1, min(size, len(points))).astype(int)]
     points = points[kd_order(points)]

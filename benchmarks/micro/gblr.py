@@ -1,4 +1,4 @@
-"""GBLR matrices of a given cost: random ones, and such as learning begins with or ends in."""
+"""GBLR matrices of a given cost: random, like initial layers, and like learned ones."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ import structmat
 from benchmarks.micro.structures import Product, Subject
 from structmat.intervals import offsets, positions
 
-#: Half of the blocks' positions that learning leaves are gathered around so many places.
-PLACES = 4
+#: Number of places around which half of the starts of a learned structure gather.
+PLACE_COUNT = 4
 
 
 def random_gblr(n: int, cost: float, rng: np.random.Generator) -> Subject:
-    """n rank-one blocks anywhere on the circle, widths uniform around cost n / 2."""
+    """Draw n rank-one blocks anywhere on the circle, with widths uniform around cost n / 2."""
     row, col = (_scaled(rng.uniform(0, 2, n), cost * n * n / 2, n) for _ in range(2))
     return _filled(rng.integers(0, n, n), row, rng.integers(0, n, n), col, n, "random", rng)
 
 
 def grid_gblr(n: int, cost: float, rng: np.random.Generator) -> Subject:
-    """A grid of equal tiles that covers the matrix, as layers begin: many aligned runs.
+    """Draw a grid of equal tiles that covers the matrix, as layers begin: many aligned runs.
 
     A g by g grid of tiles of rank r costs 2 r g n; the rank is the least under which
     there are at most 4 n blocks.
@@ -35,23 +35,25 @@ def grid_gblr(n: int, cost: float, rng: np.random.Generator) -> Subject:
 
 
 def uneven_gblr(n: int, cost: float, rng: np.random.Generator) -> Subject:
-    """Widths from nothing to the whole circle, crowded around a few places, as learning ends.
+    """Draw widths from zero to the whole circle, crowded around a few places, as learning ends.
 
-    Widths are log-normal with one threshold taken off, as the projection on a budget
-    does, so that a part of them is zero.
+    Widths are log-normal less one threshold, as after the projection on a budget, so that
+    a part of them is zero.
     """
     sides = []
     for _ in range(2):
         width = np.maximum(rng.lognormal(0, 1.25, n) - 0.3, 0)
-        near = rng.integers(0, n, PLACES)[rng.integers(0, PLACES, n)] + rng.normal(0, n / 16, n)
+        near = rng.integers(0, n, PLACE_COUNT)[rng.integers(0, PLACE_COUNT, n)] + rng.normal(
+            0, n / 16, n
+        )
         start = np.where(rng.random(n) < 0.5, near.astype(np.int64) % n, rng.integers(0, n, n))
         sides += [start, _scaled(width, cost * n * n / 2, n)]
     return _filled(*sides, n, "uneven", rng)
 
 
 def _scaled(width: NDArray, total: float, n: int) -> NDArray[np.int64]:
-    """Widths in the same proportions of at most this sum, none beyond the circle."""
-    # Each round gives what the widest cannot take to the others: from below, so never more.
+    """Scale widths to at most this sum, none beyond the circle."""
+    # Each round passes the excess of the widest on to the others, from below.
     for _ in range(50):
         width = np.minimum(width * (total / width.sum()), n)
     return width.astype(np.int64)
@@ -72,7 +74,7 @@ def _filled(
 
 
 def described(matrix: structmat.GBLR, source: str) -> Subject:
-    """A GBLR matrix beside its CSR pair, which in double precision is the reference."""
+    """Describe a GBLR matrix; its CSR pair in double precision is the reference."""
     left, right = factors(matrix, "float64")
     squares = (left * left).sum(axis=0) * (right * right).sum(axis=1)
     rivals = {"csr_pair": lambda dtype: csr_pair(matrix, dtype)}
@@ -82,7 +84,7 @@ def described(matrix: structmat.GBLR, source: str) -> Subject:
 
 
 def factors(matrix: structmat.GBLR, dtype: Any) -> tuple[csr_array, csr_array]:
-    """Both factors in compressed rows, (m, K) and (K, n), built from the runs alone."""
+    """Build both factors in compressed rows, (m, K) and (K, n), from the runs alone."""
     m, n = matrix.shape
     made = []
     for start, width, contents, size in (
@@ -96,6 +98,6 @@ def factors(matrix: structmat.GBLR, dtype: Any) -> tuple[csr_array, csr_array]:
 
 
 def csr_pair(matrix: structmat.GBLR, dtype: Any) -> Product:
-    """The product by both factors in compressed rows."""
+    """Product by both factors in compressed rows."""
     left, right = factors(matrix, dtype)
     return lambda x: left @ (right @ x)

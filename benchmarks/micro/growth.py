@@ -1,4 +1,4 @@
-"""How one vector's product grows with n where every row keeps the same number of scalars."""
+"""Growth of the product with one vector, at a fixed number of stored scalars a row."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,17 +12,17 @@ from benchmarks.micro.timing import Call, interleaved
 from benchmarks.results import short
 
 #: Stored scalars for each row of the matrix, half of them in either factor.
-A_ROW = 128
+SCALARS_PER_ROW = 128
 
 
 def run(suite: Suite, sizes: Sequence[int], seconds: float, least: int, seed: int) -> None:
-    """Seconds a stored scalar, and the same of reading them, all sizes side by side."""
+    """Time the product and the reading of the scalars, all sizes side by side."""
     name, read = reader()
     calls: dict[str, Call] = {}
     storage = {}
     for n in sizes:
         rng = np.random.default_rng(seed)
-        subject = gblr.random_gblr(n, min(1.0, A_ROW / n), rng)
+        subject = gblr.random_gblr(n, min(1.0, SCALARS_PER_ROW / n), rng)
         matrix = subject.matrix.astype("float32")
         x = rng.standard_normal(n, np.float32)
         error = subject.product_error(matrix @ x, subject.reference(x.astype(np.float64)), x)

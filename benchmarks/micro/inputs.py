@@ -1,4 +1,4 @@
-"""The matrices that are compressed, and at what budgets."""
+"""Matrices to compress, and their budgets."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ from benchmarks.results import Skip
 from structmat.demo import earthquake_kernel
 
 Generator = np.random.Generator
-#: Budget of the planted case: what its own blocks cost, in units of n^2.
+#: Budget of the planted case, the cost of its own blocks in units of n^2.
 PLANTED_COST = 0.081
 
 
 @dataclass(frozen=True)
 class MatrixCase:
-    """One matrix and what is done with it.
+    """One matrix, its budgets, and the goals of its compression.
 
-    `make` draws it, and raises `Skip` where it cannot. `target` is the error that GBLR
-    has to meet at the first budget, `limit` the seconds that it may take.
+    `make` draws the matrix, or raises `Skip`. `target` is the error that GBLR has to meet
+    at the first budget, and `limit` its time in seconds.
     """
 
     group: str
@@ -36,7 +36,7 @@ class MatrixCase:
 
 
 def table() -> list[MatrixCase]:
-    """Matrices with a known structure, or none, and the errors to meet."""
+    """Cases with a known structure, or none, and the errors to meet."""
     diagonal = "block diagonal, 8 of 16×16, rank 4"
     return [
         MatrixCase("table", diagonal, block_diagonal, [0.228], 0.0095, memory=True),
@@ -59,7 +59,7 @@ def table() -> list[MatrixCase]:
 
 
 def timed() -> list[MatrixCase]:
-    """Matrices with the size and spectrum of trained weights, and the time to keep."""
+    """Cases with the size and spectrum of trained weights, and the time to keep."""
     return [
         MatrixCase(
             "timing",
@@ -77,7 +77,7 @@ def timed() -> list[MatrixCase]:
 
 
 def shipped() -> list[MatrixCase]:
-    """The kernel matrix that comes with the package, at several budgets."""
+    """Case of the kernel matrix that comes with the package, at several budgets."""
     make = partial(_drawn, earthquake_kernel(768))
     return [MatrixCase("shipped", "earthquakes, exp(−r/200 km)", make, [0.05, 0.1, 0.2, 0.4])]
 
@@ -100,7 +100,7 @@ def block_diagonal(rng: Generator) -> NDArray:
 
 
 def noisy(rng: Generator) -> NDArray:
-    """The same with noise of 5 % of its norm."""
+    """Block diagonal matrix with noise of 5 % of its norm."""
     A = block_diagonal(rng)
     E = rng.standard_normal(A.shape)
     return A + 0.05 * np.linalg.norm(A) / np.linalg.norm(E) * E
@@ -113,12 +113,12 @@ def sharp_kernel(n: int, rng: Generator) -> NDArray:
 
 
 def kernel_512(rng: Generator) -> NDArray:
-    """The sharp kernel of 512 points."""
+    """Sharp kernel of 512 points."""
     return sharp_kernel(512, rng)
 
 
 def planted(rng: Generator, n: int = 256, blocks: int = 40) -> NDArray:
-    """A sum of random rank-one blocks on cyclic runs, of cost `PLANTED_COST` at most."""
+    """Sum of random rank-one blocks on cyclic runs, of cost `PLANTED_COST` at most."""
     widths = planted_widths(rng, n, blocks)
     starts = rng.integers(0, n, (2, blocks))
     contents = rng.standard_normal((2, blocks, n))
@@ -138,7 +138,7 @@ def noise(m: int, n: int, rng: Generator) -> NDArray:
 
 
 def noise_256(rng: Generator) -> NDArray:
-    """256 x 256 of it."""
+    """Independent standard normal entries, 256 x 256."""
     return noise(256, 256, rng)
 
 

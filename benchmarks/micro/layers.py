@@ -27,9 +27,9 @@ except ImportError as missing:
 
 @dataclass(frozen=True)
 class LayersPlan:
-    """Circles with their number of masks, layers on the CPU and on a GPU, how long each.
+    """Samples and number of masks, shapes of layers, and seconds for each.
 
-    `gpu_costs` are those of the layers on a GPU, in units of the dense one's as all costs.
+    Costs are in units of the dense layer's; those on a GPU are `gpu_costs`.
     """
 
     masks: Sequence[tuple[int, int]]
@@ -81,7 +81,7 @@ def run(plan: LayersPlan, seeds: Sequence[int], _data_dir: Path | None = None) -
 
 
 def _masks(suite: Suite, plan: LayersPlan, n: int, count: int) -> Row:
-    """The table algorithm against the Fourier formula, forward and backward."""
+    """Time the table algorithm and the Fourier formula, forward and backward."""
     width = torch.randint(n, (count,)) / n
     location = torch.randint(n, (count,)) / n
     grad = torch.randn(count, n)
@@ -108,7 +108,7 @@ def _masks(suite: Suite, plan: LayersPlan, n: int, count: int) -> Row:
 
 @torch.no_grad()
 def _frozen(suite: Suite, plan: LayersPlan, setting: Setting) -> None:
-    """Frozen layers, and low-rank ones of the same cost, against a dense one."""
+    """Time frozen layers and low-rank ones of the same cost in turns with a dense one."""
     n, m, tokens = setting.shape
     x = setting.moved(torch.randn(tokens, n))
     dense = setting.moved(nn.Linear(n, m).eval())
@@ -140,7 +140,7 @@ def _frozen(suite: Suite, plan: LayersPlan, setting: Setting) -> None:
 
 
 def _structures(n: int, m: int, cost: float) -> dict[str, dict[str, Any]]:
-    """The same cost as a grid of tiles and as blocks in random places."""
+    """Options of layers of one cost: a grid of tiles, and blocks in random places."""
     return {
         "grid": {"budget": cost, "width_init": "grid"},
         "random": {"num_blocks": min(m, n), "width_init": min(1.0, cost * max(m, n) / (m + n))},

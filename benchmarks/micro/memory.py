@@ -1,4 +1,4 @@
-"""How fast this machine reads an array once: no product with one vector can be faster."""
+"""Speed of reading an array once, which no product with one vector can exceed."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +12,7 @@ Reader = Callable[[NDArray], Any]
 
 @cache
 def reader() -> tuple[str, Reader]:
-    """The fastest way found to read every number of a real array, on one thread, and its name.
+    """Name and function of the fastest known way to read a real array on one thread.
 
     A sum in any order, compiled, keeps many registers busy; NumPy's maximum comes close,
     and its sum and dot product stay well behind.

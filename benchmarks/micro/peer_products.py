@@ -1,4 +1,4 @@
-"""The same products by other packages, each beside structmat's, where they are installed."""
+"""Products by other packages that are installed, each beside structmat's."""
 
 import importlib
 import warnings
@@ -15,12 +15,13 @@ from benchmarks.micro.suites import Suite
 from benchmarks.micro.timing import interleaved
 from benchmarks.results import Skip, short
 
-COST = 0.25
+#: Cost of every structure, in units of n^2.
+RELATIVE_COST = 0.25
 Theirs = Callable[[NDArray], NDArray]
 
 
 def load(name: str, package: str) -> Any:
-    """Import a module of an optional package, without its warnings; `Skip` says why not."""
+    """Import a module of an optional package without its warnings, or raise `Skip`."""
     try:
         # Recorded, because some of these packages switch ignored warnings on again.
         with warnings.catch_warnings(record=True):
@@ -32,7 +33,7 @@ def load(name: str, package: str) -> Any:
 
 
 def run(suite: Suite, plan: Any, n: int, seed: int) -> None:
-    """Time every peer beside structmat on one size; say why where one is left out."""
+    """Time every peer beside structmat on one size, or note why one is left out."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, max(plan.columns)))
     for peer, what, make in _pairs():
@@ -76,7 +77,7 @@ def _pairs() -> Iterator[tuple[str, str, Callable[..., tuple[Subject, Theirs]]]]
 
 def _pylops_low_rank(n: int, rng: np.random.Generator) -> tuple[Subject, Theirs]:
     pylops = load("pylops", "pylops")
-    subject = structures.random_low_rank(n, COST, rng)
+    subject = structures.random_low_rank(n, RELATIVE_COST, rng)
     U, V = np.asarray(subject.matrix.U), np.asarray(subject.matrix.V)
     operator = pylops.MatrixMult(U) @ pylops.MatrixMult(V.T.copy())
     return subject, lambda x: operator @ x
@@ -96,7 +97,7 @@ def _pylops_block_diagonal(n: int, rng: np.random.Generator) -> tuple[Subject, T
 
 def _lazylinop_monarch(n: int, rng: np.random.Generator) -> tuple[Subject, Theirs]:
     butterfly = load("lazylinop.butterfly", "lazylinop")
-    subject = structures.random_monarch(n, COST, rng)
+    subject = structures.random_monarch(n, RELATIVE_COST, rng)
     # A factor of shape (a, b, c, d) stands for the pattern I_a x ones(b, c) x I_d.
     left = np.asarray(subject.matrix.L).transpose(1, 2, 0)[None]
     right = np.asarray(subject.matrix.R)[..., None]
@@ -108,6 +109,6 @@ def _pyfaust_pair(n: int, rng: np.random.Generator) -> tuple[Subject, Theirs]:
     pyfaust = load("pyfaust", "pyfaust")
     from scipy.sparse import csr_matrix
 
-    subject = gblr.random_gblr(n, COST, rng)
+    subject = gblr.random_gblr(n, RELATIVE_COST, rng)
     faust = pyfaust.Faust([csr_matrix(f) for f in gblr.factors(subject.matrix, np.float64)])
     return subject, lambda x: faust @ x

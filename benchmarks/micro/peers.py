@@ -1,4 +1,4 @@
-"""Other packages that approximate a matrix by a cheaper one, where they are installed."""
+"""Approximations of a matrix by other packages that are installed."""
 
 import math
 import time
@@ -14,12 +14,12 @@ from benchmarks.micro.peer_products import load
 from benchmarks.results import Skip
 
 #: Iterations of PALM4MSA: with more, the error falls little and the time grows.
-ITERATIONS = 50
+ITERATION_COUNT = 50
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """An approximation: its dense form, multiplications of a matvec, and time to find it."""
+    """Approximation: dense form, multiplications of a matvec, and seconds to find it."""
 
     dense: NDArray
     cost: int
@@ -34,7 +34,7 @@ def truncated_svd(A: NDArray, cap: int, seed: int) -> Fitted:
     decomposition = load("sklearn.decomposition", "scikit-learn")
     rank = cap // sum(A.shape)
     if not 1 <= rank < min(A.shape):
-        raise Skip(f"rank {rank} is none that TruncatedSVD takes")
+        raise Skip(f"rank {rank}; TruncatedSVD takes 1 to {min(A.shape) - 1}")
     model = decomposition.TruncatedSVD(rank, random_state=seed)
     begin = time.perf_counter()
     left = model.fit_transform(A)
@@ -48,7 +48,7 @@ def palm4msa(A: NDArray, cap: int, _seed: int) -> Fitted:
     params = load("pyfaust.factparams", "pyfaust")
     (m, n), half = A.shape, cap // 2
     constraints = params.ConstraintList("sp", half, m, n, "sp", half, n, n)
-    settings = params.ParamsPalm4MSA(constraints, params.StoppingCriterion(num_its=ITERATIONS))
+    settings = params.ParamsPalm4MSA(constraints, params.StoppingCriterion(num_its=ITERATION_COUNT))
     begin = time.perf_counter()
     faust = fact.palm4msa(A, settings, backend=2020)
     seconds = time.perf_counter() - begin
@@ -70,7 +70,7 @@ def butterfly(A: NDArray, cap: int, _seed: int) -> Fitted:
 
 
 def kronecker_sparse(A: NDArray, cap: int, _seed: int) -> Fitted:
-    """lazylinop's ksd into two factors, Monarch with the best factor sizes and rank."""
+    """Factors of lazylinop's ksd, two of them: Monarch with the best sizes and rank."""
     lazy = load("lazylinop.butterfly", "lazylinop")
     m, n = A.shape
     chains = list(_chains(m, n, cap))

@@ -19,22 +19,22 @@ from benchmarks.micro.timing import Call, Timing, interleaved
 from benchmarks.results import Row, short
 
 #: Columns of a product that are compared with the reference.
-CHECKED = 8
-#: A product of scipy.sparse with more multiplications than this is left out: seconds a call.
-SPARSE_LIMIT = 2e8
-#: Bytes that an operand may have.
-OPERAND_LIMIT = 2**25
+CHECKED_COLUMNS = 8
+#: Multiplications above which products of scipy.sparse are left out: they take seconds.
+SPARSE_MULTIPLICATION_LIMIT = 2e8
+#: Bytes of an operand, at most.
+OPERAND_BYTE_LIMIT = 2**25
 
 
 @dataclass(frozen=True)
 class ProductsPlan:
-    """What is measured: sizes, costs in units of n^2, columns, and seconds a call.
+    """Sizes, costs in units of n^2, columns, and seconds a call.
 
-    `dtypes` says up to which size each is measured. `learned` and `others` are the sizes
-    and costs at which structures as learning makes them, and other kinds than GBLR, stand
-    beside random GBLR, in the first dtype alone. A GBLR matrix stores at most so many
-    `scalars`, and the dense product with a float32 operand takes at most so many
-    `multiplications`, half of that in float64.
+    `dtypes` gives the largest size for each dtype. `learned` and `others` are the sizes
+    and costs at which learned structures, and other kinds than GBLR, stand beside random
+    GBLR, in the first dtype alone. `scalars` is the most that a GBLR matrix stores, and
+    `multiplications` the most for a dense product with a float32 operand, half of that in
+    float64.
     """
 
     sizes: Sequence[int]
@@ -114,7 +114,7 @@ Maker = Callable[[int, float, np.random.Generator], Subject | list[Subject]]
 
 
 def _groups(plan: ProductsPlan) -> Iterator[tuple[int, float, list[Maker]]]:
-    """What is timed side by side: one group a size and cost."""
+    """Groups that are timed side by side: one a size and cost."""
     for n in plan.sizes:
         for cost in plan.costs:
             if n * n * cost > plan.scalars:
@@ -149,10 +149,12 @@ def _measure(
     seed: int,
 ) -> None:
     rng, itemsize = np.random.default_rng(seed), np.dtype(dtype).itemsize
-    most = min(4 * plan.multiplications / n, OPERAND_LIMIT) / (n * itemsize)
+    most = min(4 * plan.multiplications / n, OPERAND_BYTE_LIMIT) / (n * itemsize)
     columns = [k for k in plan.columns if k <= most]
     X = rng.standard_normal((n, max(columns)), np.float32).astype(dtype)
-    expected = [subject.reference(X[:, :CHECKED].astype(np.float64)) for subject in subjects]
+    expected = [
+        subject.reference(X[:, :CHECKED_COLUMNS].astype(np.float64)) for subject in subjects
+    ]
     dense, U, V = (rng.standard_normal(s, np.float32).astype(dtype) for s in _shapes(n, cost))
     matrices = [subject.matrix.astype(dtype) for subject in subjects]
     rivals = [{name: make(dtype) for name, make in b.rivals.items()} for b in subjects]
@@ -178,7 +180,7 @@ def _measure(
 
 
 def _shapes(n: int, cost: float) -> list[tuple[int, int]]:
-    """The dense matrix, and a pair of dense factors of the same cost as the structure."""
+    """Shapes of the dense matrix and of two dense factors that cost as much as the structure."""
     rank = max(1, round(cost * n / 2))
     return [(n, n), (n, rank), (rank, n)]
 
@@ -186,8 +188,8 @@ def _shapes(n: int, cost: float) -> list[tuple[int, int]]:
 def _ways(
     matrix: structmat.StructuredMatrix, rivals: dict[str, Product], columns: int
 ) -> dict[str, Product]:
-    """structmat's choice as "ours", each of its kernels, and the rivals."""
-    sparse = rivals if matrix.cost * columns <= SPARSE_LIMIT else {}
+    """Products by structmat's choice, as "ours", by each of its kernels, and by the rivals."""
+    sparse = rivals if matrix.cost * columns <= SPARSE_MULTIPLICATION_LIMIT else {}
     return {
         "ours": matrix.__matmul__,
         **{f"kernel {name}": way for name, way in forced(matrix, columns).items()},
@@ -196,11 +198,11 @@ def _ways(
 
 
 def _first(y: NDArray) -> NDArray:
-    return y.reshape(len(y), -1)[:, :CHECKED]
+    return y.reshape(len(y), -1)[:, :CHECKED_COLUMNS]
 
 
 def _reading(matrix: structmat.StructuredMatrix) -> Call:
-    """Reading as many bytes as the matrix stores."""
+    """Call that reads as many bytes as the matrix stores."""
     return partial(reader()[1], np.ones(matrix.storage, matrix.dtype))
 
 
@@ -244,5 +246,5 @@ def _times(timing: Timing, i: int, matrix: structmat.StructuredMatrix, columns: 
 
 
 def _calls(timing: Timing, prefix: str) -> dict[str, str]:
-    """Names of the calls that begin so, by what follows."""
+    """Names of the calls with a prefix, by the rest of the name."""
     return {name.removeprefix(prefix): name for name in timing.samples if name.startswith(prefix)}

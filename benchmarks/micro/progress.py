@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class Progress:
-    """Counts steps: a tqdm bar where tqdm is installed, otherwise a line a step."""
+    """Counter of steps: a tqdm bar if tqdm is installed, otherwise a line a step."""
 
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.done = title, total, 0
@@ -33,7 +33,7 @@ class Progress:
             self.bar.close()
 
     def step(self, text: str) -> None:
-        """Say what comes next."""
+        """Show the next step."""
         self.done += 1
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)

@@ -1,4 +1,4 @@
-"""Layers that Gaudi layers are measured against, all of a given cost."""
+"""Layers to compare Gaudi layers with, all of a given cost."""
 
 import math
 
@@ -24,12 +24,12 @@ class LowRankLinear(nn.Sequential):
 
     @property
     def bias(self) -> Tensor:
-        """Of the second layer."""
+        """Bias of the second layer."""
         return self[1].bias
 
 
 def monarch(n: int, m: int, cost: float) -> StructuredLinear:
-    """As many blocks, a power of two, as leave them no wider than tall."""
+    """Monarch layer with the largest power of two of blocks that are no wider than tall."""
     blocks = 2 ** int(math.log2(1 / cost))
     rank = max(1, round(cost * m * n / (m + n)))
     p, s = -(-n // blocks), -(-m // blocks)
@@ -38,7 +38,7 @@ def monarch(n: int, m: int, cost: float) -> StructuredLinear:
 
 
 class FourierLinear(nn.Module):
-    """A GBLR layer by the published formula: masks by a Fourier transform in every step.
+    """GBLR layer by the published formula: masks by a Fourier transform in every step.
 
     Masks and masked contents are of full length, and the products are dense (Lee & Kim,
     arXiv 2310.18882, sections 4 and 5).

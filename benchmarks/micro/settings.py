@@ -1,4 +1,4 @@
-"""Where layers are measured: on a device, in a dtype, with so many threads and vectors."""
+"""Settings of a measurement of layers: device, dtype, threads and vectors."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ from benchmarks.results import Row
 #: Inputs, outputs, vectors.
 Shape = tuple[int, int, int]
 GPU_DTYPES = ("bfloat16", "float32")
-#: More than the caches of any GPU hold.
-CACHES = 2**28
+#: Bytes to overwrite, more than the caches of any GPU hold.
+CACHE_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One place and shape."""
+    """Shape of a layer, and the device, dtype and threads to measure it with."""
 
     shape: Shape
     device: str
@@ -29,7 +29,7 @@ class Setting:
     threads: int
 
     def row(self) -> Row:
-        """As it stands in the results."""
+        """Columns of the results."""
         n, m, tokens = self.shape
         return {
             "in": n,
@@ -41,23 +41,23 @@ class Setting:
         }
 
     def moved(self, what: nn.Module | Tensor) -> nn.Module | Tensor:
-        """A layer or an operand, here."""
+        """Layer or operand on this device, in this dtype."""
         return what.to(device=self.device, dtype=getattr(torch, self.dtype))
 
     @property
     def limit(self) -> float:
-        """What a relative error, in the Frobenius norm, stays below by rounding alone."""
+        """Bound on the relative error, in the Frobenius norm, of rounding alone."""
         own, single = (torch.finfo(getattr(torch, d)).eps for d in (self.dtype, "float32"))
         return 4 * own + max(self.shape) * single
 
     def timed(self, calls: Mapping[str, Call], *, seconds: float, least: int) -> Timing:
-        """Calls in turns, by the clock of the device."""
+        """Time calls in turns, by the clock of the device."""
         clock = cuda_clock if self.device == "cuda" else wall_clock
         return interleaved(calls, seconds=seconds, least=least, clock=clock)
 
 
 def settings(cpu: Sequence[Shape], gpu: Sequence[Shape], threads: Sequence[int]) -> list[Setting]:
-    """Every shape on the CPU with each number of threads, and on a GPU where there is one."""
+    """Every shape on the CPU with each number of threads, and on a GPU if there is one."""
     made = [Setting(s, "cpu", "float32", t) for s in cpu for t in threads]
     if torch.cuda.is_available():
         made += [Setting(s, "cuda", d, threads[-1]) for s in gpu for d in GPU_DTYPES]
@@ -66,7 +66,7 @@ def settings(cpu: Sequence[Shape], gpu: Sequence[Shape], threads: Sequence[int])
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """Let torch and structmat use so many threads."""
+    """Limit the threads of torch and structmat."""
     before, name = torch.get_num_threads(), "STRUCTMAT_NUM_THREADS"
     kept = os.environ.get(name)
     torch.set_num_threads(threads)
@@ -81,9 +81,9 @@ def limited(threads: int) -> Iterator[None]:
 
 
 def cuda_clock(call: Call, loops: int) -> float:
-    """Seconds of one call on the GPU, with nothing of its operands in the caches before it.
+    """Seconds of one call on the GPU, with empty caches.
 
-    So weights are when a network runs: the other layers have come between.
+    In a network, the other layers also empty the caches between two uses of a weight.
     """
     events = []
     for _ in range(loops):
@@ -99,10 +99,10 @@ def cuda_clock(call: Call, loops: int) -> float:
 
 @cache
 def _filler() -> Tensor:
-    return torch.empty(CACHES, dtype=torch.int8, device="cuda")
+    return torch.empty(CACHE_BYTES, dtype=torch.int8, device="cuda")
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
-    """Of one tensor against another, in the Frobenius norm and single precision."""
+    """Relative error of a tensor in the Frobenius norm, in single precision."""
     got, expected = got.float(), expected.float()
     return float((got - expected).norm() / expected.norm())

@@ -1,4 +1,4 @@
-"""Structures of a given cost, each beside an independent way to the same product."""
+"""Structures of a given cost, each beside an independent product to compare with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,13 +11,14 @@ from scipy.sparse import bsr_array, csr_array
 import structmat
 
 Product = Callable[[NDArray], NDArray]
-BLOCK = 32
-GRID = 8
+#: Side of the blocks of a block sparse matrix, and tiles a side of a block low-rank one.
+BLOCK_SIDE = 32
+GRID_SIDE = 8
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A structure, and other ways to the same product.
+    """Matrix that is measured, and other products to compare with.
 
     `reference` is a product in double precision, built independently; `size` is the
     Frobenius norm of the matrix, or of its blocks together where they overlap. `rivals`
@@ -42,19 +43,19 @@ def beside_dense(
     dense: NDArray[np.float64],
     rivals: dict[str, Callable[[Any], Product]] | None = None,
 ) -> Subject:
-    """A structure beside the same matrix as a dense array."""
+    """Describe a structure; the same matrix as a dense array is the reference."""
     return Subject(matrix, dense.__matmul__, float(np.linalg.norm(dense)), "random", rivals or {})
 
 
 def all_random(n: int, cost: float, rng: np.random.Generator) -> list[Subject]:
-    """One n x n matrix of every kind but GBLR, of at most this cost in units of n^2."""
+    """Draw an n x n matrix of every kind but GBLR, of at most this cost in units of n^2."""
     makers = (random_block_sparse, random_block_low_rank, random_low_rank)
     return [*(make(n, cost, rng) for make in makers), random_monarch(n, cost, rng)]
 
 
 def random_block_sparse(n: int, cost: float, rng: np.random.Generator) -> Subject:
-    """Blocks of 32 x 32 at random places, against scipy's CSR and BSR."""
-    size = min(BLOCK, n)
+    """Draw blocks of 32 x 32 at random places, with scipy's CSR and BSR as rivals."""
+    size = min(BLOCK_SIDE, n)
     grid = n // size
     count = max(1, int(cost * grid * grid))
     places = np.sort(rng.choice(grid * grid, count, replace=False))
@@ -78,12 +79,12 @@ def random_block_sparse(n: int, cost: float, rng: np.random.Generator) -> Subjec
 
 
 def random_block_low_rank(n: int, cost: float, rng: np.random.Generator) -> Subject:
-    """A grid of 8 x 8 tiles, all of the rank that the cost allows."""
-    sizes = np.full(GRID, n // GRID)
-    rank = max(1, int(cost * n * n / (2 * GRID * sizes.sum())))
+    """Draw a grid of 8 x 8 tiles, all of the rank that the cost allows."""
+    sizes = np.full(GRID_SIDE, n // GRID_SIDE)
+    rank = max(1, int(cost * n * n / (2 * GRID_SIDE * sizes.sum())))
     tiles, dense = {}, np.zeros((sizes.sum(), sizes.sum()))
-    for i in range(GRID):
-        for j in range(GRID):
+    for i in range(GRID_SIDE):
+        for j in range(GRID_SIDE):
             U, V = rng.standard_normal((2, sizes[0], rank))
             tiles[i, j] = U, V
             rows = slice(i * sizes[0], (i + 1) * sizes[0])
@@ -92,13 +93,13 @@ def random_block_low_rank(n: int, cost: float, rng: np.random.Generator) -> Subj
 
 
 def random_low_rank(n: int, cost: float, rng: np.random.Generator) -> Subject:
-    """The rank that the cost allows."""
+    """Draw two factors of the rank that the cost allows."""
     U, V = rng.standard_normal((2, n, max(1, int(cost * n / 2))))
     return beside_dense(structmat.LowRank(U, V), U @ V.T)
 
 
 def random_monarch(n: int, cost: float, rng: np.random.Generator) -> Subject:
-    """As many blocks, a power of two, as leave them no wider than tall."""
+    """Draw the largest power of two of blocks that are no wider than tall."""
     k = 2 ** int(np.log2(1 / cost))
     p, q = n // k, max(1, int(cost * n / 2))
     L, R = rng.standard_normal((k, p, q)), rng.standard_normal((k, q, p))

@@ -1,4 +1,4 @@
-"""What was to be reached, beside what was: one line a target."""
+"""Targets of a suite beside the measured ratios: one line a target."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from benchmarks.results import Row
 
 @dataclass(frozen=True)
 class RatioTarget:
-    """A ratio that is to stay at or below a limit, with the worst one met in each case."""
+    """Ratio that is to stay at or below a limit, with the worst value of each case."""
 
     what: str
     limit: float
     worst: dict[str, float]
 
     def line(self) -> list[str]:
-        """As text: what, limit, worst ratios, whether the limit was kept."""
+        """Cells of a table: ratio, limit, worst values, cases within the limit."""
         if not self.worst:
             return [self.what, number(self.limit, 3), "–", "not measured"]
         measured = ", ".join(f"{number(value, 3)} ({case})" for case, value in self.worst.items())
@@ -35,7 +35,7 @@ def worst_of(
     value: Callable[[Row], float | None],
     case: Callable[[Row], str] = lambda row: percent(row["budget"]),
 ) -> dict[str, float]:
-    """The largest value of each case, by default of each cost; rows without one are passed by."""
+    """Largest value of each case, by default of each budget; rows without a value are left out."""
     worst: dict[str, float] = {}
     for row in rows:
         if (found := value(row)) is not None:

@@ -9,13 +9,13 @@ from statistics import median
 from typing import Any
 
 Call = Callable[[], Any]
-#: Takes a call and how often to repeat it, returns the seconds of one.
+#: Seconds of one call, from the call and the number of times to repeat it.
 Clock = Callable[[Call, int], float]
 
-#: A sample shorter than this repeats its call, so that the clock's grain does not show.
-SHORTEST_SAMPLE = 5e-4
-#: Rounds are no longer than this in number, however fast the calls.
-MOST_ROUNDS = 100
+#: Seconds of a sample, at least: shorter calls are repeated to hide the clock's grain.
+SHORTEST_SAMPLE_SECONDS = 5e-4
+#: Rounds, at most.
+ROUND_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Timing:
 
     @property
     def rounds(self) -> int:
-        """How many times each call was sampled."""
+        """Number of samples of each call."""
         return min(len(s) for s in self.samples.values())
 
     def seconds(self, name: str) -> float:
@@ -36,7 +36,7 @@ class Timing:
     def ratio(self, name: str, reference: str) -> float:
         """Median over the rounds of one call's time over another's in the same round.
 
-        What slows the machine down for a while slows both, and so hardly counts.
+        A disturbance of the machine slows both calls, and so hardly counts.
         """
         pairs = zip(self.samples[name], self.samples[reference], strict=True)
         return median(ours / theirs for ours, theirs in pairs)
@@ -53,11 +53,11 @@ def wall_clock(call: Call, loops: int) -> float:
 def interleaved(
     calls: Mapping[str, Call], *, seconds: float, least: int, clock: Clock = wall_clock
 ) -> Timing:
-    """Time calls in turns, forwards and backwards, for so long and at least so many rounds."""
+    """Time calls in turns, forwards and backwards, for these seconds and `least` rounds."""
     loops = {name: _loops(call, clock) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     names, begin = list(calls), time.perf_counter()
-    for done in range(MOST_ROUNDS):
+    for done in range(ROUND_LIMIT):
         if done >= least and time.perf_counter() - begin > seconds:
             break
         for name in names:
@@ -68,13 +68,13 @@ def interleaved(
 
 def _loops(call: Call, clock: Clock) -> int:
     call()
-    return math.ceil(SHORTEST_SAMPLE / max(clock(call, 1), 1e-7))
+    return math.ceil(SHORTEST_SAMPLE_SECONDS / max(clock(call, 1), 1e-7))
 
 
 def peak_bytes(call: Call) -> int:
-    """Most memory that NumPy and Python hold at once during a call, over what they held before.
+    """Peak of the memory that NumPy and Python hold during a call, less that before.
 
-    Workspace that LAPACK routines take from the system themselves is not seen.
+    Workspace that LAPACK routines take from the system is not counted.
     """
     tracemalloc.start()
     try:

@@ -23,14 +23,14 @@ except ImportError as missing:
         f"{missing.name} is not installed; install it with pip install 'structmat[torch]'"
     ) from None
 
-#: Error of blurred masks: products leave out the blur's tails, and the angles of a Fourier
-#: transform are too large for single precision.
-BLURRED = 2e-3
+#: Relative error that blurred masks add: products leave out the tails of the blur, and the
+#: angles of a Fourier transform are too large for single precision.
+BLUR_ERROR = 2e-3
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Shapes on the CPU and on a GPU, costs in units of the dense one, and how long each."""
+    """Shapes on the CPU and on a GPU, costs in units of the dense layer's, and seconds each."""
 
     cpu: Sequence[Shape]
     gpu: Sequence[Shape]
@@ -95,7 +95,7 @@ def shrunk_layer(n: int, m: int, cost: float) -> GaudiLinear:
 
 
 def starts(n: int, m: int) -> dict[str, nn.Module]:
-    """Other beginnings, and masks still blurred."""
+    """Layers with other starts, and with masks still blurred."""
     make = partial(GaudiLinear, n, m)
     return {
         "Gaudi, from a grid, blurred": make(width_init="grid", sigma=10.0),
@@ -107,14 +107,14 @@ def starts(n: int, m: int) -> dict[str, nn.Module]:
 def _measure(
     suite: Suite, plan: TrainingPlan, setting: Setting, layers: dict[str, nn.Module]
 ) -> None:
-    """Training steps in turns with that of a dense layer."""
+    """Time training steps in turns with that of a dense layer."""
     n, m, tokens = setting.shape
     layers = {"dense": nn.Linear(n, m)} | layers
     layers = {name: setting.moved(layer) for name, layer in layers.items()}
     x, grad = setting.moved(torch.randn(tokens, n)), setting.moved(torch.randn(tokens, m))
     x.requires_grad_()
     for name, layer in layers.items():
-        limit = setting.limit + BLURRED * hasattr(_weight(layer), "sigma")
+        limit = setting.limit + BLUR_ERROR * hasattr(_weight(layer), "sigma")
         for what, error in _errors(layer, x, grad).items():
             place = f"{name}, {n}→{m}, {tokens} vectors, {setting.device}, {setting.dtype}"
             suite.check(error <= limit, f"{place}: {what} off by {error:.1e}")
@@ -173,7 +173,7 @@ def _weight(layer: nn.Module) -> nn.Module:
 
 
 def _cost(layer: nn.Module) -> int:
-    """Multiplications for one vector, of a published one as if it skipped what is masked."""
+    """Multiplications for one vector; a published layer counts its masked entries as skipped."""
     if isinstance(layer, GaudiLinear | StructuredLinear):
         return layer.matrix.cost
     if isinstance(layer, rivals.FourierLinear):
@@ -191,7 +191,7 @@ def _described(layer: nn.Module) -> Row:
 
 
 def _kept_bytes(layer: nn.Module, x: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward one, parameters aside."""
+    """Bytes that a forward pass keeps for the backward pass, parameters aside."""
     own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
     kept: dict[int, int] = {}
 

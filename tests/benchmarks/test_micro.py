@@ -229,10 +229,10 @@ def test_kernels_that_would_take_long_are_left_out(monkeypatch):
     every = kernels.forced(A, 4)
     assert {"panels", "rows", "dense"} <= set(every)
     np.testing.assert_allclose(every["rows"](np.ones(128)), (A @ np.ones(128))[:, None])
-    monkeypatch.setattr(kernels, "LARGE", 128 * 128 - 1)
+    monkeypatch.setattr(kernels, "DENSE_ENTRY_LIMIT", 128 * 128 - 1)
     assert set(kernels.forced(A, 4)) == set(every) - {"dense"}
     monkeypatch.undo()
-    monkeypatch.setattr(kernels, "SLOW", 0.0)
+    monkeypatch.setattr(kernels, "SLOW_SECONDS", 0.0)
     assert 0 < len(kernels.forced(A, 4)) < len(every)
 
 
@@ -243,7 +243,7 @@ def test_large_operands_and_products_are_left_out(monkeypatch):
     for dtype, columns in (("float32", [1, 2, 4]), ("float64", [1, 2])):
         products._measure(suite, plan, 64, 0.25, dtype, subjects, 0)
         assert [r["columns"] for r in suite.rows if r["dtype"] == dtype] == columns
-    monkeypatch.setattr(products, "OPERAND_LIMIT", 64 * 4)
+    monkeypatch.setattr(products, "OPERAND_BYTE_LIMIT", 64 * 4)
     products._measure(suite, plan, 64, 0.25, "float32", subjects, 0)
     assert suite.rows[-1]["columns"] == 1
     groups = products._groups(replace(TINY, scalars=64 * 64 * 0.25, compressed=()))
