@@ -1,8 +1,8 @@
-"""Error against cost, for every kind, on real kernel, inverse and sparse matrices."""
+"""Errors against cost of every kind on real kernel, inverse and sparse matrices."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import product
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import structmat
 from benchmarks.experiments import config as config_file
+from benchmarks.experiments.config import Report
 from benchmarks.micro import data
 from benchmarks.micro.inputs import MatrixCase
 from benchmarks.results import BenchmarkError, Row, Skip, short
@@ -21,22 +22,19 @@ from structmat.compress import KINDS as COMPRESSED
 from structmat.errors import BudgetError
 
 KINDS = (*COMPRESSED, "blast")
-#: BLAST is fitted with each of these numbers of blocks a side, and the best one taken:
-#: the other kinds search their own parameters too.
-BLOCKS = (4, 8, 16)
-
-Report = Callable[[str, int, int], None]
+#: Numbers of blocks a side to try for BLAST; the other kinds search their parameters too.
+BLAST_BLOCKS = (4, 8, 16)
 
 
 @dataclass(frozen=True)
 class Approximation:
-    """An approximation: its dense form, what it costs and stores, and the time to find it."""
+    """Approximation: dense form, cost, storage, and seconds to find it."""
 
     dense: NDArray
     cost: int
     storage: int
     seconds: float
-    #: Relative error of truncated SVD under the same cap; None where it was not asked for.
+    #: Relative error of truncated SVD under the same cap, for GBLR.
     svd_error: float | None = None
     settings: Row | None = None
 
@@ -101,7 +99,7 @@ def _check_known(key: str, given: list[str], known: list[str]) -> None:
 
 
 def _made(case: MatrixCase, seed: int) -> NDArray | Skip:
-    """The matrix, or why there is none: every row of it says so."""
+    """Draw the matrix, or give the reason why there is none, for all of its rows."""
     try:
         return case.make(np.random.default_rng(seed))
     except Skip as reason:
@@ -109,7 +107,7 @@ def _made(case: MatrixCase, seed: int) -> NDArray | Skip:
 
 
 def _measured(A: NDArray | Skip, head: Row) -> Row:
-    """What one row says of its kind, or why it is left out."""
+    """Figures of one row, or the reason why it is left out."""
     if isinstance(A, Skip):
         return {"skipped": str(A)}
     fit = _blast if head["kind"] == "blast" else _compressed
@@ -134,7 +132,7 @@ def _measured(A: NDArray | Skip, head: Row) -> Row:
 
 
 def _failures(A: NDArray, head: Row, found: Approximation, error: float) -> Iterator[str]:
-    """What must hold and does not: the cap on the cost, and GBLR's promise."""
+    """Complaints: cost above the cap, or GBLR worse than truncated SVD."""
     cap = _cap(A, head["budget"])
     if found.cost > cap:
         yield f"cost {found.cost}, above the cap {cap}"
@@ -157,17 +155,18 @@ def _compressed(A: NDArray, kind: str, budget: float, seed: int) -> Approximatio
 
 
 def _blast(A: NDArray, _kind: str, budget: float, seed: int) -> Approximation:
-    """The best of some block numbers, each with the largest rank that the cap allows."""
+    """Best of some numbers of blocks, each with the largest rank that the cap allows."""
     if np.iscomplexobj(A):
         raise Skip("BLAST is fitted to real matrices only")
     if find_spec("torch") is None:
         raise Skip("torch is not installed; install it with pip install 'structmat[learn]'")
     cap, (m, n) = _cap(A, budget), A.shape
-    ranks = {b: cap // (m + n + b**2) for b in BLOCKS if m % b == n % b == 0}
+    ranks = {b: cap // (m + n + b**2) for b in BLAST_BLOCKS if m % b == n % b == 0}
     fits = [_blast_of(A, blocks, rank, seed) for blocks, rank in ranks.items() if rank]
     if not fits:
         raise Skip(
-            f"no BLAST matrix of {m}×{n} in {', '.join(map(str, BLOCKS))} blocks a side is so cheap"
+            f"no BLAST matrix of {m}×{n} in {', '.join(map(str, BLAST_BLOCKS))} blocks a side is "
+            "so cheap"
         )
     best = min(fits, key=lambda found: float(np.linalg.norm(found.dense - A)))
     return replace(best, seconds=sum(found.seconds for found in fits))

@@ -102,7 +102,7 @@ def render(results: Sequence[Row], pictures: Mapping[str, Mapping[str, str]]) ->
         [(runs, [*sentences(runs, "negative"), *losses(runs)]) for runs in every],
     ))  # fmt: skip
     parts.append(_listed(
-        "What was not tried", "ExperimentRuns that were left out, and questions that stay open.",
+        "What was not tried", "Runs that were left out, and questions that stay open.",
         [(runs, [*sentences(runs, "not_tried"), *undone(runs, _planned(runs))]) for runs in every],
     ))  # fmt: skip
     return "\n".join(part for part in parts if part)

@@ -1,38 +1,36 @@
 """Runs of an experiment one after another, each kept as soon as it is done.
 
-A row is written to a file of its own in the folder of states, and the result file is
-made of all of them. So a run that is interrupted goes on, and several processes may
-share the work of one experiment, each with its part.
+Each row is written to its own file in the folder of states, and the result file is made
+of all rows. So an interrupted run goes on, and several processes may share the runs of
+one experiment, each with its part.
 """
 
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.experiments.config import Case, ExperimentFile
+from benchmarks.experiments.config import Case, ExperimentFile, Report
 from benchmarks.experiments.samples import KEYS, SCHEMA
 from benchmarks.results import BenchmarkError, Row, Skip, load, rows_as_json, write_text
 from structmat._write import finite
 
-#: Together they tell the rows of an experiment apart.
+#: Keys that identify a row within its experiment.
 IDENTITY = ("group", "case", "matrix", "budget", "seed")
 #: Keys of a file that every row depends on; rows made with other values do not count.
 BASE = (
     "data", "model", "size", "settings", "examples", "held_out", "augment", "context", "steps",
     "scored", "begin",
 )  # fmt: skip
-#: Called with a text to show, the steps done, and all steps.
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where things are: data to read, results to publish, states to go on from, a device."""
+    """Folders of data, results and states, and the device."""
 
     data: Path | None
     results: Path
@@ -84,7 +82,7 @@ def command_of(name: str) -> str:
 
 
 def collect(experiment: ExperimentFile, places: Places) -> Path:
-    """Write the result file of all rows there are; its place comes back."""
+    """Write the result file of all rows; its path comes back."""
     result = {
         "schema": SCHEMA,
         "experiment": experiment.name,
@@ -107,7 +105,7 @@ def _trainings(
     part: tuple[int, int],
     only: Sequence[str],
 ) -> Iterator[Row]:
-    """Rows of the trainings that are left; each asks anew what others have made."""
+    """Rows of the trainings that are left; each sees the rows that other processes made."""
     unknown = sorted(set(only) - {case.name for case in experiment.cases})
     if unknown:
         names = ", ".join(dict.fromkeys(case.name for case in experiment.cases))
@@ -121,7 +119,7 @@ def _trainings(
     ]
     if not mine:
         return
-    # Not before there is something to train: it needs torch, and reads the data.
+    # Imported and made here, because torch and the data take a while to load.
     training = importlib.import_module("benchmarks.experiments.training")
     trainer = training.Trainer(experiment, places.data, folder, places.device)
     for i, job in enumerate(mine):
@@ -138,7 +136,7 @@ def _trainings(
 
 
 def _published(experiment: ExperimentFile, places: Places) -> list[Row]:
-    """Rows of the result file, where there is one."""
+    """Rows of the result file, if there is one."""
     path = places.results / f"{experiment.name}.json"
     if not path.is_file():
         return []
@@ -146,7 +144,7 @@ def _published(experiment: ExperimentFile, places: Places) -> list[Row]:
 
 
 def _rows(experiment: ExperimentFile, folder: Path) -> list[Row]:
-    """All rows made by the recipes of today, in the order of the cases."""
+    """All rows made by today's recipes, in the order of the cases."""
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.row.json")]
     rows = [row for row in rows if row["recipe"] == _recipe(experiment, row)["recipe"]]
     order = [(case.group, case.name) for case in experiment.cases]
@@ -160,7 +158,7 @@ def _rows(experiment: ExperimentFile, folder: Path) -> list[Row]:
 
 
 def _recipe(experiment: ExperimentFile, row: Row) -> Row:
-    """A short sum of all that a row depends on, to tell when it is out of date."""
+    """Hash of all settings that a row depends on, to find rows that are out of date."""
     base = {key: experiment.raw[key] for key in BASE if key in experiment.raw}
     own: Any = None
     for case in experiment.cases:

@@ -119,7 +119,7 @@ class ExperimentRuns:
     def every(self) -> list[Row]:
         """All rows; "model" is the network, or the matrix of an experiment on matrices.
 
-        ExperimentRuns that ended without a finite score count as left out.
+        Runs that ended without a finite score count as left out.
         """
         model = self.config.get("model", "")
         rows = [{"model": row.get("matrix", model)} | row for row in self.result["rows"]]
@@ -186,7 +186,7 @@ class ExperimentRuns:
 
     @property
     def others(self) -> list[str]:
-        """Cases to compare the learned ones with: neither learned nor dense."""
+        """Cases that are neither learned nor dense, to compare the learned ones with."""
         return [name for name, kind in self.cases().items() if kind not in (DENSE, LEARNED)]
 
     def best(

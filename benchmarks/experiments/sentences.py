@@ -25,7 +25,7 @@ NUMBER = re.compile(r"(?<![\w./-])\d+(?:\.\d+)?(?![\w/]|-\w)")
 
 
 def sentences(runs: ExperimentRuns, key: str) -> list[str]:
-    """One of the config's lists, checked and filled in."""
+    """Sentences of one of the config's lists, checked and filled in."""
     texts = runs.config.get(key, [])
     for text in texts:
         _refuse_typed_figures(runs, text)
@@ -92,7 +92,7 @@ def _refuse_typed_figures(runs: ExperimentRuns, text: str) -> None:
 
 
 def standing(runs: ExperimentRuns) -> list[list[str]]:
-    """A line a network, budget and learned case: scores, best other kind, differences."""
+    """Line for each network, budget and learned case: scores, best other kind, differences."""
     lines = []
     show = runs.metric
     for model, budget in runs.places:
@@ -111,10 +111,10 @@ def standing(runs: ExperimentRuns) -> list[list[str]]:
 
 
 def worth(runs: ExperimentRuns) -> list[list[str]]:
-    """A line a network and budget: the method against structures that are not learned.
+    """Line for each network and budget: the method against structures that are not learned.
 
-    They are the ablations whose names say "frozen" or "fixed", and "random" or "grid";
-    of several grids, the best at that budget.
+    These are the ablations whose names say "frozen" or "fixed", and "random" or "grid"; of
+    several grids, the best at that budget.
     """
     lines = []
     still = [n for n in runs.cases("ablations") if re.search("frozen|fixed", n, re.IGNORECASE)]
@@ -136,7 +136,7 @@ def worth(runs: ExperimentRuns) -> list[list[str]]:
 
 
 def wins(runs: ExperimentRuns) -> list[str]:
-    """A sentence a network and learned case on how often its mean is the best."""
+    """Sentence for each network and learned case: budgets at which its mean is the best."""
     found = []
     for model in runs.models:
         for name in runs.learned:
@@ -172,7 +172,7 @@ def losses(runs: ExperimentRuns) -> list[str]:
 
 
 def undone(runs: ExperimentRuns, planned: Sequence[tuple[str, str, float, int]]) -> list[str]:
-    """ExperimentRuns that were left out and why, and how many are still to be made."""
+    """Runs that were left out and why, and how many are still to be made."""
     done = {(r["group"], r["case"], r["budget"], r["seed"]) for r in runs.every}
     missing = [key for key in planned if key not in done]
     skipped = {

@@ -53,7 +53,7 @@ def kinds(runs: ExperimentRuns, model: str, score: str | None = None) -> Table:
 
 
 def ablations(runs: ExperimentRuns, model: str) -> Table:
-    """The method with one thing changed, beside the method as it is."""
+    """Ablations of the method beside the method as it is."""
     lines = []
     for budget in runs.budgets("ablations"):
         changed = runs.ablations(budget, model)
@@ -115,7 +115,7 @@ def _changes(runs: ExperimentRuns, row: Row) -> Row:
 
 
 def _alike(runs: ExperimentRuns, one: Row, other: Row, every: Iterable[Row]) -> bool:
-    """Whether two cases agree in all that was varied."""
+    """Compare two cases in the settings that were varied."""
     final = runs.config.get("settings", {})
     varied = {key for changes in every for key in changes}
     return all((final | one).get(key) == (final | other).get(key) for key in varied)

@@ -1,4 +1,4 @@
-"""The data and the network of an experiment, as tasks of `structmat.learn`."""
+"""Data and network of an experiment, as tasks of `structmat.learn`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from structmat.learn.tasks import ImageTask, TextTask
 
 @dataclass(frozen=True)
 class TaskSet:
-    """What is trained, and on what it is scored."""
+    """Task to train, the same with held-out examples, and tasks of further scores."""
 
     task: ImageTask | TextTask
     valid: ImageTask | TextTask

@@ -27,7 +27,7 @@ __all__ = ["alds_ranks", "convert_to_ranks_"]
 
 @dataclass(frozen=True)
 class _LayerErrors:
-    """What ALDS knows of a layer: relative errors by rank, the cost of a rank, the most ranks."""
+    """Relative errors of a layer by rank, the cost of one rank, and the highest rank."""
 
     name: str
     errors: list[float]
@@ -91,7 +91,7 @@ def _layer(name: str, W: Tensor, positions: int) -> _LayerErrors:
     check_finite(f"weight {name!r}", W)
     m, n = W.shape
     singular = torch.linalg.svdvals(W.detach().double())
-    # Of a weight of zeros all errors are 0.
+    # For a weight of zeros, all errors are 0.
     errors = singular / singular[0].clamp(min=torch.finfo(singular.dtype).tiny)
     return _LayerErrors(name, errors.tolist(), positions * (m + n), max(1, m * n // (m + n)))
 

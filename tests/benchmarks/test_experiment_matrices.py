@@ -89,7 +89,7 @@ def test_blast_has_the_largest_rank_that_fits(made):
         assert ("settings" in row) == (row["kind"] == "blast")
         if row["kind"] == "blast":
             blocks, rank = row["settings"]["blocks"], row["settings"]["rank"]
-            assert blocks in matrices.BLOCKS
+            assert blocks in matrices.BLAST_BLOCKS
             assert row["relative_cost"] == pytest.approx(rank * (64 + blocks**2) / 1024, rel=1e-3)
             assert rank == int(row["budget"] * 1024) // (64 + blocks**2)
 
