@@ -15,7 +15,7 @@ _GAUDI_ALONE = ("structure_lr", "structure_betas", "sigma", "revive_every")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a network is trained; the defaults are those for the digits.
+    """Settings of a training; the defaults are those for the digits.
 
     Attributes
     ----------
@@ -25,19 +25,19 @@ class Settings:
     lr : float
         Learning rate of AdamW for weights, on a cosine after warm-up.
     contents_lr : float or None
-        The same for the contents of structured matrices; None for `lr`.
+        Learning rate of the contents of structured matrices; None for `lr`.
     weight_decay : float
     warmup : float
         Share of the steps over which the learning rate rises.
     structure : str
-        How structure is learned: "edges" moves the ends of runs (`EdgeSearch`), "gaudi"
+        Way to learn structure: "edges" moves the ends of runs (`EdgeSearch`), "gaudi"
         follows gradients through Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
     moves : mapping
         Further options of `EdgeSearch`.
     structure_lr : float
-        Of widths and locations by "gaudi", without weight decay.
+        Learning rate of widths and locations by "gaudi", without weight decay.
     structure_betas : tuple of float
-        AdamW's, for widths and locations.
+        Betas of AdamW for widths and locations.
     sigma : tuple of float
         Sharpness of the masks at the start and at the end.
     ramp : float
@@ -82,7 +82,7 @@ class Settings:
             raise InputError(f"precision = {self.precision!r}; expected 'float32' or 'bfloat16'")
 
     def facts(self) -> dict[str, Any]:
-        """All settings that this way of learning structure uses, by name."""
+        """All settings by name that this way of learning structure uses."""
         idle = _GAUDI_ALONE if self.structure == "edges" else _EDGES_ALONE
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
@@ -102,7 +102,7 @@ _DEFAULTS = {
 def default_settings(data: str, model: str) -> Settings:
     """Settings for a data set and a model.
 
-    The digits are few, and take many short epochs.
+    The digits are few, so their epochs are short and many.
 
     Examples
     --------

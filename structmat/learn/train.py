@@ -1,4 +1,4 @@
-"""Training with everything that a learned structure needs, resumable after each epoch."""
+"""Training of a network with structured layers, resumable after each epoch."""
 
 import math
 import time
@@ -30,7 +30,7 @@ Rules = Callable[[nn.Module, torch.optim.Optimizer, int], list[AfterStep]]
 
 @dataclass
 class Trained:
-    """What a training leaves beside the model itself.
+    """History and time of a training.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Trained:
         For each epoch: step, epoch, loss (mean), cost (relative) where there are Gaudi
         layers, and sigma where it has a schedule.
     seconds : float
-        Time that it took, over all sessions.
+        Seconds of the training, over all sessions.
 
     Examples
     --------
@@ -73,14 +73,14 @@ def train(
         under the budget.
     settings : Settings
     budget : float, optional
-        Of the Gaudi layers together, as `EdgeSearch` takes it.
+        Budget of the Gaudi layers together, as `EdgeSearch` takes it.
     rules : callable, optional
-        ``rules(model, optimizer, total_steps)`` makes what follows each step, in place of
-        what learns the structure.
+        ``rules(model, optimizer, total_steps)`` makes the rules after each step, in place of
+        those that learn the structure.
     seed : int
-        For the order of the examples.
+        Seed of the order of the examples.
     about : mapping, optional
-        What else a state has to agree in before it is resumed: data, model, kind.
+        Further facts that a state has to agree in before it is resumed: data, model, kind.
     state : Path, optional
         File that keeps everything after each epoch.
     resume : bool
@@ -160,7 +160,7 @@ def _rules(
     budget: float | None,
     total: int,
 ) -> list[AfterStep]:
-    """What learns the structure under the budget, where there are Gaudi layers."""
+    """Rules that learn the structure of Gaudi layers under the budget."""
     if budget is None or not any(isinstance(m, GaudiWeight) for m in model.modules()):
         return []
     if settings.structure == "edges":
@@ -189,7 +189,7 @@ def _epoch(
     epoch: int,
     total: int,
 ) -> list[float]:
-    """One epoch of a model by its network, compiled or itself; the losses."""
+    """Train one epoch of a model by its network, compiled or itself; the losses come back."""
     model.train()
     losses, narrow = [], settings.precision == "bfloat16"
     for i, batch in enumerate(task.batches(seed, epoch)):
@@ -232,7 +232,7 @@ def _record(losses: list[float], epoch: int, steps: int, rules: list[AfterStep])
 
 
 def _complaint(model: nn.Module, x: Tensor, loss: float, step: int, epoch: int) -> str:
-    """Where the first number that is none comes from, and what to do."""
+    """Name the first layer whose output is NaN or infinite, for the error message."""
     found: list[str] = []
 
     def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
