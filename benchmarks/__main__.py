@@ -8,16 +8,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import data, report
 from benchmarks.experiments import command
-from benchmarks.results import BenchmarkError, write
+from benchmarks.micro import data, report
+from benchmarks.micro.suites import write
+from benchmarks.results import BenchmarkError
 
 SUITES = tuple(report.SUITES)
-DEFAULT = Path(__file__).parent / "results"
+RESULTS_FOLDER = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the arguments say; 0 if every check passed, 1 if not, 2 for bad arguments."""
+    """Run one command; 0 if every check passed, 1 if not, 2 for bad arguments."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["experiments"]:
         return _experiments(arguments[1:])
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _experiments(arguments: Sequence[str]) -> int:
-    """The experiments have a command line of their own."""
+    """Command line of the experiments; 2 for what the user can put right."""
     try:
         return command.main(arguments)
     except BenchmarkError as reason:
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         type=Path,
-        default=DEFAULT,
+        default=RESULTS_FOLDER,
         metavar="DIR",
         help="folder of the result files (default: benchmarks/results)",
     )
@@ -83,7 +84,7 @@ def _count(text: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Find out now what would otherwise fail after minutes."""
+    """Refuse folders now that would fail after minutes."""
     if options.data_dir is not None:
         data.find(options.data_dir)
     try:
@@ -99,11 +100,13 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _run(name: str, options: argparse.Namespace) -> list[str]:
-    """One suite: measure, print, write; its failed checks come back."""
-    # Not before it is wanted: some suites need torch.
-    module = importlib.import_module(f"benchmarks.{name}")
+    """Measure, print and write one suite; its failed checks come back."""
+    # Imported here, because some suites need torch.
+    module = importlib.import_module(f"benchmarks.micro.{name}")
     plan = module.QUICK if options.quick else module.FULL
-    minutes = plan.minutes + (data.MINUTES if options.data_dir and name == "compression" else 0)
+    minutes = plan.minutes + (
+        data.DATA_MINUTES if options.data_dir and name == "compression" else 0
+    )
     minutes *= options.seeds if name == "compression" else 1
     print(f"{name}: about {minutes:.3g} minutes on two cores", flush=True)
     begin = time.perf_counter()
@@ -117,7 +120,7 @@ def _run(name: str, options: argparse.Namespace) -> list[str]:
 
 
 def _command(name: str, options: argparse.Namespace) -> str:
-    """How to repeat the suite, without the folders of this machine."""
+    """Command that repeats the suite, without the folders of this machine."""
     words = ["python", "-m", "benchmarks", name]
     words += ["--quick"] * options.quick
     words += ["--data-dir", "DIR"] * (options.data_dir is not None and name == "compression")

@@ -1,4 +1,4 @@
-"""What a measurement was made on: facts about the machine, without names or paths."""
+"""Facts about the machine of a measurement, without names or paths."""
 
 import datetime
 import importlib
@@ -47,7 +47,7 @@ def version(package: str) -> str | None:
 
 
 def _blas() -> tuple[str, int | None]:
-    """Name and version of NumPy's BLAS, and its threads where they can be asked for."""
+    """Name and version of NumPy's BLAS, and the number of its threads if known."""
     try:
         threadpoolctl = importlib.import_module("threadpoolctl")
     except ImportError:
@@ -61,7 +61,7 @@ def _blas() -> tuple[str, int | None]:
 
 
 def _gpu() -> str | None:
-    """The GPU that torch would use, where a suite has loaded torch and there is one."""
+    """Name of the GPU that torch would use, or None without torch or GPU."""
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 

@@ -1,1 +1,13 @@
-"""Experiments: what learned structure is worth, on real data, at equal cost."""
+"""Experiments: learned structure against other kinds at equal cost, on real data.
+
+command    `python -m benchmarks experiments`
+config     an experiment's file, with its cases and jobs; the files are in configs/
+runner     runs one after another, each kept as soon as it is done
+training   one training: build, train, freeze, score, time
+tasks      data and networks of an experiment
+cases      the network of a case
+matrices   error against cost on real matrices
+minilm     a pre-trained model compressed, calibrated and distilled
+samples    scores over seeds, looked up in a result file
+tables, figures, sentences, page   the page docs/evidence.md
+"""

@@ -1,4 +1,4 @@
-"""The network of a case: dense, or converted under its budget."""
+"""Network of a case: dense, or converted under its budget."""
 
 import importlib
 import math
@@ -30,9 +30,9 @@ def dense_layers(model: nn.Module, example: Tensor) -> dict[str, tuple[int, int]
 
 
 def convert(model: nn.Module, example: Tensor, job: Job, shares: Shares | None) -> None:
-    """Make the network of a job of the dense one, in place.
+    """Convert the dense network to that of a job, in place.
 
-    `shares` gives the cost of every layer, for cases that take it from elsewhere.
+    `shares` gives the cost of every layer, for cases that take the costs from elsewhere.
 
     Raises
     ------
@@ -59,8 +59,10 @@ def convert(model: nn.Module, example: Tensor, job: Job, shares: Shares | None) 
         raise Skip(str(reason)) from None
 
 
-def shares_of(job: Job, rows: Sequence[Row], dense: nn.Module | None, example: Tensor) -> Any:
-    """What every layer of a job may cost, where its case takes that from elsewhere."""
+def shares_of(
+    job: Job, rows: Sequence[Row], dense: nn.Module | None, example: Tensor
+) -> Shares | None:
+    """Cost of every layer of a job, if its case takes the costs from elsewhere."""
     like = job.case.like
     if not like:
         return None
@@ -78,7 +80,7 @@ def shares_of(job: Job, rows: Sequence[Row], dense: nn.Module | None, example: T
 
 
 def layer_costs(model: nn.Module, dense: Mapping[str, tuple[int, int]]) -> list[Row]:
-    """What each of these layers costs one example, over what it costs dense, and stores."""
+    """Cost and storage of each of these layers, over those of the dense layer."""
     rows = []
     for name, (size, positions) in dense.items():
         module = model.get_submodule(name)
@@ -116,18 +118,20 @@ def _by_rule(
     *,
     start_rule: str,
     oversize: float = 1.0,
+    width: float | None = None,
     **options: Any,
 ) -> None:
-    """Gaudi layers of min(m, n) blocks at random places, at so many times their budget.
+    """Gaudi layers of min(m, n) blocks at random places, at `oversize` times their budget.
 
-    Widths follow a published rule ("splr", "lr") or are "equal".
+    Widths follow a published rule ("splr", "lr") or are "equal"; `width` gives their share of
+    a side in place of the budget.
     """
     for name, module in list(model.named_modules()):
         if not is_inner(name, module):
             continue
         m, n = module.weight.shape
-        width = min(1.0, oversize * job.budget * max(m, n) / (m + n))
-        start: Any = width if start_rule == "equal" else f"{start_rule}{width:.6f}"
+        share = width or min(1.0, oversize * job.budget * max(m, n) / (m + n))
+        start: Any = share if start_rule == "equal" else f"{start_rule}{share:.6f}"
         layer = GaudiLinear(n, m, width_init=start, generator=generator, **options)
         _put(model, name, layer)
 
@@ -138,7 +142,7 @@ def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def _by_shares(model: nn.Module, kind: str, shares: Shares, generator: torch.Generator) -> None:
-    """Fresh matrices of a kind, each layer at its own cost; a layer without any stays empty."""
+    """Draw matrices of a kind, each layer at its own cost; rank 0 where the cost allows no rank."""
     for name, share in shares.items():
         module = model.get_submodule(name)
         record = layer_type(module)
@@ -155,7 +159,7 @@ def _by_shares(model: nn.Module, kind: str, shares: Shares, generator: torch.Gen
 
 
 def _truncated(model: nn.Module, shares: Shares) -> None:
-    """Truncated singular value decompositions, each layer at its own cost."""
+    """Truncate singular value decompositions, each layer at its own cost."""
     alds = importlib.import_module("benchmarks.models.alds")
     shapes = {name: model.get_submodule(name).weight.shape for name in shares}
     ranks = {n: round(c * math.prod(shapes[n]) / sum(shapes[n])) for n, c in shares.items()}

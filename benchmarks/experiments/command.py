@@ -1,26 +1,26 @@
 """`python -m benchmarks experiments run CONFIG | table | plot | report`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.experiments import config, runner
+from benchmarks.experiments.samples import read
 from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
-RESULTS = Path(__file__).parents[1] / "results" / "experiments"
-STATES = Path("structmat_experiments")
+RESULTS_FOLDER = Path(__file__).parents[1] / "results" / "experiments"
+STATES_FOLDER = Path("structmat_experiments")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the arguments say; 0 if all went well."""
+    """Run one command; 0 if all went well."""
     options = _parser().parse_args(arguments)
     if options.what == "run":
         return _run(options)
     if options.what == "report":
-        # Not before they are wanted: pictures need matplotlib.
+        # Imported here, because pictures need matplotlib.
         from benchmarks.experiments import page
 
         print(f"wrote {page.write(options.output).name}")
@@ -42,13 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         type=Path,
-        default=RESULTS,
+        default=RESULTS_FOLDER,
         metavar="DIR",
         help="folder of the result files (default: benchmarks/results/experiments)",
     )
     commands = parser.add_subparsers(dest="what", required=True)
     names = ", ".join(sorted(file.stem for file in config.CONFIGS.glob("*.toml")))
-    run = commands.add_parser("run", help="train and measure what is missing, and go on")
+    run = commands.add_parser("run", help="train and measure the runs that are missing")
     run.add_argument("config", metavar="CONFIG", help=f"{names}, or the path of a TOML file")
     run.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="folder with the data; nothing is downloaded"
@@ -56,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--states",
         type=Path,
-        default=STATES,
+        default=STATES_FOLDER,
         metavar="DIR",
-        help=f"folder of trainings to go on with and trained networks (default: {STATES})",
+        help=f"folder of unfinished trainings and of trained networks (default: {STATES_FOLDER})",
     )
     run.add_argument(
         "--part",
@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases only")
     for name, text in (
-        ("table", "print what the result files say"),
-        ("plot", "draw it"),
+        ("table", "print the result files as tables"),
+        ("plot", "draw the result files"),
         ("report", "write docs/evidence.md"),
     ):
         command = commands.add_parser(name, help=text)
@@ -94,7 +94,10 @@ def _part(text: str) -> tuple[int, int]:
 def _run(options: argparse.Namespace) -> int:
     experiment = config.load(options.config)
     if options.data_dir is not None and not options.data_dir.is_dir():
-        raise BenchmarkError(f"--data-dir {options.data_dir} is no folder; give one that is")
+        raise BenchmarkError(
+            f"--data-dir {options.data_dir} is no folder; expected one that exists (check its "
+            "spelling)"
+        )
     places = runner.Places(
         data=options.data_dir,
         results=options.output,
@@ -107,7 +110,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(text: str, done: int, total: int) -> None:
-    """A line that is written over on a terminal, and a line a step elsewhere."""
+    """Show progress: one line, rewritten, on a terminal, and a line a step elsewhere."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{done}/{total} {text}", end="", file=sys.stderr, flush=True)
     else:
@@ -123,4 +126,4 @@ def _results(folder: Path, names: Sequence[str]) -> list[dict]:
         raise BenchmarkError(
             f"{what} in {folder}; run python -m benchmarks experiments run CONFIG first"
         )
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [read(file) for file in files]

@@ -1,14 +1,14 @@
-"""What an experiment is: one TOML file, read and checked.
+"""Files of experiments: one TOML file each, read and checked.
 
-A file lists the kinds of structure that it compares and, as cases of their own, what is
-changed in ablations; every case runs with every budget and seed. Settings of a case are
-added to those of the file. `tuning` asks for a few short runs of every kind with other
-settings, scored on held-out examples; what they led to stands in `chosen`.
+A file lists the kinds of structure to compare and, as cases of their own, the changes of
+ablations; every case runs with every budget and seed. Settings of a case are added to
+those of the file. `tuning` asks for a few short runs of every kind with other settings,
+scored on held-out examples; the settings chosen by them stand in `chosen`.
 """
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from benchmarks.results import BenchmarkError
 from structmat.kinds import fitted_kinds, kind_record
 
 CONFIGS = Path(__file__).parent / "configs"
-#: What the rows of a case are for; tuning is scored on examples held out of the training set.
+#: Called with a text to show, the runs begun, and all runs.
+Report = Callable[[str, int, int], None]
+#: Groups of cases; tuning is scored on examples held out of the training set.
 GROUPS = ("kinds", "ablations", "tuning")
 #: Kinds by the names that tables show; "alds" is low rank with ranks chosen by ALDS.
 KINDS = {
@@ -32,12 +34,12 @@ METRICS = ("accuracy", "perplexity", "cosine", "error")
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One way to a network.
+    """One way to make and train a network.
 
     Parameters
     ----------
     name, group : str
-        As tables show it, and which table it is in.
+        Name in tables, and the table that shows the case.
     kind : str
         As `structmat.nn.Config` knows it, or "dense", "blast" or "ranks".
     convert : mapping
@@ -45,18 +47,18 @@ class Case:
     settings : mapping
         Changes of the training's settings.
     rule : str
-        What follows each step of a learned structure: the "budget" and the schedule of σ,
+        Rule after each step of a learned structure: the "budget" and the schedule of σ,
         the published "threshold" and the schedule, "sigma" for the schedule alone, "none".
     threshold : mapping
         Options of `structmat.nn.SoftThreshold` for that rule.
     like : str
-        Where the cost of each layer comes from, if not from the budget: "alds" for the
-        ranks that the weights of the dense network ask for, or the name of a case whose
-        layers' cost of the same budget and seed is taken over.
+        Source of each layer's cost in place of the budget: "alds" for the ranks that ALDS
+        chooses for the dense network, or the name of a case whose layers have the costs, at
+        the same budget and seed.
     budgets : list of float, optional
-        Where they differ from those of the experiment.
+        Budgets in place of the experiment's.
     seeds : list of int, optional
-        Likewise.
+        Seeds in place of the experiment's.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run."""
+    """One run: a case at a budget with a seed."""
 
     case: Case
     budget: float
@@ -81,13 +83,13 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Names the files of the run: letters, digits and signs that any system takes."""
+        """Name of the run's files: letters, digits and hyphens."""
         words = "".join(c if c.isalnum() else "-" for c in f"{self.case.group} {self.case.name}")
         return f"{words}-{self.budget:g}-{self.seed}"
 
     @property
     def head(self) -> dict[str, Any]:
-        """What a row says of the run it is of."""
+        """Columns of the run's row that identify it."""
         return {
             "case": self.case.name,
             "kind": self.case.kind,
@@ -98,13 +100,13 @@ class Job:
 
     @property
     def key(self) -> tuple[str, str, float, int]:
-        """Tells the rows of an experiment apart."""
+        """Key of the run within its experiment."""
         return self.case.group, self.case.name, self.budget, self.seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A file's content; `raw` is all of it, as the result file repeats it."""
+class ExperimentFile:
+    """Content of an experiment's file; `raw` is all of it, as the result file repeats it."""
 
     name: str
     task: str
@@ -117,7 +119,7 @@ class Experiment:
     raw: Mapping[str, Any]
 
     def jobs(self) -> Iterator[Job]:
-        """All runs, a seed after the other; those on which others build come first."""
+        """All runs, seed by seed; within a seed, runs that others build on come first."""
         cases = sorted(self.cases, key=lambda case: (bool(case.like), case.group == "tuning"))
         for seed in sorted({s for case in cases for s in (case.seeds or self.seeds)}):
             for case in cases:
@@ -127,8 +129,8 @@ class Experiment:
                     yield Job(case=case, budget=budget, seed=seed)
 
 
-def load(name: str) -> Experiment:
-    """An experiment by the name of a file that is shipped, or by the path of another one."""
+def load(name: str) -> ExperimentFile:
+    """Read a file by the name of a shipped config, or by the path of another one."""
     path = CONFIGS / f"{name}.toml" if (CONFIGS / f"{name}.toml").is_file() else Path(name)
     known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
     try:
@@ -142,8 +144,8 @@ def load(name: str) -> Experiment:
     return parse(path.stem, raw)
 
 
-def parse(name: str, raw: Mapping[str, Any]) -> Experiment:
-    """An experiment of a file's content."""
+def parse(name: str, raw: Mapping[str, Any]) -> ExperimentFile:
+    """Check the content of a file."""
     for key in ("title", "note", "metric", "budgets", "seeds"):
         if key not in raw:
             raise BenchmarkError(f"{name}.toml has no {key!r}; every experiment needs one (add it)")
@@ -155,7 +157,7 @@ def parse(name: str, raw: Mapping[str, Any]) -> Experiment:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise BenchmarkError(f"{name}.toml has two cases {twice[0]}; give one another name")
-    return Experiment(
+    return ExperimentFile(
         name=name,
         task=task,
         title=raw["title"],
@@ -169,7 +171,7 @@ def parse(name: str, raw: Mapping[str, Any]) -> Experiment:
 
 
 def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
-    """A case for every kind with what was chosen for it, and those that tune it."""
+    """Case of every kind with the settings chosen for it, and the cases that tune it."""
     if raw.get("task", "train") != "train":
         return
     for kind in raw.get("kinds", []):
@@ -191,10 +193,10 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
 
 
 def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float]]:
-    """What is tried for a kind: rates of contents if the file has some, and the kind contents.
+    """Settings to try for a kind: rates of contents if the file and the kind have them.
 
-    ALDS takes what low rank is given; of BLAST, an experiment's own layer, contents have no
-    rate of their own.
+    ALDS uses the settings of low rank. BLAST is a layer of the experiments, and its contents
+    have no rate of their own.
     """
     if kind == "alds":
         return []

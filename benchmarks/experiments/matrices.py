@@ -1,8 +1,8 @@
-"""Error against cost, for every kind, on real kernel, inverse and sparse matrices."""
+"""Errors against cost of every kind on real kernel, inverse and sparse matrices."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import product
@@ -13,30 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks import data
 from benchmarks.experiments import config as config_file
-from benchmarks.inputs import Case
+from benchmarks.experiments.config import Report
+from benchmarks.micro import data
+from benchmarks.micro.inputs import MatrixCase
 from benchmarks.results import BenchmarkError, Row, Skip, short
 from structmat.errors import BudgetError
 from structmat.kinds import fitted_kinds
 
 KINDS = (*fitted_kinds(), "blast")
-#: BLAST is fitted with each of these numbers of blocks a side, and the best one taken:
-#: the other kinds search their own parameters too.
-BLOCKS = (4, 8, 16)
-
-Report = Callable[[str, int, int], None]
+#: Numbers of blocks a side to try for BLAST; the other kinds search their parameters too.
+BLAST_BLOCKS = (4, 8, 16)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """An approximation: its dense form, what it costs and stores, and the time to find it."""
+class Approximation:
+    """Approximation: dense form, cost, storage, and seconds to find it."""
 
     dense: NDArray
     cost: int
     storage: int
     seconds: float
-    #: Relative error of truncated SVD under the same cap; None where it was not asked for.
+    #: Relative error of truncated SVD under the same cap, for GBLR.
     svd_error: float | None = None
     settings: Row | None = None
 
@@ -100,8 +98,8 @@ def _check_known(key: str, given: list[str], known: list[str]) -> None:
         )
 
 
-def _made(case: Case, seed: int) -> NDArray | Skip:
-    """The matrix, or why there is none: every row of it says so."""
+def _made(case: MatrixCase, seed: int) -> NDArray | Skip:
+    """Draw the matrix, or give the reason why there is none, for all of its rows."""
     try:
         return case.make(np.random.default_rng(seed))
     except Skip as reason:
@@ -109,7 +107,7 @@ def _made(case: Case, seed: int) -> NDArray | Skip:
 
 
 def _measured(A: NDArray | Skip, head: Row) -> Row:
-    """What one row says of its kind, or why it is left out."""
+    """Figures of one row, or the reason why it is left out."""
     if isinstance(A, Skip):
         return {"skipped": str(A)}
     fit = _blast if head["kind"] == "blast" else _compressed
@@ -133,8 +131,8 @@ def _measured(A: NDArray | Skip, head: Row) -> Row:
     return row | ({"failures": failures} if failures else {})
 
 
-def _failures(A: NDArray, head: Row, found: Fitted, error: float) -> Iterator[str]:
-    """What must hold and does not: the cap on the cost, and GBLR's promise."""
+def _failures(A: NDArray, head: Row, found: Approximation, error: float) -> Iterator[str]:
+    """Complaints: cost above the cap, or GBLR worse than truncated SVD."""
     cap = _cap(A, head["budget"])
     if found.cost > cap:
         yield f"cost {found.cost}, above the cap {cap}"
@@ -149,31 +147,32 @@ def _cap(A: NDArray, budget: float) -> int:
     return math.floor(budget * A.size)
 
 
-def _compressed(A: NDArray, kind: str, budget: float, seed: int) -> Fitted:
+def _compressed(A: NDArray, kind: str, budget: float, seed: int) -> Approximation:
     result = structmat.compress(A, kind, budget=budget, rng=seed)
     B = result.matrix
     dense = np.asarray(B.to_dense())
-    return Fitted(dense, B.cost, B.storage, result.seconds, result.baseline_error)
+    return Approximation(dense, B.cost, B.storage, result.seconds, result.baseline_error)
 
 
-def _blast(A: NDArray, _kind: str, budget: float, seed: int) -> Fitted:
-    """The best of some block numbers, each with the largest rank that the cap allows."""
+def _blast(A: NDArray, _kind: str, budget: float, seed: int) -> Approximation:
+    """Best of some numbers of blocks, each with the largest rank that the cap allows."""
     if np.iscomplexobj(A):
         raise Skip("BLAST is fitted to real matrices only")
     if find_spec("torch") is None:
         raise Skip("torch is not installed; install it with pip install 'structmat[learn]'")
     cap, (m, n) = _cap(A, budget), A.shape
-    ranks = {b: cap // (m + n + b**2) for b in BLOCKS if m % b == n % b == 0}
+    ranks = {b: cap // (m + n + b**2) for b in BLAST_BLOCKS if m % b == n % b == 0}
     fits = [_blast_of(A, blocks, rank, seed) for blocks, rank in ranks.items() if rank]
     if not fits:
         raise Skip(
-            f"no BLAST matrix of {m}×{n} in {', '.join(map(str, BLOCKS))} blocks a side is so cheap"
+            f"no BLAST matrix of {m}×{n} in {', '.join(map(str, BLAST_BLOCKS))} blocks a side is "
+            "so cheap"
         )
     best = min(fits, key=lambda found: float(np.linalg.norm(found.dense - A)))
     return replace(best, seconds=sum(found.seconds for found in fits))
 
 
-def _blast_of(A: NDArray, blocks: int, rank: int, seed: int) -> Fitted:
+def _blast_of(A: NDArray, blocks: int, rank: int, seed: int) -> Approximation:
     """One fit, in single precision: double gave the same errors to four digits."""
     import torch
 
@@ -188,4 +187,4 @@ def _blast_of(A: NDArray, blocks: int, rank: int, seed: int) -> Fitted:
     dense = layer.dense().detach().double().numpy()
     storage = sum(p.numel() for p in layer.parameters())
     settings = {"blocks": blocks, "rank": rank}
-    return Fitted(dense, layer.cost, storage, seconds, settings=settings)
+    return Approximation(dense, layer.cost, storage, seconds, settings=settings)

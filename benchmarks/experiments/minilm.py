@@ -1,4 +1,4 @@
-"""A real pre-trained model: all-MiniLM-L6-v2 compressed, calibrated, and distilled.
+"""The pre-trained model all-MiniLM-L6-v2, compressed, calibrated and distilled.
 
 The score is the mean cosine between the embeddings of held-out sentences and those of
 the original model; beside it stands the rank correlation of their pairwise similarities.
@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.config import Case
+from benchmarks.experiments.config import Case, Report
 from benchmarks.results import BenchmarkError, Row, Skip, short
 
 try:
@@ -33,10 +33,9 @@ except ImportError as missing:
 
 __all__ = ["WAYS", "run"]
 
-Report = Callable[[str, int, int], None]
 WAYS = ("weights", "calibrated", "distilled")
 TRAINING = "classics_train.txt.xz"
-#: Held-out text by its name in "scores": of the sort that is trained on, and of another.
+#: Held-out text by its name in "scores": from the sort of the training text, and another.
 HELD_OUT = {"classics": "classics_test.txt.xz", "wikitext2": "wikitext2_test.txt"}
 
 
@@ -95,7 +94,7 @@ def run(
 
 
 def _heads(config: Mapping[str, Any]) -> list[Row]:
-    """What tells the rows apart, in the order in which they are made."""
+    """Heads of all rows, which identify them, in the order of the runs."""
     kinds = {entry["name"]: entry["kind"] for entry in config["cases"]}
     found = []
     for seed in config["seeds"]:
@@ -119,7 +118,7 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 
 class _Lab:
-    """The original model, the sentences of a seed, and copies made by them."""
+    """The original model, the sentences of a seed, and the models made from them."""
 
     def __init__(self, settings: Mapping[str, Any], data_dir: Path, seed: int) -> None:
         self.settings, self.seed = settings, seed
@@ -135,7 +134,7 @@ class _Lab:
 
     def _training_batches(self, folder: Path, encode: Encode) -> list[torch.Tensor]:
         needed, size = max(self.settings["steps"], self.settings["calibration"]), self._size
-        # Twice as many as needed: what is left over of a length makes no batch.
+        # Twice as many as needed, because sentences left over of a length make no batch.
         text = sentences(folder / TRAINING, 2 * needed * size, self.settings["characters"])
         batches = batches_of(encode(text), size, self.seed)
         if len(batches) < needed:
@@ -157,7 +156,7 @@ class _Lab:
         return self.settings["batch"]
 
     def dense(self) -> Row:
-        """The original against itself."""
+        """Row of the original model against itself."""
         row = self.task.measure(self.original)
         row["scores"]["one point"] = short(self.task.one_point())
         return row | {"relative_cost": 1.0, "relative_storage": 1.0, "train_seconds": 0.0}
@@ -197,14 +196,14 @@ class _Lab:
                 convert_to_blast_(model, budget, is_inner, generator=generator, **options)
                 return
             weights = {name: model.get_submodule(name).weight.detach() for name in self.layers}
-            # Every layer meets all tokens of a sentence, so all count alike.
+            # Every layer multiplies all tokens of a sentence, so all layers count alike.
             ranks = alds_ranks(weights, dict.fromkeys(weights, 1), budget)
             convert_to_ranks_(model, ranks, **options)
             return
         if way == "distilled":
             options["oversize"] = self.settings["oversize"]
         else:
-            options["learn"] = False  # nothing follows that could bring a learned one down
+            options["learn"] = False  # no training follows that could bring the cost down
         calibration = self.calibration if way == "calibrated" else None
         convert_(
             model,

@@ -1,13 +1,13 @@
 """The page docs/evidence.md, from result files alone."""
 
 import importlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.experiments import config
-from benchmarks.experiments.samples import METRICS, Runs
+from benchmarks.experiments.runner import command_of
+from benchmarks.experiments.samples import ExperimentRuns, read
 from benchmarks.experiments.sentences import (
     fill,
     losses,
@@ -18,14 +18,13 @@ from benchmarks.experiments.sentences import (
     worth,
 )
 from benchmarks.experiments.tables import tables
+from benchmarks.reporting.page import DOCS, items, machine, placed, section
+from benchmarks.reporting.tables import Table
 from benchmarks.results import BenchmarkError, Row, write_text
-from benchmarks.tables import Table
 
-PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
+PAGE = DOCS / "evidence.md"
 #: Folder of the plots, seen from the page.
 PICTURES = Path("_static") / "evidence"
-SCHEMA = 1
-KEYS = ("schema", "experiment", "command", "machine", "config", "rows")
 
 INTRODUCTION = """\
 % Written by `python -m benchmarks experiments report` from benchmarks/results/experiments:
@@ -81,7 +80,7 @@ def write(results_folder: Path) -> Path:
             f"no *.json in {results_folder}; expected results of experiments "
             "(run python -m benchmarks experiments run CONFIG first)"
         )
-    # Not before it is wanted: it needs matplotlib.
+    # Imported here, because plots need matplotlib and tables do not.
     figures = importlib.import_module("benchmarks.experiments.figures")
     render(results, {})  # a text that is refused leaves page and plots as they were
     folder = PAGE.parent / PICTURES
@@ -90,34 +89,12 @@ def write(results_folder: Path) -> Path:
     return PAGE
 
 
-def read(path: Path) -> Row:
-    """One result file.
-
-    Raises
-    ------
-    BenchmarkError
-        If it is none of this version.
-    """
-    try:
-        result: Row = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as reason:
-        raise BenchmarkError(f"{path.name} is no JSON file ({reason}); run it again") from None
-    missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
-    if missing or result["schema"] != SCHEMA or result["config"].get("metric") not in METRICS:
-        raise BenchmarkError(
-            f"{path.name} is no result of an experiment of this version (expected schema "
-            f"{SCHEMA} with {', '.join(KEYS)} and a metric among {', '.join(METRICS)}); "
-            "run it again"
-        )
-    return result
-
-
 def render(results: Sequence[Row], pictures: Mapping[str, Mapping[str, str]]) -> str:
-    """The page as Markdown; `pictures` holds the files of each experiment and what they show."""
-    commands = "\n".join(f"$ {result['command']}" for result in results)
-    every = [Runs(result) for result in results]
+    """Page as Markdown; `pictures` holds the files of each experiment and their descriptions."""
+    every = [ExperimentRuns(result) for result in results]
+    commands = "\n".join(f"$ {command_of(runs.name)}" for runs in every)
     parts = [INTRODUCTION.format(commands=commands), _summary(every)]
-    parts += [_section(runs, pictures.get(runs.result["experiment"], {})) for runs in every]
+    parts += [_section(runs, pictures.get(runs.name, {})) for runs in every]
     parts.append(_listed(
         "Negative results",
         "Where a learned structure does not come first, and changes of the method that do no "
@@ -131,11 +108,11 @@ def render(results: Sequence[Row], pictures: Mapping[str, Mapping[str, str]]) ->
     return "\n".join(part for part in parts if part)
 
 
-def _summary(every: Sequence[Runs]) -> str:
-    """What all experiments with several seeds say together."""
+def _summary(every: Sequence[ExperimentRuns]) -> str:
+    """Tables of all experiments with several seeds."""
     lines = [line for runs in every for line in standing(runs)]
     still = [line for runs in every for line in worth(runs)]
-    counted = [f"- {sentence}" for runs in every for sentence in wins(runs)]
+    counted = [sentence for runs in every for sentence in wins(runs)]
     if not lines:
         return ""
     first = Table(
@@ -154,45 +131,30 @@ def _summary(every: Sequence[Runs]) -> str:
          "minus best fixed grid"],
         still,
     )  # fmt: skip
-    shown = [first, second] if still else [first]
-    return "\n".join(["## Summary\n", *counted, "", *(table.markdown() for table in shown)])
+    return section("Summary", [items(counted)], {}, [], [first, second] if still else [first])
 
 
-def _section(runs: Runs, pictures: Mapping[str, str]) -> str:
-    result, settings = runs.result, runs.result["config"]
-    parts = [f"## {settings['title']}\n", fill(runs, settings["note"].strip()) + "\n"]
-    if found := sentences(runs, "findings"):
-        parts.append("\n".join(f"- {sentence}" for sentence in found) + "\n")
-    parts.append(_machine(result))
-    for name, text in pictures.items():
-        parts.append(f"![{text}]({(PICTURES / name).as_posix()})\n")
-    if wrong := [f"- {text}" for row in result["rows"] for text in row.get("failures", [])]:
-        parts.append("```{warning}\nThese checks failed:\n\n" + "\n".join(wrong) + "\n```\n")
-    return "\n".join([*parts, *(table.markdown() for table in tables(result))])
-
-
-def _machine(result: Row) -> str:
-    facts = result["machine"]
-    gpu = f", {facts['gpu']}" if facts.get("gpu") else ""
-    versions = [f"{name} {v}" for name, v in facts["peers"].items() if v]
-    return (
-        f"Run by `{result['command']}`, last on {facts['date']}: {facts['cpu']}, "
-        f"{facts['cores']} cores, {facts['system']}{gpu}; structmat {facts['structmat']}, "
-        f"Python {facts['python']}, NumPy {facts['numpy']}, SciPy {facts['scipy']}"
-        f"{''.join(', ' + version for version in versions)}.\n"
+def _section(runs: ExperimentRuns, pictures: Mapping[str, str]) -> str:
+    result = runs.result
+    findings = sentences(runs, "findings")
+    made = (
+        f"Run by `{result['command']}`, last on {result['machine']['date']}: "
+        f"{machine(result['machine'], threads=False)}"
+    )
+    return section(
+        runs.config["title"],
+        [fill(runs, runs.config["note"].strip()), *([items(findings)] if findings else []), made],
+        placed(PICTURES, pictures),
+        [text for row in result["rows"] for text in row.get("failures", [])],
+        tables(result),
     )
 
 
-def _listed(title: str, note: str, texts: Sequence[tuple[Runs, list[str]]]) -> str:
-    parts = [f"## {title}\n", f"{note}\n"]
-    for runs, own in texts:
-        if own:
-            parts.append(f"{runs.result['config']['title']}:\n")
-            parts.append("\n".join(f"- {text}" for text in own) + "\n")
-    return "\n".join(parts)
+def _listed(title: str, note: str, texts: Sequence[tuple[ExperimentRuns, list[str]]]) -> str:
+    own = [f"{runs.config['title']}:\n\n{items(some)}" for runs, some in texts if some]
+    return section(title, [note, *own], {}, [], [])
 
 
-def _planned(runs: Runs) -> list[tuple[str, str, float, int]]:
+def _planned(runs: ExperimentRuns) -> list[tuple[str, str, float, int]]:
     """Keys of all runs that the config asks for."""
-    raw = runs.result["config"]
-    return [job.key for job in config.parse(runs.result["experiment"], raw).jobs()]
+    return [job.key for job in config.parse(runs.name, runs.config).jobs()]

@@ -1,38 +1,36 @@
 """Runs of an experiment one after another, each kept as soon as it is done.
 
-A row is written to a file of its own in the folder of states, and the result file is
-made of all of them. So a run that is interrupted goes on, and several processes may
-share the work of one experiment, each with its part.
+Each row is written to its own file in the folder of states, and the result file is made
+of all rows. So an interrupted run goes on, and several processes may share the runs of
+one experiment, each with its part.
 """
 
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.experiments.config import Case, Experiment
-from benchmarks.results import BenchmarkError, Row, Skip, rows_as_json, write_text
+from benchmarks.experiments.config import Case, ExperimentFile, Report
+from benchmarks.experiments.samples import KEYS, SCHEMA
+from benchmarks.results import BenchmarkError, Row, Skip, load, rows_as_json, write_text
 from structmat._write import finite
 
-SCHEMA = 1
-#: Together they tell the rows of an experiment apart.
+#: Keys that identify a row within its experiment.
 IDENTITY = ("group", "case", "matrix", "budget", "seed")
 #: Keys of a file that every row depends on; rows made with other values do not count.
 BASE = (
     "data", "model", "size", "settings", "examples", "held_out", "augment", "context", "steps",
     "scored", "begin",
 )  # fmt: skip
-#: Called with a text to show, the steps done, and all steps.
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where things are: data to read, results to publish, states to go on from, a device."""
+    """Folders of data, results and states, and the device."""
 
     data: Path | None
     results: Path
@@ -41,7 +39,7 @@ class Places:
 
 
 def run(
-    experiment: Experiment,
+    experiment: ExperimentFile,
     places: Places,
     report: Report,
     *,
@@ -78,12 +76,17 @@ def run(
     return collect(experiment, places)
 
 
-def collect(experiment: Experiment, places: Places) -> Path:
-    """Write the result file of all rows there are; its place comes back."""
+def command_of(name: str) -> str:
+    """Command that runs an experiment, without the folders of this machine."""
+    return f"python -m benchmarks experiments run {name} --data-dir DIR"
+
+
+def collect(experiment: ExperimentFile, places: Places) -> Path:
+    """Write the result file of all rows; its path comes back."""
     result = {
         "schema": SCHEMA,
         "experiment": experiment.name,
-        "command": f"python -m benchmarks experiments run {experiment.name} --data-dir DIR",
+        "command": command_of(experiment.name),
         "machine": machine.facts(),
         "config": finite(dict(experiment.raw)),
         "rows": _rows(experiment, places.states / experiment.name),
@@ -95,14 +98,14 @@ def collect(experiment: Experiment, places: Places) -> Path:
 
 
 def _trainings(
-    experiment: Experiment,
+    experiment: ExperimentFile,
     places: Places,
     folder: Path,
     report: Report,
     part: tuple[int, int],
     only: Sequence[str],
 ) -> Iterator[Row]:
-    """Rows of the trainings that are left; each asks anew what others have made."""
+    """Rows of the trainings that are left; each sees the rows that other processes made."""
     unknown = sorted(set(only) - {case.name for case in experiment.cases})
     if unknown:
         names = ", ".join(dict.fromkeys(case.name for case in experiment.cases))
@@ -116,7 +119,7 @@ def _trainings(
     ]
     if not mine:
         return
-    # Not before there is something to train: it needs torch, and reads the data.
+    # Imported and made here, because torch and the data take a while to load.
     training = importlib.import_module("benchmarks.experiments.training")
     trainer = training.Trainer(experiment, places.data, folder, places.device)
     for i, job in enumerate(mine):
@@ -132,19 +135,16 @@ def _trainings(
             yield {**job.head, "skipped": str(reason)}
 
 
-def _published(experiment: Experiment, places: Places) -> list[Row]:
-    """Rows of the result file, where there is one."""
+def _published(experiment: ExperimentFile, places: Places) -> list[Row]:
+    """Rows of the result file, if there is one."""
     path = places.results / f"{experiment.name}.json"
     if not path.is_file():
         return []
-    result = json.loads(path.read_text(encoding="utf-8"))
-    if result.get("schema") != SCHEMA:
-        raise BenchmarkError(f"{path.name} is of another version; move it away, and run again")
-    return list(result["rows"])
+    return list(load(path, SCHEMA, KEYS)["rows"])
 
 
-def _rows(experiment: Experiment, folder: Path) -> list[Row]:
-    """All rows made by the recipes of today, in the order of the cases."""
+def _rows(experiment: ExperimentFile, folder: Path) -> list[Row]:
+    """All rows made by today's recipes, in the order of the cases."""
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.row.json")]
     rows = [row for row in rows if row["recipe"] == _recipe(experiment, row)["recipe"]]
     order = [(case.group, case.name) for case in experiment.cases]
@@ -157,8 +157,8 @@ def _rows(experiment: Experiment, folder: Path) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def _recipe(experiment: Experiment, row: Row) -> Row:
-    """A short sum of all that a row depends on, to tell when it is out of date."""
+def _recipe(experiment: ExperimentFile, row: Row) -> Row:
+    """Hash of all settings that a row depends on, to find rows that are out of date."""
     base = {key: experiment.raw[key] for key in BASE if key in experiment.raw}
     own: Any = None
     for case in experiment.cases:

@@ -2,45 +2,65 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-from benchmarks.results import Row
+from benchmarks.results import BenchmarkError, Row, load
 
 DENSE, LEARNED = "dense", "gblr"
+SCHEMA = 1
+KEYS = ("schema", "experiment", "command", "machine", "config", "rows")
 NO_SCORE = {"skipped": "diverged: no finite score"}
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What a score means: its name on axes, whether more is better, and how it is shown."""
+class ScoreFormat:
+    """Name of a score, the direction that is better, and its unit and digits.
 
-    label: str
+    `scale` is the unit in the result file over the unit that is shown.
+    """
+
+    name: str
     higher: bool
     scale: float
     form: str
 
-    def show(self, value: float) -> str:
-        """A score, in the metric's unit."""
-        return format(value, self.form)
+    @property
+    def label(self) -> str:
+        """Name for axes and notes, with the direction where it is down."""
+        return self.name + ("" if self.higher else " (lower is better)")
 
-    def signed(self, value: float) -> str:
-        """A difference of scores."""
-        return format(value, "+" + self.form)
+    @property
+    def sign(self) -> int:
+        """1 where more is better, else -1."""
+        return 1 if self.higher else -1
+
+    def spread(self, sample: "Sample | None") -> str:
+        """Mean ± standard deviation, or a dash."""
+        return "–" if sample is None else self._text(sample.mean, sample.std)
+
+    def change(self, gap: "Sample | None") -> str:
+        """Mean difference ± its standard error, or a dash."""
+        return "–" if gap is None else self._text(gap.mean, gap.error, "+")
+
+    def _text(self, value: float, margin: float | None, sign: str = "") -> str:
+        tail = "" if margin is None else f" ± {margin:{self.form}}"
+        return f"{value:{sign}{self.form}}{tail}"
 
 
 METRICS = {
-    "accuracy": Metric("accuracy in per cent", True, 100.0, ".2f"),
-    "perplexity": Metric("perplexity (lower is better)", False, 1.0, ".3f"),
-    "cosine": Metric("cosine", True, 1.0, ".4f"),
-    "error": Metric("relative error (lower is better)", False, 1.0, ".3g"),
+    "accuracy": ScoreFormat("accuracy in per cent", True, 100.0, ".2f"),
+    "perplexity": ScoreFormat("perplexity", False, 1.0, ".3f"),
+    "cosine": ScoreFormat("cosine", True, 1.0, ".4f"),
+    "error": ScoreFormat("relative error", False, 1.0, ".3g"),
 }
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One figure a seed, of at least one seed; `a - b` pairs the seeds that both have."""
+    """One figure a seed, of at least one seed."""
 
     values: Mapping[int, float]
 
@@ -64,50 +84,44 @@ class Sample:
         """Standard error of the mean; None for one seed."""
         return None if self.std is None else self.std / math.sqrt(self.count)
 
-    def minus(self, other: "Sample | None") -> "Sample | None":
-        """Differences seed by seed, or None where no seed is in both."""
-        others = other.values if other else {}
-        common = sorted(self.values.keys() & others.keys())
-        values = {seed: self.values[seed] - others[seed] for seed in common}
-        return Sample(values) if values else None
 
-
-def spread(sample: Sample | None, metric: Metric) -> str:
-    """Mean ± standard deviation, or a dash."""
-    if sample is None:
-        return "–"
-    return metric.show(sample.mean) + _margin(sample.std, metric)
-
-
-def change(sample: Sample | None, metric: Metric) -> str:
-    """Mean difference ± its standard error, or a dash."""
-    if sample is None:
-        return "–"
-    return metric.signed(sample.mean) + _margin(sample.error, metric)
-
-
-def _margin(value: float | None, metric: Metric) -> str:
-    return "" if value is None else f" ± {metric.show(value)}"
+def minus(sample: Sample | None, other: Sample | None) -> Sample | None:
+    """Differences seed by seed, or None without a seed that both have."""
+    if sample is None or other is None:
+        return None
+    common = sorted(sample.values.keys() & other.values.keys())
+    values = {seed: sample.values[seed] - other.values[seed] for seed in common}
+    return Sample(values) if values else None
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The rows of one result file, looked up by what was run."""
+class ExperimentRuns:
+    """Rows of one result file, looked up by case, budget and model."""
 
     result: Row
 
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return self.result["experiment"]
+
+    @property
+    def config(self) -> Row:
+        """Content of the experiment's file."""
+        return self.result["config"]
+
     @cached_property
-    def metric(self) -> Metric:
-        """What the scores are."""
-        return METRICS[self.result["config"]["metric"]]
+    def metric(self) -> ScoreFormat:
+        """Format of the scores."""
+        return METRICS[self.config["metric"]]
 
     @cached_property
     def every(self) -> list[Row]:
-        """All rows; what a matrix is to its experiment, the network is to the others.
+        """All rows; "model" is the network, or the matrix of an experiment on matrices.
 
         Runs that ended without a finite score count as left out.
         """
-        model = self.result["config"].get("model", "")
+        model = self.config.get("model", "")
         rows = [{"model": row.get("matrix", model)} | row for row in self.result["rows"]]
         return [row if row.get("score") is not None else NO_SCORE | row for row in rows]
 
@@ -139,12 +153,17 @@ class Runs:
         return [row for row in own if row["kind"] == DENSE or row["budget"] == budget]
 
     def sample(
-        self, case: str, budget: float, model: str, group: str = "kinds", score: str | None = None
+        self,
+        case: str | None,
+        budget: float,
+        model: str,
+        group: str = "kinds",
+        score: str | None = None,
     ) -> Sample | None:
-        """The scores of a case in the metric's unit, or None where it has none."""
+        """Scores of a case in the metric's unit, or None where it has none."""
         values = {
             row["seed"]: self.metric.scale * (row["scores"][score] if score else row["score"])
-            for row in self.rows(case, budget, model, group)
+            for row in (self.rows(case, budget, model, group) if case else ())
             if score is None or row.get("scores", {}).get(score) is not None
         }
         return Sample(values) if values else None
@@ -156,25 +175,65 @@ class Runs:
         return sorted(names, key=lambda name: name != "GBLR")
 
     @cached_property
-    def dense(self) -> str | None:
-        """The case of the dense network."""
-        return next((name for name, kind in self.cases().items() if kind == DENSE), None)
+    def method(self) -> str | None:
+        """Case that ablations change, the first of the learned ones."""
+        return next(iter(self.learned), None)
 
-    def best(
-        self, names: list[str], budget: float, model: str, group: str = "kinds"
-    ) -> tuple[str, Sample] | None:
-        """The case with the best mean, or None where none has a score."""
-        found = [(name, self.sample(name, budget, model, group)) for name in names]
-        scored = [(name, sample) for name, sample in found if sample is not None]
-        sign = 1 if self.metric.higher else -1
-        return max(scored, key=lambda pair: sign * pair[1].mean, default=None)
+    @cached_property
+    def dense(self) -> str | None:
+        """Case of the dense network."""
+        return next((name for name, kind in self.cases().items() if kind == DENSE), None)
 
     @property
     def others(self) -> list[str]:
-        """Kinds that the learned ones are held against: neither learned nor dense."""
+        """Cases that are neither learned nor dense, to compare the learned ones with."""
         return [name for name, kind in self.cases().items() if kind not in (DENSE, LEARNED)]
+
+    def best(
+        self, names: Iterable[str], budget: float, model: str, group: str = "kinds"
+    ) -> tuple[str, Sample] | None:
+        """Case with the best mean, or None where none has a score."""
+        found = [(name, self.sample(name, budget, model, group)) for name in names]
+        scored = [(name, sample) for name, sample in found if sample is not None]
+        return max(scored, key=lambda pair: self.metric.sign * pair[1].mean, default=None)
+
+    def ablations(self, budget: float, model: str) -> dict[str, Sample]:
+        """Scores of the ablations at a budget."""
+        found = {
+            name: self.sample(name, budget, model, "ablations") for name in self.cases("ablations")
+        }
+        return {name: sample for name, sample in found.items() if sample is not None}
+
+    def layer_costs(self, model: str) -> dict[float, dict[str, float]]:
+        """Learned relative cost of each layer by budget, mean over the seeds."""
+        found: dict[float, dict[str, float]] = {}
+        for budget in self.budgets() if self.method else []:
+            values: dict[str, list[float]] = {}
+            for row in self.rows(self.method, budget, model):
+                for layer in row.get("layers", []):
+                    values.setdefault(layer["name"], []).append(layer["relative_cost"])
+            if values:
+                found[budget] = {name: statistics.fmean(own) for name, own in values.items()}
+        return found
 
     @cached_property
     def places(self) -> list[tuple[str, float]]:
         """Every model with every budget of the kinds."""
         return [(model, budget) for model in self.models for budget in self.budgets()]
+
+
+def read(path: Path) -> Row:
+    """Content of one result file.
+
+    Raises
+    ------
+    BenchmarkError
+        If it is none of this version.
+    """
+    result = load(path, SCHEMA, KEYS)
+    if result["config"].get("metric") not in METRICS:
+        raise BenchmarkError(
+            f"{path.name} is no result with a known metric; expected one of {', '.join(METRICS)}; "
+            "run it again"
+        )
+    return result

@@ -1,4 +1,4 @@
-"""The data and the network of an experiment, as tasks of `structmat.learn`."""
+"""Data and network of an experiment, as tasks of `structmat.learn`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments.config import Experiment
+from benchmarks.experiments.config import ExperimentFile
 from benchmarks.results import BenchmarkError
 from structmat.errors import StructmatError
 from structmat.learn.data import Images, load_data
@@ -15,15 +15,15 @@ from structmat.learn.tasks import ImageTask, TextTask
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is trained, and on what it is scored."""
+class TaskSet:
+    """Task to train, the same with held-out examples, and tasks of further scores."""
 
     task: ImageTask | TextTask
     valid: ImageTask | TextTask
     others: Mapping[str, ImageTask | TextTask]
 
 
-def work(experiment: Experiment, data_dir: Path | None, device: str = "cpu") -> Work:
+def read_tasks(experiment: ExperimentFile, data_dir: Path | None, device: str = "cpu") -> TaskSet:
     """Read the data and cut the examples for validation off the training set."""
     raw = experiment.raw
     try:
@@ -36,7 +36,7 @@ def work(experiment: Experiment, data_dir: Path | None, device: str = "cpu") -> 
         raise BenchmarkError(str(reason)) from None
 
 
-def _images(raw: Mapping[str, Any], data: Any, device: str) -> Work:
+def _images(raw: Mapping[str, Any], data: Any, device: str) -> TaskSet:
     """The last images of the training set are held out; `examples` of the others are used."""
     held, used = raw["held_out"], raw["examples"]
     count = len(data.train_y) - held
@@ -59,10 +59,10 @@ def _images(raw: Mapping[str, Any], data: Any, device: str) -> Work:
         )
 
     cut = replace(data, **train)
-    return Work(task(cut), task(replace(cut, **held_out)), {})
+    return TaskSet(task(cut), task(replace(cut, **held_out)), {})
 
 
-def _text(raw: Mapping[str, Any], folder: Path, device: str) -> Work:
+def _text(raw: Mapping[str, Any], folder: Path, device: str) -> TaskSet:
     data = load_data("text", folder / "classics", limit=raw["examples"])
 
     def task(text: Any) -> TextTask:
@@ -82,7 +82,7 @@ def _text(raw: Mapping[str, Any], folder: Path, device: str) -> Work:
     if wikitext.is_file():
         content = np.frombuffer(bytearray(wikitext.read_bytes()), np.uint8)
         others["wikitext2"] = task(replace(data, test=content))
-    return Work(task(data), task(replace(data, test=data.valid)), others)
+    return TaskSet(task(data), task(replace(data, test=data.valid)), others)
 
 
 def _folder(data_dir: Path | None) -> Path:

@@ -5,48 +5,48 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
-from benchmarks.experiments.config import Experiment, Job
-from benchmarks.experiments.tasks import work
+from benchmarks.experiments.config import ExperimentFile, Job
+from benchmarks.experiments.tasks import read_tasks
 from benchmarks.results import BenchmarkError, Row, short
 from structmat.errors import FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
-from structmat.learn.train import Settings, Trained, train
+from structmat.learn.train import Rules, Settings, Trained, train
 from structmat.nn import GaudiWeight, SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
 from structmat.nn.training.step_hook import Rule
 
-#: Times that both networks classify the same batch, in turns.
-_TIMINGS = 7
+#: Timings of both networks on the same batch, in turns.
+_TIMING_COUNT = 7
 Layers = Mapping[str, tuple[int, int]]
-Report = Callable[[int, int, float], None]
+#: Called with the epochs done, all epochs, and the last loss.
+EpochReport = Callable[[int, int, float], None]
 
 
 class Trainer:
-    """Runs the jobs of an experiment on data that is read once.
+    """Trainer of the jobs of an experiment, on data that is read once.
 
     Parameters
     ----------
-    experiment : Experiment
+    experiment : ExperimentFile
     data_dir : Path, optional
     folder : Path
         For the states of trainings and the networks that they end with.
     device : str
-        Where networks are trained, scored and timed; all else is done on the CPU.
+        Device that trains, scores and times networks; all else is done on the CPU.
     """
 
     def __init__(
-        self, experiment: Experiment, data_dir: Path | None, folder: Path, device: str = "cpu"
+        self, experiment: ExperimentFile, data_dir: Path | None, folder: Path, device: str = "cpu"
     ) -> None:
         _check_device(device)
         self.experiment, self.folder, self.device = experiment, folder, device
-        self.work = work(experiment, data_dir, device)
+        self.tasks = read_tasks(experiment, data_dir, device)
 
-    def run(self, job: Job, rows: Sequence[Row], report: Report) -> Row:
+    def run(self, job: Job, rows: Sequence[Row], report: EpochReport) -> Row:
         """Train one network, or go on with it, and measure it.
 
         Raises
@@ -61,11 +61,11 @@ class Trainer:
         except FileFormatError:
             if not resumed:
                 raise
-            # Of a training with other settings, or by other code: it is of no use.
+            # The state is of other settings or other code.
             state.unlink()
             resumed, begin = False, _now(self.device)
             model, layers, trained = self._trained(job, rows, state, report)
-        # What an earlier process took is not known.
+        # The seconds of an earlier process are unknown.
         seconds = None if resumed else _now(self.device) - begin
         model.cpu()
         if any(isinstance(m, GaudiWeight) for m in model.modules()):
@@ -76,14 +76,14 @@ class Trainer:
         return {**row, "train_seconds": short(seconds), "device": self.device}
 
     def _trained(
-        self, job: Job, rows: Sequence[Row], state: Path, report: Report
+        self, job: Job, rows: Sequence[Row], state: Path, report: EpochReport
     ) -> tuple[nn.Module, Layers, Trained]:
-        """The network of a job, trained from the beginning or on from its state."""
+        """Train the network of a job, from the beginning or from its state."""
         settings = self.settings(job)
         model, layers = self._network(job, rows)
         learned = any(isinstance(m, GaudiWeight) for m in model.modules())
         trained = train(
-            self.work.task,
+            self.tasks.task,
             model.to(self.device),
             settings,
             budget=job.budget if learned else None,
@@ -101,17 +101,17 @@ class Trainer:
         return model, layers, trained
 
     def settings(self, job: Job) -> Settings:
-        """The file's settings with those of the case."""
+        """Settings of the file with those of the case."""
         given = {**self.experiment.raw["settings"], **job.case.settings}
         return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
     def network_file(self, job: Job) -> Path:
-        """Where the frozen network of a job is kept."""
+        """File of the frozen network of a job."""
         return self.folder / f"{job.name}.safetensors"
 
     def _network(self, job: Job, rows: Sequence[Row]) -> tuple[nn.Module, Layers]:
         torch.manual_seed(job.seed)
-        model, example = self.work.task.model(), self.work.task.example()
+        model, example = self.tasks.task.model(), self.tasks.task.example()
         layers = dense_layers(model, example)
         begun = self._dense(job)
         if job.case.convert.get("start") == "weights" and begun is not None:
@@ -120,7 +120,7 @@ class Trainer:
         return model, layers
 
     def _dense(self, job: Job) -> nn.Module | None:
-        """The trained dense network of the same seed, where the case builds on it."""
+        """Trained dense network of the same seed, if the case builds on it."""
         if job.case.like != "alds" and job.case.convert.get("start") != "weights":
             return None
         begin = self.experiment.raw.get("begin", self.experiment.name)
@@ -132,12 +132,12 @@ class Trainer:
                 f"{job.case.name!r} begins with the dense network of {begin!r} of seed {job.seed}, "
                 f"which is not in the folder of states; run {begin!r} first"
             )
-        return load_model(file, self.work.task.model())
+        return load_model(file, self.tasks.task.model())
 
     def _row(self, job: Job, model: nn.Module, layers: Layers, trained: Trained) -> Row:
         costs = layer_costs(model, layers)
-        task = self.work.valid if job.case.group == "tuning" else self.work.task
-        seconds, ratio = _inference(model, self.work.task, self.device)
+        task = self.tasks.valid if job.case.group == "tuning" else self.tasks.task
+        seconds, ratio = _inference(model, self.tasks.task, self.device)
         return {
             **job.head,
             "model": self.experiment.raw["model"],
@@ -156,15 +156,15 @@ class Trainer:
             ],
         }
 
-    def _others(self, job: Job) -> list[tuple[str, Any]]:
-        """Further scores: tuning never looks at the test set."""
+    def _others(self, job: Job) -> list[tuple[str, ImageTask | TextTask]]:
+        """Tasks of further scores; none for tuning, which never looks at the test set."""
         if job.case.group == "tuning":
             return []
-        return list(self.work.others.items())
+        return list(self.tasks.others.items())
 
 
-def _rules(job: Job, settings: Settings) -> Any:
-    """What follows each step, where it is not the budget."""
+def _rules(job: Job, settings: Settings) -> Rules | None:
+    """Rules after each step, or None for those of the training itself."""
     if job.case.rule == "budget":
         return None
 
@@ -191,7 +191,7 @@ def _check_device(device: str) -> None:
 
 
 def _now(device: str) -> float:
-    """Seconds: of this process alone on the CPU, as machines are shared, else by the wall."""
+    """Seconds: of this process alone on the CPU, which others share, else by the wall clock."""
     if torch.device(device).type == "cpu":
         return time.process_time()
     torch.accelerator.synchronize(device)
@@ -200,14 +200,11 @@ def _now(device: str) -> float:
 
 @torch.no_grad()
 def _inference(model: nn.Module, task: ImageTask | TextTask, device: str) -> tuple[float, float]:
-    """Seconds for a batch of the test set, and their ratio to those of the dense network.
-
-    Both run in turns.
-    """
+    """Seconds for a batch of the test set, and their ratio to the dense network's, in turns."""
     dense = task.model().to(device).eval()
     x, _ = next(iter(task.test_batches()))
     times: list[tuple[float, float]] = []
-    for _ in range(_TIMINGS + 1):
+    for _ in range(_TIMING_COUNT + 1):
         pair = []
         for network in (model.eval(), dense):
             begin = _now(device)

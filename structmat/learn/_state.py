@@ -1,4 +1,4 @@
-"""The state of a training in one file, so that it can go on: safetensors, no pickle.
+"""State of a training in one file, to resume from: safetensors, no pickle.
 
 Model and optimizer tensors are members of the file; everything else is JSON in its
 header.
@@ -63,7 +63,7 @@ def load(
     rules: Sequence[Rule],
     run: Mapping[str, Any],
 ) -> tuple[int, dict[str, Any]]:
-    """Restore the state; returns the epochs done and what was kept beside.
+    """Restore the state; the epochs done and the file's header come back.
 
     Raises
     ------
@@ -73,12 +73,12 @@ def load(
     tensors, header = _read(path)
     wanted = json.loads(json.dumps(run))
     if header["run"] != wanted:
-        # Not by `get`: a setting that either of them does not know may be None in the other.
+        # A setting that one of them lacks may be None in the other, so `get` would not do.
         differing = sorted({k for k, _ in _pairs(wanted) ^ _pairs(header["run"])})
         raise FileFormatError(
             f"{path} belongs to a training with other {', '.join(differing)}; expected "
             f"{ {k: wanted.get(k) for k in differing} } (resume with the same options, or start "
-            "anew without --resume)"
+            "again without --resume)"
         )
     state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in header["optimizer"].items()
@@ -90,7 +90,7 @@ def load(
                 p.copy_(tensors[f"model.{name}"].view(p.shape))
     except (KeyError, RuntimeError) as error:
         raise FileFormatError(
-            f"{path} does not fit this model ({error}); start anew without --resume"
+            f"{path} does not fit this model ({error}); start again without --resume"
         ) from None
     for name, value in tensors.items():
         group, index, *rest = name.split(".")
@@ -121,5 +121,5 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         raise FileFormatError(
-            f"{path} is no state of a training, or damaged ({error}); start anew without --resume"
+            f"{path} is no state of a training, or damaged ({error}); start again without --resume"
         ) from None

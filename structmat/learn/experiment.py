@@ -1,44 +1,41 @@
 """Structures side by side on one task: same budget, same training, several seeds."""
 
 import json
-import math
 import platform
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import structmat
 from structmat._write import finite, whole_file
 from structmat.kinds import all_kinds
 from structmat.learn._machine import cores, processor
+from structmat.learn._measure import inference_seconds, layer_costs, matrices_of, totals
 from structmat.learn.report import write_report
 from structmat.learn.tasks import ImageTask, TextTask, is_inner
 from structmat.learn.train import Settings, train
 from structmat.matrix import StructuredMatrix
-from structmat.nn import Config, convert_, cost, freeze_, load_model, save_model
+from structmat.nn import Config, convert_, freeze_, load_model, save_model
 
 __all__ = ["Experiment", "Outcome"]
 
-_TIMINGS = 5
 
-#: Called with what is being trained, the share of all work done, and the last loss.
+#: Called with the name of a training, the share of all work done, and the last loss.
 Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found.
+    """Results of an experiment, and the files with them.
 
     Attributes
     ----------
     results : dict
-        Every figure, as ``results.json`` has it.
+        Every figure, as in ``results.json``.
     files : dict of str to str
         The files written: ``results``, ``report`` and, with a GBLR run, ``model``.
 
@@ -54,13 +51,13 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A task, the kinds to compare on it, and where to write.
+    """A task, the kinds to compare on it, and the folder of the results.
 
     Attributes
     ----------
     task : ImageTask or TextTask
     facts : dict
-        What ``results.json`` says of the task: data, model, size and so on.
+        Facts about the task in ``results.json``: data, model, size and so on.
     kinds : sequence of str
         "dense", or a kind that `structmat.nn.Config` takes.
     budget : float
@@ -68,7 +65,7 @@ class Experiment:
     seeds : sequence of int
     settings : Settings
     folder : Path
-        For the results, the report, the frozen model, and the states of the trainings.
+        Folder of the results, the report, the frozen model, and the states of the trainings.
 
     Examples
     --------
@@ -111,7 +108,7 @@ class Experiment:
         return self._written(runs, frozen)
 
     def _clear(self) -> None:
-        """Remove what an earlier experiment wrote here; it would not belong to this one."""
+        """Remove the files of an earlier experiment in this folder."""
         for name in ("results.json", "report.html", "model.safetensors"):
             (self.folder / name).unlink(missing_ok=True)
         for kind in all_kinds():
@@ -121,7 +118,7 @@ class Experiment:
     def _one(
         self, kind: str, seed: int, progress: Callable[[int, int, float], None] | None
     ) -> tuple[nn.Module, dict[str, Any]]:
-        """Train one kind with one seed; the frozen model and its record."""
+        """Train one kind with one seed; the frozen model and its record come back."""
         torch.manual_seed(seed)
         model, example = self.task.model(), self.task.example()
         if kind != "dense":
@@ -141,13 +138,13 @@ class Experiment:
         )
         if kind == "gblr":
             freeze_(model)
-        seconds = _inference_seconds(model, list(self.task.test_batches()))
-        layers = self._layers(model, example)
+        seconds = inference_seconds(model, list(self.task.test_batches()))
+        layers = layer_costs(model, self.task.model(), example)
         record = {
             "kind": kind,
             "seed": seed,
             "metric": self.task.score(model),
-            **_totals(layers),
+            **totals(layers),
             "train_seconds": trained.seconds,
             "inference_seconds": seconds,
             "history": trained.history,
@@ -156,7 +153,7 @@ class Experiment:
         return model, record
 
     def _config(self, kind: str) -> Config:
-        """What the task's layers become; gradients through Gaudi masks want whole tiles."""
+        """Conversion of the task's layers; gradients through Gaudi masks need whole tiles."""
         by_masks = kind == "gblr" and self.settings.structure == "gaudi"
         options = {"width_init": "grid"} if by_masks else {}
         oversize = self.settings.oversize
@@ -166,23 +163,6 @@ class Experiment:
         folder = self.folder / "state"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{kind}-{seed}.safetensors"
-
-    def _layers(self, model: nn.Module, example: Tensor) -> list[dict[str, Any]]:
-        """What each structured layer costs an example; the dense network's are in their place."""
-        inner = {n for n, m in self.task.model().named_modules() if is_inner(n, m)}
-        rows = [r for r in cost(model, example).rows if _belongs(r.name, inner)]
-        return [
-            {
-                "name": r.name,
-                "kind": r.kind,
-                "shape": list(r.shape),
-                "cost": r.positions * r.cost,
-                "dense_cost": r.positions * r.dense_cost,
-                "storage": r.storage,
-                "positions": r.positions,
-            }
-            for r in rows
-        ]
 
     def _written(self, runs: list[dict[str, Any]], frozen: tuple[nn.Module, int] | None) -> Outcome:
         results: dict[str, Any] = {
@@ -206,7 +186,7 @@ class Experiment:
         if frozen is not None:
             files["model"] = "model.safetensors"
             results["frozen"] = self._saved(*frozen, self.folder / files["model"])
-            matrices = _matrices(frozen[0])
+            matrices = matrices_of(frozen[0])
         files = {what: str(self.folder / name) for what, name in files.items()}
         write_report(files["report"], results, matrices)
         with whole_file(files["results"]) as beside:
@@ -216,7 +196,7 @@ class Experiment:
         return Outcome(results, files)
 
     def _saved(self, model: nn.Module, seed: int, path: Path) -> dict[str, Any]:
-        """Write the frozen model, read it into a fresh network, and compare what both say."""
+        """Write the frozen model, read it into a fresh network, and compare their outputs."""
         save_model(path, model)
         again = load_model(path, self.task.model()).eval()
         difference, same = 0.0, True
@@ -244,48 +224,6 @@ def _progress_of(
         progress(label, (done + epoch / epochs) / total, loss)
 
     return report
-
-
-def _belongs(name: str, inner: set[str]) -> bool:
-    """Whether a weight is one of these layers or a part of one."""
-    return any(name == layer or name.startswith(f"{layer}.") for layer in inner)
-
-
-def _totals(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    cost_, dense, storage, stored_dense = 0, 0, 0, 0
-    for layer in layers:
-        cost_, dense = cost_ + layer["cost"], dense + layer["dense_cost"]
-        storage += layer["storage"]
-        stored_dense += math.prod(layer["shape"])
-    return {
-        "cost": cost_,
-        "dense_cost": dense,
-        "relative_cost": cost_ / max(dense, 1),
-        "storage": storage,
-        "relative_storage": storage / max(stored_dense, 1),
-    }
-
-
-@torch.no_grad()
-def _inference_seconds(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Median time for the whole test set."""
-    model.eval()
-    times = []
-    for _ in range(_TIMINGS):
-        begin = time.perf_counter()
-        for x, _ in batches:
-            model(x)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
-def _matrices(model: nn.Module) -> dict[str, StructuredMatrix]:
-    """The structured matrices of a frozen model by the names of their layers, on NumPy."""
-    return {
-        name: module.to_matrix().to("numpy")
-        for name, module in model.named_modules()
-        if isinstance(module, structmat.nn.StructuredWeight)
-    }
 
 
 def _machine() -> dict[str, Any]:

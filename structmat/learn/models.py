@@ -1,24 +1,26 @@
-"""The networks that `structmat learn` trains, in plain torch.
+"""Networks that `structmat learn` trains, by name and size.
 
-All weights are in `torch.nn.Linear` and `torch.nn.Conv2d` modules. A layer `stem` (a GPT's
-`tokens`) makes vectors of the input and a layer `head` classes of the last vectors; what
-lies between is what is worth converting.
+All weights are in `torch.nn.Linear` and `torch.nn.Conv2d` modules.
 """
 
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from structmat.errors import InputError
-from structmat.learn._blocks import MixerBlock, ResidualBlock, TransformerBlock
+
+# Files of whole networks that version 0.1.0 pickled name these classes here.
+from structmat.learn._networks import GPT as _GPT
+from structmat.learn._networks import MLP as _MLP
+from structmat.learn._networks import Mixer as _Mixer
+from structmat.learn._networks import ResNet as _ResNet
+from structmat.learn._networks import VisionTransformer as _VisionTransformer
 
 __all__ = ["MODELS", "build_model"]
 
-# What a size means, model by model.
+# Sizes of each model by name.
 _SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {"small": {"width": 256}, "full": {"width": 512}},
     "mixer": {
@@ -40,9 +42,8 @@ _SIZES: dict[str, dict[str, dict[str, Any]]] = {
 }
 #: Names that `build_model` takes.
 MODELS = tuple(_SIZES)
+# Tokens of a sequence.
 _CONTEXT = {"small": 128, "full": 256}
-# Standard deviation of embeddings at the start; all else starts as torch starts it.
-_SMALL = 0.02
 
 
 def build_model(
@@ -54,7 +55,7 @@ def build_model(
     vocabulary: int | None = None,
     context: int | None = None,
 ) -> nn.Module:
-    """A network by name, freshly initialised from torch's random generator.
+    """Network by name, freshly initialised from torch's random generator.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def build_model(
 
 
 def _shape(name: str, size: str | Mapping[str, Any]) -> dict[str, Any]:
-    """What a size means for a model."""
+    """Sizes of a model, from the name of a size or from a mapping."""
     sizes = _SIZES[name]
     if isinstance(size, Mapping):
         unknown = sorted(size.keys() - sizes["small"].keys())
@@ -138,172 +139,10 @@ def _whole(value: Any, name: str, least: int) -> int:
 
 
 def _leave_out(model: str, data: str, remedy: str, **given: Any) -> None:
-    """Refuse what belongs to the other sort of data."""
+    """Refuse arguments that belong to the other sort of data."""
     for name, value in given.items():
         if value is not None:
             raise InputError(
                 f"{name} = {value!r} with {model}, which does not take {data}; expected None "
                 f"(leave it out, or {remedy})"
             )
-
-
-class _MLP(nn.Module):
-    """Multilayer perceptron on flattened images: two hidden layers, ReLU."""
-
-    def __init__(self, image: tuple[int, int, int], classes: int, *, width: int) -> None:
-        super().__init__()
-        channels, height, breadth = image
-        inputs = channels * height * breadth
-        # No stem: the first layer is one of the large ones.
-        self.layers = nn.ModuleList([nn.Linear(inputs, width), nn.Linear(width, width)])
-        self.head = nn.Linear(width, classes)
-
-    def forward(self, images: Any) -> Any:
-        """Images (B, C, H, W) to logits (B, classes)."""
-        x = images.flatten(1)
-        for layer in self.layers:
-            x = F.relu(layer(x))
-        return self.head(x)
-
-
-class _Mixer(nn.Module):
-    """MLP-Mixer on square patches (Tolstikhin et al., arXiv 2105.01601).
-
-    Hidden layers of the token MLPs are dim/2 wide, those of the channel MLPs 4 dim.
-    Depth 8 with dim 512 and patches of 4 pixels is Mixer-S/4.
-    """
-
-    def __init__(
-        self, image: tuple[int, int, int], classes: int, *, dim: int, depth: int, patch: int
-    ) -> None:
-        super().__init__()
-        self.stem, tokens = _patches(image, dim, patch)
-        self.blocks = nn.ModuleList([MixerBlock(tokens, dim) for _ in range(depth)])
-        self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, classes)
-
-    def forward(self, images: Any) -> Any:
-        """Images (B, C, H, W) to logits (B, classes)."""
-        x = _tokens(self.stem, images)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x).mean(1))
-
-
-class _VisionTransformer(nn.Module):
-    """Vision transformer on square patches (Dosovitskiy et al., arXiv 2010.11929).
-
-    Learned positions, layer norms in front, hidden layers 3 dim wide, and the mean over
-    patches before the head in place of a class token. Depth 8 with dim 768, 8 heads and
-    patches of 4 pixels is otherwise the ViT-S/4 for CIFAR of Lee & Kim (arXiv 2310.18882,
-    section 5).
-    """
-
-    def __init__(
-        self,
-        image: tuple[int, int, int],
-        classes: int,
-        *,
-        dim: int,
-        depth: int,
-        heads: int,
-        patch: int,
-    ) -> None:
-        super().__init__()
-        self.stem, tokens = _patches(image, dim, patch)
-        self.positions = nn.Parameter(_SMALL * torch.randn(tokens, dim))
-        blocks = [TransformerBlock(dim, heads, 3 * dim, causal=False) for _ in range(depth)]
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, classes)
-
-    def forward(self, images: Any) -> Any:
-        """Images (B, C, H, W) to logits (B, classes)."""
-        x = _tokens(self.stem, images) + self.positions
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x).mean(1))
-
-
-class _ResNet(nn.Module):
-    """Residual network for small images: stem of 3x3, no pooling after it.
-
-    Each stage but the first halves the image. Two blocks a stage with widths 64, 128, 256
-    and 512 are ResNet-18 (He et al., arXiv 1512.03385).
-    """
-
-    def __init__(
-        self, image: tuple[int, int, int], classes: int, *, widths: Sequence[int], blocks: int
-    ) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(image[0], widths[0], 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(widths[0])
-        inputs = [widths[0], *widths]
-        self.blocks = nn.ModuleList(
-            ResidualBlock(inputs[stage] if first else width, width, 2 if first and stage else 1)
-            for stage, width in enumerate(widths)
-            for first in [True] + [False] * (blocks - 1)
-        )
-        self.head = nn.Linear(widths[-1], classes)
-
-    def forward(self, images: Any) -> Any:
-        """Images (B, C, H, W) to logits (B, classes)."""
-        x = F.relu(self.norm(self.stem(images)))
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x.mean((2, 3)))
-
-
-class _GPT(nn.Module):
-    """Decoder-only transformer: each position sees itself and those before it.
-
-    Learned positions, layer norms in front, hidden layers 4 dim wide (Radford et al.,
-    "Language Models are Unsupervised Multitask Learners", 2019). The head is the transpose
-    of the token embedding, one parameter for both.
-    """
-
-    def __init__(self, vocabulary: int, context: int, *, dim: int, depth: int, heads: int) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(vocabulary, dim)
-        nn.init.normal_(self.tokens.weight, std=_SMALL)
-        self.positions = nn.Parameter(_SMALL * torch.randn(context, dim))
-        blocks = [TransformerBlock(dim, heads, 4 * dim, causal=True) for _ in range(depth)]
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, tokens: Any) -> Any:
-        """Tokens (B, L) to logits (B, L, vocabulary) of the token that follows each.
-
-        Raises
-        ------
-        InputError
-            If L is longer than the context.
-        """
-        length, context = tokens.shape[1], self.positions.shape[0]
-        if length > context:
-            raise InputError(
-                f"{length} tokens; expected at most {context}, the context (cut the sequence, or "
-                "build the model with a longer context)"
-            )
-        x = self.tokens(tokens) + self.positions[:length]
-        for block in self.blocks:
-            x = block(x)
-        # Not a module of its own: files hold a shared weight once, and no converter splits it.
-        return F.linear(self.norm(x), self.tokens.weight)
-
-
-def _patches(image: tuple[int, int, int], dim: int, patch: int) -> tuple[nn.Conv2d, int]:
-    """The layer that embeds patches, and how many patches there are."""
-    channels, height, width = image
-    if height % patch or width % patch:
-        raise InputError(
-            f"images of {height}x{width} pixels; expected sides that are multiples of {patch}, "
-            "the size of a patch (pad or crop the images, or choose 'resnet' or 'mlp')"
-        )
-    stem = nn.Conv2d(channels, dim, patch, stride=patch)
-    return stem, (height // patch) * (width // patch)
-
-
-def _tokens(stem: nn.Conv2d, images: Any) -> Any:
-    """Images (B, C, H, W) to patch vectors (B, tokens, dim)."""
-    return stem(images).flatten(2).transpose(1, 2)

@@ -1,7 +1,7 @@
-"""What is learned: batches, loss and score of a data set with a model.
+"""Tasks to learn: batches, loss and score of a data set with a model.
 
 Every random choice of an epoch comes from a generator seeded by the run's seed and the
-epoch's number, so that a run that was interrupted goes on exactly where it stopped.
+epoch's number, so that an interrupted run goes on exactly from its last epoch.
 """
 
 import math
@@ -19,13 +19,14 @@ from structmat.learn.models import build_model
 __all__ = ["ImageTask", "Task", "TextTask", "is_inner", "make_task"]
 
 Batch = tuple[Tensor, Tensor]
-#: Layers narrower than this are left alone: they cost little.
+#: Samples of a layer's smaller side, at least: narrower layers cost little and stay dense.
 _LEAST_SIDE = 16
+#: Images of a batch of the test set.
 _EVALUATION_BATCH = 512
 
 
 class Task(Protocol):
-    """What `structmat.learn.train` needs to know of a task."""
+    """Contract of a task, for `structmat.learn.train`."""
 
     metric: str
     steps_per_epoch: int
@@ -37,7 +38,7 @@ class Task(Protocol):
         """The batches of one epoch."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What is minimised."""
+        """Loss of a batch, to minimise."""
 
     def test_batches(self) -> Iterator[Batch]:
         """The test set, in order."""
@@ -46,7 +47,7 @@ class Task(Protocol):
         """The metric on the test set."""
 
     def example(self) -> Tensor:
-        """One example, to count by."""
+        """One example, to count multiplications by."""
 
 
 class ImageTask:
@@ -62,7 +63,7 @@ class ImageTask:
     augment : bool
         Shift by up to an eighth of a side and flip at random, for natural images.
     device : str
-        Where the batches go. The network and the example begin on the CPU.
+        Device of the batches. The network and the example begin on the CPU.
 
     Examples
     --------
@@ -121,7 +122,7 @@ class ImageTask:
 
     @torch.no_grad()
     def score(self, model: nn.Module) -> float:
-        """Share of the test images that are classified right."""
+        """Share of the test images that are classified correctly."""
         right = sum(int((model(x).argmax(1) == y).sum()) for x, y in self.test_batches())
         return right / len(self._data.test_y)
 
@@ -152,7 +153,7 @@ class TextTask:
     scored : int
         Bytes of the test text that are scored, from its beginning.
     device : str
-        Where the batches go. The network and the example begin on the CPU.
+        Device of the batches. The network and the example begin on the CPU.
 
     Examples
     --------
@@ -192,7 +193,7 @@ class TextTask:
         return build_model(self._name, size=self._size, context=self._context)
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Sequences from random places."""
+        """Sequences from random positions of the training text."""
         generator = _generator(seed, epoch)
         text, length = torch.from_numpy(self._data.train), self._context
         for _ in range(self.steps_per_epoch):
@@ -233,7 +234,7 @@ class TextTask:
 
 
 def make_task(data: Dataset, name: str, size: str, batch: int) -> ImageTask | TextTask:
-    """The task that belongs to a data set and a model.
+    """Task of a data set and a model.
 
     Examples
     --------
@@ -252,7 +253,7 @@ def make_task(data: Dataset, name: str, size: str, batch: int) -> ImageTask | Te
 
 
 def is_inner(name: str, module: nn.Module) -> bool:
-    """Whether a layer is one of those that become structured: neither stem nor head nor small.
+    """Choose the layers to convert: linear layers and convolutions but stem, head and small ones.
 
     Examples
     --------
@@ -269,7 +270,7 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
 
 
 def _moved(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images shifted and flipped at random, each in its own way."""
+    """Shift and flip each image at random."""
     count, _, height, width = x.shape
     pad = max(height, width) // 8
     padded = F.pad(x, (pad, pad, pad, pad))

@@ -1,4 +1,4 @@
-"""Training with everything that a learned structure needs, resumable after each epoch."""
+"""Training of a network with structured layers, resumable after each epoch."""
 
 import math
 import time
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import InputError, TrainingError
+from structmat.errors import TrainingError
 from structmat.learn import _state
+from structmat.learn.settings import Settings
 from structmat.learn.tasks import Task
 from structmat.nn import (
     BudgetProjection,
@@ -24,89 +25,12 @@ from structmat.nn.training.step_hook import Rule
 
 __all__ = ["Settings", "Trained", "train"]
 
-_EDGES_ALONE = ("moves",)
-_GAUDI_ALONE = ("structure_lr", "structure_betas", "sigma", "revive_every")
-
 Rules = Callable[[nn.Module, torch.optim.Optimizer, int], list[Rule]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a network is trained; the defaults are those for the digits.
-
-    Attributes
-    ----------
-    epochs : int
-    batch : int
-        Examples a step.
-    lr : float
-        Learning rate of AdamW for weights, on a cosine after warm-up.
-    contents_lr : float or None
-        The same for the contents of structured matrices; None for `lr`.
-    weight_decay : float
-    warmup : float
-        Share of the steps over which the learning rate rises.
-    structure : str
-        How structure is learned: "edges" moves the ends of runs (`EdgeSearch`), "gaudi"
-        follows gradients through Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
-    moves : mapping
-        Further options of `EdgeSearch`.
-    structure_lr : float
-        Of widths and locations by "gaudi", without weight decay.
-    structure_betas : tuple of float
-        AdamW's, for widths and locations.
-    sigma : tuple of float
-        Sharpness of the masks at the start and at the end.
-    ramp : float
-        Share of the steps after which the budget is reached.
-    oversize : float
-        Cost of the Gaudi layers at the start, as a multiple of the budget.
-    revive_every : int or None
-        Steps between revivals of dead blocks by "gaudi".
-    precision : str
-        "float32", or "bfloat16" for the products of the forward pass by autocast;
-        parameters and optimizer stay in float32.
-    compiled : bool
-        Train by torch.compile.
-
-    Examples
-    --------
-    >>> Settings(epochs=5).structure
-    'edges'
-    """
-
-    epochs: int = 60
-    batch: int = 128
-    lr: float = 2e-3
-    contents_lr: float | None = None
-    weight_decay: float = 0.0
-    warmup: float = 0.0
-    structure: str = "edges"
-    moves: Mapping[str, Any] = field(default_factory=dict)
-    structure_lr: float = 5e-3
-    structure_betas: tuple[float, float] = (0.0, 0.999)
-    sigma: tuple[float, float] = (10.0, 100.0)
-    ramp: float = 0.6
-    oversize: float = 1.0
-    revive_every: int | None = None
-    precision: str = "float32"
-    compiled: bool = False
-
-    def __post_init__(self) -> None:
-        if self.structure not in ("edges", "gaudi"):
-            raise InputError(f"structure = {self.structure!r}; expected 'edges' or 'gaudi'")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"precision = {self.precision!r}; expected 'float32' or 'bfloat16'")
-
-    def facts(self) -> dict[str, Any]:
-        """All settings that this way of learning structure uses, by name."""
-        idle = _GAUDI_ALONE if self.structure == "edges" else _EDGES_ALONE
-        return {name: value for name, value in asdict(self).items() if name not in idle}
 
 
 @dataclass
 class Trained:
-    """What a training leaves beside the model itself.
+    """History and time of a training.
 
     Attributes
     ----------
@@ -114,7 +38,7 @@ class Trained:
         For each epoch: step, epoch, loss (mean), cost (relative) where there are Gaudi
         layers, and sigma where it has a schedule.
     seconds : float
-        Time that it took, over all sessions.
+        Seconds of the training, over all sessions.
 
     Examples
     --------
@@ -149,14 +73,14 @@ def train(
         under the budget.
     settings : Settings
     budget : float, optional
-        Of the Gaudi layers together, as `EdgeSearch` takes it.
+        Budget of the Gaudi layers together, as `EdgeSearch` takes it.
     rules : callable, optional
-        ``rules(model, optimizer, total_steps)`` makes what follows each step, in place of
-        what learns the structure.
+        ``rules(model, optimizer, total_steps)`` makes the rules after each step, in place of
+        those that learn the structure.
     seed : int
-        For the order of the examples.
+        Seed of the order of the examples.
     about : mapping, optional
-        What else a state has to agree in before it is resumed: data, model, kind.
+        Further facts that a state has to agree in before it is resumed: data, model, kind.
     state : Path, optional
         File that keeps everything after each epoch.
     resume : bool
@@ -236,7 +160,7 @@ def _rules(
     budget: float | None,
     total: int,
 ) -> list[Rule]:
-    """What learns the structure under the budget, where there are Gaudi layers."""
+    """Rules that learn the structure of Gaudi layers under the budget."""
     if budget is None or not any(isinstance(m, GaudiWeight) for m in model.modules()):
         return []
     if settings.structure == "edges":
@@ -265,7 +189,7 @@ def _epoch(
     epoch: int,
     total: int,
 ) -> list[float]:
-    """One epoch of a model by its network, compiled or itself; the losses."""
+    """Train one epoch of a model by its network, compiled or itself; the losses come back."""
     model.train()
     losses, narrow = [], settings.precision == "bfloat16"
     for i, batch in enumerate(task.batches(seed, epoch)):
@@ -308,7 +232,7 @@ def _record(losses: list[float], epoch: int, steps: int, rules: list[Rule]) -> d
 
 
 def _complaint(model: nn.Module, x: Tensor, loss: float, step: int, epoch: int) -> str:
-    """Where the first number that is none comes from, and what to do."""
+    """Name the first layer whose output is NaN or infinite, for the error message."""
     found: list[str] = []
 
     def look(name: str) -> Callable[[nn.Module, Any, Any], None]:

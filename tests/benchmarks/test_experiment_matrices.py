@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import data
 from benchmarks.experiments import config, matrices
+from benchmarks.micro import data
 from benchmarks.results import BenchmarkError
 
 ZIP, BUS = "US zip codes, exp(−r/5°)", "inverse of 1138_bus"
@@ -89,14 +89,16 @@ def test_blast_has_the_largest_rank_that_fits(made):
         assert ("settings" in row) == (row["kind"] == "blast")
         if row["kind"] == "blast":
             blocks, rank = row["settings"]["blocks"], row["settings"]["rank"]
-            assert blocks in matrices.BLOCKS
+            assert blocks in matrices.BLAST_BLOCKS
             assert row["relative_cost"] == pytest.approx(rank * (64 + blocks**2) / 1024, rel=1e-3)
             assert rank == int(row["budget"] * 1024) // (64 + blocks**2)
 
 
 def test_the_best_of_the_block_numbers_is_kept(folder, monkeypatch):
     def fit(A, blocks, rank, seed):
-        return matrices.Fitted(A * (0.9 if blocks == 8 else 0.5), 9, 9, 2.0, settings={"b": blocks})
+        return matrices.Approximation(
+            A * (0.9 if blocks == 8 else 0.5), 9, 9, 2.0, settings={"b": blocks}
+        )
 
     monkeypatch.setattr(matrices, "_blast_of", fit)
     (row,) = rows_of(tiny(matrices=[ZIP], kinds=["blast"], budgets=[0.4]), folder)
@@ -127,7 +129,7 @@ def test_what_cannot_be_made_says_why(folder):
 
 
 def test_a_row_records_what_a_check_found_wrong(folder, monkeypatch):
-    found = matrices.Fitted(np.zeros((32, 32)), 300, 300, 0.1, svd_error=0.5)
+    found = matrices.Approximation(np.zeros((32, 32)), 300, 300, 0.1, svd_error=0.5)
     monkeypatch.setattr(matrices, "_compressed", lambda *_: found)
     gblr, other = rows_of(tiny(matrices=[ZIP], kinds=["gblr", "low_rank"], budgets=[0.2]), folder)
     assert gblr["failures"] == [

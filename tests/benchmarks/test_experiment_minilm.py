@@ -206,7 +206,7 @@ def test_reads_the_files_of_a_model(tmp_path):
     loaded, own_encode = minilm.load(tmp_path)
     tokens = torch.tensor(own_encode(["w3 w4 w9"]))
     assert tokens.tolist() == [[3, 4, 9]]  # no padding
-    assert len(own_encode(["w3 " * 90])[0]) == minilm.LONGEST
+    assert len(own_encode(["w3 " * 90])[0]) == minilm.TOKEN_LIMIT
     assert torch.equal(loaded.train().states(tokens), model(tokens).last_hidden_state)
 
 

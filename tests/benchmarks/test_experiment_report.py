@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.experiments import figures, page
-from benchmarks.experiments.samples import METRICS, Runs, Sample, change, spread
+from benchmarks.experiments.samples import METRICS, ExperimentRuns, Sample, minus
 from benchmarks.experiments.sentences import fill, losses, sentences, standing, undone, wins, worth
-from benchmarks.experiments.tables import layer_costs, tables
+from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
 SEEDS = (0, 1, 2)
@@ -104,13 +104,13 @@ def test_samples_have_means_spreads_and_pairs():
     one, two = Sample({0: 1.0, 1: 3.0, 2: 8.0}), Sample({1: 1.0, 2: 2.0, 5: 9.0})
     assert one.mean == 4
     assert one.std == pytest.approx(statistics.stdev([1, 3, 8]))
-    gap = one.minus(two)
+    gap = minus(one, two)
     assert gap.values == {1: 2.0, 2: 6.0}
     assert (gap.mean, gap.error) == (4, pytest.approx(2))
-    assert change(gap, METRICS["accuracy"]) == "+4.00 ± 2.00"
-    assert spread(Sample({3: 0.5}), METRICS["cosine"]) == "0.5000"
-    assert one.minus(Sample({9: 1.0})) is None
-    assert one.minus(None) is None
+    assert METRICS["accuracy"].change(gap) == "+4.00 ± 2.00"
+    assert METRICS["cosine"].spread(Sample({3: 0.5})) == "0.5000"
+    assert minus(one, Sample({9: 1.0})) is None
+    assert minus(one, None) is None
 
 
 def test_kinds_table_has_spread_seeds_cost_and_the_best_in_bold():
@@ -142,7 +142,7 @@ def test_diverged_runs_are_named_and_not_averaged():
     lines, found = table(result, "Kinds at equal cost")
     assert lines["Monarch"][0] == "69.00 ± 1.41 (2; 19.4 %)"
     assert "Monarch, 0.2 (diverged: no finite score)" in found.note
-    assert "Monarch, vit at 20 %: diverged: no finite score." in undone(Runs(result), [])
+    assert "Monarch, vit at 20 %: diverged: no finite score." in undone(ExperimentRuns(result), [])
 
 
 def test_less_is_better_for_perplexity():
@@ -150,7 +150,7 @@ def test_less_is_better_for_perplexity():
     assert lines["low-rank"][0].startswith("**0.600 ± 0.000**")
     found = table(made_up("perplexity"), "Ablations")[1]
     assert "More is worse." in found.note
-    assert wins(Runs(made_up("perplexity"))) == [
+    assert wins(ExperimentRuns(made_up("perplexity"))) == [
         "made_up: GBLR has the best mean at 0 of 2 budgets."
     ]
 
@@ -185,7 +185,7 @@ def test_times_storage_and_layers():
     assert lines["dense", "100 %"] == ["50", "1", "1", "100 %"]
     lines, _ = table(made_up(), "Learned cost of each layer")
     assert lines == {"0.fc": ["20 %", "20 %"], "1.fc": ["20 %", "40 %"]}
-    assert layer_costs(Runs(made_up()), "vit")[0.2]["0.fc"] == pytest.approx(0.2)
+    assert ExperimentRuns(made_up()).layer_costs("vit")[0.2]["0.fc"] == pytest.approx(0.2)
 
 
 def test_further_scores_have_tables_but_validation_has_not():
@@ -195,7 +195,7 @@ def test_further_scores_have_tables_but_validation_has_not():
 
 
 def test_placeholders_become_figures():
-    runs = Runs(made_up())
+    runs = ExperimentRuns(made_up())
     assert fill(runs, "At 20 %, {GBLR@0.2} here.") == "At 20 %, 72.00 ± 2.00 here."
     assert fill(runs, "{GBLR-Monarch@0.2}") == "+3.00 ± 1.00"
     assert fill(runs, "{GBLR-low-rank@0.2}") == "+12.00 ± 1.15"
@@ -220,22 +220,22 @@ def test_placeholders_become_figures():
 )
 def test_unknown_placeholders_are_refused(text):
     with pytest.raises(BenchmarkError, match=re.escape(text) + r" in a text; expected .*GBLR"):
-        fill(Runs(made_up()), text)
+        fill(ExperimentRuns(made_up()), text)
 
 
 def test_sentences_may_hold_settings_but_no_typed_figures():
     fine = "On CIFAR-10 with ViT-S/4, at 20 % and 3 seeds: {GBLR@0.2}."
-    assert sentences(Runs(made_up(findings=[fine])), "findings") == [
+    assert sentences(ExperimentRuns(made_up(findings=[fine])), "findings") == [
         "On CIFAR-10 with ViT-S/4, at 20 % and 3 seeds: 72.00 ± 2.00."
     ]
     for typed in ("It gains 1.7 points.", "It reaches 72 %.", "GBLR has {GBLR@0.2}, or 99."):
         for key in ("findings", "negative", "not_tried"):
             with pytest.raises(BenchmarkError, match="no setting of the config; expected"):
-                sentences(Runs(made_up(**{key: [typed]})), key)
+                sentences(ExperimentRuns(made_up(**{key: [typed]})), key)
 
 
 def test_summary_is_counted():
-    runs = Runs(made_up())
+    runs = ExperimentRuns(made_up())
     assert wins(runs) == ["made_up: GBLR has the best mean at 1 of 2 budgets."]
     first, second = standing(runs)
     assert first[4:] == ["72.00 ± 2.00", "Monarch: 69.00 ± 1.00", "+3.00 ± 1.00", "-9.00 ± 0.58"]
@@ -251,8 +251,8 @@ def test_summary_is_counted():
 
 def test_what_is_not_done_is_said():
     result = made_up()
-    planned = page._planned(Runs(result))
-    assert undone(Runs(result), planned) == [
+    planned = page._planned(ExperimentRuns(result))
+    assert undone(ExperimentRuns(result), planned) == [
         "pixelfly, vit at 20 %: no such matrix.",
         "5 of 27 runs are still to be made.",
     ]
@@ -260,7 +260,14 @@ def test_what_is_not_done_is_said():
         {"case": "pixelfly", "kind": "pixelfly", "group": "kinds", "budget": b, "seed": s,
          "skipped": "no such matrix"} for b in (0.2, 0.4) for s in SEEDS
     ]  # fmt: skip
-    assert len(undone(Runs(result | {"config": result["config"] | {"model": "vit"}}), planned)) == 2
+    assert (
+        len(
+            undone(
+                ExperimentRuns(result | {"config": result["config"] | {"model": "vit"}}), planned
+            )
+        )
+        == 2
+    )
 
 
 def test_figures_are_drawn_and_small(tmp_path):
@@ -299,7 +306,7 @@ def test_matrices_have_a_table_and_a_panel_each(tmp_path):
     assert kernel.rows[0] == ["GBLR", "**0.01** (1; 10 %)", "**0.005** (1; 20 %)"]
     assert "Kinds at equal cost, complex" not in found
     assert list(figures.write(matrices(), tmp_path)) == ["matrices_cost.png"]
-    assert len(figures.against_cost(Runs(matrices())).axes) == 2
+    assert len(figures.against_cost(ExperimentRuns(matrices())).axes) == 2
 
 
 @pytest.fixture
@@ -366,6 +373,12 @@ def test_pages_without_results_or_with_wrong_ones_are_refused(results, tmp_path)
         (folder / "made_up.json").write_text(wrong, encoding="utf-8")
         with pytest.raises(BenchmarkError, match=r"made_up\.json is no .* run it again"):
             page.write(folder)
+
+
+def test_commands_are_those_of_today_whatever_made_the_rows():
+    text = page.render([made_up() | {"command": "python -m benchmarks former"}], {})
+    assert "$ python -m benchmarks experiments run made_up --data-dir DIR\n" in text
+    assert "Run by `python -m benchmarks former`" in text
 
 
 def test_failed_checks_are_shown():

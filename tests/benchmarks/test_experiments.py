@@ -84,6 +84,37 @@ def test_tuning_is_made_of_the_kinds_and_has_budgets_and_seeds_of_its_own():
     assert [job.case.settings["lr"] for job in tuned if job.case.kind == "gblr"] == [1e-3, 4e-3]
 
 
+def test_the_digits_compare_kinds_and_ways_to_learn(tmp_path):
+    raw = dict(config.load("digits").raw)
+    wanted = (
+        "GBLR by Gaudi masks",
+        "low rank at the learned cost of each layer",
+        "Gaudi masks: splr start at 50 % width, published settings",
+    )
+    raw["cases"] = [entry for entry in raw["cases"] if entry["name"] in wanted]
+    raw["settings"] = {**raw["settings"], "epochs": 1}
+    raw |= {"kinds": ["dense", "pixelfly", "gblr"], "seeds": [0]}
+    rows = rows_of(runner.run(config.parse("digits", raw), places(tmp_path), silent))
+    learned = [row for row in rows if row["case"] == "GBLR"]
+    assert len(learned) == 2
+    assert {row["case"] for row in rows} == {"dense", "pixelfly", "GBLR", *wanted}
+    assert all("score" in row for row in rows if row["case"] != "pixelfly")
+    skipped = [(row["case"], row["budget"]) for row in rows if "skipped" in row]
+    assert skipped == [("pixelfly", 0.05)]
+    assert all(row["relative_cost"] <= row["budget"] for row in rows if "skipped" not in row)
+
+
+def test_a_share_of_the_sides_may_be_given_in_place_of_the_budget():
+    made = tasks.read_tasks(experiment(size={"width": 64}), None)
+    model, example = made.task.model(), made.task.example()
+    layers = cases.dense_layers(model, example)
+    convert = {"start_rule": "equal", "width": 0.25, "learn_widths": False}
+    cases.convert(model, example, job({"kind": "gblr", "convert": convert}, budget=0.9), None)
+    # 64 blocks of 16 + 16 samples in a matrix of 64x64
+    total = cases.totals(cases.layer_costs(model, layers))["relative_cost"]
+    assert total == pytest.approx(0.5)
+
+
 def test_rates_of_contents_are_tuned_where_there_are_contents():
     tuning = {"budgets": [0.1], "seeds": [0], "lr": [1e-3], "contents_lr": [4e-3]}
     found = experiment(kinds=["dense", "low_rank", "alds", "blast"], tuning=tuning)
@@ -144,7 +175,7 @@ def test_every_network_can_be_read_again(tmp_path):
 
     found = experiment(kinds=["gblr"])
     path = runner.run(found, places(tmp_path), silent)
-    made = tasks.work(found, None)
+    made = tasks.read_tasks(found, None)
     file = next((tmp_path / "states" / "test").glob("*.safetensors"))
     model = load_model(file, made.task.model()).eval()
     assert not any(isinstance(m, GaudiWeight) for m in model.modules())
@@ -153,7 +184,7 @@ def test_every_network_can_be_read_again(tmp_path):
 
 def test_tuning_sees_no_test_images(tmp_path, monkeypatch):
     found = experiment(kinds=["low_rank"], tuning={"budgets": [0.2], "seeds": [0], "lr": [1e-3]})
-    made = tasks.work(found, None)
+    made = tasks.read_tasks(found, None)
     assert len(made.valid._data.test_y) == 200
     assert len(made.task._data.train_y) == 512
     path = runner.run(found, places(tmp_path), silent, only=["low rank, lr 0.001"])
@@ -164,7 +195,7 @@ def test_tuning_sees_no_test_images(tmp_path, monkeypatch):
 
 def test_more_examples_than_there_are_is_refused():
     with pytest.raises(BenchmarkError, match="at most 1057"):
-        tasks.work(experiment(examples=1200), None)
+        tasks.read_tasks(experiment(examples=1200), None)
 
 
 def test_unknown_cases_are_refused(tmp_path):
@@ -173,7 +204,7 @@ def test_unknown_cases_are_refused(tmp_path):
 
 
 def test_layers_at_the_cost_of_other_layers():
-    made = tasks.work(experiment(), None)
+    made = tasks.read_tasks(experiment(), None)
     shares = {"layers.0": 0.5, "layers.1": 0.01}
     row = {"case": "GBLR", "budget": 0.2, "seed": 0}
     row["layers"] = [{"name": n, "relative_cost": c} for n, c in shares.items()]
@@ -191,7 +222,7 @@ def test_layers_at_the_cost_of_other_layers():
 
 
 def test_alds_takes_its_ranks_from_the_trained_network():
-    made = tasks.work(experiment(), None)
+    made = tasks.read_tasks(experiment(), None)
     example, dense = made.task.example(), made.task.model()
     with torch.no_grad():  # of rank one: it needs no more
         dense.layers[1].weight.copy_(torch.outer(torch.ones(32), torch.ones(32)))
@@ -212,7 +243,7 @@ def test_totals_weigh_by_size_and_positions():
 
 @pytest.mark.parametrize("start", ["equal", "splr", "lr"])
 def test_published_starts_cost_what_the_budget_says(start):
-    made = tasks.work(experiment(size={"width": 64}), None)
+    made = tasks.read_tasks(experiment(size={"width": 64}), None)
     model, example = made.task.model(), made.task.example()
     layers = cases.dense_layers(model, example)
     case = {"kind": "gblr", "convert": {"start_rule": start, "learn_widths": False}}
@@ -224,7 +255,7 @@ def test_published_starts_cost_what_the_budget_says(start):
 def test_a_kind_without_such_a_matrix_is_skipped(tmp_path):
     path = runner.run(experiment(kinds=["low_rank"], budgets=[1e-3]), places(tmp_path), silent)
     assert "expected at least" in rows_of(path)[0]["skipped"]
-    model = tasks.work(experiment(), None).task.model()
+    model = tasks.read_tasks(experiment(), None).task.model()
     with pytest.raises(Skip):
         cases.convert(model, torch.zeros(1, 1, 8, 8), job({}, budget=1e-3), None)
 
@@ -265,7 +296,7 @@ def test_trainings_run_on_a_gpu(tmp_path):
 
 
 def test_inner_layers_are_what_is_counted():
-    made = tasks.work(experiment(), None)
+    made = tasks.read_tasks(experiment(), None)
     model = made.task.model()
     layers = cases.dense_layers(model, made.task.example())
     assert set(layers) == {name for name, m in model.named_modules() if is_inner(name, m)}

@@ -296,3 +296,9 @@ def test_refusals(name, options, message):
 def test_gpt_refuses_more_than_its_context():
     with pytest.raises(InputError, match="17 tokens; expected at most 16, the context"):
         built("gpt", context=16)(torch.zeros(1, 17, dtype=torch.int64))
+
+
+def test_networks_pickled_by_version_0_1_are_found():
+    old = {"_MLP": "mlp", "_Mixer": "mixer", "_VisionTransformer": "vit", "_ResNet": "resnet"}
+    for name, model in (old | {"_GPT": "gpt"}).items():
+        assert type(built(model)) is getattr(models, name)

@@ -10,8 +10,8 @@ import torch
 
 from structmat.cli import main
 from structmat.errors import FileFormatError, InputError, TrainingError
-from structmat.learn import experiment as experiment_module
 from structmat.learn import train as train_module
+from structmat.learn._measure import totals
 from structmat.learn.data import Text, load_data
 from structmat.learn.experiment import Experiment
 from structmat.learn.settings import default_settings
@@ -450,4 +450,4 @@ def test_the_gpt_learns_its_structure(tmp_path):
 
 
 def test_totals_of_no_layers():
-    assert experiment_module._totals([])["relative_cost"] == 0
+    assert totals([])["relative_cost"] == 0

@@ -21,7 +21,7 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 @dataclass(frozen=True)
 class _Form:
-    """How one of the two collections is stored."""
+    """Files of one of the two collections."""
 
     title: str
     folder: str
@@ -68,7 +68,7 @@ _FORMS = {
 
 
 def cifar(name: str, root: Path) -> Images:
-    """Either collection, from the first of its forms that a folder holds, the exact ones first."""
+    """Read either collection from the first form in a folder, exact forms first."""
     form = _FORMS[name]
     for place in (folder(root) / form.folder, root):
         if first_file(place, (*form.train, form.test)):
@@ -108,7 +108,7 @@ def _folder_members(place: Path, form: _Form) -> dict[str, bytes]:
 
 
 def _archive_members(path: Path, form: _Form) -> dict[str, bytes]:
-    """The wanted members, read into memory; nothing is unpacked to disk."""
+    """Read the wanted members into memory; nothing is unpacked to disk."""
     members = {}
     with (
         reading(path, f"{form.archive} as published"),
@@ -148,7 +148,7 @@ def _from_binary(name: str, source: Path, members: Mapping[str, bytes]) -> Image
 
 
 def _joined(parts: list[Part]) -> Part:
-    """Files one after another; fresh arrays, which can be written to."""
+    """Join files to fresh arrays, which can be written to."""
     images, labels = zip(*parts, strict=True)
     return np.concatenate(images), np.concatenate(labels)
 

@@ -1,4 +1,4 @@
-"""Finding and opening data files; whatever is missing or damaged is named."""
+"""Search and reading of data files; errors name the file that is missing or damaged."""
 
 import gzip
 import importlib
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from structmat.errors import FileFormatError, InputError, MissingDependencyError
 
-# What the readers raise on bytes that are not theirs, cut short, or claim the impossible.
+# Errors of the readers for foreign, truncated or inconsistent bytes.
 _UNREADABLE = (
     ValueError,
     KeyError,
@@ -30,7 +30,7 @@ _UNREADABLE = (
 
 @contextmanager
 def reading(path: Path, expected: str) -> Iterator[None]:
-    """Turn what goes wrong inside into one error that names the file and what it should be."""
+    """Turn errors of a reader into one that names the file and its expected format."""
     try:
         yield
     except _UNREADABLE as error:
@@ -41,7 +41,7 @@ def reading(path: Path, expected: str) -> Iterator[None]:
 
 
 def folder(path: Path) -> Path:
-    """The path, once it is a folder."""
+    """Return the path if it is a folder."""
     if not path.is_dir():
         raise InputError(f"data_dir = {str(path)!r}; expected a folder that exists")
     return path
@@ -53,14 +53,14 @@ def first_file(place: Path, names: Iterable[str]) -> Path | None:
 
 
 def opened(path: Path) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
-    """A file to read bytes from, decompressed on the way if it ends in .gz or .xz."""
+    """Open a file to read bytes, decompressed if its name ends in .gz or .xz."""
     if path.suffix == ".gz":
         return gzip.open(path)
     return lzma.open(path) if path.suffix == ".xz" else path.open("rb")
 
 
 def optional(module: str, package: str) -> Any:
-    """A module of a package that only some data need."""
+    """Import a module of a package that only some data need."""
     try:
         return importlib.import_module(module)
     except ImportError:

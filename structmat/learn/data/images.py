@@ -1,4 +1,4 @@
-"""Images with labels: what they are in memory, digits, and the IDX files of Fashion-MNIST."""
+"""Images with labels in memory; digits, and the IDX files of Fashion-MNIST."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Images:
     Attributes
     ----------
     name : str
-        The name that `load_data` knows them by.
+        Name for `load_data`.
     train_x : ndarray of uint8, shape (N, C, H, W)
         Training images: channel, row, column.
     train_y : ndarray of int64, shape (N,)
@@ -29,7 +29,7 @@ class Images:
         The test part. Some collections keep it sorted by class: shuffle before taking a
         part of it.
     classes : tuple of str
-        What the labels mean.
+        Names of the labels.
     mean, std : ndarray of float32, shape (C,)
         Mean and standard deviation of each channel over the training images, for both
         parts.
@@ -59,7 +59,7 @@ class Images:
         Parameters
         ----------
         x : ndarray, shape (..., C, H, W)
-            Of either part. Four times the memory comes back, so go batch by batch.
+            Images of either part. The result takes four times the memory: go batch by batch.
 
         Returns
         -------
@@ -97,7 +97,7 @@ def assemble(
     note: str,
     published: tuple[int, int],
 ) -> Images:
-    """One `Images` of two parts (images, labels); other sizes than published go into the note."""
+    """`Images` of two parts (images, labels); the note names sizes other than published."""
     sizes = len(train[1]), len(test[1])
     if sizes != published:
         note += (
@@ -116,7 +116,7 @@ def assemble(
 
 
 def check_labels(labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Labels as int64; a ValueError, for `reading`, if one is out of range or there are none."""
+    """Labels as int64; a ValueError, for `reading`, if a label is out of range or none is there."""
     if not labels.size:
         raise ValueError("it holds no images")
     if labels.min() < 0 or labels.max() >= classes:

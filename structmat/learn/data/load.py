@@ -47,12 +47,12 @@ def load_data(
           single file, whose last tenth is for testing and the one before for validation,
           cut at line ends. All plain or, with ``.xz`` added, compressed.
     data_dir : path-like, optional
-        The folder, for all but ``digits``. For ``text`` also a single file, or what the
-        names of three files begin with: ``books/classics`` for
+        Folder of the files, for all but ``digits``. For ``text`` also a single file, or the
+        beginning of the names of three files: ``books/classics`` for
         ``books/classics_train.txt`` and its companions.
     limit : int, optional
-        For ``text``, how many bytes of training text to read at most; a compressed file
-        is not decompressed further.
+        Bytes of training ``text`` to read, at most; a compressed file is not decompressed
+        further.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from structmat.learn.data.files import first_file, opened, reading
 
 _PARTS = ("train", "valid", "test")
 _WIKITEXT = "wikitext2_"
-# Beginnings of file names that are looked for in a folder, and what is known of each.
+# Beginnings of file names in a folder, and a note on each set.
 _SETS = {
     "": "",
     "classics_": " English books in the public domain.",
@@ -28,7 +28,7 @@ class Text:
     Attributes
     ----------
     name : str
-        The name that `load_data` knows it by.
+        Name for `load_data`.
     train, valid, test : ndarray of uint8, shape (N,)
         The three parts, none of them empty.
     note : str
@@ -89,7 +89,7 @@ def _names(begin: str, part: str) -> tuple[str, str]:
 
 
 def _from_set(at: Path, begin: str, paths: dict[str, Path | None], limit: int | None) -> Text:
-    """Three files; of WikiText-2, whose training file is hard to get, two will do."""
+    """Read three files; WikiText-2, whose training file is hard to get, needs only two."""
     missing = [part for part, path in paths.items() if path is None]
     untrained = begin == _WIKITEXT and missing == ["train"]
     if missing and not untrained:
@@ -114,18 +114,18 @@ def _from_one_file(path: Path, limit: int | None) -> Text:
 
 
 def _assemble(parts: Iterable[bytes], note: str, limit: int | None) -> Text:
-    """One `Text` of three parts, the first of them cut."""
+    """`Text` of three parts, the first of them cut to the limit."""
     train, valid, test = parts
     train = train[:limit]
     if len(train) == limit:
         note += f" Training on {limit} bytes of it only."
-    # Of a bytearray, so that the arrays can be written to like any others.
+    # The arrays of a bytearray can be written to.
     arrays = [np.frombuffer(bytearray(part), np.uint8) for part in (train, valid, test)]
     return Text("text", arrays[0], arrays[1], arrays[2], note)
 
 
 def _read(path: Path, limit: int | None = None) -> bytes:
-    """All of a file, or its first bytes, without decompressing the rest."""
+    """Read a file, or its first bytes without decompressing the rest."""
     with reading(path, "text, plain or compressed by xz"), opened(path) as file:
         content = file.read(-1 if limit is None else limit)
         if not content:
@@ -134,7 +134,7 @@ def _read(path: Path, limit: int | None = None) -> bytes:
 
 
 def _split(path: Path, content: bytes, *tenths: int) -> list[bytes]:
-    """Cut after the last line end within so many tenths of a text."""
+    """Cut a text after the last line end within each number of tenths."""
     ends = [content.rfind(b"\n", 0, len(content) * tenth // 10) + 1 for tenth in tenths]
     edges = [0, *ends, len(content)]
     parts = [content[begin:end] for begin, end in pairwise(edges)]

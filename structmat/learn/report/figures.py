@@ -1,4 +1,4 @@
-"""Charts of results, as images that stand in a page: ``data:`` addresses."""
+"""Charts of results as images inside a page: ``data:`` addresses."""
 
 import base64
 import io
@@ -12,11 +12,11 @@ from structmat.learn.report.results import Kind, Layer, Metric
 from structmat.matrix import StructuredMatrix
 from structmat.plot import structure
 
-#: By what is drawn, for each run its kind, steps and values.
+#: Kind, steps and values of each run, by the key of the curve.
 Curves = Mapping[str, Sequence[tuple[Kind, Sequence[tuple[int, float]]]]]
 
-# Names differ most at their ends.
-_LONGEST = 40
+# Characters of a name, at most: names differ most at their ends.
+_LABEL_LENGTH = 40
 # Charts take the colour of their page's text in place of this one.
 _INK = "#1d2329"
 _INKS = (
@@ -45,7 +45,7 @@ _CURVES = {
 
 
 def metric_chart(kinds: Sequence[Kind], metric: Metric) -> str:
-    """The metric by kind: a point a seed and a line at the mean."""
+    """Chart of the metric by kind: a point a seed and a line at the mean."""
     with _style():
         figure = _figure(0.42 * len(kinds) + 0.8)
         axes = figure.subplots()
@@ -68,7 +68,7 @@ def metric_chart(kinds: Sequence[Kind], metric: Metric) -> str:
 
 
 def history_curves(kinds: Sequence[Kind]) -> Curves:
-    """Loss of every run, cost and σ of those that learn their structure, where there are any."""
+    """Loss of every run, and cost and σ of runs that learn their structure."""
     curves = {
         key: [(kind, points) for kind in kinds for run in kind.runs if (points := _curve(run, key))]
         for key in _CURVES
@@ -77,7 +77,7 @@ def history_curves(kinds: Sequence[Kind]) -> Curves:
 
 
 def history_chart(curves: Curves, budget: float | None) -> str:
-    """The curves over the steps of training, one chart below the other."""
+    """Chart of the curves over the steps of training, one panel below the other."""
     with _style():
         figure = _figure(2.2 * len(curves) + 0.4)
         places = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
@@ -103,7 +103,7 @@ def history_chart(curves: Curves, budget: float | None) -> str:
 
 
 def layers_chart(layers: Sequence[Layer], kinds: Sequence[Kind]) -> str:
-    """What each layer costs dense, and which share of that each structured kind keeps."""
+    """Chart of each layer's dense cost, and of the share that each structured kind keeps."""
     thick = 0.8 / len(kinds)
     with _style():
         figure = _figure(len(layers) * max(0.3, 0.1 * len(kinds) + 0.1) + 1.0)
@@ -127,7 +127,7 @@ def layers_chart(layers: Sequence[Layer], kinds: Sequence[Kind]) -> str:
 
 
 def heat_map(matrix: StructuredMatrix) -> str:
-    """How many blocks cover each entry."""
+    """Heat map of the number of blocks on each entry."""
     with _style():
         figure = _figure(3.2, 3.8)
         axes = figure.subplots()
@@ -152,8 +152,8 @@ def _colour(kind: Kind) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which a dollar sign starts no formula, cut where it would leave no room."""
-    text = text if len(text) <= _LONGEST else "…" + text[1 - _LONGEST :]
+    """Text without formulas of dollar signs, cut to leave room."""
+    text = text if len(text) <= _LABEL_LENGTH else "…" + text[1 - _LABEL_LENGTH :]
     return text.replace("$", r"\$")
 
 
@@ -162,7 +162,7 @@ def _style() -> Any:
 
 
 def _figure(height: float, width: float = 9.0) -> Any:
-    """A figure of its own, outside pyplot: no window, nothing to close."""
+    """Figure outside pyplot: no window, nothing to close."""
     figures = optional("matplotlib.figure", "matplotlib")
     return figures.Figure(figsize=(width, height), layout="constrained")
 

@@ -1,4 +1,4 @@
-"""Elements of an HTML page that stands alone. All text is escaped; only elements are not."""
+"""Elements of a self-contained HTML page. All text is escaped but `Markup`."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -51,11 +51,11 @@ img { display: block; width: 100%; height: auto; }
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is HTML and needs no escape."""
 
 
 def element(name: str, *children: str, **attributes: str) -> Markup:
-    """An element; a trailing underscore of an attribute is dropped, others become hyphens."""
+    """Element; an attribute loses a trailing underscore, and others become hyphens."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(text)}"' for key, text in attributes.items()
     )
@@ -64,7 +64,7 @@ def element(name: str, *children: str, **attributes: str) -> Markup:
 
 
 def image(source: str, description: str, *caption: str) -> Markup:
-    """A picture with its description for those who do not see it, and a caption."""
+    """Picture with a description for those who do not see it, and a caption."""
     picture = Markup(f'<img src="{escape(source)}" alt="{escape(description)}">')
     return element("figure", picture, element("figcaption", *caption))
 
@@ -72,7 +72,7 @@ def image(source: str, description: str, *caption: str) -> Markup:
 def table(
     caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, class_: str = "numbers"
 ) -> Markup:
-    """A table whose first column names the rows; it scrolls where it is too wide."""
+    """Table whose first column names the rows; a wide table scrolls."""
     head = [element("tr", *(element("th", name, scope="col") for name in columns))]
     body = [
         element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
@@ -84,13 +84,13 @@ def table(
 
 
 def section(title: str, *children: str) -> Markup:
-    """A section under its heading."""
+    """Section under its heading."""
     name = title.lower().replace(" ", "-")
     return element("section", element("h2", title, id=name), *children, aria_labelledby=name)
 
 
 def document(title: str, *children: str) -> str:
-    """The page as a whole."""
+    """Whole page."""
     head = element("title", title) + element("style", Markup(_CSS))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{_HEAD}{head}\n</head>\n'

@@ -1,4 +1,4 @@
-"""Results of runs, gathered by kind and by layer, for whoever shows them."""
+"""Results of runs, gathered by kind and by layer."""
 
 import math
 import statistics
@@ -17,7 +17,7 @@ _RUN = {
 
 
 def check_results(results: Mapping[str, Any]) -> None:
-    """Refuse what is not a dictionary of results with at least one run."""
+    """Refuse a mapping that is not of results with at least one run."""
     version = results.get("format")
     if version != _FORMAT:
         raise InputError(
@@ -40,27 +40,27 @@ def check_results(results: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a task measures: its name, how values are written, and which way is better."""
+    """Metric of a task: name, notation of values, and direction that is better."""
 
     name: str
 
     @property
     def label(self) -> str:
-        """The name as it is read by people."""
+        """Name in words."""
         return self.name.replace("_", " ")
 
     @property
     def is_share(self) -> bool:
-        """Whether values are fractions, to be written as percentages."""
+        """True for fractions, which are written as percentages."""
         return "accuracy" in self.name
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether smaller values are better."""
+        """True if smaller values are better."""
         return any(word in self.name for word in ("perplexity", "loss", "error", "bits"))
 
     def text(self, value: float | None, spread: float | None = None) -> str:
-        """A value, with its spread if there is one, as it is read by people."""
+        """Value in words, with its spread if there is one."""
         if value is None:
             return "–"
         digits, scale, unit = (".2f", 100, "\u00a0%") if self.is_share else (".4g", 1, "")
@@ -77,11 +77,11 @@ class Kind:
 
     @property
     def label(self) -> str:
-        """The kind as it is read by people."""
+        """Kind in words."""
         return kind_record(self.name).label
 
     def values(self, key: str) -> list[float]:
-        """What the runs hold under a key; a run that diverged has no finite value."""
+        """Finite values of the runs under a key; a run that diverged has none."""
         return [run[key] for run in self.runs if run[key] is not None and math.isfinite(run[key])]
 
     def mean(self, key: str) -> float | None:
@@ -97,7 +97,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: what it costs dense, for one example, and what it costs by kind."""
+    """One layer: dense cost for one example, and cost by kind."""
 
     name: str
     shape: tuple[int, ...]

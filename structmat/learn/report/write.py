@@ -87,7 +87,7 @@ def _page(results: Mapping[str, Any], matrices: Mapping[str, StructuredMatrix]) 
 
 
 def _outcome(kinds: Sequence[Kind], metric: Metric) -> str:
-    """The best structured kind beside the dense one, in a sentence."""
+    """Sentence on the best structured kind beside the dense one."""
     means = {kind.name: kind.mean("metric") for kind in kinds}
     sign = -1 if metric.lower_is_better else 1
     ranked = sorted(

@@ -1,0 +1,93 @@
+"""The page docs/benchmarks.md, and the tables on the terminal, from results alone."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.micro.compression_tables import compression_tables
+from benchmarks.micro.layer_tables import layer_tables
+from benchmarks.micro.product_tables import product_tables
+from benchmarks.micro.suites import read
+from benchmarks.micro.training_tables import training_tables
+from benchmarks.reporting.page import DOCS, machine, placed, section
+from benchmarks.reporting.tables import Table
+from benchmarks.results import BenchmarkError, Row, write_text
+
+PAGE = DOCS / "benchmarks.md"
+#: Folder of the plots, seen from the page.
+PICTURES = Path("_static") / "benchmarks"
+#: Title of each suite's section, and the function that makes its tables.
+SUITES = {
+    "products": ("Products", product_tables),
+    "compression": ("Compression", compression_tables),
+    "layers": ("Layers", layer_tables),
+    "training": ("Training steps", training_tables),
+}
+
+INTRODUCTION = """\
+% Written by `python -m benchmarks report` from benchmarks/results: do not edit.
+
+# Benchmarks
+
+Every figure on this page comes from the result files in `benchmarks/results`, which one
+command writes on a machine of your own:
+
+```console
+$ python -m benchmarks all
+$ python -m benchmarks report
+```
+
+Each run checks results before it measures: products against the dense product, costs
+against the budget, and errors against what `compress` says of them. Times are medians
+of calls taken in turns within one run, and ratios are medians of the ratios of
+neighbouring calls, so that what else the machine does weighs on both sides. On a GPU,
+its own clock is read around each call, with caches emptied before. They are figures for
+one machine; the ratios carry over better than the seconds.
+"""
+
+
+def tables(result: Row) -> list[Table]:
+    """Tables of one suite."""
+    _, make = SUITES[result["suite"]]
+    return make(result["rows"])
+
+
+def write_page(folder: Path) -> Path:
+    """Write the page and its plots from the full results in a folder."""
+    results = [result for suite in SUITES if (result := read(folder, suite)) is not None]
+    if not results:
+        raise BenchmarkError(
+            f"no results in {folder}; expected {' or '.join(f'{s}.json' for s in SUITES)} "
+            "(run python -m benchmarks all first)"
+        )
+    # Imported here, because plots need matplotlib and tables do not.
+    plots = importlib.import_module("benchmarks.micro.plots")
+    pictures = {
+        result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
+        for result in results
+    }
+    write_text(PAGE, render(results, pictures))
+    return PAGE
+
+
+def render(results: list[Row], pictures: Mapping[str, Mapping[str, str]]) -> str:
+    """Page as Markdown; `pictures` holds the files of each suite and their descriptions."""
+    sections = [
+        section(
+            SUITES[result["suite"]][0],
+            [_measured(result)],
+            placed(PICTURES, pictures.get(result["suite"], {})),
+            result["failures"],
+            tables(result),
+        )
+        for result in results
+    ]
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def _measured(result: Row) -> str:
+    seeds = ", ".join(map(str, result["seeds"]))
+    return (
+        f"Measured on {result['machine']['date']} by `{result['command']}` in "
+        f"{result['seconds']:.0f} s, seed {seeds}: {machine(result['machine'], threads=True)}"
+    )

@@ -1,0 +1,52 @@
+"""Pages of the documentation, made of results: sections with facts, pictures and tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.reporting.tables import Table
+from benchmarks.results import Row
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def section(
+    title: str,
+    paragraphs: Sequence[str],
+    pictures: Mapping[str, str],
+    failures: Sequence[str],
+    tables: Sequence[Table],
+) -> str:
+    """Section of a page; `pictures` holds descriptions by the files' places, from the page."""
+    parts = [f"## {title}\n", *(f"{paragraph}\n" for paragraph in paragraphs)]
+    parts += [f"![{text}]({name})\n" for name, text in pictures.items()]
+    if failures:
+        parts.append(f"```{{warning}}\nThese checks failed:\n\n{items(failures)}\n```\n")
+    return "\n".join([*parts, *(table.markdown() for table in tables)])
+
+
+def items(texts: Sequence[str]) -> str:
+    """List of a page."""
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def placed(folder: Path, pictures: Mapping[str, str]) -> dict[str, str]:
+    """Pictures by their places in a folder that is seen from the page."""
+    return {(folder / name).as_posix(): text for name, text in pictures.items()}
+
+
+def machine(facts: Row, *, threads: bool) -> str:
+    """Machine and software of a result, in a line; on request with BLAS and all threads."""
+    gpu = f", {facts['gpu']}" if facts.get("gpu") else ""
+    blas = own = ""
+    if threads:
+        used = "unknown" if facts["threads"] is None else facts["threads"]
+        blas = f" {facts['blas']} (threads: {used});"
+        # Older files do not say this.
+        if "structmat_threads" in facts:
+            own = f" (threads: {facts['structmat_threads']})"
+    peers = "".join(f", {name} {version}" for name, version in facts["peers"].items() if version)
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}{gpu};{blas} "
+        f"structmat {facts['structmat']}{own}, Python {facts['python']}, "
+        f"NumPy {facts['numpy']}, SciPy {facts['scipy']}{peers}."
+    )

@@ -1,0 +1,83 @@
+"""Plots of results: figures of plain panels, their axes, and small PNG files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.results import BenchmarkError
+
+try:
+    from matplotlib import colormaps
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+    from PIL import Image
+except ImportError:
+    raise BenchmarkError(
+        "matplotlib is not installed; install it with pip install 'structmat[plot]'"
+    ) from None
+
+__all__ = ["BLUE", "GREY", "Axes", "Figure", "colormaps", "cost_axis", "legend"]
+__all__ += ["log_axis", "panels", "save"]
+
+BLUE, GREY, PALE = "#30628f", "#767676", "#e4e4e4"
+#: Colours of a picture: few keep its file small.
+PALETTE_SIZE = 64
+
+
+def panels(
+    size: tuple[float, float],
+    down: int = 1,
+    across: int = 1,
+    *,
+    grid: Literal["x", "y"] = "y",
+    share: Sequence[Literal["x", "y"]] = (),
+) -> tuple[Figure, list[Axes]]:
+    """Figure of a size in inches, and its panels row by row; `share` names common axes."""
+    figure = Figure(figsize=size, layout="constrained")
+    common = {f"share{axis}": True for axis in share}
+    every = list(figure.subplots(down, across, squeeze=False, **common).flat)
+    for axes in every:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        axes.grid(axis=grid, color=PALE, lw=0.6)
+        axes.set_axisbelow(True)
+    return figure, every
+
+
+def cost_axis(axes: Axes, costs: Sequence[float]) -> None:
+    """Logarithmic horizontal axis with these costs in per cent."""
+    axes.set_xscale("log")
+    axes.set_xticks(costs, [f"{100 * cost:.3g} %" for cost in costs])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def log_axis(axes: Axes, *, few_decades: bool = True) -> None:
+    """Logarithmic vertical axis; one of few decades has labels at 1, 2 and 5."""
+    axes.set_yscale("log")
+    if few_decades:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def legend(figure: Figure, every: Iterable[Axes]) -> None:
+    """Legend beside the panels, with the labels of all of them."""
+    lines = {
+        label: line
+        for axes in every
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend([*lines.values()], [*lines], frameon=False, fontsize=8, loc="outside right")
+
+
+def save(figures: Mapping[str, tuple[Figure, str]], folder: Path, dpi: int) -> dict[str, str]:
+    """Write figures by their files' names into a folder; names and descriptions come back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (figure, _) in figures.items():
+        drawn = BytesIO()
+        figure.savefig(drawn, dpi=dpi, format="png", facecolor="white")
+        small = Image.open(drawn).convert("RGB").quantize(PALETTE_SIZE)
+        small.save(folder / name, optimize=True)
+    return {name: text for name, (_, text) in figures.items()}
