@@ -18,7 +18,7 @@ def register_kind(kind: str, cls: Any) -> None:
     _KINDS[kind] = cls
 
 
-def kind_class(kind: str) -> Any:
+def kind_class(kind: object) -> Any:
     """Class of a kind; a `KindError` lists the known ones."""
     if not isinstance(kind, str) or kind not in _KINDS:
         raise KindError(f"unknown kind {kind!r}; expected one of {', '.join(sorted(_KINDS))}")

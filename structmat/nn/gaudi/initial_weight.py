@@ -17,7 +17,7 @@ WHOLE_CIRCLES = 2**22
 _ROOM = 8
 
 
-def whole_number(value: int, name: str, least: int) -> int:
+def whole_number(value: object, name: str, least: int) -> int:
     """A whole number of at least so much, or an error.
 
     Examples
