@@ -24,8 +24,8 @@ sys.path.insert(0, str(FilePath(__file__).parents[1] / "tests" / "house"))
 
 import rooms
 
-WIDTH, HEIGHT, MARGIN, GAP = 9.0, 10.2, 0.15, 0.25  # inches
-COLUMN = 5.0  # inches from the left edge to the end of the column
+WIDTH, HEIGHT, MARGIN, GAP = 8.1, 9.8, 0.1, 0.2  # inches
+COLUMN = 4.45  # inches from the left edge to the end of the column
 INK, QUIET, LINE, GROUND = "#1b3650", "#48637d", "#7b9bb8", "#f1f5f9"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9dc0de"])
 DARKEST = 5000  # lines of code of the darkest box
@@ -85,7 +85,7 @@ def architecture() -> Figure:
     top = MARGIN
     for room, floor in floors.items():
         bottom = top + row * (len(floor.rows) + 0.6)
-        left, right = COLUMN + 2 * GAP, WIDTH - MARGIN
+        left, right = COLUMN + GAP, WIDTH - MARGIN
         axes.add_patch(rounded((left, top, right, bottom), GROUND, "none"))
         axes.text(left + 0.12, top + 0.22, room, weight="bold", color=QUIET, fontsize=11)
         frame = (left, top + 0.5 * row, right, bottom)
