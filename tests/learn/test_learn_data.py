@@ -95,9 +95,9 @@ def test_a_limit_goes_with_text(name):
 
 
 def test_an_error_without_words_is_named_by_its_type(tmp_path):
-    with pytest.raises(FileFormatError, match=r"cannot be read \(EOFError\)"):
-        with reading(tmp_path / "x", "bytes"):
-            raise EOFError
+    wordless = pytest.raises(FileFormatError, match=r"cannot be read \(EOFError\)")
+    with wordless, reading(tmp_path / "x", "bytes"):
+        raise EOFError
 
 
 def test_importing_loads_neither_torch_nor_readers():
