@@ -55,6 +55,7 @@ LINKS = {
         "](CONTRIBUTING.md": "](develop/contributing.md",
     },
     "CONTRIBUTING.md": {"](docs/develop/": "](", "](docs/": "](../"},
+    "CHANGELOG.md": {"](docs/": "]("},
 }
 
 

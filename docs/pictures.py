@@ -1,4 +1,4 @@
-"""Pictures of the structures, drawn when the documentation is built."""
+"""Pictures of the structures and of the rooms, drawn when the documentation is built."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from rooms_picture import architecture
 
 import structmat
 import structmat.plot
@@ -16,7 +17,8 @@ INK, LIGHT, PALE = "#30628f", "#a9c7e2", "#eef3f8"
 def draw(folder: Path) -> None:
     """Draw every picture that a page shows into a folder."""
     folder.mkdir(exist_ok=True)
-    for picture in (low_rank, block_sparse, block_low_rank, monarch, gblr, interpolation):
+    structures = (low_rank, block_sparse, block_low_rank, monarch, gblr, interpolation)
+    for picture in (*structures, architecture):
         picture().savefig(
             folder / f"{picture.__name__}.png", dpi=120, bbox_inches="tight", facecolor="white"
         )

@@ -80,7 +80,7 @@ def interpolate(
             raise InputError(
                 f"{name} is a {type(M).__qualname__}; expected a StructuredMatrix (see compress)"
             )
-    if not isinstance(path, str) or path not in ("linear", "geodesic"):
+    if not isinstance(path, str) or path not in ("linear", "geodesic"):  # type: ignore[redundant-expr]
         raise InputError(f"path = {path!r}; expected 'linear' or 'geodesic'")
     if match is not None and match != "assignment":
         raise InputError(f"match = {match!r}; expected None or 'assignment'")

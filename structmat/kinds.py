@@ -70,7 +70,7 @@ class Kind:
     fit_implicit: Callable[..., Any] | str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
+        if not _is_name(self.name):
             raise InputError(f"name = {self.name!r}; expected the name of a kind, as text")
         if self.fit_implicit is not None and self.fit is None:
             raise InputError(
@@ -181,6 +181,10 @@ def enter_class(name: str, cls: type) -> None:
     _KINDS[name] = replace(known, matrix=cls)
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
 def _place(cls: type) -> str:
     """Text by which a record names a class."""
     return f"{cls.__module__}:{cls.__qualname__}"
@@ -232,7 +236,7 @@ def find_fit(name: str, *, implicit: bool = False) -> Callable[..., Any] | None:
     return fit
 
 
-def kind_class(name: str) -> Any:
+def kind_class(name: object) -> Any:
     """Class of a kind; a `KindError` lists the kinds that have one."""
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None or kind.matrix is None:

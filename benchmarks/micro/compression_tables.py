@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from benchmarks.reporting.tables import Cell, Table, budget, left_out, listing, number, percent
 from benchmarks.results import Row
+from structmat.kinds import fitted_kinds
 
-KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
+KINDS = fitted_kinds()
 GROUPS = {
     "table": "Matrices with a known structure, or none",
     "timing": "Matrices of the size of trained weights",

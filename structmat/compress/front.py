@@ -334,7 +334,7 @@ def _relative(error: float, size: float) -> float:
     return error / size
 
 
-def _check_kind(kind: str) -> None:
+def _check_kind(kind: object) -> None:
     if not isinstance(kind, str) or kind not in fitted_kinds():
         raise KindError(f"kind {kind!r}; expected one of {', '.join(map(repr, fitted_kinds()))}")
 

@@ -1,112 +1,58 @@
-"""The house has one direction: each room imports only from rooms to its left.
+"""The house has one direction: each room imports only from rooms before it.
 
 Imports are read from the source, so an import inside a function counts like any
-other. A new module fails here until it has its place in `ROOMS`.
+other. A new room fails here until it has its place in `docs/develop/architecture.md`.
 """
 
-import ast
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
+import rooms
 
-import structmat
-
-PACKAGE = Path(structmat.__file__).parent
-
-# Rooms on one line stand side by side and do not import each other.
-ROOMS = (
-    ("errors", "_moved"),
-    ("_checks", "_write"),
-    ("_array",),
-    ("intervals",),
-    ("kernels",),
-    ("kinds", "_operand"),
-    ("_operators",),
-    ("matrix",),
-    ("binding",),
-    ("matrices",),
-    ("convert", "compress", "interpolate"),
-    ("io", "_input", "plot", "testing"),
-    ("demo",),
-    ("__init__",),
-    ("nn",),
-    ("learn",),
-    ("cli",),
-    ("__main__",),
-)
-LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+MODULES = rooms.read()
+SMALL = rooms.parse("structmat: low → __init__, hall\nhall: a, b → rest…\n")
 
 
-def modules(package):
-    """Dotted name -> path of every module of a package folder."""
-    found = {}
-    for path in sorted(package.rglob("*.py")):
-        parts = (package.name, *path.relative_to(package).with_suffix("").parts)
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def graph(modules):
+    return {name: module.imports for name, module in modules.items()}
 
 
-def imports(name, path, known):
-    """Modules among `known` that the module `name` imports, wherever it does so."""
-    root = name.partition(".")[0]
-    container = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    wanted = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            wanted |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            source = node.module or ""
-            if node.level:
-                above = container.split(".")[: len(container.split(".")) - node.level + 1]
-                source = ".".join([*above, source]).rstrip(".")
-            # `from package import module` imports the module, not the package's front.
-            full = {alias.name: f"{source}.{alias.name}" for alias in node.names}
-            wanted |= {full[a] if full[a] in known else source for a in full}
-        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
-            wanted |= {a.value for a in node.args if isinstance(a, ast.Constant)}
-    return {w for w in wanted if w.partition(".")[0] == root and w != name}
-
-
-def room_of(name):
-    parts = name.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
-
-
-def violations(package):
-    """Every import that goes to the right, or sideways, as a line of text."""
-    known = modules(package)
-    wrong = []
-    for name, path in known.items():
-        here = room_of(name)
-        for target in sorted(imports(name, path, known)):
-            there = room_of(target)
-            if here != there and LEVEL[there] >= LEVEL[here]:
-                wrong.append(f"{name} imports {target}")
-    return wrong
-
-
-def graph(package):
-    known = modules(package)
-    return {name: imports(name, path, known) for name, path in known.items()}
-
-
-def test_every_module_has_its_room():
-    found = {room_of(name) for name in modules(PACKAGE)}
-    assert found == set(LEVEL), "place new rooms in ROOMS, and remove rooms that are gone"
+def test_every_room_has_its_place():
+    assert rooms.unplaced(MODULES) == {}
 
 
 def test_imports_go_one_way():
-    assert violations(PACKAGE) == []
+    assert rooms.violations(MODULES) == []
 
 
 def test_no_import_cycle_anywhere():
-    list(TopologicalSorter(graph(PACKAGE)).static_order())
+    list(TopologicalSorter(graph(MODULES)).static_order())
+
+
+def test_contributing_shows_the_same_order():
+    page = rooms.ROOT / "CONTRIBUTING.md"
+    assert rooms.order_on(page) == rooms.order_on(rooms.ARCHITECTURE)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_page_shows_one_order(tmp_path, count):
+    page = tmp_path / "page.md"
+    page.write_text("```text\nstructmat: a → b\n```\n" * count)
+    with pytest.raises(ValueError, match=f"{count} orders of rooms; expected one"):
+        rooms.order_on(page)
+
+
+def test_an_order_is_parsed():
+    text = "structmat: errors, checks → kernels\n           → cli\nkernels:   a → b…\n"
+    assert rooms.parse(text) == {
+        "structmat": (("errors", "checks"), ("kernels",), ("cli",)),
+        "kernels": (("a",), ("b…",)),
+    }
 
 
 @pytest.fixture
 def house(tmp_path):
-    """Build a package of this name from a mapping of file to source."""
+    """Build and read a package of this name from a mapping of file to source."""
 
     def build(**sources):
         package = tmp_path / "structmat"
@@ -114,7 +60,7 @@ def house(tmp_path):
             path = package / (name.replace("__in__", "/") + ".py")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(source)
-        return package
+        return rooms.read(package)
 
     return build
 
@@ -132,20 +78,45 @@ def house(tmp_path):
     ],
 )
 def test_a_wrong_import_is_found(house, room, source):
-    package = house(**{room: source}, matrix="", plot="")
-    assert len(violations(package)) == 1
+    modules = house(**{room: source}, matrix="", plot="")
+    assert len(rooms.violations(modules)) == 1
 
 
 def test_right_imports_pass(house):
-    package = house(errors="", cli="import structmat\nfrom structmat.errors import X\nimport numpy")
-    assert violations(package) == []
+    modules = house(errors="", cli="import structmat\nfrom structmat.errors import X\nimport numpy")
+    assert rooms.violations(modules) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "wrong"),
+    [
+        ("a", "from structmat.hall import front", ["a imports front"]),
+        ("a", "from structmat.hall.b import f", ["a imports b"]),
+        ("front", "from structmat.hall.a import f\nfrom structmat.hall.other import g", []),
+    ],
+)
+def test_imports_inside_a_room(house, room, source, wrong):
+    modules = house(
+        **{f"hall__in__{name}": "" for name in ("__init__", "b", "front", "other")}
+        | {"hall__in__a__in____init__": "", f"hall__in__{room}": source}
+    )
+    found = rooms.violations(modules, SMALL)
+    assert [line.replace("structmat.hall.", "") for line in found] == wrong
+
+
+def test_a_room_without_a_place_is_found(house):
+    modules = house(attic="", hall__in____init__="", hall__in__a="", hall__in__other="")
+    assert rooms.unplaced(modules, SMALL) == {
+        "structmat": (["attic"], ["low"]),
+        "hall": ([], ["b"]),
+    }
 
 
 def test_a_cycle_inside_a_package_is_found(house):
-    package = house(
+    modules = house(
         kernels__in____init__="from structmat.kernels.cpu import f",
         kernels__in__cpu="from structmat.kernels import g",
     )
-    assert violations(package) == []
+    assert rooms.violations(modules) == []
     with pytest.raises(CycleError):
-        list(TopologicalSorter(graph(package)).static_order())
+        list(TopologicalSorter(graph(modules)).static_order())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from structmat.errors import FileFormatError, InputError, MissingDependencyError, StructmatError
 from structmat.learn.data import DATASETS, Images, Text, load_data
+from structmat.learn.data.files import reading
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -91,6 +92,12 @@ def test_a_limit_is_a_number_of_bytes(limit):
 @pytest.mark.parametrize("name", [n for n in DATASETS if n != "text"])
 def test_a_limit_goes_with_text(name):
     refused(name, "anywhere", f"limit = 5 for {name}", InputError, limit=5)
+
+
+def test_an_error_without_words_is_named_by_its_type(tmp_path):
+    wordless = pytest.raises(FileFormatError, match=r"cannot be read \(EOFError\)")
+    with wordless, reading(tmp_path / "x", "bytes"):
+        raise EOFError
 
 
 def test_importing_loads_neither_torch_nor_readers():

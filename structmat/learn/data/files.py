@@ -34,9 +34,9 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
+        reason = str(error) or type(error).__name__
         raise FileFormatError(
-            f"{str(path)!r} cannot be read ({error or type(error).__name__}); expected {expected} "
-            "(fetch the file again)"
+            f"{str(path)!r} cannot be read ({reason}); expected {expected} (fetch the file again)"
         ) from None
 
 

@@ -23,7 +23,7 @@ WHOLE_CIRCLE_SCALARS = 2**22
 _WINDOW_GRAINS = 8
 
 
-def whole_number(value: int, name: str, least: int) -> int:
+def whole_number(value: object, name: str, least: int) -> int:
     """Return a whole number of at least `least`, or raise an error.
 
     Examples

@@ -64,7 +64,7 @@ def gaudi_mask(
     tensor([[1., 0., 0., 1.]])
     """
     check_sigma(sigma)
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, int) or n < 1:  # type: ignore[redundant-expr]
         raise InputError(f"n = {n!r}; expected the number of samples, a whole number of at least 1")
     if width.ndim != 1 or width.shape != location.shape:
         raise ShapeError(

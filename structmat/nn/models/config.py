@@ -94,7 +94,7 @@ class Config:
             raise KindError(f"kind {self.kind!r}; expected one of {', '.join(network_kinds())}")
         if not _is_real(self.oversize) or not 1 <= self.oversize < math.inf:
             raise InputError(f"oversize = {self.oversize!r}; expected a finite number, at least 1")
-        if not isinstance(self.min_features, int) or self.min_features < 1:
+        if not isinstance(self.min_features, int) or self.min_features < 1:  # type: ignore[redundant-expr]
             raise InputError(f"min_features = {self.min_features!r}; expected at least 1")
         if self.parts is not None and not callable(self.parts):
             raise InputError(

@@ -190,7 +190,7 @@ def _target(module: nn.Module, kind: LayerType, where: list[str], config: Config
 
 def _parts(module: nn.Module, name: str, rows: int, config: Config) -> int:
     parts = 1 if config.parts is None else config.parts(name, module)
-    if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1 or rows % parts:
+    if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1 or rows % parts:  # type: ignore[redundant-expr]
         raise InputError(
             f"parts of {name!r} = {parts!r}; expected a divisor of its {rows} outputs (1 where the "
             "weight is not packed)"
