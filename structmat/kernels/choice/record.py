@@ -4,8 +4,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from structmat._array import Array, backend_name
+from structmat._array import Array
 from structmat.kernels.bound import BoundKernel
+from structmat.kernels.choice.packages import has
 from structmat.kernels.cost_model.prices import Price
 from structmat.kernels.layouts.factors import FactorStructure
 
@@ -52,6 +53,10 @@ class Kernel:
     default_from: int = sys.maxsize
     default_to: int = sys.maxsize
 
+    def serves(self, structure: FactorStructure, contents: list[Array]) -> bool:
+        """Tell whether the kernel fits a matrix, and its package is installed."""
+        return has(self.package) and not self.wants(structure, contents)
+
 
 def dtype_name(contents: list[Array]) -> str:
     """The dtype of contents, without its library."""
@@ -62,9 +67,8 @@ def on(*libraries: str, dtypes: tuple[str, ...] = ()) -> Requirement:
     """Require one of these libraries and one of these dtypes; none named means any."""
 
     def wants(structure: FactorStructure, contents: list[Array]) -> str:
-        name = backend_name(structure.xp)
-        if libraries and name not in libraries:
-            return f"contents of {' or '.join(libraries)}, not {name}"
+        if libraries and structure.library not in libraries:
+            return f"contents of {' or '.join(libraries)}, not {structure.library}"
         dtype = dtype_name(contents)
         if dtypes and dtype not in dtypes:
             return f"contents of {', '.join(dtypes)}, not {dtype}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from structmat._array import Array, backend_name, namespace_named, to_numpy
+from structmat._array import Array, namespace_named, to_numpy
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.arrays.csr import RowsFactor
 from structmat.kernels.arrays.dense import DenseFactor, written_out
@@ -61,7 +61,7 @@ def _vectors(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    if backend_name(structure.xp) == "torch":
+    if structure.library == "torch":
         return _tiles_on_torch(structure, contents)
     from structmat.kernels.cpu.vectors import tile_product
 
@@ -134,7 +134,7 @@ def _on_runs(structure: FactorStructure, contents: list[Array]) -> str:
 
 
 def _for_tiles(structure: FactorStructure, contents: list[Array]) -> str:
-    if backend_name(structure.xp) != "torch":
+    if structure.library != "torch":
         return on("numpy", dtypes=_COMPILED)(structure, contents)
     if str(structure.device) != "cpu":
         return "contents on the CPU"
@@ -220,11 +220,7 @@ def check_name(kernel: object) -> None:
 
 def fitting(structure: FactorStructure, contents: list[Array]) -> list[str]:
     """Names of the kernels that can multiply by a matrix, here and now."""
-    return [
-        name
-        for name, kernel in KERNELS.items()
-        if has(kernel.package) and not kernel.wants(structure, contents)
-    ]
+    return [name for name, kernel in KERNELS.items() if kernel.serves(structure, contents)]
 
 
 def bind(name: str, structure: FactorStructure, contents: list[Array]) -> BoundKernel:
@@ -254,7 +250,7 @@ def bind(name: str, structure: FactorStructure, contents: list[Array]) -> BoundK
 
 def is_modelled(structure: FactorStructure) -> bool:
     """Tell whether times are known: they are measured with NumPy."""
-    return backend_name(structure.xp) == "numpy"
+    return structure.library == "numpy"
 
 
 def compared(structure: FactorStructure, contents: list[Array], work: Work) -> dict[str, Price]:
@@ -284,9 +280,8 @@ def default(structure: FactorStructure, contents: list[Array], columns: int) -> 
         kernel
         for kernel in reversed(KERNELS.values())
         if kernel.default_from <= columns <= kernel.default_to
-        and has(kernel.package)
         and scalars >= kernel.least_scalars
-        and not kernel.wants(structure, contents)
+        and kernel.serves(structure, contents)
         and imports(kernel.package)
     )
 

@@ -80,6 +80,10 @@ def _itemsize(contents: Array) -> int:
     return int(getattr(contents, "itemsize", 0) or contents.element_size())
 
 
+#: Counts for a `Work` and a number of columns.
+Counts = Callable[[Work, int], tuple[float, ...]]
+
+
 @dataclass(frozen=True)
 class Price:
     """Memory and time of a kernel, counted from the work.
@@ -99,7 +103,7 @@ class Price:
     """
 
     size: Callable[[Work], float]
-    counts: Callable[[Work, int], tuple[float, ...]]
+    counts: Counts
     coefficients: Sequence[float]
     margin: float = 1.0
     dtypes: tuple[str, ...] = ()
@@ -141,18 +145,15 @@ def _rows_size(work: Work) -> int:
     return work.scalars * work.itemsize
 
 
-def _blas(size: int, planes: int, k: int) -> tuple[float, ...]:
+def _blas(size: Callable[[Work], int]) -> Counts:
     """Counts of a product by dense arrays; BLAS reads them in another way for one vector."""
-    once, several = (size, 0.0) if k == 1 else (0.0, size)
-    return 1.0, *_reads(once), *_reads(several), several * k * planes
 
+    def counts(work: Work, k: int) -> tuple[float, ...]:
+        read = size(work)
+        once, several = (read, 0.0) if k == 1 else (0.0, read)
+        return 1.0, *_reads(once), *_reads(several), read * k * work.planes
 
-def _dense(work: Work, k: int) -> tuple[float, ...]:
-    return _blas(_dense_size(work), work.planes, k)
-
-
-def _pair(work: Work, k: int) -> tuple[float, ...]:
-    return _blas(_pair_size(work), work.planes, k)
+    return counts
 
 
 def _vectors(work: Work, k: int) -> tuple[float, ...]:
@@ -188,14 +189,14 @@ def _rows(work: Work, k: int) -> tuple[float, ...]:
 _BLAS_DTYPES = ("float32", "float64", "complex64", "complex128")
 DENSE = Price(
     _dense_size,
-    _dense,
+    _blas(_dense_size),
     (0.0, 0.0192, 0.0146, 0.0421, 0.0149, 0.0221, 0.111, 0.00475),
     DENSE_MARGIN,
     _BLAS_DTYPES,
 )
 PAIR = Price(
     _pair_size,
-    _pair,
+    _blas(_pair_size),
     (0.0, 0.0224, 0.0147, 0.0392, 0.0183, 0.0232, 0.114, 0.00484),
     dtypes=_BLAS_DTYPES,
 )

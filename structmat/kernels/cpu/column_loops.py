@@ -11,7 +11,8 @@ Serial, without the interpreter's lock; `structmat.kernels.cpu.columns` shares c
 out among threads.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -36,7 +37,45 @@ def column_group(columns: int, dtype: np.dtype) -> tuple[int, int]:
     return vectors, vectors * lanes
 
 
-def _group_kernel(vectors: Any, values: Any, body: Any) -> Any:
+class _Groups(NamedTuple):
+    """A row group and a column group in the code of a kernel; addresses are integers.
+
+    The cells and their columns, the first cell and the end, the middle, and the rows of the
+    outer array that belong to the row group.
+    """
+
+    build: Builder
+    vectors: int
+    cells: Any
+    column: Any
+    span: tuple[Any, Any]
+    middle: Any
+    lines: list[Any]
+
+    def cell(self, i: Any, rows: int) -> Any:
+        """Address of cell i where cells have this many rows."""
+        return self.build.at(self.cells, self.build.ir.mul(i, self.build.integer(rows)))
+
+    def middle_row(self, i: Any) -> Any:
+        """Address of the row of the middle that cell i belongs to."""
+        build = self.build
+        width = build.integer(self.vectors * build.lanes)
+        return build.at(self.middle, build.ir.mul(build.index(self.column, i), width))
+
+    def places(self, address: Any) -> list[Any]:
+        """Addresses of the registers of a row."""
+        return [self.build.at(address, j * self.build.lanes) for j in range(self.vectors)]
+
+    def load(self, address: Any, *, aligned: bool) -> list[Any]:
+        """The registers of a row."""
+        return [self.build.load(place, aligned=aligned) for place in self.places(address)]
+
+    def over_cells(self, carried: list[Any], step: Callable[[Any, list[Any]], list[Any]]) -> Any:
+        """Run `step` for every cell; return the last carried vectors."""
+        return self.build.loop(*self.span, 1, carried, step)[1]
+
+
+def _group_kernel(vectors: Any, values: Any, body: Callable[[_Groups], None]) -> Any:
     """Signature and code of a kernel for one row group and one column group.
 
     Its arguments after the number of vectors are the cells (an array, for its type and
@@ -58,99 +97,63 @@ def _group_kernel(vectors: Any, values: Any, body: Any) -> Any:
             there = builder.icmp_signed("<", build.integer(t), rows)
             line = builder.add(outer, builder.mul(stride, build.integer(t)))
             lines.append(builder.select(there, line, spare))
-        body(build, count, cells, column, (low, high), middle, lines)
+        body(_Groups(build, count, cells, column, (low, high), middle, lines))
         return context.get_dummy_value()
 
     return signature, generate
 
 
-def _gather_group(
-    build: Builder,
-    vectors: int,
-    cells: Any,
-    column: Any,
-    span: tuple[Any, Any],
-    middle: Any,
-    lines: list[Any],
-) -> None:
+def _gather_group(groups: _Groups) -> None:
+    build, vectors = groups.build, groups.vectors
+
     def step(i: Any, sums: list[Any]) -> list[Any]:
-        factors, operand = _cell(build, vectors, cells, column, middle, i)
-        row = [build.load(build.at(operand, j * build.lanes), aligned=True) for j in range(vectors)]
+        cell, row = groups.cell(i, ROWS), groups.load(groups.middle_row(i), aligned=True)
         return [
-            build.multiply_add(build.spread(factor), row[j], sums[t * vectors + j])
-            for t, factor in enumerate(factors)
+            build.multiply_add(build.spread(build.at(cell, t)), row[j], sums[t * vectors + j])
+            for t in range(ROWS)
             for j in range(vectors)
         ]
 
-    zeros = [build.zero] * (ROWS * vectors)
-    _, sums = build.loop(span[0], span[1], 1, zeros, step)
-    for k, total in enumerate(sums):
-        t, j = divmod(k, vectors)
-        build.store(total, build.at(lines[t], j * build.lanes))
+    sums = groups.over_cells([build.zero] * (ROWS * vectors), step)
+    places = [place for line in groups.lines for place in groups.places(line)]
+    for total, place in zip(sums, places, strict=True):
+        build.store(total, place)
 
 
-def _scatter_group(
-    build: Builder,
-    vectors: int,
-    cells: Any,
-    column: Any,
-    span: tuple[Any, Any],
-    middle: Any,
-    lines: list[Any],
-) -> None:
-    width = range(vectors)
-    rows = [[build.load(build.at(line, j * build.lanes)) for j in width] for line in lines]
+def _scatter_group(groups: _Groups) -> None:
+    build = groups.build
+    rows = [groups.load(line, aligned=False) for line in groups.lines]
 
     def step(i: Any, _: list[Any]) -> list[Any]:
-        factors, target = _cell(build, vectors, cells, column, middle, i)
-        places = [build.at(target, j * build.lanes) for j in width]
-        sums = [build.load(place, aligned=True) for place in places]
-        for factor, row in zip(factors, rows, strict=True):
-            one = build.spread(factor)
-            sums = [build.multiply_add(one, row[j], sums[j]) for j in width]
-        for total, place in zip(sums, places, strict=True):
+        cell, target = groups.cell(i, ROWS), groups.middle_row(i)
+        sums = groups.load(target, aligned=True)
+        for t, row in enumerate(rows):
+            one = build.spread(build.at(cell, t))
+            sums = [build.multiply_add(one, x, total) for x, total in zip(row, sums, strict=True)]
+        for total, place in zip(sums, groups.places(target), strict=True):
             build.store(total, place, aligned=True)
         return []
 
-    build.loop(span[0], span[1], 1, [], step)
+    groups.over_cells([], step)
 
 
-def _outer_group(
-    build: Builder,
-    vectors: int,
-    cells: Any,
-    column: Any,
-    span: tuple[Any, Any],
-    middle: Any,
-    lines: list[Any],
-) -> None:
-    width = range(vectors)
-    rows = [[build.load(build.at(line, j * build.lanes)) for j in width] for line in lines]
+def _outer_group(groups: _Groups) -> None:
+    build = groups.build
+    rows = [groups.load(line, aligned=False) for line in groups.lines]
 
     def step(i: Any, _: list[Any]) -> list[Any]:
-        row = build.ir.mul(build.index(column, i), build.integer(vectors * build.lanes))
-        operand = build.at(middle, row)
-        other = [build.load(build.at(operand, j * build.lanes), aligned=True) for j in width]
+        other = groups.load(groups.middle_row(i), aligned=True)
         sums = []
-        for line in rows:
+        for row in rows:
             total = build.zero
-            for j in width:
-                total = build.multiply_add(line[j], other[j], total)
+            for x, y in zip(row, other, strict=True):
+                total = build.multiply_add(x, y, total)
             sums.append(total)
-        cell = build.at(cells, build.ir.mul(i, build.integer(GRADIENT_ROWS)))
-        build.add_sums([*sums, *[build.zero] * (GRADIENT_ROWS - ROWS)], cell)
+        padding = [build.zero] * (GRADIENT_ROWS - ROWS)
+        build.add_sums([*sums, *padding], groups.cell(i, GRADIENT_ROWS))
         return []
 
-    build.loop(span[0], span[1], 1, [], step)
-
-
-def _cell(
-    build: Builder, vectors: int, cells: Any, column: Any, middle: Any, i: Any
-) -> tuple[list[Any], Any]:
-    """Addresses of the factors of cell i and of the row of the middle that it belongs to."""
-    cell = build.at(cells, build.ir.mul(i, build.integer(ROWS)))
-    row = build.ir.mul(build.index(column, i), build.integer(vectors * build.lanes))
-    return [build.at(cell, t) for t in range(ROWS)], build.at(middle, row)
+    groups.over_cells([], step)
 
 
 @intrinsic

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
-from structmat._array import Array, Device, backend_of
+from structmat._array import Array, Device, backend_name, backend_of
 from structmat.kernels.layouts.panels import Pattern
 
 Layout = TypeVar("Layout")
@@ -30,6 +30,8 @@ class FactorStructure:
 
     Attributes
     ----------
+    library : str
+        Name of the array library.
     shape : tuple of int
         ``(m, n)``.
     middle : int
@@ -48,7 +50,7 @@ class FactorStructure:
         through: bool = False,
     ) -> None:
         self.row, self.col, self.xp, self.device = row, col, xp, device
-        self.through = through or col is None
+        self.library, self.through = backend_name(xp), through or col is None
         m, inner = row.shape
         self.middle = 0 if col is None else col.shape[1]
         self.shape = m, inner if col is None else col.shape[0]
