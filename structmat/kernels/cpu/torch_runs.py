@@ -15,8 +15,8 @@ from structmat.kernels.cpu.columns import TileFactor, TileProduct, gradients
 from structmat.kernels.cpu.run_cells import run_strips
 
 
-class _Side:
-    """One side of all blocks as strips.
+class _RunFactor:
+    """Contents on cyclic runs as a factor of row groups.
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ class RunProduct:
     Parameters
     ----------
     rows, cols : tuple
-        What `_Side` takes, for either side of the blocks.
+        What `_RunFactor` takes, for either side of the blocks.
     """
 
     def __init__(self, rows: tuple[Any, ...], cols: tuple[Any, ...]) -> None:
-        self._rows, self._cols = _Side(*rows), _Side(*cols)
+        self._rows, self._cols = _RunFactor(*rows), _RunFactor(*cols)
         factors = self._rows.factor, self._cols.factor
         self._product = TileProduct(*factors, through=False, threads=torch.get_num_threads())
 
