@@ -16,6 +16,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OPERATIONS = ("add", "matmul", "convert")
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
 @dataclass(frozen=True)
 class Kind:
     """Record of a kind of structure: name, label, colour, class and fits.
@@ -179,10 +183,6 @@ def enter_class(name: str, cls: type) -> None:
         owner = known.matrix.__qualname__ if isinstance(known.matrix, type) else known.matrix
         raise KindError(f"the kind {name!r} is taken by {owner or 'a recipe'}; choose another name")
     _KINDS[name] = replace(known, matrix=cls)
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value != ""
 
 
 def _place(cls: type) -> str:
