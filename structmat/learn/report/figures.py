@@ -8,12 +8,12 @@ from typing import Any
 
 from structmat.kinds import kind_record
 from structmat.learn.data.files import optional
-from structmat.learn.report.results import Kind, Layer, Metric
+from structmat.learn.report.results import KindRuns, Layer, Metric
 from structmat.matrix import StructuredMatrix
 from structmat.plot import structure
 
-#: Kind, steps and values of each run, by the key of the curve.
-Curves = Mapping[str, Sequence[tuple[Kind, Sequence[tuple[int, float]]]]]
+#: Runs of a kind, steps and values of each run, by the key of the curve.
+Curves = Mapping[str, Sequence[tuple[KindRuns, Sequence[tuple[int, float]]]]]
 
 # Characters of a name, at most: names differ most at their ends.
 _LABEL_LENGTH = 40
@@ -44,7 +44,7 @@ _CURVES = {
 }
 
 
-def metric_chart(kinds: Sequence[Kind], metric: Metric) -> str:
+def metric_chart(kinds: Sequence[KindRuns], metric: Metric) -> str:
     """Chart of the metric by kind: a point a seed and a line at the mean."""
     with _style():
         figure = _figure(0.42 * len(kinds) + 0.8)
@@ -67,7 +67,7 @@ def metric_chart(kinds: Sequence[Kind], metric: Metric) -> str:
         return _svg(figure)
 
 
-def history_curves(kinds: Sequence[Kind]) -> Curves:
+def history_curves(kinds: Sequence[KindRuns]) -> Curves:
     """Loss of every run, and cost and σ of runs that learn their structure."""
     curves = {
         key: [(kind, points) for kind in kinds for run in kind.runs if (points := _curve(run, key))]
@@ -102,7 +102,7 @@ def history_chart(curves: Curves, budget: float | None) -> str:
         return _svg(figure)
 
 
-def layers_chart(layers: Sequence[Layer], kinds: Sequence[Kind]) -> str:
+def layers_chart(layers: Sequence[Layer], kinds: Sequence[KindRuns]) -> str:
     """Chart of each layer's dense cost, and of the share that each structured kind keeps."""
     thick = 0.8 / len(kinds)
     with _style():
@@ -147,7 +147,7 @@ def _curve(run: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
     return [(step, scale * v) for step, v in points if v is not None and math.isfinite(v)]
 
 
-def _colour(kind: Kind) -> str:
+def _colour(kind: KindRuns) -> str:
     return kind_record(kind.name).colour
 
 

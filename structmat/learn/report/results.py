@@ -69,7 +69,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Kind:
+class KindRuns:
     """The runs of one kind, one a seed."""
 
     name: str
@@ -110,16 +110,16 @@ class Layer:
         return self.costs[kind] / max(self.dense_cost, 1) if kind in self.costs else None
 
 
-def kinds_of(results: Mapping[str, Any]) -> list[Kind]:
+def kinds_of(results: Mapping[str, Any]) -> list[KindRuns]:
     """The kinds that were run, dense first, those unknown here last."""
     runs = results["runs"]
     known = [kind.name for kind in all_kinds()]
     others = sorted({run["kind"] for run in runs} - set(known))
     names = sorted({run["kind"] for run in runs}, key=[*known, *others].index)
-    return [Kind(name, [run for run in runs if run["kind"] == name]) for name in names]
+    return [KindRuns(name, [run for run in runs if run["kind"] == name]) for name in names]
 
 
-def layers_of(kinds: Iterable[Kind]) -> list[Layer]:
+def layers_of(kinds: Iterable[KindRuns]) -> list[Layer]:
     """The layers in the order of the network, costs as means over the seeds."""
     facts: dict[str, Mapping[str, Any]] = {}
     costs: dict[str, dict[str, list[int]]] = {}

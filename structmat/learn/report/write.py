@@ -13,7 +13,7 @@ from structmat.learn.report.figures import (
     metric_chart,
 )
 from structmat.learn.report.html import Markup, document, element, image, section, table
-from structmat.learn.report.results import Kind, Layer, Metric, check_results, kinds_of, layers_of
+from structmat.learn.report.results import KindRuns, Layer, Metric, check_results, kinds_of, layers_of
 from structmat.matrices import GBLR
 from structmat.matrix import StructuredMatrix
 
@@ -86,7 +86,7 @@ def _page(results: Mapping[str, Any], matrices: Mapping[str, StructuredMatrix]) 
     )
 
 
-def _outcome(kinds: Sequence[Kind], metric: Metric) -> str:
+def _outcome(kinds: Sequence[KindRuns], metric: Metric) -> str:
     """Sentence on the best structured kind beside the dense one."""
     means = {kind.name: kind.mean("metric") for kind in kinds}
     sign = -1 if metric.lower_is_better else 1
@@ -104,10 +104,10 @@ def _outcome(kinds: Sequence[Kind], metric: Metric) -> str:
     return f"{first}: {what} with {share} of the multiplications ({dense})."
 
 
-def _summary(kinds: Sequence[Kind], metric: Metric) -> Markup:
+def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
     way = "lower is better" if metric.lower_is_better else "higher is better"
     columns = [
-        "Kind",
+        "KindRuns",
         f"{metric.label[:1].upper()}{metric.label[1:]}, {way}",
         "Seeds",
         "Multiplications",
@@ -145,7 +145,7 @@ def _summary(kinds: Sequence[Kind], metric: Metric) -> Markup:
     return table(caption, columns, rows)
 
 
-def _metric_figure(kinds: Sequence[Kind], metric: Metric) -> Markup:
+def _metric_figure(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
     values = (f"{kind.label} {metric.text(kind.mean('metric'))}" for kind in kinds)
     return image(
         metric_chart(kinds, metric),
@@ -154,7 +154,7 @@ def _metric_figure(kinds: Sequence[Kind], metric: Metric) -> Markup:
     )
 
 
-def _training(kinds: Sequence[Kind], budget: float | None) -> Markup:
+def _training(kinds: Sequence[KindRuns], budget: float | None) -> Markup:
     curves = history_curves(kinds)
     if not curves:
         return Markup()
@@ -167,7 +167,7 @@ def _training(kinds: Sequence[Kind], budget: float | None) -> Markup:
     return section("Training", image(chart, "Curves over the steps of training.", caption))
 
 
-def _layers(kinds: Sequence[Kind]) -> Markup:
+def _layers(kinds: Sequence[KindRuns]) -> Markup:
     layers = layers_of(kinds)
     structured = [kind for kind in kinds if kind.name != "dense"]
     if not layers or not structured:
@@ -196,7 +196,7 @@ def _layers(kinds: Sequence[Kind]) -> Markup:
     return section("Layers", table(caption, columns, rows), picture)
 
 
-def _layer_cost(layer: Layer, kind: Kind) -> str:
+def _layer_cost(layer: Layer, kind: KindRuns) -> str:
     if kind.name not in layer.costs:
         return "–"
     share = element("small", _percent(layer.share(kind.name)))
