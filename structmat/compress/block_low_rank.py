@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.goal import Goal, Progress
-from structmat.compress.measure import norm
+from structmat.compress.source import norm
 from structmat.compress.svd import leading_svd, svdvals
 from structmat.compress.tiles import (
     Grid,

@@ -1,101 +1,23 @@
-"""`compress` and `compare`: checks, budgets, measured errors, and the way back."""
+"""`compress` and `compare`: checks, budgets, and measured errors."""
 
 import math
 import numbers
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from structmat.compress.goal import Goal, Progress, no_progress
-from structmat.compress.measure import residual, svd_residual
-from structmat.compress.source import Source, source_of
+from structmat.compress.results import Comparison, CompressionResult
+from structmat.compress.source import Source, residual, source_of, svd_residual
 from structmat.compress.svd import sketch, truncated_svd
 from structmat.errors import BudgetError, InputError, KindError, ToleranceError
 from structmat.kinds import find_fit, fitted_kinds, is_built_in
 from structmat.matrix import StructuredMatrix
 
-#: How often a fit is repeated when rounding brought it just above the tolerance.
+#: Number of fits that are tried while rounding brings the error just above the tolerance.
 ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class CompressionResult:
-    """A structured approximation and what it is worth.
-
-    Attributes
-    ----------
-    matrix : StructuredMatrix
-        In the array library and on the device of the input.
-    kind : str
-        Its structure.
-    error : float
-        Measured relative error, ``||A - B||_F / ||A||_F``; 0 for a zero matrix.
-    cost : int
-        Multiplications of one matvec.
-    storage : int
-        Stored scalars.
-    baseline_error : float
-        Relative error of the truncated singular value decomposition at the same cost:
-        of rank ``cap // (m + n)``, where cap is the budget's or else `cost`.
-    seconds : float
-        Time that the fit took, without measuring it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import structmat
-    >>> result = structmat.compress(np.eye(8), "block_sparse", budget=0.5)
-    >>> result.kind, result.error, result.matrix.cost == result.cost
-    ('block_sparse', 0.0, True)
-    """
-
-    matrix: StructuredMatrix
-    kind: str
-    error: float
-    cost: int
-    storage: int
-    baseline_error: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One row of `compare`.
-
-    Attributes
-    ----------
-    kind : str
-        The structure.
-    matrix : StructuredMatrix or None
-        None where the structure has no matrix that cheap.
-    cost, storage : int
-        Multiplications of one matvec, and stored scalars.
-    error : float
-        Measured relative error; NaN without a matrix.
-    seconds : float
-        Time that the fit took.
-    note : str
-        Why there is no matrix; otherwise empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import structmat
-    >>> rows = structmat.compare(np.eye(4), budget=0.25)
-    >>> [row.kind for row in rows if row.matrix is None]
-    ['monarch']
-    """
-
-    kind: str
-    matrix: StructuredMatrix | None
-    cost: int
-    storage: int
-    error: float
-    seconds: float
-    note: str = ""
 
 
 def compress(
@@ -112,19 +34,19 @@ def compress(
     Parameters
     ----------
     A : array, shape (m, n), or structured or sparse matrix, or operator
-        Arrays of any library. Anything with ``shape``, ``matmat`` and ``rmatmat``, and a
-        structured or sparse matrix of more than 2**26 entries, is never made dense; it
-        compresses to "low_rank" and "gblr".
+        An array of any library. An operator is anything with ``shape``, ``matmat`` and
+        ``rmatmat``; like a structured or sparse matrix of more than 2**26 entries it is
+        never made dense, and compresses to "low_rank" and "gblr".
     kind : str
         "low_rank", "block_sparse", "block_low_rank", "monarch", "gblr", or one that
         `register` entered with a fit.
     budget : float, optional
         Cap on the cost, as a fraction of m n, in (0, 1]. Give this or `tol`.
     tol : float, optional
-        Bound on ``||A - B||_F / ||A||_F``, which the measured error meets. The cost is
-        what that takes, and may exceed that of the dense matrix.
+        Bound on ``||A - B||_F / ||A||_F``, which the measured error meets. The cost may
+        then exceed that of the dense matrix.
     rng : None, int or numpy.random.Generator
-        As `numpy.random.default_rng` takes it.
+        As for `numpy.random.default_rng`.
     progress : callable, optional
         Called with the share of the work done, 0 to 1.
 
@@ -137,18 +59,18 @@ def compress(
     KindError
         If the kind is unknown.
     BudgetError
-        If the budget is no fraction, or below the cheapest Monarch matrix of that shape.
-        The other kinds hold the zero matrix, at cost 0, and return it if they must.
+        If the budget is no fraction, or below the cost of the cheapest Monarch matrix of
+        that shape. The other kinds fit into any budget: the zero matrix costs nothing.
     ToleranceError
         If no matrix of the kind comes that close in the precision of `A`.
     InputError
-        If `A` is no finite matrix of numbers, not exactly one of `budget` and `tol`
-        is given, or the kind needs the entries of an operator.
+        If `A` is no finite matrix of numbers, if none or both of `budget` and `tol` are
+        given, or if the kind needs the entries of an operator.
 
     Notes
     -----
-    Errors are measured, not estimated: for an operator that takes n products with unit
-    vectors, in panels, which may outlast the fit itself.
+    Errors are measured, not estimated. For an operator a measurement takes n products
+    with unit vectors, some at a time, which may outlast the fit itself.
 
     Examples
     --------
@@ -199,11 +121,11 @@ def compare(
     Parameters
     ----------
     A : array, shape (m, n), or structured or sparse matrix, or operator
-        As in `compress`. For an operator only the kinds that need no entries appear.
+        As in `compress`. An operator is compressed to the kinds that need no entries.
     budget : float
         Cap on the cost, as a fraction of m n, in (0, 1].
     rng : None, int or numpy.random.Generator
-        As `numpy.random.default_rng` takes it.
+        As for `numpy.random.default_rng`.
     progress : callable, optional
         Called with the share of the work done, 0 to 1.
 
@@ -306,7 +228,7 @@ def _meet(
     rng: np.random.Generator,
     progress: Progress,
 ) -> tuple[StructuredMatrix, float]:
-    """Fit until the measured error is in the bound; aim lower where rounding missed it."""
+    """Fit until the measured error meets the bound, at an ever lower aim."""
     fit = _fitter(source, kind)
     aim = tol * size
     for _ in range(ATTEMPTS):
@@ -329,6 +251,7 @@ def _is_single(source: Source) -> bool:
 
 
 def _relative(error: float, size: float) -> float:
+    """Error as a fraction of a norm; zero or infinite beside a norm of zero."""
     if size == 0.0:
         return 0.0 if error == 0.0 else math.inf
     return error / size

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from structmat.compress.goal import Goal, Progress
-from structmat.compress.measure import svd_residual
+from structmat.compress.source import svd_residual
 from structmat.compress.svd import (
     EXACT,
     Operator,

@@ -1,7 +1,7 @@
-"""What can be compressed: arrays of any library, matrices, and implicit operators."""
+"""Inputs of compression: arrays, matrices and operators, checked; their norms and errors."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,20 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import aslinearoperator
 
 from structmat import _array
-from structmat.compress.measure import column_slices, norm
+from structmat.compress.svd import Triple
 from structmat.errors import BackendError, InputError, ShapeError
+from structmat.kernels import using
 from structmat.matrix import StructuredMatrix
 
 #: A structured or sparse matrix with more entries is compressed through its products.
 DENSE_ENTRIES = 2**26
 #: Largest entries outside these bounds have squares that overflow or vanish.
 RANGE = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
+#: Most entries of some columns, and of the unit vectors that give them: 64 MiB in double
+#: precision.
+COLUMNS_ENTRIES = 2**23
+#: Most entries of a tall or square matrix that one product with the identity writes out.
+SMALL_ENTRIES = 2**12
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Source:
 
 
 def source_of(A: Any) -> Source:
-    """Check an input and say how to read it."""
+    """Check an input, and choose between its entries and its products."""
     if isinstance(A, StructuredMatrix):
         if math.prod(A.shape) > DENSE_ENTRIES:
             return Source(_Products(A.to("numpy")), True, _back_to(A.xp, A.device))
@@ -97,7 +103,7 @@ def _as_ndarray(A: Any) -> NDArray:
 
 
 def _checked(A: NDArray) -> NDArray:
-    """A finite array of one of the four dtypes; copied only where the dtype changes."""
+    """A finite array of one of the four dtypes; copied only if the dtype changes."""
     if A.ndim != 2:
         raise ShapeError(f"a matrix of shape {A.shape}; expected two dimensions (m, n)")
     A = A.astype(_working_dtype(A.dtype), copy=False)
@@ -139,7 +145,7 @@ def _working_dtype(dtype: np.dtype) -> np.dtype:
 
 
 class _Products:
-    """An operator that is trusted with nothing: results are checked at each product."""
+    """An operator whose results are checked at each product."""
 
     def __init__(self, operator: Any) -> None:
         shape = tuple(operator.shape)
@@ -187,3 +193,57 @@ class _Products:
             )
         self.largest = max(self.largest, float(np.abs(Y).max(initial=0.0)))
         return Y.astype(self.dtype, copy=False)
+
+
+def column_slices(shape: tuple[int, int]) -> Iterator[slice]:
+    """Slices of columns whose temporaries stay a small part of the matrix."""
+    m, n = shape
+    width = (m * n) // (16 * max(m + n, 1))
+    width = max(1, min(max(16, width), COLUMNS_ENTRIES // max(m + n, 1)))
+    for start in range(0, n, width):
+        yield slice(start, min(start + width, n))
+
+
+def norm(A: Any) -> float:
+    """Frobenius norm of an array or an operator, accumulated in double precision."""
+    return _root(_columns(A, some) for some in column_slices(A.shape))
+
+
+def residual(A: Any, B: Any) -> float:
+    """Frobenius norm of A - B, for arrays or anything with `matmat`."""
+    if isinstance(B, StructuredMatrix) and _is_small(B):
+        # One product, for which no kernel is worth choosing.
+        with using("panels"):
+            B = B.matmat(np.eye(B.shape[1], dtype=B.dtype))
+    return _root(_columns(A, some) - _columns(B, some) for some in column_slices(A.shape))
+
+
+def svd_residual(A: Any, triple: Triple) -> float:
+    """Frobenius norm of A - U diag(s) Vh."""
+    U, s, Vh = triple
+    left = U * s
+    return _root(_columns(A, some) - left @ Vh[:, some] for some in column_slices(A.shape))
+
+
+def _is_small(B: StructuredMatrix) -> bool:
+    m, n = B.shape
+    return n <= m and m * n <= SMALL_ENTRIES
+
+
+def _columns(A: Any, some: slice) -> NDArray:
+    if isinstance(A, np.ndarray):
+        return A[:, some]
+    unit = np.zeros((A.shape[1], some.stop - some.start), A.dtype)
+    unit[np.arange(some.start, some.stop), np.arange(unit.shape[1])] = 1
+    return A.matmat(unit)
+
+
+def _root(parts: Iterator[NDArray]) -> float:
+    total = 0.0
+    for part in parts:
+        if part.dtype.kind == "c":
+            total += float((part.real.astype(np.float64) ** 2).sum())
+            total += float((part.imag.astype(np.float64) ** 2).sum())
+        else:
+            total += float((part.astype(np.float64) ** 2).sum())
+    return float(np.sqrt(total))

@@ -1,11 +1,14 @@
-"""Compression to GBLR.
+"""Compression to GBLR: starts, annealing from them, and the best result.
 
-portfolio         `fit`: several searches, and the best of their results
-starts            truncated SVDs of the matrix or of parts of it
-exact_grid        tiles that hold a matrix exactly
-exact_sum         blocks of a matrix that is exactly a sum of few
-residual          rank-one blocks, and what a set of them leaves of a matrix
-power_iteration   blocks that take away more energy than they cost
-anneal            one search: blocks are added while the price falls
-implicit          matrices that are known by their products only
+portfolio    `fit`: the starts in turn, then annealing from the best of them
+starts       candidates by linear algebra, or by one pass over the entries
+selection    the goal, the best candidate so far, and which are worth annealing
+exact_grid   tiles that hold a matrix exactly
+exact_sum    blocks of a matrix that is exactly a sum of few
+partition    hierarchical partitions into truncated tiles
+lines        blocks of one row or column, on runs of entries
+anneal       one search: blocks are added while the price falls
+proposals    max-subarray power iteration from many starts at once
+residual     blocks, the residual that they leave, and the best fit of one block
+implicit     matrices that are known by their products only
 """

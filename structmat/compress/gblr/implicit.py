@@ -10,7 +10,7 @@ from structmat.compress import low_rank
 from structmat.compress.gblr.anneal import Annealing
 from structmat.compress.gblr.residual import Block, Blocks, pieces, squares, take
 from structmat.compress.goal import Goal, Progress, no_progress
-from structmat.compress.measure import norm, residual
+from structmat.compress.source import norm, residual
 from structmat.compress.svd import Operator, sketch
 from structmat.matrices.gblr import GBLR
 

@@ -91,33 +91,28 @@ class _Portfolio:
     ) -> None:
         self.A, self.scale, self.rng = A, A.dtype.type(scale), rng
         self.cap, self.progress = goal.max_cost, progress
-        self.best = Selection(A, goal, Candidate.of(A / self.scale, [], 0.0))
+        self.best = Selection(A, self.scale, goal)
         self.starts = Starts(A, self.scale, rng, self.best)
         #: Candidates from which annealing starts.
         self.kept: list[Candidate] = []
 
     def search(self) -> Blocks:
         """Consider the starts, then anneal; stop early where the rest would be of no use."""
-        best = self.best
+        best, starts = self.best, self.starts
         if best.goal.max_error is not None and best.total**0.5 <= best.goal.max_error:
             return best.blocks
-        scattered = self.starts.is_scattered()
-        if not scattered:
-            self._consider_exact()
-        if best.exact or (scattered and best.consider(self.starts.lines())):
+        scattered = starts.is_scattered()
+        for step, find in enumerate(() if scattered else (starts.grid, starts.spans), 1):
+            found = find()
+            best.consider(found)
+            if found.cost < EXACT_COST * best.likely_cost:
+                self._keep(found)
+            self.progress(STARTS_PROGRESS * step / 6)
+        if best.exact or (scattered and best.consider(starts.lines())):
             return best.blocks
         if self._consider_inexact():
             self._anneal_all()
         return best.blocks
-
-    def _consider_exact(self) -> None:
-        """Consider the forms that linear algebra finds exactly, where the matrix has one."""
-        for step, find in enumerate((self.starts.grid, self.starts.spans), 1):
-            found = find()
-            self.best.consider(found)
-            if found.cost < EXACT_COST * self.best.likely_cost:
-                self._keep(found)
-            self._report(step)
 
     def _consider_inexact(self) -> bool:
         """Consider the other starts; returns whether annealing may still be worth its time."""
@@ -125,15 +120,15 @@ class _Portfolio:
         found = starts.partition()
         best.consider(found)
         self._keep(found)
-        self._report(3)
+        self.progress(STARTS_PROGRESS * 3 / 6)
         lines_lead = best.consider(starts.lines())
-        self._report(4)
+        self.progress(STARTS_PROGRESS * 4 / 6)
         if self.cap is None and best.value[0] > self.A.size:
             best.consider(starts.entries())
         found = starts.truncation()
         truncation_leads = best.consider(found)
         self._keep(found)
-        self._report(5)
+        self.progress(STARTS_PROGRESS * 5 / 6)
         if lines_lead and not truncation_leads and not best.exact:
             # Nothing of low rank is left to refine.
             return False
@@ -142,16 +137,12 @@ class _Portfolio:
             found = starts.tiles()
             if best.consider(found):
                 self._keep(found)
-            self._report(6)
+            self.progress(STARTS_PROGRESS)
         return best.likely_cost <= HELD_SHARE * self.A.size and not best.exact
-
-    def _report(self, step: int) -> None:
-        """Report one of the six steps before annealing."""
-        self.progress(STARTS_PROGRESS * step / 6)
 
     def _keep(self, found: Candidate) -> None:
         """Keep a start if annealing may hold its blocks; the best ones where memory is short."""
-        if 0 < len(found.blocks.row_start) <= self.starts.most_blocks:
+        if 0 < len(found.blocks.row_start) <= self.best.most_blocks:
             self.kept.append(found)
         while self.kept and sum(kept.cost for kept in self.kept) > HELD_SHARE * self.A.size:
             worth = [kept.cost if self.cap is None else kept.energy for kept in self.kept]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress.gblr.residual import Blocks, Candidate
+from structmat.compress.gblr.residual import Blocks, Candidate, most_blocks
 from structmat.compress.goal import Goal
 
 #: Share of the matrix's energy. Where less than that is left by the best candidate, or allowed
@@ -21,15 +21,17 @@ class Selection:
     Parameters
     ----------
     A : ndarray
-        The matrix; read for its shape and dtype.
+        The matrix.
+    scale : scalar of A's dtype
+        Candidates are of A / scale, and so is the goal.
     goal : Goal
-    nothing : Candidate
-        No blocks; all energy of the matrix is left.
 
     Attributes
     ----------
     aim : Goal
         A little below an error, so that rounding does not undo a search; otherwise `goal`.
+    most_blocks : int
+        Number of blocks that annealing may hold.
     total : float
         Energy of the matrix.
     noise : float
@@ -45,8 +47,10 @@ class Selection:
         Whether the best candidate leaves nothing but rounding under a cap on the cost.
     """
 
-    def __init__(self, A: NDArray, goal: Goal, nothing: Candidate) -> None:
+    def __init__(self, A: NDArray, scale: np.number, goal: Goal) -> None:
+        nothing = Candidate.of(A / scale, [], 0.0)
         self.goal = self.aim = goal
+        self.most_blocks = most_blocks(A)
         self.total = nothing.energy
         rounding = 4 * float(np.finfo(A.dtype).eps)
         self.noise = rounding**2 * max(A.shape) * self.total

@@ -1,5 +1,7 @@
 """Starts of a search: candidates found by linear algebra, or by one pass over the entries."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ from structmat.compress.gblr.exact_grid import grid_blocks
 from structmat.compress.gblr.exact_sum import span_blocks
 from structmat.compress.gblr.lines import best_lines, exact_lines
 from structmat.compress.gblr.partition import leading_blocks, partition_blocks
-from structmat.compress.gblr.residual import Blocks, Candidate, most_blocks, squares
+from structmat.compress.gblr.residual import Blocks, Candidate, squares
 from structmat.compress.gblr.selection import Selection
 from structmat.compress.goal import Goal, no_progress
 from structmat.compress.svd import svdvals, truncated_svd
@@ -18,6 +20,7 @@ from structmat.matrix import StructuredMatrix
 HELD_SHARE = 0.5
 
 
+@dataclass(frozen=True)
 class Starts:
     """Starts of a search in A / scale.
 
@@ -31,25 +34,19 @@ class Starts:
     rng : numpy.random.Generator
     best : Selection
         The goal, and the best candidate so far.
-
-    Attributes
-    ----------
-    most_blocks : int
-        Number of blocks that a start of annealing may have.
     """
 
-    def __init__(
-        self, A: NDArray, scale: np.number, rng: np.random.Generator, best: Selection
-    ) -> None:
-        self.A, self.scale, self.rng, self.best = A, scale, rng, best
-        self.most_blocks = most_blocks(A)
+    A: NDArray
+    scale: np.number
+    rng: np.random.Generator
+    best: Selection
 
     def is_scattered(self) -> bool:
         """Whether runs of entries hold the matrix, but more of them than a grid is worth."""
         nonzero, cap = self.A != 0, self.best.goal.max_cost
         runs = int(nonzero[:, 0].sum() + (nonzero[:, 1:] & ~nonzero[:, :-1]).sum())
         most = HELD_SHARE * self.A.size if cap is None else cap
-        return runs > self.most_blocks and runs + int(nonzero.sum()) <= most
+        return runs > self.best.most_blocks and runs + int(nonzero.sum()) <= most
 
     def grid(self) -> Candidate:
         """Tiles that hold the matrix exactly."""
@@ -90,13 +87,14 @@ class Starts:
             rank = _rank_for(self._scaled(), best.aim.max_error or 0.0)
         if rank * size > HELD_SHARE * self.A.size and not self._truncation_helps(rank):
             return Candidate.of(self._scaled(), [], 0.0)
+        A = self._scaled()
         U, s, Vh = truncated_svd(self.A, rank, self.rng)
         found = leading_blocks(U, s, Vh, int((s > 0).sum()))
         found = [block._replace(u=block.u / self.scale) for block in found]
         # Beyond the rank of the matrix, singular vectors hold rounding alone.
         found = [block for block in found if block.energy > best.noise]
         last = found[-1].energy if found else best.total
-        return Candidate.of(self._scaled(), found, last / size)
+        return Candidate.of(A, found, last / size)
 
     def _truncation_helps(self, rank: int) -> bool:
         """Whether truncation to a high rank beats the best so far; by values alone."""

@@ -13,7 +13,14 @@ from structmat.learn.report.figures import (
     metric_chart,
 )
 from structmat.learn.report.html import Markup, document, element, image, section, table
-from structmat.learn.report.results import KindRuns, Layer, Metric, check_results, kinds_of, layers_of
+from structmat.learn.report.results import (
+    KindRuns,
+    Layer,
+    Metric,
+    check_results,
+    kinds_of,
+    layers_of,
+)
 from structmat.matrices import GBLR
 from structmat.matrix import StructuredMatrix
 
