@@ -79,7 +79,7 @@ class FactoredMatrix:
         if not self._is_modelled:
             self._steps = table.default_steps(structure, contents)
             # Now, while layouts may be kept: a tracer may ask for the product later.
-            self.bound(table.default(structure, contents, 1).name)
+            self._chosen[1] = self.bound(self.choose(1))
 
     @cached_property
     def work(self) -> Work:

@@ -71,7 +71,7 @@ class _OperationCounter(TorchDispatchMode):
 
 
 def dense_is_quicker(times: Times, count: int, *, assembly: int, device: str) -> bool:
-    """Whether the dense weight multiplies `count` vectors sooner than the structure.
+    """Tell whether the dense weight multiplies `count` vectors sooner than the structure.
 
     Parameters
     ----------
