@@ -6,6 +6,8 @@ matrices, and to their adjoint and conjugate.
 
 import numbers
 import operator
+from abc import abstractmethod
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -35,6 +37,14 @@ class Operators(LinearOperator):
     device: Device
     #: Whether products keep the dtype of the operand, whatever `dtype` says.
     neutral: bool
+
+    @abstractmethod
+    def _wider(self, dtype: DType) -> Any:
+        """The matrix in a wider dtype, for operands of that dtype."""
+
+    @abstractmethod
+    def _scale(self, scalar: Any, apply: Callable[[Any, Any], Any] = operator.mul) -> Any:
+        """The matrix times, or divided by, a scalar."""
 
     # Products.
 
