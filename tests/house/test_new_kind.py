@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,57 +17,21 @@ from structmat._array import from_numpy, namespace_named
 from structmat.cli import main
 from structmat.testing import check_matrix
 
-FILE = '''
-import numpy as np
-import structmat
+PAGE = Path(__file__).parents[2] / "docs" / "develop" / "adding_a_matrix.md"
+DEAR = "a diagonal matrix costs 4; expected a cap of at least that, not 2: raise the budget"
 
 
-class Diagonal(structmat.StructuredMatrix, kind="diagonal"):
-    """A rectangular matrix with entries on the main diagonal alone."""
-
-    data_names = ("d",)
-    static_names = ("shape",)
-
-    def __init__(self, d, *, shape):
-        super().__init__(tuple(shape), {"d": d})
-
-    @property
-    def cost(self):
-        return min(self.shape)
-
-    def _times(self, d, x, size):
-        y = d[:, None] * x[: d.shape[0], :]
-        below = self.xp.zeros((size - d.shape[0], x.shape[1]), dtype=y.dtype, device=self.device)
-        return self.xp.concat([y, below])
-
-    def _multiply(self, x):
-        return self._times(self.d, x, self.shape[0])
-
-    def _multiply_adjoint(self, y):
-        d = self.xp.conj(self.d) if self.xp.isdtype(self.dtype, "complex floating") else self.d
-        return self._times(d, y, self.shape[1])
-
-    def _dense(self):
-        return self._multiply(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
-
-    def _adjoint(self):
-        return Diagonal(self.d, shape=self.shape[::-1]).conj()
-
-
-def fit(A, goal, *, rng, progress):
-    if goal.max_cost is not None and goal.max_cost < min(A.shape):
-        raise structmat.BudgetError(f"costs {min(A.shape)}; raise the budget")
-    return Diagonal(np.diagonal(A).copy(), shape=A.shape)
-
-
-structmat.register(structmat.Kind("diagonal", "main diagonal", "#332288", fit=fit))
-'''
+def recipe():
+    """The file that the page describes: its class, its fit, and its one call."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    marks = ("class Diagonal", "def fit", "structmat.register(")
+    return "\n\n".join(["import numpy as np", *(b for b in blocks if any(m in b for m in marks))])
 
 
 @pytest.fixture
 def diagonal(own_kinds, tmp_path, monkeypatch):
     """The file, imported, in the present folder."""
-    (tmp_path / "diagonal.py").write_text(FILE)
+    (tmp_path / "diagonal.py").write_text(recipe())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield importlib.import_module("diagonal")
@@ -107,7 +72,7 @@ def test_compress_and_compare(diagonal, backend):
     rows = {row.kind: row for row in structmat.compare(A, budget=0.5, rng=0)}
     assert list(rows)[-1] == "diagonal"
     assert rows["diagonal"].matrix.kind == "diagonal"
-    assert structmat.compare(A, budget=0.1, rng=0)[-1].note == "costs 4; raise the budget"
+    assert structmat.compare(A, budget=0.1, rng=0)[-1].note == DEAR
 
 
 def test_files_in_a_fresh_process(diagonal):
@@ -187,7 +152,7 @@ def test_the_command_line(diagonal, capsys):
     assert main(["compare", "a.npy", "--budget", "0.5"]) == 0
     assert "\ndiagonal " in capsys.readouterr().out
     assert main(["compare", "a.npy", "--budget", "0.1"]) == 0
-    assert "none: costs 4; raise the budget" in capsys.readouterr().out
+    assert f"none: {DEAR}" in capsys.readouterr().out
 
 
 def test_learning(diagonal, capsys):
