@@ -207,9 +207,11 @@ def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
 
     def within(goal: Goal, **options: Any) -> StructuredMatrix:
         matrix = fit(source.data, goal, **options)
-        if not isinstance(matrix, StructuredMatrix) or matrix.shape != source.data.shape:
+        is_matrix = isinstance(matrix, StructuredMatrix)
+        if not is_matrix or matrix.shape != source.data.shape:
+            found = repr(matrix) if is_matrix else f"a {type(matrix).__qualname__}"
             raise InputError(
-                f"the fit of {kind!r} returned {matrix!r}; expected a StructuredMatrix of shape "
+                f"the fit of {kind!r} returned {found}; expected a StructuredMatrix of shape "
                 f"{source.data.shape} (mend the fit)"
             )
         if goal.max_cost is not None and matrix.cost > goal.max_cost:

@@ -196,17 +196,14 @@ def returns(matrix):
     return lambda A, goal, *, rng, progress: matrix
 
 
+RETURNED = "InputError: the fit of 'wrong' returned"
 WRONG_FITS = {
     "value": (raises(ValueError("no luck")), ValueError, "ValueError: no luck"),
     "memory": (raises(MemoryError("too large")), MemoryError, "MemoryError: too large"),
     "budget": (raises(BudgetError("costs 9")), BudgetError, "costs 9"),
     "tolerance": (raises(structmat.ToleranceError("far")), InputError, "ToleranceError: far"),
-    "array": (returns(np.eye(4)), InputError, "InputError: the fit of 'wrong' returned array"),
-    "shape": (
-        returns(Permutation([0])),
-        InputError,
-        "InputError: the fit of 'wrong' returned <1x1",
-    ),
+    "array": (returns(np.eye(4)), InputError, f"{RETURNED} a ndarray; expected a S"),
+    "shape": (returns(Permutation([0])), InputError, f"{RETURNED} <1x1"),
     "cost": (returns(structmat.Dense(np.eye(4))), BudgetError, "'wrong' costs 16, above the cap"),
 }
 
