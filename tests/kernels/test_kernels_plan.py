@@ -310,7 +310,7 @@ def test_numba_is_neither_needed_nor_loaded_for_small_matrices():
     command = [sys.executable, "-W", "error", "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
     small, _ = build("gblr-prime")
-    assert small.storage < table.SMALL
+    assert small.storage < table.LEAST_COMPILED_SCALARS
     assert list(plan(small, 70).expected) == ["panels", "rows", "pair", "dense"]
 
 

@@ -42,7 +42,7 @@ class PanelIndex:
     num_columns : int
     """
 
-    def __init__(self, layout: PanelLayout, device: Any) -> None:
+    def __init__(self, layout: PanelLayout, device: torch.device | str) -> None:
         self.rows = [(int(a), int(b)) for a, b in pairwise(layout.bounds)]
         self.columns = [torch.from_numpy(c.astype(np.int64)).to(device) for c in layout.columns]
         self.slices = [as_slice(c) for c in layout.columns]

@@ -23,8 +23,8 @@ from structmat.kernels.cost_model.prices import Price, Work
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
-#: Stored scalars below which nothing is compiled or imported for a product.
-SMALL = 4096
+#: Stored scalars from which on a product is worth importing a package and compiling for.
+LEAST_COMPILED_SCALARS = 4096
 #: Scalars that a kernel may keep for one stored scalar, and at all, to be compared.
 _MOST_PER_SCALAR, _MOST_SCALARS = 32, 2**20
 #: Columns up to which CuPy multiplies run by run, and from which on torch takes matrix units.
@@ -163,7 +163,7 @@ VECTORS = Kernel(
     _vectors,
     on("numpy", dtypes=_COMPILED),
     package="numba",
-    least_scalars=SMALL,
+    least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.VECTORS,
 )
 TILES = Kernel(
@@ -172,7 +172,7 @@ TILES = Kernel(
     _tiles,
     _for_tiles,
     package="numba",
-    least_scalars=SMALL,
+    least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.TILES,
     default_from=0,
 )

@@ -151,7 +151,7 @@ def _blas(size: Callable[[Work], int]) -> Counts:
     def counts(work: Work, k: int) -> tuple[float, ...]:
         read = size(work)
         once, several = (read, 0.0) if k == 1 else (0.0, read)
-        return 1.0, *_reads(once), *_reads(several), read * k * work.planes
+        return 1.0, *_reads(once), *_reads(several), several * k * work.planes
 
     return counts
 

@@ -25,7 +25,7 @@ from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.layouts.panels import Pattern
 
 #: Multiplications that are worth waking a thread for.
-SHARE = 2_000_000
+THREAD_MULTIPLICATIONS = 2_000_000
 Array = np.ndarray
 
 
@@ -229,7 +229,7 @@ def _share_columns(
         vectors, width = column_group(columns - first, dtype)
         groups.append((first, vectors, width))
         first += width
-    threads = min(threads or num_threads(), columns * multiplications // SHARE + 1)
+    threads = min(threads or num_threads(), columns * multiplications // THREAD_MULTIPLICATIONS + 1)
     shared_out(lambda low, high: work(ColumnGroups(groups[low:high], dtype)), len(groups), threads)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
-from structmat.kernels.cpu.columns import SHARE, TileFactor, TileProduct
+from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS, TileFactor, TileProduct
 from structmat.kernels.cpu.row_groups import RowGroups, aligned
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.cpu.vector_loops import collect_vector, register_rows, spread_vector
@@ -41,7 +41,7 @@ class VectorFactor:
         self.shape, self._contents = pattern.shape, contents
         self._pattern, self._order = pattern, order
         self._rows = register_rows(contents.dtype)
-        self._threads_worth = contents.size // SHARE + 1
+        self._threads_worth = contents.size // THREAD_MULTIPLICATIONS + 1
 
     def _cut(self) -> RowGroups:
         # Not kept: it takes more memory than the contents.

@@ -27,7 +27,7 @@ from structmat.intervals import IntArray, cover_count, offsets, positions
 #: operations for a byte read, where 64 columns would stay below 51; 64 rows waste little.
 TILE = (64, 128)
 #: Rows at whose multiples consecutive rows begin, so that reading them stays aligned.
-UNIT = 16
+UNIT_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def tile_layout(
     """
     (p, q), (tk, tn) = shape, tile
     for side in tile:
-        if not UNIT <= side <= 128 or side & (side - 1):
+        if not UNIT_ROWS <= side <= 128 or side & (side - 1):
             raise InputError(
-                f"tile = {tile}; expected two powers of two from {UNIT} to 128 (use {TILE})"
+                f"tile = {tile}; expected two powers of two from {UNIT_ROWS} to 128 (use {TILE})"
             )
     if max(p, q) > np.iinfo(np.int32).max - max(tile):
         raise InputError(
@@ -196,10 +196,10 @@ def _consecutive(
 
     No cut into windows of one length covers the touched units with fewer.
     """
-    units, reach = -(-p // UNIT), tk // UNIT
+    units, reach = -(-p // UNIT_ROWS), tk // UNIT_ROWS
     # The next touched unit at or after each, `units` past the last.
     following = np.full((groups, units + 1), units)
-    following[group, rows // UNIT] = rows // UNIT
+    following[group, rows // UNIT_ROWS] = rows // UNIT_ROWS
     following = np.minimum.accumulate(following[:, ::-1], axis=1)[:, ::-1]
     every, at = np.arange(groups), following[:, 0]
     starts = np.zeros((groups, units), bool)
@@ -207,9 +207,9 @@ def _consecutive(
         starts[every[more], at[more]] = True
         at = following[every, np.minimum(at + reach, units)]
     begin = offsets(starts.sum(axis=1))
-    first = np.nonzero(starts)[1] * UNIT
+    first = np.nonzero(starts)[1] * UNIT_ROWS
     latest = np.cumsum(starts.ravel()).reshape(starts.shape) - 1
-    tile_of = latest[group, rows // UNIT]
+    tile_of = latest[group, rows // UNIT_ROWS]
     return begin, first[:, None], tile_of, rows - first[tile_of]
 
 
@@ -347,4 +347,4 @@ def block_tile_layouts(
 def _side(size: int) -> int:
     """Side of a tile for blocks of a size: the greatest power of two that divides both."""
     divisor = size & -size
-    return min(divisor, max(TILE)) if divisor >= UNIT else 2 * UNIT
+    return min(divisor, max(TILE)) if divisor >= UNIT_ROWS else 2 * UNIT_ROWS

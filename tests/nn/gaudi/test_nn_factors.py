@@ -269,7 +269,7 @@ def test_a_step_moves_the_row_groups(compiled):
 
 
 def test_threads_give_the_same_gradients(monkeypatch):
-    monkeypatch.setattr("structmat.kernels.cpu.columns.SHARE", 1000)
+    monkeypatch.setattr("structmat.kernels.cpu.columns.THREAD_MULTIPLICATIONS", 1000)
     weight = weight_of(sigma=10.0)
     x = torch.randn(700, 300, dtype=double, requires_grad=True)
     before, results = torch.get_num_threads(), []
