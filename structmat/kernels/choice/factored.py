@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 
-from structmat._array import Array, stored_by_columns
+from structmat._array import Array
 from structmat.kernels.bound import BoundKernel
 from structmat.kernels.choice import table
 from structmat.kernels.choice.packages import imports
@@ -143,7 +143,7 @@ class FactoredMatrix:
         return self._bound_for(y).multiply_adjoint(y, by_columns=self._by_columns(y))
 
     def _by_columns(self, x: Array) -> bool:
-        return x.shape[1] > 1 and stored_by_columns(x, self.structure.xp)
+        return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)
 
     def _bound_for(self, x: Array) -> BoundKernel:
         if _forcing and (forced := _forced.get()) is not None:

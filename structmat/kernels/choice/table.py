@@ -13,7 +13,7 @@ from structmat._array import Array, namespace_named, to_numpy
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.arrays.csr import RowsFactor
 from structmat.kernels.arrays.dense import DenseFactor, written_out
-from structmat.kernels.arrays.panels import unfilled_panels
+from structmat.kernels.arrays.panels import by_panels, panel_factors
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
 from structmat.kernels.choice.packages import has, imports
 from structmat.kernels.choice.record import Bind, Kernel, dtype_name, on
@@ -49,11 +49,6 @@ def _factors(factor: Callable[[Pattern, Array], BoundFactor]) -> Bind:
     return bind
 
 
-def _panels(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    pairs = zip(unfilled_panels(structure, contents), contents, strict=True)
-    return Chain(structure, *[panels.fill(c) for panels, c in pairs])
-
-
 def _vectors(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     from structmat.kernels.cpu.vectors import vector_factors
 
@@ -69,11 +64,12 @@ def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.arrays.torch_panels import panel_indices
     from structmat.kernels.cpu.torch_kernel import TorchKernel, is_transformed
 
-    unfilled_panels(structure, contents)  # now, since a transform may not keep what it makes
+    panel_indices(structure, contents)  # now, since a transform may not keep what it makes
     if any(is_transformed(c) for c in contents):
-        return _panels(structure, contents)
+        return by_panels(structure, contents)
 
     def vectors() -> BoundKernel:
         on_numpy = structure.on(namespace_named("numpy"), "cpu")
@@ -87,7 +83,7 @@ def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundK
             for k in range(1, _MOST_SINGLE_VECTORS + 1)
         )
 
-    panels = partial(_panels, structure, contents)
+    panels = partial(by_panels, structure, contents)
     return TorchKernel(structure, contents, vectors=vectors, panels=panels, few=few)
 
 
@@ -108,9 +104,9 @@ def _intervals(pattern: Pattern, contents: Array) -> BoundFactor:
 
 def _pair(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     made = []
-    for unfilled, c in zip(unfilled_panels(structure, contents), contents, strict=True):
-        panels = unfilled.fill(c)
-        made.append(written_out(panels.matmat, panels.rmatmat, unfilled.shape, structure, c))
+    factors = panel_factors(structure, contents)
+    for factor, pattern, c in zip(factors, structure.patterns, contents, strict=True):
+        made.append(written_out(factor.matmat, factor.rmatmat, pattern.shape, structure, c))
     return Chain(structure, *made)
 
 
@@ -152,7 +148,7 @@ def _for_triton(structure: FactorStructure, contents: list[Array]) -> str:
 REFERENCE = Kernel(
     "panels",
     "BLAS on dense panels, with any array library",
-    _panels,
+    by_panels,
     on(),
     price=prices.PANELS,
     default_from=0,

@@ -195,7 +195,7 @@ class GaudiWeight(nn.Module):
 
         Sharded widths and locations are gathered: call it on every process.
         """
-        return self._sides(Runs(*(whole(getattr(self.structure, name)) for name in Runs._fields)))
+        return self._sides(Runs(*[whole(getattr(self.structure, name)) for name in Runs._fields]))
 
     def _sides(self, runs: Runs) -> tuple[Side, Side]:
         g, sigma = self.granularity, self.sigma if self.training else math.inf
