@@ -87,6 +87,8 @@ class GaudiWeight(nn.Module):
     torch.Size([5, 8])
     """
 
+    #: Name of the structure.
+    kind = "gblr"
     # Class attributes, as pickles of version 0.1.0 name neither.
     #: Whether the next backward pass adds the gradient of the dense weight to `weight_grad`.
     record_weight_grad = False
