@@ -13,7 +13,7 @@ from patterns import PATTERNS
 from structmat.errors import InputError
 from structmat.kernels import plan, using
 from structmat.kernels.choice import calibrate as calibration
-from structmat.kernels.choice import packages, table
+from structmat.kernels.choice import record, table
 from structmat.kernels.choice.record import Kernel, on
 from structmat.kernels.cost_model.coefficients import forget, keep
 from structmat.kernels.cost_model.prices import Price
@@ -54,8 +54,8 @@ DEFAULTS = {
 
 @pytest.fixture
 def everything_is_here(monkeypatch):
-    monkeypatch.setattr(packages, "_PRESENT", {"numba", "triton"})
-    monkeypatch.setattr(packages, "_IMPORTED", {"numba", "triton"})
+    monkeypatch.setattr(record, "_PRESENT", {"numba", "triton"})
+    monkeypatch.setattr(record, "_IMPORTED", {"numba", "triton"})
 
 
 @pytest.mark.parametrize("where", DEFAULTS, ids=" ".join)
@@ -65,28 +65,28 @@ def test_defaults_where_no_times_are_known(where, everything_is_here):
     for names, size in zip(DEFAULTS[where], (5000, 50), strict=True):
         given = contents_of(structure, f"{library}.{dtype}", size)
         counts = (1, 16, 17, 63, 64, 1000)
-        assert [table.default(structure, given, k).name for k in counts] == names
+        assert [table.KERNELS.default(structure, given, k).name for k in counts] == names
         # Numbers of columns are told apart at the steps, and nowhere else.
         changes = [
             b for b, old, new in zip(counts[1:], names, names[1:], strict=False) if old != new
         ]
-        assert table.default_steps(structure, given) == changes
+        assert table.KERNELS.default_steps(structure, given) == changes
 
 
 def test_intervals_are_for_runs_alone(everything_is_here):
     structure = structure_on("cupy", "gpu", ("blocks", None))
     given = contents_of(structure, "float32", 5000)
-    assert table.default(structure, given, 1).name == "panels"
-    assert table.default_steps(structure, given) == []
+    assert table.KERNELS.default(structure, given, 1).name == "panels"
+    assert table.KERNELS.default_steps(structure, given) == []
 
 
 @pytest.mark.parametrize("missing", ["numba", "triton"])
 def test_defaults_without_a_package(missing, everything_is_here):
-    packages._PRESENT.discard(missing)
+    record._PRESENT.discard(missing)
     for device, columns in (("cpu", 1), ("cuda", 64)):
         structure = structure_on("torch", device)
         given = contents_of(structure, "torch.float32", 5000)
-        name = table.default(structure, given, columns).name
+        name = table.KERNELS.default(structure, given, columns).name
         there = {"cpu": "numba", "cuda": "triton"}[device] != missing
         assert (name != "panels") == there
 
@@ -243,7 +243,7 @@ def test_a_new_kernel_is_calibrated(register, monkeypatch):
     assert "zeros" in errors
     assert measured["zeros"] != [1e15, 0.0]
     keep(measured)
-    assert table.coefficients() == measured
+    assert table.KERNELS.coefficients() == measured
     matrix, _ = RUNS(contents("float64"))
     assert plan(matrix, 3).expected["zeros"] < 1
 

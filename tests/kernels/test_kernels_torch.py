@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
 
 from structmat.kernels import using  # noqa: E402
-from structmat.kernels.choice import packages, table  # noqa: E402
+from structmat.kernels.choice import record, table  # noqa: E402
 from structmat.kernels.cpu.column_loops import ROWS  # noqa: E402
 from structmat.kernels.cpu.torch_kernel import TorchKernel  # noqa: E402
 from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles  # noqa: E402
@@ -520,7 +520,7 @@ def test_without_numba_panels_multiply(frozen, met, monkeypatch):
     results = []
     for present in (True, False):
         if not present:
-            monkeypatch.setattr(packages, "_PRESENT", set())
+            monkeypatch.setattr(record, "_PRESENT", set())
         layer, _ = layer_of(frozen=frozen)
         met.clear()
         x = double(70, 210).requires_grad_()

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat._array import Array, backend_name, namespace
+from structmat._checks import check_runs
 from structmat.errors import BackendError, InputError, ShapeError
-from structmat.intervals import IntArray, check_runs, offsets
+from structmat.intervals import IntArray, offsets
 
 # Names of the dtypes in the source.
 SCALARS = {

@@ -6,7 +6,7 @@ rank).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
@@ -36,22 +36,24 @@ class PanelLayout:
         the position one past the end stands for zero.
     num_columns : int
         Columns of the whole matrix.
+
+    Attributes
+    ----------
+    slices : list of slice or None
+        The columns as a slice where they are consecutive.
     """
 
     bounds: Sequence[int]
     columns: Sequence[IntArray]
     entries: Sequence[IntArray]
     num_columns: int
+    slices: list[slice | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slices", [_as_slice(columns) for columns in self.columns])
 
 
-def as_slice(columns: IntArray) -> slice | None:
-    """Consecutive columns as a slice; None for others.
-
-    Examples
-    --------
-    >>> as_slice(np.array([3, 4])), as_slice(np.array([3, 5]))
-    (slice(3, 5, None), None)
-    """
+def _as_slice(columns: IntArray) -> slice | None:
     if columns.size == 0:
         return slice(0, 0)
     first, end = int(columns[0]), int(columns[-1]) + 1
@@ -170,12 +172,12 @@ def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
     waste little padding, high ones start fewer products, and panels that end with the runs
     waste none.
     """
-    bounds, columns, entries = [0], [], []
-    for a, b, touched in run_tiles(start, width, n):
-        bounds.append(b)
-        columns.append(touched)
-        entries.append(entry_index(start, width, n, touched, np.arange(a, b)[:, None]))
-    return PanelLayout(bounds, columns, entries, len(width))
+    tiles = list(run_tiles(start, width, n))
+    entries = [
+        entry_index(start, width, n, touched, np.arange(a, b)[:, None]) for a, b, touched in tiles
+    ]
+    bounds = [0, *(b for _, b, _ in tiles)]
+    return PanelLayout(bounds, [touched for _, _, touched in tiles], entries, len(width))
 
 
 def run_tiles(
