@@ -162,7 +162,7 @@ def register(monkeypatch, tmp_path):
     forget()
 
     def add(seconds=0.0, size=0, **fields):
-        price = Price(lambda work: size, lambda work, k: (1.0, float(k)), (1e9 * seconds, 0.0))
+        price = Price(lambda work: size, lambda work, _, k: (1.0, float(k)), (1e9 * seconds, 0.0))
         fields = {"wants": on("numpy"), "price": price, **fields}
         kernel = Kernel("zeros", "nothing at all", Zeros, **fields)
         monkeypatch.setitem(table.KERNELS, "zeros", kernel)

@@ -38,18 +38,16 @@ def column_group(columns: int, dtype: np.dtype) -> tuple[int, int]:
 
 
 class _Groups(NamedTuple):
-    """A row group and a column group in the code of a kernel; addresses are integers.
-
-    The cells and their columns, the first cell and the end, the middle, and the rows of the
-    outer array that belong to the row group.
-    """
+    """A row group and a column group in the code of a kernel; addresses are integers."""
 
     build: Builder
     vectors: int
     cells: Any
     column: Any
+    #: The first cell and the end.
     span: tuple[Any, Any]
     middle: Any
+    #: Rows of the outer array that belong to the row group.
     lines: list[Any]
 
     def cell(self, i: Any, rows: int) -> Any:
@@ -185,18 +183,11 @@ def _outer(
 
 @compiled
 def spread_columns(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
-    """Write S z for one column group.
+    """Write S z for one column group, at the address `outer` with `stride` bytes from row to row.
 
-    Parameters
-    ----------
-    begin, rows, ptr, column, cells : ndarray
-        The row groups, as in `structmat.kernels.cpu.row_groups.RowGroups`.
-    middle : ndarray, shape (columns + 1, vectors * lanes)
-        The column group of z, aligned; its last row is overwritten.
-    outer, stride : int
-        Address of the column group of the result, and bytes from row to row.
-    vectors : int
-        Registers a row.
+    The row groups are as in `structmat.kernels.cpu.row_groups.RowGroups`. The column group
+    of z, `middle`, of shape (columns + 1, vectors * lanes), is aligned; its last row is
+    overwritten.
     """
     width, address, index = middle.shape[1], address_of(middle), address_of(column)
     spare = address + (middle.shape[0] - 1) * width * middle.itemsize

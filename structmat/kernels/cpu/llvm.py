@@ -46,18 +46,9 @@ def address_of(typing: Any, array: Any) -> Any:
 
 
 class Builder:
-    """Vector instructions on numbers of one type, at addresses given as integers.
+    """Vector instructions on float32 or float64, at addresses given as integers.
 
-    Parameters
-    ----------
-    builder : llvmlite.ir.IRBuilder
-    dtype : numba type
-        float32 or float64.
-
-    Attributes
-    ----------
-    lanes : int
-        Numbers in a vector.
+    A vector holds `lanes` numbers.
     """
 
     def __init__(self, builder: Any, dtype: Any) -> None:

@@ -1,7 +1,7 @@
 """The compiled kernel for torch on a CPU: operators, direct calls, or panels, as torch allows."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -18,14 +18,9 @@ class TorchKernel:
     call the kernels directly; few vectors go by the kernel for single vectors. Transforms
     of `torch.func` follow the plain operations of panels.
 
-    Parameters
-    ----------
-    structure : FactorStructure
-    contents : list of Tensor
-    vectors, panels : callable
-        Bind the matrix to the kernel for single vectors, on NumPy, and to panels.
-    few : callable
-        Number of vectors up to which they are multiplied one by one.
+    `vectors` binds the matrix to the kernel for single vectors, on NumPy, and `panels` to
+    panels; `few` is the number of vectors up to which they are multiplied one by one. All
+    three are called when first needed.
     """
 
     def __init__(
@@ -40,19 +35,7 @@ class TorchKernel:
         indices = structure.layouts("row groups", RowGroupIndex, contents)
         self._tiles = TorchTiles(indices, contents, through=structure.through)
         self._recorded = any(c.requires_grad for c in contents)
-        self._bind_vectors, self._bind_panels, self._count_few = vectors, panels, few
-
-    @cached_property
-    def _few(self) -> int:
-        return self._count_few()
-
-    @cached_property
-    def _vectors(self) -> BoundKernel:
-        return self._bind_vectors()
-
-    @cached_property
-    def _panels(self) -> BoundKernel:
-        return self._bind_panels()
+        self._vectors, self._panels, self._few = cache(vectors), cache(panels), cache(few)
 
     def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
         """A x: (n, k) to (m, k)."""
@@ -77,14 +60,14 @@ class TorchKernel:
         return not recorded and torch._C._len_torch_dispatch_stack() == 0
 
     def _direct(self, x: Tensor) -> BoundKernel:
-        if x.shape[1] <= self._few:
-            return self._vectors
+        if x.shape[1] <= self._few():
+            return self._vectors()
         product = self._tiles.product
         product.threads = torch.get_num_threads()  # it may have been set since
         return product
 
     def _traceable(self, x: Tensor) -> BoundKernel:
-        return self._panels if is_transformed(x) else self._tiles
+        return self._panels() if is_transformed(x) else self._tiles
 
 
 def is_transformed(x: Tensor) -> bool:

@@ -136,15 +136,9 @@ def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
 
 @compiled
 def spread_vector(ptr, column, cells, z, y, first, last):
-    """Write row groups `first` to `last` of S z.
+    """Write row groups `first` to `last` of S z to y, shape (groups * lanes,).
 
-    Parameters
-    ----------
-    ptr, column, cells : ndarray
-        Cells group after group, as in `structmat.kernels.cpu.row_groups.RowGroups`.
-    z : ndarray, shape (columns,)
-    y : ndarray, shape (groups * lanes,)
-    first, last : int
+    Cells lie group after group, as in `structmat.kernels.cpu.row_groups.RowGroups`.
     """
     index, source, target = address_of(column), address_of(z), address_of(y)
     step = y.itemsize * cells.shape[1]
@@ -158,17 +152,10 @@ def spread_vector(ptr, column, cells, z, y, first, last):
 
 @compiled
 def collect_vector(ptr, group, cells, places, y, z, first, last):
-    """Write entries `first` to `last` of S^T y.
+    """Write entries `first` to `last` of z = S^T y.
 
-    Parameters
-    ----------
-    ptr, group, cells : ndarray
-        Cells column after column, and the row group that each lies in.
-    places : ndarray
-        Place of every row once row groups are padded; empty means the identity.
-    y : ndarray, shape (rows,)
-    z : ndarray, shape (columns,)
-    first, last : int
+    Cells lie column after column; `group` is the row group of each. `places` are those of
+    all rows once row groups are padded; an empty array means the identity.
     """
     lanes, size = cells.shape[1], z.itemsize
     # As many columns at a time as make one vector of sums; then y, padded and aligned.

@@ -28,13 +28,7 @@ Array = np.ndarray
 class VectorFactor:
     """A real sparse factor S, (n, K), that multiplies one vector at a time.
 
-    Parameters
-    ----------
-    pattern : Pattern
-    contents : ndarray, shape (total,)
-        float32 or float64.
-    order : ndarray of int, optional
-        Another order of the columns, where they are runs.
+    Contents are float32 or float64. Columns that are runs may be taken in another order.
     """
 
     def __init__(self, pattern: Pattern, contents: Array, order: Array | None = None) -> None:
@@ -102,12 +96,7 @@ def _vectors(x: Array) -> Array:
 
 
 class ComplexFactor:
-    """A complex sparse factor, multiplied by its real and its imaginary part.
-
-    Parameters
-    ----------
-    real, imaginary : BoundFactor
-    """
+    """A complex sparse factor, multiplied by its real and its imaginary part."""
 
     def __init__(self, real: BoundFactor, imaginary: BoundFactor) -> None:
         self._parts = real, imaginary
