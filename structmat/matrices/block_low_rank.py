@@ -6,13 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import (
-    Array,
-    adjoint,
-    as_content,
-    common_device,
-    namespace,
-)
+from structmat._array import Array, adjoint, as_content, common_device, namespace
 from structmat._checks import integer_array
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
