@@ -103,7 +103,7 @@ def _grids(m: int, n: int) -> list[Grid]:
 
 
 def _look(A: NDArray, grid: Grid, goal: Goal, rng: np.random.Generator) -> float:
-    """Estimate by some tiles of the error at the cost, or the cost at the error."""
+    """Error at the cost, or cost at the error, estimated by some tiles."""
     (m, n), (p, q) = A.shape, grid
     heights, widths = extents(m, p), extents(n, q)
     total = len(heights) * len(widths)
@@ -150,7 +150,7 @@ def _share_out(
     price = np.where(count == turn[:, None], (area - turn * step)[:, None], step[:, None])
     density = np.where(count == turn[:, None], slope[:, None], gain / price)
     density = np.minimum.accumulate(density, axis=1)
-    # Rounding is not worth multiplications where they are capped.
+    # Under a cap, rounding is not worth multiplications.
     floor = (rounding * values.max(initial=0.0)) ** 2 if goal.max_cost is not None else 0.0
     # A step is worth taking only after all before it: the dense one is priced as such.
     worth = np.logical_and.accumulate(gain > floor, axis=1)
@@ -199,7 +199,7 @@ def _fill(
     max_cost: int,
     floor: float,
 ) -> None:
-    """Spend what the last step did not fit into on further ranks, best first, in place."""
+    """Spend the multiplications left over on further ranks, best first, in place."""
     left = max_cost - int(_costs(ranks, step, area).sum())
     index = np.arange(len(step))
     while True:

@@ -93,7 +93,7 @@ def _strongest(columns: NDArray, heights: NDArray, widths: NDArray, goal: Goal) 
 
 
 def _within_cost(area: NDArray, max_cost: int) -> NDArray[np.bool_]:
-    """Best tiles first; then, of each of the few areas, the next ones that still fit."""
+    """Keep the best tiles; then, of each of the few areas, the next ones that still fit."""
     kept = np.cumsum(area) <= max_cost
     left = max_cost - int(area[kept].sum())
     for size in np.unique(area)[::-1]:

@@ -267,7 +267,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _cap(budget: float, m: int, n: int) -> int:
-    """Multiplications that a budget allows."""
+    """Multiplications within a budget."""
     if not _is_real(budget) or not 0 < budget <= 1:
         raise BudgetError(
             f"budget = {budget!r}; expected a fraction of the dense cost m n, above 0 and at most "

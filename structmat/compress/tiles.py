@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from structmat.compress.goal import Goal
 
-#: Factor within which a power of two is no new size beside a divisor.
+#: Ratio to a divisor within which a power of two is no new size.
 SIZE_FACTOR = 1.3
 #: Error and cost, relative to the best, that larger tiles may lose: they multiply faster.
 LARGE_TILE_LOSS = 0.01
@@ -76,7 +76,7 @@ Place = tuple[slice, slice]
 
 
 def places(rows: NDArray | int, cols: NDArray, grid: Grid) -> list[Place]:
-    """Rows and columns of the matrix that tiles at these coordinates of a grid take up."""
+    """Rows and columns of the matrix under the tiles at some coordinates of a grid."""
     p, q = grid
     return [
         (slice(i * p, (i + 1) * p), slice(j * q, (j + 1) * q)) for i, j in np.broadcast(rows, cols)

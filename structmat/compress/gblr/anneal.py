@@ -91,7 +91,7 @@ class Annealing:
         return total_cost(self.blocks)
 
     def met(self) -> bool:
-        """Whether the goal allows no more, or needs no more, blocks."""
+        """True if the goal allows no more, or needs no more, blocks."""
         if self.goal.max_cost is not None:
             return self.cost + 1 >= self.goal.max_cost or self.residual.energy() <= self.rounding
         return self.residual.energy() <= (self.goal.max_error or 0.0) ** 2
@@ -160,7 +160,7 @@ class Annealing:
         self._prune_error(bound)
 
     def _has_room(self) -> bool:
-        """Whether the work and the memory for more blocks are left."""
+        """True if work and memory for more blocks are left."""
         return self.work > 0 and len(self.blocks) < self.most
 
     def _partition(self, goal: Goal) -> None:

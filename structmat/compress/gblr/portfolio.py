@@ -4,17 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.gblr.anneal import Annealing
+from structmat.compress.gblr.candidates import HELD_SHARE, Selection, Starts
 from structmat.compress.gblr.residual import Blocks, Candidate, DenseResidual
-from structmat.compress.gblr.selection import Selection
-from structmat.compress.gblr.starts import HELD_SHARE, Starts
 from structmat.compress.goal import Goal, Progress
 from structmat.matrices.gblr import GBLR
 
 #: Allowance of one annealing, in units of 100 microseconds, for a matrix of at most
 #: `WORK_ENTRIES` entries; in proportion to the entries above that.
 WORK, WORK_ENTRIES = 2000, 2**18
-#: First prices of annealing from no blocks, as multiples of energy by cost; only the first
-#: one above `WORK_ENTRIES`.
+#: First prices of annealing from no blocks, as multiples of the energy by the likely cost;
+#: only the first one above `WORK_ENTRIES`.
 FIRST_PRICES = (1.0, 0.3)
 #: Cost of exact blocks, as a multiple of the wanted one, up to which annealing starts there.
 EXACT_COST = 1.2
@@ -93,8 +92,6 @@ class _Portfolio:
         self.cap, self.progress = goal.max_cost, progress
         self.best = Selection(A, self.scale, goal)
         self.starts = Starts(A, self.scale, rng, self.best)
-        #: Candidates from which annealing starts.
-        self.kept: list[Candidate] = []
 
     def search(self) -> Blocks:
         """Consider the starts, then anneal; stop early where the rest would be of no use."""
@@ -106,7 +103,7 @@ class _Portfolio:
             found = find()
             best.consider(found)
             if found.cost < EXACT_COST * best.likely_cost:
-                self._keep(found)
+                best.keep(found)
             self.progress(STARTS_PROGRESS * step / 6)
         if best.exact or (scattered and best.consider(starts.lines())):
             return best.blocks
@@ -119,7 +116,7 @@ class _Portfolio:
         best, starts = self.best, self.starts
         found = starts.partition()
         best.consider(found)
-        self._keep(found)
+        best.keep(found)
         self.progress(STARTS_PROGRESS * 3 / 6)
         lines_lead = best.consider(starts.lines())
         self.progress(STARTS_PROGRESS * 4 / 6)
@@ -127,39 +124,31 @@ class _Portfolio:
             best.consider(starts.entries())
         found = starts.truncation()
         truncation_leads = best.consider(found)
-        self._keep(found)
+        best.keep(found)
         self.progress(STARTS_PROGRESS * 5 / 6)
         if lines_lead and not truncation_leads and not best.exact:
             # Nothing of low rank is left to refine.
             return False
-        # Where the whole beats all its partitions, it beats even tiles too.
+        # A whole that beats all its partitions beats tiles of one size too.
         if not truncation_leads:
             found = starts.tiles()
             if best.consider(found):
-                self._keep(found)
+                best.keep(found)
             self.progress(STARTS_PROGRESS)
         return best.likely_cost <= HELD_SHARE * self.A.size and not best.exact
-
-    def _keep(self, found: Candidate) -> None:
-        """Keep a start if annealing may hold its blocks; the best ones where memory is short."""
-        if 0 < len(found.blocks.row_start) <= self.best.most_blocks:
-            self.kept.append(found)
-        while self.kept and sum(kept.cost for kept in self.kept) > HELD_SHARE * self.A.size:
-            worth = [kept.cost if self.cap is None else kept.energy for kept in self.kept]
-            self.kept.pop(int(np.argmax(worth)))
 
     def _anneal_all(self) -> None:
         """Anneal from every start, then loosen and anneal the best result again and again."""
         prices = FIRST_PRICES if self.A.size <= WORK_ENTRIES else FIRST_PRICES[:1]
         average = self.best.total / self.best.likely_cost
         for part in prices:
-            self.kept.append(Candidate.of(self.A / self.scale, [], part * average))
+            self.best.kept.append(Candidate.of(self.A / self.scale, [], part * average))
         work = WORK * max(1.0, self.A.size / WORK_ENTRIES)
-        first, count = len(self.kept), len(self.kept)
+        first, count = len(self.best.kept), len(self.best.kept)
         count += LOOSENINGS if self.cap is not None else 0
         found: Candidate | None = None
         for done in range(first):
-            start = self.kept.pop(0)
+            start = self.best.kept.pop(0)
             if not self.best.is_hopeless(start):
                 annealed, _ = self._anneal(start, work, done / count, 1 / count)
                 if self.best.consider(annealed):

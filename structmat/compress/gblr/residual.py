@@ -1,4 +1,4 @@
-"""Rank-one blocks on cyclic runs, the residual that they leave, and the best fit of one block.
+"""Rank-one blocks on cyclic runs, the residual that they leave, and the fit of one block.
 
 A search sees the residual only through products with narrow vectors and through `change`,
 so that one search serves a dense array and a factored matrix.
@@ -65,7 +65,7 @@ class Block(NamedTuple):
 
 
 def total_cost(blocks: list[Block]) -> int:
-    """Multiplications of one product of all blocks with a vector."""
+    """Cost of all blocks."""
     return sum(block.cost for block in blocks)
 
 

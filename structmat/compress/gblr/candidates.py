@@ -1,4 +1,4 @@
-"""Starts of a search: candidates found by linear algebra, or by one pass over the entries."""
+"""Candidates: the starts of a search, and the selection among all that it finds."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,115 @@ from structmat.compress.gblr.exact_grid import grid_blocks
 from structmat.compress.gblr.exact_sum import span_blocks
 from structmat.compress.gblr.lines import best_lines, exact_lines
 from structmat.compress.gblr.partition import leading_blocks, partition_blocks
-from structmat.compress.gblr.residual import Blocks, Candidate, squares
-from structmat.compress.gblr.selection import Selection
+from structmat.compress.gblr.residual import Blocks, Candidate, most_blocks, squares
 from structmat.compress.goal import Goal, no_progress
 from structmat.compress.svd import svdvals, truncated_svd
 from structmat.matrix import StructuredMatrix
 
 #: Most scalars that a start, or all starts together, hold, as a share of the entries.
 HELD_SHARE = 0.5
+#: Share of the matrix's energy. Where less than that is left by the best candidate, or allowed
+#: by the goal, annealing from no blocks hardly catches up.
+SMOOTH_ENERGY = 1e-6
+#: Energy of a start, as a multiple of the best one's, above which annealing hardly catches up.
+HOPELESS_ENERGY = 100.0
+#: Cost of a start, as a multiple of the best one's, above which annealing hardly catches up.
+HOPELESS_COST = 2.0
+
+
+class Selection:
+    """The best candidate so far that respects a goal.
+
+    Parameters
+    ----------
+    A : ndarray
+        The matrix.
+    scale : scalar of A's dtype
+        Candidates are of A / scale, and so is the goal.
+    goal : Goal
+
+    Attributes
+    ----------
+    aim : Goal
+        A little below an error, so that rounding does not undo a search; otherwise `goal`.
+    most_blocks : int
+        Number of blocks that annealing may hold.
+    total : float
+        Energy of the matrix.
+    noise : float
+        Energy that may be rounding.
+    blocks : Blocks
+        The best ones so far.
+    kept : list of Candidate
+        Starts of annealing.
+    value : tuple of float
+        (energy, cost) of the best candidate for a cap on the cost, (cost, energy) for an
+        error; the smaller the better.
+    likely_cost : float
+        The cap on the cost, or the best candidate's cost.
+    exact : bool
+        True if the best candidate leaves only rounding under a cap on the cost.
+    """
+
+    def __init__(self, A: NDArray, scale: np.number, goal: Goal) -> None:
+        nothing = Candidate.of(A / scale, [], 0.0)
+        self.goal = self.aim = goal
+        self.most_blocks = most_blocks(A)
+        self._most_held = HELD_SHARE * A.size
+        self.total = nothing.energy
+        rounding = 4 * float(np.finfo(A.dtype).eps)
+        self.noise = rounding**2 * max(A.shape) * self.total
+        self._doubt = rounding * self.total**0.5
+        if goal.max_error is not None:
+            self.aim = Goal(max_error=max(goal.max_error - 2 * self._doubt, 0.0))
+        self.blocks: Blocks = nothing.blocks
+        self.kept: list[Candidate] = []
+        self.value = (np.inf, np.inf)
+        self.likely_cost = float(A.size if goal.max_cost is None else goal.max_cost)
+        self.exact = False
+
+    def consider(self, found: Candidate) -> bool:
+        """Keep a candidate if it respects the goal and is better than all before it."""
+        energy, cost = found.energy, float(found.cost)
+        if self.goal.max_cost is not None:
+            # Among candidates that are exact up to rounding, prefer the cheapest.
+            missed = energy if energy > self.noise else 0.0
+            respected, value = cost <= self.goal.max_cost, (missed, cost)
+        else:
+            # The energy is known up to rounding, except that zero is exact.
+            doubt = self._doubt if energy > 0 else 0.0
+            respected = energy**0.5 + doubt <= (self.goal.max_error or 0.0)
+            value = (cost, energy)
+        better = respected and value < self.value
+        if better:
+            self.blocks, self.value = found.blocks, value
+            if self.goal.max_cost is not None:
+                self.exact = energy <= self.noise
+            else:
+                self.likely_cost = min(cost, self.likely_cost)
+        return better
+
+    def keep(self, found: Candidate) -> None:
+        """Keep a start if annealing may hold its blocks; the best ones where memory is short."""
+        if 0 < len(found.blocks.row_start) <= self.most_blocks:
+            self.kept.append(found)
+        while self.kept and sum(kept.cost for kept in self.kept) > self._most_held:
+            by_cost = self.goal.max_cost is None
+            worst = [kept.cost if by_cost else kept.energy for kept in self.kept]
+            self.kept.pop(int(np.argmax(worst)))
+
+    def is_hopeless(self, start: Candidate) -> bool:
+        """True if annealing from a start would hardly catch up with the best candidate.
+
+        Added to nothing, a block gains a share of the energy, which is a slow way to the
+        small errors that truncation reaches on smooth matrices.
+        """
+        if self.goal.max_cost is not None:
+            energy, behind = self.value[0], start.energy > HOPELESS_ENERGY * self.value[0]
+        else:
+            energy = (self.goal.max_error or 0.0) ** 2
+            behind = start.cost > HOPELESS_COST * self.value[0]
+        return behind if start.cost else energy < SMOOTH_ENERGY * self.total
 
 
 @dataclass(frozen=True)
@@ -42,7 +143,7 @@ class Starts:
     best: Selection
 
     def is_scattered(self) -> bool:
-        """Whether runs of entries hold the matrix, but more of them than a grid is worth."""
+        """True if runs of entries hold the matrix within the cost, too many for a grid."""
         nonzero, cap = self.A != 0, self.best.goal.max_cost
         runs = int(nonzero[:, 0].sum() + (nonzero[:, 1:] & ~nonzero[:, :-1]).sum())
         most = HELD_SHARE * self.A.size if cap is None else cap
@@ -68,7 +169,8 @@ class Starts:
     def lines(self) -> Candidate:
         """The best runs of entries in single rows."""
         price = self._exact_price()
-        blocks, energy = best_lines(self._scaled(), self.best.aim)
+        A = self._scaled()
+        blocks, energy = best_lines(A, squares(A), self.best.aim)
         return Candidate(blocks, blocks.u.size + blocks.v.size, energy, price)
 
     def entries(self) -> Candidate:
@@ -97,7 +199,7 @@ class Starts:
         return Candidate.of(A, found, last / size)
 
     def _truncation_helps(self, rank: int) -> bool:
-        """Whether truncation to a high rank beats the best so far; by values alone."""
+        """Compare truncation to a high rank with the best so far, by singular values alone."""
         if self.best.goal.max_cost is None:
             return rank * sum(self.A.shape) < self.best.value[0]
         tail = svdvals(self._scaled()[None])[0][rank:]
