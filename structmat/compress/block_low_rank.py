@@ -52,20 +52,8 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     as it is captures the rest and costs p q less the cost of its ranks. The steps of
     all tiles are taken in the order of energy per multiplication, which is optimal up
     to the multiplications left over after the last step. Tile sizes are powers of two
-    and divisors, square or in the proportion of the matrix; a single tile is among them.
-
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-        Draws the tiles by which sizes are first judged in large matrices.
-    progress : callable
-
-    Returns
-    -------
-    BlockLowRank
-        Within the cost or the error.
+    and divisors, square or in the proportion of the matrix; a single tile is among them. In
+    large matrices, random tiles decide which sizes are fitted in full.
     """
     if not A.size:
         return BlockLowRank({(0, 0): _zero_tile(A)}, row_sizes=[A.shape[0]], col_sizes=[A.shape[1]])

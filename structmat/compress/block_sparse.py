@@ -30,20 +30,7 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
 
     All tile sizes among powers of two and divisors are tried, square or not. The largest
     tiles win whose error and cost are both within one per cent of the best, because small
-    tiles always fit best and multiply slowest.
-
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-        Not drawn from.
-    progress : callable
-
-    Returns
-    -------
-    BlockSparse
-        Within the cost or the error; of no blocks where not even one fits.
+    tiles always fit best and multiply slowest. The result has no blocks if none fits.
     """
     m, n = A.shape
     if not A.size:

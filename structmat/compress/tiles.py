@@ -41,13 +41,7 @@ def sizes(n: int, least: int, most: int) -> list[int]:
 
 
 def extents(n: int, b: int) -> NDArray[np.int64]:
-    """Lengths of the pieces of an axis of n that is cut after every b entries.
-
-    Examples
-    --------
-    >>> extents(7, 3)
-    array([3, 3, 1])
-    """
+    """Lengths of the pieces of an axis of n that is cut after every b entries."""
     return np.minimum(b, n - np.arange(0, n, b))
 
 
