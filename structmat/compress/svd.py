@@ -90,7 +90,7 @@ def sketch(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
     if rank == 0:
         return _empty(m, n, op.dtype)
     columns = min(rank + max(EXTRA_COLUMNS, rank // 8), m, n)
-    start = _orthonormal(op.matmat(_gaussian(rng, (n, columns), op.dtype)))[0]
+    start = np.linalg.qr(op.matmat(_gaussian(rng, (n, columns), op.dtype)))[0]
     return _iterate(op, start, np.zeros(columns), rank, rng)
 
 
@@ -102,8 +102,8 @@ def _iterate(
     rounding = np.finfo(op.dtype).eps * max(op.shape)
     probe = op.matmat(_gaussian(rng, (n_cols, PROBES), op.dtype))
     for _ in range(MOST_SWEEPS):
-        P, _upper = _orthonormal(op.rmatmat(Q))
-        Q, R = _orthonormal(op.matmat(P))
+        P, _upper = np.linalg.qr(op.rmatmat(Q))
+        Q, R = np.linalg.qr(op.matmat(P))
         previous, values = values, np.linalg.svd(R, compute_uv=False).astype(np.float64)
         gain = values**2 - previous**2
         # Below the rounding of the largest value no gain is a real one.
@@ -169,11 +169,6 @@ def numerical_rank(s: NDArray, shape: tuple[int, ...]) -> int:
     if not s.size:
         return 0
     return int((s > s[0] * np.finfo(s.dtype).eps * max(shape)).sum())
-
-
-def _orthonormal(Y: NDArray) -> tuple[NDArray, NDArray]:
-    Q, R = np.linalg.qr(Y)
-    return Q, R
 
 
 def _gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray:
