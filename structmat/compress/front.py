@@ -240,14 +240,11 @@ def _meet(
         if error <= tol:
             return matrix, error
         aim *= 0.99 * tol / error
+    dtype = source.data.dtype
     raise ToleranceError(
-        f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {source.data.dtype}; allow "
-        "more" + (", or give the matrix in double precision" if _is_single(source) else "")
+        f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {dtype}; allow "
+        "more" + (", or give the matrix in double precision" if dtype.char in "fF" else "")
     )
-
-
-def _is_single(source: Source) -> bool:
-    return source.data.dtype.char in "fF"
 
 
 def _relative(error: float, size: float) -> float:

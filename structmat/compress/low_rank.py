@@ -22,25 +22,11 @@ FIRST_RANK = 32
 
 
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> LowRank:
-    """Best low-rank approximation of a matrix (Eckart & Young).
+    """Best low-rank approximation of a matrix (m, n) (Eckart & Young).
 
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-    progress : callable
-
-    Returns
-    -------
-    LowRank
-        Of rank ``max_cost // (m + n)``, or of A's rank if that is lower; for an error, of
-        the smallest rank that meets it.
-
-    Raises
-    ------
-    ToleranceError
-        If rounding keeps even full rank from meeting the error.
+    The rank is ``max_cost // (m + n)``, or A's rank if that is lower; for an error, the
+    smallest one that meets it. If rounding keeps even full rank from meeting the error, a
+    `ToleranceError` says so.
     """
     first = min(A.shape) if min(A.shape) <= EXACT_SIDE else FIRST_RANK
     return _fit(A, goal, lambda rank: truncated_svd(A, rank, rng), first, progress)

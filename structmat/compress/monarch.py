@@ -49,25 +49,8 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     k l r numbers between its factors then consists of l k tiles of rank r each. The
     best one truncates the singular values of every tile (Dao et al. 2022, arXiv
     2204.00595, theorem 1, which has r = 1). Powers of two and divisors are tried for
-    l and k, with every rank; l = k = 1 is the truncated decomposition of the whole.
-
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-        Draws the tiles by which layouts are first judged.
-    progress : callable
-
-    Returns
-    -------
-    Monarch
-        Within the cost (padding included) or the error.
-
-    Raises
-    ------
-    BudgetError
-        If the cost is below m + n, that of the smallest Monarch matrix.
+    l and k, with every rank; l = k = 1 is the truncated decomposition of the whole. Random
+    tiles decide which layouts are fitted in full.
     """
     m, n = A.shape
     if not A.size:

@@ -28,20 +28,12 @@ SMALL_ENTRIES = 2**12
 
 @dataclass(frozen=True)
 class Source:
-    """A checked input.
-
-    Parameters
-    ----------
-    data : ndarray or Operator
-        A finite NumPy array, or products with NumPy arrays.
-    implicit : bool
-        Whether `data` is known by its products only.
-    restore : callable
-        Brings a matrix to the library and device that the input came from.
-    """
+    """A checked input: a finite NumPy array, or an `Operator` on NumPy arrays."""
 
     data: Any
+    #: True if `data` is known by its products only.
     implicit: bool
+    #: Brings a matrix to the library and device that the input came from.
     restore: Callable[[StructuredMatrix], StructuredMatrix]
 
     def norm(self) -> float:

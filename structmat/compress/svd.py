@@ -55,36 +55,12 @@ class _Explicit:
 
 
 def truncated_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:
-    """Best approximation of a given rank, as a singular value decomposition.
+    """Best approximation of rank r = min(rank, m, n): U (m, r), s (r,) falling, Vh (r, n).
 
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    rank : int
-        Reduced to ``min(m, n)`` if it is larger.
-    rng : numpy.random.Generator
-        Drawn from only for a rank that is small beside a large matrix.
-
-    Returns
-    -------
-    U : ndarray, shape (m, r)
-    s : ndarray, shape (r,)
-        Largest first.
-    Vh : ndarray, shape (r, n)
-
-    Notes
-    -----
     Up to 256 rows or columns, LAPACK decomposes the matrix. Above that, subspace iteration
     starts from the leading eigenvectors of the Gram matrix, or from random vectors if few
     are wanted. The Gram matrix alone would lose all singular values below 1e-8 of the
     largest; the iteration works on A itself and restores them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> A = np.outer([3.0, 4.0], [1.0, 0.0, 0.0])
-    >>> truncated_svd(A, 1, np.random.default_rng(0))[1]
-    array([5.])
     """
     m, n = A.shape
     rank = min(rank, m, n)
@@ -102,30 +78,19 @@ def truncated_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:
 
 
 def sketch(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
-    """Near-best approximation of a given rank from products with the matrix alone.
+    """Near-best approximation as of `truncated_svd`, from products with the matrix alone.
 
     Randomised subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4),
     repeated until the gain of a sweep is negligible beside the energy left over, which a
-    few random vectors estimate.
-
-    Parameters
-    ----------
-    op : Operator, shape (m, n)
-    rank : int
-        Reduced to ``min(m, n)`` if it is larger.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    U, s, Vh : ndarrays, shapes (m, r), (r,), (r, n)
-        ``op @ Vh^H = U * s`` to rounding, whatever the quality of the subspace.
+    few random vectors estimate. ``op @ Vh^H = U * s`` to rounding, even if the subspace is
+    a poor one.
     """
     m, n = op.shape
     rank = min(rank, m, n)
     if rank == 0:
         return _empty(m, n, op.dtype)
     columns = min(rank + max(EXTRA_COLUMNS, rank // 8), m, n)
-    start = _orthonormal(op.matmat(_gaussian(rng, (n, columns), op.dtype)))[0]
+    start = np.linalg.qr(op.matmat(_gaussian(rng, (n, columns), op.dtype)))[0]
     return _iterate(op, start, np.zeros(columns), rank, rng)
 
 
@@ -137,8 +102,8 @@ def _iterate(
     rounding = np.finfo(op.dtype).eps * max(op.shape)
     probe = op.matmat(_gaussian(rng, (n_cols, PROBES), op.dtype))
     for _ in range(MOST_SWEEPS):
-        P, _upper = _orthonormal(op.rmatmat(Q))
-        Q, R = _orthonormal(op.matmat(P))
+        P, _upper = np.linalg.qr(op.rmatmat(Q))
+        Q, R = np.linalg.qr(op.matmat(P))
         previous, values = values, np.linalg.svd(R, compute_uv=False).astype(np.float64)
         gain = values**2 - previous**2
         # Below the rounding of the largest value no gain is a real one.
@@ -204,11 +169,6 @@ def numerical_rank(s: NDArray, shape: tuple[int, ...]) -> int:
     if not s.size:
         return 0
     return int((s > s[0] * np.finfo(s.dtype).eps * max(shape)).sum())
-
-
-def _orthonormal(Y: NDArray) -> tuple[NDArray, NDArray]:
-    Q, R = np.linalg.qr(Y)
-    return Q, R
 
 
 def _gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray:

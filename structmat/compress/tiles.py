@@ -1,7 +1,7 @@
 """Tiles of a matrix: sizes to try, stacks of tiles, and the choice among sizes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,7 @@ def sizes(n: int, least: int, most: int) -> list[int]:
 
 
 def extents(n: int, b: int) -> NDArray[np.int64]:
-    """Lengths of the pieces of an axis of n that is cut after every b entries.
-
-    Examples
-    --------
-    >>> extents(7, 3)
-    array([3, 3, 1])
-    """
+    """Lengths of the pieces of an axis of n that is cut after every b entries."""
     return np.minimum(b, n - np.arange(0, n, b))
 
 
@@ -92,22 +86,17 @@ def gather(A: NDArray, places: Sequence[Place], grid: Grid) -> NDArray:
     return tiles
 
 
-class Fitted(Protocol):
-    """A fit for one tile size."""
+@dataclass(frozen=True)
+class TileFit:
+    """Fit with tiles of one size: its choice, its cost, and the energy that it misses."""
 
-    @property
-    def cost(self) -> int:
-        """Multiplications of one product with a vector."""
-
-    @property
-    def missed(self) -> float:
-        """Energy that the fit misses."""
+    #: Rank of each tile, or flat coordinates of the tiles that are kept.
+    chosen: NDArray[np.int64]
+    cost: int
+    missed: float
 
 
-F = TypeVar("F", bound=Fitted)
-
-
-def nearly_best(fits: Mapping[Grid, F], goal: Goal) -> dict[Grid, F]:
+def nearly_best(fits: Mapping[Grid, TileFit], goal: Goal) -> dict[Grid, TileFit]:
     """Tile sizes whose error is near the least, and whose cost is near the least of those."""
     if goal.max_cost is not None:
         least = min(fit.missed for fit in fits.values())

@@ -4,13 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import (
-    Array,
-    as_content,
-    common_device,
-    integers,
-    namespace,
-)
+from structmat._array import Array, as_content, common_device, integers, namespace
 from structmat._checks import check_runs, matrix_shape
 from structmat.errors import ShapeError
 from structmat.intervals import positions, run_mask

@@ -54,19 +54,10 @@ PARTITION_ENERGY = 4.0
 class Annealing:
     """Blocks, the residual that they leave, and the work that may still be spent on them.
 
-    Parameters
-    ----------
-    residual : Residual
-        The matrix; the blocks are taken out of it here.
-    blocks : list of Block
-        The start.
-    goal : Goal
-    rng : numpy.random.Generator
-    work : float
-        Allowance in units of about 100 microseconds; counted, not timed, so that
-        results do not depend on the machine. Once it is spent, the blocks only come down
-        to the cap, or one partition spends the rest of it.
-    progress : callable
+    `residual` comes as the whole matrix, and `blocks`, the start, are taken out of it here.
+    `work` is an allowance in units of about 100 microseconds; it is counted, not timed, so
+    that results do not depend on the machine. Once it is spent, the blocks only come down
+    to the cap, or one partition spends the rest of it.
     """
 
     def __init__(

@@ -27,54 +27,32 @@ HOPELESS_COST = 2.0
 
 
 class Selection:
-    """The best candidate so far that respects a goal.
-
-    Parameters
-    ----------
-    A : ndarray
-        The matrix.
-    scale : scalar of A's dtype
-        Candidates are of A / scale, and so is the goal.
-    goal : Goal
-
-    Attributes
-    ----------
-    aim : Goal
-        A little below an error, so that rounding does not undo a search; otherwise `goal`.
-    most_blocks : int
-        Number of blocks that annealing may hold.
-    total : float
-        Energy of the matrix.
-    noise : float
-        Energy that may be rounding.
-    blocks : Blocks
-        The best ones so far.
-    kept : list of Candidate
-        Starts of annealing.
-    value : tuple of float
-        (energy, cost) of the best candidate for a cap on the cost, (cost, energy) for an
-        error; the smaller the better.
-    likely_cost : float
-        The cap on the cost, or the best candidate's cost.
-    exact : bool
-        True if the best candidate leaves only rounding under a cap on the cost.
-    """
+    """The best candidate so far that respects a goal; candidates and goal are of A / scale."""
 
     def __init__(self, A: NDArray, scale: np.number, goal: Goal) -> None:
         nothing = Candidate.of(A / scale, [], 0.0)
         self.goal = self.aim = goal
+        #: Number of blocks that annealing may hold.
         self.most_blocks = most_blocks(A)
         self._most_held = HELD_SHARE * A.size
+        #: Energy of the matrix.
         self.total = nothing.energy
         rounding = 4 * float(np.finfo(A.dtype).eps)
+        #: Energy that may be rounding.
         self.noise = rounding**2 * max(A.shape) * self.total
         self._doubt = rounding * self.total**0.5
         if goal.max_error is not None:
+            # A little below, so that rounding does not undo a search.
             self.aim = Goal(max_error=max(goal.max_error - 2 * self._doubt, 0.0))
+        #: The best blocks so far.
         self.blocks: Blocks = nothing.blocks
+        #: Starts of annealing.
         self.kept: list[Candidate] = []
+        #: Energy and cost of the best candidate under a cap, cost and energy for an error.
         self.value = (np.inf, np.inf)
+        #: The cap on the cost, or the best candidate's cost.
         self.likely_cost = float(A.size if goal.max_cost is None else goal.max_cost)
+        #: True if the best candidate leaves only rounding under a cap on the cost.
         self.exact = False
 
     def consider(self, found: Candidate) -> bool:
@@ -123,18 +101,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class Starts:
-    """Starts of a search in A / scale.
+    """Starts of a search in A / scale; the scale is a power of two, which makes that exact.
 
     Each method works on a scaled copy of its own, so that none is held between them.
-
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    scale : scalar of A's dtype
-        A power of two, so that scaling is exact.
-    rng : numpy.random.Generator
-    best : Selection
-        The goal, and the best candidate so far.
     """
 
     A: NDArray

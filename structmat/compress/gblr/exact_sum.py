@@ -85,7 +85,8 @@ def _shortest_basis(Q: NDArray, small: float) -> tuple[NDArray, NDArray] | None:
             runs.append((start, width))
             vectors.append(Q @ z)
             if len(runs) == r:
-                return np.column_stack(vectors), _masks(runs, m)
+                start, width = np.array(runs).T
+                return np.column_stack(vectors), run_mask(start, width, m)
     return None
 
 
@@ -116,11 +117,6 @@ def _generators(Q: NDArray, tolerance: float) -> set[Run]:
         end = basis.pop(int(dependent[0]) if dependent.size else len(basis) - 1)
         runs.add(((end - int(start)) % m + 1, int(start)))
     return runs
-
-
-def _masks(runs: list[Run], n: int) -> NDArray[np.bool_]:
-    start, width = np.array(runs).T
-    return run_mask(start, width, n)
 
 
 def _vector_on(Q: NDArray, start: int, width: int, small: float) -> NDArray:

@@ -16,15 +16,9 @@ PRICE_STEPS = 32
 
 
 def exact_lines(A: NDArray, top: int = 0, left: int = 0, *, cyclic: bool = True) -> list[Block]:
-    """A itself as the runs of its rows, or of its columns where these are cheaper.
+    """A itself as the runs of its rows, or of its columns if these are cheaper.
 
-    Parameters
-    ----------
-    A : ndarray
-        The matrix, or a tile of it that begins at row `top` and column `left`.
-    top, left : int
-    cyclic : bool
-        Whether runs may wrap around: not in a tile.
+    A may be a tile that begins at row `top` and column `left`; its runs are not cyclic.
     """
     one = np.ones(1, A.dtype)
     in_rows, in_columns = _runs(A, cyclic), _runs(A.T, cyclic)

@@ -26,11 +26,6 @@ STARTS_PROGRESS = 0.3
 
 
 def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> GBLR:
-    """Approximate a matrix as `search` does, and return it as a GBLR matrix."""
-    return GBLR(*search(A, goal, rng=rng, progress=progress), shape=A.shape)
-
-
-def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> Blocks:
     """Approximate a matrix by a sum of rank-one blocks on cyclic runs.
 
     A matrix that is exactly a grid of low-rank tiles, or exactly a sum of few blocks, is
@@ -41,45 +36,21 @@ def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     for a multiplication. The best result is returned. The starts themselves are among the
     candidates, so that the result is never worse than the truncated decomposition.
 
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-        Finite; float32, float64, complex64 or complex128.
-    goal : Goal
-        A cap on the cost, or a bound on the error.
-    rng : numpy.random.Generator
-        The result depends on it and on the input alone, not on the time it takes. Only
-        the linear algebra library and its number of threads may change last digits, and
-        with them which blocks are found.
-    progress : callable
-
-    Returns
-    -------
-    Blocks
-        Contents in A's dtype.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from structmat.compress.goal import no_progress
-    >>> A = np.zeros((6, 6))
-    >>> A[1:3, 2:5] = np.outer([1.0, 2.0], [1.0, 1.0, 3.0])
-    >>> rng = np.random.default_rng(0)
-    >>> blocks = search(A, Goal(max_cost=5), rng=rng, progress=no_progress)
-    >>> blocks.row_start, blocks.row_width, blocks.col_start, blocks.col_width
-    (array([1]), array([2]), array([2]), array([3]))
+    The result depends on the input and on `rng` alone, not on the time that it takes. Only
+    the linear algebra library and its number of threads may change last digits, and with
+    them which blocks are found.
     """
     largest = float(np.abs(A).max(initial=0.0))
     # A power of two, so that scaling is exact.
     scale = float(np.ldexp(1.0, np.frexp(largest)[1] - 1))
     if largest == 0 or (goal.max_cost is not None and goal.max_cost < 2):
         progress(1.0)
-        return Blocks.of([], A.dtype)
+        return GBLR(*Blocks.of([], A.dtype), shape=A.shape)
     if goal.max_error is not None:
         goal = Goal(max_error=goal.max_error / scale)
     blocks = _Portfolio(A, scale, goal, rng, progress).search()
     progress(1.0)
-    return blocks._replace(u=blocks.u * A.dtype.type(scale))
+    return GBLR(*blocks._replace(u=blocks.u * A.dtype.type(scale)), shape=A.shape)
 
 
 class _Portfolio:

@@ -291,13 +291,14 @@ def refit(residual: Residual, blocks: list[Block]) -> None:
     """Fit the contents of each block in turn on its own runs; the error never grows."""
     for k, block in enumerate(blocks):
         residual.change(block, +1)
-        p = residual.times(block.col, _unit(block.v))
-        u = _unit(take(p, block.row, block.u.size))
+        p = residual.times(block.col, unit(block.v))
+        u = unit(take(p, block.row, block.u.size))
         v = take(residual.adjoint_times(block.row, u), block.col, block.v.size)
         blocks[k] = Block(block.row, u, block.col, v)
         residual.change(blocks[k], -1)
 
 
-def _unit(x: NDArray) -> NDArray:
-    norm = np.linalg.norm(x[None], axis=1)
+def unit(x: NDArray) -> NDArray:
+    """Vectors (…, n) over their norms; zero stays zero."""
+    norm = np.linalg.norm(x, axis=-1, keepdims=True)
     return x / np.where(norm > 0, norm, 1)
