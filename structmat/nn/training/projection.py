@@ -37,18 +37,8 @@ def projected(
 ) -> Tensor:
     """Lower values of widths by the least common threshold that meets the budget.
 
-    Parameters
-    ----------
-    widths : Widths
-    values : Tensor
-        In the order of `widths`.
-    budget : int
-        Greatest cost.
-    metric : str
-        "width" takes the same τ off every width; "euclidean" takes τ c off, which gives the
-        nearest point in the Euclidean metric.
-    limits : sequence of Limits, optional
-        One for each layer.
+    The metric "width" takes the same τ off every width; "euclidean" takes τ c off, which gives
+    the nearest point in the Euclidean metric. There is one of `limits` for each layer.
 
     Examples
     --------

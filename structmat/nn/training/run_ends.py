@@ -124,13 +124,6 @@ def ends_of(
 
     Ends that are not free do not move. Where a run has samples to lose for one end only, or
     room to grow for one only, the better end may move. Without a gradient all gains are zero.
-
-    Examples
-    --------
-    >>> weight = GaudiWeight((4, 8), budget=0.5, width_init="strips")
-    >>> found = ends_of([weight], [torch.ones(4, 8)])
-    >>> found.loss.shape, bool(found.loss[0].isinf().all()), bool(found.loss[2].isfinite().all())
-    (torch.Size([4, 4]), True, True)
     """
     sides = weights[0].sides()
     alive = (sides[0].width > 0) & (sides[1].width > 0)
@@ -191,11 +184,6 @@ def block_energies(weights: Sequence[GaudiWeight]) -> Tensor:
     """Energy of blocks over the mean energy of a sample of their layer, (K,).
 
     Summed over weights that share one structure, and the terms of higher ranks.
-
-    Examples
-    --------
-    >>> block_energies([GaudiWeight((4, 8), num_blocks=1, width_init=1.0)])
-    tensor([6.])
     """
     sides = weights[0].sides()
     contents = [list(map(whole, (weight.u, weight.v))) for weight in weights]
@@ -210,16 +198,10 @@ def move_(
     gained: Tensor,
     state: Mapping[Tensor, Mapping[str, Any]],
 ) -> None:
-    """Take a grain off some ends and add one at others; contents of new samples are zero.
+    """Take a grain off the lost ends and add one at the gained ones, masks of shape (4, K).
 
-    Parameters
-    ----------
-    weights : sequence of GaudiWeight
-        Sharing one structure.
-    lost, gained : Tensor of bool, shape (4, K)
-        Ends to move inwards and outwards.
-    state : mapping
-        State of the optimizer, by parameter.
+    Contents of new samples are zero. The weights share one structure; `state` is that of the
+    optimizer, by parameter.
     """
     structure, contents = weights[0].structure, [(weight.u, weight.v) for weight in weights]
     runs = (
