@@ -26,33 +26,16 @@ from structmat.nn.structured.weight import StructuredWeight
 
 @dataclass(frozen=True)
 class ConvertedWeight:
-    """Weights that replace one target's weight.
-
-    Attributes
-    ----------
-    weights : list of GaudiWeight or StructuredWeight
-    error : float or None
-        Their relative error if they approximate the old weight; None from scratch.
-    """
+    """Weights that replace one target's weight."""
 
     weights: list[Weight]
+    #: Their relative error if they approximate the old weight; None from scratch.
     error: float | None
 
 
 @dataclass(frozen=True)
 class Builder:
     """Makes the weights of a conversion.
-
-    Attributes
-    ----------
-    config : Config
-    targets : sequence of Target
-    grams : sequence of (Tensor or None)
-        Gram matrix of each target's inputs, where there is a calibration.
-    seeds : sequence of int
-        One for each target, so that a trial and the final fit draw the same numbers.
-    generator : torch.Generator or None
-        Source of random contents.
 
     Examples
     --------
@@ -68,18 +51,15 @@ class Builder:
 
     config: Config
     targets: Sequence[Target]
+    #: Gram matrix of each target's inputs, where there is a calibration.
     grams: Sequence[Tensor | None]
+    #: One for each target, so that a trial and the final fit draw the same numbers.
     seeds: Sequence[int]
+    #: Source of random contents.
     generator: torch.Generator | None
 
     def caps(self, progress: Callable[[float], None] = lambda _: None) -> list[list[int]]:
-        """Cap the cost of each matrix of each target.
-
-        Raises
-        ------
-        BudgetError
-            If some target has no matrices of the kind that are so cheap.
-        """
+        """Cap the cost of each matrix of each target, at least what its kind needs."""
         budget = self.config.start_budget
         if self.config.shares == "uniform":
             caps = [[math.floor(budget * math.prod(t.shape))] * t.count for t in self.targets]
@@ -153,7 +133,9 @@ class Builder:
         scale = (3 * n * target.type.variance(target.modules[0])) ** 0.25
         weights: list[Weight] = []
         for cap in caps:
-            options = {"width_init": _width_rule((m, n), cap), **self.config.options}
+            # By default the structure that `random_init` plans.
+            rule = "strips" if strip_sides((m, n), cap) else "grid"
+            options = {"width_init": rule, **self.config.options}
             rule = options["width_init"]
             if rule == "grid" and "rank" not in self.config.options:
                 options["rank"] = tile_grid((m, n), cap)[2]
@@ -207,11 +189,6 @@ class Builder:
             return [gram] * target.count
         n = target.shape[1]
         return [gram[k : k + n, k : k + n] for k in range(0, len(gram), n)]
-
-
-def _width_rule(shape: tuple[int, int], cap: int) -> str:
-    """Default `width_init` of a learned weight, the structure that `random_init` plans."""
-    return "strips" if strip_sides(shape, cap) else "grid"
 
 
 def _precise(W: Tensor) -> Tensor:
