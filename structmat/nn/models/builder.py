@@ -13,9 +13,15 @@ from structmat.errors import BudgetError
 from structmat.matrix import StructuredMatrix
 from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.calibration import refine, squared_error
 from structmat.nn.models.config import Config
-from structmat.nn.models.fit import fit_grid, fit_kind, rank_curve, trial_curve
+from structmat.nn.models.fit import (
+    fit_grid,
+    fit_kind,
+    rank_curve,
+    refine,
+    squared_error,
+    trial_curve,
+)
 from structmat.nn.models.kinds import random_init
 from structmat.nn.models.layer_types import Weight
 from structmat.nn.models.random_init import strip_sides, tile_grid

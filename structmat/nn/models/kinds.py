@@ -7,7 +7,7 @@ from torch import Tensor
 
 from structmat.kinds import all_kinds
 from structmat.matrix import StructuredMatrix
-from structmat.nn.models.pixelfly import fit_pixelfly
+from structmat.nn.models.pixelfly import fit_pixelfly, random_pixelfly
 from structmat.nn.models.random_init import (
     RandomInit,
     random_block_low_rank,
@@ -16,7 +16,6 @@ from structmat.nn.models.random_init import (
     random_gblr,
     random_low_rank,
     random_monarch,
-    random_pixelfly,
 )
 
 
