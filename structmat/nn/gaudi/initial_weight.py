@@ -24,13 +24,7 @@ _WINDOW_GRAINS = 8
 
 
 def whole_number(value: object, name: str, least: int) -> int:
-    """Return a whole number of at least `least`, or raise an error.
-
-    Examples
-    --------
-    >>> whole_number(3, "rank", 1)
-    3
-    """
+    """Return a whole number of at least `least`, or raise an error."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} = {value!r}; expected a whole number of at least {least}")
     return value
@@ -60,16 +54,7 @@ def initial_weight(
     max_width: int | None,
     generator: torch.Generator | None,
 ) -> InitialWeight:
-    """Runs at a cost or by a rule, and contents on windows; options are those of `GaudiWeight`.
-
-    Examples
-    --------
-    >>> options = {"num_blocks": None, "rank": None, "granularity": 1, "budget": 0.75}
-    >>> options |= {"width_init": "grid", "location_init": 0.0, "content_init": "normal"}
-    >>> found = initial_weight((8, 16), **options, min_width=0, max_width=None, generator=None)
-    >>> found.rank, found.windows, found.u.shape
-    (1, (8, 16), torch.Size([18, 1, 8]))
-    """
+    """Runs at a cost or by a rule, and contents on windows; options are those of `GaudiWeight`."""
     cost = budget * math.prod(shape)
     if rank is None:
         is_grid = width_init == "grid"
@@ -170,12 +155,6 @@ def random_contents(
     That variance is 1 / (3 n) on average over the entries, for any blocks. If all blocks
     are one sample wide on one side, that side begins with ones: the entries are then
     normal, rather than products of two normal numbers.
-
-    Examples
-    --------
-    >>> u, v = random_contents((8, 16), grid_runs((8, 16), 96), 1, (8, 16), None)
-    >>> u.shape, v.shape
-    (torch.Size([18, 1, 8]), torch.Size([18, 1, 16]))
     """
     count = len(runs.row_width)
     cover = rank * float((runs.row_width * runs.col_width).sum())
@@ -210,12 +189,6 @@ def svd_contents(
     """Singular pairs of a dense initial weight, √S on either side, repeated in turn.
 
     `fill` writes a dense weight in place, `torch.nn.Linear`'s own by default.
-
-    Examples
-    --------
-    >>> u, v = svd_contents((4, 6), 4, 1, None, torch.nn.init.ones_)
-    >>> abs(u[0, 0, 0] * v[0, 0, 0]).round(decimals=4)
-    tensor(1.)
     """
     dense = torch.empty(shape)
     if fill is None:

@@ -22,17 +22,11 @@ from torch import Tensor
 
 
 class MaskTable(NamedTuple):
-    """Prefix sums of the blur and edge derivatives, for offsets -2 n to n of an edge.
+    """Prefix sums of the blur and edge derivatives, for offsets -2 n to n of an edge."""
 
-    Attributes
-    ----------
-    integral : Tensor, shape (3 n + 1,)
-        P(t), with P(t + n) = P(t) + 1.
-    edge : Tensor, shape (3 n + 1,)
-        Derivative of a mask with respect to w / n whose trailing edge lies t back.
-    """
-
+    #: P(t), with P(t + n) = P(t) + 1, (3 n + 1,).
     integral: Tensor
+    #: Derivative of a mask with respect to w / n whose trailing edge lies t back, (3 n + 1,).
     edge: Tensor
 
 
@@ -63,11 +57,5 @@ def mask_table(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -
 
 
 def gauss(k: Tensor, sigma: float) -> Tensor:
-    """Spectrum of the blur at frequencies k: exp(-k² / (2 σ²)).
-
-    Examples
-    --------
-    >>> gauss(torch.tensor([0.0, 2.0]), math.inf).tolist()
-    [1.0, 1.0]
-    """
+    """Spectrum of the blur at frequencies k: exp(-k² / (2 σ²))."""
     return torch.exp(-0.5 * (k / sigma) ** 2)

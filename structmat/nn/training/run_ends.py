@@ -33,19 +33,13 @@ _LEAST_ENERGY = 1e-30
 
 
 class Ends(NamedTuple):
-    """The four ends of all K blocks, each array (4, K).
+    """The four ends of all K blocks, each array (4, K)."""
 
-    Attributes
-    ----------
-    loss : Tensor
-        Energy of the last grain, over the mean energy of a grain of the layer; infinite
-        where the grain has to stay.
-    gain : Tensor
-        Energy of the gradient that one more grain can follow; negative where there is
-        no room for one.
-    """
-
+    #: Energy of the last grain, over the mean energy of a grain of the layer; infinite
+    #: where the grain has to stay.
     loss: Tensor
+    #: Energy of the gradient that one more grain can follow; negative where there is no
+    #: room for one.
     gain: Tensor
 
 
