@@ -61,7 +61,20 @@ def initial_weight(
         rank = grid_rank(shape, cost, granularity=granularity) if is_grid else 1
     whole_number(rank, "rank", 1)
     if width_init in COST_RULES:
-        runs = _runs_at(cost, shape, num_blocks, rank, granularity, str(width_init))
+        if num_blocks is not None:
+            raise InputError(
+                f"num_blocks = {num_blocks} with {width_init}; expected None (the budget sets the "
+                'number of blocks; choose width_init="splr" to set it yourself)'
+            )
+        if width_init == "grid":
+            runs = grid_runs(shape, cost, rank=rank, granularity=granularity)
+        elif rank == 1:
+            runs = strip_runs(shape, cost, granularity=granularity)
+        else:
+            raise InputError(
+                f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
+                '(choose width_init="grid" for blocks of higher rank)'
+            )
     else:
         count = min(shape) if num_blocks is None else whole_number(num_blocks, "num_blocks", 0)
         rules = (width_init, location_init)
@@ -70,29 +83,6 @@ def initial_weight(
     return InitialWeight(
         rank, windows, runs, *_contents(shape, runs, rank, windows, content_init, generator)
     )
-
-
-def _runs_at(
-    cost: float,
-    shape: tuple[int, int],
-    num_blocks: int | None,
-    rank: int,
-    granularity: int,
-    rule: str,
-) -> Runs:
-    if num_blocks is not None:
-        raise InputError(
-            f"num_blocks = {num_blocks} with {rule}; expected None (the budget sets the number of "
-            'blocks; choose width_init="splr" to set it yourself)'
-        )
-    if rule == "grid":
-        return grid_runs(shape, cost, rank=rank, granularity=granularity)
-    if rank > 1:
-        raise InputError(
-            f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
-            '(choose width_init="grid" for blocks of higher rank)'
-        )
-    return strip_runs(shape, cost, granularity=granularity)
 
 
 def _windows(
@@ -157,26 +147,17 @@ def random_contents(
     normal, rather than products of two normal numbers.
     """
     count = len(runs.row_width)
+    rows, cols = torch.round(runs.row_width * shape[0]), torch.round(runs.col_width * shape[1])
     cover = rank * float((runs.row_width * runs.col_width).sum())
-    if not (_all_live(runs.row_width, shape[0]) and _all_live(runs.col_width, shape[1])):
+    if count == 0 or not (rows.all() and cols.all()):
         cover = max(cover, 1.0)  # empty blocks are yet to grow
     u, v = (torch.randn(count, rank, window, generator=generator) for window in windows)
-    if _is_single(runs.row_width, shape[0]):
+    if count and bool((rows == 1).all()):
         return torch.ones_like(u), v * (3 * shape[1] * cover) ** -0.5
-    if _is_single(runs.col_width, shape[1]):
+    if count and bool((cols == 1).all()):
         return u * (3 * shape[1] * cover) ** -0.5, torch.ones_like(v)
     spread = (3 * shape[1] * cover) ** -0.25
     return u * spread, v * spread
-
-
-def _all_live(width: Tensor, size: int) -> bool:
-    """Tell whether there are blocks, and all of them are wide enough for a sample."""
-    return len(width) > 0 and bool((torch.round(width * size) > 0).all())
-
-
-def _is_single(width: Tensor, size: int) -> bool:
-    """Tell whether all of some blocks are one sample wide."""
-    return len(width) > 0 and bool((torch.round(width * size) == 1).all())
 
 
 def svd_contents(

@@ -41,19 +41,7 @@ class ConvertedWeight:
 
 @dataclass(frozen=True)
 class Builder:
-    """Makes the weights of a conversion.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from structmat.nn.models.targets import find_targets
-    >>> config = Config(kind="low_rank", budget=0.5)
-    >>> targets = find_targets(nn.Sequential(nn.Linear(64, 32)), config, None).targets
-    >>> builder = Builder(config, targets, [None], [0], None)
-    >>> [caps] = builder.caps()
-    >>> caps, builder.planned(0, caps), builder.build(0, caps).weights[0].kind
-    ([1024], 960, 'low_rank')
-    """
+    """Makes the weights of a conversion."""
 
     config: Config
     targets: Sequence[Target]
@@ -140,8 +128,8 @@ class Builder:
         weights: list[Weight] = []
         for cap in caps:
             # By default the structure that `random_init` plans.
-            rule = "strips" if strip_sides((m, n), cap) else "grid"
-            options = {"width_init": rule, **self.config.options}
+            planned = "strips" if strip_sides((m, n), cap) else "grid"
+            options = {"width_init": planned, **self.config.options}
             rule = options["width_init"]
             if rule == "grid" and "rank" not in self.config.options:
                 options["rank"] = tile_grid((m, n), cap)[2]

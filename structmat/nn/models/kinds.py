@@ -49,12 +49,6 @@ def random_init(kind: str, shape: tuple[int, int], cap: int) -> RandomInit:
 
     A kind outside `NETWORK_KINDS` is a random dense matrix, compressed. A cap below the
     cheapest matrix is a `BudgetError`.
-
-    Examples
-    --------
-    >>> start = random_init("low_rank", (8, 16), 60)
-    >>> start.cost, start.draw(1.0, None).rank
-    (48, 2)
     """
     if kind in NETWORK_KINDS:
         return NETWORK_KINDS[kind].random_init(shape, cap)

@@ -83,13 +83,6 @@ def count_vectors(
 
     `layers` has the number of outputs that each layer makes of one vector. The first dimension
     of the example counts the examples.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(3, 2)
-    >>> counts = count_vectors(nn.Sequential(layer), {layer: 2}, torch.zeros(5, 7, 3))
-    >>> counts[layer]
-    7
     """
     vectors = dict.fromkeys(layers, 0)
 
@@ -108,13 +101,6 @@ def collect_grams(
     """Sum the Gram matrix (n, n) of each layer's inputs over all batches.
 
     `layers` has a function for each layer that reads its input as vectors (T, n).
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 3)
-    >>> grams = collect_grams(nn.Sequential(layer), {layer: lambda _, x: x}, [torch.ones(5, 2)])
-    >>> grams[layer].tolist()
-    [[5.0, 5.0], [5.0, 5.0]]
     """
     grams: dict[nn.Module, Tensor] = {}
 
