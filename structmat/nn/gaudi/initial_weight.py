@@ -17,7 +17,7 @@ from structmat.nn.gaudi.initial_runs import (
 )
 from structmat.nn.gaudi.structure import Runs
 
-#: Scalars of contents up to which they are kept on whole circles; beyond, on windows.
+#: Scalars of contents up to which whole circles are stored; beyond, windows.
 WHOLE_CIRCLE_SCALARS = 2**22
 #: Least length of a window in grains.
 _WINDOW_GRAINS = 8

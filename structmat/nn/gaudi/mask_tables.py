@@ -32,13 +32,7 @@ class MaskTable(NamedTuple):
 
 @lru_cache(maxsize=64)
 def mask_table(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> MaskTable:
-    """Table for a circle of n samples and a sharpness σ, computed once in double precision.
-
-    Examples
-    --------
-    >>> mask_table(4, math.inf, torch.float64, torch.device("cpu")).integral[8:].tolist()
-    [0.0, 1.0, 1.0, 1.0, 1.0]
-    """
+    """Table for a circle of n samples and a sharpness σ, computed once in double precision."""
     # Tensors made in inference mode could not serve a later backward pass.
     with torch.inference_mode(False), torch.no_grad():
         k = torch.arange(n // 2 + 1, dtype=torch.float64)

@@ -14,9 +14,9 @@ from structmat.nn.training.step_hook import Pin, StepHook
 from structmat.nn.training.weight_grad import forget_grads_, record_grads_, take_grad
 from structmat.nn.training.widths import Cap, Widths
 
-#: Steps between moves by default, in which new contents can grow,
+#: Steps between moves by default: enough for new contents to grow.
 _STEPS_BETWEEN_MOVES = 40
-#: and moves of a training too short for them.
+#: Moves of a training that is too short for these steps.
 _MOVES_AT_LEAST = 8
 
 

@@ -24,9 +24,9 @@ from structmat.nn.sharded import is_sharded, whole, write_where_
 
 #: Side (rows, columns) and whether the far end, in the order of all arrays here.
 ENDS = ((0, False), (0, True), (1, False), (1, True))
-#: Names under which torch's optimizers keep second moments of gradients,
+#: Names under which torch's optimizers keep second moments of gradients.
 _SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf")
-#: and the name of the means whose squares one of them subtracts: no more than it has.
+#: First moment of centered RMSprop, which subtracts its square from the second one.
 _FIRST_MOMENTS = ("grad_avg",)
 #: Least energy that may divide another.
 _LEAST_ENERGY = 1e-30
