@@ -13,7 +13,7 @@ SIZE_FACTOR = 1.3
 #: Error and cost, relative to the best, that larger tiles may lose: they multiply faster.
 LARGE_TILE_LOSS = 0.01
 #: Entries of the tiles that are stacked at once, unless one row of tiles holds more.
-STACK_ENTRIES = 2**16
+STACK_ENTRIES = 2**14
 
 Grid = tuple[int, int]
 

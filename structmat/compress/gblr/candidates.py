@@ -10,7 +10,7 @@ from structmat.compress.gblr.exact_grid import grid_blocks
 from structmat.compress.gblr.exact_sum import span_blocks
 from structmat.compress.gblr.lines import best_lines, exact_lines
 from structmat.compress.gblr.partition import leading_blocks, partition_blocks
-from structmat.compress.gblr.residual import Blocks, Candidate, most_blocks, squares
+from structmat.compress.gblr.residual import Block, Blocks, Candidate, most_blocks, squares
 from structmat.compress.goal import Goal, no_progress
 from structmat.compress.svd import svdvals, truncated_svd
 from structmat.matrix import StructuredMatrix
@@ -30,7 +30,7 @@ class Selection:
     """The best candidate so far that respects a goal; candidates and goal are of A / scale."""
 
     def __init__(self, A: NDArray, scale: np.number, goal: Goal) -> None:
-        nothing = Candidate.of(A / scale, [], 0.0)
+        nothing = Candidate.of(A, scale, [], 0.0)
         self.goal = self.aim = goal
         #: Number of blocks that annealing may hold.
         self.most_blocks = most_blocks(A)
@@ -74,6 +74,12 @@ class Selection:
                 self.exact = energy <= self.noise
             else:
                 self.likely_cost = min(cost, self.likely_cost)
+        return better
+
+    def consider_start(self, found: Candidate) -> bool:
+        """Consider a candidate, and keep it as a start of annealing."""
+        better = self.consider(found)
+        self.keep(found)
         return better
 
     def keep(self, found: Candidate) -> None:
@@ -120,32 +126,32 @@ class Starts:
 
     def grid(self) -> Candidate:
         """Tiles that hold the matrix exactly."""
-        price, A = self._exact_price(), self._scaled()
-        return Candidate.of(A, grid_blocks(A, self.best.likely_cost), price)
+        price = self._exact_price()
+        blocks = grid_blocks(self._scaled(), self.best.likely_cost)
+        return Candidate.of(self.A, self.scale, blocks, price)
 
     def spans(self) -> Candidate:
         """Blocks whose sum is the matrix exactly."""
-        price, A = self._exact_price(), self._scaled()
+        price = self._exact_price()
         # Eliminations that overflow leave more than they take, and are not considered.
         with np.errstate(over="ignore", invalid="ignore"):
-            return Candidate.of(A, span_blocks(A, self.rng), price)
+            blocks = span_blocks(self._scaled(), self.rng)
+            return Candidate.of(self.A, self.scale, blocks, price)
 
     def partition(self) -> Candidate:
         """The best hierarchical partition into truncated tiles."""
-        A = self._scaled()
-        return Candidate.of(A, *partition_blocks(A, self.best.aim))
+        blocks, price = partition_blocks(self._scaled(), self.best.aim)
+        return Candidate.of(self.A, self.scale, blocks, price)
 
     def lines(self) -> Candidate:
         """The best runs of entries in single rows."""
-        price = self._exact_price()
-        A = self._scaled()
+        price, A = self._exact_price(), self._scaled()
         blocks, energy = best_lines(A, squares(A), self.best.aim)
         return Candidate(blocks, blocks.u.size + blocks.v.size, energy, price)
 
     def entries(self) -> Candidate:
         """The matrix itself, as runs of its rows or of its columns."""
-        A = self._scaled()
-        return Candidate.of(A, exact_lines(A), 0.0)
+        return Candidate.of(self.A, self.scale, exact_lines(self._scaled()), 0.0)
 
     def truncation(self) -> Candidate:
         """The truncated singular value decomposition."""
@@ -157,15 +163,17 @@ class Starts:
         else:
             rank = _rank_for(self._scaled(), best.aim.max_error or 0.0)
         if rank * size > HELD_SHARE * self.A.size and not self._truncation_helps(rank):
-            return Candidate.of(self._scaled(), [], 0.0)
-        A = self._scaled()
+            return Candidate.of(self.A, self.scale, [], 0.0)
+        found = self._truncated(rank)
+        last = found[-1].energy if found else best.total
+        return Candidate.of(self.A, self.scale, found, last / size)
+
+    def _truncated(self, rank: int) -> list[Block]:
         U, s, Vh = truncated_svd(self.A, rank, self.rng)
         found = leading_blocks(U, s, Vh, int((s > 0).sum()))
         found = [block._replace(u=block.u / self.scale) for block in found]
         # Beyond the rank of the matrix, singular vectors hold rounding alone.
-        found = [block for block in found if block.energy > best.noise]
-        last = found[-1].energy if found else best.total
-        return Candidate.of(A, found, last / size)
+        return [block for block in found if block.energy > self.best.noise]
 
     def _truncation_helps(self, rank: int) -> bool:
         """Compare truncation to a high rank with the best so far, by singular values alone."""
@@ -188,7 +196,8 @@ class Starts:
             matrix = self._block_low_rank(fitting)
         blocks = Blocks(*(getattr(matrix, name) for name in Blocks._fields))
         worth = [block.energy / block.cost for block in blocks.unpack()]
-        return Candidate.measured(self._scaled(), blocks, min(worth, default=self.best.total))
+        price = min(worth, default=self.best.total)
+        return Candidate.measured(self.A, self.scale, blocks, price)
 
     def _block_low_rank(self, goal: Goal) -> StructuredMatrix:
         fitted = block_low_rank.fit(self._scaled(), goal, rng=self.rng, progress=no_progress)

@@ -85,17 +85,13 @@ class _Portfolio:
     def _consider_inexact(self) -> bool:
         """Consider the other starts; returns whether annealing may still be worth its time."""
         best, starts = self.best, self.starts
-        found = starts.partition()
-        best.consider(found)
-        best.keep(found)
+        best.consider_start(starts.partition())
         self.progress(STARTS_PROGRESS * 3 / 6)
         lines_lead = best.consider(starts.lines())
         self.progress(STARTS_PROGRESS * 4 / 6)
         if self.cap is None and best.value[0] > self.A.size:
             best.consider(starts.entries())
-        found = starts.truncation()
-        truncation_leads = best.consider(found)
-        best.keep(found)
+        truncation_leads = best.consider_start(starts.truncation())
         self.progress(STARTS_PROGRESS * 5 / 6)
         if lines_lead and not truncation_leads and not best.exact:
             # Nothing of low rank is left to refine.
@@ -113,7 +109,7 @@ class _Portfolio:
         prices = FIRST_PRICES if self.A.size <= WORK_ENTRIES else FIRST_PRICES[:1]
         average = self.best.total / self.best.likely_cost
         for part in prices:
-            self.best.kept.append(Candidate.of(self.A / self.scale, [], part * average))
+            self.best.kept.append(Candidate.of(self.A, self.scale, [], part * average))
         work = WORK * max(1.0, self.A.size / WORK_ENTRIES)
         first, count = len(self.best.kept), len(self.best.kept)
         count += LOOSENINGS if self.cap is not None else 0
@@ -148,4 +144,4 @@ class _Portfolio:
         price = search.loosen(start.price, extra) if extra else search.anneal(start.price)
         blocks, work = search.blocks, search.work
         del residual, search
-        return Candidate.of(self.A / self.scale, blocks, price), work
+        return Candidate.of(self.A, self.scale, blocks, price), work

@@ -118,16 +118,16 @@ class Candidate(NamedTuple):
     price: float
 
     @classmethod
-    def of(cls, A: NDArray, blocks: list[Block], price: float) -> Self:
-        """Pack blocks of A and measure the energy left; empties the list, overwrites A."""
+    def of(cls, A: NDArray, scale: np.number, blocks: list[Block], price: float) -> Self:
+        """Pack blocks of A / scale, and measure the energy that they leave; empties the list."""
         packed = Blocks.of(blocks, A.dtype)
         blocks.clear()
-        return cls.measured(A, packed, price)
+        return cls.measured(A, scale, packed, price)
 
     @classmethod
-    def measured(cls, A: NDArray, blocks: Blocks, price: float) -> Self:
-        """Measure the energy that packed blocks of A leave; overwrites A."""
-        residual = DenseResidual(A)
+    def measured(cls, A: NDArray, scale: np.number, blocks: Blocks, price: float) -> Self:
+        """Measure the energy that packed blocks leave of A / scale."""
+        residual = DenseResidual(A / scale)
         for block in blocks.unpack():
             residual.change(block, -1)
         return cls(blocks, blocks.u.size + blocks.v.size, residual.energy(), price)
