@@ -45,28 +45,10 @@ def matrix_shape(shape: Any) -> tuple[int, int]:
 def check_runs(
     start: ArrayLike, width: ArrayLike, n: int, *, name: str = "run"
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Check runs on a circle and return them as fresh int64 arrays.
+    """Check runs on a circle of n positions, and return them as new arrays (K,).
 
-    Parameters
-    ----------
-    start, width : array_like of int, shape (K,)
-        First position and number of positions of each run.
-    n : int
-        Number of positions on the circle.
-    name : str
-        Name of the runs in errors, for instance ``"row"``.
-
-    Returns
-    -------
-    start, width : ndarray of int64, shape (K,)
-        Copies. A run of width zero starts at 0, so that equal runs compare equal.
-
-    Raises
-    ------
-    InputError
-        If a width is negative or above `n`, or a start is off the circle.
-    ShapeError
-        If the two do not pair up.
+    A run of width zero then starts at 0, so that equal runs compare equal. Errors call the
+    runs by `name`.
 
     Examples
     --------

@@ -36,16 +36,7 @@ def by_panels(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 class Panels:
-    """A sparse matrix, filled in when it is first needed and ready to multiply.
-
-    Parameters
-    ----------
-    structure : FactorStructure
-        For the library and the device.
-    pattern : Pattern
-    contents : array, shape (total,)
-        Packed entries.
-    """
+    """A sparse matrix S (m, K) of packed contents (total,), filled in when first needed."""
 
     def __init__(self, structure: FactorStructure, pattern: Pattern, contents: Array) -> None:
         self.xp, self.device, self.backend = structure.xp, structure.device, structure.backend

@@ -35,25 +35,16 @@ def panel_indices(structure: FactorStructure, contents: list[Tensor]) -> "list[P
 class PanelIndex:
     """A panel layout as tensors on a device.
 
-    Parameters
-    ----------
-    layout : PanelLayout
-    device : torch.device
-
     Attributes
     ----------
     rows : list of tuple of int
         First row and the end of each panel.
-    columns : list of Tensor of int64
-        The columns that each panel touches, each once.
-    slices : list of slice or None
-        The columns as a slice where they are consecutive.
+    columns, slices, num_columns
+        As in `PanelLayout`, the columns as tensors.
     shapes : list of tuple of int
         Rows and columns of each panel.
     entries : Tensor of int
-        For all panels, one after another, positions in the packed contents; the
-        position one past the end stands for zero.
-    num_columns : int
+        Entries of all panels, one after another.
     """
 
     def __init__(self, layout: PanelLayout, device: torch.device | str) -> None:
@@ -81,14 +72,7 @@ class PanelIndex:
 
 
 class TorchPanels:
-    """A sparse matrix S, shape (m, K), ready to multiply.
-
-    Parameters
-    ----------
-    index : PanelIndex
-    contents : Tensor, shape (total,)
-        Packed entries.
-    """
+    """A sparse matrix S, shape (m, K), of packed contents (total,), ready to multiply."""
 
     def __init__(self, index: PanelIndex, contents: Tensor) -> None:
         self._index = index

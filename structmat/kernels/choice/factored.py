@@ -61,14 +61,7 @@ def using(kernel: str) -> Iterator[None]:
 
 
 class FactoredMatrix:
-    """A = R [C^H; I] ready to multiply.
-
-    Parameters
-    ----------
-    structure : FactorStructure
-    contents : list of array
-        Packed contents of R and, where there is one, of C.
-    """
+    """A = R [C^H; I] ready to multiply, from packed contents of R and, if there is one, C."""
 
     def __init__(self, structure: FactorStructure, contents: list[Array]) -> None:
         self.structure, self.shape, self.contents = structure, structure.shape, contents

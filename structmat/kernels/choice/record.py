@@ -127,12 +127,7 @@ def is_modelled(structure: FactorStructure) -> bool:
 
 
 class KernelTable(dict[str, Kernel]):
-    """Records by name; the first is the reference, which fits every matrix.
-
-    Parameters
-    ----------
-    *kernels : Kernel
-    """
+    """Records by name; the first is the reference, which fits every matrix."""
 
     def __init__(self, *kernels: Kernel) -> None:
         super().__init__({kernel.name: kernel for kernel in kernels})
@@ -147,15 +142,7 @@ class KernelTable(dict[str, Kernel]):
         return [name for name, kernel in self.items() if kernel.serves(structure, contents)]
 
     def bind(self, name: str, structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-        """A kernel, by its name, bound to a matrix.
-
-        Raises
-        ------
-        InputError
-            If no kernel has that name, or it does not fit.
-        MissingDependencyError
-            If the package that it needs is not installed.
-        """
+        """A kernel, by its name, bound to a matrix; errors say why it cannot be."""
         self.check_name(name)
         kernel = self[name]
         if wanted := kernel.wants(structure, contents):

@@ -62,16 +62,9 @@ class FactorStructure:
     def layouts(
         self, form: str, make: Callable[[Pattern, int], Layout], contents: list[Array]
     ) -> list[Layout]:
-        """Layouts of all factors in one form, made when they are first asked for.
+        """Layouts of all factors in a form, made when they are first asked for by its name.
 
-        Parameters
-        ----------
-        form : str
-            The form's name, one for each `make`.
-        make : callable
-            Layout of a pattern with a number of packed contents.
-        contents : list of array
-            Packed contents of the factors, for their sizes alone.
+        `make` lays out a pattern with a number of packed contents; `contents` give this number.
         """
         if form not in self._layouts:
             pairs = zip(self.patterns, contents, strict=True)
