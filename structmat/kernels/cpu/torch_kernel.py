@@ -1,7 +1,7 @@
 """The compiled kernel for torch on a CPU: operators, direct calls, or panels, as torch allows."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,7 +35,19 @@ class TorchKernel:
         indices = structure.layouts("row groups", RowGroupIndex, contents)
         self._tiles = TorchTiles(indices, contents, through=structure.through)
         self._recorded = any(c.requires_grad for c in contents)
-        self._vectors, self._panels, self._few = cache(vectors), cache(panels), cache(few)
+        self._bind_vectors, self._bind_panels, self._count_few = vectors, panels, few
+
+    @cached_property
+    def _few(self) -> int:
+        return self._count_few()
+
+    @cached_property
+    def _vectors(self) -> BoundKernel:
+        return self._bind_vectors()
+
+    @cached_property
+    def _panels(self) -> BoundKernel:
+        return self._bind_panels()
 
     def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
         """A x: (n, k) to (m, k)."""
@@ -60,14 +72,14 @@ class TorchKernel:
         return not recorded and torch._C._len_torch_dispatch_stack() == 0
 
     def _direct(self, x: Tensor) -> BoundKernel:
-        if x.shape[1] <= self._few():
-            return self._vectors()
+        if x.shape[1] <= self._few:
+            return self._vectors
         product = self._tiles.product
         product.threads = torch.get_num_threads()  # it may have been set since
         return product
 
     def _traceable(self, x: Tensor) -> BoundKernel:
-        return self._panels() if is_transformed(x) else self._tiles
+        return self._panels if is_transformed(x) else self._tiles
 
 
 def is_transformed(x: Tensor) -> bool:
