@@ -13,6 +13,7 @@ import numba
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic
 
 _FEATURES = binding.get_host_cpu_features()
@@ -31,6 +32,13 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder to keep it in
         return numba.njit(nogil=True)(function)
+
+
+def constant(argument: Any) -> int:
+    """The value of an intrinsic's argument that has to be known when the kernel is compiled."""
+    if not isinstance(argument, types.IntegerLiteral):
+        raise RequireLiteralValue("argument")  # Numba asks again with the constant
+    return int(argument.literal_value)
 
 
 @intrinsic

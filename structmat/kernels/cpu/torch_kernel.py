@@ -37,8 +37,6 @@ class TorchKernel:
         self._recorded = any(c.requires_grad for c in contents)
         self._bind_vectors, self._bind_panels, self._count_few = vectors, panels, few
 
-    # Properties, since tracers follow them and break at `functools.cache`.
-
     @cached_property
     def _few(self) -> int:
         return self._count_few()
