@@ -97,7 +97,7 @@ def favoured(monkeypatch):
 
     def favour(kernel):
         told = {n: [0.0 if n == kernel else 1e6] * len(SHIPPED[n]) for n in SHIPPED}
-        monkeypatch.setattr(table, "coefficients", lambda: told)
+        monkeypatch.setattr(table.KERNELS, "coefficients", lambda: told)
 
     return favour
 
@@ -172,7 +172,7 @@ def test_the_choice_is_made_for_each_number_of_columns(monkeypatch):
     told = {n: [1e9] * len(SHIPPED[n]) for n in SHIPPED}
     told["vectors"] = [1.0, 1000.0, 0, 0, 0, 0]
     told["dense"] = [1e4, *[0.0] * 7]
-    monkeypatch.setattr(table, "coefficients", lambda: told)
+    monkeypatch.setattr(table.KERNELS, "coefficients", lambda: told)
     matrix, twin = case("runs")
     counts, kernels = (1, 8, 9, 11, 1000), ["vectors"] * 2 + ["dense"] * 3
     assert [plan(matrix, k).kernel for k in counts] == kernels  # dense with a little grace
@@ -462,7 +462,7 @@ def test_there_is_a_figure_for_all_that_is_counted(kernel, columns):
 def test_seconds_are_counts_times_figures(monkeypatch):
     work = case("runs")[0]._factored.work
     told = {n: [float(i + 1) for i in range(len(SHIPPED[n]))] for n in SHIPPED}
-    monkeypatch.setattr(table, "coefficients", lambda: told)
+    monkeypatch.setattr(table.KERNELS, "coefficients", lambda: told)
     for kernel, price in PRICES.items():
         expected = np.dot(price.counts(work, 7), told[kernel]) * 1e-9
         assert case("runs")[0]._factored.expected(7)[kernel] == pytest.approx(expected)

@@ -97,10 +97,9 @@ class RunPattern:
         Low panels waste little padding, high ones start fewer products, and panels that end
         with the runs waste none.
         """
-        tiles = list(run_tiles(*self._runs))
-        entries = [
-            entry_index(*self._runs, touched, np.arange(a, b)[:, None]) for a, b, touched in tiles
-        ]
+        runs = self._runs
+        tiles = list(run_tiles(*runs))
+        entries = [entry_index(*runs, touched, np.arange(a, b)[:, None]) for a, b, touched in tiles]
         bounds = [0, *(b for _, b, _ in tiles)]
         return PanelLayout(bounds, [touched for _, _, touched in tiles], entries, self.width.size)
 
