@@ -11,16 +11,23 @@ from typing import Any
 
 _HOMES = {
     "structmat.compress._front": "structmat.compress.front",
+    "structmat.learn._images": "structmat.learn.data.images",
+    "structmat.learn._text": "structmat.learn.data.text",
     "structmat.nn._contents": "structmat.nn.structured.parameters",
     "structmat.nn._speed": "structmat.kernels.cost_model.layers",
+    "structmat.nn._trainers": "structmat.nn.training.for_trainers",
     "structmat.nn.config": "structmat.nn.models.config",
     "structmat.nn.conv": "structmat.nn.gaudi.conv",
+    "structmat.nn.holding": "structmat.nn.training.pin",
     "structmat.nn.linear": "structmat.nn.gaudi.linear",
     "structmat.nn.packed": "structmat.nn.structured.packed",
     "structmat.nn.report": "structmat.nn.models.report",
     "structmat.nn.structure": "structmat.nn.gaudi.structure",
     "structmat.nn.structured_weight": "structmat.nn.structured.weight",
 }
+
+#: New names of functions: the pickle of a network in training names those of its hooks.
+_NAMES = {"_without_gradients": "_zero_gradients"}
 
 
 class _OldHome(ModuleType):
@@ -29,7 +36,7 @@ class _OldHome(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(import_module(_HOMES[self.__name__]), name)
+        return getattr(import_module(_HOMES[self.__name__]), _NAMES.get(name, name))
 
 
 def keep_old_homes() -> None:

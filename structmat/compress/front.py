@@ -92,13 +92,14 @@ def compress(
     _check_tol(tol)
     generator, report = _generator(rng), progress or no_progress
     size = source.norm()
+    fit = _fitter(source, kind)
     started = time.perf_counter()
     if cap is not None:
-        matrix = _fitter(source, kind)(Goal(max_cost=cap), rng=generator, progress=report)
+        matrix = fit(Goal(max_cost=cap), rng=generator, progress=report)
         seconds = time.perf_counter() - started
         error = _relative(residual(source.data, matrix), size)
     else:
-        matrix, error = _meet(source, kind, float(tol or 0.0), size, generator, report)
+        matrix, error = _meet(source, fit, kind, float(tol or 0.0), size, generator, report)
         seconds = time.perf_counter() - started
         cap = matrix.cost
     baseline = error
@@ -181,8 +182,9 @@ def _compared(
     progress: Progress,
 ) -> Comparison:
     """Row of one kind."""
+    fit = _fitter(source, kind)
     started = time.perf_counter()
-    matrix = _fitter(source, kind)(goal, rng=rng, progress=progress)
+    matrix = fit(goal, rng=rng, progress=progress)
     seconds = time.perf_counter() - started
     error = _relative(residual(source.data, matrix), size)
     moved = source.restore(matrix)
@@ -194,7 +196,7 @@ def _no_matrix(kind: str, note: str) -> Comparison:
 
 
 def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
-    """The function that fits this kind to this input."""
+    """Function that fits this kind to this input, imported."""
     fit = find_fit(kind, implicit=source.implicit)
     if fit is None:
         able = ", ".join(fitted_kinds(implicit=True))
@@ -222,6 +224,7 @@ def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
 
 def _meet(
     source: Source,
+    fit: Callable[..., StructuredMatrix],
     kind: str,
     tol: float,
     size: float,
@@ -229,7 +232,6 @@ def _meet(
     progress: Progress,
 ) -> tuple[StructuredMatrix, float]:
     """Fit until the measured error meets the bound, at an ever lower aim."""
-    fit = _fitter(source, kind)
     aim = tol * size
     for _ in range(ATTEMPTS):
         try:

@@ -246,3 +246,19 @@ def test_a_file_of_an_unknown_kind_asks_for_its_module(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "unknown kind 'zero'" in done.stderr
     assert "import the module that defines it" in done.stderr
+
+
+def test_the_import_of_a_fit_is_no_time_of_the_fit(tmp_path, monkeypatch):
+    for name in ("slow_a", "slow_b", "slow_c"):
+        code = "import time\ntime.sleep(1)\nfrom structmat.compress.low_rank import fit\n"
+        (tmp_path / f"{name}.py").write_text(code)
+        register(Kind(name, fit=f"{name}:fit"))
+    monkeypatch.syspath_prepend(tmp_path)
+    A = np.eye(4)
+    results = [
+        structmat.compress(A, "slow_a", budget=0.5),
+        structmat.compress(A, "slow_b", tol=0.9),
+        structmat.compare(A, budget=0.5)[-1],
+    ]
+    assert [result.kind for result in results] == ["slow_a", "slow_b", "slow_c"]
+    assert max(result.seconds for result in results) < 0.5

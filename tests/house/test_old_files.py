@@ -67,6 +67,26 @@ def test_pickles_of_records():
     assert records["compression"].matrix.kind == "low_rank"
 
 
+def test_pickles_of_a_training():
+    torch = pytest.importorskip("torch")
+    from structmat.nn import EdgeSearch, parameter_groups
+
+    kept = torch.load(FOLDER / "training.pt", weights_only=False)
+    model = kept["network"]
+    with torch.no_grad():
+        torch.testing.assert_close(model(kept["x"]), kept["y"], rtol=1e-5, atol=1e-6)
+    optimizer = torch.optim.AdamW(parameter_groups(model, lr=1e-3, structure_lr=5e-3))
+    optimizer.load_state_dict(kept["optimizer"])
+    rule = EdgeSearch(model, optimizer, 0.4, 10, every=1)
+    rule.load_state_dict(kept["state"])
+    model(kept["x"]).sum().backward()
+    optimizer.step()
+    assert rule.step == kept["state"]["step"] + 1
+    assert kept["rules"].moves == {"every": 2}
+    assert kept["images"].classes == ("a", "b")
+    assert len(kept["text"].train) == 8
+
+
 def test_old_homes_import_nothing_by_themselves():
     import sys
 
