@@ -8,10 +8,10 @@ library is imported when one of its arrays, or its name, turns up.
 """
 
 import importlib
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter, methodcaller
 from types import ModuleType
 from typing import Any
 
@@ -47,7 +47,8 @@ class Backend:
         True for an array that takes part in automatic differentiation; values computed
         from such an array are not cached. None for a library without gradients.
     caching : callable
-        Context in which values are computed that are cached for later products.
+        Namespace to the context in which values are computed that are cached for later
+        products.
     stored_by_columns : callable
         True for a two-dimensional array in column-major order: the result of its product
         is then laid out likewise. False where the library does not tell.
@@ -58,7 +59,7 @@ class Backend:
     from_numpy: Callable[[ModuleType, np.ndarray, Device], Array]
     add_rows: Callable[[Array, Array, Array], Array]
     records_gradients: Callable[[Array], bool] | None = None
-    caching: Callable[[], AbstractContextManager[Any]] = nullcontext
+    caching: Callable[[ModuleType], AbstractContextManager[Any]] = nullcontext
     stored_by_columns: Callable[[Array], bool] = lambda x: False
 
 
@@ -85,11 +86,6 @@ def _torch_to_numpy(x: Array) -> np.ndarray:
     return x.resolve_conj().resolve_neg().numpy()
 
 
-def _torch_caching() -> AbstractContextManager[Any]:
-    # A tensor made in inference mode could never take part in a gradient later.
-    return sys.modules["torch"].inference_mode(False)
-
-
 # NumPy's namespace. Nearly every product asks for it, so it is compared by identity first.
 _NUMPY = compat.array_namespace(np.zeros(0))
 
@@ -110,8 +106,9 @@ BACKENDS = {
             _torch_to_numpy,
             lambda xp, array, device: xp.asarray(np.array(array), device=device),
             lambda target, index, values: target.index_add(0, index, values),
-            lambda x: bool(getattr(x, "requires_grad", False)),
-            _torch_caching,
+            attrgetter("requires_grad"),
+            # A tensor made in inference mode could never take part in a gradient later.
+            methodcaller("inference_mode", False),
             lambda x: x.stride(0) == 1 and x.shape[1] > 1,
         ),
         Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
@@ -172,7 +169,8 @@ def common_device(*arrays: Array) -> Device:
 
 def backend_of(xp: ModuleType) -> Backend:
     """Record of the library behind a namespace."""
-    return BACKENDS.get(backend_name(xp), GENERIC)
+    name = backend_name(xp)
+    return BACKENDS.get(name) or replace(GENERIC, name=name)
 
 
 def backend_name(xp: ModuleType) -> str:

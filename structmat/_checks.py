@@ -1,11 +1,11 @@
-"""Checks of plain values that several rooms share: lists, integers, shapes."""
+"""Checks of plain values that several rooms share: lists, integers, shapes, runs."""
 
 import numbers
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from structmat.errors import InputError, ShapeError
 
@@ -40,3 +40,38 @@ def matrix_shape(shape: Any) -> tuple[int, int]:
     if not whole or min(sizes) < 0:
         raise ShapeError(f"shape = {shape!r}; expected two integers (m, n) of at least 0")
     return int(sizes[0]), int(sizes[1])
+
+
+def check_runs(
+    start: ArrayLike, width: ArrayLike, n: int, *, name: str = "run"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Check runs on a circle of n positions, and return them as new arrays (K,).
+
+    A run of width zero then starts at 0, so that equal runs compare equal. Errors call the
+    runs by `name`.
+
+    Examples
+    --------
+    >>> check_runs([3, 7], [2, 0], 8)
+    (array([3, 0]), array([2, 0]))
+    """
+    start, width = integer_array(start, f"{name}_start"), integer_array(width, f"{name}_width")
+    if start.shape != width.shape:
+        raise ShapeError(
+            f"{start.size} entries in {name}_start but {width.size} in {name}_width; "
+            "expected one start and one width a block"
+        )
+    wrong = np.flatnonzero((width < 0) | (width > n))
+    if wrong.size:
+        k = wrong[0]
+        raise InputError(
+            f"{name}_width[{k}] = {width[k]}; expected 0 to {n}, the length of that axis"
+        )
+    wrong = np.flatnonzero((width > 0) & ((start < 0) | (start >= n)))
+    if wrong.size:
+        k = wrong[0]
+        raise InputError(
+            f"{name}_start[{k}] = {start[k]}; expected 0 to {n - 1} "
+            f"(reduce it modulo {n}: runs wrap around)"
+        )
+    return np.where(width > 0, start, 0), width

@@ -14,26 +14,10 @@ _SPARSE_MEMBERS = {"format", "shape", "data"}
 
 
 def read_matrix(path: str, key: str | None = None) -> Any:
-    """Read a matrix from a file, whose ending tells the format.
+    """Read an array or a sparse array from a file, whose ending tells the format.
 
-    Parameters
-    ----------
-    path : str
-        ``.npz`` (of NumPy, or of `scipy.sparse.save_npz`), ``.mtx`` (also compressed), or
-        else ``.npy``.
-    key : str, optional
-        Name of the array in an ``.npz`` file; needed if the file holds several.
-
-    Returns
-    -------
-    ndarray, or sparse array where the file holds one
-
-    Raises
-    ------
-    FileFormatError
-        If the file has another format than its ending says.
-    InputError
-        If the key is missing, unknown, or given with a file of one matrix.
+    ``.npz`` is NumPy's, or that of `scipy.sparse.save_npz`; ``.mtx`` may be compressed; other
+    endings mean ``.npy``. An ``.npz`` file of several arrays needs the name of one as `key`.
     """
     ending = Path(path).suffix.lower()
     if key is not None and ending != ".npz":

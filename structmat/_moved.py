@@ -18,7 +18,7 @@ _HOMES = {
     "structmat.nn._trainers": "structmat.nn.training.for_trainers",
     "structmat.nn.config": "structmat.nn.models.config",
     "structmat.nn.conv": "structmat.nn.gaudi.conv",
-    "structmat.nn.holding": "structmat.nn.training.pin",
+    "structmat.nn.holding": "structmat.nn.training.step_hook",
     "structmat.nn.linear": "structmat.nn.gaudi.linear",
     "structmat.nn.packed": "structmat.nn.structured.packed",
     "structmat.nn.report": "structmat.nn.models.report",

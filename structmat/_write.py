@@ -15,12 +15,7 @@ from structmat.errors import SaveError
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to; at the end that file is moved into place.
 
-    An older file of that name survives a failure whole.
-
-    Raises
-    ------
-    SaveError
-        If the file cannot be written.
+    An older file of that name survives a failure whole, which is a `SaveError`.
 
     Examples
     --------
@@ -50,12 +45,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity by None, so that JSON can hold the value.
-
-    Parameters
-    ----------
-    value : object
-        Entries of a dict, a list or a tuple are replaced; a tuple becomes a list.
+    """Copy of nested dicts and lists with None for NaN and infinity, which JSON lacks.
 
     Examples
     --------

@@ -89,27 +89,6 @@ def _refuse(A: StructuredMatrix, kind: str, why: str) -> NoReturn:
     )
 
 
-def _blocks(
-    A: StructuredMatrix,
-    runs: list[tuple[int, int, int, int]],
-    u: list[Array],
-    v: list[Array],
-) -> GBLR:
-    """GBLR from (row start, row width, column start, column width) and contents a block."""
-    xp = A.xp
-    table = np.asarray(runs, np.int64).reshape(-1, 4)
-    none = xp.zeros(0, dtype=A.dtype, device=A.device)
-    return GBLR(
-        table[:, 0],
-        table[:, 1],
-        xp.concat([none, *u]),
-        table[:, 2],
-        table[:, 3],
-        xp.concat([none, *v]),
-        shape=A.shape,
-    )
-
-
 @rule("convert", "low_rank", "gblr")
 def _low_rank_to_gblr(A: LowRank) -> GBLR:
     xp, r, (m, n) = A.xp, A.rank, A.shape
@@ -128,11 +107,6 @@ def _low_rank_to_block_low_rank(A: LowRank) -> BlockLowRank:
 def _dense_to_block_low_rank(A: Dense) -> BlockLowRank:
     m, n = A.shape
     return BlockLowRank({(0, 0): A.A}, row_sizes=[m], col_sizes=[n])
-
-
-@rule("convert", "dense", "gblr")
-def _dense_to_gblr(A: Dense) -> GBLR:
-    return _block_low_rank_to_gblr(_dense_to_block_low_rank(A))
 
 
 @rule("convert", "block_sparse", "block_low_rank")
@@ -190,25 +164,26 @@ def _uniform(A: BlockLowRank, sizes: np.ndarray, what: str) -> int:
     return size
 
 
+@rule("convert", "dense", "gblr")
 @rule("convert", "block_sparse", "gblr")
-def _block_sparse_to_gblr(A: BlockSparse) -> GBLR:
-    return _block_low_rank_to_gblr(_block_sparse_to_block_low_rank(A))
+def _tiles_to_gblr(A: StructuredMatrix) -> StructuredMatrix:
+    return A.to_kind("block_low_rank").to_kind("gblr")
 
 
 @rule("convert", "block_low_rank", "gblr")
 def _block_low_rank_to_gblr(A: BlockLowRank) -> GBLR:
     """One block a rank; a dense tile as the cheapest of three forms (Theorem 1, tighter)."""
-    row_begin, col_begin = offsets(A.row_sizes), offsets(A.col_sizes)
-    runs: list[tuple[int, int, int, int]] = []
-    u: list[Array] = []
-    v: list[Array] = []
+    xp, row_begin, col_begin = A.xp, offsets(A.row_sizes), offsets(A.col_sizes)
+    none = xp.zeros(0, dtype=A.dtype, device=A.device)
+    runs, u, v = [], [none], [none]
     for (i, j), tile in A.tiles.items():
         top, left = int(row_begin[i]), int(col_begin[j])
-        for at, a, high, b, wide in _tile_blocks(tile, A.xp):
+        for at, a, high, b, wide in _tile_blocks(tile, xp):
             runs.append((top + at[0], high, left + at[1], wide))
             u.append(a)
             v.append(b)
-    return _blocks(A, runs, u, v)
+    rows, heights, cols, widths = np.asarray(runs, np.int64).reshape(-1, 4).T
+    return GBLR(rows, heights, xp.concat(u), cols, widths, xp.concat(v), shape=A.shape)
 
 
 def _tile_blocks(tile: Any, xp: Any) -> list[tuple[tuple[int, int], Array, int, Array, int]]:

@@ -6,86 +6,18 @@ runs are structure, and structure stays small while contents may live on a devic
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from structmat._checks import integer_array
-from structmat.errors import InputError, ShapeError
+from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 
 
-def check_runs(
-    start: ArrayLike, width: ArrayLike, n: int, *, name: str = "run"
-) -> tuple[IntArray, IntArray]:
-    """Check runs on a circle and return them as fresh int64 arrays.
-
-    Parameters
-    ----------
-    start, width : array_like of int, shape (K,)
-        First position and number of positions of each run.
-    n : int
-        Number of positions on the circle.
-    name : str
-        Name of the runs in errors, for instance ``"row"``.
-
-    Returns
-    -------
-    start, width : ndarray of int64, shape (K,)
-        Copies. A run of width zero starts at 0, so that equal runs compare equal.
-
-    Raises
-    ------
-    InputError
-        If a width is negative or above `n`, or a start is off the circle.
-    ShapeError
-        If the two do not pair up.
-
-    Examples
-    --------
-    >>> check_runs([3, 7], [2, 0], 8)
-    (array([3, 0]), array([2, 0]))
-    """
-    start, width = integer_array(start, f"{name}_start"), integer_array(width, f"{name}_width")
-    if start.shape != width.shape:
-        raise ShapeError(
-            f"{start.size} entries in {name}_start but {width.size} in {name}_width; "
-            "expected one start and one width a block"
-        )
-    wrong = np.flatnonzero((width < 0) | (width > n))
-    if wrong.size:
-        k = wrong[0]
-        raise InputError(
-            f"{name}_width[{k}] = {width[k]}; expected 0 to {n}, the length of that axis"
-        )
-    wrong = np.flatnonzero((width > 0) & ((start < 0) | (start >= n)))
-    if wrong.size:
-        k = wrong[0]
-        raise InputError(
-            f"{name}_start[{k}] = {start[k]}; expected 0 to {n - 1} "
-            f"(reduce it modulo {n}: runs wrap around)"
-        )
-    return np.where(width > 0, start, 0), width
-
-
 def offsets(width: IntArray) -> IntArray:
-    """Start of each run's contents in a packed array, then their end: shape (K + 1,).
-
-    Examples
-    --------
-    >>> offsets(np.array([2, 0, 3]))
-    array([0, 2, 2, 5])
-    """
+    """Start of each run's contents in a packed array, then their end: shape (K + 1,)."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(width, dtype=np.int64)])
 
 
 def positions(start: IntArray, width: IntArray, n: int) -> IntArray:
-    """Position on the circle of every packed entry, run after run.
-
-    Examples
-    --------
-    >>> positions(np.array([4, 1]), np.array([3, 2]), 5)
-    array([4, 0, 1, 1, 2])
-    """
+    """Position on the circle of every packed entry, run after run."""
     inside = np.arange(int(width.sum())) - np.repeat(offsets(width)[:-1], width)
     return (np.repeat(start, width) + inside) % max(n, 1)
 
@@ -97,11 +29,6 @@ def entry_index(
 
     `block` and `position` broadcast. The index ``width.sum()``, one past the end, stands
     for a position outside the block's run.
-
-    Examples
-    --------
-    >>> entry_index(np.array([3]), np.array([2]), 4, np.array(0), np.arange(4))
-    array([1, 2, 2, 0])
     """
     begin = offsets(width)
     inside = (position - start[block]) % max(n, 1)
@@ -109,24 +36,12 @@ def entry_index(
 
 
 def run_mask(start: IntArray, width: IntArray, n: int) -> NDArray[np.bool_]:
-    """Mask of the positions that each run covers: shape (K, n).
-
-    Examples
-    --------
-    >>> run_mask(np.array([3]), np.array([2]), 4).astype(int)
-    array([[1, 0, 0, 1]])
-    """
+    """Mask of the positions that each run covers: shape (K, n)."""
     return (np.arange(n) - start[:, None]) % max(n, 1) < width[:, None]
 
 
 def cover_count(start: IntArray, width: IntArray, n: int) -> IntArray:
-    """Number of runs that cover each position: shape (n,), by differences, O(K + n).
-
-    Examples
-    --------
-    >>> cover_count(np.array([3, 0]), np.array([2, 4]), 4)
-    array([2, 1, 1, 2])
-    """
+    """Number of runs that cover each position: shape (n,), by differences, O(K + n)."""
     change = np.zeros(2 * n + 1, np.int64)
     np.add.at(change, start, 1)
     np.add.at(change, start + width, -1)
@@ -143,27 +58,12 @@ def pack(full: NDArray, start: IntArray, width: IntArray) -> NDArray:
 def best_runs(
     score: NDArray[np.floating], *, cyclic: bool = True
 ) -> tuple[NDArray[np.floating], IntArray, IntArray]:
-    """Cyclic run of greatest total score in every row: maximum subarray on a circle.
+    """Cyclic run of greatest total score in every row (S, n): maximum subarray on a circle.
 
-    The best run either stays inside the row (the largest rise of the prefix sums) or
-    wraps around (the total and the largest fall), so two scans are enough.
-
-    Parameters
-    ----------
-    score : ndarray of float, shape (S, n), n >= 1
-    cyclic : bool
-        Whether runs may wrap around.
-
-    Returns
-    -------
-    total : ndarray of float, shape (S,)
-        Best totals; 0 where no positive run exists.
-    start, width : ndarray of int64, shape (S,)
-        The runs; width 0 where no run has a positive total.
-
-    Notes
-    -----
-    O(S n) time and memory.
+    Totals, starts and widths, (S,) each; the total and the width are 0 where no run has a
+    positive total. The best run either stays inside the row (the largest rise of the prefix
+    sums) or wraps around, if `cyclic` (the total and the largest fall), so two scans are
+    enough. Time and memory are O(S n).
 
     Examples
     --------

@@ -23,8 +23,8 @@ from structmat.matrix import StructuredMatrix, rebuild
 
 FORMAT_VERSION = 1
 _HEADER = "structmat"
-# Errors of zipfile, zlib and NumPy on bytes that are no archive, or an impossible one.
-_UNREADABLE = (
+#: Errors of zipfile, zlib and NumPy on bytes that are no archive, or an impossible one.
+UNREADABLE = (
     ValueError,
     KeyError,
     EOFError,
@@ -79,17 +79,8 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
 def describe(A: StructuredMatrix) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take a matrix apart into an entry for a JSON header and arrays by name.
 
-    Parameters
-    ----------
-    A : StructuredMatrix
-
-    Returns
-    -------
-    entry : dict
-        Kind, static attributes, and the same of the operands of a lazy combination.
-    arrays : dict
-        Contents, and index arrays on NumPy. Names of an operand's arrays begin with the
-        number of the operand (``0/U``).
+    The entry has the kind, the static attributes, and the entries of the operands of a lazy
+    combination. The arrays are the contents, and index arrays on NumPy.
 
     Examples
     --------
@@ -178,7 +169,7 @@ def _members(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array")
             return {member: archive[member] for member in archive.files}
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise FileFormatError(
                 f"{name!r} cannot be read as a NumPy archive ({error}); it is truncated or not a "
                 "structmat file (write one with structmat.save)"
@@ -186,26 +177,10 @@ def _members(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
 
 
 def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:
-    """Put a matrix together that `describe` took apart.
+    """Put a matrix together that `describe` took apart; the entry may have been through JSON.
 
-    Parameters
-    ----------
-    entry : mapping
-        Entry from `describe`, also after a round trip through JSON.
-    arrays : mapping
-        Contents from any one library; index arrays on NumPy.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError
-        If entry and arrays do not describe one matrix, with nothing missing or left over.
-
-    Examples
-    --------
-    >>> import structmat
-    >>> A = structmat.Permutation([1, 0])
-    >>> restore(*describe(A)).p
-    array([1, 0])
+    Built-in errors of many types say that entry and arrays do not describe one matrix, with
+    nothing missing or left over.
     """
     A = _restore(entry, "", arrays)
     described, own = describe(A)

@@ -191,24 +191,12 @@ def _place(cls: type) -> str:
 
 
 def all_kinds() -> tuple[Kind, ...]:
-    """Every record, in the order of tables.
-
-    Examples
-    --------
-    >>> [kind.label for kind in all_kinds()][:2]
-    ['dense', 'low rank']
-    """
+    """Every record, in the order of tables."""
     return tuple(_KINDS.values())
 
 
 def kind_record(name: str) -> Kind:
-    """Record of a kind, or one of defaults for a name that is not known.
-
-    Examples
-    --------
-    >>> kind_record("gblr").label, kind_record("of_another_machine").label
-    ('GBLR', 'of another machine')
-    """
+    """Record of a kind, or one of defaults for a name that is not known."""
     return _KINDS.get(name) or Kind(name)
 
 
@@ -218,13 +206,7 @@ def is_built_in(name: str) -> bool:
 
 
 def fitted_kinds(*, implicit: bool = False) -> tuple[str, ...]:
-    """Names of the kinds with a fit, or those with a fit of operators.
-
-    Examples
-    --------
-    >>> fitted_kinds(implicit=True)
-    ('low_rank', 'gblr')
-    """
+    """Names of the kinds with a fit, or of those with a fit of operators."""
     fits = {kind.name: kind.fit_implicit if implicit else kind.fit for kind in all_kinds()}
     return tuple(name for name, fit in fits.items() if fit is not None)
 

@@ -12,7 +12,6 @@ import math
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -112,15 +111,15 @@ class StructuredMatrix(Operators):
     ) -> None:
         # SciPy 1.18 keeps private state that only its own constructor sets.
         LinearOperator.__init__(self, None, shape)
-        self.children = children
         members = [*arrays.values(), *(array for child in children for array in child._leaves())]
-        self.xp: ModuleType = _array.namespace(*members)
-        self.device = _array.common_device(*members)
-        self._memory: dict[str, Any] | None = {}
-        self._structure: dict[Any, Any] = {}
         dtypes = [a.dtype for a in arrays.values()]
         dtypes += [child.dtype for child in children if not child.neutral]
-        self.neutral = neutral or not dtypes
+        self.children, self.neutral = children, neutral or not dtypes
+        self._memory: dict[str, Any] | None = {}
+        self._structure: dict[Any, Any] = {}
+        self.xp: ModuleType = _array.namespace(*members)
+        self._backend = _array.backend_of(self.xp)
+        self.device = _array.common_device(*members)
         double = _array.floating_dtype("float64", self.xp)
         self.dtype = double if self.neutral else self.xp.result_type(*dtypes)
         for name, array in arrays.items():
@@ -193,7 +192,7 @@ class StructuredMatrix(Operators):
     def __repr__(self) -> str:
         m, n = self.shape
         return (
-            f"<{m}x{n} {type(self).__name__}, {self.dtype}, {_array.backend_name(self.xp)}: "
+            f"<{m}x{n} {type(self).__name__}, {self.dtype}, {self._backend.name}: "
             f"cost {self.relative_cost:.4g}, storage {self.relative_storage:.4g} of dense>"
         )
 
@@ -208,18 +207,13 @@ class StructuredMatrix(Operators):
         if self._memory is None or self._records_gradients():
             return make()
         if name not in self._memory:
-            with _array.backend_of(self.xp).caching():
+            with self._backend.caching(self.xp):
                 self._memory[name] = make()
         return self._memory[name]
 
     def _records_gradients(self) -> bool:
-        if (records := self._gradient_test) is None:
-            return False
-        return any(map(records, self._leaves()))
-
-    @cached_property
-    def _gradient_test(self) -> Callable[[Array], bool] | None:
-        return _array.backend_of(self.xp).records_gradients
+        records = self._backend.records_gradients
+        return records is not None and any(map(records, self._leaves()))
 
     def _structural(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the result of `make`, which depends on structure alone: always remembered.
@@ -228,7 +222,7 @@ class StructuredMatrix(Operators):
         """
         key = name, self.device
         if key not in self._structure:
-            with _array.backend_of(self.xp).caching():
+            with self._backend.caching(self.xp):
                 self._structure[key] = make()
         return self._structure[key]
 
@@ -259,8 +253,9 @@ class StructuredMatrix(Operators):
     ) -> "StructuredMatrix":
         """The matrix times, or divided by, a scalar; plain numbers keep the precision."""
         xp = self.xp
-        records = self._gradient_test
-        if hasattr(scalar, "item") and not (records and records(scalar)):
+        records = self._backend.records_gradients
+        is_variable = records and _array.belongs(scalar, xp) and records(scalar)
+        if hasattr(scalar, "item") and not is_variable:
             scalar = scalar.item()
         if not self.scaled_names:
             return kind_class("scaled")(self, apply(1, scalar))

@@ -123,7 +123,8 @@ class _Check:
         x, y = self.operand(n), self.operand(m)
         left = np.vdot(y, _array.to_numpy(self.A.matvec(self._placed(x))))
         right = np.vdot(_array.to_numpy(self.A.rmatvec(self._placed(y))), x)
-        scale = float(np.linalg.norm(x) * np.linalg.norm(y)) * self._norm()
+        size = float(np.linalg.norm(_array.to_numpy(self.A.to_dense())))
+        scale = float(np.linalg.norm(x) * np.linalg.norm(y)) * size
         self.that(
             abs(complex(left) - complex(right))
             <= self.tolerance * max(scale, np.finfo(self.dtype).tiny),
@@ -132,6 +133,3 @@ class _Check:
 
     def _placed(self, x: np.ndarray) -> Array:
         return _array.from_numpy(x, self.A.xp, self.A.device)
-
-    def _norm(self) -> float:
-        return float(np.linalg.norm(_array.to_numpy(self.A.to_dense())))

@@ -23,22 +23,9 @@ from structmat.errors import StructmatError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Words after the program's name; those of the process by default.
-
-    Returns
-    -------
-    int
-        0 on success; 1 after an error, whose message goes to standard error; 2 for
-        arguments that argparse refuses.
-
-    Examples
-    --------
-    >>> from structmat.cli import main
-    >>> main(["info", "no-such-file.npz"])
-    1
+    `arguments` are the words after the program's name, by default those of the process. The
+    status is 0 on success, 130 after an interrupt, and 1 after an error, whose message goes
+    to standard error. For arguments that argparse refuses, the process exits with status 2.
     """
     try:
         import_kinds()

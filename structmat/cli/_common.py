@@ -42,8 +42,8 @@ def whole(text: str) -> int:
 
 
 @contextmanager
-def progress(label: str) -> Any:
-    """Yield a progress bar on a terminal; None in a pipe or without tqdm."""
+def terminal_bar(**options: Any) -> Any:
+    """Yield a bar of tqdm on a terminal; None in a pipe or without tqdm."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -52,16 +52,22 @@ def progress(label: str) -> Any:
     except ImportError:
         yield None
         return
-    with tqdm(
-        total=100, desc=label, leave=False, bar_format="{desc} {bar} {percentage:3.0f} %"
-    ) as bar:
+    with tqdm(leave=False, **options) as bar:
+        yield bar
+
+
+@contextmanager
+def progress(label: str) -> Any:
+    """Yield a function that shows the share of the work done; None without a bar."""
+    form = "{desc} {bar} {percentage:3.0f} %"
+    with terminal_bar(total=100, desc=label, bar_format=form) as bar:
 
         def advance(share: float) -> None:
             if (reached := round(100 * share)) != bar.n:
                 bar.n = reached
                 bar.refresh()
 
-        yield advance
+        yield None if bar is None else advance
 
 
 def check_folder(path: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from structmat.cli._common import Report, check_folder, number, share
+from structmat.cli._common import Report, check_folder, number, share, terminal_bar
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kinds import BUILT_IN
 
@@ -185,22 +185,14 @@ def _words(options: argparse.Namespace) -> list[str]:
 @contextmanager
 def _training_bar() -> Any:
     """A bar over the whole experiment on a terminal, a line a training elsewhere."""
-    if not sys.stderr.isatty():
-        yield _line_by_line()
-        return
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield _line_by_line()
-        return
     form = "{percentage:3.0f} % {bar} {elapsed}, {remaining} to go  {desc}"
-    with tqdm(total=1.0, leave=False, bar_format=form) as bar:
+    with terminal_bar(total=1.0, bar_format=form) as bar:
 
         def advance(label: str, done: float, loss: float) -> None:
             bar.set_description_str(f"{label}: loss {loss:.3f}", refresh=False)
             bar.update(done - bar.n)
 
-        yield advance
+        yield _line_by_line() if bar is None else advance
 
 
 def _line_by_line() -> Callable[[str, float, float], None]:

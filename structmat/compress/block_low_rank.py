@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from structmat.compress.source import norm
 from structmat.compress.svd import leading_svd, svdvals
 from structmat.compress.tiles import (
     Grid,
+    TileFit,
     extents,
     gather,
     nearly_best,
@@ -36,15 +36,6 @@ EXACT_ROUNDINGS = 8
 DENSE_RANK = -1
 
 
-@dataclass(frozen=True)
-class _TileRanks:
-    """Ranks of some tiles, their cost, and the energy that they miss."""
-
-    ranks: NDArray[np.int64]
-    cost: int
-    missed: float
-
-
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> BlockLowRank:
     """Truncate every tile's singular values where they stop paying for themselves.
 
@@ -52,20 +43,8 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     as it is captures the rest and costs p q less the cost of its ranks. The steps of
     all tiles are taken in the order of energy per multiplication, which is optimal up
     to the multiplications left over after the last step. Tile sizes are powers of two
-    and divisors, square or in the proportion of the matrix; a single tile is among them.
-
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-        Draws the tiles by which sizes are first judged in large matrices.
-    progress : callable
-
-    Returns
-    -------
-    BlockLowRank
-        Within the cost or the error.
+    and divisors, square or in the proportion of the matrix; a single tile is among them. In
+    large matrices, random tiles decide which sizes are fitted in full.
     """
     if not A.size:
         return BlockLowRank({(0, 0): _zero_tile(A)}, row_sizes=[A.shape[0]], col_sizes=[A.shape[1]])
@@ -77,13 +56,13 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
             progress(0.5 * (done + 1) / len(grids))
         order = np.argsort(looks, kind="stable")[:FINALISTS]
         grids = [grids[i] for i in order]
-    fits: dict[Grid, _TileRanks] = {}
+    fits: dict[Grid, TileFit] = {}
     for done, grid in enumerate(grids):
         fits[grid] = _fit_grid(A, grid, goal)
         progress(0.5 + 0.4 * (done + 1) / len(grids))
     near = nearly_best(fits, goal)
     grid = max(near, key=lambda g: (g[0] * g[1], -near[g].missed))
-    ranks = near[grid].ranks
+    ranks = near[grid].chosen
     eps = np.finfo(A.dtype).eps
     if goal.max_error is not None and goal.max_error <= EXACT_ROUNDINGS * eps * norm(A):
         # Factors would round; tiles as they stand are exact.
@@ -103,7 +82,7 @@ def _grids(m: int, n: int) -> list[Grid]:
 
 
 def _look(A: NDArray, grid: Grid, goal: Goal, rng: np.random.Generator) -> float:
-    """Estimate by some tiles of the error at the cost, or the cost at the error."""
+    """Error at the cost, or cost at the error, estimated by some tiles."""
     (m, n), (p, q) = A.shape, grid
     heights, widths = extents(m, p), extents(n, q)
     total = len(heights) * len(widths)
@@ -119,7 +98,7 @@ def _look(A: NDArray, grid: Grid, goal: Goal, rng: np.random.Generator) -> float
     return (found.missed if goal.max_cost is not None else found.cost) / share
 
 
-def _fit_grid(A: NDArray, grid: Grid, goal: Goal) -> _TileRanks:
+def _fit_grid(A: NDArray, grid: Grid, goal: Goal) -> TileFit:
     """Ranks of all tiles of one size."""
     heights, widths = extents(A.shape[0], grid[0]), extents(A.shape[1], grid[1])
     values = np.concatenate([svdvals(tiles) for tiles in tile_stacks(A, *grid)])
@@ -138,7 +117,7 @@ def _share_out(
     widths: NDArray[np.int64],
     goal: Goal,
     rounding: float,
-) -> _TileRanks:
+) -> TileFit:
     """Ranks of tiles with singular values (T, K), by energy per multiplication."""
     energy = values**2
     step, area = heights + widths, heights * widths
@@ -150,7 +129,7 @@ def _share_out(
     price = np.where(count == turn[:, None], (area - turn * step)[:, None], step[:, None])
     density = np.where(count == turn[:, None], slope[:, None], gain / price)
     density = np.minimum.accumulate(density, axis=1)
-    # Rounding is not worth multiplications where they are capped.
+    # Under a cap, rounding is not worth multiplications.
     floor = (rounding * values.max(initial=0.0)) ** 2 if goal.max_cost is not None else 0.0
     # A step is worth taking only after all before it: the dense one is priced as such.
     worth = np.logical_and.accumulate(gain > floor, axis=1)
@@ -170,7 +149,7 @@ def _share_out(
     missed = float(np.where(ranks == DENSE_RANK, 0.0, tail[np.arange(len(step)), ranks]).sum())
     if missed <= rounding**2 * tail[:, 0].sum():
         missed = 0.0
-    return _TileRanks(ranks, int(_costs(ranks, step, area).sum()), missed)
+    return TileFit(ranks, int(_costs(ranks, step, area).sum()), missed)
 
 
 def _turning_points(
@@ -199,7 +178,7 @@ def _fill(
     max_cost: int,
     floor: float,
 ) -> None:
-    """Spend what the last step did not fit into on further ranks, best first, in place."""
+    """Spend the multiplications left over on further ranks, best first, in place."""
     left = max_cost - int(_costs(ranks, step, area).sum())
     index = np.arange(len(step))
     while True:

@@ -1,12 +1,10 @@
 """Compression to block sparse: the tiles that hold the most energy."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.goal import Goal, Progress
-from structmat.compress.tiles import Grid, extents, gather, nearly_best, places, sizes
+from structmat.compress.tiles import Grid, TileFit, extents, gather, nearly_best, places, sizes
 from structmat.matrices.block_sparse import BlockSparse
 
 #: Side of the smallest tiles. Smaller ones make a plain sparse matrix, for which scipy.sparse
@@ -14,41 +12,17 @@ from structmat.matrices.block_sparse import BlockSparse
 LEAST_SIDE = 4
 
 
-@dataclass(frozen=True)
-class _Strongest:
-    """The tiles of one size that hold the most energy."""
-
-    #: Flat coordinates on the grid, sorted.
-    tiles: NDArray[np.int64]
-    cost: int
-    #: Energy outside the tiles.
-    missed: float
-
-
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> BlockSparse:
     """Keep the tiles that hold the most energy per multiplication.
 
     All tile sizes among powers of two and divisors are tried, square or not. The largest
     tiles win whose error and cost are both within one per cent of the best, because small
-    tiles always fit best and multiply slowest.
-
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-        Not drawn from.
-    progress : callable
-
-    Returns
-    -------
-    BlockSparse
-        Within the cost or the error; of no blocks where not even one fits.
+    tiles always fit best and multiply slowest. The result has no blocks if none fits.
     """
     m, n = A.shape
     if not A.size:
         return BlockSparse(np.zeros((0, 1, 1), A.dtype), [], [], shape=(m, n))
-    fits: dict[Grid, _Strongest] = {}
+    fits: dict[Grid, TileFit] = {}
     heights = {p: extents(m, p) for p in _sides(m)}
     widths = {q: extents(n, q) for q in _sides(n)}
     for done, p in enumerate(heights):
@@ -58,7 +32,7 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
         progress((done + 1) / len(heights))
     near = nearly_best(fits, goal)
     p, q = max(near, key=lambda g: (g[0] * g[1], -abs(g[0] - g[1]), -near[g].missed))
-    rows, cols = np.divmod(near[p, q].tiles, -(-n // q))
+    rows, cols = np.divmod(near[p, q].chosen, -(-n // q))
     blocks = gather(A, places(rows, cols, (p, q)), (p, q))
     return BlockSparse(blocks, rows, cols, shape=(m, n))
 
@@ -77,7 +51,7 @@ def _energy(A: NDArray, p: int) -> NDArray[np.float64]:
     return energy
 
 
-def _strongest(columns: NDArray, heights: NDArray, widths: NDArray, goal: Goal) -> _Strongest:
+def _strongest(columns: NDArray, heights: NDArray, widths: NDArray, goal: Goal) -> TileFit:
     """Strongest tiles within the goal, from the energy of their columns."""
     left = np.cumsum(widths) - widths
     energy = np.add.reduceat(columns, left, axis=1).ravel()
@@ -89,11 +63,11 @@ def _strongest(columns: NDArray, heights: NDArray, widths: NDArray, goal: Goal) 
     else:
         kept = _within_error(energy[order], goal.max_error)
     missed = float(np.sort(energy[order[~kept]]).sum())
-    return _Strongest(np.sort(order[kept]), int(area[order[kept]].sum()), missed)
+    return TileFit(np.sort(order[kept]), int(area[order[kept]].sum()), missed)
 
 
 def _within_cost(area: NDArray, max_cost: int) -> NDArray[np.bool_]:
-    """Best tiles first; then, of each of the few areas, the next ones that still fit."""
+    """Keep the best tiles; then, of each of the few areas, the next ones that still fit."""
     kept = np.cumsum(area) <= max_cost
     left = max_cost - int(area[kept].sum())
     for size in np.unique(area)[::-1]:

@@ -244,14 +244,11 @@ def _meet(
         if error <= tol:
             return matrix, error
         aim *= 0.99 * tol / error
+    dtype = source.data.dtype
     raise ToleranceError(
-        f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {source.data.dtype}; allow "
-        "more" + (", or give the matrix in double precision" if _is_single(source) else "")
+        f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {dtype}; allow "
+        "more" + (", or give the matrix in double precision" if dtype.char in "fF" else "")
     )
-
-
-def _is_single(source: Source) -> bool:
-    return source.data.dtype.char in "fF"
 
 
 def _relative(error: float, size: float) -> float:
@@ -271,7 +268,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _cap(budget: float, m: int, n: int) -> int:
-    """Multiplications that a budget allows."""
+    """Multiplications within a budget."""
     if not _is_real(budget) or not 0 < budget <= 1:
         raise BudgetError(
             f"budget = {budget!r}; expected a fraction of the dense cost m n, above 0 and at most "

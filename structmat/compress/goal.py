@@ -12,15 +12,9 @@ no_progress: Progress = bool
 
 @dataclass(frozen=True)
 class Goal:
-    """A cap on the cost or a bound on the error; exactly one of the two is set.
+    """A cap on the cost or a bound on the error; exactly one of the two is set."""
 
-    Parameters
-    ----------
-    max_cost : int, optional
-        Multiplications per matvec that must not be exceeded.
-    max_error : float, optional
-        Absolute Frobenius error that must not be exceeded.
-    """
-
+    #: Most multiplications of one matvec.
     max_cost: int | None = None
+    #: Largest absolute Frobenius error.
     max_error: float | None = None

@@ -7,7 +7,7 @@ import numpy as np
 from structmat.compress.goal import Goal, Progress
 from structmat.compress.source import svd_residual
 from structmat.compress.svd import (
-    EXACT,
+    EXACT_SIDE,
     Operator,
     Triple,
     numerical_rank,
@@ -22,27 +22,13 @@ FIRST_RANK = 32
 
 
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> LowRank:
-    """Best low-rank approximation of a matrix (Eckart & Young).
+    """Best low-rank approximation of a matrix (m, n) (Eckart & Young).
 
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-    progress : callable
-
-    Returns
-    -------
-    LowRank
-        Of rank ``max_cost // (m + n)`` or less where A has less, or of the smallest
-        rank that meets ``max_error``.
-
-    Raises
-    ------
-    ToleranceError
-        If rounding keeps even full rank from meeting the error.
+    The rank is ``max_cost // (m + n)``, or A's rank if that is lower; for an error, the
+    smallest one that meets it. If rounding keeps even full rank from meeting the error, a
+    `ToleranceError` says so.
     """
-    first = min(A.shape) if min(A.shape) <= EXACT else FIRST_RANK
+    first = min(A.shape) if min(A.shape) <= EXACT_SIDE else FIRST_RANK
     return _fit(A, goal, lambda rank: truncated_svd(A, rank, rng), first, progress)
 
 
@@ -51,7 +37,7 @@ def fit_implicit(
 ) -> LowRank:
     """Near-best low-rank approximation of a matrix known by its products only.
 
-    As `fit`, by a randomised sketch: within about 1e-3 of the best error.
+    A randomised sketch comes within about 1e-3 of the best error.
     """
     return _fit(op, goal, lambda rank: sketch(op, rank, rng), FIRST_RANK, progress)
 
@@ -86,7 +72,7 @@ def _fit(
 
 
 def _smallest_rank(s: np.ndarray, error: float, max_error: float) -> int:
-    """Smallest rank whose error, with what the decomposition misses, stays in the bound."""
+    """Smallest rank whose error stays in the bound; `error` is that of all singular values."""
     tail = error**2 + np.cumsum(s[::-1].astype(np.float64) ** 2)
     return len(s) - int((tail <= max_error**2).sum())
 

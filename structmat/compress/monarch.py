@@ -45,29 +45,12 @@ class _Projection:
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> Monarch:
     """Project onto Monarch matrices of the factor sizes that suit the matrix best.
 
-    With its rows dealt to l hands and its columns cut into k pieces, a Monarch matrix
-    with k l r numbers between its factors consists of l k tiles of rank r each; the
+    Deal the rows to l hands and cut the columns into k pieces: a Monarch matrix with
+    k l r numbers between its factors then consists of l k tiles of rank r each. The
     best one truncates the singular values of every tile (Dao et al. 2022, arXiv
     2204.00595, theorem 1, which has r = 1). Powers of two and divisors are tried for
-    l and k, with every rank; l = k = 1 is the truncated decomposition of the whole.
-
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-        Draws the tiles by which layouts are first judged.
-    progress : callable
-
-    Returns
-    -------
-    Monarch
-        Within the cost (padding included) or the error.
-
-    Raises
-    ------
-    BudgetError
-        If the cost is below m + n, that of the smallest Monarch matrix.
+    l and k, with every rank; l = k = 1 is the truncated decomposition of the whole. Random
+    tiles decide which layouts are fitted in full.
     """
     m, n = A.shape
     if not A.size:
@@ -91,7 +74,7 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
 
 def _layouts(m: int, n: int) -> list[_Layout]:
     """Factor sizes to try."""
-    # Fewer pieces may do where their width was rounded up.
+    # Fewer pieces may do if their width was rounded up.
     widths = sorted({-(-n // k) for k in sizes(n, 1, n)}, reverse=True)
     return [_Layout(l, -(-n // w), -(-m // l), w) for l in sizes(m, 1, m) for w in widths]
 
@@ -153,7 +136,7 @@ def _project(
 
 
 def _assemble(A: NDArray, layout: _Layout, rank: int, rng: np.random.Generator) -> Monarch:
-    """Decompose every tile and put its factors where the stride permutation finds them."""
+    """Decompose all tiles, and lay out their factors for the stride permutation."""
     l, k = layout.l, layout.k
     L = np.zeros((l, layout.height, k, rank), A.dtype)
     R = np.zeros((k, rank, l, layout.width), A.dtype)

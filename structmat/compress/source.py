@@ -18,10 +18,9 @@ from structmat.matrix import StructuredMatrix
 
 #: A structured or sparse matrix with more entries is compressed through its products.
 DENSE_ENTRIES = 2**26
-#: Largest entries outside these bounds have squares that overflow or vanish.
-RANGE = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
-#: Most entries of some columns, and of the unit vectors that give them: 64 MiB in double
-#: precision.
+#: Bound on the largest entry by dtype; squares overflow above it, and vanish below its inverse.
+ENTRY_BOUND = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
+#: Most entries of the columns that are measured at once: 64 MiB in double precision.
 COLUMNS_ENTRIES = 2**23
 #: Most entries of a tall or square matrix that one product with the identity writes out.
 SMALL_ENTRIES = 2**12
@@ -29,20 +28,12 @@ SMALL_ENTRIES = 2**12
 
 @dataclass(frozen=True)
 class Source:
-    """A checked input.
-
-    Parameters
-    ----------
-    data : ndarray or Operator
-        A finite NumPy array, or products with NumPy arrays.
-    implicit : bool
-        Whether `data` is known by its products only.
-    restore : callable
-        Brings a matrix to the library and device that the input came from.
-    """
+    """A checked input: a finite NumPy array, or an `Operator` on NumPy arrays."""
 
     data: Any
+    #: True if `data` is known by its products only.
     implicit: bool
+    #: Brings a matrix to the library and device that the input came from.
     restore: Callable[[StructuredMatrix], StructuredMatrix]
 
     def norm(self) -> float:
@@ -122,7 +113,7 @@ def _checked(A: NDArray) -> NDArray:
 
 
 def _check_range(largest: float, dtype: np.dtype) -> None:
-    bound = RANGE[dtype.char]
+    bound = ENTRY_BOUND[dtype.char]
     if largest and not 1 / bound <= largest <= bound:
         raise InputError(
             f"the largest entry is {largest:.3g} in {dtype}; expected {1 / bound:.0e} to "
@@ -132,7 +123,7 @@ def _check_range(largest: float, dtype: np.dtype) -> None:
 
 
 def _working_dtype(dtype: np.dtype) -> np.dtype:
-    if dtype.char in RANGE:
+    if dtype.char in ENTRY_BOUND:
         return np.dtype(dtype.char)
     if dtype.kind in "iu":
         return np.dtype(np.float64)

@@ -6,28 +6,30 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-#: Up to this many rows or columns LAPACK's full decomposition is fast and small enough;
-#: it holds several times the matrix. Singular values alone take less.
-EXACT = 256
-EXACT_VALUES = 2048
-#: Up to this many the leading eigenvectors of the Gram matrix cost less than a sketch.
-GRAM = 4096
-#: Up to this many all of them come faster, by divide and conquer, which needs more memory.
-DIVIDE = 1024
-#: Columns beyond the wanted rank that a sketch carries along, at least.
-EXTRA = 8
+#: Most rows or columns that LAPACK decomposes in full, quickly and in little memory.
+EXACT_SIDE = 256
+#: Most rows or columns of which LAPACK finds all singular values; they take less.
+EXACT_VALUES_SIDE = 2048
+#: Most rows or columns up to which leading eigenvectors of the Gram matrix cost less than a
+#: sketch.
+GRAM_SIDE = 4096
+#: Most rows or columns up to which all eigenvectors come faster than the leading ones, by
+#: divide and conquer, which needs more memory.
+DIVIDE_SIDE = 1024
+#: Least columns beyond the wanted rank that a sketch carries along.
+EXTRA_COLUMNS = 8
 #: Random vectors that estimate how much energy a sketch leaves behind.
 PROBES = 6
-#: Sweeps of the subspace iteration at most; a flat spectrum needs most of them.
-SWEEPS = 24
-#: A sweep that gains less than this share of the energy left over is the last one.
-SETTLED = 1e-4
+#: Most sweeps of the subspace iteration; a flat spectrum needs most of them.
+MOST_SWEEPS = 24
+#: Gain of the last sweep, as a share of the energy left over.
+LAST_GAIN = 1e-4
 
 Triple = tuple[NDArray, NDArray, NDArray]
 
 
 class Operator(Protocol):
-    """What a sketch needs to know of a matrix: shape, dtype and products with matrices."""
+    """Matrix as a sketch reads it: shape, dtype and products with matrices."""
 
     shape: tuple[int, int]
     dtype: np.dtype
@@ -53,77 +55,42 @@ class _Explicit:
 
 
 def truncated_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:
-    """Best approximation of a given rank, as a singular value decomposition.
+    """Best approximation of rank r = min(rank, m, n): U (m, r), s (r,) falling, Vh (r, n).
 
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-    rank : int
-        Reduced to ``min(m, n)`` where it is larger.
-    rng : numpy.random.Generator
-        Drawn from only for a rank that is small beside a large matrix.
-
-    Returns
-    -------
-    U : ndarray, shape (m, r)
-    s : ndarray, shape (r,)
-        Largest first.
-    Vh : ndarray, shape (r, n)
-
-    Notes
-    -----
-    Up to 256 rows or columns by LAPACK. Above that by subspace iteration, started
-    from the leading eigenvectors of the Gram matrix, or from random vectors where
-    few are wanted. The Gram matrix alone would lose every singular value below 1e-8
-    of the largest; the iteration works on A itself and restores them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> A = np.outer([3.0, 4.0], [1.0, 0.0, 0.0])
-    >>> truncated_svd(A, 1, np.random.default_rng(0))[1]
-    array([5.])
+    Up to 256 rows or columns, LAPACK decomposes the matrix. Above that, subspace iteration
+    starts from the leading eigenvectors of the Gram matrix, or from random vectors if few
+    are wanted. The Gram matrix alone would lose all singular values below 1e-8 of the
+    largest; the iteration works on A itself and restores them.
     """
     m, n = A.shape
     rank = min(rank, m, n)
     if rank == 0:
         return _empty(m, n, A.dtype)
-    if min(m, n) <= EXACT:
+    if min(m, n) <= EXACT_SIDE:
         U, s, Vh = np.linalg.svd(A, full_matrices=False)
         return U[:, :rank], s[:rank], Vh[:rank]
-    if min(m, n) > GRAM and 6 * rank < min(m, n):
+    if min(m, n) > GRAM_SIDE and 6 * rank < min(m, n):
         return sketch(_Explicit(A), rank, rng)
     if m > n:
         U, s, Vh = truncated_svd(A.conj().T, rank, rng)
         return Vh.conj().T, s, U.conj().T
-    return _iterate(_Explicit(A), *_gram_start(A, min(rank + EXTRA, m)), rank, rng)
+    return _iterate(_Explicit(A), *_gram_start(A, min(rank + EXTRA_COLUMNS, m)), rank, rng)
 
 
 def sketch(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
-    """Near-best approximation of a given rank from products with the matrix alone.
+    """Near-best approximation as of `truncated_svd`, from products with the matrix alone.
 
     Randomised subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4),
-    repeated until a sweep no longer gains anything that counts beside the energy
-    left over, which a few random vectors estimate.
-
-    Parameters
-    ----------
-    op : Operator, shape (m, n)
-    rank : int
-        Reduced to ``min(m, n)`` where it is larger.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    U, s, Vh : ndarrays, shapes (m, r), (r,), (r, n)
-        ``op @ Vh^H = U * s`` to rounding, whatever the quality of the subspace.
+    repeated until the gain of a sweep is negligible beside the energy left over, which a
+    few random vectors estimate. ``op @ Vh^H = U * s`` to rounding, even if the subspace is
+    a poor one.
     """
     m, n = op.shape
     rank = min(rank, m, n)
     if rank == 0:
         return _empty(m, n, op.dtype)
-    columns = min(rank + max(EXTRA, rank // 8), m, n)
-    start = _orthonormal(op.matmat(_gaussian(rng, (n, columns), op.dtype)))[0]
+    columns = min(rank + max(EXTRA_COLUMNS, rank // 8), m, n)
+    start = np.linalg.qr(op.matmat(_gaussian(rng, (n, columns), op.dtype)))[0]
     return _iterate(op, start, np.zeros(columns), rank, rng)
 
 
@@ -134,9 +101,9 @@ def _iterate(
     n_cols = op.shape[1]
     rounding = np.finfo(op.dtype).eps * max(op.shape)
     probe = op.matmat(_gaussian(rng, (n_cols, PROBES), op.dtype))
-    for _ in range(SWEEPS):
-        P, _upper = _orthonormal(op.rmatmat(Q))
-        Q, R = _orthonormal(op.matmat(P))
+    for _ in range(MOST_SWEEPS):
+        P, _upper = np.linalg.qr(op.rmatmat(Q))
+        Q, R = np.linalg.qr(op.matmat(P))
         previous, values = values, np.linalg.svd(R, compute_uv=False).astype(np.float64)
         gain = values**2 - previous**2
         # Below the rounding of the largest value no gain is a real one.
@@ -144,17 +111,17 @@ def _iterate(
         gain[np.abs(gain) <= noise * np.maximum(values, noise)] = 0
         missed = probe - Q @ (Q.conj().T @ probe)
         left = (values[rank:] ** 2).sum() + (np.abs(missed) ** 2).sum(dtype=np.float64) / PROBES
-        if len(R) == min(op.shape) or np.abs(gain[:rank].sum()) <= SETTLED * left:
+        if len(R) == min(op.shape) or np.abs(gain[:rank].sum()) <= LAST_GAIN * left:
             break
     X, s, Zh = np.linalg.svd(R)
     return Q @ X[:, :rank], s[:rank], Zh[:rank] @ P.conj().T
 
 
 def _gram_start(A: NDArray, columns: int) -> tuple[NDArray, NDArray]:
-    """Leading left singular vectors and values, as far as A A^H knows them."""
+    """Leading left singular vectors and values, to the precision of A A^H."""
     gram = A @ A.conj().T
     m = len(gram)
-    if m <= DIVIDE:
+    if m <= DIVIDE_SIDE:
         square, vectors = np.linalg.eigh(gram)
         square, vectors = square[m - columns :], vectors[:, m - columns :]
     else:
@@ -171,7 +138,7 @@ def _gram_start(A: NDArray, columns: int) -> tuple[NDArray, NDArray]:
 
 def leading_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:
     """Truncated decompositions of a stack of matrices, shape (T, p, q), all of one rank."""
-    if min(A.shape[1:]) <= EXACT:
+    if min(A.shape[1:]) <= EXACT_SIDE:
         U, s, Vh = np.linalg.svd(A, full_matrices=False)
         return U[:, :, :rank], s[:, :rank], Vh[:, :rank]
     parts = [truncated_svd(tile, rank, rng) for tile in A]
@@ -186,7 +153,7 @@ def svdvals(A: NDArray) -> NDArray[np.float64]:
     """
     if not A.size:
         return np.zeros((A.shape[0], min(A.shape[1:])))
-    if min(A.shape[1:]) <= EXACT_VALUES:
+    if min(A.shape[1:]) <= EXACT_VALUES_SIDE:
         return np.linalg.svd(A, compute_uv=False).astype(np.float64)
     if A.shape[1] > A.shape[2]:
         A = A.transpose(0, 2, 1)
@@ -202,11 +169,6 @@ def numerical_rank(s: NDArray, shape: tuple[int, ...]) -> int:
     if not s.size:
         return 0
     return int((s > s[0] * np.finfo(s.dtype).eps * max(shape)).sum())
-
-
-def _orthonormal(Y: NDArray) -> tuple[NDArray, NDArray]:
-    Q, R = np.linalg.qr(Y)
-    return Q, R
 
 
 def _gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray:

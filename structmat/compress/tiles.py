@@ -1,19 +1,19 @@
 """Tiles of a matrix: sizes to try, stacks of tiles, and the choice among sizes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.goal import Goal
 
-#: Factor within which a power of two is no new size beside a divisor.
+#: Ratio to a divisor within which a power of two is no new size.
 SIZE_FACTOR = 1.3
 #: Error and cost, relative to the best, that larger tiles may lose: they multiply faster.
 LARGE_TILE_LOSS = 0.01
 #: Entries of the tiles that are stacked at once, unless one row of tiles holds more.
-STACK_ENTRIES = 2**16
+STACK_ENTRIES = 2**14
 
 Grid = tuple[int, int]
 
@@ -41,13 +41,7 @@ def sizes(n: int, least: int, most: int) -> list[int]:
 
 
 def extents(n: int, b: int) -> NDArray[np.int64]:
-    """Lengths of the pieces of an axis of n that is cut after every b entries.
-
-    Examples
-    --------
-    >>> extents(7, 3)
-    array([3, 3, 1])
-    """
+    """Lengths of the pieces of an axis of n that is cut after every b entries."""
     return np.minimum(b, n - np.arange(0, n, b))
 
 
@@ -76,7 +70,7 @@ Place = tuple[slice, slice]
 
 
 def places(rows: NDArray | int, cols: NDArray, grid: Grid) -> list[Place]:
-    """Rows and columns of the matrix that tiles at these coordinates of a grid take up."""
+    """Rows and columns of the matrix under the tiles at some coordinates of a grid."""
     p, q = grid
     return [
         (slice(i * p, (i + 1) * p), slice(j * q, (j + 1) * q)) for i, j in np.broadcast(rows, cols)
@@ -92,22 +86,17 @@ def gather(A: NDArray, places: Sequence[Place], grid: Grid) -> NDArray:
     return tiles
 
 
-class Fitted(Protocol):
-    """A fit for one tile size."""
+@dataclass(frozen=True)
+class TileFit:
+    """Fit with tiles of one size: its choice, its cost, and the energy that it misses."""
 
-    @property
-    def cost(self) -> int:
-        """Multiplications of one product with a vector."""
-
-    @property
-    def missed(self) -> float:
-        """Energy that the fit misses."""
+    #: Rank of each tile, or flat coordinates of the tiles that are kept.
+    chosen: NDArray[np.int64]
+    cost: int
+    missed: float
 
 
-F = TypeVar("F", bound=Fitted)
-
-
-def nearly_best(fits: Mapping[Grid, F], goal: Goal) -> dict[Grid, F]:
+def nearly_best(fits: Mapping[Grid, TileFit], goal: Goal) -> dict[Grid, TileFit]:
     """Tile sizes whose error is near the least, and whose cost is near the least of those."""
     if goal.max_cost is not None:
         least = min(fit.missed for fit in fits.values())

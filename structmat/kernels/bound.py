@@ -31,16 +31,7 @@ class BoundFactor(Protocol):
 
 
 class Chain:
-    """Products by R [C^H; I], one factor after the other.
-
-    Parameters
-    ----------
-    structure : FactorStructure
-    row : BoundFactor
-        R.
-    col : BoundFactor, optional
-        C, where there is one.
-    """
+    """Products by R [C^H; I], one factor after the other; `row` is R and `col` C."""
 
     def __init__(
         self, structure: FactorStructure, row: BoundFactor, col: BoundFactor | None = None

@@ -7,8 +7,8 @@ from typing import Any
 
 from structmat._array import Array
 from structmat.errors import InputError
-from structmat.kernels.choice import table
 from structmat.kernels.choice.factored import using
+from structmat.kernels.choice.table import KERNELS
 
 #: Name of the product of kinds that are not made of sparse factors.
 DIRECT = "direct"
@@ -42,7 +42,7 @@ class Plan:
         return self._multiply(X)
 
     def __str__(self) -> str:
-        known = table.KERNELS.get(self.kernel)
+        known = KERNELS.get(self.kernel)
         what = "as its kind multiplies" if known is None else known.what
         lines = [f"{self.kernel} ({what}) for {self.columns} columns"]
         for name, seconds in sorted(self.expected.items(), key=lambda item: item[1]):
@@ -104,7 +104,7 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
             "structmat.Dense)"
         )
     if kernel is not None:
-        table.check_name(kernel)
+        KERNELS.check_name(kernel)
     factored = getattr(A, "_factored", None)
     if factored is None:
         if kernel is not None:

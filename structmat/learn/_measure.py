@@ -31,13 +31,9 @@ def layer_costs(model: nn.Module, dense: nn.Module, example: Tensor) -> list[dic
             "positions": r.positions,
         }
         for r in cost(model, example).rows
-        if _belongs(r.name, inner)
+        # A weight may be a part of a layer.
+        if any(r.name == layer or r.name.startswith(f"{layer}.") for layer in inner)
     ]
-
-
-def _belongs(name: str, inner: set[str]) -> bool:
-    """True if a weight is one of these layers or a part of one."""
-    return any(name == layer or name.startswith(f"{layer}.") for layer in inner)
 
 
 def totals(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -143,13 +143,7 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Any) -> Any:
-        """Tokens (B, L) to logits (B, L, vocabulary) of the token that follows each.
-
-        Raises
-        ------
-        InputError
-            If L is longer than the context.
-        """
+        """Tokens (B, L) to logits (B, L, vocabulary) of the token that follows each."""
         length, context = tokens.shape[1], self.positions.shape[0]
         if length > context:
             raise InputError(

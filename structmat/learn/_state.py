@@ -65,10 +65,7 @@ def load(
 ) -> tuple[int, dict[str, Any]]:
     """Restore the state; the epochs done and the file's header come back.
 
-    Raises
-    ------
-    FileFormatError
-        If the file is damaged, or another training wrote it.
+    A file that is damaged, or of another training, is a `FileFormatError`.
     """
     tensors, header = _read(path)
     wanted = json.loads(json.dumps(run))

@@ -14,13 +14,7 @@ from structmat.errors import TrainingError
 from structmat.learn import _state
 from structmat.learn.settings import Settings
 from structmat.learn.tasks import Task
-from structmat.nn import (
-    BudgetProjection,
-    EdgeSearch,
-    GaudiWeight,
-    SigmaSchedule,
-    parameter_groups,
-)
+from structmat.nn import BudgetProjection, EdgeSearch, GaudiWeight, SigmaSchedule, parameter_groups
 from structmat.nn.training.step_hook import Rule
 
 __all__ = ["Settings", "Trained", "train"]

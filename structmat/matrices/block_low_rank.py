@@ -6,13 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import (
-    Array,
-    adjoint,
-    as_content,
-    common_device,
-    namespace,
-)
+from structmat._array import Array, adjoint, as_content, common_device, namespace
 from structmat._checks import integer_array
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
@@ -109,8 +103,6 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     ) -> None:
         self.places, self.ranks = places, ranks
         self.row_sizes, self.col_sizes = row_sizes, col_sizes
-        #: Sum of all ranks: entries of the vector between the two factors.
-        self._middle = int(np.maximum(ranks, 0).sum())
         self._has_dense = bool((ranks == DENSE).any())
         self._check_packing(arrays)
         super().__init__((int(row_sizes.sum()), int(col_sizes.sum())), arrays)
@@ -135,14 +127,9 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
                 )
 
     @property
-    def _extents(self) -> tuple[IntArray, IntArray]:
-        """Height and width of every tile."""
-        return self.row_sizes[self.places[:, 0]], self.col_sizes[self.places[:, 1]]
-
-    @property
     def _begins(self) -> tuple[IntArray, IntArray, IntArray]:
         """Start of every tile in `u`, in `v` and in `dense`, then the end of the last one."""
-        height, width = self._extents
+        height, width = self.row_sizes[self.places[:, 0]], self.col_sizes[self.places[:, 1]]
         rank = np.maximum(self.ranks, 0)
         area = np.where(self.ranks == DENSE, height * width, 0)
         return offsets(height * rank), offsets(width * rank), offsets(area)
@@ -194,7 +181,7 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
                 tiles.append((i, in_u[-1] + in_dense[t], columns))
             else:
                 tiles.append((i, in_u[t], np.arange(middle[t], middle[t + 1])))
-        size = self._middle + (self.shape[1] if self._has_dense else 0)
+        size = int(middle[-1]) + (self.shape[1] if self._has_dense else 0)
         return StackedPattern(self.row_sizes, tiles, size)
 
     def _col_pattern(self) -> StackedPattern:
@@ -204,7 +191,7 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
             for t, j in enumerate(self.places[:, 1])
             if self.ranks[t] != DENSE
         ]
-        return StackedPattern(self.col_sizes, tiles, self._middle)
+        return StackedPattern(self.col_sizes, tiles, int(middle[-1]))
 
     def _multiply(self, x: Array) -> Array:
         return self._factored.multiply(x)

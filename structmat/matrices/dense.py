@@ -1,13 +1,6 @@
 """A dense array behind the same interface as the structures."""
 
-from structmat._array import (
-    Array,
-    adjoint,
-    adjoint_times,
-    as_content,
-    product,
-    stored_by_columns,
-)
+from structmat._array import Array, adjoint, adjoint_times, as_content, product, stored_by_columns
 from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 

@@ -4,16 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import (
-    Array,
-    as_content,
-    common_device,
-    integers,
-    namespace,
-)
-from structmat._checks import matrix_shape
+from structmat._array import Array, as_content, common_device, integers, namespace
+from structmat._checks import check_runs, matrix_shape
 from structmat.errors import ShapeError
-from structmat.intervals import check_runs, positions, run_mask
+from structmat.intervals import positions, run_mask
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern

@@ -13,18 +13,7 @@ from structmat.matrix import StructuredMatrix
 class Sum(StructuredMatrix, kind="sum"):
     """A + B + …, each applied to the operand; cost and storage add up.
 
-    Parameters
-    ----------
-    *terms : StructuredMatrix
-        Two or more of one shape; sums among them are taken apart.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from structmat import Permutation
-    >>> A = Permutation([1, 0]) + Permutation([0, 1])
-    >>> A @ np.array([1.0, 2.0])
-    array([3., 3.])
+    The terms are two or more of one shape; sums among them are taken apart.
     """
 
     def __init__(self, *terms: StructuredMatrix) -> None:
@@ -61,19 +50,7 @@ class Sum(StructuredMatrix, kind="sum"):
 class Product(StructuredMatrix, kind="product"):
     """A @ B @ …, applied from the right; cost and storage add up.
 
-    Parameters
-    ----------
-    *factors : StructuredMatrix
-        Two or more whose sizes meet; products among them are taken apart.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from structmat import Monarch, Permutation
-    >>> M = Monarch(np.ones((2, 1, 1)), np.ones((1, 2, 2)))
-    >>> A = Permutation([1, 0]) @ M
-    >>> A.kind, A.cost == M.cost
-    ('product', True)
+    The factors are two or more whose sizes meet; products among them are taken apart.
     """
 
     def __init__(self, *factors: StructuredMatrix) -> None:
@@ -112,21 +89,7 @@ class Product(StructuredMatrix, kind="product"):
 
 
 class Scaled(StructuredMatrix, kind="scaled"):
-    """alpha A, for matrices that cannot take the factor into their contents.
-
-    Parameters
-    ----------
-    A : StructuredMatrix
-    alpha : scalar or array, shape ()
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from structmat import Permutation
-    >>> A = 2 * Permutation([1, 0])
-    >>> A @ np.array([1.0, 5.0])
-    array([10.,  2.])
-    """
+    """alpha A, for matrices that cannot take the number alpha into their contents."""
 
     data_names = ("alpha",)
     alpha: Array
@@ -164,20 +127,7 @@ class Scaled(StructuredMatrix, kind="scaled"):
 
 
 class Adjoint(StructuredMatrix, kind="adjoint"):
-    """A^H, for structures whose adjoint has another form.
-
-    Parameters
-    ----------
-    A : StructuredMatrix
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from structmat import Monarch
-    >>> M = Monarch(np.ones((2, 1, 1)), np.ones((1, 2, 2)))
-    >>> M.H.kind, M.H.H is M
-    ('adjoint', True)
-    """
+    """A^H, for structures whose adjoint has another form."""
 
     def __init__(self, A: StructuredMatrix) -> None:
         super().__init__((A.shape[1], A.shape[0]), {}, (A,))

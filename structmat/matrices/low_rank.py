@@ -2,14 +2,7 @@
 
 from types import ModuleType
 
-from structmat._array import (
-    Array,
-    adjoint,
-    adjoint_times,
-    as_content,
-    product,
-    stored_by_columns,
-)
+from structmat._array import Array, adjoint, adjoint_times, as_content, product, stored_by_columns
 from structmat.errors import ShapeError
 from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix

@@ -11,15 +11,19 @@ Without the second import, transformers warns of an unknown quantization type an
 dense layers of random weights.
 """
 
+import base64
+import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from structmat.errors import FileFormatError, InputError, MissingDependencyError
-from structmat.nn.files.config_text import blank_layers, read_structure, structure_text
-from structmat.nn.files.place import put_layer, share
+from structmat.nn.files.describe import build_layers, describe_layers
+from structmat.nn.files.place import named_tensors, put_layer, share, shared
 from structmat.nn.training.for_trainers import Rules
 
 try:
@@ -78,10 +82,12 @@ def enable(model: PreTrainedModel) -> None:
 
 @register_quantization_config(_METHOD_NAME)
 class StructureConfig(QuantizationConfigMixin):
-    """Structure of a model's layers in ``config.json``.
+    """Structure of a model's layers in ``config.json``, apart from their parameters.
 
     For transformers it is a quantization config, because quantization configs are its means
-    of changing layers before weights are loaded.
+    of changing layers before weights are loaded. The text is JSON, compressed and written in
+    letters. It has the descriptions of the layers, their index arrays, dtypes and shapes of
+    their tensors, and the modules that they share.
 
     Parameters
     ----------
@@ -112,7 +118,20 @@ class StructureConfig(QuantizationConfigMixin):
     @classmethod
     def of(cls, model: nn.Module) -> "StructureConfig":
         """Describe a model as it is now; the text is empty if all of its layers are dense."""
-        return cls(structure_text(model))
+        layers, index = describe_layers(model)
+        inside = tuple(f"{path}." for path in layers)
+        known = {
+            "layers": layers,
+            "index": {n: [a.dtype.str, a.shape, a.ravel().tolist()] for n, a in index.items()},
+            "tensors": {
+                name: [str(tensor.dtype).removeprefix("torch."), tensor.shape]
+                for name, tensor, _ in named_tensors(model)
+                if name.startswith(inside)
+            },
+            "shared": {p: q for p, q in shared(model).items() if p.startswith(inside)},
+        }
+        text = zlib.compress(json.dumps(known).encode())
+        return cls(base64.b64encode(text).decode() if layers else "")
 
     def content(self) -> dict[str, Any]:
         """Read descriptions, index arrays, dtypes and shapes, and shared modules.
@@ -122,7 +141,11 @@ class StructureConfig(QuantizationConfigMixin):
         FileFormatError
             If the text is damaged.
         """
-        return read_structure(self.structure)
+        try:
+            known: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(self.structure)))
+        except (ValueError, zlib.error) as error:
+            raise _damaged(error) from None
+        return known
 
     def build(self) -> dict[str, nn.Module]:
         """Build the layers by path, with zeros for parameters.
@@ -130,9 +153,28 @@ class StructureConfig(QuantizationConfigMixin):
         Raises
         ------
         FileFormatError
-            If the text is damaged.
+            If the text is damaged, or its descriptions and arrays do not belong together.
         """
-        return blank_layers(self.content())
+        known = self.content()
+        try:
+            tensors = {
+                name: torch.zeros(shape, dtype=getattr(torch, dtype))
+                for name, (dtype, shape) in known["tensors"].items()
+            }
+            index = {
+                name: np.array(values, dtype).reshape(shape)
+                for name, (dtype, shape, values) in known["index"].items()
+            }
+            return build_layers(known["layers"], tensors, index)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> FileFormatError:
+    return FileFormatError(
+        f"config.json has a damaged structmat structure ({error}); expected one that "
+        "save_pretrained wrote (save the model again)"
+    )
 
 
 @register_quantizer(_METHOD_NAME)
@@ -171,8 +213,8 @@ class StructureQuantizer(HfQuantizer):
                 f"{type(model).__name__} has none of the layers {', '.join(layers)}; expected the "
                 "architecture that was saved, or its base model"
             )
-        shared = self.quantization_config.content()["shared"]
-        one = {_place(model, p): _place(model, q) for p, q in shared.items()}
+        paths = self.quantization_config.content()["shared"]
+        one = {_place(model, p): _place(model, q) for p, q in paths.items()}
         share(model, {p: q for p, q in one.items() if p is not None and q is not None})
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
@@ -226,10 +268,8 @@ class StructureCallback(TrainerCallback, ExportableState):
     structure : str
         "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
         Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
-    moves : mapping, optional
-        Further options of `EdgeSearch`, for "edges".
-    projection, sigma : mapping, optional
-        Further options of `BudgetProjection` and of `SigmaSchedule`, for "gaudi".
+    moves, projection, sigma : mapping, optional
+        Further options of `EdgeSearch`, of `BudgetProjection` and of `SigmaSchedule`.
 
     Raises
     ------

@@ -37,10 +37,8 @@ class StructureCallback(Callback):
     structure : str
         "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
         Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
-    moves : mapping, optional
-        Further options of `EdgeSearch`, for "edges".
-    projection, sigma : mapping, optional
-        Further options of `BudgetProjection` and of `SigmaSchedule`, for "gaudi".
+    moves, projection, sigma : mapping, optional
+        Further options of `EdgeSearch`, of `BudgetProjection` and of `SigmaSchedule`.
 
     Raises
     ------

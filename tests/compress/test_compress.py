@@ -193,7 +193,7 @@ def test_block_low_rank_spends_what_the_next_step_leaves():
     values = np.array([[2.0, 2.0], [0.9, 0.0]])
     size = np.array([10, 3])
     plan = _share_out(values, size, size, Goal(max_cost=27), 1e-15)
-    assert plan.ranks.tolist() == [1, 1]
+    assert plan.chosen.tolist() == [1, 1]
     assert plan.cost == 26
 
 
@@ -201,10 +201,10 @@ def test_block_low_rank_takes_dense_tiles_where_they_are_cheaper():
     values = np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 0.0, 0.0, 0.0]])
     size = np.full(2, 4)
     plan = _share_out(values, size, size, Goal(max_cost=24), 1e-15)
-    assert plan.ranks.tolist() == [DENSE_RANK, 1]
+    assert plan.chosen.tolist() == [DENSE_RANK, 1]
     assert (plan.cost, plan.missed) == (24, 0.0)
     plan = _share_out(values, size, size, Goal(max_error=2.0), 1e-15)
-    assert plan.ranks.tolist() == [0, 1]
+    assert plan.chosen.tolist() == [0, 1]
 
 
 def test_block_sparse_keeps_the_strongest_tiles(rng):

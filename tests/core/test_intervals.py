@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from structmat.intervals import best_runs, cover_count, entry_index, pack, positions, run_mask
-from structmat.kernels.layouts.panels import run_layout
+from structmat.kernels.layouts.panels import RunPattern
 
 scores = hnp.arrays(
     np.float64,
@@ -63,7 +63,7 @@ def test_masks_counts_positions_and_packing_agree(runs):
 @given(run_sets())
 def test_panels_hold_every_entry_once(runs):
     start, width, n = runs
-    layout = run_layout(start, width, n)
+    layout = RunPattern(start, width, n).layout()
     total = int(width.sum())
     seen = np.concatenate([e[e < total] for e in layout.entries])
     assert sorted(seen) == list(range(total))

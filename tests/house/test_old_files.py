@@ -1,5 +1,6 @@
 """Files and pickles of version 0.1.0 still load, and mean what they meant."""
 
+import importlib
 import pickle
 from pathlib import Path
 
@@ -95,3 +96,9 @@ def test_old_homes_import_nothing_by_themselves():
         old.__path__  # noqa: B018
     with pytest.raises(AttributeError):
         old.NoSuchName  # noqa: B018
+
+
+@pytest.mark.parametrize("old", sorted(structmat._moved._HOMES))
+def test_a_new_home_is_there(old):
+    pytest.importorskip("torch")
+    importlib.import_module(structmat._moved._HOMES[old])

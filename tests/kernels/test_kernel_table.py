@@ -1,4 +1,4 @@
-"""The table of kernels: defaults where no times are known, and a new kernel as one record."""
+"""The table of kernels: defaults, times, and a new kernel as one record."""
 
 import ast
 from functools import partial
@@ -13,7 +13,7 @@ from patterns import PATTERNS
 from structmat.errors import InputError
 from structmat.kernels import plan, using
 from structmat.kernels.choice import calibrate as calibration
-from structmat.kernels.choice import packages, table
+from structmat.kernels.choice import record, table
 from structmat.kernels.choice.record import Kernel, on
 from structmat.kernels.cost_model.coefficients import forget, keep
 from structmat.kernels.cost_model.prices import Price
@@ -54,8 +54,8 @@ DEFAULTS = {
 
 @pytest.fixture
 def everything_is_here(monkeypatch):
-    monkeypatch.setattr(packages, "_PRESENT", {"numba", "triton"})
-    monkeypatch.setattr(packages, "_IMPORTED", {"numba", "triton"})
+    monkeypatch.setattr(record, "_PRESENT", {"numba", "triton"})
+    monkeypatch.setattr(record, "_IMPORTED", {"numba", "triton"})
 
 
 @pytest.mark.parametrize("where", DEFAULTS, ids=" ".join)
@@ -65,30 +65,78 @@ def test_defaults_where_no_times_are_known(where, everything_is_here):
     for names, size in zip(DEFAULTS[where], (5000, 50), strict=True):
         given = contents_of(structure, f"{library}.{dtype}", size)
         counts = (1, 16, 17, 63, 64, 1000)
-        assert [table.default(structure, given, k).name for k in counts] == names
+        assert [table.KERNELS.default(structure, given, k).name for k in counts] == names
         # Numbers of columns are told apart at the steps, and nowhere else.
         changes = [
             b for b, old, new in zip(counts[1:], names, names[1:], strict=False) if old != new
         ]
-        assert table.default_steps(structure, given) == changes
+        assert table.KERNELS.default_steps(structure, given) == changes
 
 
 def test_intervals_are_for_runs_alone(everything_is_here):
     structure = structure_on("cupy", "gpu", ("blocks", None))
     given = contents_of(structure, "float32", 5000)
-    assert table.default(structure, given, 1).name == "panels"
-    assert table.default_steps(structure, given) == []
+    assert table.KERNELS.default(structure, given, 1).name == "panels"
+    assert table.KERNELS.default_steps(structure, given) == []
 
 
 @pytest.mark.parametrize("missing", ["numba", "triton"])
 def test_defaults_without_a_package(missing, everything_is_here):
-    packages._PRESENT.discard(missing)
+    record._PRESENT.discard(missing)
     for device, columns in (("cpu", 1), ("cuda", 64)):
         structure = structure_on("torch", device)
         given = contents_of(structure, "torch.float32", 5000)
-        name = table.default(structure, given, columns).name
+        name = table.KERNELS.default(structure, given, columns).name
         there = {"cpu": "numba", "cuda": "triton"}[device] != missing
         assert (name != "panels") == there
+
+
+# --- Times. ---
+
+RUNS = random_gblr(150, 130, 60, 3)
+BLOCKS = block_sparse(96, 140, 16, 20, [0, 0, 1, 2, 3, 4, 5, 5], [3, 5, 0, 4, 6, 2, 0, 6])
+#: Microseconds expected by the shipped coefficients for 1, 3 and 250 columns, kernel by kernel.
+TIMES = {
+    (RUNS, "float32"): {
+        "panels": (7.84128, 8.88987, 138.391),
+        "rows": (9.57175, 24.8877, 195.924),
+        "vectors": (4.56479, 8.47437, 491.307),
+        "tiles": (22.4088, 22.4088, 93.8284),
+        "pair": (1.50528, 2.2055, 82.5418),
+        "dense": (1.4976, 2.2737, 93.7872),
+    },
+    (RUNS, "complex128"): {
+        "panels": (20.258, 28.0381, 988.884),
+        "rows": (9.57175, 39.4293, 1407.72),
+        "vectors": (11.3052, 28.6955, 2176.4),
+        "tiles": (41.2411, 41.2411, 777.448),
+        "pair": (6.02112, 12.725, 655.415),
+        "dense": (5.9904, 13.5408, 745.649),
+    },
+    (BLOCKS, "float32"): {
+        "panels": (13.4328, 13.5706, 30.5927),
+        "rows": (5.64312, 10.3315, 62.6876),
+        "pair": (1.20422, 1.7644, 66.0334),
+        "dense": (1.03219, 1.5671, 64.641),
+    },
+}
+CHOSEN = {
+    (RUNS, "float32"): ["dense", "dense", "dense"],
+    (RUNS, "complex128"): ["dense", "dense", "pair"],
+    (BLOCKS, "float32"): ["dense", "dense", "panels"],
+}
+
+
+@pytest.mark.parametrize("case", TIMES, ids=["runs", "complex runs", "blocks"])
+def test_times_by_the_shipped_coefficients(case, everything_is_here):
+    make, dtype = case
+    matrix, _ = make(contents(dtype))
+    plans = [plan(matrix, columns) for columns in (1, 3, 250)]
+    assert [p.kernel for p in plans] == CHOSEN[case]
+    for name, microseconds in TIMES[case].items():
+        found = [1e6 * p.expected[name] for p in plans]
+        assert found == pytest.approx(microseconds, rel=1e-5)
+    assert all(list(p.expected) == list(TIMES[case]) for p in plans)
 
 
 # --- One record. ---
@@ -114,7 +162,7 @@ def register(monkeypatch, tmp_path):
     forget()
 
     def add(seconds=0.0, size=0, **fields):
-        price = Price(lambda work: size, lambda work, k: (1.0, float(k)), (1e9 * seconds, 0.0))
+        price = Price(lambda work: size, lambda work, _, k: (1.0, float(k)), (1e9 * seconds, 0.0))
         fields = {"wants": on("numpy"), "price": price, **fields}
         kernel = Kernel("zeros", "nothing at all", Zeros, **fields)
         monkeypatch.setitem(table.KERNELS, "zeros", kernel)
@@ -123,8 +171,7 @@ def register(monkeypatch, tmp_path):
     forget()
 
 
-BUILT = [random_gblr(150, 130, 60, 3), block_sparse(32, 48, 16, 16, [0, 1], [1, 2])]
-built = pytest.mark.parametrize("make", BUILT, ids=["runs", "blocks"])
+built = pytest.mark.parametrize("make", [RUNS, BLOCKS], ids=["runs", "blocks"])
 
 
 @built
@@ -169,7 +216,7 @@ def test_a_new_kernel_is_chosen_where_it_is_cheapest(make, register):
 )
 def test_a_new_kernel_is_not_compared_where_its_record_says_no(fields, register):
     register(**fields)
-    matrix, _ = BUILT[0](contents("float64"))
+    matrix, _ = RUNS(contents("float64"))
     assert "zeros" not in plan(matrix, 3).expected
     assert (matrix @ np.ones(matrix.shape[1])).any()
 
@@ -196,8 +243,8 @@ def test_a_new_kernel_is_calibrated(register, monkeypatch):
     assert "zeros" in errors
     assert measured["zeros"] != [1e15, 0.0]
     keep(measured)
-    assert table.coefficients() == measured
-    matrix, _ = BUILT[0](contents("float64"))
+    assert table.KERNELS.coefficients() == measured
+    matrix, _ = RUNS(contents("float64"))
     assert plan(matrix, 3).expected["zeros"] < 1
 
 

@@ -421,7 +421,7 @@ def eager(monkeypatch):
         threads.shared_out(work, count, threads_)
 
     for module in (cpu, cpu_panels):
-        monkeypatch.setattr(module, "SHARE", 10)
+        monkeypatch.setattr(module, "THREAD_MULTIPLICATIONS", 10)
         monkeypatch.setattr(module, "shared_out", counted)
     return parts
 
@@ -560,7 +560,7 @@ def multiply(number):
     barrier.wait()
     from structmat.kernels.cpu import vectors as cpu
     from structmat.kernels.cpu import columns as cpu_panels
-    cpu.SHARE = cpu_panels.SHARE = 1000
+    cpu.THREAD_MULTIPLICATIONS = cpu_panels.THREAD_MULTIPLICATIONS = 1000
     with lock:
         if not shared:
             shared.append([kind(pattern, contents) for kind in (cpu.TileFactor, cpu.VectorFactor)])
@@ -597,7 +597,7 @@ from structmat.kernels.cpu import vectors as cpu
 from structmat.kernels.cpu import columns as cpu_panels
 from structmat.kernels.cpu import threads
 warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads, from Python 3.12 on
-cpu.SHARE = cpu_panels.SHARE = 1000
+cpu.THREAD_MULTIPLICATIONS = cpu_panels.THREAD_MULTIPLICATIONS = 1000
 pattern = random_runs(300, 200, 250)
 contents = draw(pattern, "float64")
 S, X = dense(pattern, contents), np.random.default_rng(0).standard_normal((200, 700))

@@ -24,9 +24,8 @@ from structmat.errors import (
 )
 from structmat.kernels import Plan, plan, using
 from structmat.kernels.choice import calibrate as calibration
-from structmat.kernels.choice import factored, packages, table
+from structmat.kernels.choice import factored, record, table
 from structmat.kernels.choice.calibrate import calibrate
-from structmat.kernels.choice.table import coefficients
 from structmat.kernels.cost_model.coefficients import coefficients_file, forget, keep
 from structmat.kernels.cost_model.prices import DENSE_MARGIN, Work
 from structmat.kernels.cpu.row_groups import RowGroups
@@ -98,14 +97,14 @@ def favoured(monkeypatch):
 
     def favour(kernel):
         told = {n: [0.0 if n == kernel else 1e6] * len(SHIPPED[n]) for n in SHIPPED}
-        monkeypatch.setattr(table, "coefficients", lambda: told)
+        monkeypatch.setattr(table.KERNELS, "coefficients", lambda: told)
 
     return favour
 
 
 @pytest.fixture
 def without_numba(monkeypatch):
-    monkeypatch.setattr(packages, "_PRESENT", set())
+    monkeypatch.setattr(record, "_PRESENT", set())
 
 
 # --- The plan. ---
@@ -173,7 +172,7 @@ def test_the_choice_is_made_for_each_number_of_columns(monkeypatch):
     told = {n: [1e9] * len(SHIPPED[n]) for n in SHIPPED}
     told["vectors"] = [1.0, 1000.0, 0, 0, 0, 0]
     told["dense"] = [1e4, *[0.0] * 7]
-    monkeypatch.setattr(table, "coefficients", lambda: told)
+    monkeypatch.setattr(table.KERNELS, "coefficients", lambda: told)
     matrix, twin = case("runs")
     counts, kernels = (1, 8, 9, 11, 1000), ["vectors"] * 2 + ["dense"] * 3
     assert [plan(matrix, k).kernel for k in counts] == kernels  # dense with a little grace
@@ -310,7 +309,7 @@ def test_numba_is_neither_needed_nor_loaded_for_small_matrices():
     command = [sys.executable, "-W", "error", "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
     small, _ = build("gblr-prime")
-    assert small.storage < table.SMALL
+    assert small.storage < table.LEAST_COMPILED_SCALARS
     assert list(plan(small, 70).expected) == ["panels", "rows", "pair", "dense"]
 
 
@@ -463,7 +462,7 @@ def test_there_is_a_figure_for_all_that_is_counted(kernel, columns):
 def test_seconds_are_counts_times_figures(monkeypatch):
     work = case("runs")[0]._factored.work
     told = {n: [float(i + 1) for i in range(len(SHIPPED[n]))] for n in SHIPPED}
-    monkeypatch.setattr(table, "coefficients", lambda: told)
+    monkeypatch.setattr(table.KERNELS, "coefficients", lambda: told)
     for kernel, price in PRICES.items():
         expected = np.dot(price.counts(work, 7), told[kernel]) * 1e-9
         assert case("runs")[0]._factored.expected(7)[kernel] == pytest.approx(expected)
@@ -500,7 +499,7 @@ def test_files_that_do_not_hold_figures_are_ignored(what, user_cache):
     path.parent.mkdir(parents=True)
     text = BROKEN[what]
     path.write_bytes(text if isinstance(text, bytes) else json.dumps({"figures": text}).encode())
-    assert coefficients() == SHIPPED
+    assert table.KERNELS.coefficients() == SHIPPED
     matrix, twin = case("runs")
     check_products(matrix, twin)
     assert plan(matrix, 8).seconds > 0
@@ -508,18 +507,20 @@ def test_files_that_do_not_hold_figures_are_ignored(what, user_cache):
 
 def test_a_folder_in_the_place_of_the_file_is_ignored(user_cache):
     coefficients_file().mkdir(parents=True)
-    assert coefficients() == SHIPPED
+    assert table.KERNELS.coefficients() == SHIPPED
 
 
 def test_kept_figures_are_used_here_and_by_later_processes(user_cache, monkeypatch):
-    assert coefficients() == SHIPPED
+    assert table.KERNELS.coefficients() == SHIPPED
     measured = told(1e6, pair=[0.0] * len(SHIPPED["pair"]))
     path = keep(measured)
     assert path == coefficients_file()
     assert path.is_relative_to(user_cache)
-    assert coefficients() == measured
+    assert table.KERNELS.coefficients() == measured
     assert plan(case("runs")[0], 8).kernel == "pair"
-    code = "from structmat.kernels.choice.table import coefficients; print(coefficients()['pair'])"
+    code = (
+        "from structmat.kernels.choice.table import KERNELS; print(KERNELS.coefficients()['pair'])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
@@ -527,7 +528,7 @@ def test_kept_figures_are_used_here_and_by_later_processes(user_cache, monkeypat
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     path.unlink()
     forget()
-    assert coefficients() == SHIPPED
+    assert table.KERNELS.coefficients() == SHIPPED
 
 
 def test_figures_are_kept_whole_or_not_at_all(user_cache, monkeypatch):
@@ -545,7 +546,7 @@ def test_figures_are_kept_whole_or_not_at_all(user_cache, monkeypatch):
                 keep(told(3.0))
         assert coefficients_file().read_bytes() == before
         assert len(list(coefficients_file().parent.iterdir())) == 1
-        assert coefficients() == told(2.0)
+        assert table.KERNELS.coefficients() == told(2.0)
 
 
 def test_figures_that_cannot_be_kept_say_where(user_cache, monkeypatch):
@@ -587,7 +588,7 @@ def test_calibration_measures_every_kernel(quick, user_cache):
     assert all("64x64" in what for what in said)
     assert not list(user_cache.iterdir()), "measuring keeps nothing by itself"
     keep(measured)
-    assert coefficients() == measured
+    assert table.KERNELS.coefficients() == measured
 
 
 def test_kernels_that_are_not_here_keep_their_figures(quick, user_cache, without_numba):
@@ -629,7 +630,7 @@ def test_calibrate_on_the_command_line(words, quick, user_cache, capsys, monkeyp
     assert err == ""
     path = coefficients_file()
     kept = json.loads(path.read_text())["figures"]
-    assert coefficients() == kept
+    assert table.KERNELS.coefficients() == kept
     assert str(path) in out
     if words:
         report = json.loads(out)
@@ -685,12 +686,12 @@ def test_a_package_that_does_not_import_counts_as_absent(monkeypatch):
         raise ImportError("needs an older NumPy")
 
     matrix, twin = case("runs")
-    monkeypatch.setattr(packages, "_PRESENT", {"numba"})
-    monkeypatch.setattr(packages, "_IMPORTED", set())
-    monkeypatch.setattr(packages.importlib, "import_module", refuse)
+    monkeypatch.setattr(record, "_PRESENT", {"numba"})
+    monkeypatch.setattr(record, "_IMPORTED", set())
+    monkeypatch.setattr(record.importlib, "import_module", refuse)
     x = np.ones((matrix.shape[1], 9))
     with pytest.warns(RuntimeWarning, match="older NumPy"):
-        assert not packages.imports("numba")
+        assert not record.imports("numba")
     np.testing.assert_allclose(matrix @ x, twin @ x)
     assert not {"vectors", "tiles"} & set(plan(matrix, 9).expected)
     with pytest.raises(MissingDependencyError, match="fast"):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from structmat._checks import check_runs
 from structmat.errors import BackendError, InputError, ShapeError
-from structmat.intervals import check_runs, positions
+from structmat.intervals import positions
 from structmat.kernels.layouts import tiles
 from structmat.kernels.layouts.tiles import (
     block_tile_layouts,

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
 
 from structmat.kernels import using  # noqa: E402
-from structmat.kernels.choice import packages, table  # noqa: E402
+from structmat.kernels.choice import record, table  # noqa: E402
 from structmat.kernels.cpu.column_loops import ROWS  # noqa: E402
 from structmat.kernels.cpu.torch_kernel import TorchKernel  # noqa: E402
 from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles  # noqa: E402
@@ -264,7 +264,7 @@ def large(seed=0):
 def layer_of(*, frozen=True, dtype=torch.float64, seed=0):
     """A layer around it, and the twin."""
     A, twin = large(seed)
-    assert A.cost >= table.SMALL
+    assert A.cost >= table.LEAST_COMPILED_SCALARS
     layer = StructuredLinear(A, double(150, seed=1)).to(dtype)
     return layer.requires_grad_(not frozen), torch.from_numpy(twin)
 
@@ -480,7 +480,7 @@ def threads():
 
 @frozen_or_not
 def test_threads(frozen, threads, monkeypatch):
-    monkeypatch.setattr("structmat.kernels.cpu.columns.SHARE", 1000)
+    monkeypatch.setattr("structmat.kernels.cpu.columns.THREAD_MULTIPLICATIONS", 1000)
     layer, twin = layer_of(frozen=frozen)
     x = double(900, 210)
     results = []
@@ -506,7 +506,7 @@ def test_remembered_products_follow_the_number_of_threads(threads, monkeypatch):
         asked.append(threads)
         work(0, count)
 
-    monkeypatch.setattr("structmat.kernels.cpu.columns.SHARE", 1000)
+    monkeypatch.setattr("structmat.kernels.cpu.columns.THREAD_MULTIPLICATIONS", 1000)
     monkeypatch.setattr("structmat.kernels.cpu.columns.shared_out", shared_out)
     with torch.no_grad():
         for count in (1, 3, 2):
@@ -520,7 +520,7 @@ def test_without_numba_panels_multiply(frozen, met, monkeypatch):
     results = []
     for present in (True, False):
         if not present:
-            monkeypatch.setattr(packages, "_PRESENT", set())
+            monkeypatch.setattr(record, "_PRESENT", set())
         layer, _ = layer_of(frozen=frozen)
         met.clear()
         x = double(70, 210).requires_grad_()

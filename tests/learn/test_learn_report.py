@@ -178,6 +178,7 @@ def test_the_page_is_well_made(whole):
     assert [attrs["aria-labelledby"] for attrs in page.all("section")] == ids
     assert len(page.all("caption")) == len(page.all("table")) == 3
     assert {attrs["scope"] for attrs in page.all("th")} == {"row", "col"}
+    assert [table[0][0] for table in page.tables] == ["Kind", "Layer", "Fact"]
     assert len(page.all("img")) == len(page.all("figcaption")) == 3 + len(LAYERS)
     assert all(attrs["alt"] for attrs in page.all("img"))
 

@@ -1,14 +1,13 @@
 """Compression to GBLR: starts, annealing from them, and the best result.
 
 portfolio    `fit`: the starts in turn, then annealing from the best of them
-starts       candidates by linear algebra, or by one pass over the entries
-selection    the goal, the best candidate so far, and which are worth annealing
+candidates   the starts, the best candidate so far, and the ones kept for annealing
 exact_grid   tiles that hold a matrix exactly
 exact_sum    blocks of a matrix that is exactly a sum of few
 partition    hierarchical partitions into truncated tiles
 lines        blocks of one row or column, on runs of entries
 anneal       one search: blocks are added while the price falls
 proposals    max-subarray power iteration from many starts at once
-residual     blocks, the residual that they leave, and the best fit of one block
+residual     blocks, the residual that they leave, and the fit of one block
 implicit     matrices that are known by their products only
 """

@@ -54,19 +54,10 @@ PARTITION_ENERGY = 4.0
 class Annealing:
     """Blocks, the residual that they leave, and the work that may still be spent on them.
 
-    Parameters
-    ----------
-    residual : Residual
-        The matrix; the blocks are taken out of it here.
-    blocks : list of Block
-        The start.
-    goal : Goal
-    rng : numpy.random.Generator
-    work : float
-        Allowance in units of about 100 microseconds; counted, not timed, so that
-        results do not depend on the machine. Once it is spent, the blocks only come down
-        to the cap, or one partition spends the rest of it.
-    progress : callable
+    `residual` comes as the whole matrix, and `blocks`, the start, are taken out of it here.
+    `work` is an allowance in units of about 100 microseconds; it is counted, not timed, so
+    that results do not depend on the machine. Once it is spent, the blocks only come down
+    to the cap, or one partition spends the rest of it.
     """
 
     def __init__(
@@ -91,7 +82,7 @@ class Annealing:
         return total_cost(self.blocks)
 
     def met(self) -> bool:
-        """Whether the goal allows no more, or needs no more, blocks."""
+        """True if the goal allows no more, or needs no more, blocks."""
         if self.goal.max_cost is not None:
             return self.cost + 1 >= self.goal.max_cost or self.residual.energy() <= self.rounding
         return self.residual.energy() <= (self.goal.max_error or 0.0) ** 2
@@ -160,7 +151,7 @@ class Annealing:
         self._prune_error(bound)
 
     def _has_room(self) -> bool:
-        """Whether the work and the memory for more blocks are left."""
+        """True if work and memory for more blocks are left."""
         return self.work > 0 and len(self.blocks) < self.most
 
     def _partition(self, goal: Goal) -> None:

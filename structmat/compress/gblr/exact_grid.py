@@ -1,4 +1,4 @@
-"""Finding tiles that hold a matrix exactly: islands of non-zeros, or a grid of low ranks."""
+"""Tiles that hold a matrix exactly: islands of non-zeros, or a grid of low ranks."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -9,37 +9,39 @@ from numpy.typing import NDArray
 from structmat.compress.gblr.lines import exact_lines
 from structmat.compress.gblr.partition import tile_blocks
 from structmat.compress.gblr.residual import Block, total_cost
+from structmat.compress.svd import numerical_rank
 
-#: Widths of the windows through which the rows are looked at.
-WINDOWS = (8, 16, 32, 64)
-#: Tiles of fewer entries on average are no structure.
-LEAST_AREA = 16
-#: Tiles that cost this much more than wanted may be too fine.
-TOO_FINE = 2.0
-#: Rows or columns of runs shorter on average hold no blocks to be found; largest share of
-#: the area that an island may have.
-SHORT, LARGEST = 6.0, 0.25
+#: Widths, in columns, of the windows in which dependent rows are looked for.
+WINDOW_COLUMNS = (8, 16, 32, 64)
+#: Least entries of a tile on average; smaller tiles are no structure.
+LEAST_TILE_ENTRIES = 16
+#: Cost of a grid, as a multiple of the wanted one, up to which merging its tiles may help.
+FINE_COST = 2.0
+#: Average entries of a run in one row or column, above which there are blocks to be found.
+LEAST_RUN_ENTRIES = 6.0
+#: Largest area of an island, as a share of the matrix.
+ISLAND_SHARE = 0.25
 
 
 def grid_blocks(A: NDArray, most: float) -> list[Block]:
-    """Tiles cut out where the rows or the columns leave the span of those before them.
+    """Cut a matrix into tiles where its rows or columns leave the span of those before them.
 
-    Matrices with few non-zeros are cut into islands of these first, or into the runs
-    of their rows or columns. Exact to rounding; empty where there is no such structure
-    or it costs more than `most`.
+    A matrix with few non-zeros may also be cut into islands of them, or into the runs of
+    its rows or columns. The blocks are exact to rounding; there are none if the matrix
+    lacks such a structure, or if they cost more than `most`.
     """
     found = [_grid(A, most, 0, 0), _islands(A, most)]
     if np.count_nonzero(A) <= most:
         lines = exact_lines(A)
-        if total_cost(lines) < (SHORT + 1) * len(lines):
+        if total_cost(lines) < (LEAST_RUN_ENTRIES + 1) * len(lines):
             found.append(lines)
     return min((f for f in found if f and total_cost(f) <= most), key=total_cost, default=[])
 
 
 def _islands(A: NDArray, most: float) -> list[Block]:
-    """Every island as a tile or a grid of its own; empty where some island is large."""
+    """Each island as a tile or a grid of its own; empty if some island is large."""
     islands = _split(A != 0)
-    if max(((b - a) * (d - c) for a, b, c, d in islands), default=0) > LARGEST * A.size:
+    if max(((b - a) * (d - c) for a, b, c, d in islands), default=0) > ISLAND_SHARE * A.size:
         return []
     blocks: list[Block] = []
     for top, bottom, left, right in islands:
@@ -54,7 +56,7 @@ def _islands(A: NDArray, most: float) -> list[Block]:
 
 
 def _split(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """Rectangles (top, bottom, left, right) that hold all that is true, cut again and again."""
+    """Rectangles (top, bottom, left, right) around all true entries, cut until none splits."""
     parts, before = [(0, mask.shape[0], 0, mask.shape[1])], 0
     while len(parts) != before:
         before = len(parts)
@@ -72,7 +74,7 @@ def _split(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
 
 
 def _segments(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Runs of rows, cut where the hulls of neighbours, empty rows aside, do not overlap."""
+    """Intervals of non-empty rows, cut between neighbours whose hulls do not overlap."""
     rows = np.flatnonzero(mask.any(1))
     left = mask[rows].argmax(1)
     right = mask.shape[1] - mask[rows, ::-1].argmax(1)
@@ -82,12 +84,12 @@ def _segments(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
 
 
 def _grid(A: NDArray, most: float, top: int, left: int) -> list[Block]:
-    """Tiles of a grid of cuts; empty where no cut shows up or they cost more than `most`."""
+    """Tiles of a grid of cuts; empty if no cut shows up or they cost more than `most`."""
     rows, cols = _cuts(A), _cuts(A.T)
-    if not rows or not cols or len(rows) * len(cols) > A.size / LEAST_AREA:
+    if not rows or not cols or len(rows) * len(cols) > A.size / LEAST_TILE_ENTRIES:
         return []
     rows, cols = [0, *rows, A.shape[0]], [0, *cols, A.shape[1]]
-    blocks = _tiles(A, rows, cols, TOO_FINE * most, top, left)
+    blocks = _tiles(A, rows, cols, FINE_COST * most, top, left)
     if total_cost(blocks) > most:
         rows = _merged(A, rows, cols)
         cols = _merged(A.T, cols, rows)
@@ -98,7 +100,7 @@ def _grid(A: NDArray, most: float, top: int, left: int) -> list[Block]:
 def _tiles(
     A: NDArray, rows: list[int], cols: list[int], most: float, top: int, left: int
 ) -> list[Block]:
-    """The blocks of all tiles; empty where they cost more than `most`."""
+    """The blocks of all tiles; empty if they cost more than `most`."""
     blocks: list[Block] = []
     for a, b in pairwise(rows):
         for c, d in pairwise(cols):
@@ -112,14 +114,14 @@ def _tiles(
 
 
 def _merged(A: NDArray, rows: list[int], cols: list[int]) -> list[int]:
-    """The edges of rows without those where cutting saves nothing.
+    """The edges of rows without those at which a cut saves nothing.
 
-    Where few columns are seen, rounding may look like a new direction.
+    In a window of few columns, rounding may look like a new direction.
     """
-    kept, last = rows[:1], _strip_cost(A[rows[0] : rows[1]], cols)
+    kept, last = rows[:1], _cost_in_row(A[rows[0] : rows[1]], cols)
     for edge, end in pairwise(rows[1:]):
-        below = _strip_cost(A[edge:end], cols)
-        both = _strip_cost(A[kept[-1] : end], cols)
+        below = _cost_in_row(A[edge:end], cols)
+        both = _cost_in_row(A[kept[-1] : end], cols)
         if both <= last + below:
             last = both
         else:
@@ -128,25 +130,24 @@ def _merged(A: NDArray, rows: list[int], cols: list[int]) -> list[int]:
     return [*kept, rows[-1]]
 
 
-def _strip_cost(strip: NDArray, cols: list[int]) -> int:
-    """Cost of the tiles of one strip."""
-    height, cost = len(strip), 0
+def _cost_in_row(rows: NDArray, cols: list[int]) -> int:
+    """Cost of the tiles in one row of the grid."""
+    height, cost = len(rows), 0
     for a, b in pairwise(cols):
         width = b - a
-        low = _rank(strip[:, a:b]) * (height + width)
+        low = _rank(rows[:, a:b]) * (height + width)
         cost += min(low, height * (width + 1), width * (height + 1))
     return cost
 
 
 def _rank(tile: NDArray) -> int:
-    values = np.linalg.svd(tile, compute_uv=False)
-    return int((values > values[0] * np.finfo(tile.dtype).eps * max(tile.shape)).sum())
+    return numerical_rank(np.linalg.svd(tile, compute_uv=False), tile.shape)
 
 
 def _cuts(A: NDArray) -> list[int]:
-    """Rows where some window sees, after rows in the span of the last ones, a new one."""
+    """Rows that leave the span of the rows before them in some window."""
     found: set[int] = set()
-    for width in WINDOWS:
+    for width in WINDOW_COLUMNS:
         if 2 * width <= A.shape[1]:
             found |= _cuts_seen(A, width)
     return sorted(found)

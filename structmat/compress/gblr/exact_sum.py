@@ -11,22 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.gblr.residual import Block, take
+from structmat.compress.svd import numerical_rank
 from structmat.intervals import best_runs, run_mask
 
-#: Distances below which a row counts as dependent. No single one is right everywhere, and
-#: a wrong run is recognised later on, so the runs of all of them are gathered.
+#: Relative distances below which a row counts as dependent. No single one is right
+#: everywhere, and a wrong run is recognised later on, so the runs of all are gathered.
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-#: Highest rank, and most rows times rank cubed, for which the search for spans is quick.
+#: Highest rank for which the search for spans is quick.
 MOST_RANK = 96
-MOST_WORK = 1e8
-#: Passes over all pairs of blocks at the end.
-MENDS = 20
+#: Most rows times rank cubed for which the search for spans is quick.
+MOST_OPERATIONS = 1e8
+#: Most passes over all pairs of blocks at the end.
+MENDING_PASSES = 20
 
+#: A cyclic run: start and width, unless said otherwise.
 Run = tuple[int, int]
 
 
 def span_blocks(A: NDArray, rng: np.random.Generator) -> list[Block]:
-    """The blocks, one for each of A's rank; empty where there are no short spans."""
+    """The blocks, as many as A's rank; empty if there are no short spans."""
     small = float(np.sqrt(np.finfo(A.dtype).eps))
     bases = _bases(A, rng)
     if bases is None:
@@ -48,13 +51,13 @@ def span_blocks(A: NDArray, rng: np.random.Generator) -> list[Block]:
 
 
 def _bases(A: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray] | None:
-    """Orthonormal bases of the column and row spaces, if these are small enough."""
+    """Orthonormal bases of the column and row spaces, if the rank is small enough."""
     m, n = A.shape
     most = min(MOST_RANK, min(m, n) // 2)
     wide = A @ rng.standard_normal((n, most + 8)).astype(A.dtype)
     X, s, _ = np.linalg.svd(wide, full_matrices=False)
-    rank = int((s > s[0] * np.finfo(A.dtype).eps * max(m, n)).sum())
-    if not 0 < rank <= most or max(m, n) * rank**3 > MOST_WORK:
+    rank = numerical_rank(s, A.shape)
+    if not 0 < rank <= most or max(m, n) * rank**3 > MOST_OPERATIONS:
         return None
     Q = X[:, :rank].astype(np.result_type(A, np.float64))
     P, _ = np.linalg.qr(A.conj().T @ Q)
@@ -82,12 +85,13 @@ def _shortest_basis(Q: NDArray, small: float) -> tuple[NDArray, NDArray] | None:
             runs.append((start, width))
             vectors.append(Q @ z)
             if len(runs) == r:
-                return np.column_stack(vectors), _masks(runs, m)
+                start, width = np.array(runs).T
+                return np.column_stack(vectors), run_mask(start, width, m)
     return None
 
 
 def _generators(Q: NDArray, tolerance: float) -> set[Run]:
-    """(width, start) of the shortest vector of the space that starts at each position.
+    """(width, start) of the shortest vector of the space at each of its starts.
 
     Let J be the basis of rows found greedily from `start` - 1 backwards. Row `start`
     put in front of it makes one of its members dependent: the vector's last position.
@@ -115,13 +119,8 @@ def _generators(Q: NDArray, tolerance: float) -> set[Run]:
     return runs
 
 
-def _masks(runs: list[Run], n: int) -> NDArray[np.bool_]:
-    start, width = np.array(runs).T
-    return run_mask(start, width, n)
-
-
 def _vector_on(Q: NDArray, start: int, width: int, small: float) -> NDArray:
-    """Unit z with Q z zero outside the run and not at its start; zero if there is none."""
+    """Unit z for which Q z is zero off the run but not at its start; zero if there is none."""
     m, r = Q.shape
     beyond = Q[(start + width + np.arange(m - width)) % m]
     _, s, Zh = np.linalg.svd(beyond, full_matrices=True)
@@ -136,8 +135,8 @@ def _eliminate(
 ) -> tuple[NDArray, NDArray]:
     """U C V^H as a sum over pivots of C: (U C[:, b]) (C[a] V^H) / C[a, b].
 
-    Each such vector lives where those lie that it combines; the pivots are taken that
-    widen their own runs the least.
+    Each such vector lives on the runs of the columns that it combines. Pivots that widen
+    their own runs the least come first.
     """
     negligible = small * float(np.abs(C).max())
     left, right = [], []
@@ -178,7 +177,7 @@ def _mend(U: NDArray, V: NDArray, small: float) -> tuple[NDArray, NDArray]:
     Only a pair of runs that share an end can gain; t cancels the entry there.
     """
     runs = [[_hull(x, small) for x in X.T] for X in (U, V)]
-    for _ in range(MENDS):
+    for _ in range(MENDING_PASSES):
         before = sum(width for side in runs for _, width in side)
         _mend_side(U, V, runs[0], runs[1], small)
         _mend_side(V, U, runs[1], runs[0], small)
@@ -188,7 +187,7 @@ def _mend(U: NDArray, V: NDArray, small: float) -> tuple[NDArray, NDArray]:
 
 
 def _mend_side(X: NDArray, Y: NDArray, own: list[Run], other: list[Run], small: float) -> None:
-    """Shorten the runs of X's columns by each other, at the expense of Y's; in place."""
+    """Shorten the runs of X's columns by each other, at the expense of runs of Y; in place."""
     n, k = X.shape
     for i in range(k):
         for j in range(k):

@@ -25,26 +25,9 @@ def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress
 
     A sketch Y Z^H of twice the rank that truncation could afford stands for the
     matrix, which is never formed; the search starts from the truncation and sees only
-    products. The closer of the two to the matrix itself is returned.
+    products. The closer of the two to the matrix itself is returned; if no rank meets the
+    error, a `ToleranceError` says so.
 
-    Parameters
-    ----------
-    op : Operator, shape (m, n)
-    goal : Goal
-    rng : numpy.random.Generator
-    progress : callable
-
-    Returns
-    -------
-    GBLR
-
-    Raises
-    ------
-    ToleranceError
-        If no rank meets the error.
-
-    Notes
-    -----
     Memory O((m + n) rank + cost). The final measurement takes a product with each unit
     vector, in portions.
     """
@@ -98,13 +81,7 @@ def _better(op: Operator, goal: Goal, found: GBLR, plain: GBLR) -> bool:
 
 
 class FactoredResidual:
-    """A residual Y Z^H - (blocks) that is never formed: O((m + n) r + cost) memory.
-
-    Parameters
-    ----------
-    Y : ndarray, shape (m, r)
-    Z : ndarray, shape (n, r)
-    """
+    """A residual Y Z^H - (blocks), Y (m, r) and Z (n, r): O((m + n) r + cost) memory."""
 
     def __init__(self, Y: NDArray, Z: NDArray) -> None:
         self.Y, self.Z = Y, Z

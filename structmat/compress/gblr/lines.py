@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress.gblr.residual import BLOCK_OVERHEAD, Block, Blocks, squares, take
+from structmat.compress.gblr.residual import BLOCK_OVERHEAD, Block, Blocks, take
 from structmat.compress.goal import Goal
 
 #: Largest number of runs in which one row or column is stored exactly.
@@ -16,15 +16,9 @@ PRICE_STEPS = 32
 
 
 def exact_lines(A: NDArray, top: int = 0, left: int = 0, *, cyclic: bool = True) -> list[Block]:
-    """A itself as the runs of its rows, or of its columns where these are cheaper.
+    """A itself as the runs of its rows, or of its columns if these are cheaper.
 
-    Parameters
-    ----------
-    A : ndarray
-        The matrix, or a tile of it that begins at row `top` and column `left`.
-    top, left : int
-    cyclic : bool
-        Whether runs may wrap around: not in a tile.
+    A may be a tile that begins at row `top` and column `left`; its runs are not cyclic.
     """
     one = np.ones(1, A.dtype)
     in_rows, in_columns = _runs(A, cyclic), _runs(A.T, cyclic)
@@ -42,7 +36,7 @@ def exact_lines(A: NDArray, top: int = 0, left: int = 0, *, cyclic: bool = True)
 
 
 def _runs(lines: NDArray, cyclic: bool) -> list[tuple[int, int, int]]:
-    """(line, start, width) of the runs; one more costs as much as one more zero."""
+    """(line, start, width) of the runs; a further run costs as much as a stored zero."""
     n, found = lines.shape[1], []
     wide = max(2, n // RUNS_PER_LINE)
     for i, line in enumerate(lines):
@@ -65,28 +59,31 @@ def _cost_of_runs(runs: list[tuple[int, int, int]]) -> int:
     return sum(width + 1 for _, _, width in runs)
 
 
-def best_lines(A: NDArray, goal: Goal) -> tuple[Blocks, float]:
+def best_lines(A: NDArray, energy: NDArray, goal: Goal) -> tuple[Blocks, float]:
     """Best blocks of one row each within a goal, and the energy that they miss.
 
-    This form suits sparse matrices best; it is packed at once, because the runs may be many.
+    `energy` is that of each entry of A.
+
+    This form suits sparse matrices best. The runs may be many, so they are packed at once.
     At a given price of a multiplication the best runs follow from one pass over the columns,
-    all rows abreast; the price is found by bisection. O(m n) a price.
+    all rows abreast. The price is found by bisection. O(m n) a price.
     """
-    columns = np.ascontiguousarray(squares(A).T, np.float64)
+    columns = np.ascontiguousarray(energy.T, np.float64)
+    del energy
     best = np.zeros(columns.shape, np.bool_)
     for opening in (1, 1 + BLOCK_OVERHEAD):
         keep = _fitting_runs(columns, goal, opening)
         if _starts(keep).sum() <= A.size / ENTRIES_PER_RUN:
             best = keep
             break
-    energy = float(columns.sum(where=~best))
+    missed = float(columns.sum(where=~best))
     del columns
     best = np.ascontiguousarray(best.T)
     starts = _starts(best.T).T
     row, col = np.nonzero(starts)
     width = np.diff(np.flatnonzero(starts[best]), append=int(best.sum()))
     ones = np.ones(len(row), A.dtype)
-    return Blocks(row, np.ones(len(row), np.int64), ones, col, width, A[best].conj()), energy
+    return Blocks(row, np.ones(len(row), np.int64), ones, col, width, A[best].conj()), missed
 
 
 def _fitting_runs(columns: NDArray, goal: Goal, opening: int) -> NDArray[np.bool_]:
@@ -114,7 +111,7 @@ def _fitting_runs(columns: NDArray, goal: Goal, opening: int) -> NDArray[np.bool
         low, high = (price, high) if dearer else (low, price)
     if goal.max_cost is None or value[0] == 0 or beyond is None:
         return best
-    # Equal entries come and go together: as many rows as fit are kept from just beyond.
+    # Equal entries come and go together: the cover beyond the goal is kept in the first rows.
     more = (beyond.sum(0) + _starts(beyond).sum(0)) - (best.sum(0) + _starts(best).sum(0))
     left = goal.max_cost - int(best.sum() + _starts(best).sum())
     count = int((np.maximum.accumulate(np.cumsum(more)) <= left).sum())

@@ -4,17 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.gblr.anneal import Annealing
+from structmat.compress.gblr.candidates import HELD_SHARE, Selection, Starts
 from structmat.compress.gblr.residual import Blocks, Candidate, DenseResidual
-from structmat.compress.gblr.selection import Selection
-from structmat.compress.gblr.starts import HELD_SHARE, Starts
 from structmat.compress.goal import Goal, Progress
 from structmat.matrices.gblr import GBLR
 
 #: Allowance of one annealing, in units of 100 microseconds, for a matrix of at most
 #: `WORK_ENTRIES` entries; in proportion to the entries above that.
 WORK, WORK_ENTRIES = 2000, 2**18
-#: First prices of annealing from no blocks, as multiples of energy by cost; only the first
-#: one above `WORK_ENTRIES`.
+#: First prices of annealing from no blocks, as multiples of the energy by the likely cost;
+#: only the first one above `WORK_ENTRIES`.
 FIRST_PRICES = (1.0, 0.3)
 #: Cost of exact blocks, as a multiple of the wanted one, up to which annealing starts there.
 EXACT_COST = 1.2
@@ -27,11 +26,6 @@ STARTS_PROGRESS = 0.3
 
 
 def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> GBLR:
-    """Approximate a matrix as `search` does, and return it as a GBLR matrix."""
-    return GBLR(*search(A, goal, rng=rng, progress=progress), shape=A.shape)
-
-
-def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> Blocks:
     """Approximate a matrix by a sum of rank-one blocks on cyclic runs.
 
     A matrix that is exactly a grid of low-rank tiles, or exactly a sum of few blocks, is
@@ -42,45 +36,21 @@ def search(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     for a multiplication. The best result is returned. The starts themselves are among the
     candidates, so that the result is never worse than the truncated decomposition.
 
-    Parameters
-    ----------
-    A : ndarray, shape (m, n)
-        Finite; float32, float64, complex64 or complex128.
-    goal : Goal
-        A cap on the cost, or a bound on the error.
-    rng : numpy.random.Generator
-        The result depends on it and on the input alone, not on the time it takes. Only
-        the linear algebra library and its number of threads may change last digits, and
-        with them which blocks are found.
-    progress : callable
-
-    Returns
-    -------
-    Blocks
-        Contents in A's dtype.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from structmat.compress.goal import no_progress
-    >>> A = np.zeros((6, 6))
-    >>> A[1:3, 2:5] = np.outer([1.0, 2.0], [1.0, 1.0, 3.0])
-    >>> rng = np.random.default_rng(0)
-    >>> blocks = search(A, Goal(max_cost=5), rng=rng, progress=no_progress)
-    >>> blocks.row_start, blocks.row_width, blocks.col_start, blocks.col_width
-    (array([1]), array([2]), array([2]), array([3]))
+    The result depends on the input and on `rng` alone, not on the time that it takes. Only
+    the linear algebra library and its number of threads may change last digits, and with
+    them which blocks are found.
     """
     largest = float(np.abs(A).max(initial=0.0))
     # A power of two, so that scaling is exact.
     scale = float(np.ldexp(1.0, np.frexp(largest)[1] - 1))
     if largest == 0 or (goal.max_cost is not None and goal.max_cost < 2):
         progress(1.0)
-        return Blocks.of([], A.dtype)
+        return GBLR(*Blocks.of([], A.dtype), shape=A.shape)
     if goal.max_error is not None:
         goal = Goal(max_error=goal.max_error / scale)
     blocks = _Portfolio(A, scale, goal, rng, progress).search()
     progress(1.0)
-    return blocks._replace(u=blocks.u * A.dtype.type(scale))
+    return GBLR(*blocks._replace(u=blocks.u * A.dtype.type(scale)), shape=A.shape)
 
 
 class _Portfolio:
@@ -93,8 +63,6 @@ class _Portfolio:
         self.cap, self.progress = goal.max_cost, progress
         self.best = Selection(A, self.scale, goal)
         self.starts = Starts(A, self.scale, rng, self.best)
-        #: Candidates from which annealing starts.
-        self.kept: list[Candidate] = []
 
     def search(self) -> Blocks:
         """Consider the starts, then anneal; stop early where the rest would be of no use."""
@@ -106,7 +74,7 @@ class _Portfolio:
             found = find()
             best.consider(found)
             if found.cost < EXACT_COST * best.likely_cost:
-                self._keep(found)
+                best.keep(found)
             self.progress(STARTS_PROGRESS * step / 6)
         if best.exact or (scattered and best.consider(starts.lines())):
             return best.blocks
@@ -117,49 +85,37 @@ class _Portfolio:
     def _consider_inexact(self) -> bool:
         """Consider the other starts; returns whether annealing may still be worth its time."""
         best, starts = self.best, self.starts
-        found = starts.partition()
-        best.consider(found)
-        self._keep(found)
+        best.consider_start(starts.partition())
         self.progress(STARTS_PROGRESS * 3 / 6)
         lines_lead = best.consider(starts.lines())
         self.progress(STARTS_PROGRESS * 4 / 6)
         if self.cap is None and best.value[0] > self.A.size:
             best.consider(starts.entries())
-        found = starts.truncation()
-        truncation_leads = best.consider(found)
-        self._keep(found)
+        truncation_leads = best.consider_start(starts.truncation())
         self.progress(STARTS_PROGRESS * 5 / 6)
         if lines_lead and not truncation_leads and not best.exact:
             # Nothing of low rank is left to refine.
             return False
-        # Where the whole beats all its partitions, it beats even tiles too.
+        # A whole that beats all its partitions beats tiles of one size too.
         if not truncation_leads:
             found = starts.tiles()
             if best.consider(found):
-                self._keep(found)
+                best.keep(found)
             self.progress(STARTS_PROGRESS)
         return best.likely_cost <= HELD_SHARE * self.A.size and not best.exact
-
-    def _keep(self, found: Candidate) -> None:
-        """Keep a start if annealing may hold its blocks; the best ones where memory is short."""
-        if 0 < len(found.blocks.row_start) <= self.best.most_blocks:
-            self.kept.append(found)
-        while self.kept and sum(kept.cost for kept in self.kept) > HELD_SHARE * self.A.size:
-            worth = [kept.cost if self.cap is None else kept.energy for kept in self.kept]
-            self.kept.pop(int(np.argmax(worth)))
 
     def _anneal_all(self) -> None:
         """Anneal from every start, then loosen and anneal the best result again and again."""
         prices = FIRST_PRICES if self.A.size <= WORK_ENTRIES else FIRST_PRICES[:1]
         average = self.best.total / self.best.likely_cost
         for part in prices:
-            self.kept.append(Candidate.of(self.A / self.scale, [], part * average))
+            self.best.kept.append(Candidate.of(self.A, self.scale, [], part * average))
         work = WORK * max(1.0, self.A.size / WORK_ENTRIES)
-        first, count = len(self.kept), len(self.kept)
+        first, count = len(self.best.kept), len(self.best.kept)
         count += LOOSENINGS if self.cap is not None else 0
         found: Candidate | None = None
         for done in range(first):
-            start = self.kept.pop(0)
+            start = self.best.kept.pop(0)
             if not self.best.is_hopeless(start):
                 annealed, _ = self._anneal(start, work, done / count, 1 / count)
                 if self.best.consider(annealed):
@@ -188,4 +144,4 @@ class _Portfolio:
         price = search.loosen(start.price, extra) if extra else search.anneal(start.price)
         blocks, work = search.blocks, search.work
         del residual, search
-        return Candidate.of(self.A / self.scale, blocks, price), work
+        return Candidate.of(self.A, self.scale, blocks, price), work

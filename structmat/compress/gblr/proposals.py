@@ -15,6 +15,7 @@ from structmat.compress.gblr.residual import (
     Residual,
     squares,
     take,
+    unit,
 )
 from structmat.intervals import IntArray, best_runs, run_mask
 
@@ -37,9 +38,9 @@ def propose(
     V = residual.rmatmat(_windows(m, count, rng).astype(residual.dtype).T).T
     V *= _windows(n, count, rng) != 0
     for _ in range(2):
-        P = residual.matmat(_unit(V).T).T
+        P = residual.matmat(unit(V).T).T
         _, row, height = best_runs(squares(P) - price)
-        U = _unit(P * run_mask(row, height, m))
+        U = unit(P * run_mask(row, height, m))
         Q = residual.rmatmat(U.T).T
         total, col, width = best_runs(squares(Q) - price)
         V = Q * run_mask(col, width, n)
@@ -85,9 +86,9 @@ def _climb_tiles(
     strongest = np.argmax(energy, axis=-1)[:, :, None, None]
     v = np.take_along_axis(tiles, strongest, 2)[:, :, 0].conj().reshape(-1, b)
     for _ in range(2):
-        p = np.matmul(tiles, _unit(v).reshape(k, l, b, 1)).reshape(-1, a)
+        p = np.matmul(tiles, unit(v).reshape(k, l, b, 1)).reshape(-1, a)
         _, row, height = best_runs(squares(p) - price, cyclic=closed_rows)
-        u = _unit(p * run_mask(row, height, a))
+        u = unit(p * run_mask(row, height, a))
         q = np.matmul(u.conj().reshape(k, l, 1, a), tiles).reshape(-1, b).conj()
         total, col, width = best_runs(squares(q) - price, cyclic=closed_cols)
         v = q * run_mask(col, width, b)
@@ -119,8 +120,3 @@ def _windows(n: int, count: int, rng: np.random.Generator) -> NDArray:
     width = np.maximum(1, n ** rng.random(count)).astype(np.int64)
     start = rng.integers(0, n, count)
     return rng.standard_normal((count, n)) * run_mask(start, width, n)
-
-
-def _unit(rows: NDArray) -> NDArray:
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norm > 0, norm, 1)

@@ -1,4 +1,4 @@
-"""Rank-one blocks on cyclic runs, the residual that they leave, and the best fit of one block.
+"""Rank-one blocks on cyclic runs, the residual that they leave, and the fit of one block.
 
 A search sees the residual only through products with narrow vectors and through `change`,
 so that one search serves a dense array and a factored matrix.
@@ -65,7 +65,7 @@ class Block(NamedTuple):
 
 
 def total_cost(blocks: list[Block]) -> int:
-    """Multiplications of one product of all blocks with a vector."""
+    """Cost of all blocks."""
     return sum(block.cost for block in blocks)
 
 
@@ -118,16 +118,16 @@ class Candidate(NamedTuple):
     price: float
 
     @classmethod
-    def of(cls, A: NDArray, blocks: list[Block], price: float) -> Self:
-        """Pack blocks of A and measure the energy left; empties the list, overwrites A."""
+    def of(cls, A: NDArray, scale: np.number, blocks: list[Block], price: float) -> Self:
+        """Pack blocks of A / scale, and measure the energy that they leave; empties the list."""
         packed = Blocks.of(blocks, A.dtype)
         blocks.clear()
-        return cls.measured(A, packed, price)
+        return cls.measured(A, scale, packed, price)
 
     @classmethod
-    def measured(cls, A: NDArray, blocks: Blocks, price: float) -> Self:
-        """Measure the energy that packed blocks of A leave; overwrites A."""
-        residual = DenseResidual(A)
+    def measured(cls, A: NDArray, scale: np.number, blocks: Blocks, price: float) -> Self:
+        """Measure the energy that packed blocks leave of A / scale."""
+        residual = DenseResidual(A / scale)
         for block in blocks.unpack():
             residual.change(block, -1)
         return cls(blocks, blocks.u.size + blocks.v.size, residual.energy(), price)
@@ -291,13 +291,14 @@ def refit(residual: Residual, blocks: list[Block]) -> None:
     """Fit the contents of each block in turn on its own runs; the error never grows."""
     for k, block in enumerate(blocks):
         residual.change(block, +1)
-        p = residual.times(block.col, _unit(block.v))
-        u = _unit(take(p, block.row, block.u.size))
+        p = residual.times(block.col, unit(block.v))
+        u = unit(take(p, block.row, block.u.size))
         v = take(residual.adjoint_times(block.row, u), block.col, block.v.size)
         blocks[k] = Block(block.row, u, block.col, v)
         residual.change(blocks[k], -1)
 
 
-def _unit(x: NDArray) -> NDArray:
-    norm = np.linalg.norm(x[None], axis=1)
+def unit(x: NDArray) -> NDArray:
+    """Vectors (…, n) over their norms; zero stays zero."""
+    norm = np.linalg.norm(x, axis=-1, keepdims=True)
     return x / np.where(norm > 0, norm, 1)

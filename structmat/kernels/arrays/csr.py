@@ -13,12 +13,7 @@ from structmat.kernels.layouts.panels import PanelLayout, Pattern
 
 
 class RowsFactor:
-    """A sparse factor S, (n, K), by rows and, for its adjoint, by columns.
-
-    Parameters
-    ----------
-    rows : csr_array
-    """
+    """A sparse factor S, (n, K), by rows and, for its adjoint, by columns."""
 
     def __init__(self, rows: Any) -> None:
         # The transpose shares the memory of the matrix.

@@ -7,12 +7,7 @@ from structmat.kernels.layouts.factors import FactorStructure
 
 
 class DenseFactor:
-    """A dense array S, (m, n), as a factor or as a matrix of its own.
-
-    Parameters
-    ----------
-    dense : array, shape (m, n)
-    """
+    """A dense array S, (m, n), as a factor or as a matrix of its own."""
 
     def __init__(self, dense: Array) -> None:
         self._dense, self._xp = dense, namespace(dense)
@@ -45,15 +40,7 @@ def written_out(
 ) -> DenseFactor:
     """A matrix (m, n) as a dense array, from its product with the smaller identity.
 
-    Parameters
-    ----------
-    times, adjoint_times : callable
-        Products by the matrix and by its adjoint.
-    shape : tuple of int
-    structure : FactorStructure
-        For the library and the device.
-    contents : array
-        For the dtype.
+    `times` and `adjoint_times` multiply by it; `contents` give the dtype.
     """
     xp, (m, n) = structure.xp, shape
     unit = xp.eye(min(m, n), dtype=contents.dtype, device=structure.device)

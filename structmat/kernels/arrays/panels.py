@@ -11,102 +11,57 @@ panel) and copies of the rows of Z that a panel needs come on top.
 
 from functools import cached_property
 from itertools import pairwise
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from structmat._array import (
-    Array,
-    Device,
-    backend_name,
-    backend_of,
-    integers,
-    is_complex,
-    product,
-)
-from structmat.kernels.bound import BoundFactor
+from structmat._array import Array, integers, is_complex, product
+from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
 from structmat.kernels.layouts.factors import FactorStructure
-from structmat.kernels.layouts.panels import Pattern, as_slice
-
-if TYPE_CHECKING:
-    from structmat.kernels.arrays.torch_panels import PanelIndex
+from structmat.kernels.layouts.panels import Pattern
 
 
-class UnfilledPanels:
-    """The panels of a sparse matrix without contents.
+def panel_factors(structure: FactorStructure, contents: list[Array]) -> list[BoundFactor]:
+    """All factors of a matrix as panels, by the kernel of their library."""
+    if structure.library == "torch":
+        from structmat.kernels.arrays.torch_panels import torch_panels
 
-    Parameters
-    ----------
-    pattern : Pattern
-    xp : namespace
-    device : device
-
-    Attributes
-    ----------
-    index : PanelIndex or None
-        On torch, where contents may change while the structure stays, the layout as
-        index tensors. Elsewhere None: a layout is larger than the contents, so it is
-        made for each form that the products take, and not kept.
-    """
-
-    def __init__(self, pattern: Pattern, xp: ModuleType, device: Device) -> None:
-        self.pattern, self.shape, self.xp, self.device = pattern, pattern.shape, xp, device
-        self.index: PanelIndex | None = None
-        if backend_name(xp) == "torch":
-            from structmat.kernels.arrays import torch_panels
-
-            self.index = torch_panels.PanelIndex(pattern.layout(), device)
-
-    def fill(self, contents: Array) -> BoundFactor:
-        """Panels that hold these packed contents, by the kernel of their library."""
-        if self.index is None:
-            return Panels(self.pattern, contents, self.xp, self.device)
-        from structmat.kernels.arrays.torch_panels import TorchPanels
-
-        return TorchPanels(self.index, contents)
+        return torch_panels(structure, contents)
+    pairs = zip(structure.patterns, contents, strict=True)
+    return [Panels(structure, pattern, c) for pattern, c in pairs]
 
 
-def unfilled_panels(structure: FactorStructure, contents: list[Array]) -> list[UnfilledPanels]:
-    """Panels of all factors of a matrix without contents, made once for its structure."""
-    xp, device = structure.xp, structure.device
-    return structure.layouts(
-        "panels without contents", lambda p, _: UnfilledPanels(p, xp, device), contents
-    )
+def by_panels(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    """The products of a matrix by the panels of its factors."""
+    return Chain(structure, *panel_factors(structure, contents))
 
 
 class Panels:
-    """A sparse matrix, filled in when it is first needed and ready to multiply.
+    """A sparse matrix S (m, K) of packed contents (total,), filled in when first needed."""
 
-    Parameters
-    ----------
-    pattern : Pattern
-    contents : array, shape (total,)
-        Packed entries.
-    xp : namespace
-    device : device
-    """
-
-    def __init__(self, pattern: Pattern, contents: Array, xp: ModuleType, device: Device) -> None:
-        self.shape, self.xp, self.device = pattern.shape, xp, device
+    def __init__(self, structure: FactorStructure, pattern: Pattern, contents: Array) -> None:
+        self.xp, self.device, self.backend = structure.xp, structure.device, structure.backend
         self._pattern, self._contents = pattern, contents
-        self._complex = is_complex(contents, xp)
+        self._complex = is_complex(contents, self.xp)
 
     @cached_property
     def _panels(self) -> list[tuple[slice, Array | slice, Array]]:
         """Rows, columns and entries of every panel."""
         xp, device, layout = self.xp, self.device, self._pattern.layout()
-        with backend_of(xp).caching():
+        with self.backend.caching(xp):
             nothing = xp.zeros(1, dtype=self._contents.dtype, device=device)
             padded = xp.concat([self._contents, nothing])
             return [
                 (
                     slice(*rows),
-                    as_slice(columns) or integers(columns, xp, device),
+                    consecutive or integers(columns, xp, device),
                     xp.reshape(xp.take(padded, integers(at.ravel(), xp, device)), at.shape),
                 )
-                for rows, columns, at in zip(
-                    pairwise(layout.bounds), layout.columns, layout.entries, strict=True
+                for rows, columns, consecutive, at in zip(
+                    pairwise(layout.bounds),
+                    layout.columns,
+                    layout.slices,
+                    layout.entries,
+                    strict=True,
                 )
             ]
 
@@ -124,8 +79,8 @@ class Panels:
         xp = self.xp
         # conj(Sᵀ conj(y)) keeps the panels as they are: no conjugated copy of them.
         y = self._conj(y)
-        add_rows = backend_of(xp).add_rows
-        z = xp.zeros((self.shape[1], y.shape[1]), dtype=y.dtype, device=self.device)
+        add_rows = self.backend.add_rows
+        z = xp.zeros((self._pattern.shape[1], y.shape[1]), dtype=y.dtype, device=self.device)
         for rows, columns, panel in self._panels:
             if panel.shape[1]:
                 index = columns if not isinstance(columns, slice) else self._range(columns)
@@ -142,6 +97,6 @@ class Panels:
 
     def _range(self, columns: slice) -> Array:
         # NumPy adds to a slice faster than to a list of rows; the others need the list.
-        if backend_of(self.xp).name in ("numpy", "cupy"):
+        if self.backend.name in ("numpy", "cupy"):
             return columns
         return integers(np.arange(columns.start, columns.stop), self.xp, self.device)

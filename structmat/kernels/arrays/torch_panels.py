@@ -13,39 +13,44 @@ import torch
 from torch import Tensor
 
 from structmat._array import BACKENDS
-from structmat.kernels.layouts.panels import PanelLayout, as_slice
+from structmat.kernels.bound import BoundFactor
+from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.panels import PanelLayout
 
 _by_columns = BACKENDS["torch"].stored_by_columns
+
+
+def torch_panels(structure: FactorStructure, contents: list[Tensor]) -> list[BoundFactor]:
+    """All factors of a matrix as panels that hold these packed contents."""
+    pairs = zip(panel_indices(structure, contents), contents, strict=True)
+    return [TorchPanels(index, c) for index, c in pairs]
+
+
+def panel_indices(structure: FactorStructure, contents: list[Tensor]) -> "list[PanelIndex]":
+    """Layouts of all factors, kept, as contents may change while the structure stays."""
+    device = structure.device
+    return structure.layouts("panels", lambda p, _: PanelIndex(p.layout(), device), contents)
 
 
 class PanelIndex:
     """A panel layout as tensors on a device.
 
-    Parameters
-    ----------
-    layout : PanelLayout
-    device : torch.device
-
     Attributes
     ----------
     rows : list of tuple of int
         First row and the end of each panel.
-    columns : list of Tensor of int64
-        The columns that each panel touches, each once.
-    slices : list of slice or None
-        The columns as a slice where they are consecutive.
+    columns, slices, num_columns
+        As in `PanelLayout`, the columns as tensors.
     shapes : list of tuple of int
         Rows and columns of each panel.
     entries : Tensor of int
-        For all panels, one after another, positions in the packed contents; the
-        position one past the end stands for zero.
-    num_columns : int
+        Entries of all panels, one after another.
     """
 
-    def __init__(self, layout: PanelLayout, device: Any) -> None:
+    def __init__(self, layout: PanelLayout, device: torch.device | str) -> None:
         self.rows = [(int(a), int(b)) for a, b in pairwise(layout.bounds)]
         self.columns = [torch.from_numpy(c.astype(np.int64)).to(device) for c in layout.columns]
-        self.slices = [as_slice(c) for c in layout.columns]
+        self.slices = layout.slices
         self.shapes = [e.shape for e in layout.entries]
         self.num_columns = layout.num_columns
         entries = np.concatenate([e.ravel() for e in layout.entries])
@@ -67,14 +72,7 @@ class PanelIndex:
 
 
 class TorchPanels:
-    """A sparse matrix S, shape (m, K), ready to multiply.
-
-    Parameters
-    ----------
-    index : PanelIndex
-    contents : Tensor, shape (total,)
-        Packed entries.
-    """
+    """A sparse matrix S, shape (m, K), of packed contents (total,), ready to multiply."""
 
     def __init__(self, index: PanelIndex, contents: Tensor) -> None:
         self._index = index
@@ -104,10 +102,11 @@ class TorchPanels:
 
 def _times(panels: list[Tensor], z: Tensor, index: PanelIndex, by_columns: bool) -> Tensor:
     """S z, or its transpose where asked by columns: gradients must not flow through a view."""
-    chosen = (index.take(z, t) for t in range(len(panels)))
-    if by_columns:
-        return torch.cat([c.T @ p.T for p, c in zip(panels, chosen, strict=True)], 1)
-    return torch.cat([p @ c for p, c in zip(panels, chosen, strict=True)])
+    parts = []
+    for t, panel in enumerate(panels):
+        chosen = index.take(z, t)
+        parts.append(chosen.T @ panel.T if by_columns else panel @ chosen)
+    return torch.cat(parts, 1 if by_columns else 0)
 
 
 def _transpose_times(panels: list[Tensor], y: Tensor, index: PanelIndex) -> Tensor:

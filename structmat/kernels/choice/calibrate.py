@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 
 from structmat._array import namespace
 from structmat.kernels.choice.factored import FactoredMatrix
-from structmat.kernels.choice.table import KERNELS, coefficients
+from structmat.kernels.choice.table import KERNELS
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import BlockPattern, RunPattern
 
@@ -67,7 +67,7 @@ def calibrate(
                     taken = _seconds(partial(factored.bound(name).multiply, x, by_columns=False))
                     samples[name].append((price.counts(work, columns), taken))
     fits = {name: _fitted(found) for name, found in samples.items() if found}
-    used = coefficients()
+    used = KERNELS.coefficients()
     result = {name: fits[name][0] if name in fits else list(used[name]) for name in prices}
     return result, {name: error for name, (_, error) in fits.items()}
 

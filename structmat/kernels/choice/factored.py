@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 
-from structmat._array import Array, stored_by_columns
+from structmat._array import Array
 from structmat.kernels.bound import BoundKernel
-from structmat.kernels.choice import table
-from structmat.kernels.choice.packages import imports
+from structmat.kernels.choice.record import imports, is_modelled
+from structmat.kernels.choice.table import KERNELS
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 
@@ -50,7 +50,7 @@ def using(kernel: str) -> Iterator[None]:
     array([2., 2., 0., 0.])
     """
     global _forcing
-    table.check_name(kernel)
+    KERNELS.check_name(kernel)
     token = _forced.set(kernel)
     _forcing += 1
     try:
@@ -61,25 +61,18 @@ def using(kernel: str) -> Iterator[None]:
 
 
 class FactoredMatrix:
-    """A = R [C^H; I] ready to multiply.
-
-    Parameters
-    ----------
-    structure : FactorStructure
-    contents : list of array
-        Packed contents of R and, where there is one, of C.
-    """
+    """A = R [C^H; I] ready to multiply, from packed contents of R and, if there is one, C."""
 
     def __init__(self, structure: FactorStructure, contents: list[Array]) -> None:
         self.structure, self.shape, self.contents = structure, structure.shape, contents
         self._bound: dict[str, BoundKernel] = {}
         self._chosen: dict[int, BoundKernel] = {}
-        self._is_modelled = table.is_modelled(structure)
+        self._is_modelled = is_modelled(structure)
         self._steps: list[int] = []
         if not self._is_modelled:
-            self._steps = table.default_steps(structure, contents)
+            self._steps = KERNELS.default_steps(structure, contents)
             # Now, while layouts may be kept: a tracer may ask for the product later.
-            self._chosen[1] = self.bound(self.choose(1))
+            self._chosen[1] = self.bound(KERNELS.default(structure, contents, 1).name)
 
     @cached_property
     def work(self) -> Work:
@@ -89,7 +82,7 @@ class FactoredMatrix:
     @cached_property
     def kernels(self) -> list[str]:
         """Names of the kernels that fit, and whose packages are installed."""
-        return table.fitting(self.structure, self.contents)
+        return KERNELS.fitting(self.structure, self.contents)
 
     def expected(self, columns: int) -> dict[str, float]:
         """Seconds that each kernel is expected to take; empty where no times are known."""
@@ -99,16 +92,16 @@ class FactoredMatrix:
         """Name of the kernel that promises the least time for a number of columns."""
         times = self._times(columns)
         if not times:
-            return table.default(self.structure, self.contents, columns).name
+            return KERNELS.default(self.structure, self.contents, columns).name
         ranked = sorted(times, key=lambda name: math.prod(times[name]))
-        return next(name for name in ranked if imports(table.KERNELS[name].package))
+        return next(name for name in ranked if imports(KERNELS[name].package))
 
     def _times(self, columns: int) -> dict[str, tuple[float, float]]:
         """Expected seconds of each kernel, and the margin to compare them with."""
         if not self._is_modelled:
             return {}
-        known, work = table.coefficients(), self.work
-        prices = table.compared(self.structure, self.contents, work)
+        known, work = KERNELS.coefficients(), self.work
+        prices = KERNELS.compared(self.structure, self.contents, work)
         return {
             name: (price.seconds(work, columns, known[name]), price.margin)
             for name, price in prices.items()
@@ -131,7 +124,7 @@ class FactoredMatrix:
     def bound(self, kernel: str) -> BoundKernel:
         """The matrix bound to a kernel, once; errors say why it cannot be."""
         if kernel not in self._bound:
-            self._bound[kernel] = table.bind(kernel, self.structure, self.contents)
+            self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
         return self._bound[kernel]
 
     def multiply(self, x: Array) -> Array:
@@ -143,7 +136,7 @@ class FactoredMatrix:
         return self._bound_for(y).multiply_adjoint(y, by_columns=self._by_columns(y))
 
     def _by_columns(self, x: Array) -> bool:
-        return x.shape[1] > 1 and stored_by_columns(x, self.structure.xp)
+        return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)
 
     def _bound_for(self, x: Array) -> BoundKernel:
         if _forcing and (forced := _forced.get()) is not None:

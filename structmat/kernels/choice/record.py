@@ -1,19 +1,54 @@
-"""The record of a kernel, and requirements that records share."""
+"""The record of a kernel, requirements that records share, and the choice among records."""
 
+import importlib
+import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from structmat._array import Array
+from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.bound import BoundKernel
-from structmat.kernels.choice.packages import has
-from structmat.kernels.cost_model.prices import Price
+from structmat.kernels.cost_model.coefficients import Coefficients, measured_or
+from structmat.kernels.cost_model.prices import Price, Work
 from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.panels import RunPattern
+
+#: Scalars that a kernel may keep for one stored scalar, and at all, to be compared.
+_MOST_PER_SCALAR, _MOST_SCALARS = 32, 2**20
+#: Packages that are installed: looked for, not imported.
+_PRESENT = {name for name in ("numba", "triton") if importlib.util.find_spec(name)}
+#: Packages whose import succeeded.
+_IMPORTED: set[str] = set()
 
 #: Binding of a kernel to the structure and the packed contents of a matrix.
 Bind = Callable[[FactorStructure, list[Array]], BoundKernel]
 #: Requirement: the condition that a matrix fails, or "" where it fits.
 Requirement = Callable[[FactorStructure, list[Array]], str]
+
+
+def has(package: str) -> bool:
+    """Tell whether a package is installed, without importing it; "" always is."""
+    return not package or package in _PRESENT
+
+
+def imports(package: str) -> bool:
+    """Tell whether a package can be imported; if not, it counts as absent from now on."""
+    if not package or package in _IMPORTED:
+        return True
+    try:
+        importlib.import_module(package)
+    except ImportError as reason:
+        _PRESENT.discard(package)
+        warnings.warn(
+            f"{package} is installed but cannot be imported ({reason}); products go on without it",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    _IMPORTED.add(package)
+    return True
 
 
 @dataclass(frozen=True)
@@ -58,20 +93,108 @@ class Kernel:
         return has(self.package) and not self.wants(structure, contents)
 
 
-def dtype_name(contents: list[Array]) -> str:
-    """The dtype of contents, without its library."""
-    return str(contents[0].dtype).rpartition(".")[2]
+def on(
+    *libraries: str, dtypes: tuple[str, ...] = (), device: str = "", runs: bool = False
+) -> Requirement:
+    """Require one of these libraries, dtypes and a kind of device; none named means any.
 
-
-def on(*libraries: str, dtypes: tuple[str, ...] = ()) -> Requirement:
-    """Require one of these libraries and one of these dtypes; none named means any."""
+    With `runs` both factors must consist of runs.
+    """
 
     def wants(structure: FactorStructure, contents: list[Array]) -> str:
+        if runs and not all(isinstance(p, RunPattern) for p in (structure.row, structure.col)):
+            return "a GBLR matrix"
         if libraries and structure.library not in libraries:
             return f"contents of {' or '.join(libraries)}, not {structure.library}"
         dtype = dtype_name(contents)
         if dtypes and dtype not in dtypes:
             return f"contents of {', '.join(dtypes)}, not {dtype}"
+        if not str(structure.device).startswith(device):
+            return f"contents on a {device.upper()} device"
         return ""
 
     return wants
+
+
+def dtype_name(contents: list[Array]) -> str:
+    """The dtype of contents, without its library."""
+    return str(contents[0].dtype).rpartition(".")[2]
+
+
+def is_modelled(structure: FactorStructure) -> bool:
+    """Tell whether times are known: they are measured with NumPy."""
+    return structure.library == "numpy"
+
+
+class KernelTable(dict[str, Kernel]):
+    """Records by name; the first is the reference, which fits every matrix."""
+
+    def __init__(self, *kernels: Kernel) -> None:
+        super().__init__({kernel.name: kernel for kernel in kernels})
+
+    def check_name(self, kernel: object) -> None:
+        """Refuse a name that no kernel has."""
+        if not isinstance(kernel, str) or kernel not in self:
+            raise InputError(f"kernel = {kernel!r}; expected one of {', '.join(self)}")
+
+    def fitting(self, structure: FactorStructure, contents: list[Array]) -> list[str]:
+        """Names of the kernels that can multiply by a matrix, here and now."""
+        return [name for name, kernel in self.items() if kernel.serves(structure, contents)]
+
+    def bind(self, name: str, structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+        """A kernel, by its name, bound to a matrix; errors say why it cannot be."""
+        self.check_name(name)
+        kernel = self[name]
+        if wanted := kernel.wants(structure, contents):
+            raise InputError(
+                f"the kernel {name!r} does not fit this matrix; expected {wanted} (choose one of "
+                f"{', '.join(self.fitting(structure, contents))})"
+            )
+        if not has(kernel.package) or not imports(kernel.package):
+            raise MissingDependencyError(
+                f"the kernel {name!r} needs {kernel.package}, which is not installed; install it "
+                f"with pip install {kernel.install}"
+            )
+        return kernel.bind(structure, contents)
+
+    def compared(
+        self, structure: FactorStructure, contents: list[Array], work: Work
+    ) -> dict[str, Price]:
+        """Prices of the kernels to choose from: not of those of much memory or preparation."""
+        limit = max(_MOST_PER_SCALAR * work.scalars, _MOST_SCALARS) * work.itemsize
+        found, reference = {}, next(iter(self))
+        for name in self.fitting(structure, contents):
+            kernel = self[name]
+            if (price := kernel.price) is None or work.scalars < kernel.least_scalars:
+                continue
+            if price.dtypes and dtype_name(contents) not in price.dtypes:
+                continue
+            if name == reference or price.size(work) <= limit:
+                found[name] = price
+        return found
+
+    def coefficients(self) -> Coefficients:
+        """Coefficients of all kernels that have a price: measured on this machine, or shipped."""
+        return measured_or({n: k.price.coefficients for n, k in self.items() if k.price})
+
+    def default(self, structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
+        """The kernel where no times are known: the last one that is a default here."""
+        scalars = sum(c.shape[0] for c in contents)
+        return next(
+            kernel
+            for kernel in reversed(self.values())
+            if kernel.default_from <= columns <= kernel.default_to
+            and scalars >= kernel.least_scalars
+            and kernel.serves(structure, contents)
+            and imports(kernel.package)
+        )
+
+    def default_steps(self, structure: FactorStructure, contents: list[Array]) -> list[int]:
+        """Numbers of columns, above 1, at which the default may change."""
+        steps = (
+            step
+            for kernel in self.values()
+            for step in (kernel.default_from, kernel.default_to + 1)
+            if 1 < step < sys.maxsize and not kernel.wants(structure, contents)
+        )
+        return sorted(steps)

@@ -4,29 +4,23 @@ Records bind kernels to a structure and its packed contents. A kernel is written
 of `arrays`, `cpu`, `triton` or `cuda`, which is imported when the kernel is bound.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import cast
 
 from structmat._array import Array, namespace_named, to_numpy
-from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.arrays.csr import RowsFactor
 from structmat.kernels.arrays.dense import DenseFactor, written_out
-from structmat.kernels.arrays.panels import unfilled_panels
+from structmat.kernels.arrays.panels import by_panels, panel_factors
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
-from structmat.kernels.choice.packages import has, imports
-from structmat.kernels.choice.record import Bind, Kernel, dtype_name, on
+from structmat.kernels.choice.record import Bind, Kernel, KernelTable, is_modelled, on
 from structmat.kernels.cost_model import prices
-from structmat.kernels.cost_model.coefficients import Coefficients, measured_or
-from structmat.kernels.cost_model.prices import Price, Work
+from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
-#: Stored scalars below which nothing is compiled or imported for a product.
-SMALL = 4096
-#: Scalars that a kernel may keep for one stored scalar, and at all, to be compared.
-_MOST_PER_SCALAR, _MOST_SCALARS = 32, 2**20
+#: Stored scalars from which on a product is worth importing a package and compiling for.
+LEAST_COMPILED_SCALARS = 4096
 #: Columns up to which CuPy multiplies run by run, and from which on torch takes matrix units.
 _MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 64
 #: Vectors above which torch never multiplies them one by one.
@@ -49,11 +43,6 @@ def _factors(factor: Callable[[Pattern, Array], BoundFactor]) -> Bind:
     return bind
 
 
-def _panels(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    pairs = zip(unfilled_panels(structure, contents), contents, strict=True)
-    return Chain(structure, *[panels.fill(c) for panels, c in pairs])
-
-
 def _vectors(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     from structmat.kernels.cpu.vectors import vector_factors
 
@@ -69,25 +58,26 @@ def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.arrays.torch_panels import panel_indices
     from structmat.kernels.cpu.torch_kernel import TorchKernel, is_transformed
 
-    unfilled_panels(structure, contents)  # now, since a transform may not keep what it makes
+    panel_indices(structure, contents)  # now, since a transform may not keep what it makes
     if any(is_transformed(c) for c in contents):
-        return _panels(structure, contents)
+        return by_panels(structure, contents)
 
     def vectors() -> BoundKernel:
         on_numpy = structure.on(namespace_named("numpy"), "cpu")
         return _vectors(on_numpy, [to_numpy(c) for c in contents])
 
     def few() -> int:
-        work, known = Work.of(structure, contents), coefficients()
+        work, known = Work.of(structure, contents), KERNELS.coefficients()
         one, many = known[VECTORS.name], known[TILES.name]
         return sum(
             prices.VECTORS.seconds(work, k, one) < prices.TILES.seconds(work, k, many)
             for k in range(1, _MOST_SINGLE_VECTORS + 1)
         )
 
-    panels = partial(_panels, structure, contents)
+    panels = partial(by_panels, structure, contents)
     return TorchKernel(structure, contents, vectors=vectors, panels=panels, few=few)
 
 
@@ -102,35 +92,30 @@ def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 def _intervals(pattern: Pattern, contents: Array) -> BoundFactor:
     from structmat.kernels.cuda.intervals import CudaIntervals
 
-    runs = cast(RunPattern, pattern)  # as `_on_runs` requires
+    runs = cast(RunPattern, pattern)  # as its record requires
     return CudaIntervals(runs.start, runs.width, runs.n, contents)
 
 
 def _pair(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     made = []
-    for unfilled, c in zip(unfilled_panels(structure, contents), contents, strict=True):
-        panels = unfilled.fill(c)
-        made.append(written_out(panels.matmat, panels.rmatmat, unfilled.shape, structure, c))
+    factors = panel_factors(structure, contents)
+    for factor, pattern, c in zip(factors, structure.patterns, contents, strict=True):
+        made.append(written_out(factor.matmat, factor.rmatmat, pattern.shape, structure, c))
     return Chain(structure, *made)
 
 
 def _dense(structure: FactorStructure, contents: list[Array]) -> DenseFactor:
     # On other libraries by the reference: transforms of torch differentiate its operations.
     columns = min(structure.shape)
-    writer = default(structure, contents, columns) if is_modelled(structure) else REFERENCE
+    modelled = is_modelled(structure)
+    writer = KERNELS.default(structure, contents, columns) if modelled else REFERENCE
     bound = writer.bind(structure, contents)
     times = partial(bound.multiply, by_columns=False)
     adjoint_times = partial(bound.multiply_adjoint, by_columns=False)
     return written_out(times, adjoint_times, structure.shape, structure, contents[0])
 
 
-# Requirements of single kernels.
-
-
-def _on_runs(structure: FactorStructure, contents: list[Array]) -> str:
-    if not all(isinstance(p, RunPattern) for p in (structure.row, structure.col)):
-        return "a GBLR matrix"
-    return on("cupy", dtypes=_COMPILED)(structure, contents)
+# Requirements of a single kernel.
 
 
 def _for_tiles(structure: FactorStructure, contents: list[Array]) -> str:
@@ -141,18 +126,11 @@ def _for_tiles(structure: FactorStructure, contents: list[Array]) -> str:
     return on("torch", dtypes=_COMPILED[:2])(structure, contents)
 
 
-def _for_triton(structure: FactorStructure, contents: list[Array]) -> str:
-    if wanted := on("torch", dtypes=_MATRIX_UNITS)(structure, contents):
-        return wanted
-    on_cuda = str(structure.device).startswith("cuda")
-    return "" if on_cuda else "contents on a CUDA device"
-
-
 #: The kernel that fits every matrix, and against which the others are tested.
 REFERENCE = Kernel(
     "panels",
     "BLAS on dense panels, with any array library",
-    _panels,
+    by_panels,
     on(),
     price=prices.PANELS,
     default_from=0,
@@ -163,7 +141,7 @@ VECTORS = Kernel(
     _vectors,
     on("numpy", dtypes=_COMPILED),
     package="numba",
-    least_scalars=SMALL,
+    least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.VECTORS,
 )
 TILES = Kernel(
@@ -172,126 +150,38 @@ TILES = Kernel(
     _tiles,
     _for_tiles,
     package="numba",
-    least_scalars=SMALL,
+    least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.TILES,
     default_from=0,
 )
-KERNELS = {
-    kernel.name: kernel
-    for kernel in (
-        REFERENCE,
-        Kernel(
-            "rows",
-            "compressed rows of SciPy",
-            _factors(RowsFactor.of),
-            on("numpy", dtypes=_COMPILED),
-            price=prices.ROWS,
-        ),
-        VECTORS,
-        TILES,
-        Kernel(
-            "triton",
-            "matrix units of a GPU by Triton",
-            _triton,
-            _for_triton,
-            package="triton",
-            install="triton",
-            default_from=_LEAST_UNIT_COLUMNS,
-        ),
-        Kernel(
-            "intervals",
-            "CUDA, run by run",
-            _factors(_intervals),
-            _on_runs,
-            default_from=0,
-            default_to=_MOST_RUN_COLUMNS,
-        ),
-        Kernel("pair", "both factors as dense arrays with zeros", _pair, on(), price=prices.PAIR),
-        Kernel("dense", "the matrix as a dense array", _dense, on(), price=prices.DENSE),
-    )
-}
-
-
-def check_name(kernel: object) -> None:
-    """Refuse a name that no kernel has."""
-    if not isinstance(kernel, str) or kernel not in KERNELS:
-        raise InputError(f"kernel = {kernel!r}; expected one of {', '.join(KERNELS)}")
-
-
-def fitting(structure: FactorStructure, contents: list[Array]) -> list[str]:
-    """Names of the kernels that can multiply by a matrix, here and now."""
-    return [name for name, kernel in KERNELS.items() if kernel.serves(structure, contents)]
-
-
-def bind(name: str, structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    """A kernel, by its name, bound to a matrix.
-
-    Raises
-    ------
-    InputError
-        If no kernel has that name, or it does not fit.
-    MissingDependencyError
-        If the package that it needs is not installed.
-    """
-    check_name(name)
-    kernel = KERNELS[name]
-    if wanted := kernel.wants(structure, contents):
-        raise InputError(
-            f"the kernel {name!r} does not fit this matrix; expected {wanted} (choose one of "
-            f"{', '.join(fitting(structure, contents))})"
-        )
-    if not has(kernel.package) or not imports(kernel.package):
-        raise MissingDependencyError(
-            f"the kernel {name!r} needs {kernel.package}, which is not installed; install it "
-            f"with pip install {kernel.install}"
-        )
-    return kernel.bind(structure, contents)
-
-
-def is_modelled(structure: FactorStructure) -> bool:
-    """Tell whether times are known: they are measured with NumPy."""
-    return structure.library == "numpy"
-
-
-def compared(structure: FactorStructure, contents: list[Array], work: Work) -> dict[str, Price]:
-    """Prices of the kernels to choose from, without those that take much memory or preparation."""
-    limit = max(_MOST_PER_SCALAR * work.scalars, _MOST_SCALARS) * work.itemsize
-    found = {}
-    for name in fitting(structure, contents):
-        kernel = KERNELS[name]
-        if (price := kernel.price) is None or work.scalars < kernel.least_scalars:
-            continue
-        if price.dtypes and dtype_name(contents) not in price.dtypes:
-            continue
-        if kernel is REFERENCE or price.size(work) <= limit:
-            found[name] = price
-    return found
-
-
-def coefficients() -> Coefficients:
-    """Coefficients of all kernels that have a price: measured on this machine, or shipped."""
-    return measured_or({n: k.price.coefficients for n, k in KERNELS.items() if k.price})
-
-
-def default(structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
-    """The kernel where no times are known: the last one in the table that is a default here."""
-    scalars = sum(c.shape[0] for c in contents)
-    return next(
-        kernel
-        for kernel in reversed(KERNELS.values())
-        if kernel.default_from <= columns <= kernel.default_to
-        and scalars >= kernel.least_scalars
-        and kernel.serves(structure, contents)
-        and imports(kernel.package)
-    )
-
-
-def default_steps(structure: FactorStructure, contents: list[Array]) -> list[int]:
-    """Numbers of columns, above 1, at which the default may change."""
-    steps = (
-        step
-        for kernel in KERNELS.values()
-        for step in (kernel.default_from, kernel.default_to + 1)
-        if 1 < step < sys.maxsize and not kernel.wants(structure, contents)
-    )
-    return sorted(steps)
+KERNELS = KernelTable(
+    REFERENCE,
+    Kernel(
+        "rows",
+        "compressed rows of SciPy",
+        _factors(RowsFactor.of),
+        on("numpy", dtypes=_COMPILED),
+        price=prices.ROWS,
+    ),
+    VECTORS,
+    TILES,
+    Kernel(
+        "triton",
+        "matrix units of a GPU by Triton",
+        _triton,
+        on("torch", dtypes=_MATRIX_UNITS, device="cuda"),
+        package="triton",
+        install="triton",
+        default_from=_LEAST_UNIT_COLUMNS,
+    ),
+    Kernel(
+        "intervals",
+        "CUDA, run by run",
+        _factors(_intervals),
+        on("cupy", dtypes=_COMPILED, runs=True),
+        default_from=0,
+        default_to=_MOST_RUN_COLUMNS,
+    ),
+    Kernel("pair", "both factors as dense arrays with zeros", _pair, on(), price=prices.PAIR),
+    Kernel("dense", "the matrix as a dense array", _dense, on(), price=prices.DENSE),
+)

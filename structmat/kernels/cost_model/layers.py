@@ -13,54 +13,36 @@ LAYER_MARGIN = 0.85
 
 
 class LayerWork(NamedTuple):
-    """Counts of a product by a structure.
+    """Counts of a product by a structure."""
 
-    Attributes
-    ----------
-    calls : int
-        Operations that touch data, for any number of vectors.
-    scalars : float
-        Scalars that a vector is multiplied by, padding included.
-    written : float
-        Numbers that are written for each vector.
-    compiled : float
-        Scalars that a vector is multiplied by in compiled kernels, padding included.
-    """
-
+    #: Operations that touch data, for any number of vectors.
     calls: int
+    #: Scalars that a vector is multiplied by, padding included.
     scalars: float
+    #: Numbers that are written for each vector.
     written: float
+    #: Scalars that a vector is multiplied by in compiled kernels, padding included.
     compiled: float = 0.0
 
 
 class LayerCoefficients(NamedTuple):
-    """Nanoseconds of a device, with one thread.
+    """Nanoseconds of a device, with one thread."""
 
-    Attributes
-    ----------
-    dense, structured : float
-        To start a product.
-    call : float
-        To start one operation within it.
-    dense_read, read : float
-        To fetch one stored scalar for a dense or a structured product.
-    dense_multiply, convolve, multiply : float
-        For one multiplication: in a dense product, a dense convolution, a structure.
-    write : float
-        To write one number.
-    compiled_call, compiled_read, compiled_multiply : float
-        To start a compiled kernel, to fetch one scalar for it, and for one multiplication.
-    """
-
+    #: To start a product.
     dense: float
     structured: float
+    #: To start one operation within it.
     call: float
+    #: To fetch one stored scalar.
     dense_read: float
     read: float
+    #: For one multiplication: in a dense product, a dense convolution, a structure.
     dense_multiply: float
     convolve: float
     multiply: float
+    #: To write one number.
     write: float
+    #: To start a compiled kernel, to fetch one scalar for it, and for one multiplication.
     compiled_call: float
     compiled_read: float
     compiled_multiply: float
@@ -132,20 +114,13 @@ GAUDI_COMPILED = FactorCoefficients(1.5, 1e7, 6)
 
 
 class StepCost(NamedTuple):
-    """Multiplications of a training step by each product, estimated from the structure.
+    """Multiplications of a training step by each product, estimated from the structure."""
 
-    Attributes
-    ----------
-    factors : float
-        By factors, for all vectors.
-    assembled : float
-        By a weight assembled in one product; infinite where contents live on windows.
-    by_identity : float
-        By a weight assembled as the factors' product with an identity.
-    """
-
+    #: By factors, for all vectors.
     factors: float
+    #: By a weight assembled in one product; infinite where contents live on windows.
     assembled: float
+    #: By a weight assembled as the factors' product with an identity.
     by_identity: float
 
     @classmethod
@@ -159,21 +134,11 @@ class StepCost(NamedTuple):
         whole: bool,
         compiled: bool,
     ) -> "StepCost":
-        """Cost for `count` vectors.
+        """Cost for `count` vectors and a weight of `shape` (m, n).
 
-        Parameters
-        ----------
-        count : int
-        shape : tuple of int
-            ``(m, n)``, of the weight.
-        contents : tuple of int
-            Blocks and their rank.
-        reached : sequence of float
-            Samples that all masks leave, for either side.
-        whole : bool
-            Whether both sides' contents lie on whole circles.
-        compiled : bool
-            Whether compiled kernels multiply.
+        `contents` are the number of blocks and their rank, and `reached` the samples that
+        all masks leave, for either side. `whole` tells that both sides' contents lie on
+        whole circles, `compiled` that compiled kernels multiply.
         """
         (m, n), (blocks, rank) = shape, contents
         factor, start, padding = GAUDI_COMPILED if compiled else GAUDI_PANELS

@@ -20,45 +20,33 @@ DENSE_MARGIN = 0.88
 
 
 class Work(NamedTuple):
-    """Counts of a matrix made of sparse factors.
+    """Counts of a matrix made of sparse factors."""
 
-    Attributes
-    ----------
-    rows, columns : int
-        Shape of the matrix.
-    middle : int
-        Numbers between the factors; 0 where there is one factor.
-    scalars : int
-        Stored scalars.
-    itemsize : int
-        Bytes of one scalar.
-    planes : int
-        Real arrays that a scalar is made of: 1, or 2 where it is complex.
-    row_groups : int
-        Row groups of a register's height.
-    low_cells, high_cells : int
-        Entries of the cells of six rows; number of the cells of a register's height.
-    panels, area : int
-        Panels, and their entries, padding included.
-    """
-
+    #: Shape of the matrix.
     rows: int
     columns: int
+    #: Numbers between the factors; 0 where there is one factor.
     middle: int
+    #: Stored scalars, and bytes of one.
     scalars: int
     itemsize: int
+    #: Real arrays that a scalar is made of: 1, or 2 where it is complex.
     planes: int
+    #: Row groups of a register's height.
     row_groups: int
+    #: Entries of the cells of six rows; number of the cells of a register's height.
     low_cells: int
     high_cells: int
+    #: Panels, and their entries, padding included.
     panels: int
     area: int
 
     @classmethod
     def of(cls, structure: FactorStructure, contents: list[Array]) -> "Work":
         """Counts of the matrix with these packed contents."""
-        planes = 2 if is_complex(contents[0], structure.xp) else 1
-        itemsize = _itemsize(contents[0])
+        first = contents[0]
+        planes = 2 if is_complex(first, structure.xp) else 1
+        itemsize = int(getattr(first, "itemsize", 0) or first.element_size())
         height = max(REGISTER_BYTES * planes // itemsize, 1)
         patterns = structure.patterns
         outlines = [p.outline() for p in patterns]
@@ -76,37 +64,24 @@ class Work(NamedTuple):
         )
 
 
-def _itemsize(contents: Array) -> int:
-    return int(getattr(contents, "itemsize", 0) or contents.element_size())
-
-
-#: Counts for a `Work` and a number of columns.
-Counts = Callable[[Work, int], tuple[float, ...]]
-
-
 @dataclass(frozen=True)
 class Price:
-    """Memory and time of a kernel, counted from the work.
+    """Memory and time of a kernel, counted from the work."""
 
-    Parameters
-    ----------
-    size : callable
-        Bytes of contents that the kernel keeps for a `Work`, padding included.
-    counts : callable
-        Counts for a `Work` and a number of columns, one for each coefficient.
-    coefficients : sequence of float
-        Nanoseconds for one of each, as shipped.
-    margin : float
-        Factor on the time when kernels are compared; below 1 the kernel is preferred.
-    dtypes : tuple of str
-        The dtypes for which the price holds; empty for all.
-    """
-
+    #: Bytes of contents that the kernel keeps for a `Work`, padding included.
     size: Callable[[Work], float]
-    counts: Counts
+    #: Counts for a `Work`, its bytes of contents, and a number of columns.
+    _counts: Callable[[Work, float, int], tuple[float, ...]]
+    #: Nanoseconds for one of each count, as shipped.
     coefficients: Sequence[float]
+    #: Factor on the time when kernels are compared; below 1 the kernel is preferred.
     margin: float = 1.0
+    #: The dtypes for which the price holds; empty for all.
     dtypes: tuple[str, ...] = ()
+
+    def counts(self, work: Work, columns: int) -> tuple[float, ...]:
+        """Counts for a number of columns, one for each coefficient."""
+        return self._counts(work, self.size(work), columns)
 
     def seconds(self, work: Work, columns: int, coefficients: Sequence[float]) -> float:
         """Expected time of a product with a number of columns, on one thread."""
@@ -120,52 +95,22 @@ def _reads(size: float, times: float = 1.0) -> tuple[float, ...]:
     return tuple(size * times * (level == i) for i in range(len(CACHE_BYTES) + 1))
 
 
-def _dense_size(work: Work) -> int:
-    return work.rows * work.columns * work.itemsize
-
-
-def _pair_size(work: Work) -> int:
-    inner = work.middle * work.columns + work.rows * (work.middle or work.columns)
-    return inner * work.itemsize
-
-
-def _vectors_size(work: Work) -> float:
-    return float(work.high_cells * REGISTER_BYTES * work.planes)
-
-
-def _tiles_size(work: Work) -> int:
-    return work.low_cells * work.itemsize
-
-
-def _panels_size(work: Work) -> int:
-    return work.area * work.itemsize
-
-
-def _rows_size(work: Work) -> int:
-    return work.scalars * work.itemsize
-
-
-def _blas(size: Callable[[Work], int]) -> Counts:
+def _blas(work: Work, size: float, k: int) -> tuple[float, ...]:
     """Counts of a product by dense arrays; BLAS reads them in another way for one vector."""
-
-    def counts(work: Work, k: int) -> tuple[float, ...]:
-        read = size(work)
-        once, several = (read, 0.0) if k == 1 else (0.0, read)
-        return 1.0, *_reads(once), *_reads(several), read * k * work.planes
-
-    return counts
+    once, several = (size, 0.0) if k == 1 else (0.0, size)
+    return 1.0, *_reads(once), *_reads(several), several * k * work.planes
 
 
-def _vectors(work: Work, k: int) -> tuple[float, ...]:
+def _vectors(work: Work, size: float, k: int) -> tuple[float, ...]:
     # A complex number is two real ones, and a product of two complex numbers four real ones.
-    size, passes = _vectors_size(work), k * work.planes
+    passes = k * work.planes
     starts = passes * work.planes
     return 1.0, starts, *_reads(size, passes), passes * (work.row_groups + work.middle)
 
 
-def _tiles(work: Work, k: int) -> tuple[float, ...]:
+def _tiles(work: Work, size: float, k: int) -> tuple[float, ...]:
     registers = -(-k * work.itemsize // REGISTER_BYTES)
-    groups, size = -(-registers // 4), _tiles_size(work)
+    groups = -(-registers // 4)
     # A last column group of one or two registers multiplies less for what it reads.
     narrow = registers % 4 if registers % 4 < 3 else 0
     cells = work.planes * work.low_cells
@@ -174,33 +119,52 @@ def _tiles(work: Work, k: int) -> tuple[float, ...]:
     return 1.0, starts, *_reads(size, groups), (registers - narrow) * cells, narrow * cells, around
 
 
-def _panels(work: Work, k: int) -> tuple[float, ...]:
-    size = _panels_size(work)
+def _panels(work: Work, size: float, k: int) -> tuple[float, ...]:
     return work.panels, *_reads(size), size * k * work.planes, work.middle * work.itemsize * k
 
 
-def _rows(work: Work, k: int) -> tuple[float, ...]:
-    size = _rows_size(work)
+def _rows(work: Work, size: float, k: int) -> tuple[float, ...]:
     once, several = (work.scalars, 0.0) if k == 1 else (0.0, work.scalars)
     return 1.0, once, several, (size * k if k > 1 else 0.0) * work.planes
+
+
+def _pair_size(work: Work) -> int:
+    inner = work.middle * work.columns + work.rows * (work.middle or work.columns)
+    return inner * work.itemsize
 
 
 # Coefficients: non-negative least squares on relative errors, one thread of an AMD EPYC (Zen 4).
 _BLAS_DTYPES = ("float32", "float64", "complex64", "complex128")
 DENSE = Price(
-    _dense_size,
-    _blas(_dense_size),
+    lambda work: work.rows * work.columns * work.itemsize,
+    _blas,
     (0.0, 0.0192, 0.0146, 0.0421, 0.0149, 0.0221, 0.111, 0.00475),
     DENSE_MARGIN,
     _BLAS_DTYPES,
 )
 PAIR = Price(
     _pair_size,
-    _blas(_pair_size),
+    _blas,
     (0.0, 0.0224, 0.0147, 0.0392, 0.0183, 0.0232, 0.114, 0.00484),
     dtypes=_BLAS_DTYPES,
 )
-VECTORS = Price(_vectors_size, _vectors, (2610.0, 1090.0, 0.0113, 0.0128, 0.0306, 4.74))
-TILES = Price(_tiles_size, _tiles, (9820.0, 9210.0, 0.0866, 0.0809, 0.118, 0.212, 0.0, 0.756))
-PANELS = Price(_panels_size, _panels, (2150.0, 0.0453, 0.0362, 0.0616, 0.00673, 0.317))
-ROWS = Price(_rows_size, _rows, (3910.0, 0.677, 2.26, 0.0207))
+VECTORS = Price(
+    lambda work: float(work.high_cells * REGISTER_BYTES * work.planes),
+    _vectors,
+    (2610.0, 1090.0, 0.0113, 0.0128, 0.0306, 4.74),
+)
+TILES = Price(
+    lambda work: work.low_cells * work.itemsize,
+    _tiles,
+    (9820.0, 9210.0, 0.0866, 0.0809, 0.118, 0.212, 0.0, 0.756),
+)
+PANELS = Price(
+    lambda work: work.area * work.itemsize,
+    _panels,
+    (2150.0, 0.0453, 0.0362, 0.0616, 0.00673, 0.317),
+)
+ROWS = Price(
+    lambda work: work.scalars * work.itemsize,
+    _rows,
+    (3910.0, 0.677, 2.26, 0.0207),
+)

@@ -15,11 +15,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.core.errors import RequireLiteralValue
+from numba import literally, types
 from numba.extending import intrinsic
 
-from structmat.kernels.cpu.llvm import REGISTERS, VECTOR_BYTES, Builder, address_of, compiled
+from structmat.kernels.cpu.llvm import (
+    REGISTERS,
+    VECTOR_BYTES,
+    Builder,
+    address_of,
+    compiled,
+    constant,
+)
 
 #: Rows of a row group: sums for `VECTORS` registers of each, their operands and a factor fill them.
 ROWS = 6
@@ -38,18 +44,16 @@ def column_group(columns: int, dtype: np.dtype) -> tuple[int, int]:
 
 
 class _Groups(NamedTuple):
-    """A row group and a column group in the code of a kernel; addresses are integers.
-
-    The cells and their columns, the first cell and the end, the middle, and the rows of the
-    outer array that belong to the row group.
-    """
+    """A row group and a column group in the code of a kernel; addresses are integers."""
 
     build: Builder
     vectors: int
     cells: Any
     column: Any
+    #: The first cell and the end.
     span: tuple[Any, Any]
     middle: Any
+    #: Rows of the outer array that belong to the row group.
     lines: list[Any]
 
     def cell(self, i: Any, rows: int) -> Any:
@@ -75,35 +79,8 @@ class _Groups(NamedTuple):
         return self.build.loop(*self.span, 1, carried, step)[1]
 
 
-def _group_kernel(vectors: Any, values: Any, body: Callable[[_Groups], None]) -> Any:
-    """Signature and code of a kernel for one row group and one column group.
-
-    Its arguments after the number of vectors are the cells (an array, for its type and
-    address), then as addresses and integers the cells' columns, the first cell and the
-    end, the middle, the outer array, the bytes from row to row of it, its number of rows,
-    and a spare row in place of those that it lacks.
-    """
-    if not isinstance(vectors, types.IntegerLiteral):
-        raise RequireLiteralValue("vectors")  # Numba asks again with the constant
-    count, signature = vectors.literal_value, types.void(vectors, values, *[types.intp] * 8)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, cells, column, low, high, middle, outer, stride, rows, spare = args
-        build = Builder(builder, signature.args[1].dtype)
-        array = context.make_array(signature.args[1])(context, builder, cells)
-        cells = builder.ptrtoint(array.data, low.type)
-        lines = []
-        for t in range(ROWS):
-            there = builder.icmp_signed("<", build.integer(t), rows)
-            line = builder.add(outer, builder.mul(stride, build.integer(t)))
-            lines.append(builder.select(there, line, spare))
-        body(_Groups(build, count, cells, column, (low, high), middle, lines))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
 def _gather_group(groups: _Groups) -> None:
+    """Write the rows of a row group: its cells times the rows of the middle."""
     build, vectors = groups.build, groups.vectors
 
     def step(i: Any, sums: list[Any]) -> list[Any]:
@@ -121,6 +98,7 @@ def _gather_group(groups: _Groups) -> None:
 
 
 def _scatter_group(groups: _Groups) -> None:
+    """Add to rows of the middle: the cells of a row group times its rows."""
     build = groups.build
     rows = [groups.load(line, aligned=False) for line in groups.lines]
 
@@ -138,6 +116,7 @@ def _scatter_group(groups: _Groups) -> None:
 
 
 def _outer_group(groups: _Groups) -> None:
+    """Add to the cells of a row group: its rows times the rows of the middle, summed up."""
     build = groups.build
     rows = [groups.load(line, aligned=False) for line in groups.lines]
 
@@ -156,74 +135,74 @@ def _outer_group(groups: _Groups) -> None:
     groups.over_cells([], step)
 
 
-@intrinsic
-def _gather(
-    typing: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any, middle: Any,
-    outer: Any, stride: Any, rows: Any, spare: Any,
-) -> Any:  # fmt: skip
-    """Write the rows of a row group: its cells times the rows of the middle."""
-    return _group_kernel(vectors, cells, _gather_group)
+#: Positions of the bodies of kernels in `_BODIES`.
+_GATHER, _SCATTER, _OUTER = range(3)
+_BODIES = (_gather_group, _scatter_group, _outer_group)
 
 
 @intrinsic
-def _scatter(
-    typing: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any, middle: Any,
-    outer: Any, stride: Any, rows: Any, spare: Any,
+def _multiply_group(
+    typing: Any, body: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any,
+    middle: Any, outer: Any, stride: Any, rows: Any, spare: Any,
 ) -> Any:  # fmt: skip
-    """Add to rows of the middle: the cells of a row group times its rows."""
-    return _group_kernel(vectors, cells, _scatter_group)
+    """Multiply one row group and one column group by one of `_BODIES`.
 
+    The cells are an array, for its type and address. The others are addresses and integers:
+    the cells' columns, the first cell and the end, the middle, the outer array, the bytes
+    from row to row of it, its number of rows, and a spare row in place of those that it
+    lacks.
+    """
+    write, count = _BODIES[constant(body)], constant(vectors)
+    signature = types.void(body, vectors, cells, *[types.intp] * 8)
 
-@intrinsic
-def _outer(
-    typing: Any, vectors: Any, cells: Any, column: Any, low: Any, high: Any, middle: Any,
-    outer: Any, stride: Any, rows: Any, spare: Any,
-) -> Any:  # fmt: skip
-    """Add to the cells of a row group: its rows times the rows of the middle, summed up."""
-    return _group_kernel(vectors, cells, _outer_group)
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, _, cells, column, low, high, middle, outer, stride, rows, spare = args
+        build = Builder(builder, signature.args[2].dtype)
+        array = context.make_array(signature.args[2])(context, builder, cells)
+        cells = builder.ptrtoint(array.data, low.type)
+        lines = []
+        for t in range(ROWS):
+            there = builder.icmp_signed("<", build.integer(t), rows)
+            line = builder.add(outer, builder.mul(stride, build.integer(t)))
+            lines.append(builder.select(there, line, spare))
+        write(_Groups(build, count, cells, column, (low, high), middle, lines))
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @compiled
-def spread_columns(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
-    """Write S z for one column group.
-
-    Parameters
-    ----------
-    begin, rows, ptr, column, cells : ndarray
-        The row groups, as in `structmat.kernels.cpu.row_groups.RowGroups`.
-    middle : ndarray, shape (columns + 1, vectors * lanes)
-        The column group of z, aligned; its last row is overwritten.
-    outer, stride : int
-        Address of the column group of the result, and bytes from row to row.
-    vectors : int
-        Registers a row.
-    """
+def _multiply_groups(body, begin, rows, ptr, column, cells, middle, outer, stride, vectors):
+    """Multiply every row group and one column group; `body` is a constant."""
+    body = literally(body)
     width, address, index = middle.shape[1], address_of(middle), address_of(column)
     spare = address + (middle.shape[0] - 1) * width * middle.itemsize
     for s in range(begin.size):
         low, high, first, count = ptr[s], ptr[s + 1], outer + begin[s] * stride, rows[s]
         if vectors == 4:
-            _gather(4, cells, index, low, high, address, first, stride, count, spare)
+            _multiply_group(body, 4, cells, index, low, high, address, first, stride, count, spare)
         elif vectors == 2:
-            _gather(2, cells, index, low, high, address, first, stride, count, spare)
+            _multiply_group(body, 2, cells, index, low, high, address, first, stride, count, spare)
         else:
-            _gather(1, cells, index, low, high, address, first, stride, count, spare)
+            _multiply_group(body, 1, cells, index, low, high, address, first, stride, count, spare)
+
+
+@compiled
+def spread_columns(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
+    """Write S z for one column group, at the address `outer` with `stride` bytes from row to row.
+
+    The row groups are as in `structmat.kernels.cpu.row_groups.RowGroups`. The column group
+    of z, `middle`, of shape (columns + 1, vectors * lanes), is aligned; its last row is
+    overwritten.
+    """
+    _multiply_groups(_GATHER, begin, rows, ptr, column, cells, middle, outer, stride, vectors)
 
 
 @compiled
 def collect_columns(begin, rows, ptr, column, cells, middle, outer, stride, vectors):
     """Write S^T y for one column group into `middle`; parameters as for `spread_columns`."""
     middle[:] = 0
-    width, address, index = middle.shape[1], address_of(middle), address_of(column)
-    spare = address + (middle.shape[0] - 1) * width * middle.itemsize
-    for s in range(begin.size):
-        low, high, first, count = ptr[s], ptr[s + 1], outer + begin[s] * stride, rows[s]
-        if vectors == 4:
-            _scatter(4, cells, index, low, high, address, first, stride, count, spare)
-        elif vectors == 2:
-            _scatter(2, cells, index, low, high, address, first, stride, count, spare)
-        else:
-            _scatter(1, cells, index, low, high, address, first, stride, count, spare)
+    _multiply_groups(_SCATTER, begin, rows, ptr, column, cells, middle, outer, stride, vectors)
 
 
 @compiled
@@ -233,13 +212,4 @@ def outer_columns(begin, rows, ptr, column, cells, middle, outer, stride, vector
     Parameters as for `spread_columns`, except that `cells`, of `GRADIENT_ROWS` entries each,
     are written; entries beyond the rows of a row group are undefined.
     """
-    width, address, index = middle.shape[1], address_of(middle), address_of(column)
-    spare = address + (middle.shape[0] - 1) * width * middle.itemsize
-    for s in range(begin.size):
-        low, high, first, count = ptr[s], ptr[s + 1], outer + begin[s] * stride, rows[s]
-        if vectors == 4:
-            _outer(4, cells, index, low, high, address, first, stride, count, spare)
-        elif vectors == 2:
-            _outer(2, cells, index, low, high, address, first, stride, count, spare)
-        else:
-            _outer(1, cells, index, low, high, address, first, stride, count, spare)
+    _multiply_groups(_OUTER, begin, rows, ptr, column, cells, middle, outer, stride, vectors)

@@ -25,7 +25,7 @@ from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.layouts.panels import Pattern
 
 #: Multiplications that are worth waking a thread for.
-SHARE = 2_000_000
+THREAD_MULTIPLICATIONS = 2_000_000
 Array = np.ndarray
 
 
@@ -65,14 +65,7 @@ class Place:
 
 
 class TileFactor:
-    """A real sparse factor S, (n, K), that multiplies many columns.
-
-    Parameters
-    ----------
-    pattern : Pattern
-    contents : ndarray, shape (total,)
-        float32 or float64.
-    """
+    """A real sparse factor S, (n, K), that multiplies many columns, in float32 or float64."""
 
     def __init__(self, pattern: Pattern, contents: Array) -> None:
         groups = RowGroups.of(pattern, ROWS, contents.size)
@@ -115,18 +108,9 @@ class TileFactor:
 
 
 class TileProduct:
-    """The matrix R C^T, or R alone, or R [C^T; I], bound to multiply many columns.
+    """The matrix R C^T, or R alone, or, `through`, R [C^T; I], bound to multiply many columns.
 
-    Parameters
-    ----------
-    row : TileFactor
-        R.
-    col : TileFactor or None
-        C; None for R alone.
-    through : bool
-        Whether the operand itself follows C^T x in what R multiplies.
-    threads : int
-        At most this many; 0 for `num_threads`.
+    At most `threads` threads multiply; 0 stands for `num_threads`.
     """
 
     def __init__(
@@ -229,7 +213,7 @@ def _share_columns(
         vectors, width = column_group(columns - first, dtype)
         groups.append((first, vectors, width))
         first += width
-    threads = min(threads or num_threads(), columns * multiplications // SHARE + 1)
+    threads = min(threads or num_threads(), columns * multiplications // THREAD_MULTIPLICATIONS + 1)
     shared_out(lambda low, high: work(ColumnGroups(groups[low:high], dtype)), len(groups), threads)
 
 
@@ -246,26 +230,12 @@ def _empty(shape: tuple[int, int], dtype: np.dtype, by_columns: bool) -> Array:
 def gradients(
     product: TileProduct, x: Array, grad: Array, *, contents: bool, operand: bool
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of y = A x by the operand, and by the cells of both factors.
+    """Gradients of y = A x by the operand and by the cells of both factors, as far as wanted.
 
-    Parameters
-    ----------
-    product : TileProduct
-    x : ndarray, shape (n, k)
-    grad : ndarray, shape (m, k)
-        The gradient by y.
-    contents, operand : bool
-        Which of them are wanted.
+    The gradient by x, (n, k), lies in memory column after column. In those by the cells,
+    (cells, `GRADIENT_ROWS`), only the first `ROWS` entries of a cell count, and of those the
+    ones with contents.
 
-    Returns
-    -------
-    operand : ndarray, shape (n, k), or None
-        In memory column after column.
-    row, col : ndarray, shape (cells, 8), or None
-        Only the first `ROWS` entries of a cell count, and of those the ones with contents.
-
-    Notes
-    -----
     The numbers between the factors are computed again, column group by column group. That
     is half a product more and keeps nothing from the forward pass.
     """

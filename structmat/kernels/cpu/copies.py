@@ -94,15 +94,7 @@ def _copy(kind, source, row, column, target, target_row, target_column, rows, co
 def load_columns(source, row, column, rows, columns, buffer, lanes):
     """Fill a buffer from the array at an address; the rest of the buffer becomes zero.
 
-    Parameters
-    ----------
-    source, row, column : int
-        Address of the first entry, bytes from row to row and from column to column.
-    rows, columns : int
-        Entries to copy.
-    buffer : ndarray, shape (at least rows, at least columns)
-    lanes : int
-        Numbers in a register.
+    Steps of the array, `row` and `column`, are in bytes; a register holds `lanes` numbers.
     """
     buffer[rows:] = 0
     buffer[:, columns:] = 0

@@ -13,6 +13,7 @@ import numba
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic
 
 _FEATURES = binding.get_host_cpu_features()
@@ -33,6 +34,13 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(nogil=True)(function)
 
 
+def constant(argument: Any) -> int:
+    """The value of an intrinsic's argument that has to be known when the kernel is compiled."""
+    if not isinstance(argument, types.IntegerLiteral):
+        raise RequireLiteralValue("argument")  # Numba asks again with the constant
+    return int(argument.literal_value)
+
+
 @intrinsic
 def address_of(typing: Any, array: Any) -> Any:
     """Address of an array's first entry, as an integer."""
@@ -46,18 +54,9 @@ def address_of(typing: Any, array: Any) -> Any:
 
 
 class Builder:
-    """Vector instructions on numbers of one type, at addresses given as integers.
+    """Vector instructions on float32 or float64, at addresses given as integers.
 
-    Parameters
-    ----------
-    builder : llvmlite.ir.IRBuilder
-    dtype : numba type
-        float32 or float64.
-
-    Attributes
-    ----------
-    lanes : int
-        Numbers in a vector.
+    A vector holds `lanes` numbers.
     """
 
     def __init__(self, builder: Any, dtype: Any) -> None:

@@ -24,27 +24,18 @@ _LINE_BYTES = 64
 
 @dataclass(frozen=True)
 class RowGroups:
-    """Cells of a sparse factor, row group after row group.
+    """Cells of a sparse factor, row group after row group."""
 
-    Parameters
-    ----------
-    begin, rows : ndarray of int64, shape (S,)
-        First row of every group, and its number of rows.
-    ptr : ndarray of int64, shape (S + 1,)
-        First cell of every group.
-    column : ndarray of int32, shape (cells,)
-        The column of every cell.
-    entries : ndarray of int64, shape (cells, height)
-        Positions in the packed contents; the one past the end stands for zero.
-    shape : tuple of int
-        Rows and columns of the factor.
-    """
-
+    #: First row of every group, and its number of rows, shape (S,).
     begin: IntArray
     rows: IntArray
+    #: First cell of every group, then the number of cells, shape (S + 1,).
     ptr: IntArray
+    #: The column of every cell, in int32.
     column: Any
+    #: Positions in the packed contents, shape (cells, height); one past the end means zero.
     entries: IntArray
+    #: Rows and columns of the factor.
     shape: tuple[int, int]
 
     @classmethod
@@ -54,18 +45,6 @@ class RowGroups:
         """Groups of `height` rows, for `total` packed contents.
 
         Columns that are runs may be taken in another order.
-
-        Raises
-        ------
-        InputError
-            If the factor has more columns than 32-bit integers count.
-
-        Examples
-        --------
-        >>> from structmat.kernels.layouts.panels import RunPattern
-        >>> groups = RowGroups.of(RunPattern(np.array([1]), np.array([2]), 4), 2, 2)
-        >>> groups.column, groups.entries.tolist()
-        (array([0, 0], dtype=int32), [[2, 0], [1, 2]])
         """
         if max(pattern.shape) > _MOST_ROWS:
             raise InputError(

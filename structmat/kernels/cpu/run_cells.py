@@ -11,26 +11,11 @@ from structmat.kernels.cpu.llvm import compiled
 
 @compiled
 def run_row_groups(start, width, first, n, height, total, whole):
-    """Row groups of an interval factor, whose columns hold their contents on cyclic runs.
+    """The arrays of `RowGroups` for an interval factor of `n` rows, in groups of `height` rows.
 
-    Parameters
-    ----------
-    start, width : ndarray of int64, shape (K,)
-        The runs.
-    first : ndarray of int64, shape (K,)
-        Position of the first entry of each run in the contents.
-    n, height : int
-        Rows of the factor, and of a row group.
-    total : int
-        The position that stands for zero.
-    whole : bool
-        Whether contents are stored for the whole circle, so that the entries of a run that
-        come around lie before its first ones; if not, they follow.
-
-    Returns
-    -------
-    begin, rows, ptr, column, entries : ndarray
-        As in `structmat.kernels.cpu.row_groups.RowGroups`.
+    Each run's contents begin at position `first`; the position `total` stands for zero.
+    Where contents are stored for the `whole` circle, the entries of a run that come around
+    lie before its first ones; otherwise they follow.
     """
     count = -(-n // height)
     begin = np.arange(count) * height

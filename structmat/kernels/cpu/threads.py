@@ -54,13 +54,6 @@ def shared_out(work: Callable[[int, int], None], count: int, threads: int) -> No
     """Run `work(first, last)` on parts of range(count), one part for each thread.
 
     The results of a part must not depend on the number of parts.
-
-    Examples
-    --------
-    >>> done = []
-    >>> shared_out(lambda first, last: done.append(range(first, last)), 5, 2)
-    >>> sorted(map(len, done))
-    [2, 3]
     """
     threads = min(threads, count)
     if threads <= 1:

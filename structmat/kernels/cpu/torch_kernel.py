@@ -18,14 +18,9 @@ class TorchKernel:
     call the kernels directly; few vectors go by the kernel for single vectors. Transforms
     of `torch.func` follow the plain operations of panels.
 
-    Parameters
-    ----------
-    structure : FactorStructure
-    contents : list of Tensor
-    vectors, panels : callable
-        Bind the matrix to the kernel for single vectors, on NumPy, and to panels.
-    few : callable
-        Number of vectors up to which they are multiplied one by one.
+    `vectors` binds the matrix to the kernel for single vectors, on NumPy, and `panels` to
+    panels; `few` is the number of vectors up to which they are multiplied one by one. All
+    three are called when first needed.
     """
 
     def __init__(

@@ -20,24 +20,11 @@ from structmat.kernels.layouts.panels import Pattern
 
 
 class RowGroupIndex:
-    """The row groups of a factor as tensors.
+    """The row groups of a factor with `total` packed contents, as tensors.
 
-    Parameters
-    ----------
-    pattern : Pattern
-    total : int
-        Packed contents.
-
-    Attributes
-    ----------
-    arrays : list of Tensor
-        First rows, numbers of rows, pointers and columns, as in `RowGroups`.
-    entries : Tensor of int, shape (cells, ROWS)
-        Positions in the contents; one past the end stands for zero.
-    places : Tensor of int, shape (total,)
-        Place of each entry of the contents among all cells; one past their end for an
-        entry that lies in no cell.
-    shape : tuple of int
+    `arrays` are the index of the `RowGroups`. `entries`, (cells, ROWS), are the positions of
+    all cells in the contents, and `places`, (total,), those of the contents among all
+    cells; one past the end stands for zero.
     """
 
     def __init__(self, pattern: Pattern, total: int) -> None:
@@ -56,21 +43,14 @@ class RowGroupIndex:
     def fill(self, contents: Tensor) -> Tensor:
         """Contents as cells, shape (cells, ROWS), with gradients."""
         if contents.requires_grad:
-            return _Fill.apply(contents, self.entries, self.places)
+            return _Take.apply(contents, self.entries, self.places)
         return _filled(contents, self.entries)
 
 
 class TorchTiles:
-    """A = R [C^T; I] on CPU tensors, multiplied by operators of torch.
+    """R, R C^T or, `through`, R [C^T; I] on CPU tensors, multiplied by operators of torch.
 
-    Parameters
-    ----------
-    indices : list of RowGroupIndex
-        Row groups of R and, where there is one, of C.
-    contents : list of Tensor
-        float32 or float64.
-    through : bool
-        Whether the operand is part of what R multiplies.
+    Indices and contents, in float32 or float64, are those of R and, where there is one, of C.
     """
 
     def __init__(
@@ -219,37 +199,26 @@ def _dense(cells: Tensor, index: list[Tensor], shape: tuple[int, int]) -> Tensor
     return cells.new_zeros(shape).index_put(place, cells[here])
 
 
-class _Fill(torch.autograd.Function):
-    """Contents to cells. Each entry lies in one cell at most, so both directions only read."""
+class _Take(torch.autograd.Function):
+    """Contents to cells, or cells to contents: each is the gradient of the other.
+
+    Each entry lies in one cell at most, so both directions only read.
+    """
 
     @staticmethod
-    def forward(ctx: Any, contents: Tensor, entries: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(entries, places)
-        return _filled(contents, entries)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        entries, places = ctx.saved_tensors
-        return _Empty.apply(grad, places, entries), None, None
-
-
-class _Empty(torch.autograd.Function):
-    """Cells to contents: the gradient of `_Fill`."""
-
-    @staticmethod
-    def forward(ctx: Any, cells: Tensor, places: Tensor, entries: Tensor) -> Tensor:
-        ctx.save_for_backward(entries, places)
-        return _filled(cells.reshape(-1), places)
+    def forward(ctx: Any, numbers: Tensor, places: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(places, back)
+        return _filled(numbers, places)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        entries, places = ctx.saved_tensors
-        return _Fill.apply(grad, entries, places), None, None
+        places, back = ctx.saved_tensors
+        return _Take.apply(grad, back, places), None, None
 
 
 def _filled(numbers: Tensor, places: Tensor) -> Tensor:
     """Take numbers at places; the place past their end holds zero."""
-    padded = torch.cat([numbers, numbers.new_zeros(1)])
+    padded = torch.cat([numbers.reshape(-1), numbers.new_zeros(1)])
     return padded.index_select(0, places.reshape(-1)).view(places.shape)
 
 

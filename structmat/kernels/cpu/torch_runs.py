@@ -17,18 +17,11 @@ from structmat.kernels.cpu.torch_op import on_numpy
 
 
 class _RunFactor:
-    """One side of all blocks as a factor in row groups.
+    """One side of all blocks as a factor in row groups, on an axis of `size` samples.
 
-    Parameters
-    ----------
-    contents : Tensor, shape (K, r, S)
-        Contents of the blocks, on windows of S samples.
-    start, reach : Tensor of int64, shape (K,)
-        Start and width of the cyclic runs on which contents count.
-    slot : Tensor of int64, shape (K,)
-        First sample of each run in its window; the run comes around with the window.
-    size : int
-        Samples of the axis.
+    Contents, (K, r, S), lie on windows of S samples. They count on the cyclic runs from
+    `start` on, `reach` samples wide. Each run begins at sample `slot` of its window, and
+    comes around with the window.
     """
 
     def __init__(
@@ -41,11 +34,9 @@ class _RunFactor:
         runs.append(first + np.repeat(slot.cpu().numpy(), rank))
         whole = window == size
         *index, self.entries = run_row_groups(*runs, size, ROWS, self.numbers.size, whole)
-        self.factor = TileFactor.of((*index, self._cells()), (size, blocks * rank))
-
-    def _cells(self) -> np.ndarray:
         padded = np.append(self.numbers, self.numbers.dtype.type(0))
-        return np.take(padded, self.entries)
+        cells = np.take(padded, self.entries)
+        self.factor = TileFactor.of((*index, cells), (size, blocks * rank))
 
     def window_gradient(self, cells: Any) -> Tensor:
         """Gradient on the windows, (K, r, S), from that of the cells."""
@@ -57,10 +48,7 @@ class _RunFactor:
 class RunProduct:
     """Products of vectors with the transpose of Σ_k u_k v_k^T.
 
-    Parameters
-    ----------
-    rows, cols : tuple
-        Arguments of `_RunFactor`, for either side of the blocks.
+    Either side of the blocks is given by the arguments of its `_RunFactor`.
     """
 
     def __init__(self, rows: tuple[Any, ...], cols: tuple[Any, ...]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, address_of, compiled
+from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, address_of, compiled, constant
 
 #: Cells whose sums run side by side.
 _SUMS = 4
@@ -31,14 +31,14 @@ def register_rows(dtype: np.dtype) -> int:
     return VECTOR_BYTES // dtype.itemsize
 
 
-def _cell_kernel(cells: Any, arguments: int, body: Any) -> Any:
-    """A kernel whose first argument is the array of cells; the others are integers."""
-    signature = types.void(cells, *[types.intp] * arguments)
+def _cell_kernel(cells: Any, arguments: int, body: Any, *constants: Any) -> Any:
+    """A kernel whose arguments are the array of cells, integers, and constants."""
+    signature = types.void(cells, *[types.intp] * arguments, *constants)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         build = Builder(builder, signature.args[0].dtype)
         array = context.make_array(signature.args[0])(context, builder, args[0])
-        body(build, builder.ptrtoint(array.data, args[1].type), *args[1:])
+        body(build, builder.ptrtoint(array.data, args[1].type), *args[1 : arguments + 1])
         return context.get_dummy_value()
 
     return signature, generate
@@ -98,34 +98,18 @@ def _times_lanes(build: Builder, i: Any) -> Any:
 
 @intrinsic
 def _spread(
-    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
+    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any, ahead: Any
 ) -> Any:  # fmt: skip
     """Write one row group of the result: its cells times their numbers of z."""
-    return _cell_kernel(cells, 5, partial(_spread_group, ahead=0))
-
-
-@intrinsic
-def _spread_far(
-    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any
-) -> Any:  # fmt: skip
-    """The same as `_spread`, with cells that come from memory."""
-    return _cell_kernel(cells, 5, partial(_spread_group, ahead=_CELLS_AHEAD))
+    return _cell_kernel(cells, 5, partial(_spread_group, ahead=constant(ahead)), ahead)
 
 
 @intrinsic
 def _collect(
-    typing: Any, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any
+    typing: Any, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any, ahead: Any
 ) -> Any:  # fmt: skip
     """Write a vector whose lanes add up to one column's product with y."""
-    return _cell_kernel(cells, 5, partial(_collect_column, ahead=0))
-
-
-@intrinsic
-def _collect_far(
-    typing: Any, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any
-) -> Any:  # fmt: skip
-    """The same as `_collect`, with cells that come from memory."""
-    return _cell_kernel(cells, 5, partial(_collect_column, ahead=_CELLS_AHEAD))
+    return _cell_kernel(cells, 5, partial(_collect_column, ahead=constant(ahead)), ahead)
 
 
 @intrinsic
@@ -136,39 +120,27 @@ def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
 
 @compiled
 def spread_vector(ptr, column, cells, z, y, first, last):
-    """Write row groups `first` to `last` of S z.
+    """Write row groups `first` to `last` of S z to y, shape (groups * lanes,).
 
-    Parameters
-    ----------
-    ptr, column, cells : ndarray
-        Cells group after group, as in `structmat.kernels.cpu.row_groups.RowGroups`.
-    z : ndarray, shape (columns,)
-    y : ndarray, shape (groups * lanes,)
-    first, last : int
+    Cells lie group after group, as in `structmat.kernels.cpu.row_groups.RowGroups`.
     """
     index, source, target = address_of(column), address_of(z), address_of(y)
     step = y.itemsize * cells.shape[1]
     far = cells.nbytes > _CACHE_BYTES
     for s in range(first, last):
+        low, high, place = ptr[s], ptr[s + 1], target + s * step
         if far:
-            _spread_far(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
+            _spread(cells, index, low, high, source, place, _CELLS_AHEAD)
         else:
-            _spread(cells, index, ptr[s], ptr[s + 1], source, target + s * step)
+            _spread(cells, index, low, high, source, place, 0)
 
 
 @compiled
 def collect_vector(ptr, group, cells, places, y, z, first, last):
-    """Write entries `first` to `last` of S^T y.
+    """Write entries `first` to `last` of z = S^T y.
 
-    Parameters
-    ----------
-    ptr, group, cells : ndarray
-        Cells column after column, and the row group that each lies in.
-    places : ndarray
-        Place of every row once row groups are padded; empty means the identity.
-    y : ndarray, shape (rows,)
-    z : ndarray, shape (columns,)
-    first, last : int
+    Cells lie column after column; `group` is the row group of each. `places` are those of
+    all rows once row groups are padded; an empty array means the identity.
     """
     lanes, size = cells.shape[1], z.itemsize
     # As many columns at a time as make one vector of sums; then y, padded and aligned.
@@ -190,9 +162,9 @@ def collect_vector(ptr, group, cells, places, y, z, first, last):
             place = begin + r * lanes * size
             low, high = ptr[k + r], ptr[k + r + 1]
             if far:
-                _collect_far(cells, index, low, high, ready, place)
+                _collect(cells, index, low, high, ready, place, _CELLS_AHEAD)
             else:
-                _collect(cells, index, low, high, ready, place)
+                _collect(cells, index, low, high, ready, place, 0)
         if count == lanes:
             _row_sums(cells, begin, target + k * size)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
-from structmat.kernels.cpu.columns import SHARE, TileFactor, TileProduct
+from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS, TileFactor, TileProduct
 from structmat.kernels.cpu.row_groups import RowGroups, aligned
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.cpu.vector_loops import collect_vector, register_rows, spread_vector
@@ -28,20 +28,14 @@ Array = np.ndarray
 class VectorFactor:
     """A real sparse factor S, (n, K), that multiplies one vector at a time.
 
-    Parameters
-    ----------
-    pattern : Pattern
-    contents : ndarray, shape (total,)
-        float32 or float64.
-    order : ndarray of int, optional
-        Another order of the columns, where they are runs.
+    Contents are float32 or float64. Columns that are runs may be taken in another order.
     """
 
     def __init__(self, pattern: Pattern, contents: Array, order: Array | None = None) -> None:
         self.shape, self._contents = pattern.shape, contents
         self._pattern, self._order = pattern, order
         self._rows = register_rows(contents.dtype)
-        self._threads_worth = contents.size // SHARE + 1
+        self._threads_worth = contents.size // THREAD_MULTIPLICATIONS + 1
 
     def _cut(self) -> RowGroups:
         # Not kept: it takes more memory than the contents.
@@ -102,12 +96,7 @@ def _vectors(x: Array) -> Array:
 
 
 class ComplexFactor:
-    """A complex sparse factor, multiplied by its real and its imaginary part.
-
-    Parameters
-    ----------
-    real, imaginary : BoundFactor
-    """
+    """A complex sparse factor, multiplied by its real and its imaginary part."""
 
     def __init__(self, real: BoundFactor, imaginary: BoundFactor) -> None:
         self._parts = real, imaginary

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat._array import Array, backend_name, namespace
+from structmat._checks import check_runs
 from structmat.errors import BackendError, InputError, ShapeError
-from structmat.intervals import IntArray, check_runs, offsets
+from structmat.intervals import IntArray, offsets
 
 # Names of the dtypes in the source.
 SCALARS = {
@@ -37,32 +38,10 @@ class CudaIntervals:
     Column k holds its packed contents on the cyclic run of `width[k]` rows from
     `start[k]` on. Results do not vary from call to call: nothing is added atomically.
 
-    Parameters
-    ----------
-    start, width : array_like of int, shape (K,)
-        The runs, on the host.
-    n : int
-        Number of rows.
-    contents : cupy.ndarray, shape (total,)
-        Packed entries, run after run: float32, float64, complex64 or complex128.
-    xp : namespace, optional
-        A namespace with ``empty``, ``asarray`` and ``RawModule`` for `contents`; by default
-        that of `contents`.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        ``(n, K)``.
-
-    Raises
-    ------
-    InputError
-        If runs lie off the circle, the dtype has no kernel, or n or K does not fit in
-        32 bits. The number of packed entries and of entries of an operand is not bounded.
-    ShapeError
-        If contents and widths do not match.
-    BackendError
-        If the contents are not CuPy's.
+    The runs lie on the host; the contents, packed run after run, are CuPy's, in float32,
+    float64, complex64 or complex128. Their number and that of an operand's entries are not
+    bounded; n and K have to fit in 32 bits. The namespace `xp` has ``empty``, ``asarray`` and
+    ``RawModule``; by default it is that of the contents.
 
     Notes
     -----
@@ -112,17 +91,7 @@ class CudaIntervals:
         self._tiles: dict[int, tuple[Array, Array]] = {}
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
-        """S @ z: (K, k) to (n, k), in memory column after column if asked.
-
-        Raises
-        ------
-        ShapeError
-            If `z` has another shape than (K, k).
-        InputError
-            If the dtype of `z` is not that of the contents, or `z` takes too large a launch.
-        BackendError
-            If `z` lies on another device.
-        """
+        """S @ z: (K, k) to (n, k), in memory column after column if asked."""
         n, k = self.shape[0], self._columns_of(z, 1)
         with self._contents.device:
             y = self._empty((k, n)).T if by_columns else self._empty((n, k))
@@ -131,7 +100,7 @@ class CudaIntervals:
         return y
 
     def rmatmat(self, y: Array) -> Array:
-        """S^H @ y: (n, k) to (K, k), in memory column after column; raises as `matmat` does."""
+        """S^H @ y: (n, k) to (K, k), in memory column after column."""
         k = self._columns_of(y, 0)
         with self._contents.device:
             z = self._empty((k, self.shape[1])).T
@@ -222,24 +191,14 @@ def tile_pieces(
 ) -> tuple[IntArray, NDArray[np.int32]]:
     """Pieces of runs in the tiles of an axis of n positions, for the blocks of threads.
 
-    Parameters
-    ----------
-    start, width : ndarray of int64, shape (K,)
-        Runs on the circle.
-    n : int
-    tile : int
-        Positions a tile, below 2**15.
+    A tile has `tile` positions, fewer than 2**15. Tile t meets pieces ``begin[t]`` to
+    ``begin[t + 1]``, in the order of runs. A run that comes around to its first tile meets
+    that tile in two pieces.
 
-    Returns
-    -------
-    begin : ndarray of int64, shape (tiles + 1,)
-        Tile t meets pieces ``begin[t]`` to ``begin[t + 1]``.
-    pieces : ndarray of int32, shape (pieces, 4)
-        In the order of runs within a tile. The first two words are a 64-bit number, the
-        place of the tile's first position in the packed contents, as if the run covered it;
-        the third is the run; the last holds the first position of the tile that the run
-        covers and, 16 bits higher, the one after the last. A run that comes around to its
-        first tile meets that tile in two pieces.
+    A piece is four words of 32 bits. The first two are a 64-bit number, the place of the
+    tile's first position in the packed contents, as if the run covered it. The third is the
+    run. The last holds the first position of the tile that the run covers and, 16 bits
+    higher, the one after the last.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
-from structmat._array import Array, Device, backend_name, backend_of
+from structmat._array import Array, Device, backend_of
 from structmat.kernels.layouts.panels import Pattern
 
 Layout = TypeVar("Layout")
@@ -30,6 +30,7 @@ class FactorStructure:
 
     Attributes
     ----------
+    backend : Backend
     library : str
         Name of the array library.
     shape : tuple of int
@@ -50,7 +51,8 @@ class FactorStructure:
         through: bool = False,
     ) -> None:
         self.row, self.col, self.xp, self.device = row, col, xp, device
-        self.library, self.through = backend_name(xp), through or col is None
+        self.backend, self.through = backend_of(xp), through or col is None
+        self.library = self.backend.name
         m, inner = row.shape
         self.middle = 0 if col is None else col.shape[1]
         self.shape = m, inner if col is None else col.shape[0]
@@ -60,20 +62,13 @@ class FactorStructure:
     def layouts(
         self, form: str, make: Callable[[Pattern, int], Layout], contents: list[Array]
     ) -> list[Layout]:
-        """Layouts of all factors in one form, made when they are first asked for.
+        """Layouts of all factors in a form, made when they are first asked for by its name.
 
-        Parameters
-        ----------
-        form : str
-            The form's name, one for each `make`.
-        make : callable
-            Layout of a pattern with a number of packed contents.
-        contents : list of array
-            Packed contents of the factors, for their sizes alone.
+        `make` lays out a pattern with a number of packed contents; `contents` give this number.
         """
         if form not in self._layouts:
             pairs = zip(self.patterns, contents, strict=True)
-            with backend_of(self.xp).caching():
+            with self.backend.caching(self.xp):
                 self._layouts[form] = [make(pattern, c.shape[0]) for pattern, c in pairs]
         return self._layouts[form]
 

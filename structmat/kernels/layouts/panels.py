@@ -5,8 +5,9 @@ runs (GBLR), blocks on a grid (block sparse), and tiles stacked into panels (blo
 rank).
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
@@ -36,22 +37,24 @@ class PanelLayout:
         the position one past the end stands for zero.
     num_columns : int
         Columns of the whole matrix.
+
+    Attributes
+    ----------
+    slices : list of slice or None
+        The columns as a slice where they are consecutive.
     """
 
     bounds: Sequence[int]
     columns: Sequence[IntArray]
     entries: Sequence[IntArray]
     num_columns: int
+    slices: list[slice | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slices", [_as_slice(columns) for columns in self.columns])
 
 
-def as_slice(columns: IntArray) -> slice | None:
-    """Consecutive columns as a slice; None for others.
-
-    Examples
-    --------
-    >>> as_slice(np.array([3, 4])), as_slice(np.array([3, 5]))
-    (slice(3, 5, None), None)
-    """
+def _as_slice(columns: IntArray) -> slice | None:
     if columns.size == 0:
         return slice(0, 0)
     first, end = int(columns[0]), int(columns[-1]) + 1
@@ -89,8 +92,16 @@ class RunPattern:
         return self.n, self.width.size
 
     def layout(self) -> PanelLayout:
-        """Panels; see `run_layout`."""
-        return run_layout(*self._runs)
+        """Panels that promise the least work.
+
+        Low panels waste little padding, high ones start fewer products, and panels that end
+        with the runs waste none.
+        """
+        runs = self._runs
+        tiles = list(run_tiles(*runs))
+        entries = [entry_index(*runs, touched, np.arange(a, b)[:, None]) for a, b, touched in tiles]
+        bounds = [0, *(b for _, b, _ in tiles)]
+        return PanelLayout(bounds, [touched for _, _, touched in tiles], entries, self.width.size)
 
     def cells(self, height: int) -> int:
         """Cells in row groups of this height."""
@@ -114,7 +125,7 @@ class RunPattern:
 
 @dataclass(frozen=True, eq=False)
 class BlockPattern:
-    """Blocks on a grid; see `block_layout`."""
+    """Blocks on a grid, sorted by row, with contents (b, p, q)."""
 
     rows: IntArray
     cols: IntArray
@@ -123,7 +134,18 @@ class BlockPattern:
 
     def layout(self) -> PanelLayout:
         """Panels, one for every row of blocks."""
-        return block_layout(self.rows, self.cols, self.block, self.shape)
+        (p, q), (m, n) = self.block, self.shape
+        bounds = [*range(0, m, p), m] if m else [0, 0]
+        begin = np.searchsorted(self.rows, np.arange(len(bounds)))
+        inside = np.arange(p)[:, None, None] * q + np.arange(q)
+        columns, entries = [], []
+        for t, (a, b) in enumerate(pairwise(bounds)):
+            here = np.arange(begin[t], begin[t + 1])
+            column = (self.cols[here][:, None] * q + np.arange(q)).ravel()
+            entry = (here[:, None] * (p * q) + inside).reshape(p, -1)
+            columns.append(column[column < n])
+            entries.append(entry[: b - a, column < n])
+        return PanelLayout(bounds, columns, entries, n)
 
     def cells(self, height: int) -> int:
         """Cells in row groups of this height."""
@@ -138,7 +160,11 @@ class BlockPattern:
 
 @dataclass(frozen=True, eq=False)
 class StackedPattern:
-    """Dense tiles stacked into row panels; see `stacked_layout`."""
+    """Dense tiles stacked into row panels of the given sizes.
+
+    Each tile is (panel, first entry in the contents, its columns); it is stored by
+    rows, so that entry (i, j) of a tile with c columns stands at ``first + i c + j``.
+    """
 
     sizes: IntArray
     tiles: Sequence[tuple[int, int, IntArray]]
@@ -151,7 +177,20 @@ class StackedPattern:
 
     def layout(self) -> PanelLayout:
         """Panels, one for every row of tiles."""
-        return stacked_layout(self.sizes, self.tiles, self.columns)
+        bounds = offsets(self.sizes) if self.sizes.size else np.zeros(2, np.int64)
+        sizes = np.diff(bounds)
+        columns = [[np.zeros(0, np.int64)] for _ in sizes]
+        entries = [[np.zeros((size, 0), np.int64)] for size in sizes]
+        for panel, first, column in self.tiles:
+            shape = int(sizes[panel]), column.size
+            columns[panel].append(column)
+            entries[panel].append(first + np.arange(math.prod(shape)).reshape(shape))
+        return PanelLayout(
+            bounds.tolist(),
+            [np.concatenate(parts) for parts in columns],
+            [np.concatenate(parts, axis=1) for parts in entries],
+            self.columns,
+        )
 
     def cells(self, height: int) -> int:
         """Cells in row groups of this height."""
@@ -161,21 +200,6 @@ class StackedPattern:
     def outline(self) -> tuple[int, int]:
         """Number of panels and of their entries."""
         return self.sizes.size, self.cells(1)
-
-
-def run_layout(start: IntArray, width: IntArray, n: int) -> PanelLayout:
-    """Layout of an interval factor: column k holds its packed contents on cyclic run k.
-
-    The axis of n rows is cut into the panels that promise the least work: low panels
-    waste little padding, high ones start fewer products, and panels that end with the runs
-    waste none.
-    """
-    bounds, columns, entries = [0], [], []
-    for a, b, touched in run_tiles(start, width, n):
-        bounds.append(b)
-        columns.append(touched)
-        entries.append(entry_index(start, width, n, touched, np.arange(a, b)[:, None]))
-    return PanelLayout(bounds, columns, entries, len(width))
 
 
 def run_tiles(
@@ -209,50 +233,3 @@ def _best_bounds(start: IntArray, width: IntArray, n: int, rank: int) -> list[in
         return float(rank * cells + PANEL_ENTRIES * touched.size)
 
     return min((np.append(cut, n) for cut in cuts), key=work).tolist()
-
-
-def block_layout(
-    rows: IntArray, cols: IntArray, block: tuple[int, int], shape: tuple[int, int]
-) -> PanelLayout:
-    """Layout of a block-sparse matrix with blocks sorted by row, contents (b, p, q)."""
-    (p, q), (m, n) = block, shape
-    bounds = [*range(0, m, p), m] if m else [0, 0]
-    begin = np.searchsorted(rows, np.arange(len(bounds)))
-    inside = np.arange(p)[:, None, None] * q + np.arange(q)
-    columns, entries = [], []
-    for t, (a, b) in enumerate(pairwise(bounds)):
-        here = np.arange(begin[t], begin[t + 1])
-        column = (cols[here][:, None] * q + np.arange(q)).ravel()
-        entry = (here[:, None] * (p * q) + inside).reshape(p, -1)
-        columns.append(column[column < n])
-        entries.append(entry[: b - a, column < n])
-    return PanelLayout(bounds, columns, entries, n)
-
-
-def stacked_layout(
-    sizes: IntArray, tiles: Sequence[tuple[int, int, IntArray]], num_columns: int
-) -> PanelLayout:
-    """Layout of dense tiles stacked into row panels of the given sizes.
-
-    Each tile is (panel, first entry in the contents, its columns); it is stored by
-    rows, so that entry (i, j) of a tile with c columns stands at ``first + i c + j``.
-    """
-    bounds = offsets(sizes) if sizes.size else np.zeros(2, np.int64)
-    columns: list[list[IntArray]] = [[] for _ in range(len(bounds) - 1)]
-    entries: list[list[IntArray]] = [[] for _ in range(len(bounds) - 1)]
-    for panel, first, column in tiles:
-        size = int(bounds[panel + 1] - bounds[panel])
-        columns[panel].append(column)
-        entries[panel].append(
-            first + np.arange(size * column.size, dtype=np.int64).reshape(size, column.size)
-        )
-    empty = np.zeros(0, np.int64)
-    return PanelLayout(
-        [int(b) for b in bounds],
-        [np.concatenate([empty, *c]) for c in columns],
-        [
-            np.concatenate([np.zeros((int(b - a), 0), np.int64), *e], axis=1)
-            for a, b, e in zip(bounds[:-1], bounds[1:], entries, strict=True)
-        ],
-        num_columns,
-    )

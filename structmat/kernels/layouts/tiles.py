@@ -27,32 +27,12 @@ from structmat.intervals import IntArray, cover_count, offsets, positions
 #: operations for a byte read, where 64 columns would stay below 51; 64 rows waste little.
 TILE = (64, 128)
 #: Rows at whose multiples consecutive rows begin, so that reading them stays aligned.
-UNIT = 16
+UNIT_ROWS = 16
 
 
 @dataclass(frozen=True)
 class TileLayout:
     """Places of the stored scalars of a sparse matrix in an array of dense tiles.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        ``(p, q)``, of the matrix W.
-    tile : tuple of int
-        ``(tk, tn)``, rows and columns of a tile: powers of two from 16 to 128.
-    begin : ndarray of int32, shape (groups + 1,)
-        Group g owns tiles ``begin[g]`` to ``begin[g + 1]``.
-    inputs : ndarray of int32, shape (t, 1) or (t, tk)
-        Rows of W that each tile multiplies: consecutive ones from a multiple of 16, given
-        by the first, or all listed. `p` and above are padding.
-    outputs : ndarray of int32, shape (groups, 1) or (groups, tn)
-        Columns of W of each group: consecutive ones, given by the first, or all listed;
-        `q` and above are padding. Every column belongs to one group.
-    owner : ndarray of int32, shape (t,)
-        The group of each tile.
-    entries : ndarray of int64, shape (total,)
-        Flat place of each packed scalar in the tiles, an array (t, tk, tn); one past its
-        end for a scalar that is not part of the matrix.
 
     Examples
     --------
@@ -61,12 +41,22 @@ class TileLayout:
     (array([0, 1, 2], dtype=int32), array([ 0, 16], dtype=int32), 0.0390625)
     """
 
+    #: Shape (p, q) of the matrix W.
     shape: tuple[int, int]
+    #: Rows and columns (tk, tn) of a tile: powers of two from 16 to 128.
     tile: tuple[int, int]
+    #: Group g owns tiles ``begin[g]`` to ``begin[g + 1]``; shape (groups + 1,).
     begin: NDArray[np.int32]
+    #: Rows of W that each tile multiplies: consecutive ones from a multiple of 16, given
+    #: by the first, shape (t, 1), or all listed, shape (t, tk). `p` and above are padding.
     inputs: NDArray[np.int32]
+    #: Columns of W of each group: consecutive ones, given by the first, shape (groups, 1), or
+    #: all listed, shape (groups, tn). `q` and above are padding. Each belongs to one group.
     outputs: NDArray[np.int32]
+    #: The group of each tile, shape (t,).
     owner: NDArray[np.int32]
+    #: Flat place of each packed scalar in the tiles, an array (t, tk, tn); one past its
+    #: end for a scalar that is not part of the matrix.
     entries: IntArray
 
     @property
@@ -92,45 +82,21 @@ def tile_layout(
 ) -> TileLayout:
     """Cut a sparse matrix, given by the coordinates of its stored scalars, into tiles.
 
-    Parameters
-    ----------
-    rows, cols : ndarray of int, shape (total,)
-        Coordinates of the packed scalars, each once. Scalars beyond `shape` are dropped.
-    shape : tuple of int
-        ``(p, q)``.
-    tile : tuple of int
-        ``(tk, tn)``, powers of two from 16 to 128.
-    order : ndarray of int, shape (q,), optional
-        Columns in the order in which groups take them; by default their own.
-    listed : bool
-        Whether a tile lists its rows instead of taking consecutive ones.
-
-    Raises
-    ------
-    InputError
-        If a side of the tile is no power of two from 16 to 128, or the matrix is too
-        large for 32-bit indices.
-
-    Notes
-    -----
-    O(total + groups p) time and memory.
+    Each packed scalar has one place; those beyond `shape` are dropped. Groups take columns
+    in `order`, shape (q,), by default their own. A tile takes consecutive rows, or those that
+    it touches if `listed`. Time and memory are O(total + groups p).
 
     Examples
     --------
     >>> layout = tile_layout(np.array([2, 30]), np.array([0, 0]), (32, 1), tile=(16, 16))
     >>> layout.inputs.tolist(), layout.entries.tolist()
     ([[0], [16]], [32, 480])
-    >>> layout = tile_layout(
-    ...     np.array([2, 30]), np.array([0, 0]), (32, 1), tile=(16, 16), listed=True
-    ... )
-    >>> layout.inputs[0, :3].tolist(), layout.entries.tolist()
-    ([2, 30, 32], [0, 16])
     """
     (p, q), (tk, tn) = shape, tile
     for side in tile:
-        if not UNIT <= side <= 128 or side & (side - 1):
+        if not UNIT_ROWS <= side <= 128 or side & (side - 1):
             raise InputError(
-                f"tile = {tile}; expected two powers of two from {UNIT} to 128 (use {TILE})"
+                f"tile = {tile}; expected two powers of two from {UNIT_ROWS} to 128 (use {TILE})"
             )
     if max(p, q) > np.iinfo(np.int32).max - max(tile):
         raise InputError(
@@ -150,6 +116,10 @@ def tile_layout(
             f"{begin[-1]} tiles of {tk} rows; expected fewer than 2**31 rows in all, which are "
             "indexed with 32 bits (cut the matrix in parts)"
         )
+    if order is None:
+        outputs = np.arange(groups)[:, None] * tn
+    else:
+        outputs = np.append(order, np.full(groups * tn - q, q)).reshape(groups, tn)
     entries = np.full(rows.size, begin[-1] * tk * tn)
     entries[inside] = (tile_of * tk + row) * tn + lane
     return TileLayout(
@@ -157,17 +127,10 @@ def tile_layout(
         tile=tile,
         begin=begin.astype(np.int32),
         inputs=inputs.astype(np.int32),
-        outputs=_outputs(order, groups, q, tn).astype(np.int32),
+        outputs=outputs.astype(np.int32),
         owner=np.repeat(np.arange(groups, dtype=np.int32), np.diff(begin)),
         entries=entries,
     )
-
-
-def _outputs(order: IntArray | None, groups: int, q: int, tn: int) -> IntArray:
-    """Columns of each group: the first of consecutive ones, or all."""
-    if order is None:
-        return np.arange(groups)[:, None] * tn
-    return np.append(order, np.full(groups * tn - q, q)).reshape(groups, tn)
 
 
 def _listed(
@@ -196,10 +159,10 @@ def _consecutive(
 
     No cut into windows of one length covers the touched units with fewer.
     """
-    units, reach = -(-p // UNIT), tk // UNIT
+    units, reach = -(-p // UNIT_ROWS), tk // UNIT_ROWS
     # The next touched unit at or after each, `units` past the last.
     following = np.full((groups, units + 1), units)
-    following[group, rows // UNIT] = rows // UNIT
+    following[group, rows // UNIT_ROWS] = rows // UNIT_ROWS
     following = np.minimum.accumulate(following[:, ::-1], axis=1)[:, ::-1]
     every, at = np.arange(groups), following[:, 0]
     starts = np.zeros((groups, units), bool)
@@ -207,9 +170,9 @@ def _consecutive(
         starts[every[more], at[more]] = True
         at = following[every, np.minimum(at + reach, units)]
     begin = offsets(starts.sum(axis=1))
-    first = np.nonzero(starts)[1] * UNIT
+    first = np.nonzero(starts)[1] * UNIT_ROWS
     latest = np.cumsum(starts.ravel()).reshape(starts.shape) - 1
-    tile_of = latest[group, rows // UNIT]
+    tile_of = latest[group, rows // UNIT_ROWS]
     return begin, first[:, None], tile_of, rows - first[tile_of]
 
 
@@ -219,11 +182,6 @@ def run_order(start: IntArray, width: IntArray, n: int, *, lanes: int = TILE[1])
     Runs are halved again and again, each time sorted by start, width, centre or end, whichever
     leaves the smaller area under the union of each half's runs. Sorting by one of them alone
     fills well only where widths are alike. Empty runs come last.
-
-    Examples
-    --------
-    >>> run_order(np.array([0, 0, 64, 64]), np.array([9, 200, 9, 200]), 512, lanes=2)
-    array([1, 3, 0, 2])
     """
     alive = width > 0
     parts = _halves(np.flatnonzero(alive), start, width, n, lanes)
@@ -271,28 +229,8 @@ def run_tile_layouts(
 
     Column k of V holds its packed contents on cyclic run k. V takes consecutive rows and
     groups blocks by `run_order`; V^T lists the blocks that each of its groups touches, in
-    square tiles: lists waste little, and the gradient by the contents reads less for them.
-
-    Parameters
-    ----------
-    start, width : ndarray of int, shape (K,)
-        Runs as `check_runs` returns them.
-    n : int
-    tile : tuple of int
-        ``(tk, tn)`` for V; ``(tn, tn)`` are those of V^T.
-
-    Returns
-    -------
-    layout, transpose : TileLayout
-        Layouts of V and of V^T; both place the same packed contents.
-
-    Examples
-    --------
-    >>> layout, transpose = run_tile_layouts(np.array([30, 5]), np.array([4, 3]), 32)
-    >>> layout.shape, transpose.shape, layout.entries.size
-    ((32, 2), (2, 32), 7)
-    >>> transpose.inputs[0, :3]
-    array([0, 1, 2], dtype=int32)
+    square tiles (tn, tn): lists waste little, and the gradient by the contents reads less for
+    them. Both layouts place the same packed contents.
     """
     at, block = positions(start, width, n), np.repeat(np.arange(width.size), width)
     shape = (n, width.size)
@@ -306,30 +244,11 @@ def run_tile_layouts(
 def block_tile_layouts(
     rows: IntArray, cols: IntArray, block: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[TileLayout, TileLayout]:
-    """Layouts of a block-sparse matrix and of its transpose.
+    """Layouts of a block-sparse matrix, from its blocks' places on the grid, and of its transpose.
 
-    Parameters
-    ----------
-    rows, cols : ndarray of int, shape (b,)
-        Coordinates of the blocks on the grid; their contents are packed as (b, *block).
-    block : tuple of int
-        Shape of a block.
-    shape : tuple of int
-        ``(p, q)``; entries of a last block beyond it are ignored.
-
-    Returns
-    -------
-    layout, transpose : TileLayout
-        Layouts of the matrix and of its transpose. Tiles are full where the sides of a block are
-        powers of two from 16 to 128, or multiples of one.
-
-    Examples
-    --------
-    >>> layout, transpose = block_tile_layouts(
-    ...     np.array([0, 1]), np.array([1, 0]), (32, 64), (64, 128)
-    ... )
-    >>> layout.tile, layout.fill, transpose.tile, transpose.fill
-    ((32, 64), 1.0, (64, 32), 1.0)
+    Contents are packed as (blocks, *block); entries of a last block beyond `shape` are
+    ignored. Tiles are full where the sides of a block are powers of two from 16 to 128, or
+    multiples of one.
     """
     high, wide = block
     shift = np.arange(high)[:, None], np.arange(wide)
@@ -347,4 +266,4 @@ def block_tile_layouts(
 def _side(size: int) -> int:
     """Side of a tile for blocks of a size: the greatest power of two that divides both."""
     divisor = size & -size
-    return min(divisor, max(TILE)) if divisor >= UNIT else 2 * UNIT
+    return min(divisor, max(TILE)) if divisor >= UNIT_ROWS else 2 * UNIT_ROWS

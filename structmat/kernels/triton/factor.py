@@ -15,13 +15,7 @@ from structmat.kernels.triton.torch_op import TileMatrix
 
 
 def tile_matrix(pattern: Pattern, total: int, device: torch.device | str) -> TileMatrix:
-    """The tiles of a pattern with `total` packed contents.
-
-    Examples
-    --------
-    >>> tile_matrix(RunPattern(np.array([1]), np.array([2]), 3), 2, "cpu").shape
-    (3, 1)
-    """
+    """The tiles of a pattern with `total` packed contents."""
     return TileMatrix(*_layouts(pattern, total), device)
 
 
@@ -43,13 +37,7 @@ def _layouts(pattern: Pattern, total: int) -> tuple[TileLayout, TileLayout]:
 
 
 class TiledFactor:
-    """A sparse factor S, (n, K), that multiplies by tiles.
-
-    Parameters
-    ----------
-    tiles : TileMatrix
-    contents : Tensor, shape (total,)
-    """
+    """A sparse factor S, (n, K), that multiplies by tiles."""
 
     def __init__(self, tiles: TileMatrix, contents: Tensor) -> None:
         self._tiles, self._values = tiles, tiles.values(contents)

@@ -171,8 +171,6 @@ def times_launch(tokens: int, groups: int, tile: tuple[int, int], itemsize: int)
     --------
     >>> times_launch(8192, 64, (64, 128), 2)
     {'BLOCK_M': 256, 'BLOCK_K': 64, 'num_warps': 8, 'num_stages': 5}
-    >>> times_launch(20, 64, (64, 128), 2)
-    {'BLOCK_M': 32, 'BLOCK_K': 64, 'num_warps': 4, 'num_stages': 5}
     """
     tk, tn = tile
     if itemsize == 4:
@@ -187,13 +185,7 @@ def times_launch(tokens: int, groups: int, tile: tuple[int, int], itemsize: int)
 
 
 def outer_launch(tile: tuple[int, int], itemsize: int) -> Launch:
-    """Rows at a time, warps and stages of `outer`.
-
-    Examples
-    --------
-    >>> outer_launch((64, 128), 2)
-    {'BLOCK_M': 64, 'num_warps': 4, 'num_stages': 3}
-    """
+    """Rows at a time, warps and stages of `outer`."""
     warps = 8 if tile[0] * tile[1] >= 128 * 128 else 4
     return {"BLOCK_M": 64 if itemsize == 2 else 32, "num_warps": warps, "num_stages": 3}
 
@@ -213,13 +205,7 @@ def outer_shares(tokens: int, tiles: int) -> int:
 
 
 def precision() -> str:
-    """Precision of float32 products: exact, unless torch is set to allow TF32.
-
-    Examples
-    --------
-    >>> precision()
-    'ieee'
-    """
+    """Precision of float32 products: exact, unless torch is set to allow TF32."""
     # The older question fails once the newer setting, of torch 2.9, has been used.
     newer = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
     exact = newer != "tf32" if newer else torch.get_float32_matmul_precision() == "highest"
@@ -234,25 +220,10 @@ def times(
     outputs: Tensor,
     y: Tensor,
 ) -> None:
-    """Write y = x W for W in tiles.
+    """Write y = x W, (tokens, q), for W in tiles: contiguous `values`, (t, tk, tn).
 
-    Parameters
-    ----------
-    x : Tensor, shape (tokens, p)
-        bfloat16, float16 or float32, with any strides.
-    values : Tensor, shape (t, tk, tn)
-        Contiguous, of the same dtype.
-    begin, inputs, outputs : Tensor of int32
-        As in the `TileLayout`.
-    y : Tensor, shape (tokens, q)
-        Written, with any strides.
-
-    Raises
-    ------
-    MissingDependencyError
-        If Triton is missing.
-    InputError
-        If the dtype is another, or one launch would be too large.
+    The operand x, (tokens, p), is bfloat16, float16 or float32, as are the values. Strides of
+    x and y are free. The rest is as in the `TileLayout`, in int32.
     """
     (tokens, p), q, (_, tk, tn) = x.shape, y.shape[1], values.shape
     _check(x)
@@ -278,24 +249,10 @@ def outer(
     outputs: Tensor,
     out: Tensor,
 ) -> None:
-    """Write x^T grad at the places of tiles.
+    """Write x^T grad at the places of tiles to `out`, (t, tk, tn), which is contiguous.
 
-    Parameters
-    ----------
-    x : Tensor, shape (tokens, p)
-    grad : Tensor, shape (tokens, q)
-        The dtype is that of `x`; strides are free.
-    owner, inputs, outputs : Tensor of int32
-        As in the `TileLayout`.
-    out : Tensor, shape (t, tk, tn)
-        Written; contiguous.
-
-    Raises
-    ------
-    MissingDependencyError
-        If Triton is missing.
-    InputError
-        If the dtype is another, or one launch would be too large.
+    Both x, (tokens, p), and grad, (tokens, q), have one dtype, as for `times`; their strides
+    are free. The rest is as in the `TileLayout`, in int32.
     """
     (tokens, p), q, (tiles, tk, tn) = x.shape, grad.shape[1], out.shape
     _check(x)

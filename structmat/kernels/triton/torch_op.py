@@ -37,12 +37,8 @@ class TileValues(NamedTuple):
 class TileMatrix:
     """A sparse matrix W, shape (p, q), in tiles: structure alone; contents come later.
 
-    Parameters
-    ----------
-    layout, transpose : TileLayout
-        Layouts of W and of its transpose, for the same packed contents, as `run_tile_layouts` and
-        `block_tile_layouts` return them.
-    device : torch.device or str
+    Layouts of W and of its transpose, for the same packed contents, are those that
+    `run_tile_layouts` and `block_tile_layouts` return.
 
     Examples
     --------
@@ -75,26 +71,15 @@ class TileMatrix:
         self._sides = _DeviceLayout(layout, device), _DeviceLayout(transpose, device)
 
     def values(self, contents: Tensor) -> TileValues:
-        """Packed contents in tiles, differentiable; once is enough where they do not change.
-
-        Parameters
-        ----------
-        contents : Tensor, shape (total,)
-        """
+        """Packed contents in tiles, differentiable; once is enough where they do not change."""
         forward, transpose = (side.fill(contents) for side in self._sides)
         return TileValues(forward, transpose)
 
     def times(self, x: Tensor, values: TileValues, *, by_columns: bool = False) -> Tensor:
-        """Product x W: (..., p) to (..., q).
+        """Product x W: (..., p) to (..., q), in the dtype of the values.
 
-        Parameters
-        ----------
-        x : Tensor, shape (..., p)
-            The dtype is that of the values.
-        values : TileValues
-        by_columns : bool
-            Whether the result lies in memory column after column, the order that products
-            with listed rows read fastest.
+        With `by_columns` the result lies in memory column after column, the order that
+        products with listed rows read fastest.
         """
         return self._product(x, values.forward, values.transpose, 0, by_columns)
 

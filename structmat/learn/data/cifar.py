@@ -15,8 +15,9 @@ from structmat.errors import InputError
 from structmat.learn.data.files import first_file, folder, opened, optional, reading
 from structmat.learn.data.images import Images, Part, assemble, check_labels
 
+# Pixels of an image along each side, and bytes of its three planes.
 _SIDE = 32
-_PIXELS = 3 * _SIDE * _SIDE
+_PLANES_BYTES = 3 * _SIDE * _SIDE
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _joined(parts: list[Part]) -> Part:
 
 def _records(path: Path, content: bytes, form: _Form) -> Part:
     """Images and labels of one file: records of label bytes, then red, green and blue planes."""
-    size = form.label_bytes + _PIXELS
+    size = form.label_bytes + _PLANES_BYTES
     with reading(path, f"records of {size} bytes with labels of 0 to {form.classes - 1}"):
         if len(content) % size:
             raise ValueError(f"it has {len(content)} bytes, which is no whole number of records")

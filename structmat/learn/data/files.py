@@ -4,28 +4,13 @@ import gzip
 import importlib
 import lzma
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from structmat.errors import FileFormatError, InputError, MissingDependencyError
-
-# Errors of the readers for foreign, truncated or inconsistent bytes.
-_UNREADABLE = (
-    ValueError,
-    KeyError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    tarfile.TarError,
-)
+from structmat.io import UNREADABLE
 
 
 @contextmanager
@@ -33,7 +18,7 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     """Turn errors of a reader into one that names the file and its expected format."""
     try:
         yield
-    except _UNREADABLE as error:
+    except (*UNREADABLE, lzma.LZMAError, tarfile.TarError) as error:
         reason = str(error) or type(error).__name__
         raise FileFormatError(
             f"{str(path)!r} cannot be read ({reason}); expected {expected} (fetch the file again)"

@@ -15,10 +15,10 @@ from structmat.learn.data.images import Images, digits, fashion_mnist
 from structmat.learn.data.text import Text, text
 
 DATASETS: Final = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
-"""The names that `load_data` knows."""
+"""Names that `load_data` knows."""
 
 Dataset: TypeAlias = Images | Text
-"""What `load_data` returns."""
+"""Result of `load_data`."""
 
 
 def load_data(

@@ -114,7 +114,7 @@ def _outcome(kinds: Sequence[KindRuns], metric: Metric) -> str:
 def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
     way = "lower is better" if metric.lower_is_better else "higher is better"
     columns = [
-        "KindRuns",
+        "Kind",
         f"{metric.label[:1].upper()}{metric.label[1:]}, {way}",
         "Seeds",
         "Multiplications",

@@ -2,6 +2,5 @@
 
 describe      layers as text and index arrays, and built from them again
 place         layers and tensors of a file, put where a network has them
-config_text   the structure of a network as text in a config file
 checkpoint    `save_model`, `load_model`
 """

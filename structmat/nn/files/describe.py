@@ -27,12 +27,7 @@ _MAKERS = {kind.__name__: make for kind, make in MAKERS.items()}
 def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Describe the structured layers of a model, except for their tensors.
 
-    Returns
-    -------
-    layers : dict
-        A JSON entry for each layer, by the path of its module.
-    index : dict
-        Index arrays by name.
+    Returns a JSON entry for each layer by the path of its module, and index arrays by name.
     """
     paths = {id(module): path for path, module in model.named_modules()}
     layers: dict[str, Any] = {}
@@ -66,12 +61,8 @@ def build_layers(
 ) -> dict[str, nn.Module]:
     """Build the layers that `describe_layers` described, by path, around given tensors.
 
-    Index arrays may be tensors as well.
-
-    Raises
-    ------
-    InputError
-        If descriptions, tensors and index arrays do not belong together.
+    Index arrays may be tensors as well. Descriptions, tensors and index arrays that do not
+    belong together are an `InputError`.
     """
     left = set(index)
     try:

@@ -32,13 +32,7 @@ def shared(model: nn.Module) -> dict[str, str]:
 
 
 def share(model: nn.Module, paths: Mapping[str, str]) -> None:
-    """Make modules one again, at the paths that `shared` found.
-
-    Raises
-    ------
-    InputError
-        If the model has no such modules.
-    """
+    """Make modules one again, at the paths that `shared` found."""
     for path, original in paths.items():
         try:
             model.get_submodule(path)
@@ -55,11 +49,6 @@ def put_layer(model: nn.Module, path: str, layer: nn.Module) -> nn.Module:
 
     The layer moves to the device of the layer that it replaces, unless that is the meta
     device.
-
-    Raises
-    ------
-    InputError
-        If the model has no layer of these sizes there.
     """
     try:
         old = model.get_submodule(path)
@@ -93,11 +82,6 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str
     """Give a model of the right structure the parameters and buffers of a file.
 
     `tied` maps every further name of a tensor to its first name.
-
-    Raises
-    ------
-    InputError
-        If the tensors are not those of the model.
     """
     places = {name: (old, owner) for name, old, owner in named_tensors(model)}
     complaints = [

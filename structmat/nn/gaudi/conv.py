@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from structmat.errors import InputError
+from structmat.nn.gaudi.linear import random_bias
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.structured.convolution import TapConv2d, pair
 
@@ -85,7 +86,7 @@ class GaudiConv2d(TapConv2d):
                 tap.structure = taps[0].structure if shared_masks else tap.structure
         super().__init__(
             taps,
-            _bias(in_channels * size, taps[0], options) if bias else None,
+            random_bias(in_channels * size, taps[0], options.get("generator")) if bias else None,
             in_channels=in_channels,
             kernel_size=kernel_size,
             stride=stride,
@@ -117,9 +118,3 @@ class GaudiConv2d(TapConv2d):
             y = taps[0](patches.transpose(1, 2))
         y = y if self.bias is None else y + self.bias.to(y.dtype)
         return y.movedim(-1, 1).reshape(x.shape[0], self.out_channels, *size)
-
-
-def _bias(fan_in: int, weight: GaudiWeight, options: dict[str, Any]) -> Tensor:
-    values = torch.empty(weight.shape[0])
-    bound = fan_in**-0.5
-    return values.uniform_(-bound, bound, generator=options.get("generator")).to(weight.u)

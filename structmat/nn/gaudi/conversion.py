@@ -58,12 +58,12 @@ def pack(u: Tensor, v: Tensor, rows: Side, cols: Side) -> GBLR:
     """Contents (K, r, S) on their runs as a packed matrix, without blocks that lack a side."""
     alive, rank = (rows.width > 0) & (cols.width > 0), u.shape[1]
     sides = []
-    for contents, side in ((u, rows), (v, cols)):
+    for contents, side in zip([whole(u), whole(v)], (rows, cols), strict=True):
         width = side.width[alive].cpu().numpy().repeat(rank)
         start = side.start[alive].cpu().numpy().repeat(rank)
         term = np.repeat(np.arange(len(width)) * side.window, width)
         slot = term + positions(start % side.window, width, side.window)
-        flat = whole(contents)[alive].reshape(-1)
+        flat = contents[alive].reshape(-1)
         packed = flat[torch.from_numpy(slot).to(flat.device)].clone()
         sides.append((start % side.size, width, packed))
     return GBLR(*sides[0], *sides[1], shape=(rows.size, cols.size))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.kernels.choice.packages import has
+from structmat.kernels.choice.record import has
 from structmat.nn.gaudi.side import Side, Tile
 from structmat.nn.gaudi.structure import Runs
 

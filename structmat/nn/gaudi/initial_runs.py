@@ -152,11 +152,6 @@ def rule_runs(
     "splr" makes the first r / 2 of the blocks full and the others 0.5 r / (1 - 0.5 r) wide;
     "lr" makes the first r full and gives the others one grain on one side, in turns;
     both take r from the name ("splr0.3"), 0.5 by default.
-
-    Examples
-    --------
-    >>> rule_runs((4, 4), 4, "lr0.5", 0.0, None).row_width.tolist()
-    [1.0, 1.0, 0.25, 0.0]
     """
     grains = [min(granularity, n) / n for n in shape]
     widths = [_widths(width, g, count, side, generator) for side, g in enumerate(grains)]

@@ -17,20 +17,14 @@ from structmat.nn.gaudi.initial_runs import (
 )
 from structmat.nn.gaudi.structure import Runs
 
-#: Scalars of contents up to which they are kept on whole circles; beyond, on windows.
+#: Scalars of contents up to which whole circles are stored; beyond, windows.
 WHOLE_CIRCLE_SCALARS = 2**22
 #: Least length of a window in grains.
 _WINDOW_GRAINS = 8
 
 
 def whole_number(value: object, name: str, least: int) -> int:
-    """Return a whole number of at least `least`, or raise an error.
-
-    Examples
-    --------
-    >>> whole_number(3, "rank", 1)
-    3
-    """
+    """Return a whole number of at least `least`, or raise an error."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} = {value!r}; expected a whole number of at least {least}")
     return value
@@ -60,23 +54,27 @@ def initial_weight(
     max_width: int | None,
     generator: torch.Generator | None,
 ) -> InitialWeight:
-    """Runs at a cost or by a rule, and contents on windows; options are those of `GaudiWeight`.
-
-    Examples
-    --------
-    >>> options = {"num_blocks": None, "rank": None, "granularity": 1, "budget": 0.75}
-    >>> options |= {"width_init": "grid", "location_init": 0.0, "content_init": "normal"}
-    >>> found = initial_weight((8, 16), **options, min_width=0, max_width=None, generator=None)
-    >>> found.rank, found.windows, found.u.shape
-    (1, (8, 16), torch.Size([18, 1, 8]))
-    """
+    """Runs at a cost or by a rule, and contents on windows; options are those of `GaudiWeight`."""
     cost = budget * math.prod(shape)
     if rank is None:
         is_grid = width_init == "grid"
         rank = grid_rank(shape, cost, granularity=granularity) if is_grid else 1
     whole_number(rank, "rank", 1)
     if width_init in COST_RULES:
-        runs = _runs_at(cost, shape, num_blocks, rank, granularity, str(width_init))
+        if num_blocks is not None:
+            raise InputError(
+                f"num_blocks = {num_blocks} with {width_init}; expected None (the budget sets the "
+                'number of blocks; choose width_init="splr" to set it yourself)'
+            )
+        if width_init == "grid":
+            runs = grid_runs(shape, cost, rank=rank, granularity=granularity)
+        elif rank == 1:
+            runs = strip_runs(shape, cost, granularity=granularity)
+        else:
+            raise InputError(
+                f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
+                '(choose width_init="grid" for blocks of higher rank)'
+            )
     else:
         count = min(shape) if num_blocks is None else whole_number(num_blocks, "num_blocks", 0)
         rules = (width_init, location_init)
@@ -85,29 +83,6 @@ def initial_weight(
     return InitialWeight(
         rank, windows, runs, *_contents(shape, runs, rank, windows, content_init, generator)
     )
-
-
-def _runs_at(
-    cost: float,
-    shape: tuple[int, int],
-    num_blocks: int | None,
-    rank: int,
-    granularity: int,
-    rule: str,
-) -> Runs:
-    if num_blocks is not None:
-        raise InputError(
-            f"num_blocks = {num_blocks} with {rule}; expected None (the budget sets the number of "
-            'blocks; choose width_init="splr" to set it yourself)'
-        )
-    if rule == "grid":
-        return grid_runs(shape, cost, rank=rank, granularity=granularity)
-    if rank > 1:
-        raise InputError(
-            f"rank = {rank} with strips; expected 1, as a strip one sample wide has no more "
-            '(choose width_init="grid" for blocks of higher rank)'
-        )
-    return strip_runs(shape, cost, granularity=granularity)
 
 
 def _windows(
@@ -170,34 +145,19 @@ def random_contents(
     That variance is 1 / (3 n) on average over the entries, for any blocks. If all blocks
     are one sample wide on one side, that side begins with ones: the entries are then
     normal, rather than products of two normal numbers.
-
-    Examples
-    --------
-    >>> u, v = random_contents((8, 16), grid_runs((8, 16), 96), 1, (8, 16), None)
-    >>> u.shape, v.shape
-    (torch.Size([18, 1, 8]), torch.Size([18, 1, 16]))
     """
     count = len(runs.row_width)
+    rows, cols = torch.round(runs.row_width * shape[0]), torch.round(runs.col_width * shape[1])
     cover = rank * float((runs.row_width * runs.col_width).sum())
-    if not (_all_live(runs.row_width, shape[0]) and _all_live(runs.col_width, shape[1])):
+    if count == 0 or not (rows.all() and cols.all()):
         cover = max(cover, 1.0)  # empty blocks are yet to grow
     u, v = (torch.randn(count, rank, window, generator=generator) for window in windows)
-    if _is_single(runs.row_width, shape[0]):
+    if count and bool((rows == 1).all()):
         return torch.ones_like(u), v * (3 * shape[1] * cover) ** -0.5
-    if _is_single(runs.col_width, shape[1]):
+    if count and bool((cols == 1).all()):
         return u * (3 * shape[1] * cover) ** -0.5, torch.ones_like(v)
     spread = (3 * shape[1] * cover) ** -0.25
     return u * spread, v * spread
-
-
-def _all_live(width: Tensor, size: int) -> bool:
-    """Tell whether there are blocks, and all of them are wide enough for a sample."""
-    return len(width) > 0 and bool((torch.round(width * size) > 0).all())
-
-
-def _is_single(width: Tensor, size: int) -> bool:
-    """Tell whether all of some blocks are one sample wide."""
-    return len(width) > 0 and bool((torch.round(width * size) == 1).all())
 
 
 def svd_contents(
@@ -210,12 +170,6 @@ def svd_contents(
     """Singular pairs of a dense initial weight, √S on either side, repeated in turn.
 
     `fill` writes a dense weight in place, `torch.nn.Linear`'s own by default.
-
-    Examples
-    --------
-    >>> u, v = svd_contents((4, 6), 4, 1, None, torch.nn.init.ones_)
-    >>> abs(u[0, 0, 0] * v[0, 0, 0]).round(decimals=4)
-    tensor(1.)
     """
     dense = torch.empty(shape)
     if fill is None:

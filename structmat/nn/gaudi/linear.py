@@ -47,9 +47,8 @@ class GaudiLinear(nn.Module):
         self.matrix = GaudiWeight((out_features, in_features), **options)
         self.bias = None
         if bias:
-            bound, generator = in_features**-0.5, options.get("generator")
-            values = torch.empty(out_features).uniform_(-bound, bound, generator=generator)
-            self.bias = nn.Parameter(values.to(self.matrix.u))
+            values = random_bias(in_features, self.matrix, options.get("generator"))
+            self.bias = nn.Parameter(values)
 
     @classmethod
     def from_weight(cls, matrix: GaudiWeight, bias: Tensor | None) -> "GaudiLinear":
@@ -74,3 +73,10 @@ class GaudiLinear(nn.Module):
     def to_matrix(self) -> GBLR:
         """The packed GBLR matrix of the weight: hard boxcars, dead blocks removed."""
         return self.matrix.to_matrix()
+
+
+def random_bias(fan_in: int, weight: GaudiWeight, generator: torch.Generator | None) -> Tensor:
+    """Bias as `torch.nn.Linear` draws it for this number of inputs, like a weight's contents."""
+    bound = fan_in**-0.5
+    values = torch.empty(weight.shape[0]).uniform_(-bound, bound, generator=generator)
+    return values.to(weight.u)

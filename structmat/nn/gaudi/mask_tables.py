@@ -22,29 +22,17 @@ from torch import Tensor
 
 
 class MaskTable(NamedTuple):
-    """Prefix sums of the blur and edge derivatives, for offsets -2 n to n of an edge.
+    """Prefix sums of the blur and edge derivatives, for offsets -2 n to n of an edge."""
 
-    Attributes
-    ----------
-    integral : Tensor, shape (3 n + 1,)
-        P(t), with P(t + n) = P(t) + 1.
-    edge : Tensor, shape (3 n + 1,)
-        Derivative of a mask with respect to w / n whose trailing edge lies t back.
-    """
-
+    #: P(t), with P(t + n) = P(t) + 1, (3 n + 1,).
     integral: Tensor
+    #: Derivative of a mask with respect to w / n whose trailing edge lies t back, (3 n + 1,).
     edge: Tensor
 
 
 @lru_cache(maxsize=64)
 def mask_table(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> MaskTable:
-    """Table for a circle of n samples and a sharpness σ, computed once in double precision.
-
-    Examples
-    --------
-    >>> mask_table(4, math.inf, torch.float64, torch.device("cpu")).integral[8:].tolist()
-    [0.0, 1.0, 1.0, 1.0, 1.0]
-    """
+    """Table for a circle of n samples and a sharpness σ, computed once in double precision."""
     # Tensors made in inference mode could not serve a later backward pass.
     with torch.inference_mode(False), torch.no_grad():
         k = torch.arange(n // 2 + 1, dtype=torch.float64)
@@ -63,11 +51,5 @@ def mask_table(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -
 
 
 def gauss(k: Tensor, sigma: float) -> Tensor:
-    """Spectrum of the blur at frequencies k: exp(-k² / (2 σ²)).
-
-    Examples
-    --------
-    >>> gauss(torch.tensor([0.0, 2.0]), math.inf).tolist()
-    [1.0, 1.0]
-    """
+    """Spectrum of the blur at frequencies k: exp(-k² / (2 σ²))."""
     return torch.exp(-0.5 * (k / sigma) ** 2)

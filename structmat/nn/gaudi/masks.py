@@ -93,15 +93,7 @@ def check_sigma(sigma: float) -> None:
 
 
 def spectral_mask(width: Tensor, location: Tensor, n: int, sigma: float) -> Tensor:
-    """Masks of real widths and locations in samples, by the Fourier formula: (K, n).
-
-    Examples
-    --------
-    >>> import math, torch
-    >>> half = torch.tensor([2.5], dtype=torch.float64)
-    >>> spectral_mask(half, 0 * half, 5, math.inf).sum().item()
-    2.5
-    """
+    """Masks of real widths and locations in samples, by the Fourier formula: (K, n)."""
     k = torch.arange(n // 2 + 1, dtype=width.dtype, device=width.device)
     w, l = width[:, None], location[:, None]
     if not len(width):

@@ -87,6 +87,8 @@ class GaudiWeight(nn.Module):
     torch.Size([5, 8])
     """
 
+    #: Name of the structure.
+    kind = "gblr"
     # Class attributes, as pickles of version 0.1.0 name neither.
     #: Whether the next backward pass adds the gradient of the dense weight to `weight_grad`.
     record_weight_grad = False
@@ -195,7 +197,7 @@ class GaudiWeight(nn.Module):
 
         Sharded widths and locations are gathered: call it on every process.
         """
-        return self._sides(Runs(*(whole(getattr(self.structure, name)) for name in Runs._fields)))
+        return self._sides(Runs(*[whole(getattr(self.structure, name)) for name in Runs._fields]))
 
     def _sides(self, runs: Runs) -> tuple[Side, Side]:
         g, sigma = self.granularity, self.sigma if self.training else math.inf

@@ -5,12 +5,11 @@ layer_types    layers that can be converted and layers that replace them, one re
 modules        names of modules, and replacement in place
 targets        layers that a conversion takes, and layers that it leaves
 trace          inputs of the layers of a running model
-calibration    fits on the inputs that weights multiply
 split_budget   one budget over many matrices
 random_init    random matrices of every kind
 pixelfly       a flat block butterfly plus low rank
 kinds          kinds that a network can have
-fit            approximations of given weights
+fit            approximations of given weights, also on their inputs
 builder        new weights of the converted layers
 report         rows, sums and tables
 cost           `cost`

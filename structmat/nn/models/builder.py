@@ -13,9 +13,15 @@ from structmat.errors import BudgetError
 from structmat.matrix import StructuredMatrix
 from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.calibration import refine, squared_error
 from structmat.nn.models.config import Config
-from structmat.nn.models.fit import fit_grid, fit_kind, rank_curve, trial_curve
+from structmat.nn.models.fit import (
+    fit_grid,
+    fit_kind,
+    rank_curve,
+    refine,
+    squared_error,
+    trial_curve,
+)
 from structmat.nn.models.kinds import random_init
 from structmat.nn.models.layer_types import Weight
 from structmat.nn.models.random_init import strip_sides, tile_grid
@@ -26,60 +32,28 @@ from structmat.nn.structured.weight import StructuredWeight
 
 @dataclass(frozen=True)
 class ConvertedWeight:
-    """Weights that replace one target's weight.
-
-    Attributes
-    ----------
-    weights : list of GaudiWeight or StructuredWeight
-    error : float or None
-        Their relative error if they approximate the old weight; None from scratch.
-    """
+    """Weights that replace one target's weight."""
 
     weights: list[Weight]
+    #: Their relative error if they approximate the old weight; None from scratch.
     error: float | None
 
 
 @dataclass(frozen=True)
 class Builder:
-    """Makes the weights of a conversion.
-
-    Attributes
-    ----------
-    config : Config
-    targets : sequence of Target
-    grams : sequence of (Tensor or None)
-        Gram matrix of each target's inputs, where there is a calibration.
-    seeds : sequence of int
-        One for each target, so that a trial and the final fit draw the same numbers.
-    generator : torch.Generator or None
-        Source of random contents.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from structmat.nn.models.targets import find_targets
-    >>> config = Config(kind="low_rank", budget=0.5)
-    >>> targets = find_targets(nn.Sequential(nn.Linear(64, 32)), config, None).targets
-    >>> builder = Builder(config, targets, [None], [0], None)
-    >>> [caps] = builder.caps()
-    >>> caps, builder.planned(0, caps), builder.build(0, caps).weights[0].kind
-    ([1024], 960, 'low_rank')
-    """
+    """Makes the weights of a conversion."""
 
     config: Config
     targets: Sequence[Target]
+    #: Gram matrix of each target's inputs, where there is a calibration.
     grams: Sequence[Tensor | None]
+    #: One for each target, so that a trial and the final fit draw the same numbers.
     seeds: Sequence[int]
+    #: Source of random contents.
     generator: torch.Generator | None
 
     def caps(self, progress: Callable[[float], None] = lambda _: None) -> list[list[int]]:
-        """Cap the cost of each matrix of each target.
-
-        Raises
-        ------
-        BudgetError
-            If some target has no matrices of the kind that are so cheap.
-        """
+        """Cap the cost of each matrix of each target, at least what its kind needs."""
         budget = self.config.start_budget
         if self.config.shares == "uniform":
             caps = [[math.floor(budget * math.prod(t.shape))] * t.count for t in self.targets]
@@ -153,7 +127,9 @@ class Builder:
         scale = (3 * n * target.type.variance(target.modules[0])) ** 0.25
         weights: list[Weight] = []
         for cap in caps:
-            options = {"width_init": _width_rule((m, n), cap), **self.config.options}
+            # By default the structure that `random_init` plans.
+            planned = "strips" if strip_sides((m, n), cap) else "grid"
+            options = {"width_init": planned, **self.config.options}
             rule = options["width_init"]
             if rule == "grid" and "rank" not in self.config.options:
                 options["rank"] = tile_grid((m, n), cap)[2]
@@ -207,11 +183,6 @@ class Builder:
             return [gram] * target.count
         n = target.shape[1]
         return [gram[k : k + n, k : k + n] for k in range(0, len(gram), n)]
-
-
-def _width_rule(shape: tuple[int, int], cap: int) -> str:
-    """Default `width_init` of a learned weight, the structure that `random_init` plans."""
-    return "strips" if strip_sides(shape, cap) else "grid"
 
 
 def _precise(W: Tensor) -> Tensor:

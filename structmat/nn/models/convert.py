@@ -9,14 +9,13 @@ from torch import nn
 
 from structmat.errors import InputError
 from structmat.nn.models.builder import Builder, ConvertedWeight
-from structmat.nn.models.calibration import collect_grams
 from structmat.nn.models.config import Config
 from structmat.nn.models.cost import structured_row
 from structmat.nn.models.layer_types import layer_shape
 from structmat.nn.models.modules import replace_
 from structmat.nn.models.report import ConversionReport, LayerReport, SkippedLayer
 from structmat.nn.models.targets import Filter, Selection, Target, find_targets
-from structmat.nn.models.trace import batches_of, count_vectors
+from structmat.nn.models.trace import batches_of, collect_grams, count_vectors
 
 Progress = Callable[[float], None]
 

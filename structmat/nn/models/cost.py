@@ -1,12 +1,11 @@
 """Costs of the layers of a model: dense ones, learned ones and frozen ones."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.layer_types import (
     STRUCTURED,
     Weight,
@@ -68,17 +67,21 @@ def layer_rows(
 
     `counts` has the vectors that each layer multiplies for one example.
     """
-    groups: dict[Hashable, list[nn.Module]] = {}
+    # Layers that share a weight stand in one row; dense ones share the parameter itself.
+    groups: dict[tuple[int, ...], list[nn.Module]] = {}
+    weights = {layer: weights_of(layer) for layer in names if isinstance(layer, STRUCTURED)}
     for layer in names:
-        groups.setdefault(_weight_identity(layer), []).append(layer)
+        shared = weights.get(layer) or [layer._parameters.get("weight", layer)]
+        groups.setdefault(tuple(map(id, shared)), []).append(layer)
+    shapes = [layer_shape(layers[0]) for layers in groups.values()]
     rows = []
-    for layers in groups.values():
+    for shape, layers in zip(shapes, groups.values(), strict=True):
         first, where = layers[0], [name for layer in layers for name in names[layer]]
         vectors = None if counts is None else sum(counts[layer] for layer in layers)
-        if isinstance(first, STRUCTURED):
-            rows.append(structured_row(weights_of(first), layer_shape(first), where, vectors))
+        if first in weights:
+            rows.append(structured_row(weights[first], shape, where, vectors))
         else:
-            shape, vectors = layer_shape(first), len(layers) if vectors is None else vectors
+            vectors = len(layers) if vectors is None else vectors
             name, size, rest = where[0], math.prod(shape), tuple(where[1:])
             rows.append(LayerReport(name, "dense", shape, vectors, size, size, shared_with=rest))
     return rows
@@ -92,21 +95,15 @@ def structured_row(
     error: float | None = None,
 ) -> LayerReport:
     """Make the row of a layer of structured weights."""
-    kinds = dict.fromkeys("gblr" if isinstance(w, GaudiWeight) else w.kind for w in weights)
+    figures = [(weight.kind, weight.cost, weight.storage) for weight in weights]
+    kinds, costs, storages = zip(*figures, strict=True)
     return LayerReport(
         names[0],
-        "+".join(kinds),
+        "+".join(dict.fromkeys(kinds)),
         shape,
         weights[0].positions if vectors_per_example is None else vectors_per_example,
-        sum(weight.cost for weight in weights),
-        sum(weight.storage for weight in weights),
+        sum(costs),
+        sum(storages),
         error,
         tuple(names[1:]),
     )
-
-
-def _weight_identity(layer: Any) -> Hashable:
-    """Identify the weight that several layers may share."""
-    if isinstance(layer, STRUCTURED):
-        return tuple(map(id, weights_of(layer)))
-    return id(layer._parameters.get("weight", layer))

@@ -1,18 +1,23 @@
-"""Structured approximations of given weights, for the layers of a network."""
+"""Structured approximations of given weights, also on the inputs that they multiply.
+
+For the inputs X of a layer, collected over a few batches, ‖(W - Ŵ) X‖_F is the error of
+its outputs. It depends on X through the Gram matrix G = X X^T alone, as tr(Δ G Δ^T) with
+Δ = W - Ŵ.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from structmat import binding
 from structmat.compress import compress
 from structmat.errors import BudgetError
-from structmat.matrices import GBLR, BlockLowRank
+from structmat.matrices import GBLR, BlockLowRank, LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.nn.models.calibration import fit_low_rank, output_energies, squared_error
 from structmat.nn.models.kinds import NETWORK_KINDS
 from structmat.nn.models.random_init import tile_grid
 
@@ -21,6 +26,8 @@ FloatArray = NDArray[np.float64]
 
 #: Costs of the trial fits before a budget is split, as multiples of the budget.
 TRIAL_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+#: Quasi-Newton steps on the contents, and the number of past steps that L-BFGS keeps.
+LBFGS_STEPS, LBFGS_HISTORY = 100, 20
 
 
 def fit_kind(
@@ -29,17 +36,7 @@ def fit_kind(
     """Approximate W (m, n) by a matrix of a kind that costs at most `cap`, on torch.
 
     A low-rank matrix is the best one on the inputs behind `gram`; other kinds approximate
-    W itself.
-
-    Raises
-    ------
-    BudgetError
-        If no matrix of the kind is that cheap.
-
-    Examples
-    --------
-    >>> fit_kind("low_rank", torch.eye(8), 40).cost
-    32
+    W itself. A cap below the cheapest matrix is a `BudgetError`.
     """
     m, n = W.shape
     own_fit = NETWORK_KINDS[kind].fit if kind in NETWORK_KINDS else None
@@ -56,18 +53,7 @@ def fit_grid(W: Tensor, cap: int) -> GBLR:
 
     Other GBLR matrices of that cost have a smaller error, but this one suits learning:
     blocks of one size shrink alike under a budget, while narrow blocks would vanish beside
-    wide ones.
-
-    Raises
-    ------
-    BudgetError
-        If not even one tile is that cheap.
-
-    Examples
-    --------
-    >>> A = fit_grid(torch.ones(8, 16), 96)
-    >>> A.num_blocks, A.cost, (A.to_dense() - 1).abs().max().item() < 1e-5
-    (18, 96, True)
+    wide ones. A cap below the cost of one tile is a `BudgetError`.
     """
     heights, widths, rank = tile_grid((W.shape[0], W.shape[1]), cap)
     tiles = {}
@@ -107,10 +93,7 @@ def trial_curve(
 ) -> tuple[IntArray, FloatArray]:
     """Costs around a budget, and the squared errors of ``make(W, cap)`` at these costs.
 
-    Raises
-    ------
-    BudgetError
-        If `make` finds no matrix at any of these costs.
+    Costs without a matrix are left out; if there is none at all, the `BudgetError` stays.
 
     Examples
     --------
@@ -131,3 +114,81 @@ def trial_curve(
         costs.append(cap)
         errors.append(squared_error(W - matrix.to_dense(), gram))
     return np.array(costs), np.array(errors)
+
+
+def squared_error(difference: Tensor, gram: Tensor | None) -> float:
+    """Squared Frobenius norm of Δ X, or of Δ itself without a Gram matrix."""
+    difference = difference.double()
+    weighed = difference if gram is None else difference @ gram.to(difference)
+    return max(0.0, float((weighed * difference).sum()))
+
+
+def output_energies(W: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Squared singular values of W X in falling order, and its left singular vectors."""
+    W = W.double()
+    product = W @ W.T if gram is None else W @ gram.to(W) @ W.T
+    energies, U = torch.linalg.eigh(product)
+    return energies.flip(0).clamp(min=0), U.flip(1)
+
+
+def fit_low_rank(W: Tensor, gram: Tensor, rank: int) -> LowRank:
+    """Best approximation U U^T W of the given rank on these inputs.
+
+    U holds the leading left singular vectors of W X: of all matrices of that rank,
+    U U^T W X is nearest to W X (Eckart & Young).
+    """
+    _, U = output_energies(W, gram)
+    U = U[:, :rank]
+    V = W.double().T @ U
+    # Training needs factors of equal size.
+    root = V.norm(dim=0).clamp(min=torch.finfo(V.dtype).tiny).sqrt()
+    return LowRank((U * root).to(W.dtype), (V / root).to(W.dtype))
+
+
+def refine(
+    matrices: Sequence[StructuredMatrix], W: Tensor, gram: Tensor, *, dim: int = 0
+) -> list[StructuredMatrix]:
+    """Lower the error on these inputs by other contents; structures stay.
+
+    The matrices, of any kind on torch, side by side approximate W: as row blocks along `dim`
+    0, as column blocks along 1. L-BFGS in double precision runs on all contents at once. The
+    error never rises.
+    """
+    target, gram = W.double(), gram.double()
+    size = squared_error(target, gram)
+    trial = [
+        binding.construct(matrix, [_variable(leaf) for leaf in binding.leaves(matrix)])
+        for matrix in matrices
+    ]
+    contents = [leaf for matrix in trial for leaf in binding.leaves(matrix) if leaf.requires_grad]
+    if not contents or not size:
+        return list(matrices)
+
+    def loss() -> Tensor:
+        difference = torch.cat([matrix.to_dense() for matrix in trial], dim) - target
+        return ((difference @ gram) * difference).sum() / size
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimizer = torch.optim.LBFGS(
+        contents, max_iter=LBFGS_STEPS, history_size=LBFGS_HISTORY, line_search_fn="strong_wolfe"
+    )
+    before = float(loss().detach())
+    optimizer.step(closure)
+    with torch.no_grad():
+        if not float(loss()) < before:
+            return list(matrices)
+    return [
+        binding.construct(old, [leaf.detach() for leaf in binding.leaves(matrix)]).astype(old.dtype)
+        for matrix, old in zip(trial, matrices, strict=True)
+    ]
+
+
+def _variable(leaf: Tensor) -> Tensor:
+    if not leaf.is_floating_point():
+        return leaf
+    return leaf.detach().double().clone(memory_format=torch.contiguous_format).requires_grad_()

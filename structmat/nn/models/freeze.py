@@ -57,11 +57,9 @@ def freeze_(model: nn.Module) -> ConversionReport:
             "to fix (convert it first: convert_(model, Config(kind='gblr', budget=…)))"
         )
     frozen: dict[Weight, Weight] = {weight: _packed(weight) for weight in learned}
-    new = {
-        layer: rebuilt(layer, [frozen.get(weight, weight) for weight in weights])
-        for layer, weights in layers.items()
-        if not frozen.keys().isdisjoint(weights)
-    }
+    changed = [layer for layer, weights in layers.items() if not frozen.keys().isdisjoint(weights)]
+    around = [[frozen.get(weight, weight) for weight in layers[layer]] for layer in changed]
+    new = dict(zip(changed, map(rebuilt, changed, around), strict=True))
     return ConversionReport(tuple(layer_rows(replace_(model, new))))
 
 

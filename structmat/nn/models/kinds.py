@@ -7,7 +7,7 @@ from torch import Tensor
 
 from structmat.kinds import all_kinds
 from structmat.matrix import StructuredMatrix
-from structmat.nn.models.pixelfly import fit_pixelfly
+from structmat.nn.models.pixelfly import fit_pixelfly, random_pixelfly
 from structmat.nn.models.random_init import (
     RandomInit,
     random_block_low_rank,
@@ -16,23 +16,16 @@ from structmat.nn.models.random_init import (
     random_gblr,
     random_low_rank,
     random_monarch,
-    random_pixelfly,
 )
 
 
 @dataclass(frozen=True)
 class NetworkKind:
-    """Random start of a kind, and its fit of tensors where `compress` has none.
+    """Random start of a kind, and its fit of tensors where `compress` has none."""
 
-    Attributes
-    ----------
-    random_init : callable
-        ``random_init(shape, cap)`` returns a `RandomInit` that costs at most `cap`.
-    fit : callable, optional
-        ``fit(W, cap)`` returns a matrix near the tensor W that costs at most `cap`.
-    """
-
+    #: ``random_init(shape, cap)`` returns a `RandomInit` that costs at most `cap`.
     random_init: Callable[[tuple[int, int], int], RandomInit]
+    #: ``fit(W, cap)`` returns a matrix near the tensor W that costs at most `cap`.
     fit: Callable[[Tensor, int], StructuredMatrix] | None = None
 
 
@@ -47,31 +40,15 @@ NETWORK_KINDS = {
 
 
 def network_kinds() -> tuple[str, ...]:
-    """Names of the kinds in `NETWORK_KINDS` and of those that `compress` fits.
-
-    Examples
-    --------
-    >>> network_kinds()[-2:]
-    ('pixelfly', 'gblr')
-    """
+    """Names of the kinds in `NETWORK_KINDS` and of those that `compress` fits."""
     return tuple(k.name for k in all_kinds() if k.name in NETWORK_KINDS or k.fit is not None)
 
 
 def random_init(kind: str, shape: tuple[int, int], cap: int) -> RandomInit:
-    """Random matrix of a kind that costs at most `cap`.
+    """Random matrix of a kind that reaches every row and column and costs at most `cap`.
 
-    A kind outside `NETWORK_KINDS` is a random dense matrix, compressed.
-
-    Raises
-    ------
-    BudgetError
-        If no matrix of the kind that reaches every row and column is that cheap.
-
-    Examples
-    --------
-    >>> start = random_init("low_rank", (8, 16), 60)
-    >>> start.cost, start.draw(1.0, None).rank
-    (48, 2)
+    A kind outside `NETWORK_KINDS` is a random dense matrix, compressed. A cap below the
+    cheapest matrix is a `BudgetError`.
     """
     if kind in NETWORK_KINDS:
         return NETWORK_KINDS[kind].random_init(shape, cap)

@@ -65,11 +65,6 @@ def layer_type(module: nn.Module) -> LayerType | None:
     """Record of a module's exact type; None if such modules are not converted.
 
     A subclass has no record, because its `forward` may do anything.
-
-    Examples
-    --------
-    >>> layer_type(nn.Linear(2, 3)) is LAYERS[nn.Linear], layer_type(nn.LazyLinear(3))
-    (True, None)
     """
     kind = type(module)
     if kind.__name__ == "Conv1D" and kind.__module__.partition(".")[0] == "transformers":
@@ -78,14 +73,7 @@ def layer_type(module: nn.Module) -> LayerType | None:
 
 
 def weights_of(layer: Any) -> list[Weight]:
-    """List the structured weights of a converted layer.
-
-    Examples
-    --------
-    >>> layer = GaudiLinear(64, 32, budget=0.25)
-    >>> weights_of(layer) == [layer.matrix]
-    True
-    """
+    """List the structured weights of a converted layer."""
     if isinstance(layer, PackedLinear):
         return list(layer.parts)
     return list(layer.taps) if isinstance(layer, _CONVOLUTIONS) else [layer.matrix]
@@ -103,13 +91,7 @@ def has_linear_weight(module: nn.Module) -> bool:
 
 
 def layer_shape(layer: Any) -> tuple[int, ...]:
-    """Shape (out, in) of a layer's weight, or (out, in, height, width) of a convolution's.
-
-    Examples
-    --------
-    >>> layer_shape(nn.Linear(3, 2)), layer_shape(nn.Conv2d(3, 2, 5))
-    ((2, 3), (2, 3, 5, 5))
-    """
+    """Shape (out, in) of a layer's weight, or (out, in, height, width) of a convolution's."""
     if isinstance(layer, _CONVOLUTIONS):
         return layer.out_channels, layer.in_channels, *layer.kernel_size
     if isinstance(layer, nn.Conv2d):
@@ -126,28 +108,14 @@ def layer_settings(layer: Any) -> dict[str, Any]:
 
 
 def rebuilt(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    """Make a converted layer of the same settings around other weights; the bias is shared.
-
-    Examples
-    --------
-    >>> layer = GaudiLinear(64, 32, budget=0.25)
-    >>> other = rebuilt(layer, [StructuredWeight(layer.to_matrix())])
-    >>> type(other).__name__, other.bias is layer.bias
-    ('StructuredLinear', True)
-    """
+    """Make a converted layer of the same settings around other weights; the bias is shared."""
     if isinstance(layer, PackedLinear):
         return _made(PackedLinear, layer, weights)
     return _convolution(layer, weights) if layer_settings(layer) else _linear(layer, weights)
 
 
 def dense_layer(layer: Any) -> nn.Linear | nn.Conv2d:
-    """Make the dense layer with the weight that a converted one has in evaluation.
-
-    Examples
-    --------
-    >>> dense_layer(GaudiLinear(64, 32, budget=0.25))
-    Linear(in_features=64, out_features=32, bias=True)
-    """
+    """Make the dense layer with the weight that a converted one has in evaluation."""
     weights = [weight.to_matrix().to_dense() for weight in weights_of(layer)]
     like = {"bias": layer.bias is not None, "device": weights[0].device, "dtype": weights[0].dtype}
     settings = layer_settings(layer)

@@ -10,14 +10,7 @@ from structmat.nn.models.layer_types import STRUCTURED, layer_type
 
 
 def module_names(model: nn.Module) -> dict[nn.Module, list[str]]:
-    """List all names of every module, in the order of `named_modules`.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 2)
-    >>> module_names(nn.Sequential(layer, layer))[layer]
-    ['0', '1']
-    """
+    """List all names of every module, in the order of `named_modules`."""
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -55,12 +48,6 @@ def replace_(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> dict[nn.Mo
     """Replace modules everywhere in the model, and list the names of the new ones.
 
     A new module takes the mode, training or evaluation, of the old one.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.ReLU())
-    >>> replace_(model, {model[0]: nn.Tanh()})
-    {Tanh(): ['0']}
     """
     placed = {}
     for module, names in module_names(model).items():

@@ -6,6 +6,7 @@ Patterns are regular and spread evenly, and use the cap as well as their kind al
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,10 +20,10 @@ from structmat.intervals import positions
 from structmat.matrices import GBLR, BlockLowRank, BlockSparse, LowRank, Monarch
 from structmat.matrix import StructuredMatrix
 from structmat.nn.gaudi.initial_runs import grid_rank, strip_runs
-from structmat.nn.models.pixelfly import draw_pixelfly, pixelfly_layout
 
 Generator: TypeAlias = torch.Generator | None
-#: Rows and columns of a block of a block-sparse matrix at least, where the cap allows it.
+IntArray: TypeAlias = NDArray[np.int64]
+#: Rows and columns of a block at least, where the cap allows it: small blocks are slow.
 LEAST_BLOCK_SIDE = 4
 #: Share of the cap that larger blocks, which multiply faster, may leave unused.
 UNUSED_SHARE = 0.02
@@ -30,18 +31,12 @@ UNUSED_SHARE = 0.02
 
 @dataclass(frozen=True)
 class RandomInit:
-    """A structure without its contents, and a function that draws them.
+    """A structure without its contents, and a function that draws them."""
 
-    Attributes
-    ----------
-    cost : int
-        Multiplications for one vector.
-    draw : callable
-        ``draw(variance, generator)`` returns the matrix with normal contents. The mean
-        squared entry of the matrix is `variance` on average.
-    """
-
+    #: Multiplications for one vector.
     cost: int
+    #: ``draw(variance, generator)`` returns the matrix with normal contents. The mean
+    #: squared entry of the matrix is `variance` on average.
     draw: Callable[[float, Generator], StructuredMatrix]
 
 
@@ -80,8 +75,8 @@ class _Pattern(NamedTuple):
     """Coordinates of square blocks on a grid, sorted by row and column."""
 
     side: int
-    rows: NDArray[np.int64]
-    cols: NDArray[np.int64]
+    rows: IntArray
+    cols: IntArray
     cost: int
 
 
@@ -129,11 +124,6 @@ def random_block_low_rank(shape: tuple[int, int], cap: int) -> RandomInit:
 def tile_grid(shape: tuple[int, int], cap: int) -> tuple[list[int], list[int], int]:
     """Heights, widths and rank of the tiles of an even grid that uses the cap best.
 
-    Raises
-    ------
-    BudgetError
-        If not even one tile is that cheap.
-
     Examples
     --------
     >>> tile_grid((8, 16), 96)
@@ -166,53 +156,46 @@ def _even_sizes(n: int, parts: int) -> list[int]:
     return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
 
 
-class StripRuns(NamedTuple):
-    """Starts and widths of strips in whole samples, on rows and on columns."""
-
-    row_start: NDArray[np.int64]
-    row_width: NDArray[np.int64]
-    col_start: NDArray[np.int64]
-    col_width: NDArray[np.int64]
-
-
-def strip_sides(shape: tuple[int, int], cap: int) -> StripRuns | None:
-    """Strips of `strip_runs` in whole samples; None where they miss a row or a column.
+@lru_cache(maxsize=64)
+def strip_sides(shape: tuple[int, int], cap: int) -> list[tuple[IntArray, IntArray]] | None:
+    """Starts and widths of strips in whole samples, rows and columns; None if they miss one.
 
     Examples
     --------
-    >>> strip_sides((4, 8), 16).col_start
+    >>> strip_sides((4, 8), 16)[1][0]
     array([0, 4, 2, 6])
     >>> strip_sides((4, 8), 11) is None
     True
     """
-    m, n = shape
-    runs = strip_runs(shape, cap)
-    parts = (runs.row_location, runs.row_width, runs.col_location, runs.col_width)
-    whole = [torch.round(p.double() * s).long() for p, s in zip(parts, (m, m, n, n), strict=True)]
-    strips = StripRuns(*(part.numpy() for part in whole))
-    rows = np.unique(positions(strips.row_start, strips.row_width, m))
-    cols = np.unique(positions(strips.col_start, strips.col_width, n))
-    return strips if (len(rows), len(cols)) == shape else None
+    runs, sides = strip_runs(shape, cap), []
+    for n, width, location in zip(shape, runs[::2], runs[1::2], strict=True):
+        start, length = (
+            torch.round(part.double() * n).long().numpy() for part in (location, width)
+        )
+        if len(np.unique(positions(start, length, n))) < n:
+            return None
+        sides.append((start, length))
+    return sides
 
 
 def random_gblr(shape: tuple[int, int], cap: int) -> RandomInit:
     """GBLR matrix of strips, or a grid of tiles where strips miss a row or a column."""
-    strips = strip_sides(shape, cap)
-    if strips is None:
+    sides = strip_sides(shape, cap)
+    if sides is None:
         grid = random_block_low_rank(shape, cap)
         return RandomInit(grid.cost, lambda *given: grid.draw(*given).to_kind("gblr"))
-    starts, widths = strips[::2], strips[1::2]
-    cells = math.prod(shape) / int((widths[0] * widths[1]).sum())
+    (_, row_width), (_, col_width) = sides
+    cells = math.prod(shape) / int((row_width * col_width).sum())
 
     def draw(variance: float, generator: Generator) -> GBLR:
         # The side of one sample is one, so that the entries are normal.
-        sides = [torch.ones(int(width.sum())) for width in widths]
-        long = int((strips.row_width == 1).all())
-        sides[long] = _normal(sides[long].shape, (variance * cells) ** 0.5, generator)
-        rows, cols = zip(starts, widths, sides, strict=True)
+        contents = [torch.ones(int(width.sum())) for _, width in sides]
+        long = int((row_width == 1).all())
+        contents[long] = _normal(contents[long].shape, (variance * cells) ** 0.5, generator)
+        rows, cols = ((*side, part) for side, part in zip(sides, contents, strict=True))
         return GBLR(*rows, *cols, shape=shape)
 
-    return RandomInit(sum(int(width.sum()) for width in widths), draw)
+    return RandomInit(int(row_width.sum() + col_width.sum()), draw)
 
 
 def random_monarch(shape: tuple[int, int], cap: int) -> RandomInit:
@@ -231,14 +214,6 @@ def random_monarch(shape: tuple[int, int], cap: int) -> RandomInit:
         return Monarch(L, R, shape=shape)
 
     return RandomInit(rank * l * k * (height + width), draw)
-
-
-def random_pixelfly(shape: tuple[int, int], cap: int) -> RandomInit:
-    """Flat block butterfly plus low rank."""
-    layout = pixelfly_layout(shape, cap)
-    return RandomInit(
-        layout.cost, lambda variance, generator: draw_pixelfly(layout, variance, generator)
-    )
 
 
 def random_compressed(kind: str, shape: tuple[int, int], cap: int) -> RandomInit:

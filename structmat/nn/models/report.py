@@ -73,10 +73,6 @@ class SkippedLayer:
 class Total:
     """Sums over layers, with costs for one example.
 
-    Attributes
-    ----------
-    cost, dense_cost, storage, dense_storage : int
-
     Examples
     --------
     >>> Total(10, 40, 12, 48).relative_cost

@@ -17,26 +17,16 @@ from structmat.errors import BudgetError
 
 @dataclass(frozen=True)
 class CostCurve:
-    """Error of one matrix against its cost.
-
-    Attributes
-    ----------
-    name : str
-        For messages.
-    costs : ndarray of int, shape (p,)
-        Rising costs; the first one is the least that the matrix can cost.
-    errors : ndarray of float, shape (p,)
-        Squared errors at these costs.
-    vectors_per_example : int
-        Factor by which a multiplication of this matrix counts.
-    steps : bool
-        Whether the matrix has these costs alone and none between them, like ranks.
-    """
+    """Error of one matrix against its cost, at p points."""
 
     name: str
+    #: Rising costs (p,); the first one is the least that the matrix can cost.
     costs: NDArray[np.int64]
+    #: Squared errors (p,) at these costs.
     errors: NDArray[np.float64]
+    #: Factor by which a multiplication of this matrix counts.
     vectors_per_example: int = 1
+    #: True if the matrix has these costs alone and none between them, like ranks.
     steps: bool = False
 
     def hull(self) -> list[int]:
@@ -54,11 +44,6 @@ class CostCurve:
 
 def split_budget(curves: Sequence[CostCurve], total: int) -> list[int]:
     """Split `total` multiplications into the cost that each matrix may have.
-
-    Raises
-    ------
-    BudgetError
-        If the least costs together exceed the total.
 
     Examples
     --------

@@ -18,29 +18,18 @@ _FLOATING_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @dataclass
 class Target:
-    """One weight that a conversion replaces, in all layers that share it.
+    """One weight that a conversion replaces, in all layers that share it."""
 
-    Attributes
-    ----------
-    names : list of str
-        All names of these layers, the first of the first layer in front.
-    modules : list of Module
-        The layers, each once.
-    type : LayerType
-    matrix : Tensor, shape (m, n)
-        The present weight.
-    parts, taps : int
-        Row blocks and column blocks that become matrices of their own.
-    vectors_per_example : int
-        Vectors that the weight multiplies for one example, in all layers together.
-    """
-
+    #: All names of these layers, the first of the first layer in front.
     names: list[str]
     modules: list[nn.Module]
     type: LayerType
+    #: The present weight, (m, n).
     matrix: Tensor
+    #: Row blocks and column blocks that become matrices of their own.
     parts: int = 1
     taps: int = 1
+    #: Vectors that the weight multiplies for one example, in all layers together.
     vectors_per_example: int = 1
 
     @property
@@ -75,18 +64,8 @@ class Selection:
 def find_targets(model: nn.Module, config: Config, filter_fn: Filter | None) -> Selection:
     """Find the layers to convert, and refuse a request that cannot be met.
 
-    Raises
-    ------
-    InputError
-        If the model cannot be changed in place, contains converted layers, or has nothing
-        to convert, or if `filter_fn` selects a module that cannot be converted.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    >>> found = find_targets(model, Config(budget=0.2), None)
-    >>> [target.names for target in found.targets], found.skipped[0].reason
-    ([['0']], 'a matrix of 10x32, smaller than min_features = 16')
+    Refused is a model that cannot be changed in place, contains converted layers, or has
+    nothing to convert, and a `filter_fn` that selects a module that cannot be converted.
     """
     check_replaceable(model)
     names = module_names(model)

@@ -1,4 +1,4 @@
-"""Inputs of the layers of a running model, and their number."""
+"""Inputs of the layers of a running model: their number, and their Gram matrices."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,18 +11,13 @@ from torch import Tensor, nn
 from structmat.errors import InputError
 
 Hook = Callable[[nn.Module, Tensor, Tensor], None]
+Vectors = Callable[[nn.Module, Tensor], Tensor]
 
 
 def batches_of(calibration: Any) -> Iterable[Any]:
     """List the batches of a calibration: one batch, or an iterable of several.
 
     A batch is a tensor, a tuple of arguments, or a mapping of keywords.
-
-    Examples
-    --------
-    >>> x = torch.zeros(5, 3)
-    >>> len(batches_of(x)), len(batches_of((x, x))), len(batches_of([x, x]))
-    (1, 1, 2)
     """
     if isinstance(calibration, (Tensor, tuple, Mapping)):
         return [calibration]
@@ -35,13 +30,7 @@ def batches_of(calibration: Any) -> Iterable[Any]:
 
 
 def batch_size(batch: Any) -> int:
-    """Length of the first dimension of the first tensor in a batch.
-
-    Examples
-    --------
-    >>> batch_size((None, torch.zeros(5, 3)))
-    5
-    """
+    """Length of the first dimension of the first tensor in a batch."""
     if isinstance(batch, Mapping):
         batch = tuple(batch.values())
     values = batch if isinstance(batch, tuple) else (batch,)
@@ -92,20 +81,8 @@ def count_vectors(
 ) -> dict[nn.Module, int]:
     """Count the vectors that each layer multiplies for one example, rounded up.
 
-    Parameters
-    ----------
-    model : Module
-    layers : mapping of Module to int
-        Layers, each with the number of outputs that it makes of one vector.
-    example : tensor, tuple or mapping
-        Input of the model; its first dimension counts the examples.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(3, 2)
-    >>> counts = count_vectors(nn.Sequential(layer), {layer: 2}, torch.zeros(5, 7, 3))
-    >>> counts[layer]
-    7
+    `layers` has the number of outputs that each layer makes of one vector. The first dimension
+    of the example counts the examples.
     """
     vectors = dict.fromkeys(layers, 0)
 
@@ -116,3 +93,33 @@ def count_vectors(
     with forward_hooks(layers, count):
         run_in_evaluation(model, example)
     return {layer: math.ceil(total / examples) for layer, total in vectors.items()}
+
+
+def collect_grams(
+    model: nn.Module, layers: Mapping[nn.Module, Vectors], batches: Iterable[Any]
+) -> dict[nn.Module, Tensor]:
+    """Sum the Gram matrix (n, n) of each layer's inputs over all batches.
+
+    `layers` has a function for each layer that reads its input as vectors (T, n).
+    """
+    grams: dict[nn.Module, Tensor] = {}
+
+    def add(module: nn.Module, x: Tensor, _output: Tensor) -> None:
+        vectors = layers[module](module, x)
+        # A sum of many squares needs single precision at least.
+        vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
+        gram = vectors.T @ vectors
+        grams[module] = grams[module] + gram if module in grams else gram
+
+    with forward_hooks(layers, add):
+        for batch in batches:
+            run_in_evaluation(model, batch)
+    if len(grams) < len(layers):
+        raise InputError(
+            f"calibration reached {len(grams)} of {len(layers)} layers; expected all (give at "
+            "least one batch that runs the whole model, or leave layers out with filter_fn)"
+        )
+    for gram in grams.values():
+        if not torch.isfinite(gram).all():
+            raise InputError("calibration gave infinite or NaN activations; expected finite ones")
+    return grams

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from structmat import binding
-from structmat._array import backend_name
 from structmat.errors import InputError, ShapeError
 from structmat.matrix import StructuredMatrix
 
@@ -34,19 +32,30 @@ class Contents(nn.Module):
 
 def leaves_of(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
     """Present content arrays of `Contents`, in the order of `binding.leaves`."""
-    own = [getattr(contents, name) for name in matrix.data_names]
+    return [present for _, present in _pairs(matrix, contents)]
+
+
+def stand_ins(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
+    """Contents that take no memory, of the dtypes and on the devices of the present ones.
+
+    Instead of floating arrays one zero each, expanded; integer arrays are those of `matrix`.
+    The present contents may be sharded, or not be there yet, so none is read.
+    """
+    return [_stand_in(*pair) for pair in _pairs(matrix, contents)]
+
+
+def _stand_in(own: Tensor, present: Tensor) -> Tensor:
+    if present.is_floating_point() or own.is_meta:
+        return torch.zeros((), dtype=present.dtype, device=present.device).expand(own.shape)
+    return own.to(present.device, copy=True)
+
+
+def _pairs(matrix: StructuredMatrix, contents: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Arrays of a matrix, each with the present one of `Contents`."""
+    pairs = [(getattr(matrix, name), getattr(contents, name)) for name in matrix.data_names]
     for i, child in enumerate(matrix.children):
-        own += leaves_of(child, getattr(contents, str(i)))
-    return own
-
-
-def emptied(matrix: StructuredMatrix) -> StructuredMatrix:
-    """The structure around contents that take no memory: one zero each, expanded."""
-    empty = [
-        a.new_zeros(()).expand(a.shape) if a.is_floating_point() else a.detach().clone()
-        for a in binding.leaves(matrix)
-    ]
-    return binding.bind(matrix, empty, remember=False)
+        pairs += _pairs(child, getattr(contents, str(i)))
+    return pairs
 
 
 def bias_parameter(bias: Tensor | None, outputs: int) -> nn.Parameter | None:
@@ -65,7 +74,7 @@ def on_torch(matrix: Any) -> StructuredMatrix:
             f"matrix is a {type(matrix).__qualname__}; expected a StructuredMatrix (wrap a dense "
             "weight in structmat.Dense)"
         )
-    if backend_name(matrix.xp) != "torch":
+    if not isinstance(matrix.dtype, torch.dtype):
         matrix = matrix.to("torch")
     if matrix.dtype.is_complex:
         raise InputError(

@@ -17,10 +17,10 @@ from structmat.nn.sharded import whole
 from structmat.nn.structured.parameters import (
     Contents,
     Remembered,
-    emptied,
     floating_dtype,
     leaves_of,
     on_torch,
+    stand_ins,
     tensors_of,
 )
 from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
@@ -77,7 +77,7 @@ class StructuredWeight(nn.Module):
         super().__init__()
         matrix = on_torch(matrix)
         self.contents = Contents(matrix)
-        self._template = emptied(matrix)
+        self._template = binding.bind(matrix, stand_ins(matrix, self.contents), remember=False)
         self._remembered: Remembered | None = None
         self.positions = 1
         self._prepare()
@@ -207,22 +207,14 @@ class StructuredWeight(nn.Module):
 
     def _prepare(self) -> None:
         """Compute the results that depend on structure alone, before a product is traced."""
-
-        def stand_in(empty: Tensor, array: Tensor) -> Tensor:
-            # The contents themselves may be sharded, or not be there yet.
-            if array.is_floating_point() or empty.is_meta:
-                return torch.zeros((), dtype=array.dtype, device=array.device).expand(empty.shape)
-            return empty.to(array.device)
-
-        dtype, template = floating_dtype(tensors_of(self.contents)), self._template
         with torch.inference_mode(False), torch.no_grad():
-            pairs = zip(binding.leaves(template), leaves_of(template, self.contents), strict=True)
-            empty = [stand_in(*pair) for pair in pairs]
-            matrix = binding.bind(template, empty, dtype=dtype, remember=True)
-            for size, adjoint in zip(self.shape, (True, False), strict=True):
-                zeros = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
-                binding.multiply(matrix, zeros, adjoint=adjoint)
-            self.times = Times.of(count_operations(matrix), self.shape, matrix.device.type)
+            zeros = stand_ins(self._template, self.contents)
+            dtype = floating_dtype(zeros)
+            matrix = binding.bind(self._template, zeros, dtype=dtype, remember=True)
+            for size, adjoint in zip(matrix.shape, (True, False), strict=True):
+                column = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
+                binding.multiply(matrix, column, adjoint=adjoint)
+            self.times = Times.of(count_operations(matrix), matrix.shape, matrix.device.type)
 
     def _forget(self) -> None:
         if self._remembered is not None:

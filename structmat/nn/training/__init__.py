@@ -9,12 +9,11 @@ parameter_groups    groups of parameters for an optimizer
 
 A rule is composed of these, and inherits from nothing:
 
-step_hook           counts an optimizer's steps; the protocol of rules
-widths, cap         widths of a whole network, their cost, and its cap
+step_hook           counts an optimizer's steps, and pins widths and locations against it
+widths              widths of a whole network, their cost, and its cap
 projection          widths projected onto a budget
 run_ends            losses and gains at the ends of runs, and moves of ends
 end_choice          ends that move, over all layers
-pin                 widths and locations that no optimizer moves
 weight_grad         recorded gradients of dense weights
 revive              blocks that have lost a side restart
 """

@@ -7,12 +7,11 @@ from typing import Any
 from torch import nn, optim
 
 from structmat.errors import BudgetError, InputError
-from structmat.nn.training.cap import Cap, least_cost, most_cost
 from structmat.nn.training.projection import METRICS, Limits, projected
 from structmat.nn.training.revive import revive_
 from structmat.nn.training.step_hook import StepHook
 from structmat.nn.training.weight_grad import forget_grads_, record_grads_
-from structmat.nn.training.widths import Widths, wrap_locations_
+from structmat.nn.training.widths import Cap, Widths, least_cost, most_cost, wrap_locations_
 
 #: Cap of a layer without one, as a fraction of its dense cost.
 _NO_CAP = 1e9

@@ -9,16 +9,14 @@ from torch import nn, optim
 from structmat.errors import InputError
 from structmat.nn.gaudi.initial_weight import whole_number
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.training.cap import Cap
 from structmat.nn.training.end_choice import Layer, empty_weakest_, exchange_
-from structmat.nn.training.pin import Pin
-from structmat.nn.training.step_hook import StepHook
+from structmat.nn.training.step_hook import Pin, StepHook
 from structmat.nn.training.weight_grad import forget_grads_, record_grads_, take_grad
-from structmat.nn.training.widths import Widths
+from structmat.nn.training.widths import Cap, Widths
 
-#: Steps between moves by default, in which new contents can grow,
+#: Steps between moves by default: enough for new contents to grow.
 _STEPS_BETWEEN_MOVES = 40
-#: and moves of a training too short for them.
+#: Moves of a training that is too short for these steps.
 _MOVES_AT_LEAST = 8
 
 

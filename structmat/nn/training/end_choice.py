@@ -14,18 +14,8 @@ from structmat.nn.training.run_ends import Ends, block_energies, ends_of, move_,
 class Layer:
     """Weights that share one structure, and the ends of its runs that may move.
 
-    Parameters
-    ----------
-    weights : sequence of GaudiWeight
-    unit_cost : int
-        Cost of a sample of a run, in all of them.
-    dense_cost : int
-        Cost of their dense weights.
-
-    Examples
-    --------
-    >>> Layer([GaudiWeight((4, 8), granularity=2)], unit_cost=1, dense_cost=32).grain_cost
-    2
+    `unit_cost` is the cost of a sample of a run in all of them, and `dense_cost` that of
+    their dense weights.
     """
 
     def __init__(self, weights: Sequence[GaudiWeight], unit_cost: int, dense_cost: int) -> None:
@@ -65,15 +55,6 @@ def exchange_(
     """Drop a share of the ends and the excess; grow by the room and the cost that was freed.
 
     `state` is that of the optimizer, by parameter.
-
-    Examples
-    --------
-    >>> weight = GaudiWeight((4, 8), budget=0.5, width_init="strips")
-    >>> layer = Layer([weight], unit_cost=1, dense_cost=32)
-    >>> before = weight.cost
-    >>> exchange_([(layer, layer.ends([None]))], 0.0, excess=2, room=0, state={})
-    >>> before - weight.cost
-    2
     """
     sizes = [ends.loss.numel() for _, ends in found]
     loss = torch.cat([ends.loss.flatten().cpu() / layer.grain_cost for layer, ends in found])
@@ -106,15 +87,7 @@ def _first(score: Tensor, cost: Tensor, amount: int, *, beyond: bool) -> Tensor:
 
 @torch.no_grad()
 def empty_weakest_(layers: Sequence[Layer], excess: int) -> None:
-    """Take away whole blocks of least energy for their cost until the excess is gone.
-
-    Examples
-    --------
-    >>> weight = GaudiWeight((4, 8), budget=0.5, width_init="strips")
-    >>> empty_weakest_([Layer([weight], unit_cost=1, dense_cost=32)], excess=weight.cost)
-    >>> weight.cost
-    0
-    """
+    """Take away whole blocks of least energy for their cost until the excess is gone."""
     layers = [layer for layer in layers if layer.mortal]
     scores, costs = [], []
     for layer in layers:

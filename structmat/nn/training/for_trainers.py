@@ -17,15 +17,7 @@ _TrainerRule = EdgeSearch | BudgetProjection | SigmaSchedule
 class Rules:
     """Rules that learn structure under a budget, for one training at a time.
 
-    Parameters
-    ----------
-    budget : float
-    structure : str
-        "edges" or "gaudi".
-    moves : mapping
-        Further options of `EdgeSearch`, for "edges".
-    projection, sigma : mapping
-        Further options of `BudgetProjection` and of `SigmaSchedule`, for "gaudi".
+    Further options are mappings: `moves` for "edges"; `projection` and `sigma` for "gaudi".
     """
 
     def __init__(
@@ -100,13 +92,7 @@ class Rules:
         return {name: rule.state_dict() for name, rule in self._running.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a checkpoint, now or when training begins.
-
-        Raises
-        ------
-        InputError
-            If the state is of a training with the other `structure`.
-        """
+        """Resume from a checkpoint of the same `structure`, now or when training begins."""
         if ("edges" in state) != (self.structure == "edges") and state:
             raise InputError(
                 f"a checkpoint with the state of {', '.join(state)} for structure = "

@@ -37,26 +37,8 @@ def projected(
 ) -> Tensor:
     """Lower values of widths by the least common threshold that meets the budget.
 
-    Parameters
-    ----------
-    widths : Widths
-    values : Tensor
-        In the order of `widths`.
-    budget : int
-        Greatest cost.
-    metric : str
-        "width" takes the same τ off every width; "euclidean" takes τ c off, which gives the
-        nearest point in the Euclidean metric.
-    limits : sequence of Limits, optional
-        One for each layer.
-
-    Examples
-    --------
-    >>> from structmat.nn import GaudiWeight
-    >>> weight = GaudiWeight((8, 8), num_blocks=2, width_init=0.5)
-    >>> widths = Widths(weight, "multiplications")
-    >>> widths.cost(widths.values()), widths.cost(projected(widths, widths.values(), 13))
-    (16, 13)
+    The metric "width" takes the same τ off every width; "euclidean" takes τ c off, which gives
+    the nearest point in the Euclidean metric. There is one of `limits` for each layer.
     """
     values = widths.clipped(values)
     scale = widths.free.to(values.dtype)
@@ -113,7 +95,7 @@ def _filled(
 def _bounds(
     widths: Widths, values: Tensor, scale: Tensor, limits: Sequence[Limits], budget: int
 ) -> tuple[Tensor, Tensor]:
-    """For every layer the τ that its cap asks for; widths that floors keep, others zero."""
+    """Find the τ by which each layer meets its cap, and the widths that its floor keeps."""
 
     def costs(tau: Tensor) -> Tensor:
         shrunk = (values - tau[widths.layer] * scale).clamp(min=0)

@@ -22,15 +22,6 @@ def revive_(weight: GaudiWeight, *sharing: GaudiWeight) -> int:
     Weights that share the structure follow. Without a gradient, which needs
     ``weight.record_weight_grad`` during the last backward pass, or with fixed widths, blocks
     stay dead. Fixed locations stay.
-
-    Examples
-    --------
-    >>> import torch
-    >>> weight = GaudiWeight((4, 4), num_blocks=2, width_init=0.0)
-    >>> weight.record_weight_grad = True
-    >>> weight(torch.eye(4)).sum().backward()
-    >>> weight.cost, revive_(weight), weight.cost
-    (0, 2, 8)
     """
     weights = list(dict.fromkeys([weight, *sharing]))
     gradients = [take_grad(w) for w in weights]

@@ -24,28 +24,22 @@ from structmat.nn.sharded import is_sharded, whole, write_where_
 
 #: Side (rows, columns) and whether the far end, in the order of all arrays here.
 ENDS = ((0, False), (0, True), (1, False), (1, True))
-#: Names under which torch's optimizers keep second moments of gradients,
+#: Names under which torch's optimizers keep second moments of gradients.
 _SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf")
-#: and the name of the means whose squares one of them subtracts: no more than it has.
+#: First moment of centered RMSprop, which subtracts its square from the second one.
 _FIRST_MOMENTS = ("grad_avg",)
 #: Least energy that may divide another.
 _LEAST_ENERGY = 1e-30
 
 
 class Ends(NamedTuple):
-    """The four ends of all K blocks, each array (4, K).
+    """The four ends of all K blocks, each array (4, K)."""
 
-    Attributes
-    ----------
-    loss : Tensor
-        Energy of the last grain, over the mean energy of a grain of the layer; infinite
-        where the grain has to stay.
-    gain : Tensor
-        Energy of the gradient that one more grain can follow; negative where there is
-        no room for one.
-    """
-
+    #: Energy of the last grain, over the mean energy of a grain of the layer; infinite
+    #: where the grain has to stay.
     loss: Tensor
+    #: Energy of the gradient that one more grain can follow; negative where there is no
+    #: room for one.
     gain: Tensor
 
 
@@ -124,13 +118,6 @@ def ends_of(
 
     Ends that are not free do not move. Where a run has samples to lose for one end only, or
     room to grow for one only, the better end may move. Without a gradient all gains are zero.
-
-    Examples
-    --------
-    >>> weight = GaudiWeight((4, 8), budget=0.5, width_init="strips")
-    >>> found = ends_of([weight], [torch.ones(4, 8)])
-    >>> found.loss.shape, bool(found.loss[0].isinf().all()), bool(found.loss[2].isfinite().all())
-    (torch.Size([4, 4]), True, True)
     """
     sides = weights[0].sides()
     alive = (sides[0].width > 0) & (sides[1].width > 0)
@@ -191,11 +178,6 @@ def block_energies(weights: Sequence[GaudiWeight]) -> Tensor:
     """Energy of blocks over the mean energy of a sample of their layer, (K,).
 
     Summed over weights that share one structure, and the terms of higher ranks.
-
-    Examples
-    --------
-    >>> block_energies([GaudiWeight((4, 8), num_blocks=1, width_init=1.0)])
-    tensor([6.])
     """
     sides = weights[0].sides()
     contents = [list(map(whole, (weight.u, weight.v))) for weight in weights]
@@ -210,16 +192,10 @@ def move_(
     gained: Tensor,
     state: Mapping[Tensor, Mapping[str, Any]],
 ) -> None:
-    """Take a grain off some ends and add one at others; contents of new samples are zero.
+    """Take a grain off the lost ends and add one at the gained ones, masks of shape (4, K).
 
-    Parameters
-    ----------
-    weights : sequence of GaudiWeight
-        Sharing one structure.
-    lost, gained : Tensor of bool, shape (4, K)
-        Ends to move inwards and outwards.
-    state : mapping
-        State of the optimizer, by parameter.
+    Contents of new samples are zero. The weights share one structure; `state` is that of the
+    optimizer, by parameter.
     """
     structure, contents = weights[0].structure, [(weight.u, weight.v) for weight in weights]
     runs = (

@@ -1,10 +1,12 @@
-"""Rules of a training, and the hook by which each follows an optimizer."""
+"""Rules of a training, and the hooks on an optimizer by which they act."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from torch import optim
+import torch
+from torch import nn, optim
 
+from structmat.nn.gaudi.structure import GaudiStructure, Runs
 from structmat.nn.sharded import whole
 
 
@@ -29,31 +31,11 @@ class Rule(Protocol):
 
 
 class StepHook:
-    """Counter of an optimizer's steps that calls a function after each.
+    """Counter of an optimizer's steps that calls ``update()`` after each.
 
     A step counts once under plain loops, gradient scaling and the trainers built on torch.
     Two kinds of steps do not count: those that gradient scaling skips, and the one by which
     `torch.distributed.checkpoint` has an optimizer create its state.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-    update : callable
-        Called without arguments, once the step has been counted.
-
-    Attributes
-    ----------
-    step : int
-        Optimizer steps counted so far.
-
-    Examples
-    --------
-    >>> import torch
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
-    >>> hook = StepHook(optimizer, lambda: print("stepped"))
-    >>> optimizer.step(), hook.step
-    stepped
-    (None, 1)
     """
 
     def __init__(self, optimizer: optim.Optimizer, update: Callable[[], None]) -> None:
@@ -84,3 +66,44 @@ def _is_rehearsal(optimizer: optim.Optimizer) -> bool:
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
     known = [grad for grad in gradients if grad is not None]
     return bool(known) and not any(bool(whole(grad).any()) for grad in known)
+
+
+class Pin:
+    """Keep learned widths and locations as they are in every step of an optimizer.
+
+    Their gradients become zero: `DistributedDataParallel`, which waits for gradients, gets
+    them, and clipping does not count them. Weight decay and momentum need no gradient, so
+    the values are also put back after each step, before hooks that were registered later.
+    The optimizer may have the parameters, or not.
+    """
+
+    def __init__(self, structures: Iterable[GaudiStructure], optimizer: optim.Optimizer) -> None:
+        self._structures = list(structures)
+        self._pinned = [p for s in self._structures for p in s.parameters() if p.requires_grad]
+        self._handles = [s.register_forward_hook(_zero_gradients) for s in self._structures]
+        for structure in self._structures:
+            structure.is_pinned = True
+        # Dropping gradients before the step would miss those that a closure makes within it.
+        self._handles.append(optimizer.register_step_pre_hook(self._note))
+        self._handles.append(optimizer.register_step_post_hook(self._put_back))
+
+    def _note(self, *_: Any) -> None:
+        self._values = [p.detach().clone() for p in self._pinned]
+
+    @torch.no_grad()
+    def _put_back(self, *_: Any) -> None:
+        for parameter, value in zip(self._pinned, self._values, strict=True):
+            parameter.copy_(value)
+
+    def remove(self) -> None:
+        """Leave widths and locations to the optimizer again."""
+        for handle in self._handles:
+            handle.remove()
+        for structure in self._structures:
+            structure.is_pinned = False
+
+
+def _zero_gradients(_: nn.Module, __: Any, runs: Runs) -> None:
+    for values in runs:
+        if values.requires_grad:
+            values.register_hook(torch.zeros_like)

@@ -25,11 +25,6 @@ def take_grad(weight: GaudiWeight) -> Tensor | None:
 
     Returns None if there is no gradient, or it is not finite. All processes must ask for
     it, and all come to the same answer.
-
-    Examples
-    --------
-    >>> take_grad(GaudiWeight((4, 4))) is None
-    True
     """
     gradient, weight.weight_grad = weight.weight_grad, None
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -1,34 +1,32 @@
-"""Widths of all blocks of a network, and what they cost.
+"""Widths of all blocks of a network, their cost, and its cap.
 
 Widths w are fractions of their axis. With c the multiplications (or scalars) of a full
 width, the network costs Σ c w, in whole samples and over blocks that have both sides.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn, optim
 
-from structmat.errors import InputError
+from structmat.errors import BudgetError, InputError
 from structmat.nn.gaudi.structure import widths_to_samples
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import whole, write_
 
 MEASURES = ("multiplications", "parameters")
+#: Relative rounding error of a share times a cost.
+_ROUNDING_ERROR = 1e-12
 
 
 class Widths:
     """Widths of a model's Gaudi weights as one vector, rows and columns of each in turn.
 
-    Weights that share one structure, as the taps of a convolution may, count as one layer
-    whose widths cost as much as all of theirs.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    measure : str
-        "multiplications" for one example (cost times positions), or "parameters".
+    The cost of a width is that of one example (times `GaudiWeight.positions`), or with the
+    measure "parameters" the scalars. Weights that share one structure, as the taps of a
+    convolution may, count as one layer whose widths cost as much as all of theirs.
 
     Attributes
     ----------
@@ -88,12 +86,7 @@ class Widths:
         return weight.positions if self._measure == "multiplications" else 1
 
     def check_followed(self, optimizer: optim.Optimizer) -> None:
-        """Refuse an optimizer that leaves all learned widths where they are.
-
-        Raises
-        ------
-        InputError
-        """
+        """Refuse an optimizer that leaves all learned widths where they are."""
         followed = {id(p) for group in optimizer.param_groups for p in group["params"]}
         learned = [p for p in self.parameters() if p.requires_grad]
         if learned and not any(id(p) in followed for p in learned):
@@ -175,3 +168,77 @@ def _partners(counts: Sequence[int]) -> Tensor:
         parts += [own + k, own]
         begin += 2 * k
     return torch.cat(parts)
+
+
+class Cap:
+    """Greatest cost of a network after each step: falls to the budget, and stays there.
+
+    `budget` is a fraction of the dense cost, and `ramp` the share of `total_steps` over which
+    the cap falls.
+
+    Examples
+    --------
+    >>> from structmat.nn import GaudiLinear
+    >>> widths = Widths(GaudiLinear(10, 10, width_init=0.9), "multiplications")
+    >>> cap = Cap(widths, 0.5, ramp=0.5, total_steps=20)
+    >>> [cap(step) for step in (0, 5, 10, 11)]
+    [180, 66, 50, 50]
+    """
+
+    def __init__(self, widths: Widths, budget: float, ramp: float, total_steps: int) -> None:
+        if not 0 < budget <= 1:
+            raise BudgetError(
+                f"budget = {budget!r}; expected a fraction of the dense cost, above 0 and at most 1"
+            )
+        if not 0 <= ramp <= 1 or total_steps < 1:
+            raise InputError(
+                f"ramp = {ramp!r} of {total_steps!r} steps; expected a share in [0, 1] of at "
+                "least 1 step"
+            )
+        self.budget = budget
+        self.dense_cost = sum(widths.dense_costs)
+        self.target_cost = most_cost(budget, self.dense_cost)
+        self.initial_cost = max(widths.present_cost(), self.target_cost)
+        self.ramp_steps = ramp * total_steps
+
+    def __call__(self, step: int) -> int:
+        """Greatest cost allowed after a number of steps."""
+        return falling_cap(step, self.initial_cost, self.target_cost, self.ramp_steps)
+
+    def check_reachable(self, least: int, what: str) -> None:
+        """Refuse a budget below the least cost that a network can come to."""
+        if least > self.target_cost:
+            raise BudgetError(
+                f"budget = {self.budget!r}, {self.target_cost} of {self.dense_cost}, but {what} "
+                f"cost {least}; allow at least {least / self.dense_cost:.4g}, or lower them or "
+                "have them learned"
+            )
+
+
+def most_cost(share: float, dense: int) -> int:
+    """Greatest whole cost within a share, up to rounding: 0.07 of 100 is 7.
+
+    Examples
+    --------
+    >>> most_cost(0.07, 100), int(0.07 * 100 * 0.999)
+    (7, 6)
+    """
+    return math.floor(share * dense * (1 + _ROUNDING_ERROR))
+
+
+def least_cost(share: float, dense: int) -> int:
+    """Least whole cost of at least a share, up to rounding: 0.07 of 100 is 7.
+
+    Examples
+    --------
+    >>> least_cost(0.07, 100), math.ceil(0.07 * 100)
+    (7, 8)
+    """
+    return math.ceil(share * dense * (1 - _ROUNDING_ERROR))
+
+
+def falling_cap(step: int, initial: int, target: int, steps: float) -> int:
+    """Cap after a number of steps of a cubic ramp, which falls fastest at the beginning."""
+    if step >= steps:
+        return target
+    return target + math.floor((initial - target) * (1 - step / steps) ** 3)

@@ -11,7 +11,7 @@ pytest.importorskip("numba")
 from hypothesis import example, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from structmat.kernels.choice import packages  # noqa: E402
+from structmat.kernels.choice import record  # noqa: E402
 from structmat.kernels.cpu.run_cells import run_row_groups  # noqa: E402
 from structmat.nn import GaudiWeight, gaudi_mask  # noqa: E402
 from structmat.nn.gaudi import factors  # noqa: E402
@@ -169,8 +169,8 @@ def test_products_and_gradients_on_whole_circles(rank, sigma, granularity, compi
 def both(weight, x, monkeypatch):
     """Results and gradients with Numba and without it."""
     results = []
-    for present in (packages._PRESENT, set()):
-        monkeypatch.setattr(packages, "_PRESENT", present)
+    for present in (record._PRESENT, set()):
+        monkeypatch.setattr(record, "_PRESENT", present)
         y = weight(x)
         results.append({"y": y.detach(), **gradients(y, weight, x)})
     return results
@@ -269,7 +269,7 @@ def test_a_step_moves_the_row_groups(compiled):
 
 
 def test_threads_give_the_same_gradients(monkeypatch):
-    monkeypatch.setattr("structmat.kernels.cpu.columns.SHARE", 1000)
+    monkeypatch.setattr("structmat.kernels.cpu.columns.THREAD_MULTIPLICATIONS", 1000)
     weight = weight_of(sigma=10.0)
     x = torch.randn(700, 300, dtype=double, requires_grad=True)
     before, results = torch.get_num_threads(), []

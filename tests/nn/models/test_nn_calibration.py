@@ -8,11 +8,10 @@ from torch import nn
 
 from structmat.errors import InputError
 from structmat.matrices import Permutation
-from structmat.nn.models.calibration import collect_grams, fit_low_rank, refine, squared_error
-from structmat.nn.models.fit import fit_grid, fit_kind
+from structmat.nn.models.fit import fit_grid, fit_kind, fit_low_rank, refine, squared_error
 from structmat.nn.models.kinds import network_kinds
 from structmat.nn.models.layer_types import layer_type
-from structmat.nn.models.trace import batches_of, count_vectors
+from structmat.nn.models.trace import batches_of, collect_grams, count_vectors
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from torch import nn
 
 from structmat.errors import BudgetError
 from structmat.nn import Config, convert_
-from structmat.nn.models.calibration import fit_low_rank, squared_error
+from structmat.nn.models.fit import fit_low_rank, squared_error
 from structmat.nn.models.kinds import network_kinds
 from structmat.nn.models.layer_types import LAYERS
 

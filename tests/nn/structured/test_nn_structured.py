@@ -602,7 +602,7 @@ def test_padded_panels_count():
 def test_tiles_end_where_runs_do():
     start = np.array([500, 100, 100, 350, 350])
     width = np.array([200, 250, 250, 150, 150])
-    made = layout.run_layout(np.tile(start, 20), np.tile(width, 20), 600)
+    made = layout.RunPattern(np.tile(start, 20), np.tile(width, 20), 600).layout()
     assert list(made.bounds) == [0, 100, 350, 500, 600]
     assert sum(entries.size for entries in made.entries) == 20 * width.sum()
 

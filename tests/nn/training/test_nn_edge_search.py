@@ -12,8 +12,8 @@ from torch import nn
 
 from structmat import BudgetError, InputError
 from structmat.nn import EdgeSearch, GaudiConv2d, GaudiLinear, GaudiWeight, parameter_groups
-from structmat.nn.training.cap import falling_cap
 from structmat.nn.training.run_ends import ENDS, block_energies, ends_of, move_
+from structmat.nn.training.widths import falling_cap
 
 double = torch.float64
 SHAPE = (10, 12)
