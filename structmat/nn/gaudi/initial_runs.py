@@ -85,12 +85,12 @@ def _parts(wanted: float, n: int, granularity: int) -> int:
 
 
 def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> Runs:
-    """Strips at about this cost: each output sees a window of the inputs.
+    """Strips at about this cost: each output sees a run of the inputs.
 
     A strip of length L costs L + 1 multiplications for L entries of the matrix, so nearly
     every multiplication has an entry of its own. Up to eight neighbours begin with one
     window, fewer if windows would then leave inputs out. If the strips of all outputs would
-    be shorter than four grains, each input reaches a window of the outputs instead. If the
+    be shorter than four grains, each input reaches a run of the outputs instead. If the
     cost is too low for strips on all samples, evenly spread ones remain; one is the least.
 
     Examples

@@ -47,7 +47,7 @@ class GaudiWeight(nn.Module):
     budget : float
         Cost at the start, as a fraction of m n, for strips and the grid.
     width_init : str or float
-        "strips", a window of the inputs for each output, or "grid", of tiles that cover
+        "strips", a run of the inputs for each output, or "grid", of tiles that cover
         the matrix; both begin at the budget. Or the rules "splr", "lr" (with a share:
         "splr0.3"), "uniform", "beta", "zero", or a fraction of the axis.
     location_init : str or float
