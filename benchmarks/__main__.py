@@ -1,16 +1,17 @@
-"""Command line: `python -m benchmarks [SUITE|all|report]`, or `experiments …`."""
+"""Command line: `python -m benchmarks [SUITE|all|report]`, `experiments …`, `reliability …`."""
 
 import argparse
 import importlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.experiments import command
+from benchmarks.experiments import command as experiments
 from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
+from benchmarks.reliability import command as reliability
 from benchmarks.results import BenchmarkError
 
 SUITES = tuple(report.SUITES)
@@ -20,8 +21,9 @@ RESULTS_FOLDER = Path(__file__).parent / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if every check passed, 1 if not, 2 for bad arguments."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["experiments"]:
-        return _experiments(arguments[1:])
+    for name, run in (("experiments", experiments.main), ("reliability", reliability.main)):
+        if arguments[:1] == [name]:
+            return _checked(run, arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         if options.suite == "report":
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _experiments(arguments: Sequence[str]) -> int:
-    """Command line of the experiments; 2 for what the user can put right."""
+def _checked(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Another command line; 2 for what the user can put right."""
     try:
-        return command.main(arguments)
+        return run(arguments)
     except BenchmarkError as reason:
         print(f"error: {reason}", file=sys.stderr)
         return 2
