@@ -1,34 +1,35 @@
 """`python -m benchmarks reliability SUITE… | report`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.reliability import coverage, page, suites
+from benchmarks.reliability import coverage, mutants, page, suites
 from benchmarks.results import rows_as_json, write_text
 
+#: Suites that are more than one run of pytest.
+MEASURED = {"coverage": coverage.run, "mutants": mutants.run}
 RESULTS_FOLDER = Path(__file__).parents[1] / "results" / "reliability"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run suites and write their results; 1 if a test failed."""
+    """Run suites and write their results; 1 if a test failed or something is not explained."""
     options = _parser().parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
-    failed = False
+    failures = []
     for name in options.suite:
         if name == "report":
             print(f"wrote {page.write_page(options.output).name}")
             continue
         print(f"{name}: minutes to an hour on two cores", flush=True)
-        result = coverage.run() if name == "coverage" else suites.run(name)
+        result = MEASURED[name]() if name in MEASURED else suites.run(name)
         write_text(options.output / f"{name}.json", rows_as_json(result))
-        if name == "coverage":
-            for row in coverage.unexplained(result["rows"]):
-                print(f"no reason for what is missed in {row['file']}")
-            continue
         print(page.summary(result).text(), flush=True)
-        failed |= any(row["failed"] for row in result["rows"])
-    return int(failed)
+        failures += page.failures(result)
+    for failure in failures:
+        print(f"check failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "suite",
         nargs="+",
-        choices=[*suites.SUITES, "coverage", "report"],
+        choices=[*suites.SUITES, *MEASURED, "report"],
         help="the suites to run in turn, or 'report' to write docs/develop/reliability.md",
     )
     parser.add_argument(

@@ -11,7 +11,7 @@ from benchmarks.machine import facts, version
 from benchmarks.reliability.suites import ROOT, SCHEMA
 from benchmarks.results import BenchmarkError, Row
 
-#: Reason for lines and branches that no test on a CPU reaches, by the file's place; see `missed`.
+#: Reasons for lines and branches that no default test reaches, by file or folder.
 REASONS_FILE = Path(__file__).with_name("uncovered.json")
 
 
@@ -52,17 +52,7 @@ def _row(name: str, found: Row) -> Row:
     }
 
 
-def reasons() -> dict[str, str]:
-    """Reason for what the tests miss, by file or folder."""
-    return json.loads(REASONS_FILE.read_text(encoding="utf-8"))
-
-
-def unexplained(rows: list[Row]) -> list[Row]:
-    """Files with missed lines or branches for which no reason is given."""
-    known = reasons()
-    return [
-        row
-        for row in rows
-        if (row["missed_lines"] or row["missed_branches"])
-        and not any(row["file"].startswith(place) for place in known)
-    ]
+def reason(file: str) -> str | None:
+    """Reason for what the tests miss in a file, if one is given for it or for its folder."""
+    known = json.loads(REASONS_FILE.read_text(encoding="utf-8"))
+    return next((why for place, why in known.items() if file.startswith(place)), None)

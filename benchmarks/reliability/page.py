@@ -88,12 +88,12 @@ def _coverage(result: Row) -> str:
         "branches": "branches",
         "taken": lambda row: percent(1 - row["untaken"] / max(row["branches"], 1)),
     }
-    missed = [row for row in rows if row["missed_lines"] or row["missed_branches"]]
+    missed = [row for row in rows if _misses(row)]
     why = {
         "file": lambda row: f"`{row['file']}`",
         "lines": lambda row: _ranges(row["missed_lines"]) or "–",
         "branches": lambda row: ", ".join(_branch(*pair) for pair in row["missed_branches"]) or "–",
-        "reason": _reason,
+        "reason": lambda row: coverage.reason(row["file"]) or "**none given**",
     }
     text = (
         "The default tests, as continuous integration runs them, with branches counted by "
@@ -139,11 +139,10 @@ def _branch(start: int, end: int) -> str:
     return f"{start} to {end if end > 0 else 'end'}"
 
 
-def _reason(row: Row) -> str:
-    return next(
-        (why for place, why in coverage.reasons().items() if row["file"].startswith(place)),
-        "**not explained**",
-    )
+def _misses(row: Row, *reasons: str | None) -> bool:
+    """Tell whether a file has lines or branches that were missed, for one of these reasons."""
+    missed = bool(row["missed_lines"] or row["missed_branches"])
+    return missed and (not reasons or coverage.reason(row["file"]) in reasons)
 
 
 def _mutants(result: Row) -> str:
@@ -155,7 +154,7 @@ def _mutants(result: Row) -> str:
         "left": lambda row: str(len(row["survivors"])),
     }
     left = [
-        f"`{row['function']}`: {survivor['change']} ({survivor['reason']})"
+        f"`{row['function']}`: {survivor['change']} ({survivor['reason'] or '**no reason given**'})"
         for row in rows
         for survivor in row["survivors"]
     ]
@@ -170,9 +169,22 @@ def _mutants(result: Row) -> str:
 
 
 def summary(result: Row) -> Table:
-    """Counts of a result, for the terminal."""
-    shown = {
-        key: (lambda row, key=key: str(row.get(key, "–")))
-        for key in ("test", "cases", "failed", "cells", "worst", "examples")
-    }
-    return listing(result["suite"], "", shown, result["rows"])
+    """Counts of a result, for the terminal: the first columns of its rows."""
+    rows = result["rows"]
+    if result["suite"] == "coverage":
+        rows = [{"room": "all", **_totals(rows)}]
+    names = list(dict.fromkeys(key for row in rows for key in row if key != "survivors"))
+    shown = {key: (lambda row, key=key: str(row.get(key, "–"))) for key in names}
+    return listing(result["suite"], "", shown, rows)
+
+
+def failures(result: Row) -> list[str]:
+    """What failed in a result, or has no explanation."""
+    rows = result["rows"]
+    if result["suite"] == "coverage":
+        unexplained = [f"{row['file']} misses lines" for row in rows if _misses(row, None)]
+        return unexplained if result["passed"] else ["a test failed", *unexplained]
+    if result["suite"] == "mutants":
+        left = [(row["function"], survivor) for row in rows for survivor in row["survivors"]]
+        return [f"{name}: {s['change']}" for name, s in left if s["reason"] is None]
+    return [name for row in rows for name in row["failed"]]

@@ -1,0 +1,114 @@
+"""Counts of the long suites, faults of mutants, and the page that they make."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.reliability import coverage, mutants, page, suites
+from benchmarks.results import rows_as_json
+
+REPORT = """<testsuites><testsuite>
+<testcase name="test_a[x]"><properties>
+  <property name="cells" value="30"/><property name="worst" value="2.5"/></properties></testcase>
+<testcase name="test_a[y]"><properties>
+  <property name="cells" value="12"/><property name="worst" value="1.0"/></properties></testcase>
+<testcase name="test_a[z]"><failure/></testcase>
+<testcase name="test_b"><skipped/></testcase>
+</testsuite></testsuites>"""
+
+STATISTICS = """
+tests/compress/test_invariants.py::test_b:
+
+  - during reuse phase (0.01 seconds):
+    - 2 passing, 0 failing, and 0 invalid test cases
+  - during generate phase (0.26 seconds):
+    - 9998 passing, 0 failing, and 7 invalid test cases
+"""
+
+MACHINE = {
+    "cpu": "a processor", "cores": 2, "system": "Linux x86_64", "structmat": "0", "python": "3",
+    "numpy": "2", "scipy": "1", "peers": {}, "date": "2026-01-01",
+}  # fmt: skip
+
+
+def result(suite, rows, **more):
+    return {
+        "schema": suites.SCHEMA, "suite": suite, "command": "a command", "seconds": 3,
+        "machine": MACHINE, "rows": rows, **more,
+    }  # fmt: skip
+
+
+def test_cases_are_counted_by_function():
+    a, b = suites.count_cases(ElementTree.fromstring(REPORT))
+    assert (a["cases"], a["cells"], a["worst"], a["failed"]) == (3, 42, 2.5, ["test_a[z]"])
+    assert (b["cases"], b["skipped"], b["failed"]) == (1, 1, [])
+
+
+def test_examples_of_all_phases_are_added():
+    found = suites.count_examples(STATISTICS)
+    assert found == {"test_b": {"passing": 10_000, "failing": 0, "invalid": 7}}
+
+
+CODE = (
+    'def f(a):\n    """One."""\n    if a < 1:\n        raise ValueError(f"{a[1]}")\n    return -a\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_fault"),
+    [("a < 1", "a <= 1", True), ("-a", "a", True), ("a[1]", "a[2]", False), ("(a)", "(+)", False)],
+)
+def test_faults_are_valid_and_outside_of_texts(before, after, is_fault):
+    assert mutants._has_fault(CODE, CODE.replace(before, after, 1)) == is_fault
+
+
+def test_changes_are_shown_as_lines(tmp_path):
+    path = tmp_path / "f.py"
+    path.write_text(CODE)
+    assert mutants.change_of(path, CODE.replace("<", ">")) == "if a < 1: → if a > 1:"
+
+
+def test_subjects_are_there():
+    for subject in mutants.SUBJECTS:
+        text = (suites.ROOT / subject.file).read_text(encoding="utf-8")
+        assert text.count(f"def {subject.function}(") == 1, subject
+        assert all((suites.ROOT / test).exists() for test in subject.tests)
+    assert len(mutants.SUBJECTS) >= 20
+
+
+def test_page_shows_counts_failures_and_reasons(monkeypatch):
+    monkeypatch.setattr(coverage, "reason", {"structmat/a/b.py": "needs a GPU"}.get)
+    failed, _ = suites.count_cases(ElementTree.fromstring(REPORT))
+    missed = {
+        "lines": 10,
+        "missed_lines": [3, 4, 5, 9],
+        "branches": 4,
+        "missed_branches": [[2, -1]],
+    }
+    files = [{"file": f"structmat/a/{name}.py", **missed} for name in "bc"]
+    left = {"change": "a → b", "reason": None}
+    function = {"function": "f.py: f", "mutants": 5, "noticed": 4, "survivors": [left]}
+    results = [
+        result("products", [failed]),
+        result("coverage", files, passed=True),
+        result("mutants", [function]),
+    ]
+    text = page.render(results)
+    for words in (
+        "| `test_a` | 3 | 42 | 2.5 | 1 |", "- `test_a[z]`", "| `structmat/a` | 20 | 60 % |",
+        "| 3-5, 9 | 2 to end | needs a GPU |", "**none given**", "a → b (**no reason given**)",
+    ):  # fmt: skip
+        assert words in text, text
+    found = [failure for one in results for failure in page.failures(one)]
+    assert found == ["test_a[z]", "structmat/a/c.py misses lines", "f.py: f: a → b"]
+
+
+def test_page_comes_from_the_files_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
+    assert main(["reliability", "report", "--output", str(tmp_path)]) == 2
+    assert "no results" in capsys.readouterr().err
+    rows = [{"test": "test_b", "cases": 1, "failed": [], "skipped": 0, "cells": 5}]
+    (tmp_path / "nan.json").write_text(rows_as_json(result("nan", rows)))
+    assert main(["reliability", "report", "--output", str(tmp_path)]) == 0
+    assert "| `test_b` | 1 | 5 | 0 |" in (tmp_path / "page.md").read_text()
