@@ -15,17 +15,38 @@ OUTPUTS = np.load(FOLDER / "outputs.npz")
 NETWORKS = [name for name in OUTPUTS.files if name != "x"]
 
 
+def same(matrix, name):
+    """Compare with the values of that time: bit by bit, unless a sum of products makes them.
+
+    The order of such a sum is up to BLAS, and differs between processors and runs.
+    """
+    summed = {
+        "complex",
+        "product",
+        "low_rank",
+        "block_low_rank",
+        "monarch",
+        "gblr",
+        "sum",
+        "adjoint",
+    }
+    units = 4 * (name.split("-")[0] in summed)
+    eps = np.finfo(np.float64).eps
+    scale = np.abs(VALUES[name]).max(initial=0)
+    assert np.abs(matrix.to_dense() - VALUES[name]).max(initial=0) <= units * eps * scale
+
+
 @pytest.mark.parametrize("name", VALUES.files)
 def test_a_file_of_a_matrix(name):
     matrix = structmat.load(FOLDER / f"{name}.npz")
-    np.testing.assert_array_equal(matrix.to_dense(), VALUES[name])
+    same(matrix, name)
 
 
 def test_a_pickle_of_matrices():
     matrices = pickle.loads((FOLDER / "matrices.pkl").read_bytes())
     assert sorted(matrices) == sorted(VALUES.files)
     for name, matrix in matrices.items():
-        np.testing.assert_array_equal(matrix.to_dense(), VALUES[name])
+        same(matrix, name)
         again = pickle.loads(pickle.dumps(matrix))
         assert type(again) is type(matrix)
 
