@@ -7,7 +7,7 @@ import numpy as np
 
 from structmat import _array
 from structmat.errors import InputError, MissingDependencyError, ShapeError
-from structmat.intervals import offsets
+from structmat.intervals import IntArray, Runs, coarse_runs, cover_count, offsets
 from structmat.matrices import (
     GBLR,
     Adjoint,
@@ -30,7 +30,6 @@ __all__ = ["structure"]
 
 # Pixels a side at most; on a longer side a pixel stands for several rows or columns.
 _PIXELS = 1024
-_Runs = tuple[np.ndarray, np.ndarray]
 
 
 def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) -> Any:
@@ -149,42 +148,35 @@ def _coverage(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
         return _nonzero(A, steps)
     rows, cols, count = blocks
     touched = [
-        _touched(*runs, n, step).astype(np.float32)
+        coarse_runs(*runs, n, step)
         for runs, n, step in zip((rows, cols), A.shape, steps, strict=True)
     ]
-    return np.rint((touched[0] * count[:, None]).T @ touched[1]).astype(np.int64)
+    pixels = -(-A.shape[0] // steps[0]), -(-A.shape[1] // steps[1])
+    return cover_count(touched[0], touched[1], pixels, count)
 
 
-def _blocks(A: StructuredMatrix) -> tuple[_Runs, _Runs, np.ndarray] | None:
+def _blocks(A: StructuredMatrix) -> tuple[Runs, Runs, IntArray] | None:
     """Runs of rows and of columns, and the number of rank-one blocks on each pair of them."""
     if isinstance(A, GBLR):
         runs = (A.row_start, A.row_width), (A.col_start, A.col_width)
-        return *runs, np.ones(A.num_blocks, np.float32)
+        return *runs, np.ones(A.num_blocks, np.int64)
     zero, (m, n) = np.zeros(1, np.int64), A.shape
     if isinstance(A, LowRank | Dense):
         count = A.rank if isinstance(A, LowRank) else 1
-        return (zero, zero + m), (zero, zero + n), np.full(1, count, np.float32)
+        return (zero, zero + m), (zero, zero + n), np.full(1, count)
     if isinstance(A, BlockSparse):
         starts = [at * size for at, size in zip((A.rows, A.cols), A.block_shape, strict=True)]
         widths = [
             np.minimum(size, total - start)
             for start, size, total in zip(starts, A.block_shape, A.shape, strict=True)
         ]
-        return (starts[0], widths[0]), (starts[1], widths[1]), np.ones(len(starts[0]), np.float32)
+        return (starts[0], widths[0]), (starts[1], widths[1]), np.ones(len(starts[0]), np.int64)
     if isinstance(A, BlockLowRank):
         i, j = A.places.T
         rows = (offsets(A.row_sizes)[:-1][i], A.row_sizes[i])
         cols = (offsets(A.col_sizes)[:-1][j], A.col_sizes[j])
-        return rows, cols, np.where(A.ranks < 0, 1, A.ranks).astype(np.float32)
+        return rows, cols, np.where(A.ranks < 0, 1, A.ranks)
     return None
-
-
-def _touched(start: np.ndarray, width: np.ndarray, n: int, step: int) -> np.ndarray:
-    """Mask of the pixels of `step` positions that each run touches: shape (K, pixels)."""
-    first = np.arange(0, n, step)
-    covered = (first - start[:, None]) % max(n, 1) < width[:, None]
-    begins = (start[:, None] >= first) & (start[:, None] < first + step) & (width[:, None] > 0)
-    return covered | begins
 
 
 def _nonzero(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
