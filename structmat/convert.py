@@ -77,7 +77,7 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     return A.to_kind(kind)
 
 
-@rule("convert", "*", "dense")
+@rule("convert", "*", "dense", contains=False)
 def _to_dense(A: StructuredMatrix) -> Dense:
     return Dense(A.to_dense())
 
@@ -101,6 +101,12 @@ def _low_rank_to_gblr(A: LowRank) -> GBLR:
 def _low_rank_to_block_low_rank(A: LowRank) -> BlockLowRank:
     m, n = A.shape
     return BlockLowRank({(0, 0): (A.U, A.V)}, row_sizes=[m], col_sizes=[n])
+
+
+@rule("convert", "low_rank", "monarch")
+def _low_rank_to_monarch(A: LowRank) -> Monarch:
+    """One hand and one piece."""
+    return Monarch(A.U[None, :, :], _array.adjoint(A.V, A.xp)[None, :, :], shape=A.shape)
 
 
 @rule("convert", "dense", "block_low_rank")
@@ -137,7 +143,7 @@ def _on_grid(
     return BlockLowRank._build({"u": none, "v": none, "dense": none}, (), static)
 
 
-@rule("convert", "block_low_rank", "block_sparse")
+@rule("convert", "block_low_rank", "block_sparse", contains=False)
 def _block_low_rank_to_block_sparse(A: BlockLowRank) -> BlockSparse:
     """Exact on a uniform grid; tiles of low rank are filled in, which may cost more."""
     p, q = _uniform(A, A.row_sizes, "rows"), _uniform(A, A.col_sizes, "columns")
@@ -243,13 +249,13 @@ def _monarch_tiles(A: Monarch) -> tuple[Permutation, dict, list[int], list[int]]
     return Permutation(back), tiles, [h.size for h in hands], widths
 
 
-@rule("convert", "monarch", "block_low_rank")
+@rule("convert", "monarch", "block_low_rank", contains=False)
 def _monarch_to_block_low_rank(A: Monarch) -> StructuredMatrix:
     order, tiles, heights, widths = _monarch_tiles(A)
     return order @ _on_grid(A, tiles, heights, widths)
 
 
-@rule("convert", "monarch", "gblr")
+@rule("convert", "monarch", "gblr", contains=False)
 def _monarch_to_gblr(A: Monarch) -> StructuredMatrix:
     order, tiles, heights, widths = _monarch_tiles(A)
     return order @ _block_low_rank_to_gblr(_on_grid(A, tiles, heights, widths))

@@ -7,7 +7,7 @@ module knows every structure and imports none.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from structmat.errors import InputError, KindError
 
@@ -125,7 +125,15 @@ BUILT_IN = (
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}
-_RULES: dict[tuple[str, str, str], Callable[..., Any]] = {}
+
+
+class _Rule(NamedTuple):
+    apply: Callable[..., Any]
+    #: False for a conversion that may cost more, or may give a matrix of another kind.
+    contains: bool
+
+
+_RULES: dict[tuple[str, str, str], _Rule] = {}
 
 
 def register(kind: Kind) -> None:
@@ -242,7 +250,29 @@ def _resolve(target: Any) -> Any:
     return getattr(import_module(module), name)
 
 
-def rule(operation: str, left: str, right: str) -> Callable[[Function], Function]:
+def contained_kinds(name: str, *, implicit: bool = False) -> dict[str, tuple[str, ...]]:
+    """Fitted kinds whose matrices a kind holds exactly, each with its path of conversions.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> contained_kinds("block_low_rank")
+    {'low_rank': ('block_low_rank',), 'block_sparse': ('block_low_rank',)}
+    """
+    paths: dict[str, tuple[str, ...]] = {name: ()}
+    reached = [name]
+    for target in reached:
+        for kind in _KINDS:
+            found = _rules("convert", kind, target)
+            if kind not in paths and found and found[0].contains:
+                paths[kind] = (target, *paths[target])
+                reached.append(kind)
+    return {kind: paths[kind] for kind in fitted_kinds(implicit=implicit) if paths.get(kind)}
+
+
+def rule(
+    operation: str, left: str, right: str, *, contains: bool = True
+) -> Callable[[Function], Function]:
     """Decorator that registers what an operation does with two kinds.
 
     Without a rule, sums and products stay lazy, and a conversion is refused. A rule for
@@ -256,6 +286,9 @@ def rule(operation: str, left: str, right: str) -> Callable[[Function], Function
         same matrix as the right kind.
     left, right : str
         Names of kinds; ``"*"`` stands for any.
+    contains : bool
+        For ``"convert"``, whether the right kind holds every matrix of the left kind at
+        about its cost. `compress` then considers the left kind's fit for the right kind.
 
     Returns
     -------
@@ -291,7 +324,7 @@ def rule(operation: str, left: str, right: str) -> Callable[[Function], Function
                 f"{operation!r} has a rule for {left!r} and {right!r}; expected one rule for two "
                 "kinds (give the class a kind of its own)"
             )
-        _RULES[operation, left, right] = function
+        _RULES[operation, left, right] = _Rule(function, contains)
         return function
 
     return enter
@@ -299,5 +332,9 @@ def rule(operation: str, left: str, right: str) -> Callable[[Function], Function
 
 def find_rules(operation: str, left: str, right: str) -> list[Callable[..., Any]]:
     """Rules for two kinds, the most special first."""
+    return [found.apply for found in _rules(operation, left, right)]
+
+
+def _rules(operation: str, left: str, right: str) -> list[_Rule]:
     pairs = ((left, right), (left, "*"), ("*", right))
     return [_RULES[operation, *pair] for pair in pairs if (operation, *pair) in _RULES]

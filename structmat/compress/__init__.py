@@ -1,6 +1,7 @@
 """Compression: approximate a matrix by a structured one, under a budget or a tolerance.
 
-front            `compress`, `compare`: checks, budgets, measured errors
+front            `compress`, `compare`: checks and budgets
+contained        the best of a kind's own fit and those of the kinds that it contains
 results          their results
 goal             a cap on the cost or a bound on the error; progress
 source           inputs, checked; norms and measured errors

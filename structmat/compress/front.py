@@ -3,21 +3,17 @@
 import math
 import numbers
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from structmat.compress.goal import Goal, Progress, no_progress
+from structmat.compress.contained import Bound, Fits, relative
+from structmat.compress.goal import Progress, no_progress
 from structmat.compress.results import Comparison, CompressionResult
-from structmat.compress.source import Source, residual, source_of, svd_residual
+from structmat.compress.source import Source, source_of, svd_residual
 from structmat.compress.svd import sketch, truncated_svd
-from structmat.errors import BudgetError, InputError, KindError, ToleranceError
-from structmat.kinds import find_fit, fitted_kinds, is_built_in
-from structmat.matrix import StructuredMatrix
-
-#: Number of fits that are tried while rounding brings the error just above the tolerance.
-ATTEMPTS = 3
+from structmat.errors import BudgetError, InputError, KindError
+from structmat.kinds import fitted_kinds, is_built_in
 
 
 def compress(
@@ -69,6 +65,9 @@ def compress(
 
     Notes
     -----
+    The result is never worse than a kind that converts to this one exactly, at about its
+    cost: the fits of such kinds, converted, are among the candidates. `convert` lists them.
+
     Errors are measured, not estimated. For an operator a measurement takes n products
     with unit vectors, some at a time, which may outlast the fit itself.
 
@@ -92,22 +91,20 @@ def compress(
     _check_tol(tol)
     generator, report = _generator(rng), progress or no_progress
     size = source.norm()
-    fit = _fitter(source, kind)
+    fits = Fits(source, size)
     started = time.perf_counter()
-    if cap is not None:
-        matrix = fit(Goal(max_cost=cap), rng=generator, progress=report)
-        seconds = time.perf_counter() - started
-        error = _relative(residual(source.data, matrix), size)
-    else:
-        matrix, error = _meet(source, fit, kind, float(tol or 0.0), size, generator, report)
-        seconds = time.perf_counter() - started
+    bound = Bound(cap, None if tol is None else float(tol))
+    matrix = fits.best(kind, bound, generator, report)
+    seconds = time.perf_counter() - started
+    error = fits.error(matrix)
+    if cap is None:
         cap = matrix.cost
     baseline = error
     if kind != "low_rank":
         rank = cap // max(m + n, 1)
         decompose = sketch if source.implicit else truncated_svd
         triple = decompose(source.data, rank, generator)
-        baseline = _relative(svd_residual(source.data, triple), size)
+        baseline = relative(svd_residual(source.data, triple), size)
     report(1.0)
     return CompressionResult(
         source.restore(matrix), kind, error, matrix.cost, matrix.storage, baseline, seconds
@@ -151,18 +148,17 @@ def compare(
     ['low_rank', 'block_sparse', 'block_low_rank', 'monarch', 'gblr']
     """
     source = source_of(A)
-    goal = Goal(max_cost=_cap(budget, *source.data.shape))
+    bound = Bound(cap=_cap(budget, *source.data.shape))
     generator, report = _generator(rng), progress or no_progress
-    size = source.norm()
     kinds = fitted_kinds(implicit=source.implicit)
-    rows = []
+    fits, rows = Fits(source, source.norm()), []
     for i, kind in enumerate(kinds):
 
         def share(done: float, before: int = i) -> None:
             report((before + done) / len(kinds))
 
         try:
-            rows.append(_compared(source, kind, goal, size, generator, share))
+            rows.append(_compared(source, fits, kind, bound, generator, share))
         except BudgetError as error:
             rows.append(_no_matrix(kind, str(error)))
         except Exception as error:
@@ -175,87 +171,23 @@ def compare(
 
 def _compared(
     source: Source,
+    fits: Fits,
     kind: str,
-    goal: Goal,
-    size: float,
+    bound: Bound,
     rng: np.random.Generator,
     progress: Progress,
 ) -> Comparison:
     """Row of one kind."""
-    fit = _fitter(source, kind)
     started = time.perf_counter()
-    matrix = fit(goal, rng=rng, progress=progress)
+    matrix = fits.best(kind, bound, rng, progress)
     seconds = time.perf_counter() - started
-    error = _relative(residual(source.data, matrix), size)
+    error = fits.error(matrix)
     moved = source.restore(matrix)
     return Comparison(kind, moved, matrix.cost, matrix.storage, error, seconds)
 
 
 def _no_matrix(kind: str, note: str) -> Comparison:
     return Comparison(kind, None, 0, 0, math.nan, 0.0, note)
-
-
-def _fitter(source: Source, kind: str) -> Callable[..., StructuredMatrix]:
-    """Function that fits this kind to this input, imported."""
-    fit = find_fit(kind, implicit=source.implicit)
-    if fit is None:
-        able = ", ".join(fitted_kinds(implicit=True))
-        raise InputError(
-            f"compression of an operator to {kind!r} needs its entries; expected one of {able} "
-            "(or give the dense matrix, for a sparse one A.toarray())"
-        )
-
-    def within(goal: Goal, **options: Any) -> StructuredMatrix:
-        matrix = fit(source.data, goal, **options)
-        is_matrix = isinstance(matrix, StructuredMatrix)
-        if not is_matrix or matrix.shape != source.data.shape:
-            found = repr(matrix) if is_matrix else f"a {type(matrix).__qualname__}"
-            raise InputError(
-                f"the fit of {kind!r} returned {found}; expected a StructuredMatrix of shape "
-                f"{source.data.shape} (mend the fit)"
-            )
-        if goal.max_cost is not None and matrix.cost > goal.max_cost:
-            raise BudgetError(
-                f"{kind!r} costs {matrix.cost}, above the cap of {goal.max_cost}; that is a "
-                "mistake of its fit, please report it with the matrix"
-            )
-        return matrix
-
-    return within
-
-
-def _meet(
-    source: Source,
-    fit: Callable[..., StructuredMatrix],
-    kind: str,
-    tol: float,
-    size: float,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> tuple[StructuredMatrix, float]:
-    """Fit until the measured error meets the bound, at an ever lower aim."""
-    aim = tol * size
-    for _ in range(ATTEMPTS):
-        try:
-            matrix = fit(Goal(max_error=aim), rng=rng, progress=progress)
-        except ToleranceError as reason:
-            raise ToleranceError(f"tol = {tol:.3g} of a norm of {size:.3g}: {reason}") from None
-        error = _relative(residual(source.data, matrix), size)
-        if error <= tol:
-            return matrix, error
-        aim *= 0.99 * tol / error
-    dtype = source.data.dtype
-    raise ToleranceError(
-        f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {dtype}; allow "
-        "more" + (", or give the matrix in double precision" if dtype.char in "fF" else "")
-    )
-
-
-def _relative(error: float, size: float) -> float:
-    """Error as a fraction of a norm; zero or infinite beside a norm of zero."""
-    if size == 0.0:
-        return 0.0 if error == 0.0 else math.inf
-    return error / size
 
 
 def _check_kind(kind: object) -> None:

@@ -54,7 +54,7 @@ def defined(name, origin, kind):
 DEFINED = {
     "adjoint": {"gblr", "block_low_rank"},
     "dense": {"gblr", "block_low_rank"},
-    "low_rank": {"gblr", "block_low_rank"},
+    "low_rank": {"gblr", "block_low_rank", "monarch"},
     "block_sparse": {"gblr", "block_low_rank"},
     "block_low_rank": {"gblr", "block_sparse"},
     "monarch": {"gblr", "block_low_rank"},

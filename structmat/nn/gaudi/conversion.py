@@ -1,5 +1,8 @@
 """Contents and runs of Gaudi weights from packed GBLR matrices, and back."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +32,19 @@ def check_fits(matrix: GBLR, *, rank: int, min_width: int, granularity: int) -> 
             f"granularity = {granularity}, but the matrix has runs between its multiples; "
             "expected granularity=1"
         )
+
+
+def allows(matrix: GBLR, options: Mapping[str, Any]) -> bool:
+    """Tell whether a weight with these options can hold a matrix; absent ones are defaults."""
+    widest = max([0, *matrix.row_width, *matrix.col_width])
+    if (most := options.get("max_width")) is not None and widest > most:
+        return False
+    least, grain = options.get("min_width", 0), options.get("granularity", 1)
+    try:
+        check_fits(matrix, rank=1, min_width=least, granularity=grain)
+    except InputError:
+        return False
+    return True
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """New weights for the layers that are converted, under one budget."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +11,18 @@ from torch import Tensor
 
 from structmat.errors import BudgetError
 from structmat.matrix import StructuredMatrix
+from structmat.nn.gaudi.conversion import allows
 from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.config import Config
 from structmat.nn.models.fit import (
+    converted,
     fit_grid,
-    fit_kind,
+    fits_of,
+    nearest,
     rank_curve,
     refine,
+    relative_error,
     squared_error,
     trial_curve,
 )
@@ -81,7 +85,7 @@ class Builder:
                 if self.config.kind == "low_rank":
                     costs, errors = rank_curve(W, gram)
                 else:
-                    costs, errors = trial_curve(W, gram, budget, partial(self._fit, i, gram))
+                    costs, errors = trial_curve(W, gram, budget, partial(self._trial, i, gram))
             name, vectors = target.names[0], target.vectors_per_example
             steps = self.config.kind == "low_rank"
             found.append(CostCurve(name, costs, errors / size, vectors, steps))
@@ -151,30 +155,60 @@ class Builder:
 
     def _approximated(self, i: int, caps: Sequence[int]) -> tuple[list[StructuredMatrix], float]:
         target, gram = self.targets[i], self.grams[i]
+        pieces, grams = [_precise(W) for W in target.pieces()], self._grams(i)
         with _naming(target):
-            matrices = [
-                self._fit(i, part, W, cap)
-                for W, cap, part in zip(target.pieces(), caps, self._grams(i), strict=True)
-            ]
+            fits = [self._fits(i, *given) for given in zip(grams, pieces, caps, strict=True)]
+        made = [
+            nearest(self._usable(found, cap), W, part)
+            for found, W, part, cap in zip(fits, pieces, grams, caps, strict=True)
+        ]
         W = _precise(target.matrix)
         if gram is not None and target.taps > 1:
-            # The outputs of taps add up, so each tap can correct the errors of the others.
-            matrices = refine(matrices, W, gram, dim=1)
-        dense = torch.cat([matrix.to_dense() for matrix in matrices], target.axis)
-        size = squared_error(W, gram)
-        missed = squared_error(W - dense, gram)
-        return matrices, math.sqrt(missed / size) if size else 0.0
+            made = self._together(made, fits, caps, W, gram)
+        return made, relative_error(made, W, gram, target.axis)
 
-    def _fit(self, i: int, gram: Tensor | None, W: Tensor, cap: int) -> StructuredMatrix:
-        W, kind = _precise(W), self.config.kind
+    def _together(
+        self,
+        made: list[StructuredMatrix],
+        fits: Sequence[Mapping[str, StructuredMatrix]],
+        caps: Sequence[int],
+        W: Tensor,
+        gram: Tensor,
+    ) -> list[StructuredMatrix]:
+        """Refine all taps together, as their outputs add up; also those of each single kind."""
+        best = refine(made, W, gram, dim=1)
+        for name in set.intersection(*(set(found) for found in fits)) - {self.config.kind}:
+            single = refine([found[name] for found in fits], W, gram, dim=1)
+            usable = [self._usable({name: A}, cap) for A, cap in zip(single, caps, strict=True)]
+            taps = [found[0] for found in usable if found]
+            if len(taps) == len(made):
+                best = min(best, taps, key=lambda found: relative_error(found, W, gram, 1))
+        return best
+
+    def _fits(
+        self, i: int, gram: Tensor | None, W: Tensor, cap: int, *, search: bool = True
+    ) -> dict[str, StructuredMatrix]:
+        """Fits of one matrix by kind; learned layers may also begin as a grid of tiles."""
+        kind = self.config.kind
         random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
-        if kind == "low_rank":
-            return fit_kind(kind, W, cap, gram, self.seeds[i])
+        found = fits_of(kind, W, cap, gram, self.seeds[i], own=search)
         if self.config.learns:
-            matrix: StructuredMatrix = fit_grid(W, cap)
-        else:
-            matrix = fit_kind(kind, W, cap, None, self.seeds[i])
-        return matrix if gram is None else refine([matrix], W, gram)[0]
+            found.setdefault("grid", fit_grid(W, cap))
+        return found
+
+    def _usable(self, fits: Mapping[str, StructuredMatrix], cap: int) -> list[StructuredMatrix]:
+        """Fits as matrices of the wanted kind, with runs that the options allow."""
+        found = converted(fits, self.config.kind, cap)
+        if not self.config.learns:
+            return found
+        allowed = [A for A in found if allows(A, self.config.options)]
+        return allowed or found[-1:]
+
+    def _trial(self, i: int, gram: Tensor | None, W: Tensor, cap: int) -> StructuredMatrix:
+        """A matrix about as near as the final one, without a search of learned layers."""
+        W = _precise(W)
+        fits = self._fits(i, gram, W, cap, search=not self.config.learns)
+        return nearest(self._usable(fits, cap), W, gram)
 
     def _grams(self, i: int) -> list[Tensor | None]:
         """Gram matrices of the inputs of each of a target's matrices."""

@@ -6,7 +6,8 @@ its outputs. It depends on X through the Gram matrix G = X X^T alone, as tr(Δ G
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from structmat import binding
-from structmat.compress import compress
+from structmat.compress.contained import EXACT_ROUNDINGS, Fits, as_contained, attempt, is_nearer
+from structmat.compress.goal import Goal
+from structmat.compress.source import source_of
 from structmat.errors import BudgetError
-from structmat.matrices import GBLR, BlockLowRank, LowRank
+from structmat.kinds import contained_kinds
+from structmat.matrices import BlockLowRank, LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.nn.models.kinds import NETWORK_KINDS
 from structmat.nn.models.random_init import tile_grid
@@ -35,25 +39,83 @@ def fit_kind(
 ) -> StructuredMatrix:
     """Approximate W (m, n) by a matrix of a kind that costs at most `cap`, on torch.
 
-    A low-rank matrix is the best one on the inputs behind `gram`; other kinds approximate
-    W itself. A cap below the cheapest matrix is a `BudgetError`.
+    The result is the nearest one of `fits_of`. A cap below the cheapest matrix is a
+    `BudgetError`.
     """
-    m, n = W.shape
-    own_fit = NETWORK_KINDS[kind].fit if kind in NETWORK_KINDS else None
-    if own_fit is not None:
-        return own_fit(W, cap)
-    if kind == "low_rank" and gram is not None:
-        return fit_low_rank(W, gram, cap // (m + n))
-    # compress takes a fraction of m n and rounds down, here to the cap.
-    return compress(W, kind, budget=min(1.0, (cap + 0.5) / (m * n)), rng=seed).matrix
+    return nearest(converted(fits_of(kind, W, cap, gram, seed), kind, cap), W, gram)
 
 
-def fit_grid(W: Tensor, cap: int) -> GBLR:
-    """Approximate W by an even grid of tiles of low rank, as a GBLR matrix.
+def fits_of(
+    kind: str, W: Tensor, cap: int, gram: Tensor | None = None, seed: int = 0, *, own: bool = True
+) -> dict[str, StructuredMatrix]:
+    """Fits of W to a kind, if `own`, and to those that it contains, by the fit's name.
 
-    Other GBLR matrices of that cost have a smaller error, but this one suits learning:
-    blocks of one size shrink alike under a budget, while narrow blocks would vanish beside
-    wide ones. A cap below the cost of one tile is a `BudgetError`.
+    A low-rank matrix is the best one on the inputs behind `gram`. Other kinds approximate
+    W itself, and their contents are then fitted to these inputs; as they may suit another
+    structure better, an even grid of tiles is among the fits of kinds that hold it.
+    """
+    if (own_fit := NETWORK_KINDS[kind].fit if kind in NETWORK_KINDS else None) is not None:
+        return {kind: refined(own_fit(W, cap), W, gram)}
+    source, cap = source_of(W), min(cap, W.numel())
+    fits = Fits(source, source.norm())
+
+    def fit(name: str) -> StructuredMatrix:
+        if name == "low_rank" and gram is not None:
+            return fit_low_rank(W, gram, cap // sum(W.shape))
+        rng = np.random.default_rng(seed)
+        if name == kind:
+            matrix = fits.own(kind, Goal(max_cost=cap), rng)
+        else:
+            matrix = fits.within(name, kind, cap, rng)
+        return refined(source.restore(matrix), W, gram)
+
+    contained = contained_kinds(kind)
+    found = {kind: fit(kind)} if own else {}
+    made = {other: attempt(other, partial(fit, other)) for other in contained}
+    if gram is not None and "block_low_rank" in (kind, *contained):
+        made["grid"] = attempt("block_low_rank", lambda: refined(fit_grid(W, cap), W, gram))
+    return found | {name: matrix for name, matrix in made.items() if matrix is not None}
+
+
+def converted(found: Mapping[str, StructuredMatrix], kind: str, cap: int) -> list[StructuredMatrix]:
+    """Fits as matrices of one kind that contains theirs, without those above the cap."""
+    made = {
+        name: matrix if name == kind else attempt(name, partial(as_contained, matrix, kind))
+        for name, matrix in found.items()
+    }
+    return [matrix for matrix in made.values() if matrix is not None and matrix.cost <= cap]
+
+
+def refined(matrix: StructuredMatrix, W: Tensor, gram: Tensor | None) -> StructuredMatrix:
+    """Fit the contents to the inputs behind `gram`, if there is one."""
+    return matrix if gram is None else refine([matrix], W, gram)[0]
+
+
+def nearest(found: Iterable[StructuredMatrix], W: Tensor, gram: Tensor | None) -> StructuredMatrix:
+    """The matrix of least error; of matrices that are equally near, the cheapest."""
+    exact = EXACT_ROUNDINGS * torch.finfo(W.dtype).eps
+    pairs = iter([(relative_error([matrix], W, gram), matrix) for matrix in found])
+    error, best = next(pairs)
+    for other, matrix in pairs:
+        if is_nearer((other, matrix.cost), (error, best.cost), exact):
+            error, best = other, matrix
+    return best
+
+
+def relative_error(
+    matrices: Sequence[StructuredMatrix], W: Tensor, gram: Tensor | None, dim: int = 0
+) -> float:
+    """Error of matrices side by side along `dim`, relative to W; 0 where W has no outputs."""
+    size = squared_error(W, gram)
+    dense = torch.cat([matrix.to_dense() for matrix in matrices], dim)
+    return math.sqrt(squared_error(W - dense, gram) / size) if size else 0.0
+
+
+def fit_grid(W: Tensor, cap: int) -> BlockLowRank:
+    """Approximate W by an even grid of tiles of one rank.
+
+    Where the inputs of a layer matter more than W itself, this structure often is the
+    better start. A cap below the cost of one tile is a `BudgetError`.
     """
     heights, widths, rank = tile_grid((W.shape[0], W.shape[1]), cap)
     tiles = {}
@@ -62,8 +124,7 @@ def fit_grid(W: Tensor, cap: int) -> GBLR:
             U, s, Vh = torch.linalg.svd(tile, full_matrices=False)
             root = s[:rank].sqrt()
             tiles[i, j] = U[:, :rank] * root, Vh[:rank].T * root
-    grid: GBLR = BlockLowRank(tiles, row_sizes=heights, col_sizes=widths).to_kind("gblr")
-    return grid
+    return BlockLowRank(tiles, row_sizes=heights, col_sizes=widths)
 
 
 def rank_curve(W: Tensor, gram: Tensor | None) -> tuple[IntArray, FloatArray]:

@@ -1,0 +1,216 @@
+"""Fits of one input: the best of a kind's own and those of the kinds that it contains.
+
+A rule of conversion says that a kind contains another (`structmat.kinds.contained_kinds`).
+So a new kind is considered wherever it converts, and a search that goes astray never
+costs more than a simpler structure.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from structmat.compress.goal import Goal, Progress, no_progress
+from structmat.compress.source import Source, residual
+from structmat.errors import BudgetError, ConversionError, InputError, ToleranceError
+from structmat.kinds import contained_kinds, find_fit, fitted_kinds, is_built_in
+from structmat.matrix import StructuredMatrix
+
+Fitted = TypeVar("Fitted")
+
+#: Number of fits that are tried while rounding brings the error just above the tolerance.
+ATTEMPTS = 3
+#: Relative difference of two errors that are called equal.
+EQUAL_ERRORS = 1e-6
+#: Relative errors below this many roundings are exact.
+EXACT_ROUNDINGS = 8
+#: Share of the progress that is reported for a kind's own fit.
+OWN_PROGRESS = 0.8
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A cap on the cost or a tolerance of the relative error; exactly one of the two is set."""
+
+    cap: int | None = None
+    tol: float | None = None
+
+
+class Fits:
+    """Fits of one input to any kind, each of them run once for a goal."""
+
+    def __init__(self, source: Source, size: float) -> None:
+        self._source = source
+        #: Frobenius norm of the input.
+        self.size = size
+        #: Relative error that may be rounding.
+        self.exact = EXACT_ROUNDINGS * float(np.finfo(source.data.dtype).eps)
+        self._found: dict[tuple[str, Goal], StructuredMatrix] = {}
+        # With the matrix itself, so that no other one gets its id.
+        self._errors: dict[int, tuple[StructuredMatrix, float]] = {}
+
+    def best(
+        self, kind: str, bound: Bound, rng: np.random.Generator, progress: Progress = no_progress
+    ) -> StructuredMatrix:
+        """Best matrix of a kind: its own fit, or that of a kind which it contains, converted.
+
+        Under a cap, the best has the least error; for a tolerance, the least cost.
+        """
+        others = contained_kinds(kind, implicit=self._source.implicit)
+        start = copy.deepcopy(rng) if others else rng
+        share = OWN_PROGRESS if others else 1.0
+        best, reason = None, None
+        try:
+            best = self._run(kind, kind, bound, rng, lambda done: progress(share * done))
+        except ToleranceError as error:
+            reason = error
+        for done, other in enumerate(others, 1):
+            # Each fit begins with the same random numbers, as in a call of its own.
+            run = partial(self._run, other, kind, bound, copy.deepcopy(start), no_progress)
+            matrix = attempt(other, run)
+            if matrix is not None and (best is None or self._is_better(matrix, best, bound)):
+                best = matrix
+            progress(share + (1 - share) * done / len(others))
+        if best is None:
+            raise reason or ToleranceError(f"no {kind!r} matrix meets tol = {bound.tol}")
+        return best
+
+    def error(self, matrix: StructuredMatrix) -> float:
+        """Relative Frobenius error, measured once; infinite beside an input of zeros."""
+        if id(matrix) not in self._errors:
+            missed = residual(self._source.data, matrix)
+            self._errors[id(matrix)] = matrix, relative(missed, self.size)
+        return self._errors[id(matrix)][1]
+
+    def own(
+        self, kind: str, goal: Goal, rng: np.random.Generator, progress: Progress = no_progress
+    ) -> StructuredMatrix:
+        """Run the fit of a kind, or return its matrix if it ran before."""
+        if (kind, goal) not in self._found:
+            self._found[kind, goal] = self._fit(kind, goal, rng=rng, progress=progress)
+        return self._found[kind, goal]
+
+    def within(self, other: str, kind: str, cap: int, rng: np.random.Generator) -> StructuredMatrix:
+        """Fit a contained kind so that its matrix costs at most `cap` as one of `kind`."""
+        start = copy.deepcopy(rng)
+        matrix = self.own(other, Goal(max_cost=cap), rng)
+        cost = as_contained(matrix, kind).cost
+        if cost > cap:
+            # A dense tile costs a little more than its area as blocks of rank one.
+            matrix = self.own(other, Goal(max_cost=cap**2 // cost), start)
+            if (cost := as_contained(matrix, kind).cost) > cap:
+                raise BudgetError(f"{other!r} costs {cost} as {kind!r}; expected at most {cap}")
+        return matrix
+
+    def _run(
+        self,
+        other: str,
+        kind: str,
+        bound: Bound,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> StructuredMatrix | None:
+        """Fit a kind as a matrix of `kind`, at an ever lower aim until a tolerance is met."""
+        if bound.cap is not None:
+            if other == kind:
+                return self.own(kind, Goal(max_cost=bound.cap), rng, progress)
+            return as_contained(self.within(other, kind, bound.cap, rng), kind)
+        tol = bound.tol or 0.0
+        aim = tol * self.size
+        for _ in range(ATTEMPTS):
+            try:
+                matrix = self.own(other, Goal(max_error=aim), rng, progress)
+            except ToleranceError as reason:
+                raise ToleranceError(
+                    f"tol = {tol:.3g} of a norm of {self.size:.3g}: {reason}"
+                ) from None
+            found = matrix if other == kind else as_contained(matrix, kind)
+            if found is None:
+                return None
+            error = self.error(found)
+            if error <= tol:
+                return found
+            aim *= 0.99 * tol / error
+        dtype = self._source.data.dtype
+        raise ToleranceError(
+            f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {dtype}; allow "
+            "more" + (", or give the matrix in double precision" if dtype.char in "fF" else "")
+        )
+
+    def _is_better(self, new: StructuredMatrix, old: StructuredMatrix, bound: Bound) -> bool:
+        if bound.tol is not None:
+            return new.cost < old.cost
+        return is_nearer((self.error(new), new.cost), (self.error(old), old.cost), self.exact)
+
+    def _fit(self, kind: str, goal: Goal, **options: Any) -> StructuredMatrix:
+        source = self._source
+        fit = find_fit(kind, implicit=source.implicit)
+        if fit is None:
+            able = ", ".join(fitted_kinds(implicit=True))
+            raise InputError(
+                f"compression of an operator to {kind!r} needs its entries; expected one of {able} "
+                "(or give the dense matrix, for a sparse one A.toarray())"
+            )
+        matrix = fit(source.data, goal, **options)
+        is_matrix = isinstance(matrix, StructuredMatrix)
+        if not is_matrix or matrix.shape != source.data.shape:
+            found = repr(matrix) if is_matrix else f"a {type(matrix).__qualname__}"
+            raise InputError(
+                f"the fit of {kind!r} returned {found}; expected a StructuredMatrix of shape "
+                f"{source.data.shape} (mend the fit)"
+            )
+        if goal.max_cost is not None and matrix.cost > goal.max_cost:
+            raise BudgetError(
+                f"{kind!r} costs {matrix.cost}, above the cap of {goal.max_cost}; that is a "
+                "mistake of its fit, please report it with the matrix"
+            )
+        return matrix
+
+
+def attempt(kind: str, fit: Callable[[], Fitted]) -> Fitted | None:
+    """Result of the fit of a contained kind; None if it fails.
+
+    A call of `compress` for that kind itself shows the exception of a third party's fit.
+    """
+    try:
+        return fit()
+    except (BudgetError, ToleranceError, ConversionError):
+        return None
+    except Exception:
+        if is_built_in(kind):
+            raise
+        return None
+
+
+def as_contained(matrix: StructuredMatrix, kind: str) -> StructuredMatrix:
+    """The same matrix as a kind that contains its own; otherwise a `ConversionError`."""
+    for step in contained_kinds(kind).get(matrix.kind, (kind,)):
+        matrix = matrix.to_kind(step)
+    if matrix.kind != kind:
+        raise ConversionError(f"{matrix!r}; expected a {kind!r} matrix (mend the conversion)")
+    return matrix
+
+
+def is_nearer(new: tuple[float, int], old: tuple[float, int], exact: float) -> bool:
+    """Compare (relative error, cost): the least error wins, of equal ones the least cost.
+
+    Examples
+    --------
+    >>> is_nearer((0.1, 9), (0.2, 4), 1e-15), is_nearer((1e-16, 9), (1e-15, 4), 1e-14)
+    (True, False)
+    """
+    ahead, behind = (error if error > exact else 0.0 for error, _ in (new, old))
+    if abs(ahead - behind) > EQUAL_ERRORS * max(ahead, behind):
+        return ahead < behind
+    return new[1] < old[1]
+
+
+def relative(error: float, size: float) -> float:
+    """Error as a fraction of a norm; zero or infinite beside a norm of zero."""
+    if size == 0.0:
+        return 0.0 if error == 0.0 else math.inf
+    return error / size
