@@ -45,7 +45,8 @@ class Table:
 
     def html(self, pictures: Sequence[str] = ()) -> str:
         """A table element, with a picture at the end of each row; pictures are HTML."""
-        head = "".join(map(_heading, self.head)) + ("<th>blocks</th>" if pictures else "")
+        head = _heading(self.head[0]) + "".join(_heading(text, "right") for text in self.head[1:])
+        head += "<th>blocks</th>" if pictures else ""
         lines = []
         for i, row in enumerate(self.rows):
             span = len(self.head) - len(row) + 1
@@ -59,11 +60,11 @@ class Table:
         )
 
 
-def _heading(text: str) -> str:
-    return f'<th style="text-align:left">{escape(text)}</th>'
+def _heading(text: str, side: str = "left") -> str:
+    return f'<th style="text-align:{side}">{escape(text)}</th>'
 
 
 def _cell(text: str, span: int = 1) -> str:
     if span == 1:
         return f'<td style="text-align:right">{escape(text)}</td>'
-    return f'<td colspan="{span}" style="text-align:left">{escape(text)}</td>'
+    return f'<td colspan="{span}" style="text-align:left;max-width:24em">{escape(text)}</td>'
