@@ -49,7 +49,7 @@ def _compress(options: argparse.Namespace) -> Report:
     )
     structmat.save(options.output, result.matrix)
     figures = {k: v for k, v in vars(result).items() if k != "matrix"}
-    text = f"{result}\nwritten to {options.output}"
+    text = f"{result}\n{result.matrix!r} written to {options.output}"
     if result.cost > math.prod(result.matrix.shape):
         text += "\nthis costs more than the dense matrix: nothing is gained"
     return Report(text, {**figures, **_facts(result.matrix), "output": options.output})
