@@ -22,6 +22,7 @@ from structmat.nn.models.fit import (
     nearest,
     rank_curve,
     refine,
+    refined,
     relative_error,
     squared_error,
     trial_curve,
@@ -186,12 +187,12 @@ class Builder:
         return best
 
     def _fits(
-        self, i: int, gram: Tensor | None, W: Tensor, cap: int, *, search: bool = True
+        self, i: int, gram: Tensor | None, W: Tensor, cap: int
     ) -> dict[str, StructuredMatrix]:
         """Fits of one matrix by kind; learned layers may also begin as a grid of tiles."""
         kind = self.config.kind
         random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
-        found = fits_of(kind, W, cap, gram, self.seeds[i], own=search)
+        found = fits_of(kind, W, cap, gram, self.seeds[i])
         if self.config.learns:
             found.setdefault("grid", fit_grid(W, cap))
         return found
@@ -205,10 +206,12 @@ class Builder:
         return allowed or found[-1:]
 
     def _trial(self, i: int, gram: Tensor | None, W: Tensor, cap: int) -> StructuredMatrix:
-        """A matrix about as near as the final one, without a search of learned layers."""
-        W = _precise(W)
-        fits = self._fits(i, gram, W, cap, search=not self.config.learns)
-        return nearest(self._usable(fits, cap), W, gram)
+        """A single fit, which tells how the error falls with the cost."""
+        W, kind = _precise(W), self.config.kind
+        random_init(kind, self.targets[i].shape, cap)
+        if self.config.learns:
+            return refined(fit_grid(W, cap), W, gram)
+        return fits_of(kind, W, cap, gram, self.seeds[i], alone=True)[kind]
 
     def _grams(self, i: int) -> list[Tensor | None]:
         """Gram matrices of the inputs of each of a target's matrices."""

@@ -46,9 +46,15 @@ def fit_kind(
 
 
 def fits_of(
-    kind: str, W: Tensor, cap: int, gram: Tensor | None = None, seed: int = 0, *, own: bool = True
+    kind: str,
+    W: Tensor,
+    cap: int,
+    gram: Tensor | None = None,
+    seed: int = 0,
+    *,
+    alone: bool = False,
 ) -> dict[str, StructuredMatrix]:
-    """Fits of W to a kind, if `own`, and to those that it contains, by the fit's name.
+    """Fits of W to a kind and, unless `alone`, to those that it contains, by the fit's name.
 
     A low-rank matrix is the best one on the inputs behind `gram`. Other kinds approximate
     W itself, and their contents are then fitted to these inputs; as they may suit another
@@ -69,8 +75,9 @@ def fits_of(
             matrix = fits.within(name, kind, cap, rng)
         return refined(source.restore(matrix), W, gram)
 
-    contained = contained_kinds(kind)
-    found = {kind: fit(kind)} if own else {}
+    found, contained = {kind: fit(kind)}, contained_kinds(kind)
+    if alone:
+        return found
     made = {other: attempt(other, partial(fit, other)) for other in contained}
     if gram is not None and "block_low_rank" in (kind, *contained):
         made["grid"] = attempt("block_low_rank", lambda: refined(fit_grid(W, cap), W, gram))
@@ -222,7 +229,7 @@ def refine(
         for matrix in matrices
     ]
     contents = [leaf for matrix in trial for leaf in binding.leaves(matrix) if leaf.requires_grad]
-    if not contents or not size:
+    if not any(leaf.numel() for leaf in contents) or not size:
         return list(matrices)
 
     def loss() -> Tensor:

@@ -109,22 +109,32 @@ def fit_pixelfly(A: Tensor, cap: int) -> Sum:
 
     The pattern is fixed. In each sweep the low-rank matrix becomes the truncated singular
     value decomposition of A without the blocks, and the blocks become the entries of A
-    without the low-rank matrix. The error falls from sweep to sweep.
+    without the low-rank matrix. The error falls from sweep to sweep. The better one of two
+    starts is kept: with A on the blocks, so that the result is never worse than the
+    low-rank part alone, and with zeros there.
     """
     layout = pixelfly_layout((A.shape[0], A.shape[1]), cap)
     inside = _block_mask(layout, A.device)
-    smooth, before = torch.zeros_like(A), torch.inf
+    found = [_alternated(A, inside, layout.rank, start) for start in (torch.zeros_like(A), A)]
+    left, right, _ = min(found, key=lambda fit: fit[2])
+    blocks = _cut(torch.where(inside, A - left @ right, 0), layout)
+    return _sum(layout, blocks, left, right.T.contiguous())
+
+
+def _alternated(
+    A: Tensor, inside: Tensor, rank: int, smooth: Tensor
+) -> tuple[Tensor, Tensor, float]:
+    """Factors of the low-rank part, and its error outside of the blocks."""
+    missed = torch.inf
     for _ in range(MOST_SWEEPS):
         U, s, Vh = torch.linalg.svd(torch.where(inside, smooth, A), full_matrices=False)
-        root = s[: layout.rank].sqrt()
-        left, right = U[:, : layout.rank] * root, root[:, None] * Vh[: layout.rank]
-        smooth = left @ right
+        root = s[:rank].sqrt()
+        left, right = U[:, :rank] * root, root[:, None] * Vh[:rank]
+        smooth, before = left @ right, missed
         missed = float(torch.where(inside, 0, A - smooth).norm())
         if missed > (1 - LEAST_GAIN) * before:
             break
-        before = missed
-    blocks = _cut(torch.where(inside, A - smooth, 0), layout)
-    return _sum(layout, blocks, left, right.T.contiguous())
+    return left, right, missed
 
 
 def _block_mask(layout: PixelflyLayout, device: torch.device) -> Tensor:

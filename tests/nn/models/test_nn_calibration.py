@@ -76,6 +76,8 @@ def test_what_cannot_be_refined_stays():
     assert refine([exact], torch.zeros(4, 4), gram)[0] is exact
     still = Permutation([0, 1, 2, 3]).to("torch")
     assert refine([still], 2 * W, gram) == [still]
+    nothing = fit_kind("gblr", W, 1)
+    assert refine([nothing], W, gram) == [nothing]
 
 
 def test_squared_errors_are_those_of_outputs():
