@@ -21,6 +21,12 @@ from array_api_compat import device as device
 from array_api_compat import to_device as to_device
 
 from structmat._checks import host_array
+from structmat._tensors import (
+    is_sparse_tensor,
+    tensor_fault,
+    tensor_to_numpy,
+    tensor_to_scipy,
+)
 from structmat.errors import BackendError, InputError, MissingDependencyError
 
 Array = Any
@@ -52,6 +58,12 @@ class Backend:
     stored_by_columns : callable
         True for a two-dimensional array in column-major order: the result of its product
         is then laid out likewise. False where the library does not tell.
+    fault : callable
+        Reason why an array of this library does not multiply, and the remedy; empty for a
+        plain one.
+    to_scipy : callable
+        A sparse array of this library as one of SciPy, and None for any other array. None
+        for a library whose arrays are all dense.
     """
 
     name: str
@@ -61,6 +73,8 @@ class Backend:
     records_gradients: Callable[[Array], bool] | None = None
     caching: Callable[[ModuleType], AbstractContextManager[Any]] = nullcontext
     stored_by_columns: Callable[[Array], bool] = lambda x: False
+    fault: Callable[[Array], str] = lambda x: ""
+    to_scipy: Callable[[Array], Any] | None = None
 
 
 def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
@@ -77,13 +91,6 @@ def _add_rows_by_product(target: Array, index: Array, values: Array) -> Array:
 
 def _from_numpy(xp: ModuleType, array: np.ndarray, device: Device) -> Array:
     return xp.asarray(array, device=device)
-
-
-def _torch_to_numpy(x: Array) -> np.ndarray:
-    x = x.detach().cpu()
-    if str(x.dtype) == "torch.bfloat16":
-        x = x.float()
-    return x.resolve_conj().resolve_neg().numpy()
 
 
 # NumPy's namespace. Nearly every product asks for it, so it is compared by identity first.
@@ -103,13 +110,15 @@ BACKENDS = {
         ),
         Backend(
             "torch",
-            _torch_to_numpy,
+            tensor_to_numpy,
             lambda xp, array, device: xp.asarray(np.array(array), device=device),
             lambda target, index, values: target.index_add(0, index, values),
             attrgetter("requires_grad"),
             # A tensor made in inference mode could never take part in a gradient later.
             methodcaller("inference_mode", False),
             lambda x: x.stride(0) == 1 and x.shape[1] > 1,
+            tensor_fault,
+            lambda x: tensor_to_scipy(x) if is_sparse_tensor(x) else None,
         ),
         Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
     )
@@ -210,6 +219,12 @@ def namespace_named(name: str) -> ModuleType:
         ) from None
 
 
+def check_plain(x: Array, xp: ModuleType, name: str) -> None:
+    """Refuse an array that its own library does not multiply: sparse, nested, quantized, …."""
+    if fault := backend_of(xp).fault(x):
+        raise InputError(f"{name} {fault}")
+
+
 def is_numpy(xp: ModuleType) -> bool:
     """True for NumPy's namespace."""
     return xp is _NUMPY or backend_name(xp) == "numpy"
@@ -239,16 +254,26 @@ def is_complex(x: Array, xp: ModuleType) -> bool:
 
 def is_inexact(dtype: DType, xp: ModuleType) -> bool:
     """True for a real or complex floating dtype."""
-    return bool(xp.isdtype(dtype, ("real floating", "complex floating")))
+    return is_dtype(dtype, ("real floating", "complex floating"), xp)
+
+
+def is_dtype(dtype: DType, kinds: str | tuple[str, ...], xp: ModuleType) -> bool:
+    """True for a dtype of these kinds of the standard; False for one that it does not know."""
+    try:
+        return bool(xp.isdtype(dtype, kinds))
+    except TypeError:  # the dtype of NumPy's records, among others
+        return False
 
 
 def inexact(x: Array, xp: ModuleType, name: str) -> Array:
     """Array with integers turned into default floats; other non-numbers are refused."""
     if is_inexact(x.dtype, xp):
         return x
-    if xp.isdtype(x.dtype, "integral"):
+    if is_dtype(x.dtype, "integral", xp):
         return xp.astype(x, xp.__array_namespace_info__().default_dtypes()["real floating"])
-    raise InputError(f"{name} has dtype {x.dtype}; expected real or complex numbers")
+    raise InputError(
+        f"{name} has dtype {x.dtype}; expected real or complex numbers (convert it to floats first)"
+    )
 
 
 def floating_dtype(dtype: Any, xp: ModuleType) -> DType:
@@ -304,6 +329,7 @@ def as_content(x: Any, name: str, ndim: int) -> Array:
     if isinstance(x, (list, tuple, int, float, complex, np.ndarray, np.generic)):
         x = host_array(x, name)
     xp = namespace(x)
+    check_plain(x, xp, name)
     if x.dtype == object:
         raise InputError(f"{name} holds Python objects; expected real or complex numbers")
     if x.ndim != ndim:

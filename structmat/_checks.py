@@ -11,13 +11,28 @@ from structmat.errors import InputError, ShapeError
 
 
 def host_array(values: Any, name: str) -> NDArray:
-    """Lists and array-likes as a plain NumPy array; ragged ones are refused."""
-    try:
-        return np.asarray(values)
-    except ValueError:
+    """Lists and array-likes as a plain NumPy array in the machine's byte order.
+
+    Ragged lists and masked entries are refused, since neither is an array of numbers.
+    """
+    parts = values if isinstance(values, (list, tuple)) else [values]
+    if any(np.ma.is_masked(part) for part in parts):
         raise InputError(
+            f"{name} has masked entries; expected every entry (fill it first, with A.filled(…))"
+        )
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ShapeError(
             f"{name} = {str(values)[:80]} is ragged; expected rows of one length"
         ) from None
+    except Exception as error:  # an element of another library, with errors of its own
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{name}, a {type(values).__qualname__}, is no array of numbers ({reason}); expected "
+            "numbers, or an array"
+        ) from None
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def integer_array(values: Any, name: str) -> NDArray[np.int64]:

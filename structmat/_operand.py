@@ -12,7 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import issparse
 
-from structmat._array import Array, DType, backend_name, belongs, is_complex, is_inexact, is_numpy
+from structmat._array import (
+    Array,
+    DType,
+    backend_name,
+    belongs,
+    check_plain,
+    is_complex,
+    is_dtype,
+    is_inexact,
+    is_numpy,
+)
 from structmat._checks import host_array
 from structmat.errors import BackendError, InputError, ShapeError
 
@@ -34,7 +44,10 @@ class Factor(Protocol):
 
 def is_scalar(x: Any) -> bool:
     """Tell whether `x` is a number or an array of no dimensions."""
-    return isinstance(x, numbers.Number) or getattr(x, "shape", None) == ()
+    try:
+        return isinstance(x, numbers.Number) or getattr(x, "shape", None) == ()
+    except RuntimeError:  # a nested tensor of torch has no shape
+        return False
 
 
 def is_plain(x: Any) -> bool:
@@ -56,7 +69,9 @@ def as_operand(x: Any, xp: ModuleType) -> Array:
             f"operand of type {type(x).__module__}.{type(x).__qualname__} meets a matrix on "
             f"{backend_name(xp)}; move one of them first, for instance the matrix with A.to(…)"
         )
-    if not xp.isdtype(x.dtype, ("bool", "numeric")):
+    if not is_numpy(xp):
+        check_plain(x, xp, "operand")
+    if not is_dtype(x.dtype, ("bool", "numeric"), xp):
         raise InputError(f"operand has dtype {x.dtype}; expected numbers")
     return x
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from structmat._checks import host_array
 from structmat.errors import InputError, ShapeError
 
 __all__ = ["earthquake_kernel", "kd_order"]
@@ -106,7 +107,10 @@ def kd_order(points: ArrayLike) -> NDArray[np.int64]:
     >>> kd_order([[5.0], [1.0], [4.0], [0.0]])
     array([3, 1, 2, 0])
     """
-    points = np.asarray(points, dtype=np.float64)
+    points = host_array(points, "points")
+    if points.dtype.kind not in "iuf":
+        raise InputError(f"points have dtype {points.dtype}; expected real coordinates")
+    points = points.astype(np.float64)
     if points.ndim != 2:
         raise ShapeError(f"points has shape {points.shape}; expected (n, d), a row a point")
     if not np.isfinite(points).all():

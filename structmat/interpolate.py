@@ -12,7 +12,7 @@ from structmat import _array
 from structmat._array import Array
 from structmat._operand import is_scalar
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
-from structmat.intervals import IntArray, entry_index, positions
+from structmat.intervals import IntArray, entry_index, offsets, positions
 from structmat.matrices import GBLR, Product
 from structmat.matrix import StructuredMatrix
 
@@ -182,8 +182,7 @@ def _cut(M: GBLR, axis: int, name: str, which: IntArray, start: IntArray, width:
     """Zero-padded contents of the chosen blocks, cut to new runs, packed."""
     xp, n = M.xp, M.shape[axis]
     old_start, old_width = _padded(_runs(M, axis))
-    index = entry_index(
-        old_start, old_width, n, np.repeat(which, width), positions(start, width, n)
-    )
+    old = old_start, old_width, offsets(old_width), n
+    index = entry_index(*old, np.repeat(which, width), positions(start, width, n))
     padded = xp.concat([getattr(M, name), xp.zeros(1, dtype=M.dtype, device=M.device)])
     return xp.take(padded, _array.integers(index, xp, M.device))

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
+#: Starts and widths of runs.
+Runs = tuple[IntArray, IntArray]
 
 
 def offsets(width: IntArray) -> IntArray:
@@ -23,14 +25,13 @@ def positions(start: IntArray, width: IntArray, n: int) -> IntArray:
 
 
 def entry_index(
-    start: IntArray, width: IntArray, n: int, block: IntArray, position: IntArray
+    start: IntArray, width: IntArray, begin: IntArray, n: int, block: IntArray, position: IntArray
 ) -> IntArray:
     """Index in the packed contents of a block's entry at a position.
 
-    `block` and `position` broadcast. The index ``width.sum()``, one past the end, stands
-    for a position outside the block's run.
+    `begin` is ``offsets(width)``; `block` and `position` broadcast. The index ``width.sum()``,
+    one past the end, stands for a position outside the block's run.
     """
-    begin = offsets(width)
     inside = (position - start[block]) % max(n, 1)
     return np.where(inside < width[block], begin[block] + inside, begin[-1])
 
@@ -40,13 +41,58 @@ def run_mask(start: IntArray, width: IntArray, n: int) -> NDArray[np.bool_]:
     return (np.arange(n) - start[:, None]) % max(n, 1) < width[:, None]
 
 
-def cover_count(start: IntArray, width: IntArray, n: int) -> IntArray:
-    """Number of runs that cover each position: shape (n,), by differences, O(K + n)."""
-    change = np.zeros(2 * n + 1, np.int64)
-    np.add.at(change, start, 1)
-    np.add.at(change, start + width, -1)
-    count = np.cumsum(change)[: 2 * n]
-    return count[:n] + count[n:]
+def cover_count(rows: Runs, cols: Runs, shape: tuple[int, int], weight: IntArray) -> IntArray:
+    """Sum of the weights of the blocks on each entry: shape (m, n), by differences, O(K + m n)."""
+    m, n = shape
+    change = np.zeros((m + 1, n + 1), np.int64)
+    for top, bottom in _pieces(*rows, m):
+        for left, right in _pieces(*cols, n):
+            for i, j, sign in ((top, left, 1), (bottom, left, -1), (top, right, -1)):
+                np.add.at(change, (i, j), sign * weight)
+            np.add.at(change, (bottom, right), weight)
+    for axis in (0, 1):
+        np.cumsum(change, axis=axis, out=change)
+    return change[:m, :n]
+
+
+def _pieces(start: IntArray, width: IntArray, n: int) -> tuple[Runs, Runs]:
+    """First position and end of each run's straight piece, and of the piece that came around."""
+    end = start + width
+    return (start, np.minimum(end, n)), (np.zeros_like(start), np.maximum(end - n, 0))
+
+
+def coarse_runs(start: IntArray, width: IntArray, n: int, step: int) -> tuple[IntArray, IntArray]:
+    """Starts and widths of runs in windows of `step` positions: the windows that each touches.
+
+    Examples
+    --------
+    >>> coarse_runs(np.array([3, 9, 0]), np.array([2, 10, 0]), 10, 4)
+    (array([0, 2, 0]), array([2, 3, 0]))
+    """
+    count = -(-n // step)
+    first, last = start // step, (start + width - 1) % max(n, 1) // step
+    # A run that comes around to the window it began in touches all of them.
+    around = (start + width > n) & (last == first)
+    touched = np.where(around, count, (last - first) % max(count, 1) + 1)
+    return first, np.where(width > 0, touched, 0)
+
+
+def union_size(start: IntArray, width: IntArray, n: int) -> int:
+    """Number of positions that some run, none of them empty, covers: O(K log K).
+
+    Examples
+    --------
+    >>> union_size(np.array([1, 8]), np.array([4, 3]), 10)
+    6
+    """
+    end = start + width
+    around = end > n
+    begin = np.concatenate([start, np.zeros(int(around.sum()), np.int64)])
+    end = np.concatenate([np.minimum(end, n), end[around] - n])
+    order = np.argsort(begin)
+    reached = np.maximum.accumulate(end[order])
+    before = np.concatenate([np.zeros(1, np.int64), reached])[: order.size]
+    return int((reached - np.maximum(begin[order], before)).sum())
 
 
 def pack(full: NDArray, start: IntArray, width: IntArray) -> NDArray:

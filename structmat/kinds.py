@@ -237,6 +237,11 @@ def kind_class(name: object) -> Any:
     return _resolve(kind.matrix)
 
 
+def html_of(matrix: Any) -> Any:
+    """HTML of a matrix, by a room that knows the blocks of every class."""
+    return _resolve("structmat._html:matrix_html")(matrix)
+
+
 def _resolve(target: Any) -> Any:
     """A class or function itself; text is imported."""
     if not isinstance(target, str):

@@ -21,7 +21,7 @@ from structmat import _array
 from structmat._array import Array, DType
 from structmat._operators import Operators
 from structmat.errors import ConversionError, InputError
-from structmat.kinds import enter_class, find_rules, kind_class
+from structmat.kinds import enter_class, find_rules, html_of, kind_class
 
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
 
@@ -195,6 +195,9 @@ class StructuredMatrix(Operators):
             f"<{m}x{n} {type(self).__name__}, {self.dtype}, {self._backend.name}: "
             f"cost {self.relative_cost:.4g}, storage {self.relative_storage:.4g} of dense>"
         )
+
+    def _repr_html_(self) -> str:
+        return str(html_of(self))
 
     # Results that are computed once.
 

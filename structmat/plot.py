@@ -5,22 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from structmat import _array
+from structmat._coverage import coverage
 from structmat.errors import InputError, MissingDependencyError, ShapeError
-from structmat.intervals import offsets
-from structmat.matrices import (
-    GBLR,
-    Adjoint,
-    BlockLowRank,
-    BlockSparse,
-    Dense,
-    LowRank,
-    Monarch,
-    Permutation,
-    Product,
-    Scaled,
-    Sum,
-)
 from structmat.matrix import StructuredMatrix
 
 if TYPE_CHECKING:
@@ -30,7 +16,6 @@ __all__ = ["structure"]
 
 # Pixels a side at most; on a longer side a pixel stands for several rows or columns.
 _PIXELS = 1024
-_Runs = tuple[np.ndarray, np.ndarray]
 
 
 def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) -> Any:
@@ -75,7 +60,7 @@ def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) 
             "wrap an array in structmat.Dense)"
         )
     axes = _axes(ax, len(matrices))
-    counts = [_pixels(M) for M in matrices]
+    counts = [coverage(M, _PIXELS) for M in matrices]
     for M, count, place in zip(matrices, counts, axes, strict=True):
         _draw(M, count, place)
     return axes if several else axes[0]
@@ -120,76 +105,3 @@ def _draw(A: StructuredMatrix, count: np.ndarray, ax: "Axes") -> None:
     bar = ax.figure.colorbar(image, cax=beside, label="blocks on an entry")
     bar.locator = MaxNLocator(integer=True)
     bar.update_ticks()
-
-
-def _pixels(A: StructuredMatrix) -> np.ndarray:
-    if 0 in A.shape:
-        return np.zeros((1, 1), np.int64)
-    m, n = A.shape
-    return _coverage(A, (-(-m // _PIXELS), -(-n // _PIXELS)))
-
-
-def _coverage(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
-    """Number of rank-one blocks that touch each pixel of `steps` rows and columns."""
-    if isinstance(A, Sum):
-        return sum(
-            (_coverage(term, steps) for term in A.children[1:]), _coverage(A.children[0], steps)
-        )
-    if isinstance(A, Scaled):
-        return _coverage(A.children[0], steps)
-    if isinstance(A, Adjoint):
-        return _coverage(A.children[0], steps[::-1]).T
-    if isinstance(A, Product) and isinstance(A.children[0], Permutation) and len(A.children) == 2:
-        rows = _coverage(A.children[1], (1, steps[1]))[_array.to_numpy(A.children[0].p)]
-        return np.maximum.reduceat(rows, np.arange(0, A.shape[0], steps[0]), axis=0)
-    if isinstance(A, Monarch):
-        return _coverage(A.to_kind("gblr"), steps)
-    blocks = _blocks(A)
-    if blocks is None:
-        return _nonzero(A, steps)
-    rows, cols, count = blocks
-    touched = [
-        _touched(*runs, n, step).astype(np.float32)
-        for runs, n, step in zip((rows, cols), A.shape, steps, strict=True)
-    ]
-    return np.rint((touched[0] * count[:, None]).T @ touched[1]).astype(np.int64)
-
-
-def _blocks(A: StructuredMatrix) -> tuple[_Runs, _Runs, np.ndarray] | None:
-    """Runs of rows and of columns, and the number of rank-one blocks on each pair of them."""
-    if isinstance(A, GBLR):
-        runs = (A.row_start, A.row_width), (A.col_start, A.col_width)
-        return *runs, np.ones(A.num_blocks, np.float32)
-    zero, (m, n) = np.zeros(1, np.int64), A.shape
-    if isinstance(A, LowRank | Dense):
-        count = A.rank if isinstance(A, LowRank) else 1
-        return (zero, zero + m), (zero, zero + n), np.full(1, count, np.float32)
-    if isinstance(A, BlockSparse):
-        starts = [at * size for at, size in zip((A.rows, A.cols), A.block_shape, strict=True)]
-        widths = [
-            np.minimum(size, total - start)
-            for start, size, total in zip(starts, A.block_shape, A.shape, strict=True)
-        ]
-        return (starts[0], widths[0]), (starts[1], widths[1]), np.ones(len(starts[0]), np.float32)
-    if isinstance(A, BlockLowRank):
-        i, j = A.places.T
-        rows = (offsets(A.row_sizes)[:-1][i], A.row_sizes[i])
-        cols = (offsets(A.col_sizes)[:-1][j], A.col_sizes[j])
-        return rows, cols, np.where(A.ranks < 0, 1, A.ranks).astype(np.float32)
-    return None
-
-
-def _touched(start: np.ndarray, width: np.ndarray, n: int, step: int) -> np.ndarray:
-    """Mask of the pixels of `step` positions that each run touches: shape (K, pixels)."""
-    first = np.arange(0, n, step)
-    covered = (first - start[:, None]) % max(n, 1) < width[:, None]
-    begins = (start[:, None] >= first) & (start[:, None] < first + step) & (width[:, None] > 0)
-    return covered | begins
-
-
-def _nonzero(A: StructuredMatrix, steps: tuple[int, int]) -> np.ndarray:
-    """Mask of the pixels with a nonzero entry, for kinds without blocks."""
-    found = (_array.to_numpy(A.to_dense()) != 0).astype(np.int64)
-    for axis, (n, step) in enumerate(zip(A.shape, steps, strict=True)):
-        found = np.maximum.reduceat(found, np.arange(0, n, step), axis=axis)
-    return found

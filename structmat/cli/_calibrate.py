@@ -1,9 +1,9 @@
 """`structmat calibrate`: measure the kernels on this machine."""
 
 import argparse
-import sys
 from typing import Any
 
+from structmat._table import Table
 from structmat.cli._common import Report
 from structmat.kernels.choice.calibrate import calibrate
 from structmat.kernels.cost_model.coefficients import keep
@@ -20,16 +20,9 @@ def add_calibrate(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> Report:
-    shown = sys.stderr.isatty()
-
-    def tell(what: str) -> None:
-        print(f"\r\033[Kmeasuring {what}", end="", file=sys.stderr, flush=True)
-
-    measured, errors = calibrate(progress=tell if shown else None)
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr)
+    measured, errors = calibrate()
     path = keep(measured)
-    lines = [f"{'kernel':10} off by (median)"]
-    lines += [f"{name:10} {100 * errors[name]:.0f} %" for name in errors]
-    lines.append(f"kept in {path}; delete the file to return to the figures that ship")
-    return Report("\n".join(lines), {"file": str(path), "figures": measured, "errors": errors})
+    rows = [(name, f"{100 * error:.0f} %") for name, error in errors.items()]
+    note = f"kept in {path}; delete the file to return to the figures that ship"
+    table = Table(("kernel", "off by (median)"), rows, [note])
+    return Report(table.text(), {"file": str(path), "figures": measured, "errors": errors})

@@ -1,4 +1,4 @@
-"""Parts that the commands share: reports, checked arguments, progress, folders, pictures."""
+"""Parts that the commands share: reports, checked arguments, a bar, folders, pictures."""
 
 import argparse
 import math
@@ -37,6 +37,10 @@ def share(text: str) -> float:
     return number(text, "a share of the dense cost, above 0 and up to 1", lambda x: 0 < x <= 1)
 
 
+def tolerance(text: str) -> float:
+    return number(text, "a relative error of at least 0, such as 1e-3", lambda x: 0 <= x < math.inf)
+
+
 def whole(text: str) -> int:
     return int(number(text, "a whole number of at least 0", lambda x: x >= 0 and x.is_integer()))
 
@@ -54,20 +58,6 @@ def terminal_bar(**options: Any) -> Any:
         return
     with tqdm(leave=False, **options) as bar:
         yield bar
-
-
-@contextmanager
-def progress(label: str) -> Any:
-    """Yield a function that shows the share of the work done; None without a bar."""
-    form = "{desc} {bar} {percentage:3.0f} %"
-    with terminal_bar(total=100, desc=label, bar_format=form) as bar:
-
-        def advance(share: float) -> None:
-            if (reached := round(100 * share)) != bar.n:
-                bar.n = reached
-                bar.refresh()
-
-        yield None if bar is None else advance
 
 
 def check_folder(path: str) -> None:

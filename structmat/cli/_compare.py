@@ -3,6 +3,7 @@
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ from scipy.sparse.linalg import cg
 
 import structmat
 from structmat._input import read_matrix
-from structmat.cli._common import Report, check_folder, draw, progress, share
-from structmat.compress import DENSE_ENTRIES
+from structmat._table import Table
+from structmat.cli._common import Report, check_folder, draw, share, tolerance
+from structmat.compress import DENSE_ENTRIES, Comparison
+from structmat.compress.results import HEAD, UNITS, shown
 from structmat.demo import earthquake_kernel
 from structmat.errors import InputError
 from structmat.matrix import StructuredMatrix
 
+# Cap on the cost without an option.
+_BUDGET = 0.2
 # Unknowns up to which the dense system is solved as well, for comparison.
 _DENSE_SOLVE = 2048
 # Smallest norm to divide by.
@@ -33,12 +38,11 @@ def add_compare(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         nargs="?",
         help=".npy, .npz or .mtx (default: a kernel matrix that ships with structmat)",
     )
-    compare.add_argument(
-        "--budget",
-        type=share,
-        default=0.2,
-        help="cap on the cost, as a share of m n (default: %(default)s)",
+    goal = compare.add_mutually_exclusive_group()
+    goal.add_argument(
+        "--budget", type=share, help=f"cap on the cost, as a share of m n (default: {_BUDGET})"
     )
+    goal.add_argument("--tol", type=tolerance, help="bound on the relative Frobenius error")
     compare.add_argument(
         "-o",
         "--output",
@@ -59,28 +63,36 @@ def _compare(options: argparse.Namespace) -> Report:
             )
         A = A.toarray()
     name = options.file or "kernel matrix of 768 earthquakes (USGS), exp(-r / 200 km)"
-    with progress("compressing") as report:
-        rows = structmat.compare(A, budget=options.budget, rng=options.seed, progress=report)
+    budget = _BUDGET if options.budget is None and options.tol is None else options.budget
+    rows = structmat.compare(A, budget=budget, tol=options.tol, rng=options.seed)
     A = np.asarray(A)
-    table = [_row(row, A) for row in rows]
-    B, error = next((r.matrix, r.error) for r in rows if r.kind == "gblr" and r.matrix is not None)
-    solved = _solve(A, B, error)
-    picture = draw(B, options.output)
+    speeds = [None if row.matrix is None else _speedup(A, row.matrix) for row in rows]
+    table = [_figures(row, A, speed) for row, speed in zip(rows, speeds, strict=True)]
     m, n = A.shape
-    text = [
-        f"{name}: {m}x{n}, {A.dtype}; each structure at most {options.budget:g} of the dense cost",
-        "",
-        _table(table),
-        "",
-        f"GBLR blocks drawn in {picture}"
-        if picture
-        else "no picture: matplotlib is not installed (pip install 'structmat[plot]')",
-        _told(solved),
-    ]
+    goal = (
+        f"at most {budget:g} of the dense cost"
+        if budget is not None
+        else f"within a relative error of {options.tol:g}"
+    )
+    text = [f"{name}: {m}x{n}, {A.dtype}; each structure {goal}", "", _table(rows, speeds), ""]
+    solved, picture = None, None
+    found = next((row for row in rows if row.kind == "gblr"), None)
+    if found is None or found.matrix is None:
+        text.append("no picture and no system solved: there is no GBLR matrix")
+    else:
+        solved = _solve(A, found.matrix, found.error)
+        picture = draw(found.matrix, options.output)
+        text.append(
+            f"GBLR blocks drawn in {picture}"
+            if picture
+            else "no picture: matplotlib is not installed (pip install 'structmat[plot]')"
+        )
+        text.append(_told(solved))
     figures = {
         "matrix": name,
         "shape": [m, n],
-        "budget": options.budget,
+        "budget": budget,
+        "tol": options.tol,
         "rows": table,
         "picture": picture,
         "solve": solved,
@@ -88,18 +100,16 @@ def _compare(options: argparse.Namespace) -> Report:
     return Report("\n".join(text), figures)
 
 
-def _row(row: Any, A: np.ndarray) -> dict[str, Any]:
+def _figures(row: Comparison, A: np.ndarray, speed: float | None) -> dict[str, Any]:
     figures = {
         "kind": row.kind,
         "cost": row.cost / max(A.size, 1),
         "storage": row.storage / max(A.size, 1),
         "error": row.error,
         "seconds": row.seconds,
-        "speedup": None,
+        "speedup": speed,
     }
-    if row.matrix is None:
-        return {**figures, "error": None, "note": row.note}
-    return {**figures, "speedup": _speedup(A, row.matrix)}
+    return {**figures, "error": None, "note": row.note} if row.matrix is None else figures
 
 
 def _speedup(A: np.ndarray, B: StructuredMatrix) -> float:
@@ -115,24 +125,18 @@ def _speedup(A: np.ndarray, B: StructuredMatrix) -> float:
     return float(np.median(times[0]) / np.median(times[1]))
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    head = f"{'kind':<15}{'cost':>8}{'storage':>9}{'error':>11}{'seconds':>9}{'speed':>8}"
-    lines = [head, "-" * len(head)]
-    for row in rows:
-        if row["error"] is None:
-            lines.append(f"{row['kind']:<15}{'none: ' + row['note']}")
-            continue
-        lines.append(
-            f"{row['kind']:<15}{row['cost']:>8.4f}{row['storage']:>9.4f}{row['error']:>11.3g}"
-            f"{row['seconds']:>9.2f}{row['speedup']:>7.2f}x"
-        )
-    lines.append("cost and storage: shares of m n; speed: dense matvec time over its own")
-    if all(row["speedup"] is None or row["speedup"] < 1 for row in rows[1:]):
-        lines.append(
+def _table(rows: Sequence[Comparison], speeds: list[float | None]) -> str:
+    lines = [
+        shown(row) if speed is None else [*shown(row), f"{speed:.2f}x"]
+        for row, speed in zip(rows, speeds, strict=True)
+    ]
+    notes = [f"{UNITS}; speed: dense matvec time over its own"]
+    if all(speed is None or speed < 1 for speed in speeds[1:]):
+        notes.append(
             "at this size a dense matvec is quick all the same: fewer multiplications pay from "
             "some thousand rows on, and with many columns"
         )
-    return "\n".join(lines)
+    return Table((*HEAD, "speed"), lines, notes).text()
 
 
 def _solve(A: np.ndarray, B: StructuredMatrix, error: float) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import structmat
 from structmat._input import read_matrix
-from structmat.cli._common import Report, check_folder, draw, number, progress, share
+from structmat.cli._common import Report, check_folder, draw, share, tolerance
 from structmat.kinds import fitted_kinds
 from structmat.matrix import StructuredMatrix
 
@@ -21,7 +21,7 @@ def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     )
     goal = compress.add_mutually_exclusive_group(required=True)
     goal.add_argument("--budget", type=share, help="cap on the cost, as a share of m n")
-    goal.add_argument("--tol", type=_tolerance, help="bound on the relative Frobenius error")
+    goal.add_argument("--tol", type=tolerance, help="bound on the relative Frobenius error")
     compress.add_argument("-o", "--output", required=True, help="file to write")
     compress.set_defaults(run=_compress)
 
@@ -41,29 +41,15 @@ def add_plot(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     plot.set_defaults(run=_plot)
 
 
-def _tolerance(text: str) -> float:
-    return number(text, "a relative error of at least 0, such as 1e-3", lambda x: 0 <= x < math.inf)
-
-
 def _compress(options: argparse.Namespace) -> Report:
     check_folder(options.output)
     A = read_matrix(options.file, options.key)
-    with progress(f"to {options.to}") as report:
-        result = structmat.compress(
-            A,
-            options.to,
-            budget=options.budget,
-            tol=options.tol,
-            rng=options.seed,
-            progress=report,
-        )
+    result = structmat.compress(
+        A, options.to, budget=options.budget, tol=options.tol, rng=options.seed
+    )
     structmat.save(options.output, result.matrix)
     figures = {k: v for k, v in vars(result).items() if k != "matrix"}
-    text = (
-        f"{result.matrix!r}\nerror {result.error:.3g} (truncated SVD at that "
-        f"{'budget' if options.budget else 'cost'}: {result.baseline_error:.3g}), "
-        f"{result.seconds:.2f} s, written to {options.output}"
-    )
+    text = f"{result}\n{result.matrix!r} written to {options.output}"
     if result.cost > math.prod(result.matrix.shape):
         text += "\nthis costs more than the dense matrix: nothing is gained"
     return Report(text, {**figures, **_facts(result.matrix), "output": options.output})

@@ -1,9 +1,10 @@
 """Compression: approximate a matrix by a structured one, under a budget or a tolerance.
 
-front            `compress`, `compare`: checks and budgets
+front            `compress`, `compare`
+arguments        their arguments, checked
 contained        the best of a kind's own fit and those of the kinds that it contains
-results          their results
-goal             a cap on the cost or a bound on the error; progress
+results          results, which print as tables
+goal             a cap on the cost or a bound on the error
 source           inputs, checked; norms and measured errors
 svd              truncated singular value decompositions
 tiles            tile sizes, stacks of tiles, the choice among sizes

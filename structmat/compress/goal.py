@@ -1,13 +1,9 @@
-"""Goals that a fit has to respect, and reports of its progress."""
+"""Goals that a fit has to respect; reports of its progress come from `structmat._progress`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Called with the share of the work done, from 0 to 1.
-Progress = Callable[[float], object]
-
-#: Reports nothing: the default for `Progress`. A builtin, because inner loops call it.
-no_progress: Progress = bool
+from structmat._progress import Progress as Progress
+from structmat._progress import no_progress as no_progress
 
 
 @dataclass(frozen=True)

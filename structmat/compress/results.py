@@ -1,13 +1,20 @@
-"""Results of `compress` and of `compare`."""
+"""Results of `compress` and of `compare`; both print as a table."""
 
 from dataclasses import dataclass
 
+from structmat._html import blocks_svg
+from structmat._table import Table
 from structmat.matrix import StructuredMatrix
 
+#: Columns of the tables, and the unit of two of them.
+HEAD, UNITS = ("kind", "cost", "storage", "error", "seconds"), "cost and storage: shares of m n"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class CompressionResult:
     """A structured approximation, with its measured error and its cost.
+
+    It prints as a table; a notebook shows the picture of the blocks beside it.
 
     Attributes
     ----------
@@ -44,6 +51,18 @@ class CompressionResult:
     baseline_error: float
     seconds: float
 
+    def __repr__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html([blocks_svg(self.matrix)])
+
+    def _table(self) -> Table:
+        m, n = self.matrix.shape
+        baseline = f"truncated SVD at equal cost: error {self.baseline_error:.3g}"
+        row = figures(self.kind, self.matrix, self.error, self.seconds)
+        return Table(HEAD, [row], [f"{m}x{n}, {self.matrix.dtype}; {UNITS}", baseline])
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -54,7 +73,7 @@ class Comparison:
     kind : str
         The structure.
     matrix : StructuredMatrix or None
-        None if no matrix of the kind is that cheap.
+        None if no matrix of the kind keeps to the budget or meets the tolerance.
     cost, storage : int
         Multiplications of one matvec, and stored scalars.
     error : float
@@ -80,3 +99,42 @@ class Comparison:
     error: float
     seconds: float
     note: str = ""
+
+
+class ComparisonTable(tuple[Comparison, ...]):
+    """Rows of `compare`: a tuple that prints as a table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> rows = structmat.compare(np.eye(8), budget=0.5, rng=0)
+    >>> str(rows).splitlines()[0]
+    'kind              cost  storage  error  seconds'
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html(
+            [blocks_svg(row.matrix) if row.matrix is not None else "" for row in self]
+        )
+
+    def _table(self) -> Table:
+        return Table(HEAD, [shown(row) for row in self], [UNITS])
+
+
+def shown(row: Comparison) -> list[str]:
+    """Cells of a row of `compare`: its figures, or the reason why there are none."""
+    if row.matrix is None:
+        return [row.kind, f"none: {row.note}"]
+    return figures(row.kind, row.matrix, row.error, row.seconds)
+
+
+def figures(kind: str, matrix: StructuredMatrix, error: float, seconds: float) -> list[str]:
+    """Cells of a table, in the order of `HEAD`."""
+    shares = matrix.relative_cost, matrix.relative_storage
+    return [kind, *(f"{share:.4f}" for share in shares), f"{error:.3g}", f"{seconds:.2f}"]

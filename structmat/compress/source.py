@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import aslinearoperator
 
 from structmat import _array
+from structmat._checks import host_array
 from structmat.compress.svd import Triple
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.kernels import using
@@ -47,27 +49,57 @@ class Source:
 
 def source_of(A: Any) -> Source:
     """Check an input, and choose between its entries and its products."""
+    restore: Callable[[StructuredMatrix], StructuredMatrix] = _unchanged
     if isinstance(A, StructuredMatrix):
         if math.prod(A.shape) > DENSE_ENTRIES:
             return Source(_Products(A.to("numpy")), True, _back_to(A.xp, A.device))
         A = A.to_dense()
-    elif issparse(A):
+    if not (issparse(A) or isinstance(A, (list, tuple, np.ndarray))):
+        try:
+            xp = _array.namespace(A)
+        except BackendError:
+            return Source(_Products(_operator(A)), True, _unchanged)
+        A, restore = _from_library(A, xp)
+    if issparse(A):
+        _check_dimensions(A.shape)
         if math.prod(A.shape) > DENSE_ENTRIES:
-            return Source(_Products(aslinearoperator(A)), True, _unchanged)
+            return Source(_Products(aslinearoperator(A.tocsr())), True, restore)
         A = A.toarray()
-    elif all(hasattr(A, name) for name in ("shape", "matmat", "rmatmat")):
-        return Source(_Products(A), True, _unchanged)
-    if isinstance(A, (list, tuple, np.ndarray)):
-        return Source(_checked(_as_ndarray(A)), False, _unchanged)
+    return Source(_checked(host_array(A, "the matrix")), False, restore)
+
+
+def _operator(A: Any) -> Any:
+    if all(hasattr(A, name) for name in ("shape", "matmat", "rmatmat")):
+        return A
+    raise InputError(
+        f"a matrix of type {type(A).__module__}.{type(A).__qualname__}; expected a 2-D array, "
+        "a structured or sparse matrix, or an operator with shape, matmat and rmatmat (a table "
+        "becomes an array with numpy.asarray)"
+    )
+
+
+def _from_library(
+    A: Any, xp: ModuleType
+) -> tuple[Any, Callable[[StructuredMatrix], StructuredMatrix]]:
+    """An array of another library as one of NumPy, or of SciPy if it is sparse, and the way back.
+
+    Values are read as they are: gradients do not follow.
+    """
+    backend = _array.backend_of(xp)
     try:
-        xp = _array.namespace(A)
-    except BackendError:
-        raise InputError(
-            f"a matrix of type {type(A).__module__}.{type(A).__qualname__}; expected a 2-D array, "
-            "a structured or sparse matrix, or an operator with shape, matmat and rmatmat"
-        ) from None
-    restore = _back_to(xp, _array.common_device(A))
-    return Source(_checked(_array.to_numpy(A)), False, restore)
+        _check_dimensions(A.shape)
+        restore = _back_to(xp, _array.common_device(A))
+        sparse = None if backend.to_scipy is None else backend.to_scipy(A)
+        return (_array.to_numpy(A) if sparse is None else sparse), restore
+    except ShapeError:
+        raise
+    except Exception as error:  # libraries have errors of their own
+        reason = (str(error).splitlines() or [""])[0]
+        fault = backend.fault(A) or (
+            f"of dtype {A.dtype} on {_array.device(A)} cannot be read ({reason}); expected values "
+            "that NumPy has a dtype for (convert it first)"
+        )
+        raise InputError(f"the matrix {fault}") from None
 
 
 def _back_to(xp: Any, device: Any) -> Callable[[StructuredMatrix], StructuredMatrix]:
@@ -82,21 +114,14 @@ def _unchanged(matrix: StructuredMatrix) -> StructuredMatrix:
     return matrix
 
 
-def _as_ndarray(A: Any) -> NDArray:
-    if np.ma.is_masked(A):
-        raise InputError("a masked array; expected every entry (fill it first, with A.filled(…))")
-    try:
-        return np.asarray(A)
-    except ValueError:
-        raise ShapeError(
-            "a nested list with rows of several lengths; expected a 2-D array"
-        ) from None
+def _check_dimensions(shape: Any) -> None:
+    if len(shape) != 2:
+        raise ShapeError(f"a matrix of shape {tuple(shape)}; expected two dimensions (m, n)")
 
 
 def _checked(A: NDArray) -> NDArray:
     """A finite array of one of the four dtypes; copied only if the dtype changes."""
-    if A.ndim != 2:
-        raise ShapeError(f"a matrix of shape {A.shape}; expected two dimensions (m, n)")
+    _check_dimensions(A.shape)
     A = A.astype(_working_dtype(A.dtype), copy=False)
     largest = 0.0
     for some in column_slices((A.shape[0], A.shape[1])):

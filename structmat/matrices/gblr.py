@@ -7,7 +7,7 @@ import numpy as np
 from structmat._array import Array, as_content, common_device, integers, namespace
 from structmat._checks import check_runs, matrix_shape
 from structmat.errors import ShapeError
-from structmat.intervals import positions, run_mask
+from structmat.intervals import cover_count, positions
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
@@ -147,9 +147,8 @@ class GBLR(StructuredMatrix, kind="gblr"):
 
     def coverage(self) -> np.ndarray:
         """Number of blocks that cover each entry: an integer array (m, n) on the host."""
-        rows = run_mask(self.row_start, self.row_width, self.shape[0])
-        cols = run_mask(self.col_start, self.col_width, self.shape[1])
-        return np.rint(rows.T.astype(np.float32) @ cols.astype(np.float32)).astype(np.int64)
+        rows, cols = (self.row_start, self.row_width), (self.col_start, self.col_width)
+        return cover_count(rows, cols, self.shape, np.ones(self.num_blocks, np.int64))
 
     @property
     def _factored(self) -> FactoredMatrix:

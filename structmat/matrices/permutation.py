@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from structmat._array import Array, namespace, to_numpy
-from structmat._checks import integer_array
+from structmat._array import Array, check_plain, is_dtype, namespace, to_numpy
+from structmat._checks import host_array, integer_array
 from structmat.errors import InputError
 from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
@@ -43,8 +43,11 @@ class Permutation(StructuredMatrix, kind="permutation"):
     def __init__(self, p: Array) -> None:
         if isinstance(p, (list, tuple)):
             p = integer_array(p, "p")
+        elif isinstance(p, np.ndarray):
+            p = host_array(p, "p")
         xp = namespace(p)
-        if p.ndim != 1 or not xp.isdtype(p.dtype, "integral"):
+        check_plain(p, xp, "p")
+        if p.ndim != 1 or not is_dtype(p.dtype, "integral", xp):
             raise InputError(
                 f"p has shape {tuple(p.shape)} and dtype {p.dtype}; expected integers, shape (n,)"
             )

@@ -11,7 +11,7 @@ import scipy.sparse
 
 import structmat
 from structmat.cli import main
-from structmat.kinds import fitted_kinds
+from structmat.kinds import _KINDS, fitted_kinds
 
 KINDS = fitted_kinds()
 
@@ -50,6 +50,26 @@ def test_compare_for_machines(here, capsys):
     assert figures["solve"]["converged"]
     assert figures["solve"]["relative_difference"] < 1e-6
     assert (here / figures["picture"]).exists()
+
+
+def test_compare_to_a_tolerance(here, capsys):
+    words = ["compare", "low.npy", "--tol", "1e-3"]
+    status, out, _ = run(capsys, *words, "--json")
+    figures = json.loads(out)
+    assert status == 0
+    assert (figures["budget"], figures["tol"]) == (None, 1e-3)
+    assert all(row["error"] <= 1e-3 for row in figures["rows"])
+    assert "within a relative error of 0.001" in run(capsys, *words)[1]
+
+
+def test_compare_without_a_gblr_matrix(here, capsys, monkeypatch):
+    np.save("single.npy", LOW.astype(np.float32) * np.float32(1.1))
+    monkeypatch.setattr("structmat.kinds._KINDS", {"low_rank": _KINDS["low_rank"]})
+    status, out, _ = run(capsys, "compare", "single.npy", "--tol", "1e-12", "-o", "none.png")
+    assert status == 0
+    assert "none: tol = 1e-12" in out
+    assert "no GBLR matrix" in out
+    assert not (here / "none.png").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -164,6 +184,7 @@ def test_quiet_in_a_pipe_and_a_bar_on_a_terminal(here, monkeypatch, capsys):
     assert done.stderr == ""
     json.loads(done.stdout)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("structmat._progress.DELAY", 0.0)
     assert main(["compress", "low.npy", "--to", "low_rank", "--budget", "0.5", "-o", "o"]) == 0
     assert "%" in capsys.readouterr().err
 

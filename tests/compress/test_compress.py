@@ -450,7 +450,7 @@ WITH_INF = np.where(np.eye(6)[::-1] > 0, np.inf, 1.0)
         ((GOOD, "low_rank"), {"tol": 0.1, "rng": -1}, InputError, "rng = -1"),
         ((GOOD[0], "low_rank"), {"tol": 0.1}, ShapeError, r"shape \(6,\)"),
         ((GOOD[None], "low_rank"), {"tol": 0.1}, ShapeError, "two dimensions"),
-        (([[1.0, 2.0], [3.0]], "low_rank"), {"tol": 0.1}, ShapeError, "several lengths"),
+        (([[1.0, 2.0], [3.0]], "low_rank"), {"tol": 0.1}, ShapeError, "is ragged"),
         ((WITH_NAN, "gblr"), {"tol": 0.1}, InputError, r"entry \(0, 0\) is nan"),
         ((WITH_INF, "monarch"), {"tol": 0.1}, InputError, r"entry \(0, 5\) is inf"),
         ((GOOD > 0, "low_rank"), {"tol": 0.1}, InputError, "dtype bool"),

@@ -1,12 +1,24 @@
 """Cyclic runs against brute force."""
 
+import time
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from structmat.intervals import best_runs, cover_count, entry_index, pack, positions, run_mask
-from structmat.kernels.layouts.panels import RunPattern
+from structmat.intervals import (
+    best_runs,
+    coarse_runs,
+    cover_count,
+    entry_index,
+    offsets,
+    pack,
+    positions,
+    run_mask,
+    union_size,
+)
+from structmat.kernels.layouts.panels import RunPattern, run_tiles
 
 scores = hnp.arrays(
     np.float64,
@@ -52,11 +64,11 @@ def test_masks_counts_positions_and_packing_agree(runs):
         for i in range(w):
             brute[k, (s + i) % n] = True
     assert (mask == brute).all()
-    assert (cover_count(start, width, n) == brute.sum(axis=0)).all()
     full = np.arange(len(start) * n).reshape(len(start), n)
     packed = pack(full, start, width)
     assert (packed % n == positions(start, width, n)).all()
-    index = entry_index(start, width, n, np.arange(len(start))[:, None], np.arange(n))
+    runs = start, width, offsets(width), n
+    index = entry_index(*runs, np.arange(len(start))[:, None], np.arange(n))
     assert (np.append(packed, -1)[index] == np.where(brute, full, -1)).all()
 
 
@@ -69,3 +81,49 @@ def test_panels_hold_every_entry_once(runs):
     assert sorted(seen) == list(range(total))
     assert layout.bounds[0] == 0
     assert layout.bounds[-1] == n
+
+
+@given(run_sets(), st.sampled_from([1, 4]))
+def test_each_part_of_an_axis_has_the_runs_that_touch_it(runs, rank):
+    start, width, n = runs
+    covered = run_mask(start, width, n)
+    parts = list(run_tiles(start, width, n, rank=rank))
+    assert [a for a, _, _ in parts] == [0, *(b for _, b, _ in parts[:-1])]
+    assert parts[-1][1] == n
+    for a, b, touched in parts:
+        assert touched.tolist() == np.flatnonzero(covered[:, a:b].any(axis=1)).tolist()
+    count, area = RunPattern(start, width, n).outline()
+    entries = RunPattern(start, width, n).layout().entries
+    assert (count, area) == (len(entries), sum(e.size for e in entries))
+
+
+@given(run_sets(), run_sets(), st.integers(1, 9))
+def test_covered_entries_and_windows_are_those_of_the_masks(rows, cols, step):
+    count = min(len(rows[0]), len(cols[0]))
+    (top, high, m), (left, wide, n) = ((s[:count], w[:count], n) for s, w, n in (rows, cols))
+    by_rows, by_cols = run_mask(top, high, m), run_mask(left, wide, n)
+    weight = np.arange(1, count + 1) * 2**40
+    found = cover_count((top, high), (left, wide), (m, n), weight)
+    assert (found == (by_rows.T * weight) @ by_cols.astype(np.int64)).all()
+    first, touched = coarse_runs(top, high, m, step)
+    windows = -(-m // step)
+    begins = np.arange(0, m, step)
+    truth = np.logical_or.reduceat(by_rows, begins, axis=1)
+    assert (run_mask(first, touched, windows) == truth).all()
+    alive = high > 0
+    assert union_size(top[alive], high[alive], m) == by_rows.any(axis=0).sum()
+
+
+def test_layouts_of_many_runs_take_time_in_proportion():
+    """Four times as many runs, on four times the axis: not sixteen times as long."""
+
+    def seconds(count, n):
+        rng = np.random.default_rng(0)
+        pattern = RunPattern(rng.integers(0, n, count), rng.integers(1, 40, count), n)
+        begin = time.process_time()
+        pattern.outline()
+        pattern.layout()
+        return time.process_time() - begin
+
+    few, many = (min(seconds(k * 5000, k * 50_000) for _ in range(3)) for k in (1, 4))
+    assert many < 7 * few

@@ -1,5 +1,7 @@
 """Tiles: layouts against dense matrices, and their products on PyTorch."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -122,6 +124,16 @@ def test_spanned_windows_are_counted_as_a_mask_shows_them(structure):
     start, width = start[width > 0], width[width > 0]
     touched = np.unique(positions(start, width, n) // tiles.TILE[0])
     assert tiles._spanned(start, width, n) == touched.size
+
+
+def test_layouts_take_memory_in_proportion_to_the_scalars(rng):
+    """Not to the groups of columns times the rows, which are 144 MB here."""
+    start, width = rng.integers(0, 100_000, 10_000), rng.integers(1, 40, 10_000)
+    tracemalloc.start()
+    run_tile_layouts(start, width, 100_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * width.sum()
 
 
 def test_order_fills_tiles_better_than_sorting_by_start_or_by_width(rng):

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from structmat._array import namespace
+from structmat._progress import Progress, reporting
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.choice.table import KERNELS
 from structmat.kernels.layouts.factors import FactorStructure
@@ -28,7 +29,7 @@ _BLOCK = 32
 
 
 def calibrate(
-    *, sizes: tuple[int, ...] = _SIZES, progress: Callable[[str], None] | None = None
+    *, sizes: tuple[int, ...] = _SIZES, progress: Progress | bool | None = None
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Measure all kernels that are here on GBLR and block-sparse matrices in float32.
 
@@ -36,8 +37,8 @@ def calibrate(
     ----------
     sizes : tuple of int
         Sizes of the matrices.
-    progress : callable, optional
-        Called with a description of each matrix before it is measured.
+    progress : bool or callable, optional
+        By default a bar on a terminal; see `structmat.compress`.
 
     Returns
     -------
@@ -55,24 +56,25 @@ def calibrate(
     """
     prices = {name: kernel.price for name, kernel in KERNELS.items() if kernel.price}
     samples: dict[str, list[_Sample]] = {name: [] for name in prices}
-    for what, factored in _matrices(sizes):
-        if progress is not None:
-            progress(what)
-        work = factored.work
-        for columns in _COLUMNS:
-            x = np.ones((factored.shape[1], columns), np.float32)
-            for name, price in prices.items():
-                multiplications = price.size(work) / work.itemsize * columns
-                if name in factored.kernels and multiplications < _MOST_MULTIPLICATIONS:
-                    taken = _seconds(partial(factored.bound(name).multiply, x, by_columns=False))
-                    samples[name].append((price.counts(work, columns), taken))
+    with reporting(progress, "measuring kernels") as report:
+        for i, factored in enumerate(_matrices(sizes), 1):
+            work = factored.work
+            for columns in _COLUMNS:
+                x = np.ones((factored.shape[1], columns), np.float32)
+                for name, price in prices.items():
+                    multiplications = price.size(work) / work.itemsize * columns
+                    if name in factored.kernels and multiplications < _MOST_MULTIPLICATIONS:
+                        product = partial(factored.bound(name).multiply, x, by_columns=False)
+                        samples[name].append((price.counts(work, columns), _seconds(product)))
+            # Two matrices, of runs and of blocks, for each cost and size.
+            report(i / (2 * len(_COSTS) * len(sizes)))
     fits = {name: _fitted(found) for name, found in samples.items() if found}
     used = KERNELS.coefficients()
     result = {name: fits[name][0] if name in fits else list(used[name]) for name in prices}
     return result, {name: error for name, (_, error) in fits.items()}
 
 
-def _matrices(sizes: tuple[int, ...]) -> Iterator[tuple[str, FactoredMatrix]]:
+def _matrices(sizes: tuple[int, ...]) -> Iterator[FactoredMatrix]:
     rng = np.random.default_rng(0)
     for n in sizes:
         for cost in _COSTS:
@@ -81,13 +83,13 @@ def _matrices(sizes: tuple[int, ...]) -> Iterator[tuple[str, FactoredMatrix]]:
             rows, cols = (RunPattern(s, w, n) for s, w in zip(start, width, strict=True))
             contents = [rng.standard_normal(w.sum()).astype(np.float32) for w in width]
             structure = FactorStructure(rows, cols, _NUMPY, "cpu")
-            yield f"runs, {n}x{n}, cost {cost:.0%}", FactoredMatrix(structure, contents)
+            yield FactoredMatrix(structure, contents)
             grid = n // _BLOCK
             place = np.sort(rng.choice(grid * grid, max(1, int(cost * grid * grid)), replace=False))
             blocks = rng.standard_normal(place.size * _BLOCK * _BLOCK).astype(np.float32)
             pattern = BlockPattern(*np.divmod(place, grid), (_BLOCK, _BLOCK), (n, n))
             structure = FactorStructure(pattern, None, _NUMPY, "cpu")
-            yield f"blocks, {n}x{n}, cost {cost:.0%}", FactoredMatrix(structure, [blocks])
+            yield FactoredMatrix(structure, [blocks])
 
 
 def _seconds(call: Callable[[], object]) -> float:

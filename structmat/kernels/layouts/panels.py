@@ -58,7 +58,10 @@ def _as_slice(columns: IntArray) -> slice | None:
     if columns.size == 0:
         return slice(0, 0)
     first, end = int(columns[0]), int(columns[-1]) + 1
-    return slice(first, end) if np.array_equal(columns, np.arange(first, end)) else None
+    # The span is compared first: it may be far longer than the list.
+    if end - first != columns.size or not np.array_equal(columns, np.arange(first, end)):
+        return None
+    return slice(first, end)
 
 
 class Pattern(Protocol):
@@ -97,8 +100,8 @@ class RunPattern:
         Low panels waste little padding, high ones start fewer products, and panels that end
         with the runs waste none.
         """
-        runs = self._runs
-        tiles = list(run_tiles(*runs))
+        tiles = list(run_tiles(self.start, self.width, self.n))
+        runs = self.start, self.width, offsets(self.width), self.n
         entries = [entry_index(*runs, touched, np.arange(a, b)[:, None]) for a, b, touched in tiles]
         bounds = [0, *(b for _, b, _ in tiles)]
         return PanelLayout(bounds, [touched for _, _, touched in tiles], entries, self.width.size)
@@ -115,12 +118,10 @@ class RunPattern:
 
     def outline(self) -> tuple[int, int]:
         """Number of panels and of their entries."""
-        areas = [(b - a) * touched.size for a, b, touched in run_tiles(*self._runs)]
-        return len(areas), sum(areas)
-
-    @property
-    def _runs(self) -> tuple[IntArray, IntArray, int]:
-        return self.start, self.width, self.n
+        start, width = self.start[self.width > 0], self.width[self.width > 0]
+        bounds = _best_bounds(start, width, self.n, rank=1)
+        touched = _touched(start, width, self.n, bounds)
+        return touched.size, int(touched @ np.diff(bounds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,31 +206,56 @@ class StackedPattern:
 def run_tiles(
     start: IntArray, width: IntArray, n: int, *, rank: int = 1
 ) -> Iterator[tuple[int, int, IntArray]]:
-    """Parts [a, b) of an axis, each with the runs that touch it; `rank` columns a run."""
-    for a, b in pairwise(_best_bounds(start, width, n, rank)):
-        ahead = (a - start) % max(n, 1)
-        yield a, b, np.flatnonzero((width > 0) & ((ahead < width) | ((start >= a) & (start < b))))
+    """Parts [a, b) of an axis, each with the runs that touch it; `rank` columns a run.
+
+    O(K log K) for the cuts, and time in proportion to the pairs of a part and a run.
+    """
+    alive = np.flatnonzero(width > 0)
+    start, width = start[alive], width[alive]
+    bounds = _best_bounds(start, width, n, rank)
+    first, end, around = _parts(start, width, n, bounds)
+    begin = offsets(around + end - first)
+    owner = np.repeat(np.arange(alive.size), np.diff(begin))
+    part = np.arange(begin[-1]) - begin[owner]
+    part += np.where(part < around[owner], 0, (first - around)[owner])
+    # The pairs come run after run; a stable sort keeps that order within each part.
+    runs = alive[owner[np.argsort(part, kind="stable")]]
+    last = np.cumsum(np.bincount(part, minlength=bounds.size - 1))
+    for t, (a, b) in enumerate(pairwise(bounds.tolist())):
+        yield a, b, runs[last[t - 1] if t else 0 : last[t]]
 
 
-def _best_bounds(start: IntArray, width: IntArray, n: int, rank: int) -> list[int]:
-    """Cuts of an axis: even ones, or bounds of the runs themselves."""
+def _best_bounds(start: IntArray, width: IntArray, n: int, rank: int) -> IntArray:
+    """Cuts of an axis for runs that are not empty: even ones, or bounds of the runs themselves."""
     if n == 0:
-        return [0, 0]
-    start, width = start[width > 0], width[width > 0]
-    last = start + width - 1
-    own = np.unique(np.concatenate([[0], start, (last + 1) % n]))
+        return np.zeros(2, np.int64)
+    own = np.unique(np.concatenate([[0], start, (start + width) % n]))
     cuts = [np.arange(0, n, rows) for rows in PANEL_ROWS if rows < n] + [own[:1]]
     cuts += [own[::step] for step in (1, 2, 4)]
 
     def work(bounds: IntArray) -> float:
-        first = np.searchsorted(bounds, start, side="right") - 1
-        end = np.searchsorted(bounds, np.minimum(last, n - 1), side="right")
-        # A run that comes around to the part it began in meets that part once.
-        end_around = np.minimum(np.searchsorted(bounds, last - n, side="right"), first)
-        change = sum(np.bincount(at, minlength=bounds.size) for at in (end, end_around))
-        began = np.bincount(first, minlength=bounds.size)
-        touched = start.size + np.cumsum(began - change)[:-1]
+        touched = _touched(start, width, n, bounds)
         cells = touched @ (np.diff(bounds) + COLUMN_ENTRIES)
         return float(rank * cells + PANEL_ENTRIES * touched.size)
 
-    return min((np.append(cut, n) for cut in cuts), key=work).tolist()
+    return min((np.append(cut, n) for cut in cuts), key=work)
+
+
+def _touched(start: IntArray, width: IntArray, n: int, bounds: IntArray) -> IntArray:
+    """Number of the runs, none of them empty, that touch each part of an axis."""
+    first, end, around = _parts(start, width, n, bounds)
+    change = np.bincount(first, minlength=bounds.size)
+    change -= sum(np.bincount(at, minlength=bounds.size) for at in (end, around))
+    return start.size + np.cumsum(change)[:-1]
+
+
+def _parts(
+    start: IntArray, width: IntArray, n: int, bounds: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Parts of an axis that runs touch: from `first` to before `end`, and those before `around`."""
+    last = start + width - 1
+    first = np.searchsorted(bounds, start, side="right") - 1
+    end = np.searchsorted(bounds, np.minimum(last, n - 1), side="right")
+    # A run that comes around to the part it began in meets that part once.
+    around = np.minimum(np.searchsorted(bounds, last - n, side="right"), first)
+    return first, end, around

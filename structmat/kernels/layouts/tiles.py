@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.errors import InputError
-from structmat.intervals import IntArray, cover_count, offsets, positions
+from structmat.intervals import IntArray, coarse_runs, offsets, positions, union_size
 
 #: Rows and columns of a tile. A group of 128 columns feeds the matrix units from 43 to 85
 #: operations for a byte read, where 64 columns would stay below 51; 64 rows waste little.
@@ -84,7 +84,7 @@ def tile_layout(
 
     Each packed scalar has one place; those beyond `shape` are dropped. Groups take columns
     in `order`, shape (q,), by default their own. A tile takes consecutive rows, or those that
-    it touches if `listed`. Time and memory are O(total + groups p).
+    it touches if `listed`. Time is O(total log total), memory O(total).
 
     Examples
     --------
@@ -141,15 +141,15 @@ def _listed(
     Returns the first tile of each group, the rows of all tiles, and for each stored scalar
     its tile and its row in the tile.
     """
-    touched = np.zeros((groups, p), bool)
-    touched[group, rows] = True
-    begin = offsets(-(-touched.sum(axis=1) // tk))
+    touched, of = np.unique(group * p + rows, return_inverse=True)
+    owner, row = np.divmod(touched, max(p, 1))
+    count = np.bincount(owner, minlength=groups)
+    begin = offsets(-(-count // tk))
     # Place of each touched row among those of its group, after all tiles before.
-    slot = np.cumsum(touched, axis=1) - 1 + begin[:-1, None] * tk
+    slot = np.arange(touched.size) + (begin[:-1] * tk - offsets(count)[:-1])[owner]
     inputs = np.full(begin[-1] * tk, p)
-    inputs[slot[touched]] = np.nonzero(touched)[1]
-    tile_of, row = np.divmod(slot[group, rows], tk)
-    return begin, inputs.reshape(-1, tk), tile_of, row
+    inputs[slot] = row
+    return begin, inputs.reshape(-1, tk), *np.divmod(slot[of], tk)
 
 
 def _consecutive(
@@ -160,19 +160,19 @@ def _consecutive(
     No cut into windows of one length covers the touched units with fewer.
     """
     units, reach = -(-p // UNIT_ROWS), tk // UNIT_ROWS
-    # The next touched unit at or after each, `units` past the last.
-    following = np.full((groups, units + 1), units)
-    following[group, rows // UNIT_ROWS] = rows // UNIT_ROWS
-    following = np.minimum.accumulate(following[:, ::-1], axis=1)[:, ::-1]
-    every, at = np.arange(groups), following[:, 0]
-    starts = np.zeros((groups, units), bool)
-    while (more := at < units).any():
-        starts[every[more], at[more]] = True
-        at = following[every, np.minimum(at + reach, units)]
-    begin = offsets(starts.sum(axis=1))
-    first = np.nonzero(starts)[1] * UNIT_ROWS
-    latest = np.cumsum(starts.ravel()).reshape(starts.shape) - 1
-    tile_of = latest[group, rows // UNIT_ROWS]
+    touched, of = np.unique(group * units + rows // UNIT_ROWS, return_inverse=True)
+    owner, unit = np.divmod(touched, max(units, 1))
+    ends = offsets(np.bincount(owner, minlength=groups))
+    at, end = ends[:-1], ends[1:]
+    starts = np.zeros(touched.size, bool)
+    # One tile more of every group that has touched units left.
+    while (more := at < end).any():
+        at, end = at[more], end[more]
+        starts[at] = True
+        at = np.searchsorted(touched, touched[at] + reach)
+    begin = offsets(np.bincount(owner[starts], minlength=groups))
+    first = unit[starts] * UNIT_ROWS
+    tile_of = (np.cumsum(starts) - 1)[of]
     return begin, first[:, None], tile_of, rows - first[tile_of]
 
 
@@ -213,13 +213,7 @@ def _halves(
 
 def _spanned(start: IntArray, width: IntArray, n: int) -> int:
     """Windows of `TILE` rows that some run touches."""
-    window = TILE[0]
-    first, last = start // window, (start + width - 1) % n // window
-    # A run that comes around to the window it began in touches all of them.
-    around = (start + width > n) & (last <= first)
-    count = -(-n // window)
-    touched = np.where(around & (last == first), count, (last - first) % count + 1)
-    return int((cover_count(first, touched, count) > 0).sum())
+    return union_size(*coarse_runs(start, width, n, TILE[0]), -(-n // TILE[0]))
 
 
 def run_tile_layouts(

@@ -17,7 +17,18 @@ from torch import Tensor, nn
 from structmat._write import whole_file
 from structmat.errors import FileFormatError, InputError, MissingDependencyError, SaveError
 from structmat.nn.files.describe import build_layers, describe_layers
-from structmat.nn.files.place import fill, listed, named_tensors, put_layer, share, shared
+from structmat.nn.files.place import (
+    common_parameters,
+    fill,
+    listed,
+    named_tensors,
+    put_layer,
+    share,
+    shared,
+)
+from structmat.nn.models.carry import bind_
+from structmat.nn.models.layer_types import has_linear_weight
+from structmat.nn.models.modules import check_obstacles, check_wrappers
 from structmat.nn.sharded import whole
 
 FORMAT_VERSION = 1
@@ -101,7 +112,8 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         The dense original, newly built, perhaps on the meta device; or a network of the
         same structure. Layers that are structured in the file are replaced, and so are all
         parameters: make the optimizer afterwards. Tensors stay on their devices, or move
-        from meta to the CPU, and have the dtypes of the file.
+        from meta to the CPU, and have the dtypes of the file. Hooks and attributes of the
+        layers and parameters move to the new ones.
 
     Returns
     -------
@@ -115,7 +127,8 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     FileNotFoundError
         If there is no such file.
     InputError
-        If the file belongs to another network; `model` then stays unchanged.
+        If the file belongs to another network, or something that is attached to a layer
+        cannot move to the one from the file; `model` then stays unchanged.
     MissingDependencyError
         If safetensors is not installed (extra ``torch``).
 
@@ -146,6 +159,7 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             f"{name!r} has a damaged structmat header or contents: {error}; expected a file "
             "written by save_model"
         ) from None
+    replaced = _replaced(model, layers)
     with _unchanged_on_failure(model):
         try:
             for place, layer in layers.items():
@@ -158,7 +172,24 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
                 "expected the model as it was before its layers were converted, or as it was saved "
                 "(build it with the same sizes)"
             ) from None
+    for old, layer in replaced.items():
+        bind_(old, layer)
     return model
+
+
+def _replaced(model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[nn.Module, nn.Module]:
+    """Pair the layers that a file replaces with the new ones; refuse if an attachment is lost."""
+    check_wrappers(model)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    pairs = {modules[place]: layer for place, layer in layers.items() if place in modules}
+    known = {
+        old: new
+        for old, new in pairs.items()
+        if has_linear_weight(old) or isinstance(old, nn.MultiheadAttention)
+    }
+    kept = {old: common_parameters(old, new) for old, new in known.items()}
+    check_obstacles(model, kept)
+    return known
 
 
 def _safetensors() -> Any:

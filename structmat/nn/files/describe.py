@@ -16,7 +16,15 @@ from structmat.errors import InputError
 from structmat.io import describe, restore
 from structmat.nn.gaudi.structure import GaudiStructure, Runs
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.layer_types import MAKERS, Weight, layer_settings, structured_layers
+from structmat.nn.models.attention import attention_settings, blank_attention
+from structmat.nn.models.layer_types import (
+    LAYERS,
+    MAKERS,
+    Weight,
+    layer_settings,
+    structured_layers,
+)
+from structmat.nn.structured.attention import SplitAttention
 from structmat.nn.structured.weight import StructuredWeight
 
 #: Attributes of a `GaudiWeight` that its description keeps.
@@ -30,7 +38,11 @@ def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray
     Returns a JSON entry for each layer by the path of its module, and index arrays by name.
     """
     paths = {id(module): path for path, module in model.named_modules()}
-    layers: dict[str, Any] = {}
+    layers: dict[str, Any] = {
+        path: _describe_attention(module)
+        for path, module in model.named_modules()
+        if isinstance(module, SplitAttention)
+    }
     index: dict[str, NDArray] = {}
     for layer, weights in structured_layers(model).items():
         layers[paths[id(layer)]] = {
@@ -40,6 +52,16 @@ def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray
             "fixed": [n for n, p in layer.named_parameters() if not p.requires_grad],
         }
     return layers, index
+
+
+def _describe_attention(attention: SplitAttention) -> dict[str, Any]:
+    dense = [name for name, child in attention.named_children() if type(child) in LAYERS]
+    own = [(n, p) for n, p in attention.named_parameters() if n.rpartition(".")[0] in ("", *dense)]
+    return {
+        "layer": SplitAttention.__name__,
+        "settings": attention_settings(attention),
+        "fixed": [name for name, parameter in own if not parameter.requires_grad],
+    }
 
 
 def _describe_weight(
@@ -81,9 +103,13 @@ def _build(
     index: Mapping[str, Any],
     left: set[str],
 ) -> nn.Module:
-    weights = [_build_weight(w, tensors, index, left) for w in entry["weights"]]
-    bias = tensors.get(f"{path}.bias" if path else "bias")
-    layer = _MAKERS[entry["layer"]](weights, bias, entry["settings"])
+    layer: nn.Module
+    if entry["layer"] == SplitAttention.__name__:
+        layer = blank_attention(**entry["settings"])
+    else:
+        weights = [_build_weight(w, tensors, index, left) for w in entry["weights"]]
+        bias = tensors.get(f"{path}.bias" if path else "bias")
+        layer = _MAKERS[entry["layer"]](weights, bias, entry["settings"])
     for name in entry["fixed"]:
         layer.get_parameter(name).requires_grad_(False)
     return layer

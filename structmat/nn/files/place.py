@@ -7,12 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import InputError
+from structmat.nn.models.carry import carry_lost_, carry_parameter_, share_
 from structmat.nn.models.modules import module_names, put_module
+from structmat.nn.structured.attention import SplitAttention
 
 #: Attributes that give the size of a layer, dense or structured.
 _SIZE_NAMES = (
     *("in_features", "out_features", "in_channels", "out_channels"),
     *("kernel_size", "stride", "padding", "dilation", "padding_mode"),
+    *("embed_dim", "kdim", "vdim", "num_heads", "batch_first", "add_zero_attn"),
 )
 #: Names that a message lists at most.
 _LISTED_NAMES = 5
@@ -48,13 +51,17 @@ def put_layer(model: nn.Module, path: str, layer: nn.Module) -> nn.Module:
     """Put a structured layer where the model has one of its sizes; return the model.
 
     The layer moves to the device of the layer that it replaces, unless that is the meta
-    device.
+    device, and takes over its attachments; `bind_` has to follow once nothing can fail.
     """
     try:
         old = model.get_submodule(path)
     except AttributeError:
         raise InputError(f"{type(model).__name__} has no module {path!r}") from None
     there, here = _sizes(layer), _sizes(old)
+    if isinstance(layer, SplitAttention) and there == here:
+        if isinstance(old, SplitAttention):
+            return model
+        layer.dropout = old.dropout  # of the network, as with other layers for dropout
     if there != here:
         raise InputError(
             f"{path!r} is a {type(old).__name__} of {here} in the model and a "
@@ -64,10 +71,21 @@ def put_layer(model: nn.Module, path: str, layer: nn.Module) -> nn.Module:
     layer.train(old.training)
     if device.type != "meta":
         layer.to(device)
+    share_(old, layer)
+    common = common_parameters(old, layer)
+    carry_lost_(old, layer, common)
+    for name in common:
+        carry_parameter_(old.get_parameter(name), layer.get_parameter(name))
     if not path:
         return layer
     put_module(model, path, layer)
     return model
+
+
+def common_parameters(old: nn.Module, new: nn.Module) -> set[str]:
+    """Names of the parameters that two layers have alike."""
+    shapes = {name: parameter.shape for name, parameter in old.named_parameters()}
+    return {n for n, p in new.named_parameters() if shapes.get(n) == p.shape}
 
 
 def _sizes(layer: Any) -> dict[str, Any]:
@@ -75,7 +93,8 @@ def _sizes(layer: Any) -> dict[str, Any]:
     if hasattr(layer, "nx"):  # Conv1D of transformers: a linear layer of other names
         return {"in_features": layer.nx, "out_features": layer.nf, "bias": True}
     sizes = {name: getattr(layer, name) for name in _SIZE_NAMES if hasattr(layer, name)}
-    return {**sizes, "bias": getattr(layer, "bias", None) is not None}
+    biases = (getattr(layer, name, None) for name in ("bias", "in_proj_bias"))
+    return {**sizes, "bias": any(bias is not None for bias in biases)}
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str]) -> None:
@@ -100,6 +119,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str
         key = tied.get(name, name)
         if key not in made:
             made[key] = _moved(tensors[key], old)
+        if isinstance(old, nn.Parameter):
+            carry_parameter_(old, made[key])
         table = owner._parameters if isinstance(old, nn.Parameter) else owner._buffers
         table[name.rpartition(".")[2]] = made[key]
 

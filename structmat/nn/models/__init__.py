@@ -2,7 +2,9 @@
 
 config         `Config`: the settings of a conversion
 layer_types    layers that can be converted and layers that replace them, one record a type
+carry          attachments of a layer, carried to the one in its place
 modules        names of modules, and replacement in place
+attention      attention of torch, split into layers and merged
 targets        layers that a conversion takes, and layers that it leaves
 trace          inputs of the layers of a running model
 split_budget   one budget over many matrices

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from structmat.errors import InputError
+from structmat.nn.models.attention import split_attentions
 from structmat.nn.models.builder import Builder, ConvertedWeight
 from structmat.nn.models.config import Config
 from structmat.nn.models.cost import structured_row
 from structmat.nn.models.layer_types import layer_shape
-from structmat.nn.models.modules import replace_
+from structmat.nn.models.modules import check_replaceable, replace_
 from structmat.nn.models.report import ConversionReport, LayerReport, SkippedLayer
 from structmat.nn.models.targets import Filter, Selection, Target, find_targets
 from structmat.nn.models.trace import batches_of, collect_grams, count_vectors
@@ -102,14 +103,37 @@ def convert_(
             "calibration with start = 'scratch'; expected none, as there is nothing to fit (or "
             "start='weights')"
         )
-    report = progress or (lambda done: None)
-    found = find_targets(model, config, filter_fn)
-    example, batches = _inputs(example, calibration)
+    check_replaceable(model)
+    with split_attentions(model) as unsplit:
+        return _convert(
+            model,
+            config,
+            find_targets(model, config, filter_fn, unsplit),
+            _inputs(example, calibration),
+            explicit=filter_fn is not None,
+            dry_run=dry_run,
+            generator=generator,
+            progress=progress or (lambda done: None),
+        )
+
+
+def _convert(
+    model: nn.Module,
+    config: Config,
+    found: Selection,
+    inputs: tuple[Any, Iterable[Any] | None],
+    *,
+    explicit: bool,
+    dry_run: bool,
+    generator: torch.Generator | None,
+    progress: Progress,
+) -> ConversionReport:
+    example, batches = inputs
     if example is not None:
-        found = _counted(model, found, example, explicit=filter_fn is not None)
+        found = _counted(model, found, example, explicit=explicit)
     notes = _notes(config, example)
     builder = _builder(model, config, found, batches, generator)
-    caps = builder.caps(lambda done: report(done / 2))
+    caps = builder.caps(lambda done: progress(done / 2))
     targets, skipped = found.targets, tuple(found.skipped)
     if dry_run:
         costs = [builder.planned(i, caps[i]) for i in range(len(targets))]
@@ -118,7 +142,7 @@ def convert_(
     made = []
     for i, target_caps in enumerate(caps):
         made.append(builder.build(i, target_caps))
-        report((i + 1 + len(caps)) / (2 * len(caps)))
+        progress((i + 1 + len(caps)) / (2 * len(caps)))
     pairs = list(zip(targets, made, strict=True))
     replace_(model, {m: t.type.build(m, new.weights) for t, new in pairs for m in t.modules})
     rows = [_converted_row(target, config, new) for target, new in pairs]

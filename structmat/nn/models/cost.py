@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from structmat.nn.models.attention import split_attentions
 from structmat.nn.models.layer_types import (
     STRUCTURED,
     Weight,
@@ -53,11 +54,20 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
     together: 832 of 2,368 multiplications an example (35.14%), 832 of 2,368 scalars (35.14%)
     """
     check_module(model)
-    names = {m: n for m, n in module_names(model).items() if has_linear_weight(m)}
-    counts = None
-    if example is not None:
-        counts = count_vectors(model, {m: layer_shape(m)[0] for m in names}, example)
-    return ModelCost(tuple(layer_rows(names, counts)), counted=counts is not None)
+    with split_attentions(model):
+        names = linear_layers(model)
+        counts = None
+        if example is not None:
+            counts = count_vectors(model, {m: layer_shape(m)[0] for m in names}, example)
+        rows = layer_rows(names, counts)
+    return ModelCost(tuple(rows), counted=counts is not None)
+
+
+def linear_layers(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Name the layers that are counted: linear ones and convolutions, dense or structured."""
+    names = module_names(model)
+    inside = {m for a in names if isinstance(a, nn.MultiheadAttention) for m in a.modules()}
+    return {m: n for m, n in names.items() if has_linear_weight(m) and m not in inside}
 
 
 def layer_rows(

@@ -1,13 +1,31 @@
 """Converted models with their structures fixed, or made dense again."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from structmat.errors import InputError
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.models.attention import merged, projections
+from structmat.nn.models.carry import KEPT
 from structmat.nn.models.cost import layer_rows
-from structmat.nn.models.layer_types import Weight, dense_layer, rebuilt, structured_layers
-from structmat.nn.models.modules import check_replaceable, module_names, replace_
+from structmat.nn.models.layer_types import (
+    Weight,
+    contents_of,
+    dense_layer,
+    rebuilt,
+    structured_layers,
+)
+from structmat.nn.models.modules import (
+    check_module,
+    check_obstacles,
+    check_replaceable,
+    check_untied,
+    module_names,
+    replace_,
+)
 from structmat.nn.models.report import ConversionReport
+from structmat.nn.structured.attention import SplitAttention
 from structmat.nn.structured.weight import StructuredWeight
 
 
@@ -15,8 +33,10 @@ def freeze_(model: nn.Module) -> ConversionReport:
     """Fix learned structures: pack the weights of evaluation, without dead blocks.
 
     Every Gaudi layer becomes a structured layer of hard boxcars, which stores the contents
-    on its runs and nothing else. The model's outputs in evaluation stay the same, up to
-    rounding. Training may go on, of contents alone.
+    on its runs and nothing else. Layers of other kinds are packed from the start and stay as
+    they are, and so is a model that was frozen before. The model's outputs in evaluation stay
+    the same, up to rounding. Training may go on, of contents alone, with a new optimizer.
+    Hooks and attributes of the layers move to the new ones.
 
     Parameters
     ----------
@@ -25,12 +45,13 @@ def freeze_(model: nn.Module) -> ConversionReport:
     Returns
     -------
     ConversionReport
-        One row for each frozen weight.
+        One row for each structured weight.
 
     Raises
     ------
     InputError
-        If the model has no Gaudi layers.
+        If the model has no structured layers, or something that is attached to a Gaudi
+        layer cannot move to another one.
 
     Examples
     --------
@@ -43,38 +64,42 @@ def freeze_(model: nn.Module) -> ConversionReport:
     >>> type(model[0]).__name__
     'StructuredLinear'
     """
-    check_replaceable(model)
+    check_module(model)
     layers = structured_layers(model)
+    if not layers:
+        raise InputError(
+            f"{type(model).__name__} has no structured layers; expected at least one with a "
+            "structure to fix (convert it first: convert_(model, Config(kind='gblr', budget=…)))"
+        )
     learned = dict.fromkeys(w for ws in layers.values() for w in ws if isinstance(w, GaudiWeight))
-    if layers and not learned:
-        raise InputError(
-            f"{type(model).__name__} has structured layers, but none that learns its structure; "
-            "expected Gaudi layers (these are packed already: there is nothing to freeze)"
-        )
-    if not learned:
-        raise InputError(
-            f"{type(model).__name__} has no Gaudi layers; expected at least one with a structure "
-            "to fix (convert it first: convert_(model, Config(kind='gblr', budget=…)))"
-        )
+    changed = [layer for layer, weights in layers.items() if not learned.keys().isdisjoint(weights)]
+    if changed:
+        check_replaceable(model)
+        check_obstacles(model, dict.fromkeys(changed, KEPT))
+        check_untied(model, changed)
     frozen: dict[Weight, Weight] = {weight: _packed(weight) for weight in learned}
-    changed = [layer for layer, weights in layers.items() if not frozen.keys().isdisjoint(weights)]
     around = [[frozen.get(weight, weight) for weight in layers[layer]] for layer in changed]
-    new = dict(zip(changed, map(rebuilt, changed, around), strict=True))
-    return ConversionReport(tuple(layer_rows(replace_(model, new))))
+    replace_(model, dict(zip(changed, map(rebuilt, changed, around), strict=True)))
+    names = module_names(model)
+    return ConversionReport(tuple(layer_rows({m: names[m] for m in structured_layers(model)})))
 
 
 def _packed(weight: GaudiWeight) -> StructuredWeight:
     packed = StructuredWeight(weight.to_matrix())
     packed.positions = weight.positions
-    return packed.requires_grad_(weight.u.requires_grad)
+    for name, contents in packed.contents.named_parameters():
+        contents.requires_grad_(getattr(weight, name).requires_grad)
+    return packed
 
 
 def to_dense_(model: nn.Module) -> ConversionReport:
     """Turn every structured layer back into `torch.nn.Linear` or `torch.nn.Conv2d`.
 
-    The dense weights are those of evaluation. A packed layer becomes one layer again. A
-    layer that was Hugging Face's Conv1D becomes a `torch.nn.Linear`, which computes the
-    same.
+    Attention whose projections were converted becomes `torch.nn.MultiheadAttention` again.
+    The dense weights are those of evaluation; they are trained if the contents were. A
+    packed layer becomes one layer again. A layer that was Hugging Face's Conv1D becomes a
+    `torch.nn.Linear`, which computes the same. Hooks and attributes of the layers move to
+    the new ones. Make the optimizer afterwards, since the parameters are new.
 
     Parameters
     ----------
@@ -88,7 +113,8 @@ def to_dense_(model: nn.Module) -> ConversionReport:
     Raises
     ------
     InputError
-        If the model has no structured layers.
+        If the model has no structured layers, some contents of a layer are trained and
+        others not, or something that is attached to a layer cannot move to another one.
 
     Examples
     --------
@@ -99,18 +125,40 @@ def to_dense_(model: nn.Module) -> ConversionReport:
     """
     check_replaceable(model)
     layers = structured_layers(model)
-    if not layers:
+    attentions = [m for m in model.modules() if isinstance(m, SplitAttention)]
+    if not layers and not attentions:
         raise InputError(
             f"{type(model).__name__} has no structured layers; expected at least one to make dense"
         )
+    check_obstacles(model, dict.fromkeys([*layers, *attentions], KEPT))
+    check_untied(model, [*layers, *attentions])
     names = module_names(model)
+    trained = {layer: _is_trained(names[layer][0], [layer]) for layer in layers}
+    for attention in attentions:
+        _is_trained(names[attention][0], projections(attention))
     rows = layer_rows({layer: names[layer] for layer in layers})
-    rows = [row for row in rows if row.kind != "dense"]
     dense: dict[tuple[Weight, ...], nn.Parameter] = {}
     new = {}
     for layer, weights in layers.items():
         new[layer] = dense_layer(layer)
+        new[layer].weight.requires_grad_(trained[layer])
         # Layers that shared a weight go on sharing it.
         new[layer].weight = dense.setdefault(tuple(weights), new[layer].weight)
     replace_(model, new)
+    packed: dict[tuple[int, ...], nn.Parameter] = {}
+    replace_(model, {attention: merged(attention, packed) for attention in attentions})
     return ConversionReport(tuple(rows))
+
+
+def _is_trained(name: str, layers: Sequence[nn.Module]) -> bool:
+    """Tell whether weights are trained, and refuse some that are and some that are not.
+
+    The layers become one dense weight, which is one parameter.
+    """
+    trained = {p.requires_grad for layer in layers for p in contents_of(layer)}
+    if len(trained) > 1:
+        raise InputError(
+            f"{name!r} has contents that are trained and contents that are not (requires_grad); "
+            "expected one or the other, as its dense weight is one parameter (set them alike)"
+        )
+    return trained != {False}

@@ -1,7 +1,7 @@
 """Layers that can be converted and layers that a conversion makes: one record a type."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils import skip_init
 from structmat.nn.gaudi.conv import GaudiConv2d
 from structmat.nn.gaudi.linear import GaudiLinear
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.structured.attention import Projection, SplitAttention
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
 from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
@@ -77,6 +78,38 @@ def weights_of(layer: Any) -> list[Weight]:
     if isinstance(layer, PackedLinear):
         return list(layer.parts)
     return list(layer.taps) if isinstance(layer, _CONVOLUTIONS) else [layer.matrix]
+
+
+def contents_of(layer: Any) -> list[nn.Parameter]:
+    """List the parameters of a layer's weights, dense or structured, that are no runs."""
+    if not isinstance(layer, STRUCTURED):
+        return [layer.weight]
+    found: list[nn.Parameter] = []
+    for weight in weights_of(layer):
+        learned = isinstance(weight, GaudiWeight)
+        found += [weight.u, weight.v] if learned else weight.parameters()
+    return found
+
+
+def fresh(layer: Any) -> nn.Module:
+    """Make a layer of the same type that nobody has changed, to compare names with.
+
+    A structured one has the same weights; a dense one is small, and on the meta device.
+    """
+    kind = next((kind for kind in STRUCTURED if isinstance(layer, kind)), None)
+    if kind is not None:
+        return MAKERS[kind](weights_of(layer), None, layer_settings(layer))
+    if isinstance(layer, SplitAttention):
+        layers = (layer.q_proj, layer.k_proj, layer.v_proj, layer.out_proj)
+        return SplitAttention(*layers, num_heads=layer.num_heads)
+    with torch.device("meta"):
+        if isinstance(layer, nn.MultiheadAttention):
+            return nn.MultiheadAttention(2, 1)
+        if isinstance(layer, Projection):
+            return Projection(1, 1, fan=2)
+        if layer_type(layer) is _TRANSPOSED:
+            return type(layer)(1, 1)
+        return nn.Conv2d(1, 1, 1) if isinstance(layer, nn.Conv2d) else nn.Linear(1, 1)
 
 
 def structured_layers(model: nn.Module) -> dict[nn.Module, list[Weight]]:
@@ -188,4 +221,8 @@ _CONVOLUTION = LayerType(
     build=_convolution,
 )
 #: Records of dense layers by exact type; a new layer is one more record.
-LAYERS: dict[type[nn.Module], LayerType] = {nn.Linear: _LINEAR, nn.Conv2d: _CONVOLUTION}
+LAYERS: dict[type[nn.Module], LayerType] = {
+    nn.Linear: _LINEAR,
+    nn.Conv2d: _CONVOLUTION,
+    Projection: replace(_LINEAR, variance=lambda layer: 2 / layer.fan),
+}

@@ -1,16 +1,18 @@
 """Layers that a conversion takes, and layers that it leaves with the reason why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from structmat.errors import InputError
+from structmat.nn.models.carry import KEPT, parametrized
 from structmat.nn.models.config import Config
-from structmat.nn.models.layer_types import STRUCTURED, LayerType, layer_type
-from structmat.nn.models.modules import check_replaceable, module_names
+from structmat.nn.models.layer_types import LAYERS, STRUCTURED, LayerType, layer_type
+from structmat.nn.models.modules import module_names, obstacles
 from structmat.nn.models.report import SkippedLayer
+from structmat.nn.structured.attention import SplitAttention
 
 Filter = Callable[[str, nn.Module], bool]
 _FLOATING_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -61,29 +63,37 @@ class Selection:
     skipped: list[SkippedLayer]
 
 
-def find_targets(model: nn.Module, config: Config, filter_fn: Filter | None) -> Selection:
+def find_targets(
+    model: nn.Module,
+    config: Config,
+    filter_fn: Filter | None,
+    unsplit: Mapping[nn.Module, str],
+) -> Selection:
     """Find the layers to convert, and refuse a request that cannot be met.
 
-    Refused is a model that cannot be changed in place, contains converted layers, or has
-    nothing to convert, and a `filter_fn` that selects a module that cannot be converted.
+    Refused is a model that contains converted layers or has nothing to convert, and a
+    `filter_fn` that selects a module that cannot be converted. `unsplit` has the attentions
+    whose projections are no layers, with the reason.
     """
-    check_replaceable(model)
     names = module_names(model)
-    inside = {m for a in names if isinstance(a, nn.MultiheadAttention) for m in a.modules()}
+    chosen = _chosen(names, filter_fn)
+    inside = {m: a for a in names if isinstance(a, nn.MultiheadAttention) for m in a.modules()}
     picked: dict[nn.Module, Target] = {}
     reasons: dict[nn.Module, str] = {}
     wrong: dict[nn.Module, str] = {}
     # A layer that was asked for is an error, not a layer that is left.
     refused = wrong if filter_fn else reasons
-    kinds = {module: layer_type(module) for module in names}
-    for module, kind in kinds.items():
-        where = names[module]
-        if not _holds_matrix(module, kind):
-            continue
-        if not _is_selected(module, where, filter_fn):
+    for module, where in names.items():
+        kind = layer_type(module)
+        if module not in chosen:
+            if reason := _other_weights(module, config):
+                reasons[module] = reason
+        elif not chosen[module]:
             reasons[module] = "left out by filter_fn"
+        elif module in unsplit:
+            refused[module] = unsplit[module]
         elif module in inside:
-            reasons[module] = "part of nn.MultiheadAttention, which multiplies without calling it"
+            reasons[module] = _inside_attention(module, inside[module])
         elif kind is None:
             refused[module] = _unknown_type(module, where[0])
         elif complaint := _complaint(module, kind):
@@ -96,30 +106,70 @@ def find_targets(model: nn.Module, config: Config, filter_fn: Filter | None) -> 
                 reasons[module] = small
             else:
                 picked[module] = target
-    for module, reason in _ties(names, picked).items():
-        del picked[module]
-        refused[module] = reason
+    for find in (_obstacles, _ties):
+        for module, reason in find(model, names, picked).items():
+            del picked[module]
+            refused[module] = reason
     if wrong:
         listed = "; ".join(f"{names[m][0]!r}: {reason}" for m, reason in wrong.items())
         raise InputError(
             f"filter_fn selects modules that cannot be converted: {listed}; expected none of these "
             "(leave them out of filter_fn)"
         )
-    skipped = [SkippedLayer(names[m][0], r) for m, r in reasons.items()]
+    skipped = [SkippedLayer(names[m][0], reasons[m]) for m in names if m in reasons]
     if not picked:
         why = "; ".join(f"{skip.name!r}: {skip.reason}" for skip in skipped) or "no such layers"
         raise InputError(
-            f"nothing to convert in {type(model).__name__}: {why}; expected at least one nn.Linear "
-            "or nn.Conv2d (see filter_fn and min_features)"
+            f"nothing to convert in {type(model).__name__}: {why}; expected at least one "
+            "nn.Linear, nn.Conv2d or nn.MultiheadAttention (see filter_fn and min_features)"
         )
     return Selection(_grouped(picked), skipped)
 
 
-def _holds_matrix(module: nn.Module, kind: LayerType | None) -> bool:
-    if kind is not None or isinstance(module, (*STRUCTURED, nn.MultiheadAttention)):
+def _chosen(names: dict[nn.Module, list[str]], filter_fn: Filter | None) -> dict[nn.Module, bool]:
+    """Tell for every module with a weight matrix whether it is selected.
+
+    A filter that selects an attention and none of its projections selects all of them.
+    """
+    chosen = {m: _is_selected(m, names[m], filter_fn) for m in names if _holds_matrix(m)}
+    for attention in names:
+        if isinstance(attention, SplitAttention) and filter_fn is not None:
+            layers = [layer for layer in attention.children() if layer in chosen]
+            if not any(chosen[layer] for layer in layers):
+                whole = _is_selected(attention, names[attention], filter_fn)
+                chosen |= dict.fromkeys(layers, whole)
+    return chosen
+
+
+def _holds_matrix(module: nn.Module) -> bool:
+    if layer_type(module) is not None or isinstance(module, (*STRUCTURED, nn.MultiheadAttention)):
         return True
     weight = getattr(module, "weight", None)
     return isinstance(weight, Tensor) and weight.ndim > 1
+
+
+def _other_weights(module: nn.Module, config: Config) -> str:
+    """Reason why a module with matrices under other names than weight stays; empty without."""
+    found = [
+        f"{name} of {'x'.join(map(str, parameter.shape))}"
+        for name, parameter in module._parameters.items()
+        if parameter is not None
+        and parameter.ndim > 1
+        and min(parameter.shape[-2:]) >= config.min_features
+    ]
+    ours = type(module).__module__.startswith("structmat.")
+    if not found or ours:
+        return ""
+    return f"{full_name(module)}, which is not converted ({', '.join(found)})"
+
+
+def _inside_attention(module: nn.Module, attention: nn.Module) -> str:
+    kind = full_name(attention)
+    if kind != "MultiheadAttention":
+        kind += ", a subclass of MultiheadAttention"
+    if module is attention:
+        return f"{kind}, which is not converted (only the class itself is)"
+    return f"part of nn.{kind}, which multiplies without calling it"
 
 
 def _is_selected(module: nn.Module, where: list[str], filter_fn: Filter | None) -> bool:
@@ -141,7 +191,23 @@ def _unknown_type(module: nn.Module, name: str) -> str:
             f"{name!r} is a {type(module).__name__} already; expected dense layers (leave it out "
             "with filter_fn, or undo it with to_dense_)"
         )
-    return f"{type(module).__name__}, which is not converted"
+    name = full_name(module)
+    if found := parametrized(module):
+        return f"{name}, {found}"
+    base = next((base for base in type(module).__mro__[1:] if base in LAYERS), None)
+    if base is None:
+        return f"{name}, which is not converted"
+    return (
+        f"{name}, a subclass of nn.{base.__name__}, which is not converted, since its forward may "
+        f"compute something else (put an nn.{base.__name__} of the same weight there if not)"
+    )
+
+
+def full_name(module: object) -> str:
+    """Name of an object's type, with its module unless that is torch's own."""
+    kind = type(module)
+    own = kind.__module__.startswith("torch.nn.")
+    return kind.__qualname__ if own else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _complaint(module: nn.Module, kind: LayerType) -> str:
@@ -155,8 +221,17 @@ def _complaint(module: nn.Module, kind: LayerType) -> str:
         )
     if weight.dtype not in _FLOATING_DTYPES:
         return f"weight of {weight.dtype}; expected real floating numbers"
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-        return "hooks are registered on it (remove them first)"
+    if type(weight) is not nn.Parameter:
+        return (
+            f"its weight is a {full_name(weight)}; expected an ordinary nn.Parameter (convert "
+            "before the model is quantized or sharded)"
+        )
+    axes = 4 if isinstance(module, nn.Conv2d) else 2
+    if weight.ndim != axes:
+        return (
+            f"its weight has shape {tuple(weight.shape)}; expected {axes} axes (gather the weights "
+            "of a sharded model)"
+        )
     return ""
 
 
@@ -179,8 +254,15 @@ def _parts(module: nn.Module, name: str, rows: int, config: Config) -> int:
     return parts
 
 
+def _obstacles(
+    model: nn.Module, names: dict[nn.Module, list[str]], picked: dict[nn.Module, Target]
+) -> dict[nn.Module, str]:
+    """Find the picked modules with attachments that cannot move to another layer."""
+    return obstacles(model, dict.fromkeys(picked, KEPT))
+
+
 def _ties(
-    names: dict[nn.Module, list[str]], picked: dict[nn.Module, Target]
+    model: nn.Module, names: dict[nn.Module, list[str]], picked: dict[nn.Module, Target]
 ) -> dict[nn.Module, str]:
     """Find the picked modules that share their weight with a module that is not converted."""
     holders: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}

@@ -6,6 +6,7 @@ speed         the choice between the structure and its dense weight
 convolution   the common part of convolutions by one matrix, or one a tap
 layers        `StructuredLinear`, `StructuredConv2d`
 packed        `PackedLinear`: several weights behind one layer
+attention     `SplitAttention`: attention with a layer for each projection
 """
 
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear

@@ -196,10 +196,21 @@ def test_nothing_to_freeze_or_to_undo():
             change(3)
         with pytest.raises(InputError, match="model is itself a GaudiLinear"):
             change(GaudiLinear(32, 32))
-    model = mlp()
-    convert_(model, Config(kind="low_rank", budget=0.3))
-    with pytest.raises(InputError, match="nothing to freeze"):
-        freeze_(model)
+
+
+@pytest.mark.parametrize("kind", network_kinds())
+def test_freezing_again_changes_nothing(kind):
+    model, x = mlp(), torch.randn(3, 64)
+    convert_(model, Config(kind=kind, budget=0.3))
+    expected, layer = model.eval()(x), model[0]
+    report = freeze_(model)
+    assert (model[0] is layer) == (kind != "gblr")
+    assert [row.name for row in report.rows] == ["0", "2"]
+    before = list(model.modules())
+    assert freeze_(model) == report
+    assert list(model.modules()) == before
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    assert freeze_(model[0]).rows[0].name == ""
 
 
 def test_costs_of_a_dense_model():
