@@ -11,7 +11,9 @@ from structmat.errors import InputError, ShapeError
 
 
 def host_array(values: Any, name: str) -> NDArray:
-    """Lists and array-likes as a plain NumPy array; ragged ones are refused."""
+    """Lists and array-likes as a plain NumPy array; ragged and masked ones are refused."""
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} is masked; expected every entry (fill it first, with .filled(…))")
     try:
         return np.asarray(values)
     except ValueError:

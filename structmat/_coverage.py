@@ -41,8 +41,7 @@ def coverage(A: StructuredMatrix, pixels: int, *, most_entries: float = math.inf
 def _coverage(A: StructuredMatrix, steps: tuple[int, int], most: float) -> np.ndarray:
     """Number of rank-one blocks that touch each pixel of `steps` rows and columns."""
     if isinstance(A, Sum):
-        first, *rest = (_coverage(term, steps, most) for term in A.children)
-        return sum(rest, first)
+        return np.sum([_coverage(term, steps, most) for term in A.children], axis=0)
     if isinstance(A, Scaled):
         return _coverage(A.children[0], steps, most)
     if isinstance(A, Adjoint):
@@ -57,8 +56,8 @@ def _coverage(A: StructuredMatrix, steps: tuple[int, int], most: float) -> np.nd
     if blocks is None:
         return total.astype(np.int64) if math.prod(A.shape) > most else _nonzero(A, steps)
     rows, cols, count = blocks
-    for first in range(0, len(count), _BLOCKS):
-        some = slice(first, first + _BLOCKS)
+    for begin in range(0, len(count), _BLOCKS):
+        some = slice(begin, begin + _BLOCKS)
         touched = [
             _touched(start[some], width[some], n, step).astype(np.float32)
             for (start, width), n, step in zip((rows, cols), A.shape, steps, strict=True)
