@@ -247,6 +247,13 @@ def integers(array: np.ndarray, xp: ModuleType, device: Device) -> Array:
     return from_numpy(np.ascontiguousarray(array, dtype=np.int64), xp, device)
 
 
+def masked(x: Array, keep: np.ndarray, xp: ModuleType) -> Array:
+    """Entries where a mask on the host is True, and zeros, which infinities do not reach."""
+    place = device(x)
+    zero = xp.zeros((), dtype=x.dtype, device=place)
+    return xp.where(from_numpy(keep, xp, place), x, zero)
+
+
 def is_complex(x: Array, xp: ModuleType) -> bool:
     """True for an array of complex numbers."""
     return bool(xp.isdtype(x.dtype, "complex floating"))

@@ -37,8 +37,7 @@ def coverage(A: StructuredMatrix, pixels: int, *, most_entries: float = math.inf
 def _coverage(A: StructuredMatrix, steps: tuple[int, int], most: float) -> np.ndarray:
     """Number of rank-one blocks that touch each pixel of `steps` rows and columns."""
     if isinstance(A, Sum):
-        first, *rest = (_coverage(term, steps, most) for term in A.children)
-        return sum(rest, first)
+        return np.sum([_coverage(term, steps, most) for term in A.children], axis=0)
     if isinstance(A, Scaled):
         return _coverage(A.children[0], steps, most)
     if isinstance(A, Adjoint):

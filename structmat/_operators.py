@@ -12,18 +12,19 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from scipy.sparse import issparse
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
+from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._operand import as_operand, is_plain, is_scalar, matrix_product, vector_product
+from structmat._protocols import Protocols
 from structmat.errors import BackendError, InputError, ShapeError
-from structmat.kinds import find_rules, kind_class
+from structmat.kinds import find_rules, kind_class, later
 
 _LAZY = {"add": "sum", "matmul": "product"}
 
 
-class Operators(LinearOperator):
+class Operators(Protocols):
     """Abstract operator of shape (m, n) with SciPy 1.18's meanings on every version.
 
     `StructuredMatrix` adds the two products of columns, `_wider`, `_scale` and `adjoint`.
@@ -103,6 +104,7 @@ class Operators(LinearOperator):
     def dot(self, x: Any) -> Any:
         """A @ x: a vector (n,), a matrix (…, n, k), an operator, or a scalar factor."""
         if not is_plain(x):
+            x = _structured(x)
             if isinstance(x, LinearOperator):
                 return self._pair("matmul", x)
             if is_scalar(x):
@@ -112,6 +114,7 @@ class Operators(LinearOperator):
 
     def rdot(self, x: Any) -> Any:
         """X @ A: a vector (m,), a matrix (…, k, m), an operator, or a scalar factor."""
+        x = _structured(x)
         if isinstance(x, LinearOperator):
             return x.dot(self)
         if is_scalar(x):
@@ -144,22 +147,27 @@ class Operators(LinearOperator):
     # Algebra.
 
     def __add__(self, other: Any) -> Any:
-        if issparse(other):
-            other = aslinearoperator(other)
+        other = _structured(other)
         if isinstance(other, LinearOperator):
             return self._pair("add", other)
-        if hasattr(other, "__array_namespace__") or hasattr(other, "__array__"):
+        if is_scalar(other) and other == 0:
+            return self  # where sum([A, B]) begins
+        if is_scalar(other) or hasattr(other, "__array_namespace__") or hasattr(other, "__array__"):
+            what = "a number" if is_scalar(other) else "an array"
             raise InputError(
-                f"{self._size()} {type(self).__name__} plus an array; expected a matrix: for a "
+                f"{self._size()} {type(self).__name__} plus {what}; expected a matrix: for a "
                 "dense result A + structmat.Dense(X), for c times the identity "
-                "A + c * structmat.Permutation(numpy.arange(n))"
+                "A + c * structmat.Identity(n)"
             )
         return NotImplemented
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Any:
-        return self + (-other)
+        return self + (-_structured(other))
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
 
     def __neg__(self) -> Any:
         return self._scale(-1)
@@ -223,8 +231,12 @@ class Operators(LinearOperator):
             dtype=self.dtype,
         )
 
-    def _size(self) -> str:
-        return f"{self.shape[0]}x{self.shape[1]}"
+
+def _structured(x: Any) -> Any:
+    """A sparse matrix of SciPy as a structured one; all else as it is."""
+    if issparse(x) and x.ndim == 2:
+        return later("structmat.matrices:from_sparse")(x)
+    return x
 
 
 def _refuse_scalar(x: Any) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "InputError",
     "KindError",
     "MissingDependencyError",
+    "OperationError",
     "SaveError",
     "ShapeError",
     "StructmatError",
@@ -35,6 +36,10 @@ class ShapeError(InputError):
 
 class BackendError(StructmatError, TypeError):
     """Arrays of several libraries or devices together, or an array of an unknown library."""
+
+
+class OperationError(StructmatError, TypeError, AttributeError):
+    """An operation or a method of arrays that matrices do not have, such as absolute values."""
 
 
 class KindError(InputError):

@@ -20,8 +20,56 @@ def offsets(width: IntArray) -> IntArray:
 
 def positions(start: IntArray, width: IntArray, n: int) -> IntArray:
     """Position on the circle of every packed entry, run after run."""
-    inside = np.arange(int(width.sum())) - np.repeat(offsets(width)[:-1], width)
-    return (np.repeat(start, width) + inside) % max(n, 1)
+    return (np.repeat(start, width) + ramps(width)) % max(n, 1)
+
+
+def ramps(width: IntArray) -> IntArray:
+    """0, 1, … in each run, run after run."""
+    return np.arange(int(width.sum())) - np.repeat(offsets(width)[:-1], width)
+
+
+def cut_runs(
+    start: IntArray, width: IntArray, n: int, begin: int, length: int
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Pieces of runs inside the stretch of `length` positions from `begin`.
+
+    Returns the run of each piece, its start inside the stretch, its width, and the index of
+    its first entry in the packed contents. A run that wraps around may have two pieces.
+
+    Examples
+    --------
+    >>> cut_runs(np.array([3]), np.array([4]), 5, 1, 3)
+    (array([0, 0]), array([2, 0]), array([1, 1]), array([0, 3]))
+    """
+    first = np.minimum(width, n - start)  # entries before the edge
+    runs, packed = np.arange(width.size), offsets(width)[:-1]
+    low = np.concatenate([start, np.zeros_like(start)])
+    high = np.concatenate([start + first, width - first])
+    at = np.concatenate([packed, packed + first])
+    left, right = np.maximum(low, begin), np.minimum(high, begin + length)
+    kept = np.flatnonzero(right > left)
+    block = np.concatenate([runs, runs])[kept]
+    left, right = left[kept], right[kept]
+    return block, left - begin, right - left, at[kept] + left - low[kept]
+
+
+def equal_pairs(a: IntArray, b: IntArray) -> tuple[IntArray, IntArray]:
+    """All pairs (i, j) with ``a[i] == b[j]``.
+
+    Examples
+    --------
+    >>> equal_pairs(np.array([4, 7, 4]), np.array([7, 4]))
+    (array([0, 1, 2]), array([1, 0, 1]))
+    """
+    order = np.argsort(b, kind="stable")
+    low, high = (np.searchsorted(b[order], a, side=side) for side in ("left", "right"))
+    count = high - low
+    return np.repeat(np.arange(a.size), count), order[np.repeat(low, count) + ramps(count)]
+
+
+def is_stretch(at: IntArray, grain: int = 1) -> bool:
+    """True for indices that follow each other, from a multiple of `grain`; none are no stretch."""
+    return at.size > 0 and at[0] % grain == 0 and bool((np.diff(at) == 1).all())
 
 
 def entry_index(

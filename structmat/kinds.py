@@ -118,6 +118,8 @@ BUILT_IN = (
         "structmat.compress.gblr.implicit:fit_implicit",
     ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
+    Kind("identity", matrix="structmat.matrices.diagonal:Identity"),
+    Kind("diagonal", matrix="structmat.matrices.diagonal:Diagonal"),
     Kind("sum", matrix="structmat.matrices.lazy:Sum"),
     Kind("product", matrix="structmat.matrices.lazy:Product"),
     Kind("scaled", matrix="structmat.matrices.lazy:Scaled"),
@@ -237,9 +239,9 @@ def kind_class(name: object) -> Any:
     return _resolve(kind.matrix)
 
 
-def html_of(matrix: Any) -> Any:
-    """HTML of a matrix, by a room that knows the blocks of every class."""
-    return _resolve("structmat._html:matrix_html")(matrix)
+def later(place: str) -> Any:
+    """Function of a later room, which knows the classes, by ``"module:attribute"``."""
+    return _resolve(place)
 
 
 def _resolve(target: Any) -> Any:

@@ -2,9 +2,10 @@
 
 A matrix is a few named arrays, perhaps child matrices, and static attributes. A
 concrete class is final and defines its cost, its two products, its dense form and its
-adjoint. Everything else is written once for all classes: SciPy's interface in
-`_operators`, sizes, algebra, pickling and moving between libraries here. `binding` is the
-second contract, for modules that hold the contents of a matrix.
+adjoint. Everything else is written once for all classes: foreign functions in `_protocols`,
+SciPy's interface in `_operators`, entries and norms in `_entries`, sizes, algebra, pickling
+and moving between libraries here. `binding` is the second contract, for modules that hold the
+contents of a matrix.
 """
 
 import inspect
@@ -19,14 +20,14 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array, DType
-from structmat._operators import Operators
+from structmat._entries import Entries
 from structmat.errors import ConversionError, InputError
-from structmat.kinds import enter_class, find_rules, html_of, kind_class
+from structmat.kinds import enter_class, find_rules, kind_class, later
 
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
 
 
-class StructuredMatrix(Operators):
+class StructuredMatrix(Entries):
     """Abstract base of all structured matrices, shape (m, n).
 
     It is a `scipy.sparse.linalg.LinearOperator`, so every solver of
@@ -197,7 +198,7 @@ class StructuredMatrix(Operators):
         )
 
     def _repr_html_(self) -> str:
-        return str(html_of(self))
+        return str(later("structmat._html:matrix_html")(self))
 
     # Results that are computed once.
 

@@ -12,6 +12,8 @@ from structmat import (
     BlockLowRank,
     BlockSparse,
     Dense,
+    Diagonal,
+    Identity,
     LowRank,
     Monarch,
     Permutation,
@@ -161,6 +163,21 @@ def permutation(p):
     return build
 
 
+def identity(n):
+    def build(c):
+        return Identity(n), np.diag(np.ones(n)).astype(c().dtype)
+
+    return build
+
+
+def diagonal(n):
+    def build(c):
+        d = c(n)
+        return Diagonal(d), np.diag(d)
+
+    return build
+
+
 def combined(combine, *builders):
     """The same combination of matrices and of their dense twins."""
 
@@ -213,6 +230,11 @@ CASES = {
     "dense-empty": dense(0, 4),
     "permutation": permutation(SWAP),
     "permutation-empty": permutation([]),
+    "identity": identity(6),
+    "identity-empty": identity(0),
+    "diagonal": diagonal(7),
+    "diagonal-empty": diagonal(0),
+    "scaled-identity": combined(lambda a: 0.5 * a, identity(4)),
     "sum": combined(lambda a, b: a + b, low_rank(7, 5, 2), gblr(7, 5, [6], [3], [1], [4])),
     "sum-of-three": combined(
         lambda a, b, c: a + b - c,

@@ -2,17 +2,22 @@
 
 dense            `Dense`
 permutation      `Permutation`
+diagonal         `Identity` and `Diagonal`
 low_rank         `LowRank`
 block_sparse     `BlockSparse`
 block_low_rank   `BlockLowRank`
 monarch          `Monarch`
 gblr             `GBLR`
+from_sparse      a sparse matrix of SciPy as one of these
 lazy             sums, products, multiples and adjoints that no structure holds exactly
 """
 
 from structmat.matrices.block_low_rank import BlockLowRank as BlockLowRank
 from structmat.matrices.block_sparse import BlockSparse as BlockSparse
 from structmat.matrices.dense import Dense as Dense
+from structmat.matrices.diagonal import Diagonal as Diagonal
+from structmat.matrices.diagonal import Identity as Identity
+from structmat.matrices.from_sparse import from_sparse as from_sparse
 from structmat.matrices.gblr import GBLR as GBLR
 from structmat.matrices.lazy import Adjoint as Adjoint
 from structmat.matrices.lazy import Product as Product

@@ -6,10 +6,20 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import Array, adjoint, as_content, common_device, namespace
+from structmat._array import (
+    Array,
+    adjoint,
+    as_content,
+    common_device,
+    conj,
+    integers,
+    namespace,
+    to_numpy,
+)
 from structmat._checks import integer_array
+from structmat._entries import factored_norm
 from structmat.errors import InputError, ShapeError
-from structmat.intervals import IntArray, offsets
+from structmat.intervals import IntArray, is_stretch, offsets
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import StackedPattern
@@ -213,11 +223,76 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
         }
         return BlockLowRank(tiles, row_sizes=self.col_sizes, col_sizes=self.row_sizes)
 
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        """Entries tile by tile: O(rank) each."""
+        xp, tiles = self.xp, self.tiles
+        tops, lefts = offsets(self.row_sizes), offsets(self.col_sizes)
+        i = np.searchsorted(tops, rows, side="right") - 1
+        j = np.searchsorted(lefts, cols, side="right") - 1
+        key = i * max(len(self.col_sizes), 1) + j
+        order, found = np.argsort(key, kind="stable"), []
+        for some in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+            if some.size:
+                place = int(i[some[0]]), int(j[some[0]])
+                at = rows[some] - tops[place[0]], cols[some] - lefts[place[1]]
+                found.append(self._in_tile(tiles.get(place), *at))
+        back = integers(np.argsort(order), xp, self.device)
+        none = xp.zeros(0, dtype=self.dtype, device=self.device)
+        return xp.take(xp.concat([none, *found]), back, axis=0)
+
+    def _in_tile(self, tile: Tile, rows: IntArray, cols: IntArray) -> Array:
+        xp = self.xp
+        if tile is None:
+            return xp.zeros(rows.size, dtype=self.dtype, device=self.device)
+        if isinstance(tile, tuple):
+            U, V = (
+                xp.take(F, integers(at, xp, self.device), axis=0)
+                for F, at in zip(tile, (rows, cols), strict=True)
+            )
+            return xp.sum(U * conj(V, xp), axis=1)
+        at = integers(rows * tile.shape[1] + cols, xp, self.device)
+        return xp.take(xp.reshape(tile, (-1,)), at, axis=0)
+
+    def _part(self, rows: IntArray, cols: IntArray) -> Any:
+        """Slices cut the tiles at their edges."""
+        if not (self.ranks.size and is_stretch(rows) and is_stretch(cols)):
+            return NotImplemented
+        cut_rows, cut_cols = _cuts(self.row_sizes, rows), _cuts(self.col_sizes, cols)
+        tiles = {}
+        for (i, j), tile in self.tiles.items():
+            p, q = slice(*cut_rows[i]), slice(*cut_cols[j])
+            part = (tile[0][p, :], tile[1][q, :]) if isinstance(tile, tuple) else tile[p, q]
+            tiles[i, j] = part
+        sizes = [np.asarray([b - a for a, b in cuts]) for cuts in (cut_rows, cut_cols)]
+        return BlockLowRank(tiles, row_sizes=sizes[0], col_sizes=sizes[1])
+
+    def _norm(self, ord: Any) -> Any:
+        if ord != "fro":
+            return NotImplemented
+        norms = [
+            factored_norm(tile[0], tile[1], ord) if isinstance(tile, tuple) else _norm_of(tile)
+            for tile in self.tiles.values()
+        ]
+        return np.linalg.norm(np.asarray(norms))
+
     @classmethod
     def _from_parts(cls, *, u: Array, v: Array, dense: Array, **static: IntArray) -> Self:
         matrix = cls.__new__(cls)
         matrix._set(arrays={"u": u, "v": v, "dense": dense}, **static)
         return matrix
+
+
+def _norm_of(tile: Array) -> float:
+    return float(np.linalg.norm(to_numpy(tile)))
+
+
+def _cuts(sizes: IntArray, at: IntArray) -> list[tuple[int, int]]:
+    """First and last position of a stretch of indices inside each tile of these sizes."""
+    begins = offsets(sizes)[:-1]
+    return [
+        (int(np.clip(at[0] - begin, 0, size)), int(np.clip(at[-1] + 1 - begin, 0, size)))
+        for begin, size in zip(begins, sizes, strict=True)
+    ]
 
 
 def _sizes(values: Any, name: str) -> IntArray:

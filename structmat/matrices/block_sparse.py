@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, as_content
+from structmat._array import Array, as_content, integers, to_numpy
 from structmat._checks import integer_array, matrix_shape
 from structmat.errors import InputError, ShapeError
+from structmat.intervals import IntArray, is_stretch
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import BlockPattern
@@ -132,6 +133,36 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
         m, n = self.shape
         result = BlockSparse(swapped, self.cols[order], self.rows[order], shape=(n, m))
         return result.conj()
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        xp, (p, q) = self.xp, self.block_shape
+        width = -(-self.shape[1] // q)
+        places, wanted = self.rows * width + self.cols, (rows // p) * width + cols // q
+        k = np.searchsorted(places, wanted)
+        found = np.append(places, -1)[k] == wanted
+        zero = xp.zeros(1, dtype=self.dtype, device=self.device)
+        flat = xp.concat([xp.reshape(self.blocks, (-1,)), zero])
+        at = np.where(found, (k * p + rows % p) * q + cols % q, flat.shape[0] - 1)
+        return xp.take(flat, integers(at, xp, self.device), axis=0)
+
+    def _part(self, rows: IntArray, cols: IntArray) -> Any:
+        """Slices that begin at blocks stay on the grid."""
+        (p, q), ends = self.block_shape, (len(rows), len(cols))
+        if not (is_stretch(rows, p) and is_stretch(cols, q)):
+            return NotImplemented
+        i, j = self.rows - rows[0] // p, self.cols - cols[0] // q
+        kept = np.flatnonzero((i >= 0) & (i * p < ends[0]) & (j >= 0) & (j * q < ends[1]))
+        blocks = self.xp.take(self.blocks, integers(kept, self.xp, self.device), axis=0)
+        return BlockSparse(blocks, i[kept], j[kept], shape=ends)
+
+    def _norm(self, ord: Any) -> Any:
+        if ord != "fro":
+            return NotImplemented
+        (m, n), (p, q) = self.shape, self.block_shape
+        inside = (self.rows[:, None] * p + np.arange(p) < m)[:, :, None] & (
+            self.cols[:, None] * q + np.arange(q) < n
+        )[:, None, :]
+        return np.linalg.norm(np.where(inside, to_numpy(self.blocks), 0).ravel())
 
 
 @rule("add", "block_sparse", "block_sparse")

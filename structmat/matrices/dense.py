@@ -1,6 +1,20 @@
 """A dense array behind the same interface as the structures."""
 
-from structmat._array import Array, adjoint, adjoint_times, as_content, product, stored_by_columns
+from typing import Any
+
+import numpy as np
+
+from structmat._array import (
+    Array,
+    adjoint,
+    adjoint_times,
+    as_content,
+    integers,
+    product,
+    stored_by_columns,
+    to_numpy,
+)
+from structmat.intervals import IntArray
 from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
@@ -46,6 +60,18 @@ class Dense(StructuredMatrix, kind="dense"):
 
     def _adjoint(self) -> "Dense":
         return Dense(adjoint(self.A, self.xp))
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        at = integers(rows * self.shape[1] + cols, self.xp, self.device)
+        return self.xp.take(self.xp.reshape(self.A, (-1,)), at, axis=0)
+
+    def _part(self, rows: IntArray, cols: IntArray) -> "Dense":
+        xp = self.xp
+        part = xp.take(self.A, integers(rows, xp, self.device), axis=0)
+        return Dense(xp.take(part, integers(cols, xp, self.device), axis=1))
+
+    def _norm(self, ord: Any) -> float:
+        return float(np.linalg.norm(to_numpy(self.A), ord))
 
 
 @rule("add", "dense", "*")

@@ -4,15 +4,27 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import Array, as_content, common_device, integers, namespace
+from structmat._array import Array, as_content, common_device, conj, integers, namespace
 from structmat._checks import check_runs, matrix_shape
 from structmat.errors import ShapeError
-from structmat.intervals import cover_count, positions
+from structmat.intervals import (
+    IntArray,
+    cover_count,
+    cut_runs,
+    entry_index,
+    equal_pairs,
+    is_stretch,
+    positions,
+    ramps,
+)
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
 from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
+
+#: Most pairs of an entry and a block at once.
+_PAIRS = 2**20
 
 
 class GBLR(StructuredMatrix, kind="gblr"):
@@ -177,6 +189,46 @@ class GBLR(StructuredMatrix, kind="gblr"):
             (self.col_start, self.col_width, self.v),
         )
         return GBLR(*cols, *rows, shape=(self.shape[1], self.shape[0]))
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        """Sum over all blocks for some entries at a time: O(entries · blocks)."""
+        xp, found = self.xp, [self.xp.zeros(0, dtype=self.dtype, device=self.device)]
+        block = np.arange(self.num_blocks)
+        # The index one past the end stands for entries off a run.
+        zero = xp.zeros(1, dtype=self.dtype, device=self.device)
+        u, v = xp.concat([self.u, zero]), xp.concat([self.v, zero])
+        step = max(1, _PAIRS // max(self.num_blocks, 1))
+        for first in range(0, rows.size, step):
+            i, j = (at[first : first + step, None] for at in (rows, cols))
+            a = self._taken(u, entry_index(self.row_start, self.row_width, self.shape[0], block, i))
+            b = self._taken(v, entry_index(self.col_start, self.col_width, self.shape[1], block, j))
+            found.append(xp.sum(a * conj(b, xp), axis=1))
+        return xp.concat(found)
+
+    def _taken(self, contents: Array, at: IntArray) -> Array:
+        flat = self.xp.take(contents, integers(at.ravel(), self.xp, self.device), axis=0)
+        return self.xp.reshape(flat, at.shape)
+
+    def _part(self, rows: IntArray, cols: IntArray) -> Any:
+        """Slices cut the runs; a run that wraps around may leave two pieces."""
+        if not (is_stretch(rows) and is_stretch(cols)):
+            return NotImplemented
+        pieces = [
+            cut_runs(start, width, size, int(at[0]), len(at))
+            for start, width, size, at in (
+                (self.row_start, self.row_width, self.shape[0], rows),
+                (self.col_start, self.col_width, self.shape[1], cols),
+            )
+        ]
+        i, j = equal_pairs(pieces[0][0], pieces[1][0])
+        sides = []
+        for (_, start, width, at), contents, k in zip(
+            pieces, (self.u, self.v), (i, j), strict=True
+        ):
+            index = np.repeat(at[k], width[k]) + ramps(width[k])
+            taken = self.xp.take(contents, integers(index, self.xp, self.device), axis=0)
+            sides += [start[k], width[k], taken]
+        return GBLR(*sides, shape=(len(rows), len(cols)))
 
 
 @rule("add", "gblr", "gblr")

@@ -1,12 +1,16 @@
 """Combinations that no structure holds exactly: kept as their parts, applied in turn."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from structmat._array import Array, adjoint, conj, is_complex
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
+from structmat.intervals import IntArray
 from structmat.matrix import StructuredMatrix
 
 
@@ -45,6 +49,12 @@ class Sum(StructuredMatrix, kind="sum"):
 
     def _adjoint(self) -> StructuredMatrix:
         return Sum(*(term.H for term in self.children))
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        return self._added(lambda term: _in(self, term._entries_at(rows, cols)))
+
+    def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
+        return Sum(*(term._submatrix(rows, cols) for term in self.children))
 
 
 class Product(StructuredMatrix, kind="product"):
@@ -87,6 +97,12 @@ class Product(StructuredMatrix, kind="product"):
     def _adjoint(self) -> StructuredMatrix:
         return Product(*(factor.H for factor in reversed(self.children)))
 
+    def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
+        first, *middle, last = self.children
+        first = first._submatrix(rows, np.arange(first.shape[1]))
+        last = last._submatrix(np.arange(last.shape[0]), cols)
+        return Product(first, *middle, last)
+
 
 class Scaled(StructuredMatrix, kind="scaled"):
     """alpha A, for matrices that cannot take the number alpha into their contents."""
@@ -125,6 +141,15 @@ class Scaled(StructuredMatrix, kind="scaled"):
     def _adjoint(self) -> StructuredMatrix:
         return Scaled(self.children[0].H, conj(self.alpha, self.xp))
 
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        return _in(self, self.children[0]._entries_at(rows, cols)) * self.alpha
+
+    def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
+        return Scaled(self.children[0]._submatrix(rows, cols), self.alpha)
+
+    def _norm(self, ord: Any) -> float:
+        return self.children[0].norm(ord) * abs(complex(self.alpha))
+
 
 class Adjoint(StructuredMatrix, kind="adjoint"):
     """A^H, for structures whose adjoint has another form."""
@@ -148,3 +173,18 @@ class Adjoint(StructuredMatrix, kind="adjoint"):
 
     def _adjoint(self) -> StructuredMatrix:
         return self.children[0]
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        return conj(self.children[0]._entries_at(cols, rows), self.xp)
+
+    def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
+        return self.children[0]._submatrix(cols, rows).H
+
+    def _norm(self, ord: Any) -> float:
+        turned = {1: math.inf, math.inf: 1}
+        return self.children[0].norm(turned.get(ord, ord))
+
+
+def _in(A: StructuredMatrix, entries: Array) -> Array:
+    """Entries of a part of A in the dtype of A."""
+    return A.xp.astype(entries, A.dtype)

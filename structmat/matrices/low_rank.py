@@ -1,9 +1,21 @@
 """Low rank: a tall factor times a wide one."""
 
 from types import ModuleType
+from typing import Any
 
-from structmat._array import Array, adjoint, adjoint_times, as_content, product, stored_by_columns
+from structmat._array import (
+    Array,
+    adjoint,
+    adjoint_times,
+    as_content,
+    conj,
+    integers,
+    product,
+    stored_by_columns,
+)
+from structmat._entries import factored_norm
 from structmat.errors import ShapeError
+from structmat.intervals import IntArray
 from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
@@ -66,6 +78,20 @@ class LowRank(StructuredMatrix, kind="low_rank"):
 
     def _adjoint(self) -> "LowRank":
         return LowRank(self.V, self.U)
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        xp = self.xp
+        U, V = self._rows(self.U, rows), self._rows(self.V, cols)
+        return xp.sum(U * conj(V, xp), axis=1)
+
+    def _part(self, rows: IntArray, cols: IntArray) -> "LowRank":
+        return LowRank(self._rows(self.U, rows), self._rows(self.V, cols))
+
+    def _rows(self, F: Array, at: IntArray) -> Array:
+        return self.xp.take(F, integers(at, self.xp, self.device), axis=0)
+
+    def _norm(self, ord: Any) -> Any:
+        return factored_norm(self.U, self.V, ord) if ord in ("fro", 2) else NotImplemented
 
 
 def _through(U: Array, V: Array, x: Array, xp: ModuleType) -> Array:

@@ -1,8 +1,11 @@
 """Monarch: two block-diagonal factors and a stride permutation between them."""
 
-from structmat._array import Array, as_content, stored_by_columns
+import numpy as np
+
+from structmat._array import Array, as_content, integers, masked, stored_by_columns
 from structmat._checks import matrix_shape
 from structmat.errors import ShapeError
+from structmat.intervals import IntArray
 from structmat.kernels.arrays.monarch import monarch_matmat, monarch_rmatmat
 from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix
@@ -106,3 +109,21 @@ class Monarch(StructuredMatrix, kind="monarch"):
     def _adjoint(self) -> StructuredMatrix:
         # The adjoint strides over columns instead of rows: no Monarch matrix of this form.
         return kind_class("adjoint")(self)
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        """Sum over the middle indices between the hand of a row and the piece of a column."""
+        (l, s, r), (k, q, p) = self.L.shape, self.R.shape
+        if not rows.size or not k * q:
+            return self.xp.zeros(rows.size, dtype=self.dtype, device=self.device)
+        (i, j), (c, d) = np.divmod(rows[:, None], l), np.divmod(cols[:, None], p)
+        t = c * q + (j - c * q) % l + l * np.arange(-(-q // l))
+        inside = t < (c + 1) * q
+        t = np.where(inside, t, 0)
+        left = self._taken(self.L, (j * s + i) * r + t // l)
+        right = self._taken(self.R, (c * q + t % q) * p + d)
+        return self.xp.sum(masked(left * right, inside, self.xp), axis=1)
+
+    def _taken(self, contents: Array, at: IntArray) -> Array:
+        xp = self.xp
+        flat = integers(at.ravel(), xp, self.device)
+        return xp.reshape(xp.take(xp.reshape(contents, (-1,)), flat, axis=0), at.shape)

@@ -1,10 +1,14 @@
 """A permutation of positions, which costs no multiplications."""
 
+import math
+from typing import Any
+
 import numpy as np
 
-from structmat._array import Array, check_plain, is_dtype, namespace, to_numpy
+from structmat._array import Array, check_plain, integers, is_dtype, namespace, to_numpy
 from structmat._checks import host_array, integer_array
 from structmat.errors import InputError
+from structmat.intervals import IntArray
 from structmat.kinds import rule
 from structmat.matrix import StructuredMatrix
 
@@ -78,6 +82,14 @@ class Permutation(StructuredMatrix, kind="permutation"):
 
     def _adjoint(self) -> "Permutation":
         return Permutation(self._inverse)
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Array:
+        xp = self.xp
+        found = xp.take(self.p, integers(rows, xp, self.device), axis=0)
+        return xp.astype(found == integers(cols, xp, self.device), self.dtype)
+
+    def _norm(self, ord: Any) -> float:
+        return math.sqrt(self.shape[0]) if ord == "fro" else 1.0
 
 
 @rule("matmul", "permutation", "permutation")

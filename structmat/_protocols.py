@@ -1,0 +1,313 @@
+"""Protocols of Python, NumPy and torch by which foreign functions meet a matrix.
+
+A function of NumPy, SciPy or torch that knows no structure gets the dense form, so that its
+result is right. Functions with a structured answer get that. Functions that would write into
+the dense form, and operators that act on entries, are refused with the remedy.
+"""
+
+import math
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator
+
+from structmat import _array
+from structmat._array import Array
+from structmat._operand import is_scalar
+from structmat.errors import InputError, OperationError
+
+#: Foreign functions get no dense form with more entries: 512 MiB in double precision.
+DENSE_ENTRIES = 2**26
+
+#: Functions of NumPy that write into their first argument.
+_WRITERS = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
+#: Functions of NumPy that ask for the shape and the dtype alone.
+_ABOUT = {
+    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.min_scalar_type, np.iscomplexobj,
+    np.isrealobj, np.zeros_like, np.ones_like, np.empty_like, np.full_like,
+}  # fmt: skip
+
+
+def _refusal(what: str, remedy: str) -> Callable[..., NoReturn]:
+    """Method that refuses an operation and says what to do."""
+
+    def refuse(self: Any, *others: Any) -> NoReturn:
+        raise OperationError(f"{what} of a {self._size()} {type(self).__name__}; {remedy}")
+
+    return refuse
+
+
+def _entrywise(what: str) -> Callable[..., NoReturn]:
+    return _refusal(what, "expected an array: it acts on entries, which A.to_dense() has")
+
+
+class Protocols(LinearOperator):
+    """Abstract operator that foreign functions and Python's own operators may be given."""
+
+    shape: tuple[int, int]
+    xp: Any
+    __array_priority__: ClassVar[float] = 100.0
+
+    @abstractmethod
+    def to_dense(self) -> Array:
+        """The matrix as an array of shape (m, n)."""
+
+    def _size(self) -> str:
+        return f"{self.shape[0]}x{self.shape[1]}"
+
+    def toarray(self) -> np.ndarray:
+        """The matrix as a NumPy array of shape (m, n), whichever library holds the contents.
+
+        Examples
+        --------
+        >>> import structmat
+        >>> structmat.Permutation([1, 0]).toarray()
+        array([[0., 1.],
+               [1., 0.]])
+        """
+        return _array.to_numpy(self.to_dense())
+
+    # NumPy.
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if _asked_by_sparse_product():
+            # SciPy leaves `sparse @ A` to the matrix only if it is no array.
+            return np.array(None, dtype=object)
+        if copy is False:
+            raise InputError(
+                f"{self!r} as an array without a copy; expected copy=None or True (the dense form "
+                "has to be computed)"
+            )
+        return np.array(_dense_form(self), dtype=dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        _refuse_output(options.get("out"))
+        if method == "__call__" and not options and ufunc in _OPERATORS:
+            result = _OPERATORS[ufunc](*inputs)
+            if result is not NotImplemented:
+                return result
+        return getattr(ufunc, method)(*_without(inputs), **_without(options))
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        _refuse_output(kwargs.get("out"))
+        if func in _WRITERS:
+            _refuse_output(args[:1] or tuple(kwargs.values())[:1])
+        if func in _ABOUT:
+            # The fill value of full_like is no matter of shape.
+            count = len(args) if func is np.result_type else 1
+            args = (*_without(args[:count], _stand_in), *args[count:])
+        structured = _STRUCTURED.get(func)
+        if structured is not None:
+            result = structured(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*_without(args), **_without(kwargs))
+
+    # Python.
+
+    def __bool__(self) -> bool:
+        raise OperationError(
+            f"truth of a {self._size()} {type(self).__name__}; expected a question about it: "
+            "A is None, A.norm() > 0"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if other is self or not (isinstance(other, Protocols) or hasattr(other, "shape")):
+            return other is self
+        raise OperationError(
+            f"== of a {self._size()} {type(self).__name__}; expected arrays: compare by "
+            "numpy.array_equal(A, B), or by (A - B).norm()"
+        )
+
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Array]:
+        """Rows of the dense form."""
+        dense = self.to_dense()
+        return (dense[i, ...] for i in range(self.shape[0]))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or not hasattr(np.ndarray, name):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise OperationError(
+                f"{name} of a {type(self).__name__}; expected an array: A.to_dense() or "
+                f"A.toarray(), which has {name} in NumPy"
+            )
+
+    __contains__ = __reversed__ = _entrywise("search")
+    __float__ = __int__ = __complex__ = __index__ = _refusal(
+        "a number", "expected an entry: A[i, j]"
+    )
+    __abs__, __round__ = _entrywise("abs"), _entrywise("round")
+    __floor__, __ceil__, __trunc__ = map(_entrywise, ("floor", "ceil", "trunc"))
+    __lt__, __le__, __gt__, __ge__ = map(_entrywise, ("<", "<=", ">", ">="))
+    __floordiv__ = __rfloordiv__ = _entrywise("//")
+    __mod__ = __rmod__ = _entrywise("%")
+    __divmod__ = __rdivmod__ = _entrywise("divmod")
+    __and__ = __rand__ = _entrywise("&")
+    __or__ = __ror__ = _entrywise("|")
+    __xor__ = __rxor__ = _entrywise("^")
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _entrywise("shift")
+    __invert__ = _entrywise("~")
+    __rpow__ = _refusal("power with the exponent", "expected scipy.linalg.expm(A.to_dense())")
+    __rtruediv__ = _refusal(
+        "division by", "expected a solution: numpy.linalg.solve, or scipy.sparse.linalg.gmres"
+    )
+    __setitem__ = __delitem__ = _refusal(
+        "assignment to entries", "expected another matrix: contents do not change"
+    )
+
+
+def _asked_by_sparse_product() -> bool:
+    """True if SciPy's sparse product asks whether its right operand is an array.
+
+    The product of a sparse array with a matrix is right without this answer, too, but dense.
+    """
+    caller = sys._getframe(2)
+    return caller.f_code.co_name == "_matmul_dispatch" and caller.f_globals.get(
+        "__name__", ""
+    ).startswith("scipy.sparse")
+
+
+def _dense_form(A: Any) -> np.ndarray:
+    """Dense form for a foreign function; a large one is made by name alone."""
+    if math.prod(A.shape) > DENSE_ENTRIES:
+        raise InputError(
+            f"the dense form of a {A._size()} {type(A).__name__} is asked for by a function that "
+            f"knows no structure; expected at most {DENSE_ENTRIES} entries (if the memory is "
+            "there, call it with A.to_dense())"
+        )
+    dense: np.ndarray = A.toarray()
+    return dense
+
+
+def _stand_in(A: Any) -> np.ndarray:
+    """Array of the shape and the dtype of A that takes no memory."""
+    scalar = _array.to_numpy(A.xp.zeros((), dtype=A.dtype))
+    return np.broadcast_to(scalar, A.shape)
+
+
+def _without(value: Any, replace: Callable[[Any], Any] = _dense_form) -> Any:
+    """Arguments of a call with every matrix among them replaced."""
+    if isinstance(value, Protocols):
+        return replace(value)
+    if type(value) in (list, tuple):
+        return type(value)(_without(item, replace) for item in value)
+    if type(value) is dict:
+        return {name: _without(item, replace) for name, item in value.items()}
+    return value
+
+
+def _refuse_output(outputs: Any) -> None:
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    for A in outputs:
+        if isinstance(A, Protocols):
+            raise OperationError(
+                f"a {A._size()} {type(A).__name__} as the output of a function; expected an array "
+                "to write to: contents do not change (write to A.to_dense())"
+            )
+
+
+# Functions of NumPy that structure answers. A function returns NotImplemented for arguments
+# that it does not know, which then get the dense form.
+
+
+def _times(a: Any, b: Any, out: Any = None) -> Any:
+    """np.dot: a matrix with vectors and matrices of at most two axes, or with a number."""
+    plain = all(isinstance(x, Protocols) or issparse(x) or np.ndim(x) <= 2 for x in (a, b))
+    if out is not None or not plain:
+        return NotImplemented
+    if isinstance(a, Protocols):
+        return a.dot(b)
+    return b.rdot(a)
+
+
+def _matmul(a: Any, b: Any) -> Any:
+    return NotImplemented if is_scalar(a) or is_scalar(b) else _times(a, b)
+
+
+def _operator(left: str, right: str) -> Callable[[Any, Any], Any]:
+    """The operator of the matrix among two operands, as Python's arrays leave it to."""
+
+    def combined(a: Any, b: Any) -> Any:
+        return getattr(a, left)(b) if isinstance(a, Protocols) else getattr(b, right)(a)
+
+    return combined
+
+
+def _multiple(a: Any, b: Any) -> Any:
+    """A multiple. NumPy does not tell ``X * A``, which could be a product, from np.multiply."""
+    A, other = (a, b) if isinstance(a, Protocols) else (b, a)
+    if is_scalar(other):
+        return A.dot(other)
+    raise OperationError(
+        f"* of an array of shape {np.shape(other)} and a {A._size()} {type(A).__name__}; expected "
+        "X @ A for a product, or X * A.to_dense() for entries"
+    )
+
+
+#: What operators of NumPy's arrays call, so that a matrix answers them.
+_OPERATORS: dict[Any, Callable[..., Any]] = {
+    np.matmul: _matmul,
+    np.add: _operator("__add__", "__radd__"),
+    np.subtract: _operator("__sub__", "__rsub__"),
+    np.multiply: _multiple,
+    np.true_divide: _operator("__truediv__", "__rtruediv__"),
+    np.negative: lambda A: -A,
+    np.positive: lambda A: A,
+    np.conjugate: lambda A: A.conj(),
+}
+
+
+def _plain_norm(A: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    known = ord in (None, "fro", 1, np.inf) and axis is None and keepdims is False
+    return np.float64(A.norm(ord)) if known else NotImplemented
+
+
+def _matrix_norm(A: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+    return _plain_norm(A, ord, None, keepdims)
+
+
+def _plain(method: str) -> Callable[..., Any]:
+    """Method of a matrix for calls without options."""
+
+    def answer(A: Any, *more: Any, **options: Any) -> Any:
+        known = isinstance(A, Protocols) and not more and not options
+        return getattr(A, method)() if known else NotImplemented
+
+    return answer
+
+
+def _on_numpy(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """The same answer as NumPy's array or number."""
+
+    def converted(*args: Any, **options: Any) -> Any:
+        result = answer(*args, **options)
+        if result is NotImplemented or isinstance(result, Protocols):
+            return result
+        return np.asarray(_array.to_numpy(result))[()]
+
+    return converted
+
+
+_STRUCTURED: dict[Any, Callable[..., Any]] = {
+    np.dot: _times,
+    np.transpose: _plain("transpose"),
+    np.matrix_transpose: _plain("transpose"),
+    np.linalg.matrix_transpose: _plain("transpose"),
+    np.trace: _on_numpy(_plain("trace")),
+    np.linalg.trace: _on_numpy(_plain("trace")),
+    np.diagonal: _on_numpy(_plain("diagonal")),
+    np.linalg.diagonal: _on_numpy(_plain("diagonal")),
+    np.linalg.norm: _plain_norm,
+    np.linalg.matrix_norm: _matrix_norm,
+}
