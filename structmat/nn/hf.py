@@ -297,13 +297,10 @@ class StructureCallback(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         """Attach the rules to the Trainer's optimizer, with their state in a resumed training."""
-        optimizer = objects["optimizer"]
-        while hasattr(optimizer, "optimizer"):  # accelerate wraps it, and has no hooks
-            optimizer = optimizer.optimizer
         saved = state.stateful_callbacks.get(type(self).__name__)
         if state.global_step > 0 and saved is not None:
             self._rules.load_state_dict(saved["attributes"]["rules"])
-        self._rules.begin(objects["model"], optimizer, state.max_steps)
+        self._rules.begin(objects["model"], objects["optimizer"], state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         """Add the figures of the rules to the log."""

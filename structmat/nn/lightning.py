@@ -69,7 +69,7 @@ class StructureCallback(Callback):
         if len(trainer.optimizers) != 1:
             raise InputError(
                 f"the trainer has {len(trainer.optimizers)} optimizers; expected one "
-                "(attach EdgeSearch by hand)"
+                "(give EdgeSearch the list of them, by hand)"
             )
         self._rules.begin(pl_module, trainer.optimizers[0], trainer.estimated_stepping_batches)
 

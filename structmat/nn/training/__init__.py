@@ -9,7 +9,8 @@ parameter_groups    groups of parameters for an optimizer
 
 A rule is composed of these, and inherits from nothing:
 
-step_hook           counts an optimizer's steps, and pins widths and locations against it
+optimizers          optimizers behind wrappers, and the parameters that they train
+step_hook           counts optimizers' steps, and pins widths and locations against them
 widths              widths of a whole network, their cost, and its cap
 projection          widths projected onto a budget
 run_ends            losses and gains at the ends of runs, and moves of ends

@@ -1,12 +1,13 @@
 """Rule that meets one exact budget for a whole network after every optimizer step."""
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn, optim
 
 from structmat.errors import BudgetError, InputError
+from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.projection import METRICS, Limits, projected
 from structmat.nn.training.revive import revive_
 from structmat.nn.training.step_hook import StepHook
@@ -28,7 +29,8 @@ class BudgetProjection:
     Parameters
     ----------
     model : torch.nn.Module
-    optimizer : torch.optim.Optimizer
+    optimizer : torch.optim.Optimizer, or a list of them
+        All that train parameters of Gaudi layers.
     budget : float
         Cap on the cost as a fraction of the dense cost of the Gaudi layers, in (0, 1].
     total_steps : int
@@ -62,7 +64,8 @@ class BudgetProjection:
     BudgetError
         If the budget is no fraction, or below what floors and least widths cost.
     InputError
-        If the model has no Gaudi layers, or a name in `floors` or `caps` is unknown.
+        If the model has no Gaudi layers, a name in `floors` or `caps` is unknown, or no
+        optimizer has one of the parameters that the Gaudi layers train.
 
     Notes
     -----
@@ -87,7 +90,7 @@ class BudgetProjection:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: optim.Optimizer,
+        optimizer: optim.Optimizer | Iterable[optim.Optimizer],
         budget: float,
         total_steps: int,
         *,
@@ -107,11 +110,10 @@ class BudgetProjection:
         self.cap = Cap(self.widths, budget, ramp, total_steps)
         self.dense_cost, self.target_cost = self.cap.dense_cost, self.cap.target_cost
         self.ramp_steps = self.cap.ramp_steps
-        self.widths.check_followed(optimizer)
         self.metric, self.revive_every = metric, revive_every
         self.limits = self._limits(floors, caps)
         self._check_limits()
-        self._hook = StepHook(optimizer, self.update)
+        self._hook = StepHook(Followed(model, optimizer), self.update)
         self._record()
 
     def _limits(self, floors: Any, caps: Any) -> list[Limits] | None:

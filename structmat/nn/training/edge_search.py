@@ -1,6 +1,7 @@
 """Rule that learns structure by moving the ends of runs, under one exact budget."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
@@ -10,6 +11,7 @@ from structmat.errors import InputError
 from structmat.nn.gaudi.initial_weight import whole_number
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.training.end_choice import Layer, empty_weakest_, exchange_
+from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.step_hook import Pin, StepHook
 from structmat.nn.training.weight_grad import forget_grads_, record_grads_, take_grad
 from structmat.nn.training.widths import Cap, Widths
@@ -35,8 +37,8 @@ class EdgeSearch:
     model : torch.nn.Module
         Fixed widths keep their runs as they are; fixed locations alone keep where runs
         start. An earlier rule for the same weights is removed.
-    optimizer : torch.optim.Optimizer
-        Its steps count. It may have widths and locations, or not.
+    optimizer : torch.optim.Optimizer, or a list of them
+        All that train contents of Gaudi layers. They may have widths and locations, or not.
     budget : float
         Cap on the cost as a fraction of the dense cost of the Gaudi layers, in (0, 1].
     total_steps : int
@@ -68,7 +70,8 @@ class EdgeSearch:
     BudgetError
         If the budget is no fraction, or below the cost of fixed and least widths.
     InputError
-        If the model has no Gaudi layers, or an option is out of its range.
+        If the model has no Gaudi layers, or an option is out of its range, or no optimizer has
+        one of the contents that are trained.
 
     Notes
     -----
@@ -94,7 +97,7 @@ class EdgeSearch:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: optim.Optimizer,
+        optimizer: optim.Optimizer | Iterable[optim.Optimizer],
         budget: float,
         total_steps: int,
         *,
@@ -123,12 +126,12 @@ class EdgeSearch:
         ]
         least = sum(layer.least_cost() for layer in self._layers)
         self.cap.check_reachable(least, "fixed and least widths")
+        followed = Followed(model, optimizer, runs=False)
         for rule in [r for r in _RUNNING if not set(r.weights).isdisjoint(self.weights)]:
             rule.remove()
         _RUNNING.add(self)
-        self._optimizer = optimizer
-        self._pin = Pin((layer[0].structure for layer in layers), optimizer)
-        self._hook = StepHook(optimizer, self.update)
+        self._pin = Pin((layer[0].structure for layer in layers), followed.optimizers)
+        self._hook = StepHook(followed, self.update)
         for weight in self.weights:
             weight.sigma = math.inf
         self._record()
@@ -211,7 +214,7 @@ class EdgeSearch:
             part = sum(layer.dense_cost for layer, _ in together) / max(self.dense_cost, 1)
             excess = math.ceil(max(0, now - cap) * part)
             room = math.floor(max(0, cap - now) * part)
-            exchange_(together, share, excess, room, self._optimizer.state)
+            exchange_(together, share, excess, room, self._hook.followed.moments())
         self._shrink(cap)
 
     def _shrink(self, cap: int) -> None:
@@ -219,7 +222,7 @@ class EdgeSearch:
         while (excess := self.widths.present_cost() - cap) > 0:
             found = [(layer, layer.ends([None] * len(layer.weights))) for layer in self._layers]
             if any(bool(ends.loss.isfinite().any()) for _, ends in found):
-                exchange_(found, 0.0, excess, 0, self._optimizer.state)
+                exchange_(found, 0.0, excess, 0, self._hook.followed.moments())
             else:
                 empty_weakest_(self._layers, excess)
 

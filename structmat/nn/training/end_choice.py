@@ -26,13 +26,13 @@ class Layer:
         self.wide = [width.requires_grad for width in (s.row_width, s.col_width)]
         #: True where blocks can be emptied.
         self.mortal = any(self.wide) and weights[0].min_width == 0
-        self._free: list[bool] = []
-        for wide, location in zip(self.wide, (s.row_location, s.col_location), strict=True):
-            self._free += [wide and location.requires_grad, wide]  # the near end moves it
 
     def ends(self, gradients: Sequence[Tensor | None]) -> Ends:
         """Ends of all blocks; fixed ones neither shrink nor grow."""
-        return ends_of(self.weights, gradients, self._free)
+        s, free = self.weights[0].structure, []
+        for wide, location in zip(self.wide, (s.row_location, s.col_location), strict=True):
+            free += [wide and location.requires_grad, wide]  # the near end moves it
+        return ends_of(self.weights, gradients, free)
 
     def least_cost(self) -> int:
         """Cost that no shrinking goes below."""

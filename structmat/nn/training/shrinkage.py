@@ -12,6 +12,7 @@ from torch import Tensor, nn, optim
 from structmat.errors import InputError
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.sharded import whole, write_
+from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.step_hook import StepHook
 from structmat.nn.training.widths import Widths, wrap_locations_
 
@@ -24,7 +25,7 @@ class SoftThreshold:
     Parameters
     ----------
     model : torch.nn.Module
-    optimizer : torch.optim.Optimizer
+    optimizer : torch.optim.Optimizer, or a list of them
     strength : float
         λ.
     target : float, optional
@@ -52,7 +53,7 @@ class SoftThreshold:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: optim.Optimizer,
+        optimizer: optim.Optimizer | Iterable[optim.Optimizer],
         strength: float,
         *,
         target: float | None = None,
@@ -71,14 +72,12 @@ class SoftThreshold:
             raise InputError(f"warmup = {warmup!r}; expected two steps, in order")
         self.widths = Widths(model, "multiplications")
         self.weights, self.names = self.widths.weights, self.widths.names
-        self.widths.check_followed(optimizer)
         self.strength, self.target, self.power, self.freeze = strength, target, power, freeze
         self.initial_strength = strength if initial_strength is None else initial_strength
         self.warmup = warmup
         #: Values that widths and locations keep, once frozen.
         self._frozen: list[Tensor] | None = None
-        self._optimizer = optimizer
-        self._hook = StepHook(optimizer, self.update)
+        self._hook = StepHook(Followed(model, optimizer), self.update)
 
     @property
     def step(self) -> int:
@@ -100,7 +99,7 @@ class SoftThreshold:
 
     def _learning_rate(self) -> float:
         widths = {id(p) for p in self.widths.parameters()}
-        for group in self._optimizer.param_groups:
+        for group in (g for o in self._hook.followed.optimizers for g in o.param_groups):
             if any(id(p) in widths for p in group["params"]):
                 return float(group["lr"])
         return 0.0  # fixed widths do not shrink
@@ -146,7 +145,7 @@ class MeanShrink:
     Parameters
     ----------
     model : torch.nn.Module
-    optimizer : torch.optim.Optimizer
+    optimizer : torch.optim.Optimizer, or a list of them
     target : float
         Mean width of live blocks, averaged over layers.
     rate : float
@@ -169,7 +168,7 @@ class MeanShrink:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: optim.Optimizer,
+        optimizer: optim.Optimizer | Iterable[optim.Optimizer],
         target: float,
         *,
         rate: float = 1.0,
@@ -179,9 +178,8 @@ class MeanShrink:
             raise InputError(f"every = {every!r}; expected at least 1 step")
         self.widths = Widths(model, "multiplications")
         self.weights, self.names = self.widths.weights, self.widths.names
-        self.widths.check_followed(optimizer)
         self.target, self.rate, self.every = target, rate, every
-        self._hook = StepHook(optimizer, self.update)
+        self._hook = StepHook(Followed(model, optimizer), self.update)
 
     @property
     def step(self) -> int:

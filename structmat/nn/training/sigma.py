@@ -1,6 +1,7 @@
 """Schedule of the sharpness σ of all Gaudi masks."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn, optim
@@ -8,6 +9,7 @@ from torch import nn, optim
 from structmat.errors import InputError
 from structmat.nn.gaudi.masks import check_sigma
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.step_hook import StepHook
 
 
@@ -21,8 +23,8 @@ class SigmaSchedule:
     ----------
     model : torch.nn.Module
         Its present Gaudi weights follow; their σ is set at once.
-    optimizer : torch.optim.Optimizer
-        Its steps count.
+    optimizer : torch.optim.Optimizer, or a list of them
+        All that train parameters of Gaudi layers.
     total_steps : int
         Steps of the whole training.
     start, stop : float
@@ -44,7 +46,7 @@ class SigmaSchedule:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: optim.Optimizer,
+        optimizer: optim.Optimizer | Iterable[optim.Optimizer],
         total_steps: int,
         *,
         start: float = 1.0,
@@ -68,7 +70,7 @@ class SigmaSchedule:
         self.start, self.stop = float(start), float(stop)
         self._rise_steps = warmup * total_steps, (1 - cooldown) * total_steps
         self._weights = [w for w in model.modules() if isinstance(w, GaudiWeight)]
-        self._hook = StepHook(optimizer, self.update)
+        self._hook = StepHook(Followed(model, optimizer), self.update)
         self.update()
 
     def at(self, step: int) -> float:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 
 from structmat.errors import BudgetError, InputError
 from structmat.nn.gaudi.structure import widths_to_samples
@@ -76,6 +76,7 @@ class Widths:
         table = torch.cat(rows).T
         self.size, self._grain, self._least, self._most, self.unit, self.layer, free = table
         self.free = free.bool()
+        self._learned = [p.requires_grad for p in self.parameters()]
         self._partner = _partners([layer[0].num_blocks for layer in self.layers])
 
     def unit_cost(self, weight: GaudiWeight) -> int:
@@ -85,22 +86,24 @@ class Widths:
     def _uses(self, weight: GaudiWeight) -> int:
         return weight.positions if self._measure == "multiplications" else 1
 
-    def check_followed(self, optimizer: optim.Optimizer) -> None:
-        """Refuse an optimizer that leaves all learned widths where they are."""
-        followed = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        learned = [p for p in self.parameters() if p.requires_grad]
-        if learned and not any(id(p) in followed for p in learned):
-            raise InputError(
-                "the optimizer has none of the model's widths; expected one that was made after "
-                "the conversion, from parameter_groups(model, …) or model.parameters()"
-            )
-
     def parameters(self) -> list[Tensor]:
         """Parameters behind the vector, in its order."""
         return [p for weight, *_ in self.layers for p in _pair(weight)]
 
     def values(self) -> Tensor:
-        """Present widths, on the host."""
+        """Present widths, on the host.
+
+        Raises
+        ------
+        InputError
+            If widths were fixed, or left to learn, since.
+        """
+        if [p.requires_grad for p in self.parameters()] != self._learned:
+            raise InputError(
+                "the requires_grad of a width changed after the rule was made; expected fixed "
+                "widths to stay fixed and learned ones learned (call the rule's remove(), and "
+                "make a new rule)"
+            )
         return torch.cat([whole(p).cpu() for p in self.parameters()])
 
     def write_(self, values: Tensor) -> None:

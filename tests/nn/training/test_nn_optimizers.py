@@ -1,0 +1,508 @@
+"""Optimizers that rules follow: their parameters, wrappers of them, and what counts as a step."""
+
+import math
+
+import pytest
+import torch
+from torch import nn, optim
+
+from structmat import InputError
+from structmat.nn import (
+    BudgetProjection,
+    Config,
+    EdgeSearch,
+    GaudiConv2d,
+    GaudiLinear,
+    GaudiWeight,
+    MeanShrink,
+    SigmaSchedule,
+    SoftThreshold,
+    convert_,
+    freeze_,
+    parameter_groups,
+)
+from structmat.nn.training.for_trainers import Rules
+
+RULES = {
+    "edges": lambda m, o: EdgeSearch(m, o, 0.3, 8, every=1),
+    "projection": lambda m, o: BudgetProjection(m, o, 0.3, 8, ramp=0.0),
+    "threshold": lambda m, o: SoftThreshold(m, o, 1e-3),
+    "mean": lambda m, o: MeanShrink(m, o, 0.1),
+    "sigma": lambda m, o: SigmaSchedule(m, o, 8),
+}
+rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        GaudiLinear(12, 12, budget=0.5),
+        nn.Tanh(),
+        nn.Linear(12, 12),
+        GaudiLinear(12, 12, budget=0.5),
+    )
+
+
+def adam(parameters, **options):
+    return optim.AdamW(parameters, lr=1e-2, **options)
+
+
+def train(model, step, count=1):
+    for _ in range(count):
+        model.zero_grad()
+        p = next(model.parameters())
+        model(torch.ones(3, 12, dtype=p.dtype)).square().sum().backward()
+        step()
+
+
+def contents(model):
+    return [p for w in model.modules() if isinstance(w, GaudiWeight) for p in (w.u, w.v)]
+
+
+def runs(model):
+    weights = [w for w in model.modules() if isinstance(w, GaudiWeight)]
+    return [p for w in weights for p in w.structure.parameters()]
+
+
+# Mistakes that are there when the rule is made.
+
+
+def lacking(*left_out):
+    """A network, and an optimizer without some of its parameters."""
+    model = network()
+    return model, adam([p for n, p in model.named_parameters() if n not in left_out])
+
+
+def of_another_model():
+    return network(), adam(nn.Linear(3, 3).parameters())
+
+
+def made_before_the_conversion():
+    model = nn.Sequential(nn.Linear(12, 12), nn.Linear(12, 12))
+    optimizer = adam(model.parameters())
+    convert_(model, Config(kind="gblr", budget=0.5, min_features=1))
+    return model, optimizer
+
+
+def made_before_one_of_two_conversions():
+    model = network()
+    optimizer = adam(model.parameters())
+    model[2] = GaudiLinear(12, 12)
+    return model, optimizer
+
+
+def after_assigning():
+    model = network()
+    optimizer = adam(model.parameters())
+    model.load_state_dict(network().state_dict(), assign=True)
+    return model, optimizer
+
+
+def of_a_copy():
+    model = network()
+    return optim.swa_utils.AveragedModel(model), adam(model.parameters())
+
+
+class Lookahead(optim.Optimizer):
+    """A wrapper that writes after the step, and does not call the constructor of its base."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+    def step(self, closure=None):
+        self.optimizer.step()
+
+
+class Wrapper:
+    def __init__(self, optimizer):
+        self.base_optimizer = optimizer
+
+
+class NoConstructor(optim.SGD):
+    def __init__(self, parameters):
+        self.param_groups = [{"params": list(parameters)}]
+
+    def step(self, closure=None):
+        pass
+
+
+def instead(make):
+    def mistake():
+        model = network()
+        return model, make(adam(model.parameters()))
+
+    return mistake
+
+
+MISTAKES = {
+    "contents": (lambda: lacking("0.matrix.u"), r"lacks 0\.matrix\.u, of"),
+    "a layer": (
+        lambda: lacking(*(n for n, _ in network().named_parameters() if n.startswith("3"))),
+        r"lacks 3\.matrix\.u, 3\.matrix\.v",
+    ),
+    "another model": (of_another_model, "made after the conversion"),
+    "a copy": (of_a_copy, r"lacks module\.0\.matrix\.u"),
+    "before the conversion": (made_before_the_conversion, "made after the conversion"),
+    "before one of them": (made_before_one_of_two_conversions, r"lacks 2\.matrix\.u"),
+    "assigned": (after_assigning, r"lacks 0\.matrix\.u"),
+    "no layers": (lambda: (nn.Linear(2, 2), adam(nn.Linear(2, 2).parameters())), "no Gaudi layers"),
+    "schedule": (instead(lambda o: optim.lr_scheduler.StepLR(o, 1)), "StepLR.*its attribute"),
+    "swa": (instead(lambda o: optim.swa_utils.SWALR(o, 0.1)), "SWALR.*schedule"),
+    "scaler": (instead(lambda o: torch.amp.GradScaler("cpu")), "GradScaler, which scales"),
+    "class": (instead(type), "the class AdamW"),
+    "none": (instead(lambda o: None), "NoneType"),
+    "name": (instead(lambda o: "adam"), "is a str"),
+    "step": (instead(lambda o: o.step), "expected a torch.optim.Optimizer"),
+    "nothing": (instead(lambda o: []), "an empty list"),
+    "parameters": (instead(lambda o: o.param_groups[0]["params"]), "is a Parameter"),
+    "groups": (instead(lambda o: o.param_groups), "is a dict"),
+    "lookahead": (instead(Lookahead), r"Lookahead around a AdamW.*attribute \.optimizer"),
+    "wrapper": (instead(Wrapper), r"Wrapper around a AdamW.*attribute \.base_optimizer"),
+    "no constructor": (
+        lambda: (m := network(), NoConstructor(m.parameters())),
+        r"whose constructor calls torch\.optim\.Optimizer\.__init__",
+    ),
+    "mixed list": (instead(lambda o: [o, optim.lr_scheduler.StepLR(o, 1)]), "a StepLR"),
+}
+
+
+@rules
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_refused_and_change_nothing(rule, mistake):
+    make, words = MISTAKES[mistake]
+    model, optimizer = make()
+    weights = [w for w in model.modules() if isinstance(w, GaudiWeight)]
+    before = [p.detach().clone() for p in model.parameters()], [w.sigma for w in weights]
+    with pytest.raises(InputError, match=words):
+        rule(model, optimizer)
+    same = all(torch.equal(p, q) for p, q in zip(model.parameters(), before[0], strict=True))
+    assert same
+    assert [w.sigma for w in weights] == before[1]
+    assert not any(w.structure.is_pinned for w in weights)
+    if isinstance(optimizer, optim.AdamW):
+        assert not optimizer._optimizer_step_post_hooks
+
+
+@pytest.mark.parametrize("structure", ["edges", "gaudi"])
+def test_the_rules_of_trainers_are_as_strict(structure):
+    model, optimizer = lacking("0.matrix.u")
+    rules = Rules(0.3, structure, None, None, None)
+    with pytest.raises(InputError, match=r"lacks 0\.matrix\.u"):
+        rules.begin(model, optimizer, 8)
+    assert not rules.metrics()
+    rules.begin(model, [optimizer, adam([model[0].matrix.u])], 8)
+    assert rules.metrics()["structure_cost"] > 0
+
+
+@pytest.mark.parametrize("name", [n for n in RULES if "edges" not in n])
+@pytest.mark.parametrize("of", ["row_width", "col_location"])
+def test_widths_and_locations_are_followed_unless_a_rule_moves_them(name, of):
+    with pytest.raises(InputError, match=rf"lacks 3\.matrix\.structure\.{of}"):
+        RULES[name](*lacking(f"3.matrix.structure.{of}"))
+    RULES["edges"](*lacking(f"3.matrix.structure.{of}"))
+
+
+# Changes of the model afterwards.
+
+
+def assign(model):
+    model.load_state_dict(network().state_dict(), assign=True)
+
+
+def replace_layer(model):
+    model[3] = GaudiLinear(12, 12, budget=0.5)
+
+
+def replace_parameter(model):
+    model[0].matrix.u = nn.Parameter(model[0].matrix.u.detach().clone())
+
+
+def drop_layer(model):
+    model[3] = nn.Linear(12, 12)
+
+
+def overwrite(model):
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        model.double()
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+CHANGES = {
+    "assign": (assign, r"0\.matrix\.u, .* came after"),
+    "layer": (replace_layer, r"3\.matrix\.u, 3\.matrix\.v"),
+    "parameter": (replace_parameter, r"0\.matrix\.u came after"),
+    "dropped": (drop_layer, "some layers went"),
+    "frozen": (freeze_, "some layers went"),
+    "converted": (lambda m: m.__setitem__(2, GaudiLinear(12, 12)), r"2\.matrix\.u"),
+    "overwritten": (overwrite, "came after"),
+}
+
+
+@rules
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_changed_is_refused_before_the_step(rule, change):
+    apply, words = CHANGES[change]
+    model = network()
+    optimizer = adam(model.parameters())
+    made = rule(model, optimizer)
+    train(model, optimizer.step)
+    apply(model)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(InputError, match=words + r"(.|\n)*remove\(\)"):
+        train(model, optimizer.step)
+    assert made.step == 1
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    made.remove()
+    optimizer.step()  # no longer the rule's
+
+
+@rules
+def test_contents_that_begin_to_learn_have_to_be_in_the_optimizer(rule):
+    model = network()
+    model[3].matrix.requires_grad_(False)
+    optimizer = adam([p for p in model.parameters() if p.requires_grad])
+    rule(model, optimizer)
+    train(model, optimizer.step)
+    model[3].matrix.u.requires_grad_()
+    with pytest.raises(InputError, match=r"lacks 3\.matrix\.u"):
+        optimizer.step()
+    optimizer.add_param_group({"params": [model[3].matrix.u]})
+    train(model, optimizer.step)
+
+
+@pytest.mark.parametrize("name", ["edges", "projection"])
+def test_widths_that_are_fixed_later_are_refused(name):
+    model = network()
+    optimizer = adam(model.parameters())
+    RULES[name](model, optimizer)
+    model[0].matrix.structure.row_width.requires_grad_(False)
+    with pytest.raises(InputError, match=r"requires_grad of a width changed.*new rule"):
+        train(model, optimizer.step)
+
+
+# What is right.
+
+
+class Decoupled(optim.AdamW):
+    """Calls the step of its base, and writes after it and before."""
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.mul_(1.01)
+            super().step(closure)
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.mul_(1.01)
+
+
+def one(make):
+    def prepare(model):
+        optimizer = make(model)
+        return optimizer, optimizer.step
+
+    return prepare
+
+
+def each_part(model):
+    inside = {id(p) for p in contents(model)}
+    parts = [
+        [p for p in model.parameters() if id(p) in inside],
+        runs(model),
+        [p for p in model.parameters() if id(p) not in inside | set(map(id, runs(model)))],
+    ]
+    optimizers = [adam(part) for part in parts]
+    return optimizers, lambda: [o.step() for o in optimizers]
+
+
+def in_the_backward_pass(model):
+    optimizers = {p: adam([p]) for p in model.parameters()}
+    for p in optimizers:
+        p.register_post_accumulate_grad_hook(lambda p: optimizers[p].step())
+    return optimizers.values(), lambda: None
+
+
+def lbfgs(model):
+    optimizer = optim.LBFGS(model.parameters(), lr=0.1, max_iter=2)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 12)).square().sum()
+        loss.backward()
+        return loss
+
+    return optimizer, lambda: optimizer.step(closure)
+
+
+def scaled(model):
+    optimizer, scaler = adam(model.parameters()), torch.amp.GradScaler("cpu", init_scale=1.0)
+    scaler.scale(torch.zeros(()))
+
+    def step():
+        scaler.step(optimizer)
+        scaler.update()
+
+    return optimizer, step
+
+
+def scheduled(model):
+    optimizer = adam(model.parameters())
+    optim.lr_scheduler.StepLR(optimizer, 1)
+    return optimizer, optimizer.step
+
+
+def accelerated(model):
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed (extra hf)")
+    prepared = accelerate.Accelerator(cpu=True).prepare(adam(model.parameters()))
+    return prepared, prepared.step
+
+
+OPTIMIZERS = {
+    "adamw": one(lambda m: adam(m.parameters())),
+    "groups": one(lambda m: optim.AdamW(parameter_groups(m, lr=1e-2, structure_lr=1e-2))),
+    "fused": one(lambda m: adam(m.parameters(), fused=True)),
+    "foreach": one(lambda m: adam(m.parameters(), foreach=True)),
+    "sgd": one(lambda m: optim.SGD(m.parameters(), lr=1e-3, momentum=0.9)),
+    "lbfgs": lbfgs,
+    "subclass": one(lambda m: Decoupled(m.parameters(), lr=1e-2)),
+    "each part": each_part,
+    "in backward": in_the_backward_pass,
+    "scaled": scaled,
+    "scheduled": scheduled,
+    "accelerate": accelerated,
+}
+
+
+@rules
+@pytest.mark.parametrize("prepare", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_one_action_for_each_step(rule, prepare):
+    optim.AdamW([nn.Parameter(torch.zeros(1))])  # so that torch has hooked the base of all
+    model = network()
+    optimizer, step = prepare(model)
+    made, seen, kept = rule(model, optimizer), [], None
+    made._hook._update, update = lambda: (seen.append(made.step), update()), made._hook._update
+    if isinstance(made, EdgeSearch):
+        made._move = made._shrink = lambda *_: None  # only the pin is left
+        kept = [p.detach().clone() for p in runs(model)]
+    train(model, step, 3)
+    assert seen == [1, 2, 3]
+    if kept is not None:
+        assert all(torch.equal(p, q) for p, q in zip(runs(model), kept, strict=True))
+    if isinstance(made, BudgetProjection):
+        cost = sum(w.cost for w in made.weights)
+        assert cost <= made.cap(3)
+
+
+@rules
+def test_frozen_contents_are_legal(rule):
+    model = network()
+    model[0].matrix.u.requires_grad_(False)
+    for p in model[3].parameters():
+        p.requires_grad_(False)
+    optimizer = adam([p for p in model.parameters() if p.requires_grad])
+    made = rule(model, optimizer)
+    frozen = model[3].matrix.v.clone()
+    train(model, optimizer.step, 2)
+    assert made.step == 2
+    assert torch.equal(model[3].matrix.v, frozen)
+
+
+@rules
+@pytest.mark.parametrize("change", [nn.Module.double, lambda m: m.to("cpu", torch.float64)])
+def test_a_model_that_moves_keeps_its_parameters(rule, change):
+    model = network()
+    optimizer = adam(model.parameters())
+    made = rule(model, optimizer)
+    change(model)
+    train(model, optimizer.step, 2)
+    assert made.step == 2
+
+
+def test_accumulated_and_skipped_steps_do_not_count():
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed (extra hf)")
+    model = network()
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model, optimizer = accelerator.prepare(model, adam(model.parameters()))
+    rule = EdgeSearch(model, optimizer, 0.3, 8, every=1)
+    for _ in range(6):
+        with accelerator.accumulate(model):
+            accelerator.backward(model(torch.ones(3, 12)).square().sum())
+            optimizer.step()
+            optimizer.zero_grad()
+    assert rule.step == 3
+
+
+def test_a_step_that_raises_leaves_the_count_right():
+    optim.AdamW([nn.Parameter(torch.zeros(1))])
+    model = network()
+    optimizer = Decoupled(model.parameters(), lr=1e-2)
+    rule = SigmaSchedule(model, optimizer, 8)
+
+    def closure():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(closure)
+    train(model, optimizer.step, 2)
+    assert rule.step == 2
+
+
+def test_of_several_only_those_of_gaudi_layers_have_to_step():
+    model = network()
+    inside = {id(p) for p in (*contents(model), *runs(model))}
+    own = adam([p for p in model.parameters() if id(p) in inside])
+    other = adam([p for p in model.parameters() if id(p) not in inside])
+    rule = SigmaSchedule(model, [own, other], 8)
+    train(model, other.step)
+    assert rule.step == 0
+    train(model, own.step, 2)
+    assert rule.step == 2
+
+
+def test_the_moments_come_from_the_optimizer_that_has_the_contents():
+    model = network()
+    optimizers, step = each_part(model)
+    rule = EdgeSearch(model, optimizers, 0.3, 8, every=1)
+    train(model, step, 2)
+    assert set(rule._hook.followed.moments()) >= set(contents(model))
+
+
+def test_convolutions_are_followed():
+    model = GaudiConv2d(4, 4, 3, form="taps", shared_masks=True)
+    p = model.taps[4].u
+    with pytest.raises(InputError, match=r"lacks taps\.4\.u, of \d+"):
+        EdgeSearch(model, adam([q for q in model.parameters() if q is not p]), 0.3, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_step_counts_or_is_refused_by_torch():
+    model = network()
+    optimizer = adam(model.parameters())
+    rule = SigmaSchedule(model, optimizer, 8)
+    train(model, torch.compile(optimizer.step, backend="eager"), 3)
+    assert rule.step == 3
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own imports
+def test_a_sharded_state_counts_once(tmp_path):
+    distributed = pytest.importorskip("torch.distributed", reason="torch has no distributed part")
+    if not distributed.is_available():
+        pytest.skip("torch was built without distributed")
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        model = network()
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), optim.AdamW, lr=1e-2)
+        rule = BudgetProjection(model, optimizer, 0.3, 8, ramp=0.0)
+        train(model, optimizer.step, 3)
+        assert rule.step == 3
+        assert math.isclose(rule.relative_cost, 0.3, abs_tol=0.05)
+    finally:
+        distributed.destroy_process_group()
