@@ -80,10 +80,14 @@ def _from_numpy(xp: ModuleType, array: np.ndarray, device: Device) -> Array:
 
 
 def _torch_to_numpy(x: Array) -> np.ndarray:
-    x = x.detach().cpu()
-    if str(x.dtype) == "torch.bfloat16":
-        x = x.float()
-    return x.resolve_conj().resolve_neg().numpy()
+    from structmat._derivatives import lasting, settled
+
+    x = settled(x)
+    with lasting():
+        x = x.detach().cpu()
+        if str(x.dtype) == "torch.bfloat16":
+            x = x.float()
+        return x.resolve_conj().resolve_neg().numpy()
 
 
 # NumPy's namespace. Nearly every product asks for it, so it is compared by identity first.
