@@ -1,6 +1,6 @@
 """Tensors of torch on their way to NumPy, and those that are no plain arrays.
 
-Torch itself is not imported: a tensor's methods and attributes are enough.
+Torch is not imported at the top: most uses of this room have no tensor.
 """
 
 from typing import Any
@@ -11,12 +11,16 @@ import scipy.sparse
 
 def tensor_to_numpy(x: Any) -> np.ndarray:
     """Values of a plain tensor on the host; dtypes that NumPy lacks become wider ones."""
-    x = x.detach().cpu()
-    if x.dtype.is_floating_point and x.dtype.itemsize <= 2 and str(x.dtype) != "torch.float16":
-        x = x.float()
-    elif str(x.dtype) == "torch.complex32":
-        x = x.cfloat()
-    return x.resolve_conj().resolve_neg().numpy()
+    from structmat._derivatives import lasting, settled
+
+    x = settled(x)
+    with lasting():
+        x = x.detach().cpu()
+        if x.dtype.is_floating_point and x.dtype.itemsize <= 2 and str(x.dtype) != "torch.float16":
+            x = x.float()
+        elif str(x.dtype) == "torch.complex32":
+            x = x.cfloat()
+        return x.resolve_conj().resolve_neg().numpy()
 
 
 def tensor_fault(x: Any) -> str:

@@ -14,6 +14,7 @@ from structmat.intervals import (
     entry_index,
     equal_pairs,
     is_stretch,
+    offsets,
     positions,
     ramps,
 )
@@ -197,11 +198,13 @@ class GBLR(StructuredMatrix, kind="gblr"):
         # The index one past the end stands for entries off a run.
         zero = xp.zeros(1, dtype=self.dtype, device=self.device)
         u, v = xp.concat([self.u, zero]), xp.concat([self.v, zero])
+        row_runs = self.row_start, self.row_width, offsets(self.row_width), self.shape[0]
+        col_runs = self.col_start, self.col_width, offsets(self.col_width), self.shape[1]
         step = max(1, _PAIRS // max(self.num_blocks, 1))
         for first in range(0, rows.size, step):
             i, j = (at[first : first + step, None] for at in (rows, cols))
-            a = self._taken(u, entry_index(self.row_start, self.row_width, self.shape[0], block, i))
-            b = self._taken(v, entry_index(self.col_start, self.col_width, self.shape[1], block, j))
+            a = self._taken(u, entry_index(*row_runs, block, i))
+            b = self._taken(v, entry_index(*col_runs, block, j))
             found.append(xp.sum(a * conj(b, xp), axis=1))
         return xp.concat(found)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from structmat._array import BACKENDS
+from structmat._derivatives import is_transformed
 from structmat.kernels.bound import BoundFactor
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import PanelLayout
@@ -86,7 +87,7 @@ class TorchPanels:
         if self._records(z):
             y = _Times.apply(z, self._flat, self._index, by_columns)
         else:
-            y = _times(self._panels, z, self._index, by_columns)
+            y = _times(self._cut(), z, self._index, by_columns)
         return y.T if by_columns else y
 
     def rmatmat(self, y: Tensor) -> Tensor:
@@ -94,9 +95,14 @@ class TorchPanels:
         # conj(Sᵀ conj(y)) keeps the panels as they are: no conjugated copy of them.
         if self._records(y):
             return _TransposeTimes.apply(y.conj(), self._flat, self._index).conj()
-        return _transpose_times(self._panels, y.conj(), self._index).conj()
+        return _transpose_times(self._cut(), y.conj(), self._index).conj()
+
+    def _cut(self) -> list[Tensor]:
+        return self._panels or self._index.panels(self._flat)
 
     def _records(self, operand: Tensor) -> bool:
+        if is_transformed(operand, self._flat):
+            return False  # torch differentiates the operations themselves
         return self._flat.requires_grad or (operand.requires_grad and torch.is_grad_enabled())
 
 

@@ -58,11 +58,12 @@ def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat._derivatives import is_transformed
     from structmat.kernels.arrays.torch_panels import panel_indices
-    from structmat.kernels.cpu.torch_kernel import TorchKernel, is_transformed
+    from structmat.kernels.cpu.torch_kernel import TorchKernel
 
     panel_indices(structure, contents)  # now, since a transform may not keep what it makes
-    if any(is_transformed(c) for c in contents):
+    if is_transformed(*contents):
         return by_panels(structure, contents)
 
     def vectors() -> BoundKernel:

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from structmat._derivatives import is_transformed
 from structmat.kernels.bound import BoundKernel
 from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles, on_numpy
 from structmat.kernels.layouts.factors import FactorStructure
@@ -80,15 +81,3 @@ class TorchKernel:
 
     def _traceable(self, x: Tensor) -> BoundKernel:
         return self._panels if is_transformed(x) else self._tiles
-
-
-def is_transformed(x: Tensor) -> bool:
-    """Tell whether derivatives run forward or a transform of `torch.func` is at work.
-
-    The operators support neither.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    if torch._C._are_functorch_transforms_active():
-        return True
-    return torch.autograd.forward_ad.unpack_dual(x).tangent is not None

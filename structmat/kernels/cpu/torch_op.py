@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from structmat._derivatives import is_recorded, recorded_gradients
 from structmat.kernels.cpu.column_loops import ROWS
 from structmat.kernels.cpu.columns import TileFactor, TileProduct, gradients
 from structmat.kernels.cpu.row_groups import RowGroups
@@ -145,10 +146,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, row, col = ctx.saved_tensors
     operand, contents = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2:4])
     rest = ctx.index, row, col, ctx.sizes, ctx.through
-    # Several gradients at once, as of a vectorized Jacobian, are no tensor for an operator.
-    if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad):
-        with torch.enable_grad():
-            by_x, by_row, by_col = _recorded_gradients(x, grad, *rest, ctx.adjoint)
+    if is_recorded(grad):
+        by_x, by_row, by_col = _recorded_gradients(x, grad, *rest, ctx)
     elif ctx.adjoint:
         # <g, A^T u> = <A g, u>: contents see g as the operand and u as the gradient.
         by_x = _tiles(grad, *rest, False) if operand else None
@@ -173,21 +172,20 @@ def _recorded_gradients(
     col: Tensor,
     sizes: list[int],
     through: bool,
-    adjoint: bool,
-) -> tuple[Tensor | None, ...]:
+    ctx: Any,
+) -> list[Tensor | None]:
     """Gradients that can be differentiated again, by dense factors: right, not fast."""
-    # Views of their own: a dependence among the arguments is not this product's.
-    x, row, col = (t.view_as(t) for t in (x, row, col))
     (m, n, middle), inner = sizes, sizes[2] + (sizes[1] if through else 0)
-    R = _dense(row, index[:4], (m, inner))
-    unit = torch.eye(n, dtype=x.dtype)
-    parts = [_dense(col, index[4:], (n, middle))] if index[4:] else []
-    A = R @ torch.cat([*parts, unit] if through else parts, dim=1).T
-    y = x @ (A if adjoint else A.T)
-    wanted = [t for t in (x, row, col) if t.requires_grad]
-    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True, allow_unused=True))
-    by_x, by_row, by_col = (next(found) if t.requires_grad else None for t in (x, row, col))
-    return by_x, by_row, by_col
+
+    def product(x: Tensor, row: Tensor, col: Tensor) -> Tensor:
+        R = _dense(row, index[:4], (m, inner))
+        unit = torch.eye(n, dtype=x.dtype)
+        parts = [_dense(col, index[4:], (n, middle))] if index[4:] else []
+        A = R @ torch.cat([*parts, unit] if through else parts, dim=1).T
+        return x @ (A if ctx.adjoint else A.T)
+
+    needed = ctx.needs_input_grad
+    return recorded_gradients(product, (x, row, col), (needed[0], *needed[2:4]), grad)
 
 
 def _dense(cells: Tensor, index: list[Tensor], shape: tuple[int, int]) -> Tensor:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat._derivatives import is_recorded, recorded_gradients
 from structmat.kernels.choice.record import has
+from structmat.nn.gaudi import plain
 from structmat.nn.gaudi.side import Side, Tile
 from structmat.nn.gaudi.structure import Runs
 
@@ -24,6 +26,9 @@ _COMPILED_SAMPLES = 256
 def factor_product(x: Tensor, u: Tensor, v: Tensor, runs: Runs, rows: Side, cols: Side) -> Tensor:
     """Vectors (T, n) to (T, m) through the column contents, then the row contents."""
     with torch.autocast(x.device.type, enabled=False):
+        if plain.is_plain(x, u, v, *runs):
+            supports = _supports(rows, cols, u, x.dtype)
+            return plain.product(x, u, v, runs, *zip((rows, cols), supports, strict=True))
         return _FactorProduct.apply(x, u, v, *runs, rows, cols)
 
 
@@ -39,24 +44,25 @@ def is_compiled(contents: Tensor, dtype: torch.dtype, rows: Side, cols: Side) ->
 class _FactorProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, u: Tensor, v: Tensor, *rest: Any) -> Tensor:
-        *_runs, rows, cols = rest
+        *runs, rows, cols = rest
         ctx.sides, ctx.compiled = (rows, cols), is_compiled(u, x.dtype, rows, cols)
         if ctx.compiled:
-            ctx.save_for_backward(x, u, v)
+            ctx.save_for_backward(x, u, v, *runs)
             return _compiled(rows, cols, u, v, x.dtype).multiply(x)
         columns = x.T.contiguous()
         left, right = _Panels(rows, u, x.dtype), _Panels(cols, v, x.dtype)
         middle = right.collect(columns)
         # Fine blocks have more coefficients than contents: computed again rather than kept.
         kept = middle.numel() <= _KEPT_COEFFICIENTS * (u.numel() + v.numel())
-        ctx.save_for_backward(x, u, v, *[middle] * kept)
+        ctx.save_for_backward(x, u, v, *runs, *[middle] * kept)
         ctx.tiles = left.tiles, right.tiles
         return left.spread(middle).T
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, u, v, *kept = ctx.saved_tensors
+        if is_recorded(grad):
+            return *_recorded(ctx, grad), None, None
+        x, u, v, _, _, _, _, *kept = ctx.saved_tensors
         rows, cols = ctx.sides
         by_rows, by_cols = any(ctx.needs_input_grad[3:5]), any(ctx.needs_input_grad[5:7])
         if ctx.compiled:
@@ -75,6 +81,26 @@ class _FactorProduct(torch.autograd.Function):
             grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T), by_cols)
             grad_x = right.spread(grad_middle).T if ctx.needs_input_grad[0] else None
         return grad_x, grad_u, grad_v, *by_row, *by_col, None, None
+
+
+def _recorded(ctx: Any, grad: Tensor) -> list[Tensor | None]:
+    """Gradients that can be differentiated again, by plain operations."""
+    tensors, (rows, cols) = ctx.saved_tensors[:7], ctx.sides
+    x, u, *_ = tensors
+    supports = _supports(rows, cols, u, x.dtype)
+
+    def product(x: Tensor, u: Tensor, v: Tensor, *runs: Tensor) -> Tensor:
+        return plain.product(x, u, v, Runs(*runs), *zip((rows, cols), supports, strict=True))
+
+    with torch.autocast(grad.device.type, enabled=False):
+        return recorded_gradients(product, tensors, ctx.needs_input_grad[:7], grad)
+
+
+def _supports(rows: Side, cols: Side, u: Tensor, dtype: torch.dtype) -> list[Tensor | None]:
+    """Samples on which the fast product has masks: runs with margins, or tiles they touch."""
+    if is_compiled(u, dtype, rows, cols):
+        return [side.support() for side in (rows, cols)]
+    return [side.tile_support(u.shape[1]) for side in (rows, cols)]
 
 
 class _Panels:

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from structmat._derivatives import lasting
+
 
 class MaskTable(NamedTuple):
     """Prefix sums of the blur and edge derivatives, for offsets -2 n to n of an edge."""
@@ -33,8 +35,7 @@ class MaskTable(NamedTuple):
 @lru_cache(maxsize=64)
 def mask_table(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> MaskTable:
     """Table for a circle of n samples and a sharpness σ, computed once in double precision."""
-    # Tensors made in inference mode could not serve a later backward pass.
-    with torch.inference_mode(False), torch.no_grad():
+    with lasting(), torch.no_grad():
         k = torch.arange(n // 2 + 1, dtype=torch.float64)
         decay = gauss(k, sigma)
         blur = torch.zeros(n, dtype=torch.float64)

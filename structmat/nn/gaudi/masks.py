@@ -4,13 +4,15 @@
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from structmat._derivatives import is_recorded, recorded_gradients
 from structmat.errors import InputError, ShapeError
-from structmat.nn.gaudi.mask_tables import gauss
+from structmat.nn.gaudi.plain import is_plain, rounded_mask, smooth_mask
 from structmat.nn.gaudi.side import Side
 
 
@@ -80,9 +82,13 @@ def gaudi_mask(
     if dtype not in (torch.float32, torch.float64):
         width, location = width.float(), location.float()
     if straight_through:
-        mask = _RoundedMasks.apply(width, location, n, sigma)
+        samples = torch.round(width.detach() * n).long().clamp(0, n)
+        side = Side(n, torch.round(location.detach() * n).long(), samples, n, sigma=sigma)
+        if is_plain(width, location):
+            return rounded_mask(width, location, side).to(dtype)
+        mask = _RoundedMasks.apply(width, location, side)
     else:
-        mask = spectral_mask(width.clamp(0, 1) * n, location * n, n, sigma)
+        mask = smooth_mask(width.clamp(0, 1) * n, location * n, n, sigma)
     return mask.to(dtype)
 
 
@@ -92,28 +98,19 @@ def check_sigma(sigma: float) -> None:
         raise InputError(f"sigma = {sigma!r}; expected a number above 0 (math.inf for boxcars)")
 
 
-def spectral_mask(width: Tensor, location: Tensor, n: int, sigma: float) -> Tensor:
-    """Masks of real widths and locations in samples, by the Fourier formula: (K, n)."""
-    k = torch.arange(n // 2 + 1, dtype=width.dtype, device=width.device)
-    w, l = width[:, None], location[:, None]
-    if not len(width):
-        return w.expand(0, n)  # some transforms refuse to do nothing
-    size = w * torch.sinc(k * w / n) / torch.sinc(k / n) * gauss(k, sigma)
-    spectrum = torch.complex(size, torch.zeros_like(size))
-    turn = (k * ((1 - w) - 2 * l)) * (math.pi / n)
-    return torch.fft.irfft(spectrum * torch.complex(turn.cos(), turn.sin()), n)
-
-
 class _RoundedMasks(torch.autograd.Function):
     """Masks of rounded widths and locations, differentiated as if they were not rounded."""
 
     @staticmethod
-    def forward(ctx: Any, width: Tensor, location: Tensor, n: int, sigma: float) -> Tensor:
-        samples = torch.round(width * n).long().clamp(0, n)
-        ctx.side = Side(n, torch.round(location * n).long(), samples, n, sigma=sigma)
-        return ctx.side.mask(width.dtype)
+    def forward(ctx: Any, width: Tensor, location: Tensor, side: Side) -> Tensor:
+        ctx.save_for_backward(width, location)
+        ctx.side = side
+        return side.mask(width.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *ctx.side.mask_gradients(grad), None, None
+        if not is_recorded(grad):
+            return *ctx.side.mask_gradients(grad), None
+        mask = partial(rounded_mask, side=ctx.side)
+        needed = ctx.needs_input_grad[:2]
+        return *recorded_gradients(mask, ctx.saved_tensors, needed, grad), None

@@ -19,7 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from structmat._derivatives import (
+    is_recorded,
+    is_traced,
+    mean_over_samples,
+    recorded_gradients,
+)
 from structmat.kernels.cost_model.layers import StepCost
+from structmat.nn.gaudi import plain
 from structmat.nn.gaudi.factors import factor_product, is_compiled
 from structmat.nn.gaudi.side import Side, mask_dtype
 from structmat.nn.gaudi.structure import Runs
@@ -34,6 +41,8 @@ def multiply(
 
     `runs` are the parameters behind `rows` and `cols`, for their gradients.
     """
+    if is_traced():
+        return linear(x, _assembled(u, v, runs, rows, cols))
     lead, dtype = x.shape[:-1], _product_dtype(x)
     work = step_cost(math.prod(lead), rows, cols, u, dtype)
     if assembles(work, product):
@@ -51,13 +60,14 @@ def assembles(work: StepCost, product: str) -> bool:
 
 def weight_of(u: Tensor, v: Tensor, runs: Runs, rows: Side, cols: Side) -> Tensor:
     """The weight Σ_k u_k v_k^T under masks, (m, n), assembled with the least work."""
+    if is_traced():
+        return _assembled(u, v, runs, rows, cols)
     return _weight(u, v, runs, rows, cols, step_cost(0, rows, cols, u, u.dtype))
 
 
 def _weight(u: Tensor, v: Tensor, runs: Runs, rows: Side, cols: Side, work: StepCost) -> Tensor:
     if work.assembled <= work.by_identity:
-        with torch.autocast(u.device.type, enabled=False):
-            return _Assemble.apply(u, v, *runs, rows, cols)
+        return _assembled(u, v, runs, rows, cols)
     m, n = rows.size, cols.size
     unit = torch.eye(min(m, n), dtype=u.dtype, device=u.device)
     if n <= m:
@@ -71,29 +81,47 @@ def _product_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-class _Assemble(torch.autograd.Function):
+def _assembled(u: Tensor, v: Tensor, runs: Runs, rows: Side, cols: Side) -> Tensor:
     """The weight in one product of both sides; their windows are whole circles."""
+    with torch.autocast(u.device.type, enabled=False):
+        if plain.is_plain(u, v, *runs):
+            return plain.weight(u, v, runs, rows, cols)
+        return _Assemble.apply(u, v, *runs, rows, cols)
 
+
+class _Assemble(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, v: Tensor, *rest: Any) -> Tensor:
-        *_runs, rows, cols = rest
-        ctx.save_for_backward(u, v)
+        *runs, rows, cols = rest
+        ctx.save_for_backward(u, v, *runs)
         ctx.sides = rows, cols
         # Masks are in single precision at least, and so is this product.
         return (rows.masked(u).flatten(0, 1).T @ cols.masked(v).flatten(0, 1)).to(u.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (u, v), (rows, cols) = ctx.saved_tensors, ctx.sides
-        by_rows, by_cols = any(ctx.needs_input_grad[2:4]), any(ctx.needs_input_grad[4:6])
-        grad = grad.to(mask_dtype(u.dtype))
         with torch.autocast(grad.device.type, enabled=False):
-            grad_u = (cols.masked(v).flatten(0, 1) @ grad.T).view_as(u)
-            grad_v = (rows.masked(u).flatten(0, 1) @ grad).view_as(v)
-        grad_u, *by_row = rows.gradients(u, grad_u, by_rows)
-        grad_v, *by_col = cols.gradients(v, grad_v, by_cols)
-        return grad_u, grad_v, *by_row, *by_col, None, None
+            if is_recorded(grad):
+                return *_recorded(ctx, grad), None, None
+            return *_gradients(ctx, grad), None, None
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (u, v, *_), (rows, cols) = ctx.saved_tensors, ctx.sides
+    by_rows, by_cols = any(ctx.needs_input_grad[2:4]), any(ctx.needs_input_grad[4:6])
+    grad = grad.to(mask_dtype(u.dtype))
+    grad_u = (cols.masked(v).flatten(0, 1) @ grad.T).view_as(u)
+    grad_v = (rows.masked(u).flatten(0, 1) @ grad).view_as(v)
+    grad_u, *by_row = rows.gradients(u, grad_u, by_rows)
+    grad_v, *by_col = cols.gradients(v, grad_v, by_cols)
+    return grad_u, grad_v, *by_row, *by_col
+
+
+def _recorded(ctx: Any, grad: Tensor) -> list[Tensor | None]:
+    def assembled(u: Tensor, v: Tensor, *runs: Tensor) -> Tensor:
+        return plain.weight(u, v, Runs(*runs), *ctx.sides)
+
+    return recorded_gradients(assembled, ctx.saved_tensors, ctx.needs_input_grad[:6], grad)
 
 
 def step_cost(count: int, rows: Side, cols: Side, contents: Tensor, dtype: torch.dtype) -> StepCost:
@@ -103,7 +131,7 @@ def step_cost(count: int, rows: Side, cols: Side, contents: Tensor, dtype: torch
         count,
         (rows.size, cols.size),
         (blocks, rank),
-        [float(side.reach[1].sum()) for side in (rows, cols)],
+        [mean_over_samples(side.reach[1].sum()) for side in (rows, cols)],
         whole=rows.window == rows.size and cols.window == cols.size,
         compiled=is_compiled(contents, dtype, rows, cols),
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from structmat._derivatives import lasting
 from structmat.kernels.layouts.panels import run_tiles
 from structmat.nn.gaudi.mask_tables import MaskTable, mask_table
 
@@ -148,6 +149,25 @@ class Side(NamedTuple):
             Tile(a, b, torch.from_numpy(blocks).to(device))
             for a, b, blocks in run_tiles(start, reach, self.size, rank=rank)
         ]
+
+    def support(self) -> Tensor:
+        """Samples of the circle within each mask's support, (K, n)."""
+        start, reach, _ = self.reach
+        samples = torch.arange(self.size, device=start.device)
+        return (samples - start[:, None]) % self.size < reach[:, None]
+
+    def tile_support(self, rank: int) -> Tensor | None:
+        """Samples of all tiles that each block touches, (K, n).
+
+        None, for all samples, where runs differ between the samples of a transform.
+        """
+        if torch._C._functorch.is_functorch_wrapped_tensor(self.start):
+            return None
+        with lasting():
+            touched = torch.zeros(len(self.start), self.size, dtype=torch.bool)
+            for tile in self.tiles(rank):
+                touched[tile.blocks.cpu(), tile.begin : tile.end] = True
+            return touched.to(self.start.device)
 
     def place(self, tile: Tile) -> Tensor | None:
         """Window sample of each of a tile's samples, (blocks, b - a); S beside the window."""

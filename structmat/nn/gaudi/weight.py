@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmat._derivatives import is_traced, settled
 from structmat.errors import InputError, ShapeError
 from structmat.matrices import GBLR
 from structmat.nn.gaudi import conversion, products
 from structmat.nn.gaudi.initial_weight import WHOLE_CIRCLE_SCALARS, initial_weight, whole_number
-from structmat.nn.gaudi.masks import check_sigma, spectral_mask
+from structmat.nn.gaudi.masks import check_sigma
+from structmat.nn.gaudi.plain import smooth_mask
 from structmat.nn.gaudi.side import Side
 from structmat.nn.gaudi.structure import (
     GaudiStructure,
@@ -206,6 +208,7 @@ class GaudiWeight(nn.Module):
         for n, window, (width, location) in zip(self.shape, self.max_width, fractions, strict=True):
             widths = widths_to_samples(width, n, g, min(self.min_width, window), window)
             starts = locations_to_samples(location, n, g)
+            starts, widths = settled(starts), settled(widths)
             sides.append(Side(n, starts, widths, window, g, least, sigma, pinned))
         return sides[0], sides[1]
 
@@ -247,7 +250,7 @@ class GaudiWeight(nn.Module):
 
     def multiplies(self, count: int) -> bool:
         """Tell whether `count` vectors are better multiplied by factors than by a dense weight."""
-        if self._is_real_valued:
+        if self._is_real_valued or is_traced():
             return False
         rows, cols = self.sides()
         work = products.step_cost(count, rows, cols, self.u, self.u.dtype)
@@ -266,8 +269,8 @@ class GaudiWeight(nn.Module):
 
     def _between_samples(self, runs: Runs) -> Tensor:
         m, n = self.shape
-        row = spectral_mask(runs.row_width.clamp(0, 1) * m, runs.row_location * m, m, self.sigma)
-        col = spectral_mask(runs.col_width.clamp(0, 1) * n, runs.col_location * n, n, self.sigma)
+        row = smooth_mask(runs.row_width.clamp(0, 1) * m, runs.row_location * m, m, self.sigma)
+        col = smooth_mask(runs.col_width.clamp(0, 1) * n, runs.col_location * n, n, self.sigma)
         left = (self.u * row[:, None].to(self.u)).flatten(0, 1)
         return left.T @ (self.v * col[:, None].to(self.v)).flatten(0, 1)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structmat import binding
+from structmat._derivatives import is_traced, is_transformed
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
@@ -187,7 +188,7 @@ class StructuredWeight(nn.Module):
                 "(move the layer with .to(dtype), or cast the input)"
             )
         dtype = dtype if cast else own
-        if torch.compiler.is_compiling():
+        if is_traced() or is_transformed(*tensors):
             return self._around(dtype, remember=False)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             self._forget()

@@ -1,0 +1,99 @@
+"""Derivatives of every order on torch: transforms at work, and gradients that are recorded.
+
+Fast products come with first derivatives of their own. For all others they follow plain
+operations, which torch differentiates by itself: under transforms of `torch.func`, with
+forward-mode tangents, and for gradients of gradients.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Tell whether a transform of `torch.func` is at work, or a tensor has a forward tangent.
+
+    Examples
+    --------
+    >>> is_transformed(torch.ones(2))
+    False
+    >>> torch.func.vmap(lambda x: x * is_transformed(x))(torch.ones(2))
+    tensor([1., 1.])
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._are_functorch_transforms_active():
+        return True
+    if forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
+def is_traced() -> bool:
+    """Tell whether operations are written down, to be executed on other tensors later."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Make tensors that outlive the modes and transforms of the moment, and serve without them."""
+    with torch.inference_mode(False), torch._C._DisableFuncTorch(), _disable_current_modes():
+        yield
+
+
+def settled(x: Tensor) -> Tensor:
+    """A tensor that needs no derivative, without the wrappers of `torch.func` around it.
+
+    A tensor of which every sample has its own stays as it is.
+    """
+    inner = x
+    while not torch.compiler.is_compiling() and _is_wrapped(inner):
+        if torch._C._functorch.is_batchedtensor(inner):
+            return x
+        inner = torch._C._functorch.get_unwrapped(inner)
+    return inner
+
+
+def mean_over_samples(x: Tensor) -> float:
+    """A number on the host: that of a tensor without axes, or its mean over all samples."""
+    inner = settled(x)
+    while _is_wrapped(inner):
+        inner = torch._C._functorch.get_unwrapped(inner)
+    return float(inner.sum()) / inner.numel()
+
+
+def _is_wrapped(x: Tensor) -> bool:
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def is_recorded(grad: Tensor) -> bool:
+    """Tell whether a backward pass needs plain operations, for more gradients or several."""
+    # Several gradients at once, as of a vectorized Jacobian, are no tensor for a kernel.
+    is_batch = torch._C._functorch.is_legacy_batchedtensor(grad)
+    return torch.is_grad_enabled() or is_batch or is_transformed(grad)
+
+
+def recorded_gradients(
+    function: Callable[..., Tensor],
+    tensors: Sequence[Tensor],
+    needed: Sequence[bool],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """Gradients of a function of plain operations, which can be differentiated again.
+
+    None where a gradient is not `needed`, or is zero.
+    """
+    with torch.enable_grad():
+        # Views of their own: a dependence among the arguments is not this function's.
+        own = [t.view_as(t) for t in tensors]
+        wanted = [t for t, need in zip(own, needed, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(function(*own), wanted, grad, create_graph=True, allow_unused=True)
+        )
+        return [next(found) if need else None for need in needed]
