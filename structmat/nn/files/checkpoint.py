@@ -18,6 +18,7 @@ from structmat._write import whole_file
 from structmat.errors import FileFormatError, InputError, MissingDependencyError, SaveError
 from structmat.nn.files.describe import build_layers, describe_layers
 from structmat.nn.files.place import fill, listed, named_tensors, put_layer, share, shared
+from structmat.nn.models.changed import announce
 from structmat.nn.sharded import whole
 
 FORMAT_VERSION = 1
@@ -158,6 +159,8 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
                 "expected the model as it was before its layers were converted, or as it was saved "
                 "(build it with the same sizes)"
             ) from None
+    if layers:
+        announce(model)
     return model
 
 

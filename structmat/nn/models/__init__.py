@@ -3,6 +3,7 @@
 config         `Config`: the settings of a conversion
 layer_types    layers that can be converted and layers that replace them, one record a type
 modules        names of modules, and replacement in place
+changed        announcement that layers were replaced
 targets        layers that a conversion takes, and layers that it leaves
 trace          inputs of the layers of a running model
 split_budget   one budget over many matrices

@@ -4,6 +4,7 @@ from torch import nn
 
 from structmat.errors import InputError
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.models.changed import announce
 from structmat.nn.models.cost import layer_rows
 from structmat.nn.models.layer_types import Weight, dense_layer, rebuilt, structured_layers
 from structmat.nn.models.modules import check_replaceable, module_names, replace_
@@ -60,7 +61,9 @@ def freeze_(model: nn.Module) -> ConversionReport:
     changed = [layer for layer, weights in layers.items() if not frozen.keys().isdisjoint(weights)]
     around = [[frozen.get(weight, weight) for weight in layers[layer]] for layer in changed]
     new = dict(zip(changed, map(rebuilt, changed, around), strict=True))
-    return ConversionReport(tuple(layer_rows(replace_(model, new))))
+    placed = replace_(model, new)
+    announce(model)
+    return ConversionReport(tuple(layer_rows(placed)))
 
 
 def _packed(weight: GaudiWeight) -> StructuredWeight:
@@ -73,8 +76,8 @@ def to_dense_(model: nn.Module) -> ConversionReport:
     """Turn every structured layer back into `torch.nn.Linear` or `torch.nn.Conv2d`.
 
     The dense weights are those of evaluation. A packed layer becomes one layer again. A
-    layer that was Hugging Face's Conv1D becomes a `torch.nn.Linear`, which computes the
-    same.
+    layer that was Hugging Face's Conv1D becomes one again inside a model of transformers,
+    and elsewhere a `torch.nn.Linear`, which computes the same.
 
     Parameters
     ----------
@@ -113,4 +116,5 @@ def to_dense_(model: nn.Module) -> ConversionReport:
         # Layers that shared a weight go on sharing it.
         new[layer].weight = dense.setdefault(tuple(weights), new[layer].weight)
     replace_(model, new)
+    announce(model)
     return ConversionReport(tuple(rows))
