@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from structmat._write import whole_file
-from structmat.errors import FileFormatError, SaveError
+from structmat.errors import FileFormatError, InputError, SaveError
+from structmat.nn.structured.state import STATE_NAME
 from structmat.nn.training.step_hook import Rule
 
 _HEADER = "structmat_training"
@@ -80,19 +81,17 @@ def load(
     state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in header["optimizer"].items()
     }
-    own = _own(model)
-    try:
-        with torch.no_grad():
-            for name, p in own.items():
-                p.copy_(tensors[f"model.{name}"].view(p.shape))
-    except (KeyError, RuntimeError) as error:
-        raise FileFormatError(
-            f"{path} does not fit this model ({error}); start again without --resume"
-        ) from None
     for name, value in tensors.items():
         group, index, *rest = name.split(".")
         if group == "optimizer":
             state.setdefault(int(index), {})[rest[0]] = value
+    try:
+        model.load_state_dict(_named(model, tensors))
+        _check_shapes(optimizer, state)
+    except (KeyError, IndexError, RuntimeError, InputError) as error:
+        raise FileFormatError(
+            f"{path} does not fit this model ({error}); start again without --resume"
+        ) from None
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for rule, kept in zip(rules, header["rules"], strict=True):
@@ -105,10 +104,28 @@ def _pairs(run: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def _own(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, each once."""
+    """Parameters, buffers and structures, each once."""
     named = model.state_dict(keep_vars=True)
     first = {id(tensor): name for name, tensor in reversed(named.items())}
     return {name: tensor for name, tensor in named.items() if first[id(tensor)] == name}
+
+
+def _named(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict of a model from the tensors of a file; older files have no structures."""
+    named = model.state_dict(keep_vars=True)
+    first = {id(tensor): f"model.{name}" for name, tensor in reversed(named.items())}
+    keys = {name: first[id(tensor)] for name, tensor in named.items()}
+    parts = {n: k for n, k in keys.items() if k in tensors or not n.endswith(STATE_NAME)}
+    return {name: tensors[key] for name, key in parts.items()}
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """Refuse moments of other shapes: older files count empty contents among the parameters."""
+    shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
+    for index, values in state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != shapes[index]:
+                raise IndexError(f"{name} of parameter {index} has shape {tuple(value.shape)}")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

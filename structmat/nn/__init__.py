@@ -5,6 +5,7 @@ gaudi        weights whose structure is learned
 training     rules after an optimizer step: budgets, thresholds, schedules
 models       whole models: conversion, freezing, cost
 files        whole models in files
+pretrained   structure in Hugging Face's pretrained models
 hf           Hugging Face's transformers
 lightning    Lightning
 sharded      parameters that may be sharded over processes
@@ -27,11 +28,13 @@ from structmat.nn.gaudi.linear import GaudiLinear
 from structmat.nn.gaudi.masks import gaudi_mask
 from structmat.nn.gaudi.structure import GaudiStructure
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.models.changed import FOLLOWERS as _FOLLOWERS
 from structmat.nn.models.config import Config
 from structmat.nn.models.convert import convert_
 from structmat.nn.models.cost import cost
 from structmat.nn.models.freeze import freeze_, to_dense_
 from structmat.nn.models.report import ConversionReport, LayerReport, ModelCost, SkippedLayer, Total
+from structmat.nn.pretrained.follow import follow as _follow
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
 from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
@@ -40,6 +43,8 @@ from structmat.nn.training.edge_search import EdgeSearch
 from structmat.nn.training.parameter_groups import parameter_groups
 from structmat.nn.training.shrinkage import MeanShrink, SoftThreshold
 from structmat.nn.training.sigma import SigmaSchedule
+
+_FOLLOWERS.append(_follow)
 
 __all__ = [
     "BudgetProjection",

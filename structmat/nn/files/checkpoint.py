@@ -27,6 +27,7 @@ from structmat.nn.files.place import (
     shared,
 )
 from structmat.nn.models.carry import bind_
+from structmat.nn.models.changed import announce
 from structmat.nn.models.layer_types import has_linear_weight
 from structmat.nn.models.modules import check_obstacles, check_wrappers
 from structmat.nn.sharded import whole
@@ -174,6 +175,8 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             ) from None
     for old, layer in replaced.items():
         bind_(old, layer)
+    if layers:
+        announce(model)
     return model
 
 

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from structmat.errors import InputError
 from structmat.io import describe, restore
+from structmat.kinds import kind_class
+from structmat.nn.gaudi.state import SETTINGS
 from structmat.nn.gaudi.structure import GaudiStructure, Runs
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.attention import attention_settings, blank_attention
@@ -25,10 +28,10 @@ from structmat.nn.models.layer_types import (
     structured_layers,
 )
 from structmat.nn.structured.attention import SplitAttention
+from structmat.nn.structured.parameters import register
+from structmat.nn.structured.structure import is_content, on_host
 from structmat.nn.structured.weight import StructuredWeight
 
-#: Attributes of a `GaudiWeight` that its description keeps.
-_WEIGHT_SETTINGS = ("shape", "rank", "granularity", "straight_through", "product", "min_width")
 _MAKERS = {kind.__name__: make for kind, make in MAKERS.items()}
 
 
@@ -72,23 +75,29 @@ def _describe_weight(
     if isinstance(weight, GaudiWeight):
         entry["structure"] = paths[id(weight.structure)]  # the first of those that share it
         entry["sigma"] = str(float(weight.sigma))  # JSON has no infinity
-        return {**entry, "settings": {name: getattr(weight, name) for name in _WEIGHT_SETTINGS}}
+        return {**entry, "settings": {name: getattr(weight, name) for name in SETTINGS}}
     entry["matrix"], arrays = describe(weight.to_matrix())
-    index |= {f"{path}..{n}": array for n, array in arrays.items() if isinstance(array, np.ndarray)}
+    index |= {f"{path}..{n}": on_host(a) for n, a in arrays.items() if not is_content(a)}
     return entry
 
 
 def build_layers(
-    layers: Mapping[str, Any], tensors: Mapping[str, Tensor], index: Mapping[str, Any]
+    layers: Mapping[str, Any], tensors: dict[str, Tensor], index: Mapping[str, Any]
 ) -> dict[str, nn.Module]:
     """Build the layers that `describe_layers` described, by path, around given tensors.
 
-    Index arrays may be tensors as well. Descriptions, tensors and index arrays that do not
-    belong together are an `InputError`.
+    Index arrays may be tensors as well. Integer contents, which stand among the tensors of
+    files of version 0.1.0, are taken out of `tensors`. Descriptions, tensors and index arrays
+    that do not belong together are an `InputError`.
     """
     left = set(index)
     try:
         built = {path: _build(path, e, tensors, index, left) for path, e in layers.items()}
+        weights = [f"{w['path']}.contents." for e in layers.values() for w in e["weights"]]
+        inside = [name for name in tensors if name.startswith(tuple(weights))]
+        for name in inside:
+            if not is_content(tensors[name]):
+                del tensors[name]
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(f"a layer's description does not fit its tensors ({error!r})") from error
     if left:
@@ -110,8 +119,9 @@ def _build(
         weights = [_build_weight(w, tensors, index, left) for w in entry["weights"]]
         bias = tensors.get(f"{path}.bias" if path else "bias")
         layer = _MAKERS[entry["layer"]](weights, bias, entry["settings"])
-    for name in entry["fixed"]:
-        layer.get_parameter(name).requires_grad_(False)
+    known = dict(layer.named_parameters()) | dict(layer.named_buffers())
+    for name in entry["fixed"]:  # of version 0.1.0 also empty contents, which are buffers now
+        known[name].requires_grad_(False)
     return layer
 
 
@@ -125,13 +135,23 @@ def _build_weight(
     if "matrix" in entry:
         own = {n: np.asarray(a) for n, a in _below(entry["path"] + "..", index).items()}
         contents = _below(entry["path"] + ".contents.", tensors)
-        arrays = own | {name.replace(".", "/"): t for name, t in contents.items()}
+        integers = _content_names(entry["matrix"])
+        arrays = {name: torch.from_numpy(a) if name in integers else a for name, a in own.items()}
+        arrays |= {name.replace(".", "/"): t for name, t in contents.items()}
         weight = StructuredWeight(restore(entry["matrix"], arrays))
         left -= {f"{entry['path']}..{name}" for name in own}
     else:
         weight = _build_gaudi(entry, tensors)
     weight.positions = entry["positions"]
     return weight
+
+
+def _content_names(entry: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """Names of the content arrays of a matrix by its header entry, integer ones included."""
+    names = {prefix + name for name in kind_class(entry["kind"]).data_names}
+    for i, child in enumerate(entry["children"]):
+        names |= _content_names(child, f"{prefix}{i}/")
+    return names
 
 
 def _below(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,5 +171,6 @@ def _build_gaudi(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Gau
         if contents.shape != (len(runs.row_width), weight.rank, window) or window > n:
             raise InputError(f"{path} has contents of shape {tuple(contents.shape)}")
     weight.max_width, weight.structure = windows, GaudiStructure(runs)
-    weight.u, weight.v = nn.Parameter(u), nn.Parameter(v)
+    register(weight, "u", u)
+    register(weight, "v", v)
     return weight

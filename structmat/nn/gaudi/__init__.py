@@ -10,6 +10,7 @@ initial_weight   runs, windows and contents before training, checked
 factors          products by the blocks' factors
 products         products by factors or by an assembled weight
 conversion       GBLR matrices to contents and runs, and back
+state            settings in state dicts
 weight           `GaudiWeight`
 linear, conv     `GaudiLinear`, `GaudiConv2d`
 """

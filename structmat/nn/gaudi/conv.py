@@ -1,6 +1,6 @@
 """`GaudiConv2d`: a convolution by Gaudi-GBLR weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 from structmat.errors import InputError
 from structmat.nn.gaudi.linear import random_bias
+from structmat.nn.gaudi.structure import Runs
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.sharded import whole
 from structmat.nn.structured.convolution import TapConv2d, pair
 
 
@@ -104,6 +106,12 @@ class GaudiConv2d(TapConv2d):
         TapConv2d.__init__(layer, taps, bias, **settings)
         return layer
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        first, *others = self._weights()
+        if others and all(tap.structure is first.structure for tap in others):
+            _check_shared(state_dict, prefix, len(self.taps))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _convolve(self, x: Tensor) -> Tensor:
         taps, size, x = self._weights(), self._result_size(x), self._padded(x)
         if not taps[0].multiplies(x.shape[0] * size[0] * size[1]):
@@ -118,3 +126,17 @@ class GaudiConv2d(TapConv2d):
             y = taps[0](patches.transpose(1, 2))
         y = y if self.bias is None else y + self.bias.to(y.dtype)
         return y.movedim(-1, 1).reshape(x.shape[0], self.out_channels, *size)
+
+
+def _check_shared(state: Mapping[str, Any], prefix: str, taps: int) -> None:
+    """Refuse a state dict whose taps have runs of their own, of which one would win."""
+    for name in Runs._fields:
+        keys = [f"{prefix}taps.{tap}.structure.{name}" for tap in range(taps)]
+        values = [whole(state[key]) for key in keys if key in state]
+        values = [value for value in values if not value.is_meta]
+        if any(not torch.equal(value, values[0]) for value in values):
+            raise InputError(
+                f"{prefix[:-1] or 'the convolution'} has shared_masks = True, and the state dict "
+                f"has a {name} of its own for each tap; expected one for all (convert both models "
+                "with the same Config)"
+            )

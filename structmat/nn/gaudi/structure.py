@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from structmat.nn.structured.parameters import register
+
 
 class Runs(NamedTuple):
     """Runs of all blocks as fractions of their axis, each of shape (K,)."""
@@ -54,7 +56,7 @@ class GaudiStructure(nn.Module):
             learn = learn_widths if name.endswith("width") else learn_locations
             value = value.detach().clone()
             value = value if value.dtype == torch.float64 else value.float()
-            setattr(self, name, nn.Parameter(value, requires_grad=learn))
+            register(self, name, value, trained=learn)
 
     def forward(self) -> Runs:
         """Copies of the parameters, which outlive the storage that sharding frees."""

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from structmat._derivatives import is_traced, settled
 from structmat.errors import InputError, ShapeError
 from structmat.matrices import GBLR
-from structmat.nn.gaudi import conversion, products
+from structmat.nn.gaudi import conversion, products, state
 from structmat.nn.gaudi.initial_weight import WHOLE_CIRCLE_SCALARS, initial_weight, whole_number
 from structmat.nn.gaudi.masks import check_sigma
 from structmat.nn.gaudi.plain import smooth_mask
@@ -22,9 +23,11 @@ from structmat.nn.gaudi.structure import (
     widths_to_samples,
 )
 from structmat.nn.sharded import is_sharded, whole
+from structmat.nn.structured.parameters import register
+from structmat.nn.structured.state import Structure, StructuredModule
 
 
-class GaudiWeight(nn.Module):
+class GaudiWeight(StructuredModule):
     """A trainable GBLR matrix (m, n): Σ_k (u_k ∘ mask_k) (v_k ∘ mask_k)^T.
 
     In training, masks are Gaudi masks of sharpness `sigma`, rounded to whole samples
@@ -152,7 +155,8 @@ class GaudiWeight(nn.Module):
         self.structure = GaudiStructure(
             runs, learn_widths=learn_widths, learn_locations=learn_locations
         )
-        self.u, self.v = nn.Parameter(u), nn.Parameter(v)
+        register(self, "u", u)
+        register(self, "v", v)
         self.to(device=device, dtype=dtype)
 
     @classmethod
@@ -292,6 +296,18 @@ class GaudiWeight(nn.Module):
     def to_matrix(self) -> GBLR:
         """The matrix of evaluation, packed: hard boxcars, blocks without a side left out."""
         return conversion.pack(self.u, self.v, *self.sides())
+
+    def _describe(self) -> Structure:
+        return state.described(self)
+
+    def _take_structure(self, entry: dict[str, Any], arrays: dict[str, NDArray]) -> None:
+        state.take_(self, entry, arrays)
+
+    def _take_older(self, found: dict[str, Any], prefix: str) -> bool:
+        return False
+
+    def _forget(self) -> None:
+        """Nothing is computed before it is used."""
 
     def extra_repr(self) -> str:
         """Sizes, as `torch.nn.Linear` prints its own."""

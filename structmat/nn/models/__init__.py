@@ -5,6 +5,7 @@ layer_types    layers that can be converted and layers that replace them, one re
 carry          attachments of a layer, carried to the one in its place
 modules        names of modules, and replacement in place
 attention      attention of torch, split into layers and merged
+changed        announcement that layers were replaced
 targets        layers that a conversion takes, and layers that it leaves
 trace          inputs of the layers of a running model
 split_budget   one budget over many matrices

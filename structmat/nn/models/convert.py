@@ -10,6 +10,7 @@ from torch import nn
 from structmat.errors import InputError
 from structmat.nn.models.attention import split_attentions
 from structmat.nn.models.builder import Builder, ConvertedWeight
+from structmat.nn.models.changed import announce
 from structmat.nn.models.config import Config
 from structmat.nn.models.cost import structured_row
 from structmat.nn.models.layer_types import layer_shape
@@ -145,6 +146,7 @@ def _convert(
         progress((i + 1 + len(caps)) / (2 * len(caps)))
     pairs = list(zip(targets, made, strict=True))
     replace_(model, {m: t.type.build(m, new.weights) for t, new in pairs for m in t.modules})
+    announce(model)
     rows = [_converted_row(target, config, new) for target, new in pairs]
     return ConversionReport(tuple(rows), skipped, notes)
 

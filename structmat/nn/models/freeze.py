@@ -8,6 +8,7 @@ from structmat.errors import InputError
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.attention import merged, projections
 from structmat.nn.models.carry import KEPT
+from structmat.nn.models.changed import announce
 from structmat.nn.models.cost import layer_rows
 from structmat.nn.models.layer_types import (
     Weight,
@@ -80,6 +81,7 @@ def freeze_(model: nn.Module) -> ConversionReport:
     frozen: dict[Weight, Weight] = {weight: _packed(weight) for weight in learned}
     around = [[frozen.get(weight, weight) for weight in layers[layer]] for layer in changed]
     replace_(model, dict(zip(changed, map(rebuilt, changed, around), strict=True)))
+    announce(model)
     names = module_names(model)
     return ConversionReport(tuple(layer_rows({m: names[m] for m in structured_layers(model)})))
 
@@ -97,9 +99,10 @@ def to_dense_(model: nn.Module) -> ConversionReport:
 
     Attention whose projections were converted becomes `torch.nn.MultiheadAttention` again.
     The dense weights are those of evaluation; they are trained if the contents were. A
-    packed layer becomes one layer again. A layer that was Hugging Face's Conv1D becomes a
-    `torch.nn.Linear`, which computes the same. Hooks and attributes of the layers move to
-    the new ones. Make the optimizer afterwards, since the parameters are new.
+    packed layer becomes one layer again. A layer that was Hugging Face's Conv1D becomes one
+    again inside a model of transformers, and elsewhere a `torch.nn.Linear`, which computes the
+    same. Hooks and attributes of the layers move to the new ones. Make the optimizer
+    afterwards, since the parameters are new.
 
     Parameters
     ----------
@@ -147,6 +150,7 @@ def to_dense_(model: nn.Module) -> ConversionReport:
     replace_(model, new)
     packed: dict[tuple[int, ...], nn.Parameter] = {}
     replace_(model, {attention: merged(attention, packed) for attention in attentions})
+    announce(model)
     return ConversionReport(tuple(rows))
 
 

@@ -1,6 +1,8 @@
 """Layers whose weights are structured matrices of any kind, with a fixed structure.
 
 parameters    contents of a matrix as parameters of a module
+state         structure of weights as a tensor in state dicts
+structure     structure of a matrix, described and put around other contents
 weight        `StructuredWeight`: a matrix as a module
 speed         the choice between the structure and its dense weight
 convolution   the common part of convolutions by one matrix, or one a tap

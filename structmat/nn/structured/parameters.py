@@ -13,26 +13,38 @@ from structmat.matrix import StructuredMatrix
 
 
 class Contents(nn.Module):
-    """Content arrays of a matrix by name, and those of its children by number and name.
+    """Floating arrays of a matrix by name, and those of its children by number and name.
 
-    Floating arrays become parameters, copied; integer ones, as of a permutation, buffers.
+    They are copied. Integer arrays, as of a permutation, are structure: the matrix keeps them.
     """
 
     def __init__(self, matrix: StructuredMatrix) -> None:
         super().__init__()
         for name in matrix.data_names:
-            array = getattr(matrix, name).detach().clone(memory_format=torch.contiguous_format)
+            array = getattr(matrix, name).detach()
             if array.is_floating_point():
-                self.register_parameter(name, nn.Parameter(array))
-            else:
-                self.register_buffer(name, array)
+                array = array.clone(memory_format=torch.contiguous_format)
+                register(self, name, array)
         for i, child in enumerate(matrix.children):
             self.add_module(str(i), Contents(child))
 
 
+def register(module: nn.Module, name: str, array: Tensor, *, trained: bool = True) -> None:
+    """Give a module contents as a parameter, or as a buffer if they are empty.
+
+    An empty array has nothing to train, and FSDP2 cannot shard empty parameters.
+    """
+    if array.numel():
+        setattr(module, name, nn.Parameter(array, requires_grad=trained))
+    else:
+        module.register_buffer(name, array)
+
+
 def leaves_of(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
-    """Present content arrays of `Contents`, in the order of `binding.leaves`."""
-    return [present for _, present in _pairs(matrix, contents)]
+    """Present content arrays, integer ones included, in the order of `binding.leaves`."""
+    pairs = _pairs(matrix, contents)
+    device = next((present.device for _, present in pairs if present is not None), None)
+    return [own.to(device or own.device) if present is None else present for own, present in pairs]
 
 
 def stand_ins(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
@@ -41,21 +53,32 @@ def stand_ins(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
     Instead of floating arrays one zero each, expanded; integer arrays are those of `matrix`.
     The present contents may be sharded, or not be there yet, so none is read.
     """
-    return [_stand_in(*pair) for pair in _pairs(matrix, contents)]
+    return [
+        own
+        if present is None
+        else torch.zeros((), dtype=present.dtype, device=present.device).expand(own.shape)
+        for own, present in _pairs(matrix, contents)
+    ]
 
 
-def _stand_in(own: Tensor, present: Tensor) -> Tensor:
-    if present.is_floating_point() or own.is_meta:
-        return torch.zeros((), dtype=present.dtype, device=present.device).expand(own.shape)
-    return own.to(present.device, copy=True)
-
-
-def _pairs(matrix: StructuredMatrix, contents: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Arrays of a matrix, each with the present one of `Contents`."""
-    pairs = [(getattr(matrix, name), getattr(contents, name)) for name in matrix.data_names]
+def _pairs(matrix: StructuredMatrix, contents: nn.Module) -> list[tuple[Tensor, Tensor | None]]:
+    """Arrays of a matrix, each with the present one of `Contents`; None for integer arrays."""
+    arrays = {name: getattr(matrix, name) for name in matrix.data_names}
+    pairs = [
+        (own, getattr(contents, name) if own.is_floating_point() else None)
+        for name, own in arrays.items()
+    ]
     for i, child in enumerate(matrix.children):
         pairs += _pairs(child, getattr(contents, str(i)))
     return pairs
+
+
+def without_integers(contents: nn.Module) -> None:
+    """Drop integer buffers, which contents that version 0.1.0 pickled have."""
+    for module in contents.modules():
+        for name, buffer in list(module._buffers.items()):
+            if buffer is not None and not buffer.is_floating_point():
+                del module._buffers[name]
 
 
 def bias_parameter(bias: Tensor | None, outputs: int) -> nn.Parameter | None:

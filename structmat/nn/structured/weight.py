@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from structmat import binding
@@ -23,11 +24,14 @@ from structmat.nn.structured.parameters import (
     on_torch,
     stand_ins,
     tensors_of,
+    without_integers,
 )
 from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
+from structmat.nn.structured.state import Structure, StructuredModule
+from structmat.nn.structured.structure import described, older_integers, taken
 
 
-class StructuredWeight(nn.Module):
+class StructuredWeight(StructuredModule):
     """Any structured matrix (m, n) as a module, with its contents as parameters.
 
     Products run through the structure or through the assembled dense weight, whichever
@@ -43,7 +47,7 @@ class StructuredWeight(nn.Module):
     ----------
     contents : torch.nn.Module
         Content arrays as parameters, by name: ``contents.u``, and ``contents.0.U`` in
-        the first term of a sum. Integer arrays, as of a permutation, are buffers.
+        the first term of a sum. Empty arrays are buffers.
     times : Times
         Estimated times of products, by the model in `speed`.
     positions : int
@@ -64,12 +68,16 @@ class StructuredWeight(nn.Module):
     ``parameter.data`` goes unseen, as torch does not count it; change parameters under
     `torch.no_grad`.
 
+    The state dict has the structure as well: shapes, runs, places, permutations, as one
+    tensor of bytes under ``_extra_state``. `load_state_dict` takes over a structure whose
+    contents have the present shapes, and refuses another.
+
     Examples
     --------
     >>> import numpy as np, structmat, torch
     >>> weight = StructuredWeight(structmat.LowRank(np.ones((6, 1)), np.ones((4, 1))))
     >>> weight.kind, weight.shape, weight.cost, list(weight.state_dict())
-    ('low_rank', (6, 4), 10, ['contents.U', 'contents.V'])
+    ('low_rank', (6, 4), 10, ['_extra_state', 'contents.U', 'contents.V'])
     >>> weight.float()(torch.ones(2, 3, 4)).shape
     torch.Size([2, 3, 6])
     """
@@ -221,14 +229,35 @@ class StructuredWeight(nn.Module):
         if self._remembered is not None:
             self._remembered = None
 
+    def _describe(self) -> Structure:
+        return described(self._template)
+
+    def _take_structure(self, entry: dict[str, Any], arrays: dict[str, NDArray]) -> None:
+        self._follow(taken(self._template, entry, arrays))
+
+    def _take_older(self, found: dict[str, Any], prefix: str) -> bool:
+        entry, arrays = described(self._template)
+        integers = older_integers(self._template, found, f"{prefix}contents.")
+        if integers:
+            self._follow(taken(self._template, entry, arrays | integers))
+        return not arrays.keys() - integers.keys()
+
+    def _follow(self, matrix: StructuredMatrix) -> None:
+        """Lay the present contents out as another matrix does."""
+        self._template = binding.bind(matrix, stand_ins(matrix, self.contents), remember=False)
+        self._forget()
+        self._prepare()
+
     def train(self, mode: bool = True) -> "StructuredWeight":
         """Set the mode, and drop remembered results."""
         self._forget()
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self._forget()  # torch can swap no tensor that is referred to
         super()._apply(fn, recurse)
-        self._forget()
+        moved = [_moved(array, fn) for array in binding.leaves(self._template)]
+        self._template = binding.bind(self._template, moved, remember=False)
         self._prepare()
         return self
 
@@ -237,7 +266,14 @@ class StructuredWeight(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        without_integers(self.contents)
         self._prepare()
+
+
+def _moved(array: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    """An integer array on the device of its change, with its values: even `to_empty` keeps them."""
+    device = torch.device("meta") if array.is_floating_point() else fn(array).device
+    return array if device.type == "meta" else array.to(device)
 
 
 def _without_autocast(device: str) -> AbstractContextManager[Any]:

@@ -1,0 +1,6 @@
+"""Pretrained models of Hugging Face's transformers: their structure in ``config.json``.
+
+config      `StructureConfig`: layers as text
+quantizer   `StructureQuantizer`: layers put into a model before its weights are read; `enable`
+follow      models enabled when their layers are replaced
+"""
