@@ -9,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import structmat
 from structmat.compress import block_low_rank as block_low_rank_fit
-from structmat.compress import compare, compress
+from structmat.compress import compare, compress, source, tiles
 from structmat.compress import monarch as monarch_fit
 from structmat.compress.block_low_rank import DENSE_RANK, _share_out
 from structmat.compress.goal import Goal
@@ -394,6 +394,33 @@ def test_progress_runs_to_one(rng):
         run(seen.append)
         assert seen[-1] == 1.0
         assert 0 <= min(seen) <= max(seen) <= 1.0
+
+
+# Tiles and measured errors.
+
+
+@pytest.mark.parametrize("entries", [1, 500, 10**6])
+def test_stacks_hold_all_tiles_row_after_row(rng, entries, monkeypatch):
+    monkeypatch.setattr(tiles, "STACK_ENTRIES", entries)
+    A = rng.standard_normal((23, 31))
+    stacked = np.concatenate(list(tiles.tile_stacks(A, 5, 4)))
+    padded = np.pad(A, ((0, 2), (0, 1)))
+    expected = padded.reshape(5, 5, 8, 4).transpose(0, 2, 1, 3).reshape(40, 5, 4)
+    np.testing.assert_array_equal(stacked, expected)
+    rows, cols = np.array([0, 4, 2]), np.array([7, 7, 3])
+    chosen = tiles.gather(A, tiles.places(rows, cols, (5, 4)), (5, 4))
+    np.testing.assert_array_equal(chosen, expected[rows * 8 + cols])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(48, 48), (60, 20), (20, 60)])
+def test_small_matrices_are_measured_as_by_their_columns(rng, kind, shape):
+    A = rng.standard_normal(shape)
+    B = compress(A, kind, budget=0.5, rng=0).matrix
+    by_columns = source._root(
+        source._columns(A, some) - source._columns(B, some) for some in source.column_slices(shape)
+    )
+    assert math.isclose(source.residual(A, B), by_columns, rel_tol=1e-12)
 
 
 # Comparison.

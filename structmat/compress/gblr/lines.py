@@ -23,15 +23,13 @@ def exact_lines(A: NDArray, top: int = 0, left: int = 0, *, cyclic: bool = True)
     one = np.ones(1, A.dtype)
     in_rows, in_columns = _runs(A, cyclic), _runs(A.T, cyclic)
     if _cost_of_runs(in_rows) <= _cost_of_runs(in_columns):
-        contents = [take(A[i], start, width).conj() for i, start, width in in_rows]
         return [
-            Block(top + i, one, left + start, v)
-            for (i, start, _), v in zip(in_rows, contents, strict=True)
+            Block(top + i, one, left + start, take(A[i], start, width).conj())
+            for i, start, width in in_rows
         ]
-    contents = [take(A[:, j], start, width) for j, start, width in in_columns]
     return [
-        Block(top + start, u, left + j, one)
-        for (j, start, _), u in zip(in_columns, contents, strict=True)
+        Block(top + start, take(A[:, j], start, width), left + j, one)
+        for j, start, width in in_columns
     ]
 
 

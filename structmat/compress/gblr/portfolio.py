@@ -41,107 +41,102 @@ def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress)
     them which blocks are found.
     """
     largest = float(np.abs(A).max(initial=0.0))
-    # A power of two, so that scaling is exact.
-    scale = float(np.ldexp(1.0, np.frexp(largest)[1] - 1))
     if largest == 0 or (goal.max_cost is not None and goal.max_cost < 2):
         progress(1.0)
         return GBLR(*Blocks.of([], A.dtype), shape=A.shape)
+    # A power of two, so that scaling is exact.
+    power = float(np.ldexp(1.0, np.frexp(largest)[1] - 1))
     if goal.max_error is not None:
-        goal = Goal(max_error=goal.max_error / scale)
-    blocks = _Portfolio(A, scale, goal, rng, progress).search()
+        goal = Goal(max_error=goal.max_error / power)
+    scale = A.dtype.type(power)
+    blocks = _search(A, scale, goal, rng, progress)
     progress(1.0)
-    return GBLR(*blocks._replace(u=blocks.u * A.dtype.type(scale)), shape=A.shape)
+    return GBLR(*blocks._replace(u=blocks.u * scale), shape=A.shape)
 
 
-class _Portfolio:
-    """Starts, annealing from them, and the best candidate so far, of A / scale."""
-
-    def __init__(
-        self, A: NDArray, scale: float, goal: Goal, rng: np.random.Generator, progress: Progress
-    ) -> None:
-        self.A, self.scale, self.rng = A, A.dtype.type(scale), rng
-        self.cap, self.progress = goal.max_cost, progress
-        self.best = Selection(A, self.scale, goal)
-        self.starts = Starts(A, self.scale, rng, self.best)
-
-    def search(self) -> Blocks:
-        """Consider the starts, then anneal; stop early where the rest would be of no use."""
-        best, starts = self.best, self.starts
-        if best.goal.max_error is not None and best.total**0.5 <= best.goal.max_error:
-            return best.blocks
-        scattered = starts.is_scattered()
-        for step, find in enumerate(() if scattered else (starts.grid, starts.spans), 1):
-            found = find()
-            best.consider(found)
-            if found.cost < EXACT_COST * best.likely_cost:
-                best.keep(found)
-            self.progress(STARTS_PROGRESS * step / 6)
-        if best.exact or (scattered and best.consider(starts.lines())):
-            return best.blocks
-        if self._consider_inexact():
-            self._anneal_all()
+def _search(
+    A: NDArray, scale: np.number, goal: Goal, rng: np.random.Generator, progress: Progress
+) -> Blocks:
+    """Consider the starts in turn, then anneal; stop where the rest would be of no use."""
+    best = Selection(A, scale, goal)
+    starts = Starts(A, scale, rng, best)
+    if goal.max_error is not None and best.total**0.5 <= goal.max_error:
         return best.blocks
+    scattered = starts.is_scattered()
+    for step, find in enumerate(() if scattered else (starts.grid, starts.spans), 1):
+        found = find()
+        best.consider(found)
+        if found.cost < EXACT_COST * best.likely_cost:
+            best.keep(found)
+        progress(STARTS_PROGRESS * step / 6)
+    if best.exact or (scattered and best.consider(starts.lines())):
+        return best.blocks
+    best.consider_start(starts.partition())
+    progress(STARTS_PROGRESS * 3 / 6)
+    lines_lead = best.consider(starts.lines())
+    progress(STARTS_PROGRESS * 4 / 6)
+    if goal.max_cost is None and best.value[0] > A.size:
+        best.consider(starts.entries())
+    truncation_leads = best.consider_start(starts.truncation())
+    progress(STARTS_PROGRESS * 5 / 6)
+    if lines_lead and not truncation_leads and not best.exact:
+        # Nothing of low rank is left to refine.
+        return best.blocks
+    # A whole that beats all its partitions beats tiles of one size too.
+    if not truncation_leads:
+        found = starts.tiles()
+        if best.consider(found):
+            best.keep(found)
+        progress(STARTS_PROGRESS)
+    if best.likely_cost <= HELD_SHARE * A.size and not best.exact:
+        _anneal_all(starts, progress)
+    return best.blocks
 
-    def _consider_inexact(self) -> bool:
-        """Consider the other starts; returns whether annealing may still be worth its time."""
-        best, starts = self.best, self.starts
-        best.consider_start(starts.partition())
-        self.progress(STARTS_PROGRESS * 3 / 6)
-        lines_lead = best.consider(starts.lines())
-        self.progress(STARTS_PROGRESS * 4 / 6)
-        if self.cap is None and best.value[0] > self.A.size:
-            best.consider(starts.entries())
-        truncation_leads = best.consider_start(starts.truncation())
-        self.progress(STARTS_PROGRESS * 5 / 6)
-        if lines_lead and not truncation_leads and not best.exact:
-            # Nothing of low rank is left to refine.
-            return False
-        # A whole that beats all its partitions beats tiles of one size too.
-        if not truncation_leads:
-            found = starts.tiles()
-            if best.consider(found):
-                best.keep(found)
-            self.progress(STARTS_PROGRESS)
-        return best.likely_cost <= HELD_SHARE * self.A.size and not best.exact
 
-    def _anneal_all(self) -> None:
-        """Anneal from every start, then loosen and anneal the best result again and again."""
-        prices = FIRST_PRICES if self.A.size <= WORK_ENTRIES else FIRST_PRICES[:1]
-        average = self.best.total / self.best.likely_cost
-        for part in prices:
-            self.best.kept.append(Candidate.of(self.A, self.scale, [], part * average))
-        work = WORK * max(1.0, self.A.size / WORK_ENTRIES)
-        first, count = len(self.best.kept), len(self.best.kept)
-        count += LOOSENINGS if self.cap is not None else 0
-        found: Candidate | None = None
-        for done in range(first):
-            start = self.best.kept.pop(0)
-            if not self.best.is_hopeless(start):
-                annealed, _ = self._anneal(start, work, done / count, 1 / count)
-                if self.best.consider(annealed):
-                    found = annealed
-                del annealed
-            del start
-        if self.cap is None or found is None or self.best.exact:
-            return
-        work *= 2
-        for done in range(first, count):
-            if work <= 0:
-                break
-            found, work = self._anneal(found, work, done / count, 1 / count, LOOSE_COST)
-            self.best.consider(found)
+def _anneal_all(starts: Starts, progress: Progress) -> None:
+    """Anneal from every start, then loosen and anneal the best result again and again."""
+    A, best, capped = starts.A, starts.best, starts.best.goal.max_cost is not None
+    average = best.total / best.likely_cost
+    for part in FIRST_PRICES if A.size <= WORK_ENTRIES else FIRST_PRICES[:1]:
+        best.kept.append(Candidate.of(A, starts.scale, [], part * average))
+    work = WORK * max(1.0, A.size / WORK_ENTRIES)
+    first = len(best.kept)
+    count = first + (LOOSENINGS if capped else 0)
+    found: Candidate | None = None
+    for done in range(first):
+        start = best.kept.pop(0)
+        if not best.is_hopeless(start):
+            annealed, _ = _anneal(starts, start, work, _part(progress, done, count))
+            if best.consider(annealed):
+                found = annealed
+            del annealed
+        del start
+    if not capped or found is None or best.exact:
+        return
+    work *= 2
+    for done in range(first, count):
+        if work <= 0:
+            break
+        found, work = _anneal(starts, found, work, _part(progress, done, count), LOOSE_COST)
+        best.consider(found)
 
-    def _anneal(
-        self, start: Candidate, work: float, done: float, share: float, extra: float = 0.0
-    ) -> tuple[Candidate, float]:
-        """Anneal once, loosened first if `extra` says so; returns the unspent work as well."""
 
-        def progress(part: float) -> None:
-            self.progress(STARTS_PROGRESS + (1 - STARTS_PROGRESS) * (done + share * part))
+def _part(progress: Progress, done: int, count: int) -> Progress:
+    """Progress of the next annealing, after `done` of `count`."""
 
-        residual, blocks = DenseResidual(self.A / self.scale), list(start.blocks.unpack())
-        search = Annealing(residual, blocks, self.best.aim, self.rng, work, progress)
-        price = search.loosen(start.price, extra) if extra else search.anneal(start.price)
-        blocks, work = search.blocks, search.work
-        del residual, search
-        return Candidate.of(self.A, self.scale, blocks, price), work
+    def report(share: float) -> None:
+        progress(STARTS_PROGRESS + (1 - STARTS_PROGRESS) * (done / count + 1 / count * share))
+
+    return report
+
+
+def _anneal(
+    starts: Starts, start: Candidate, work: float, progress: Progress, extra: float = 0.0
+) -> tuple[Candidate, float]:
+    """Anneal once, loosened first by a share `extra`; returns the unspent work as well."""
+    residual, blocks = DenseResidual(starts.A / starts.scale), list(start.blocks.unpack())
+    search = Annealing(residual, blocks, starts.best.aim, starts.rng, work, progress)
+    price = search.loosen(start.price, extra) if extra else search.anneal(start.price)
+    blocks, work = search.blocks, search.work
+    del residual, search
+    return Candidate.of(starts.A, starts.scale, blocks, price), work
