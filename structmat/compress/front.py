@@ -92,6 +92,7 @@ def compress(
     generator, report = _generator(rng), progress or no_progress
     size = source.norm()
     fits = Fits(source, size)
+    fits.load(kind)
     started = time.perf_counter()
     bound = Bound(cap, None if tol is None else float(tol))
     matrix = fits.best(kind, bound, generator, report)
@@ -178,6 +179,7 @@ def _compared(
     progress: Progress,
 ) -> Comparison:
     """Row of one kind."""
+    fits.load(kind)
     started = time.perf_counter()
     matrix = fits.best(kind, bound, rng, progress)
     seconds = time.perf_counter() - started
