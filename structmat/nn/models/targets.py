@@ -33,6 +33,8 @@ class Target:
     taps: int = 1
     #: Vectors that the weight multiplies for one example, in all layers together.
     vectors_per_example: int = 1
+    #: Whether an example has counted them.
+    counted: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
