@@ -1,6 +1,7 @@
 """Layers whose weights are structured matrices of any kind, with a fixed structure.
 
 parameters    contents of a matrix as parameters of a module
+remembered    matrices kept around contents, until the contents change
 weight        `StructuredWeight`: a matrix as a module
 speed         the choice between the structure and its dense weight
 convolution   the common part of convolutions by one matrix, or one a tap

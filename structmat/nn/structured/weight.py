@@ -16,13 +16,13 @@ from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured.parameters import (
     Contents,
-    Remembered,
     floating_dtype,
     leaves_of,
     on_torch,
     stand_ins,
     tensors_of,
 )
+from structmat.nn.structured.remembered import Remembered
 from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
 
 
@@ -58,10 +58,13 @@ class StructuredWeight(nn.Module):
     -----
     While no gradient is recorded, results that are computed from the contents are
     remembered: filled panels, the dense weight. They are computed again once a parameter
-    was changed or replaced or an optimizer took a step, and dropped when the mode changes,
-    a gradient is recorded or the module moves. Only a change by hand through
-    ``parameter.data`` goes unseen, as torch does not count it; change parameters under
-    `torch.no_grad`.
+    was changed or replaced, and dropped when the mode changes, a gradient is recorded or the
+    module moves. Torch counts most changes, but not those through ``parameter.data``, shared
+    memory or DLPack. On a CPU the contents themselves are looked at before each product:
+    all words of a tensor up to 4 KiB, a sample and the sum of all words up to 128 KiB, and
+    a sample of larger ones. So every write to a whole tensor is seen, and a write to a few
+    entries of a large one may not be. On other devices nothing is read. After such writes
+    there, and after writes to few entries, call `refresh`, or ``model.eval()`` for all layers.
 
     Examples
     --------
@@ -190,7 +193,7 @@ class StructuredWeight(nn.Module):
         if torch.compiler.is_compiling():
             return self._around(dtype, remember=False)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            self._forget()
+            self.refresh()
             return self._around(dtype, remember=False)
         remembered = self._remembered
         if remembered is None or not remembered.holds(tensors, dtype):
@@ -216,18 +219,19 @@ class StructuredWeight(nn.Module):
                 binding.multiply(matrix, column, adjoint=adjoint)
             self.times = Times.of(count_operations(matrix), matrix.shape, matrix.device.type)
 
-    def _forget(self) -> None:
+    def refresh(self) -> None:
+        """Drop remembered results, after a change of the contents that torch did not count."""
         if self._remembered is not None:
             self._remembered = None
 
     def train(self, mode: bool = True) -> "StructuredWeight":
         """Set the mode, and drop remembered results."""
-        self._forget()
+        self.refresh()
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
-        self._forget()
+        self.refresh()
         self._prepare()
         return self
 
