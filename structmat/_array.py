@@ -52,6 +52,8 @@ class Backend:
     stored_by_columns : callable
         True for a two-dimensional array in column-major order: the result of its product
         is then laid out likewise. False where the library does not tell.
+    version : callable
+        Number of the changes of an array in place; None for a library that counts none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Backend:
     records_gradients: Callable[[Array], bool] | None = None
     caching: Callable[[ModuleType], AbstractContextManager[Any]] = nullcontext
     stored_by_columns: Callable[[Array], bool] = lambda x: False
+    version: Callable[[Array], int] | None = None
 
 
 def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
@@ -110,6 +113,8 @@ BACKENDS = {
             # A tensor made in inference mode could never take part in a gradient later.
             methodcaller("inference_mode", False),
             lambda x: x.stride(0) == 1 and x.shape[1] > 1,
+            # Tensors of inference mode count no changes.
+            lambda x: 0 if x.is_inference() else x._version,
         ),
         Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
     )
