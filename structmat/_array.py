@@ -64,6 +64,8 @@ class Backend:
     to_scipy : callable
         A sparse array of this library as one of SciPy, and None for any other array. None
         for a library whose arrays are all dense.
+    version : callable
+        Number of the changes of an array in place; None for a library that counts none.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Backend:
     stored_by_columns: Callable[[Array], bool] = lambda x: False
     fault: Callable[[Array], str] = lambda x: ""
     to_scipy: Callable[[Array], Any] | None = None
+    version: Callable[[Array], int] | None = None
 
 
 def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
@@ -119,6 +122,8 @@ BACKENDS = {
             lambda x: x.stride(0) == 1 and x.shape[1] > 1,
             tensor_fault,
             lambda x: tensor_to_scipy(x) if is_sparse_tensor(x) else None,
+            # Tensors of inference mode count no changes.
+            lambda x: 0 if x.is_inference() else x._version,
         ),
         Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
     )

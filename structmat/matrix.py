@@ -57,7 +57,10 @@ class StructuredMatrix(Entries):
 
     Notes
     -----
-    Contents do not change after construction. Unless gradients flow through them, products
+    Contents are not copied, and should not change after construction: products may use old
+    values in part, once an array that shares memory with NumPy contents is written to (give the
+    constructor a copy of such an array). Changes in place that torch counts are followed.
+    Unless gradients flow through them, products
     keep the results that they compute from the contents once: about as much memory again for
     each kernel that was used, and a copy in the wider precision if operands ask for one.
     NumPy contents are read-only views.
@@ -210,6 +213,10 @@ class StructuredMatrix(Entries):
         """Return the result of `make`, remembered unless gradients flow through contents."""
         if self._memory is None or self._records_gradients():
             return make()
+        if (version := self._backend.version) is not None:
+            versions = list(map(version, self._leaves()))
+            if self._memory.get("versions") != versions:  # contents changed in place
+                self._memory = {"versions": versions}
         if name not in self._memory:
             with self._backend.caching(self.xp):
                 self._memory[name] = make()

@@ -307,7 +307,7 @@ class GaudiWeight(StructuredModule):
     def _take_older(self, found: dict[str, Any], prefix: str) -> bool:
         return False
 
-    def _forget(self) -> None:
+    def refresh(self) -> None:
         """Nothing is computed before it is used."""
 
     def extra_repr(self) -> str:

@@ -1,6 +1,7 @@
 """Layers whose weights are structured matrices of any kind, with a fixed structure.
 
 parameters    contents of a matrix as parameters of a module
+remembered    matrices kept around contents, until the contents change
 state         structure of weights as a tensor in state dicts
 structure     structure of a matrix, described and put around other contents
 weight        `StructuredWeight`: a matrix as a module

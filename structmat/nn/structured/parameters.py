@@ -1,12 +1,9 @@
-"""Contents of structured matrices as parameters of a module, and matrices kept around them."""
+"""Contents of structured matrices as parameters of a module."""
 
-import weakref
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from structmat.errors import InputError, ShapeError
 from structmat.matrix import StructuredMatrix
@@ -133,48 +130,3 @@ def tensors_of(module: nn.Module) -> list[Tensor]:
 def floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:
     """Dtype of the first floating tensor; None if all hold integers."""
     return next((t.dtype for t in tensors if t.is_floating_point()), None)
-
-
-class _Steps:
-    """Count of the steps of all optimizers, as fused ones change parameters unseen."""
-
-    count = 0
-
-    @classmethod
-    def add(cls, *_: Any) -> None:
-        cls.count += 1
-
-
-register_optimizer_step_post_hook(_Steps.add)
-
-
-class Remembered(NamedTuple):
-    """A matrix around contents, with the tensors, versions and addresses they came from."""
-
-    matrix: StructuredMatrix
-    dtype: torch.dtype | None
-    steps: int
-    marks: list[Any]
-
-    @classmethod
-    def of(
-        cls,
-        tensors: list[Tensor],
-        dtype: torch.dtype | None,
-        make: Callable[[], StructuredMatrix],
-    ) -> "Remembered | None":
-        """A new matrix, or None if changes of the contents would go unseen."""
-        try:
-            marks = [(weakref.ref(t), t._version, t.data_ptr()) for t in tensors]
-        except RuntimeError:  # tensors of inference mode, or inside a transform such as vmap
-            return None
-        with torch.inference_mode(False), torch.no_grad():
-            return cls(make(), dtype, _Steps.count, marks)
-
-    def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
-        """Tell whether the contents are unchanged."""
-        known_state = (dtype, _Steps.count, len(tensors))
-        return known_state == (self.dtype, self.steps, len(self.marks)) and all(
-            tensor is known() and tensor._version == version and tensor.data_ptr() == address
-            for tensor, (known, version, address) in zip(tensors, self.marks, strict=True)
-        )

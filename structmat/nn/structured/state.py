@@ -48,7 +48,7 @@ class StructuredModule(nn.Module):
         """Rebuild in place around the present parameters, or refuse with an `InputError`."""
 
     @abstractmethod
-    def _forget(self) -> None:
+    def refresh(self) -> None:
         """Drop results that were computed from the present values."""
 
     @abstractmethod
@@ -72,7 +72,7 @@ class StructuredModule(nn.Module):
         entry, arrays = decode(state)
         present = decode(self.get_extra_state())
         if not _are_equal((entry, arrays), present):
-            self._forget()
+            self.refresh()
             self._take_structure(entry, arrays)
 
     # By torch's name for the state, so that `torch.func.functional_call` swaps it as well.
@@ -89,7 +89,7 @@ class StructuredModule(nn.Module):
         missing_keys: list[str],
         *rest: Any,
     ) -> None:
-        self._forget()
+        self.refresh()
         key, older = prefix + STATE_NAME, False
         if key not in state_dict and any(name.startswith(prefix) for name in state_dict):
             older = True

@@ -18,7 +18,6 @@ from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured.parameters import (
     Contents,
-    Remembered,
     floating_dtype,
     leaves_of,
     on_torch,
@@ -26,6 +25,7 @@ from structmat.nn.structured.parameters import (
     tensors_of,
     without_integers,
 )
+from structmat.nn.structured.remembered import Remembered
 from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
 from structmat.nn.structured.state import Structure, StructuredModule
 from structmat.nn.structured.structure import described, older_integers, taken
@@ -64,10 +64,13 @@ class StructuredWeight(StructuredModule):
     -----
     While no gradient is recorded, results that are computed from the contents are
     remembered: filled panels, the dense weight. They are computed again once a parameter
-    was changed or replaced or an optimizer took a step, and dropped when the mode changes,
-    a gradient is recorded or the module moves. Only a change by hand through
-    ``parameter.data`` goes unseen, as torch does not count it; change parameters under
-    `torch.no_grad`.
+    was changed or replaced, and dropped when the mode changes, a gradient is recorded or the
+    module moves. Torch counts most changes, but not those through ``parameter.data``, shared
+    memory or DLPack. On a CPU the contents themselves are looked at before each product:
+    all words of a tensor up to 4 KiB, a sample and the sum of all words up to 128 KiB, and
+    a sample of larger ones. So every write to a whole tensor is seen, and a write to a few
+    entries of a large one may not be. On other devices nothing is read. After such writes
+    there, and after writes to few entries, call `refresh`, or ``model.eval()`` for all layers.
 
     The state dict has the structure as well: shapes, runs, places, permutations, as one
     tensor of bytes under ``_extra_state``. `load_state_dict` takes over a structure whose
@@ -202,7 +205,7 @@ class StructuredWeight(StructuredModule):
         if is_traced() or is_transformed(*tensors):
             return self._around(dtype, remember=False)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            self._forget()
+            self.refresh()
             return self._around(dtype, remember=False)
         remembered = self._remembered
         if remembered is None or not remembered.holds(tensors, dtype):
@@ -228,7 +231,8 @@ class StructuredWeight(StructuredModule):
                 binding.multiply(matrix, column, adjoint=adjoint)
             self.times = Times.of(count_operations(matrix), matrix.shape, matrix.device.type)
 
-    def _forget(self) -> None:
+    def refresh(self) -> None:
+        """Drop remembered results, after a change of the contents that torch did not count."""
         if self._remembered is not None:
             self._remembered = None
 
@@ -248,19 +252,20 @@ class StructuredWeight(StructuredModule):
     def _follow(self, matrix: StructuredMatrix) -> None:
         """Lay the present contents out as another matrix does."""
         self._template = binding.bind(matrix, stand_ins(matrix, self.contents), remember=False)
-        self._forget()
+        self.refresh()
         self._prepare()
 
     def train(self, mode: bool = True) -> "StructuredWeight":
         """Set the mode, and drop remembered results."""
-        self._forget()
+        self.refresh()
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._forget()  # torch can swap no tensor that is referred to
+        self.refresh()  # torch can swap no tensor that is referred to
         super()._apply(fn, recurse)
         moved = [_moved(array, fn) for array in binding.leaves(self._template)]
         self._template = binding.bind(self._template, moved, remember=False)
+        self.refresh()
         self._prepare()
         return self
 
