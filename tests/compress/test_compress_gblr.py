@@ -14,6 +14,7 @@ from structmat.compress.gblr import implicit
 from structmat.compress.gblr import portfolio as gblr
 from structmat.compress.gblr.lines import exact_lines
 from structmat.compress.gblr.residual import Blocks
+from structmat.compress.gblr.transfers import Transfers
 from structmat.compress.goal import Goal, no_progress
 from structmat.matrices.gblr import GBLR
 
@@ -276,8 +277,11 @@ def test_spans_where_nothing_is_left():
     assert u.shape == v.shape == (5, 0)
     U, V = np.zeros((5, 2)), np.ones((5, 2))
     U[4, 0] = 1
-    u, v = _gblr_spans._mend(U.copy(), V.copy(), 1e-8)
-    np.testing.assert_array_equal(u @ v.T, U @ V.T)
+    sums = Transfers(U.T.copy(), V.T.copy(), 1e-8)
+    sums.descend()
+    sums.walk(10, np.random.default_rng(0))
+    sums.shorten()
+    np.testing.assert_array_equal(sums.sides[0].T @ sums.sides[1], U @ V.T)
 
 
 # --- guarantees ------------------------------------------------------------------------

@@ -4,6 +4,7 @@ portfolio    `fit`: the starts in turn, then annealing from the best of them
 candidates   the starts, the best candidate so far, and the ones kept for annealing
 exact_grid   tiles that hold a matrix exactly
 exact_sum    blocks of a matrix that is exactly a sum of few
+transfers    exchanges between these blocks, until their sum is cheap
 partition    hierarchical partitions into truncated tiles
 lines        blocks of one row or column, on runs of entries
 anneal       one search: blocks are added while the price falls

@@ -20,6 +20,8 @@ HELD_SHARE = 0.5
 #: Share of the matrix's energy. Where less than that is left by the best candidate, or allowed
 #: by the goal, annealing from no blocks hardly catches up.
 SMOOTH_ENERGY = 1e-6
+#: Cost of exact blocks, as a multiple of the wanted one, up to which annealing starts there.
+EXACT_COST = 1.2
 #: Energy of a start, as a multiple of the best one's, above which annealing hardly catches up.
 HOPELESS_ENERGY = 100.0
 #: Cost of a start, as a multiple of the best one's, above which annealing hardly catches up.
@@ -124,6 +126,11 @@ class Starts:
         most = HELD_SHARE * self.A.size if cap is None else cap
         return runs > self.best.most_blocks and runs + int(nonzero.sum()) <= most
 
+    def is_sparse(self) -> bool:
+        """True if the non-zeros are fewer than the likely cost, or than a start may hold."""
+        most = min(HELD_SHARE * self.A.size, self.best.likely_cost)
+        return bool(np.count_nonzero(self.A) < most)
+
     def grid(self) -> Candidate:
         """Tiles that hold the matrix exactly."""
         price = self._exact_price()
@@ -135,7 +142,7 @@ class Starts:
         price = self._exact_price()
         # Eliminations that overflow leave more than they take, and are not considered.
         with np.errstate(over="ignore", invalid="ignore"):
-            blocks = span_blocks(self._scaled(), self.rng)
+            blocks = span_blocks(self._scaled(), EXACT_COST * self.best.likely_cost, self.rng)
             return Candidate.of(self.A, self.scale, blocks, price)
 
     def partition(self) -> Candidate:

@@ -11,53 +11,84 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.gblr.residual import Block, take
+from structmat.compress.gblr.transfers import Transfers, hull
 from structmat.compress.svd import numerical_rank
 from structmat.intervals import best_runs, run_mask
 
-#: Relative distances below which a row counts as dependent. No single one is right
-#: everywhere, and a wrong run is recognised later on, so the runs of all are gathered.
-TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+#: Distance of an eigenvalue from 1 that may be rounding.
+LEAST_DISTANCE = 1e-12
+#: Highest rank, as a share of the smaller side, that a first and a second sketch find.
+RANK_SHARES = (0.5, 0.75)
 #: Highest rank for which the search for spans is quick.
 MOST_RANK = 96
 #: Most rows times rank cubed for which the search for spans is quick.
-MOST_OPERATIONS = 1e8
-#: Most passes over all pairs of blocks at the end.
-MENDING_PASSES = 20
-
-#: A cyclic run: start and width, unless said otherwise.
-Run = tuple[int, int]
+MOST_OPERATIONS = 1.5e8
+#: Walks over the exact sums at the end, at most, and the steps of one of them.
+WALKS, WALK_STEPS = 3, 2000
 
 
-def span_blocks(A: NDArray, rng: np.random.Generator) -> list[Block]:
-    """The blocks, as many as A's rank; empty if there are no short spans."""
+def span_blocks(A: NDArray, most: float, rng: np.random.Generator) -> list[Block]:
+    """The blocks, at least as many as A's rank.
+
+    Empty if there are no short spans, or if even the spans of least width, which no such
+    sum undercuts but by gaps inside its runs, cost more than `most`.
+    """
     small = float(np.sqrt(np.finfo(A.dtype).eps))
-    bases = _bases(A, rng)
+    # A generator of its own: the draws of later starts do not depend on these.
+    own = np.random.default_rng(0)
+    bases = _bases(A, rng, own)
     if bases is None:
         return []
     rows, columns = (_shortest_basis(Q, small) for Q in bases)
     if rows is None or columns is None:
         return []
     (U, on_rows), (V, on_cols) = rows, columns
+    if int(on_rows.sum()) + int(on_cols.sum()) > most:
+        return []
     core = np.linalg.lstsq(U, A, rcond=None)[0]
     core = np.linalg.lstsq(V, core.conj().T, rcond=None)[0].conj().T
     U, V = _eliminate(U, on_rows, core, V, on_cols, small)
-    U, V = _mend(U, V, small)
-    blocks = []
-    for u, v in zip(U.T, V.T, strict=True):
-        (row, height), (col, width) = _hull(u, small), _hull(v, small)
+    sums = Transfers(np.ascontiguousarray(U.T), np.ascontiguousarray(V.T), small)
+    _cheapen(sums, own)
+    blocks: list[Block] = []
+    for u, v in zip(*sums.sides, strict=True):
+        (row, height), (col, width) = hull(u, small), hull(v, small)
         if height and width:
-            blocks.append(Block(row, take(u, row, height), col, take(v, col, width)))
+            whole = Block(row, take(u, row, height), col, take(v, col, width))
+            blocks += _split(whole, A.shape, small)
     return [Block(b.row, b.u.astype(A.dtype), b.col, b.v.astype(A.dtype)) for b in blocks]
 
 
-def _bases(A: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray] | None:
-    """Orthonormal bases of the column and row spaces, if the rank is small enough."""
+def _cheapen(sums: Transfers, rng: np.random.Generator) -> None:
+    """Exchange ends between blocks until a walk brings nothing."""
+    sums.descend()
+    for _ in range(WALKS):
+        before = sums.cost
+        sums.walk(WALK_STEPS, rng)
+        sums.descend()
+        sums.shorten()
+        if sums.cost == before:
+            break
+
+
+def _bases(
+    A: NDArray, rng: np.random.Generator, own: np.random.Generator
+) -> tuple[NDArray, NDArray] | None:
+    """Orthonormal bases of the column and row spaces, if the rank is small enough.
+
+    Most matrices have a rank that is low or full: the wider sketch is the rare one.
+    """
     m, n = A.shape
-    most = min(MOST_RANK, min(m, n) // 2)
-    wide = A @ rng.standard_normal((n, most + 8)).astype(A.dtype)
-    X, s, _ = np.linalg.svd(wide, full_matrices=False)
-    rank = numerical_rank(s, A.shape)
-    if not 0 < rank <= most or max(m, n) * rank**3 > MOST_OPERATIONS:
+    low, high = (min(MOST_RANK, int(share * min(m, n))) for share in RANK_SHARES)
+    for most, generator in ((low, rng), (high, own)) if low < high else ((low, rng),):
+        wide = A @ generator.standard_normal((n, most + 8)).astype(A.dtype)
+        X, s, _ = np.linalg.svd(wide, full_matrices=False)
+        rank = numerical_rank(s, A.shape)
+        if 0 < rank <= most:
+            break
+    else:
+        return None
+    if max(m, n) * rank**3 > MOST_OPERATIONS:
         return None
     Q = X[:, :rank].astype(np.result_type(A, np.float64))
     P, _ = np.linalg.qr(A.conj().T @ Q)
@@ -67,16 +98,12 @@ def _bases(A: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray] | No
 def _shortest_basis(Q: NDArray, small: float) -> tuple[NDArray, NDArray] | None:
     """Basis of the column space of Q on runs of least total width, and masks of the runs."""
     m, r = Q.shape
-    candidates: set[Run] = set()
-    for tolerance in TOLERANCES:
-        if tolerance < small:
-            break
-        candidates |= _generators(Q, tolerance)
-        mirrored = _generators(Q[::-1], tolerance)
-        candidates |= {(width, -(start + width) % m) for width, start in mirrored}
+    size = np.linalg.norm(Q, axis=1)
+    projector = Q @ Q.conj().T
+    live = np.flatnonzero(size > 1e-10 * size.max()).tolist()
     done = np.zeros((r, 0), Q.dtype)
     runs, vectors = [], []
-    for width, start in sorted(candidates):
+    for width, start in sorted((_shortest_run(Q, projector, i, small), i) for i in live):
         z = _vector_on(Q, start, width, small)
         new = z - done @ (done.conj().T @ z)
         size = np.linalg.norm(new)
@@ -90,33 +117,33 @@ def _shortest_basis(Q: NDArray, small: float) -> tuple[NDArray, NDArray] | None:
     return None
 
 
-def _generators(Q: NDArray, tolerance: float) -> set[Run]:
-    """(width, start) of the shortest vector of the space at each of its starts.
+def _shortest_run(Q: NDArray, projector: NDArray, start: int, small: float) -> int:
+    """Width of the shortest run that begins at `start` and holds a vector non-zero there.
 
-    Let J be the basis of rows found greedily from `start` - 1 backwards. Row `start`
-    put in front of it makes one of its members dependent: the vector's last position.
+    By bisection: such a run holds more independent vectors of the space than the run
+    without its first position.
+    """
+    least, width = 0, len(Q)
+    while width - least > 1:
+        middle = (least + width) // 2
+        more = _count_within(Q, projector, start, middle, small)
+        if more > _count_within(Q, projector, start + 1, middle - 1, small):
+            width = middle
+        else:
+            least = middle
+    return width
+
+
+def _count_within(Q: NDArray, projector: NDArray, start: int, width: int, small: float) -> int:
+    """Number of independent vectors of the space that vanish off a run.
+
+    They are the eigenvectors at 1 of the orthogonal projector Q Q^H, cut to the run.
     """
     m, r = Q.shape
-    size = np.linalg.norm(Q, axis=1)
-    live = size > 1e-10 * size.max()
-    rows = Q / np.where(live, size, np.inf)[:, None]
-    basis: list[int] = []
-    found = np.zeros((r, 0), Q.dtype)
-    for y in range(m - 1, -1, -1):
-        x = rows[y] - found.conj() @ (found.T @ rows[y])
-        x -= found.conj() @ (found.T @ x)
-        distance = np.linalg.norm(x)
-        if distance > tolerance:
-            found = np.column_stack([found, (x / distance).conj()])
-            basis.append(y)
-    runs = set()
-    for start in np.flatnonzero(live):
-        basis.insert(0, int(start))
-        pivots = np.abs(np.diagonal(np.linalg.qr(rows[basis].T, mode="r")))
-        dependent = np.flatnonzero(pivots < tolerance)
-        end = basis.pop(int(dependent[0]) if dependent.size else len(basis) - 1)
-        runs.add(((end - int(start)) % m + 1, int(start)))
-    return runs
+    on = (start + np.arange(width)) % m
+    # The smaller of two products with the same eigenvalues other than 0.
+    part = projector[np.ix_(on, on)] if width <= r else Q[on].conj().T @ Q[on]
+    return int((1 - np.linalg.eigvalsh(part) < max(small**2, LEAST_DISTANCE)).sum())
 
 
 def _vector_on(Q: NDArray, start: int, width: int, small: float) -> NDArray:
@@ -164,45 +191,26 @@ def _reach(together: NDArray, masks: NDArray) -> NDArray:
     return n - best_runs(np.where(covered, -2.0 * n, 1.0))[2]
 
 
-def _hull(x: NDArray, small: float) -> Run:
-    """Shortest run around all entries that are not negligible."""
-    n, size = x.size, np.abs(x)
-    _, start, gap = best_runs(np.where(size > small * size.max(), -2.0 * n, 1.0)[None])
-    return int(start[0] + gap[0]) % n, int(n - gap[0])
+def _split(block: Block, shape: tuple[int, ...], small: float) -> list[Block]:
+    """Cut a block in two wherever zeros inside one run outnumber the entries of the other."""
+    row, u, col, v = block
+    if (cut := _longest_gap(u, v.size, small)) is not None:
+        before, after = cut
+        parts = Block(row, u[:before], col, v), Block((row + after) % shape[0], u[after:], col, v)
+    elif (cut := _longest_gap(v, u.size, small)) is not None:
+        before, after = cut
+        parts = Block(row, u, col, v[:before]), Block(row, u, (col + after) % shape[1], v[after:])
+    else:
+        return [block]
+    return [piece for part in parts for piece in _split(part, shape, small)]
 
 
-def _mend(U: NDArray, V: NDArray, small: float) -> tuple[NDArray, NDArray]:
-    """Undo unlucky pivots: U V^H = (U + t u_j e_i^T) (V - t' v_i e_j^T)^H, if shorter.
-
-    Only a pair of runs that share an end can gain; t cancels the entry there.
-    """
-    runs = [[_hull(x, small) for x in X.T] for X in (U, V)]
-    for _ in range(MENDING_PASSES):
-        before = sum(width for side in runs for _, width in side)
-        _mend_side(U, V, runs[0], runs[1], small)
-        _mend_side(V, U, runs[1], runs[0], small)
-        if sum(width for side in runs for _, width in side) == before:
-            break
-    return U, V
-
-
-def _mend_side(X: NDArray, Y: NDArray, own: list[Run], other: list[Run], small: float) -> None:
-    """Shorten the runs of X's columns by each other, at the expense of runs of Y; in place."""
-    n, k = X.shape
-    for i in range(k):
-        for j in range(k):
-            for last in (False, True):
-                p, q = (_end(own[index], last, n) for index in (i, j))
-                if i == j or p != q or X[p, j] == 0:
-                    continue
-                t = -X[p, i] / X[p, j]
-                x, y = X[:, i] + t * X[:, j], Y[:, j] - np.conj(t) * Y[:, i]
-                x[p] = 0
-                shorter, longer = _hull(x, small), _hull(y, small)
-                if shorter[1] + longer[1] < own[i][1] + other[j][1]:
-                    X[:, i], Y[:, j] = x, y
-                    own[i], other[j] = shorter, longer
-
-
-def _end(run: Run, last: bool, n: int) -> int:
-    return (run[0] + (run[1] - 1 if last else 0)) % n
+def _longest_gap(x: NDArray, most: int, small: float) -> tuple[int, int] | None:
+    """Beginning and end of the longest run of zeros inside x, if it is longer than `most`."""
+    size = np.abs(x)
+    at = np.flatnonzero(size > small * size.max())
+    gap = np.diff(at) - 1
+    if gap.max(initial=0) <= most:
+        return None
+    k = int(gap.argmax())
+    return int(at[k]) + 1, int(at[k + 1])

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.gblr.anneal import Annealing
-from structmat.compress.gblr.candidates import HELD_SHARE, Selection, Starts
+from structmat.compress.gblr.candidates import EXACT_COST, HELD_SHARE, Selection, Starts
 from structmat.compress.gblr.residual import Blocks, Candidate, DenseResidual
 from structmat.compress.goal import Goal, Progress
 from structmat.matrices.gblr import GBLR
@@ -15,8 +15,6 @@ WORK, WORK_ENTRIES = 2000, 2**18
 #: First prices of annealing from no blocks, as multiples of the energy by the likely cost;
 #: only the first one above `WORK_ENTRIES`.
 FIRST_PRICES = (1.0, 0.3)
-#: Cost of exact blocks, as a multiple of the wanted one, up to which annealing starts there.
-EXACT_COST = 1.2
 #: Number of times that the best annealing is loosened and annealed again.
 LOOSENINGS = 4
 #: Cost that loosening adds, as a share of the cap.
@@ -63,12 +61,14 @@ def _search(
     if goal.max_error is not None and best.total**0.5 <= goal.max_error:
         return best.blocks
     scattered = starts.is_scattered()
-    for step, find in enumerate(() if scattered else (starts.grid, starts.spans), 1):
+    for step, find in enumerate((starts.spans,) if scattered else (starts.grid, starts.spans), 1):
         found = find()
         best.consider(found)
         if found.cost < EXACT_COST * best.likely_cost:
             best.keep(found)
         progress(STARTS_PROGRESS * step / 6)
+    if not scattered and starts.is_sparse():
+        best.consider(starts.entries())
     if best.exact or (scattered and best.consider(starts.lines())):
         return best.blocks
     best.consider_start(starts.partition())
