@@ -33,6 +33,7 @@ from structmat.nn.structured.structure import is_content, on_host
 from structmat.nn.structured.weight import StructuredWeight
 
 _MAKERS = {kind.__name__: make for kind, make in MAKERS.items()}
+_KINDS = {kind.__name__: kind for kind in MAKERS}
 
 
 def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray]]:
@@ -49,7 +50,8 @@ def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray
     index: dict[str, NDArray] = {}
     for layer, weights in structured_layers(model).items():
         layers[paths[id(layer)]] = {
-            "layer": type(layer).__name__,
+            # Wrappers such as FSDP2 give a layer a class of their own, derived from its class.
+            "layer": next(name for name, kind in _KINDS.items() if isinstance(layer, kind)),
             "weights": [_describe_weight(weight, paths, index) for weight in weights],
             "settings": layer_settings(layer),
             "fixed": [n for n, p in layer.named_parameters() if not p.requires_grad],
@@ -121,7 +123,8 @@ def _build(
     else:
         weights = [_build_weight(w, tensors, index, left) for w in entry["weights"]]
         bias = tensors.get(f"{path}.bias" if path else "bias")
-        layer = _MAKERS[entry["layer"]](weights, bias, entry["settings"])
+        # Version 0.1.0 wrote "FSDPGaudiLinear" for a sharded GaudiLinear.
+        layer = _MAKERS[entry["layer"].removeprefix("FSDP")](weights, bias, entry["settings"])
     known = dict(layer.named_parameters()) | dict(layer.named_buffers())
     for name in entry["fixed"]:  # of version 0.1.0 also empty contents, which are buffers now
         known[name].requires_grad_(False)
