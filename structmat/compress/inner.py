@@ -10,7 +10,7 @@ from scipy.sparse import csc_array, issparse
 from structmat.intervals import offsets, positions
 from structmat.matrices import GBLR, LowRank
 
-#: The difference must be so many rounding errors of its terms, or the entries are measured.
+#: Least difference, in rounding errors of its terms; below it the entries are measured.
 ROUNDINGS = 1e6
 #: Most columns of B beside those of A for which products are worth their time.
 SHARE_OF_COLUMNS = 0.25
@@ -20,7 +20,7 @@ ENTRIES = 2**23
 
 def sparse_entries(operator: Any) -> Any:
     """Sparse array behind an operator of SciPy, each entry once, in wide precision, or None."""
-    entries = getattr(operator, "A", None)
+    entries: Any = getattr(operator, "A", None)
     if not issparse(entries) or entries.dtype.kind not in "biufc":
         return None
     wide = entries.tocsr(copy=True)
