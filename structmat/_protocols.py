@@ -6,6 +6,7 @@ the dense form, and operators that act on entries, are refused with the remedy.
 """
 
 import math
+import operator
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -107,6 +108,17 @@ class Protocols(LinearOperator):
                 return result
         return func(*_without(args), **_without(kwargs))
 
+    # torch.
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__
+        if hasattr(func, "__objclass__") and (name.startswith("__") or hasattr(operator, name)):
+            return NotImplemented  # an operator of a tensor, which the matrix answers
+        if name in ("matmul", "mm", "mv") and len(args) == 2 and not kwargs:
+            return _matmul(*args)
+        return func(*_without(args, _in_place), **_without(kwargs or {}, _in_place))
+
     # Python.
 
     def __bool__(self) -> bool:
@@ -125,8 +137,7 @@ class Protocols(LinearOperator):
 
     __hash__ = object.__hash__
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    __len__ = _refusal("length", "expected A.shape[0], or an array: A.to_dense()")
 
     def __iter__(self) -> Iterator[Array]:
         """Rows of the dense form."""
@@ -180,14 +191,24 @@ def _asked_by_sparse_product() -> bool:
 
 def _dense_form(A: Any) -> np.ndarray:
     """Dense form for a foreign function; a large one is made by name alone."""
+    _check_size(A)
+    dense: np.ndarray = A.toarray()
+    return dense
+
+
+def _check_size(A: Any) -> None:
     if math.prod(A.shape) > DENSE_ENTRIES:
         raise InputError(
             f"the dense form of a {A._size()} {type(A).__name__} is asked for by a function that "
             f"knows no structure; expected at most {DENSE_ENTRIES} entries (if the memory is "
             "there, call it with A.to_dense())"
         )
-    dense: np.ndarray = A.toarray()
-    return dense
+
+
+def _in_place(A: Any) -> Array:
+    """Dense form in the library of the matrix; a large one is made by name alone."""
+    _check_size(A)
+    return A.to_dense()
 
 
 def _stand_in(A: Any) -> np.ndarray:

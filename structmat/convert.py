@@ -34,7 +34,7 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     A : StructuredMatrix
     kind : str
         ``"low_rank"``, ``"block_sparse"``, ``"block_low_rank"``, ``"monarch"``,
-        ``"gblr"`` or ``"dense"``.
+        ``"gblr"``, ``"diagonal"`` or ``"dense"``.
 
     Returns
     -------
@@ -57,8 +57,9 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     a dense a x b tile of rank r is r rank-one blocks, or a blocks of height one, or b
     of width one, whichever is cheapest, min(r (a + b), a (b + 1), b (a + 1)). For a tile
     of full rank that is one multiplication a row or column above the tile's area a b.
-    Block-low-rank to block-sparse fills tiles in, at the cost of their area. No other
-    conversion to a structure costs more than the original matrix.
+    Block-low-rank to block-sparse fills tiles in, at the cost of their area. A diagonal
+    matrix is blocks of one row and one column, which cost one multiplication each, or two
+    in a GBLR matrix. No other conversion to a structure costs more than the original matrix.
 
     Examples
     --------

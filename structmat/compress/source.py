@@ -13,6 +13,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 from structmat import _array
 from structmat._checks import host_array
+from structmat.compress.inner import factors_of, residual_by_products, sparse_entries
 from structmat.compress.svd import Triple
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.kernels import using
@@ -41,7 +42,7 @@ class Source:
     def norm(self) -> float:
         """Frobenius norm; an operator's entries are checked on the way."""
         with np.errstate(over="ignore"):
-            size = norm(self.data)
+            size = self.data.norm() if self.implicit else norm(self.data)
         if self.implicit:
             _check_range(self.data.largest, self.data.dtype)
         return size
@@ -175,6 +176,27 @@ class _Products:
         self.dtype = _working_dtype(np.dtype(given))
         #: Largest entry of any result so far.
         self.largest = 0.0
+        #: All entries of a sparse matrix, in double precision; None of other operators.
+        self.sparse = sparse_entries(operator)
+        #: Frobenius norm, once it is measured.
+        self.size: float | None = None
+
+    def norm(self) -> float:
+        """Frobenius norm: that of a sparse matrix's entries, or n products."""
+        if self.sparse is None:
+            self.size = norm(self)
+            return self.size
+        if not np.isfinite(self.sparse.data).all():
+            raise InputError("a sparse matrix with NaN or infinity; expected finite numbers")
+        self.largest = float(np.abs(self.sparse.data).max(initial=0.0))
+        self.size = float(np.linalg.norm(self.sparse.data))
+        return self.size
+
+    def residual(self, factors: tuple[Any, Any] | None) -> float | None:
+        """Norm of the difference to U V^H by inner products; None if entries must tell."""
+        if factors is None or self.size is None:
+            return None
+        return residual_by_products(self, self.size, factors)
 
     def matmat(self, X: NDArray) -> NDArray:
         """A @ X, shape (m, k)."""
@@ -227,6 +249,10 @@ def norm(A: Any) -> float:
 
 def residual(A: Any, B: Any) -> float:
     """Frobenius norm of A - B, for arrays or anything with `matmat`."""
+    if isinstance(A, _Products):
+        found = A.residual(factors_of(B))
+        if found is not None:
+            return found
     if isinstance(B, StructuredMatrix) and _is_small(B):
         # One product, for which no kernel is worth choosing.
         with using("panels"):
@@ -238,6 +264,9 @@ def svd_residual(A: Any, triple: Triple) -> float:
     """Frobenius norm of A - U diag(s) Vh."""
     U, s, Vh = triple
     left = U * s
+    found = A.residual((left, Vh.conj().T)) if isinstance(A, _Products) else None
+    if found is not None:
+        return found
     return _root(_columns(A, some) - left @ Vh[:, some] for some in column_slices(A.shape))
 
 

@@ -238,6 +238,7 @@ def square(backend="numpy", kind="gblr"):
 
 REFUSED = {
     "bool": bool,
+    "len": len,
     "abs": abs,
     "round": round,
     "float": float,
@@ -284,7 +285,6 @@ def test_python_is_refused_with_the_remedy(kind, name, backend):
 
 
 RIGHT = {
-    "len": (len, len),
     "list": (list, list),
     "2 *": (lambda A: np.float64(2) * A, lambda D: 2 * D),
     "array(2) *": (lambda A: np.asarray(2.0) * A, lambda D: 2 * D),
@@ -383,3 +383,58 @@ def test_large_dense_forms_are_made_by_name_alone():
     assert np.trace(A) == 10**6
     assert np.linalg.norm(A) == 1000
     assert (scipy.sparse.eye_array(10**6) @ A).kind == "identity"
+
+
+# torch's functions on a matrix with tensors.
+
+
+TORCH = {
+    "matmul": lambda torch, A, x: torch.matmul(A, x),
+    "mv": lambda torch, A, x: torch.mv(A, x),
+    "linear": lambda torch, A, x: torch.nn.functional.linear(x, A),
+    "norm": lambda torch, A, x: torch.linalg.norm(A),
+    "exp": lambda torch, A, x: torch.exp(A),
+    "kron": lambda torch, A, x: torch.kron(A, A),
+    "stack": lambda torch, A, x: torch.stack([A, A]),
+    "svdvals": lambda torch, A, x: torch.linalg.svdvals(A),
+    "mul": lambda torch, A, x: torch.mul(x, A),
+    "add": lambda torch, A, x: torch.add(A, x),
+    "mm": lambda torch, A, x: x[None].mm(A),
+    "add_": lambda torch, A, x: torch.ones(4, 4, dtype=x.dtype).add_(A),
+    "x @ A": lambda torch, A, x: x @ A,
+    "2 *": lambda torch, A, x: torch.asarray(2.0) * A,
+    "transpose": lambda torch, A, x: torch.transpose(A, 0, 1),
+    "einsum": lambda torch, A, x: torch.einsum("ij,j->i", A, x),
+}
+TORCH_REFUSED = {
+    "asarray": lambda torch, A, x: torch.asarray(A),
+    "tensor": lambda torch, A, x: torch.tensor(A),
+    "x + A": lambda torch, A, x: x + A,
+    "x - A": lambda torch, A, x: x - A,
+    "x == A": lambda torch, A, x: x == A,
+    "other library": lambda torch, A, x: torch.matmul(A.to("numpy"), x),
+}
+
+
+@pytest.mark.parametrize("kind", ["gblr", "monarch", "product", "diagonal"])
+@pytest.mark.parametrize("name", TORCH)
+def test_torch_functions_are_right(name, kind):
+    torch = pytest.importorskip("torch")
+    A, D = square("torch", kind)
+    x = torch.arange(1.0, 5.0, dtype=torch.float64)
+    assert same(plain(TORCH[name](torch, A, x)), plain(TORCH[name](torch, torch.asarray(D), x)))
+
+
+@pytest.mark.parametrize("name", TORCH_REFUSED)
+def test_torch_functions_are_refused(name):
+    torch = pytest.importorskip("torch")
+    x = torch.arange(1.0, 5.0, dtype=torch.float64)
+    with pytest.raises(StructmatError, match=r"expected|move one"):
+        TORCH_REFUSED[name](torch, square("torch")[0], x)
+
+
+def test_torch_gradients_pass_through_the_dense_form():
+    torch = pytest.importorskip("torch")
+    d = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    torch.exp(structmat.Diagonal(d)).sum().backward()
+    torch.testing.assert_close(d.grad, torch.exp(d.detach()))
