@@ -71,7 +71,7 @@ def compress(
 
     Notes
     -----
-        The result is never worse than a kind that converts to this one exactly, at about its
+    The result is never worse than a kind that converts to this one exactly, at about its
     cost: the fits of such kinds, converted, are among the candidates. `convert` lists them.
 
     Errors are measured, not estimated. The norm of an operator takes n products with unit
