@@ -5,6 +5,7 @@ result is right. Functions with a structured answer get that. Functions that wou
 the dense form, and operators that act on entries, are refused with the remedy.
 """
 
+import inspect
 import math
 import operator
 import sys
@@ -94,7 +95,7 @@ class Protocols(LinearOperator):
         return getattr(ufunc, method)(*_without(inputs), **_without(options))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        _refuse_output(kwargs.get("out"))
+        _refuse_output(_output(func, args, kwargs))
         if func in _WRITERS:
             _refuse_output(args[:1] or tuple(kwargs.values())[:1])
         if func in _ABOUT:
@@ -226,6 +227,14 @@ def _without(value: Any, replace: Callable[[Any], Any] = _dense_form) -> Any:
     if type(value) is dict:
         return {name: _without(item, replace) for name, item in value.items()}
     return value
+
+
+def _output(func: Any, args: Any, kwargs: Any) -> Any:
+    """Argument `out` of a call of NumPy, by name or by place."""
+    try:
+        return inspect.signature(func).bind(*args, **kwargs).arguments.get("out")
+    except (TypeError, ValueError):  # no signature, or arguments that func itself will refuse
+        return kwargs.get("out")
 
 
 def _refuse_output(outputs: Any) -> None:

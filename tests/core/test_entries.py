@@ -144,6 +144,19 @@ def test_structure_answers_without_the_dense_form():
     assert structmat.Identity(n).trace() == n
 
 
+def test_single_entries_need_no_panels(monkeypatch):
+    import scipy.sparse
+
+    from structmat.kernels.layouts.panels import BlockPattern
+
+    S = scipy.sparse.random_array((3000, 2000), density=1e-3, rng=1, format="csr")
+    A = structmat.LowRank(np.zeros((3000, 0)), np.zeros((2000, 0))) + S
+    monkeypatch.delattr(BlockPattern, "layout")
+    with structmat.kernels.using("rows"):
+        near(A @ np.ones(2000), S @ np.ones(2000))
+        near(A.H @ np.ones(3000), S.T @ np.ones(3000))
+
+
 def test_norms_do_not_overflow():
     A = structmat.GBLR([0], [2], [1e200, 1e200], [0], [2], np.ones(2), shape=(2, 2))
     assert A.norm() == pytest.approx(2e200)

@@ -45,7 +45,7 @@ LEFT_OUT = {
     # Helpers of SciPy for arrays; bmat returns None for all but arrays and lists.
     "find_best_blas_type", "bmat", "get_lapack_funcs", "get_blas_funcs",
     # They start from random vectors, and refuse matrices as small as these (see test_scipy).
-    "eigs", "eigsh",
+    "eigs", "eigsh", "onenormest",
     # These tell by the type of their argument, and a matrix is an operator and no array.
     "isscalar", "iterable", "issparse", "isspmatrix", "aslinearoperator", "LinearOperator",
     "isdtype", "isfortran", "require", "object_", "void", "bytes_", "str_",
@@ -270,6 +270,7 @@ REFUSED = {
     "ravel": lambda A: A.ravel(),
     "sum": lambda A: A.sum(),
     "out": lambda A: np.add(1.0, np.eye(4), out=A),
+    "out by place": lambda A: np.fix(np.eye(4), A),
     "masked": lambda A: A @ np.ma.masked_less(np.arange(4.0), 1),
     "masked left": lambda A: np.ma.masked_less(np.arange(4.0), 1) @ A,
     "no copy": lambda A: np.array(A, copy=False),

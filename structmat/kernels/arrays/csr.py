@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from structmat.kernels.layouts.panels import PanelLayout, Pattern
+from structmat.kernels.layouts.panels import BlockPattern, PanelLayout, Pattern
 
 
 class RowsFactor:
@@ -23,6 +23,8 @@ class RowsFactor:
     @classmethod
     def of(cls, pattern: Pattern, contents: np.ndarray) -> "RowsFactor":
         """The factor with these packed contents."""
+        if isinstance(pattern, BlockPattern) and pattern.block == (1, 1):
+            return cls(_single_entries(pattern, contents))
         return cls(_rows(pattern.layout(), contents))
 
     def matmat(self, z: np.ndarray, *, by_columns: bool = False) -> np.ndarray:
@@ -40,6 +42,12 @@ class RowsFactor:
 def _times(sparse: Any, x: np.ndarray) -> np.ndarray:
     """Sparse times dense; SciPy is quicker with one vector than with one column."""
     return (sparse @ x[:, 0])[:, None] if x.shape[1] == 1 else sparse @ x
+
+
+def _single_entries(pattern: BlockPattern, contents: np.ndarray) -> csr_array:
+    """Blocks of one row and one column, sorted by row: rows as they are, without panels."""
+    begin = np.searchsorted(pattern.rows, np.arange(pattern.shape[0] + 1))
+    return csr_array((contents, pattern.cols, begin), shape=pattern.shape)
 
 
 def _rows(layout: PanelLayout, contents: np.ndarray) -> csr_array:
