@@ -40,6 +40,11 @@ def is_traced() -> bool:
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
+def is_translated() -> bool:
+    """Tell whether operations are translated to ONNX, which knows torch's own alone."""
+    return is_traced() and torch.onnx.is_in_onnx_export()
+
+
 @contextmanager
 def lasting() -> Iterator[None]:
     """Make tensors that outlive the modes and transforms of the moment, and serve without them."""
