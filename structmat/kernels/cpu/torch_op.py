@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from structmat._derivatives import is_recorded, recorded_gradients
+from structmat._derivatives import is_recorded, is_transformed, recorded_gradients
 from structmat.kernels.cpu.column_loops import ROWS
 from structmat.kernels.cpu.columns import TileFactor, TileProduct, gradients
 from structmat.kernels.cpu.row_groups import RowGroups
@@ -231,6 +231,8 @@ class _Take(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         places, back = ctx.saved_tensors
+        if is_transformed(grad):
+            return _filled(grad, back), None, None
         return _Take.apply(grad, back, places), None, None
 
 
