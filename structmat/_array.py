@@ -247,6 +247,12 @@ def from_numpy(array: np.ndarray, xp: ModuleType, device: Device = None) -> Arra
     return backend_of(xp).from_numpy(xp, array, device)
 
 
+def identity(n: int, dtype: DType, xp: ModuleType, device: Device) -> Array:
+    """The identity (n, n), by a comparison: exporters cannot follow a diagonal that is filled."""
+    place = xp.arange(n, device=device)
+    return xp.astype(place[:, None] == place[None, :], dtype)
+
+
 def integers(array: np.ndarray, xp: ModuleType, device: Device) -> Array:
     """Index array for `xp.take` on a device."""
     return from_numpy(np.ascontiguousarray(array, dtype=np.int64), xp, device)

@@ -40,6 +40,11 @@ def is_traced() -> bool:
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
+def is_translated() -> bool:
+    """Tell whether operations are translated to ONNX, which knows torch's own alone."""
+    return is_traced() and torch.onnx.is_in_onnx_export()
+
+
 @contextmanager
 def lasting() -> Iterator[None]:
     """Make tensors that outlive the modes and transforms of the moment, and serve without them."""
@@ -74,9 +79,17 @@ def _is_wrapped(x: Tensor) -> bool:
 
 def is_recorded(grad: Tensor) -> bool:
     """Tell whether a backward pass needs plain operations, for more gradients or several."""
-    # Several gradients at once, as of a vectorized Jacobian, are no tensor for a kernel.
-    is_batch = torch._C._functorch.is_legacy_batchedtensor(grad)
-    return torch.is_grad_enabled() or is_batch or is_transformed(grad)
+    return torch.is_grad_enabled() or is_batch_of_gradients(grad) or is_transformed(grad)
+
+
+def is_batch_of_gradients(grad: Tensor) -> bool:
+    """Tell whether a tensor stands for several gradients at once, as of a vectorized Jacobian.
+
+    It is no tensor for a kernel.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def recorded_gradients(

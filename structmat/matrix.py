@@ -297,7 +297,7 @@ class StructuredMatrix(Entries):
     def _dense_by_products(self) -> Array:
         """The matrix from as few products with unit vectors as its shape allows."""
         (m, n), xp = self.shape, self.xp
-        unit = xp.eye(min(m, n), dtype=self.dtype, device=self.device)
+        unit = _array.identity(min(m, n), self.dtype, xp, self.device)
         if n <= m:
             return self._multiply(unit)
         return _array.adjoint(self._multiply_adjoint(unit), xp)

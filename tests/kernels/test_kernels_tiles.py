@@ -332,6 +332,38 @@ def test_first_and_second_derivatives(rng, dtype):
     assert torch.autograd.gradgradcheck(layer, (x, contents), fast_mode=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_transforms_follow_plain_operations(rng):
+    W, contents, _ = runs_product(rng, n=40, K=20, tile=(16, 16), dtype=torch.float64)
+    x = torch.from_numpy(rng.standard_normal((3, 2, 40)))
+
+    def layer(x, contents):
+        z = W.times(x, W.values(contents), by_columns=True)
+        return W.transpose_times(z.sin(), W.values(contents * contents))
+
+    def close(a, b):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+    close(torch.func.vmap(layer, (0, None))(x, contents), layer(x, contents))
+    _, tangent = torch.func.jvp(layer, (x, contents), (x, contents))
+    h = 1e-6
+    ends = [layer(x + s * h * x, contents + s * h * contents) for s in (1, -1)]
+    torch.testing.assert_close(tangent, (ends[0] - ends[1]) / (2 * h), rtol=1e-5, atol=1e-6)
+    inputs = [x[0].clone().requires_grad_(), contents.requires_grad_()]
+    y = layer(*inputs)
+
+    def gradients(g):
+        return torch.autograd.grad(y, inputs, g, retain_graph=True)
+
+    upstream = torch.from_numpy(rng.standard_normal((4, *y.shape)))
+    wanted = [gradients(g) for g in upstream]
+    batched = torch.autograd.grad(y, inputs, upstream, is_grads_batched=True, retain_graph=True)
+    for found in (torch.func.vmap(gradients)(upstream), batched):
+        for i, pair in enumerate(wanted):
+            for a, b in zip(found, pair, strict=True):
+                close(a[i], b)
+
+
 def test_the_gradient_by_contents_is_taken_where_fewer_tiles_are(rng):
     start, width, n = structure(rng, 300, 200)
     layouts = run_tile_layouts(start, width, n, tile=(16, 64))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from structmat._array import Array, adjoint, adjoint_times, namespace, product
+from structmat._array import Array, adjoint, adjoint_times, identity, namespace, product
 from structmat.kernels.layouts.factors import FactorStructure
 
 
@@ -43,5 +43,5 @@ def written_out(
     `times` and `adjoint_times` multiply by it; `contents` give the dtype.
     """
     xp, (m, n) = structure.xp, shape
-    unit = xp.eye(min(m, n), dtype=contents.dtype, device=structure.device)
+    unit = identity(min(m, n), contents.dtype, xp, structure.device)
     return DenseFactor(times(unit) if n <= m else adjoint(adjoint_times(unit), xp))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from structmat._array import BACKENDS
-from structmat._derivatives import is_transformed
+from structmat._derivatives import is_transformed, is_translated
 from structmat.kernels.bound import BoundFactor
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import PanelLayout
@@ -116,13 +116,15 @@ def _times(panels: list[Tensor], z: Tensor, index: PanelIndex, by_columns: bool)
 
 
 def _transpose_times(panels: list[Tensor], y: Tensor, index: PanelIndex) -> Tensor:
-    z = None
+    z: Any = None
     for panel, (a, b), columns in zip(panels, index.rows, index.columns, strict=True):
         part = panel.T @ y[a:b]
-        # In the part's dtype, which autocast may have chosen.
+        # In the part's dtype, which autocast may have chosen. ONNX Runtime adds no half ones.
+        dtype = part.dtype
+        part = part.float() if dtype == torch.float16 and is_translated() else part
         z = part.new_zeros(index.num_columns, part.shape[1]) if z is None else z
         z.index_add_(0, columns, part)
-    return z
+    return z.to(dtype)
 
 
 def _outer(y: Tensor, z: Tensor, index: PanelIndex) -> Tensor:

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from structmat._derivatives import is_transformed
+from structmat._derivatives import is_traced, is_transformed, is_translated
 from structmat.kernels.bound import BoundKernel
 from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles, on_numpy
 from structmat.kernels.layouts.factors import FactorStructure
@@ -17,7 +17,7 @@ class TorchKernel:
 
     Products with gradients and traced ones go by the operators of `TorchTiles`. Plain ones
     call the kernels directly; few vectors go by the kernel for single vectors. Transforms
-    of `torch.func` follow the plain operations of panels.
+    of `torch.func`, and ONNX, follow the plain operations of panels.
 
     `vectors` binds the matrix to the kernel for single vectors, on NumPy, and `panels` to
     panels; `few` is the number of vectors up to which they are multiplied one by one. All
@@ -64,8 +64,7 @@ class TorchKernel:
 
     def _is_plain(self, x: Tensor) -> bool:
         """Tell whether torch follows nothing: gradients, tracing or counting of operations."""
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if self._recorded or traced or is_transformed(x):
+        if self._recorded or is_traced() or is_transformed(x):
             return False
         if type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__:
             return False
@@ -80,4 +79,4 @@ class TorchKernel:
         return product
 
     def _traceable(self, x: Tensor) -> BoundKernel:
-        return self._panels if is_transformed(x) else self._tiles
+        return self._panels if is_transformed(x) or is_translated() else self._tiles

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from structmat._derivatives import is_recorded, recorded_gradients
+from structmat._derivatives import is_recorded, is_transformed, recorded_gradients
 from structmat.kernels.cpu.column_loops import ROWS
 from structmat.kernels.cpu.columns import TileFactor, TileProduct, gradients
 from structmat.kernels.cpu.row_groups import RowGroups
@@ -175,26 +175,46 @@ def _recorded_gradients(
     ctx: Any,
 ) -> list[Tensor | None]:
     """Gradients that can be differentiated again, by dense factors: right, not fast."""
-    (m, n, middle), inner = sizes, sizes[2] + (sizes[1] if through else 0)
 
     def product(x: Tensor, row: Tensor, col: Tensor) -> Tensor:
-        R = _dense(row, index[:4], (m, inner))
-        unit = torch.eye(n, dtype=x.dtype)
-        parts = [_dense(col, index[4:], (n, middle))] if index[4:] else []
-        A = R @ torch.cat([*parts, unit] if through else parts, dim=1).T
-        return x @ (A if ctx.adjoint else A.T)
+        return _plain_tiles(x, index, row, col, sizes, through, ctx.adjoint)
 
     needed = ctx.needs_input_grad
     return recorded_gradients(product, (x, row, col), (needed[0], *needed[2:4]), grad)
 
 
+@torch._decomp.register_decomposition(torch.ops.structmat.tiles.default)
+def _plain_tiles(
+    x: Tensor,
+    index: list[Tensor],
+    row: Tensor,
+    col: Tensor,
+    sizes: list[int],
+    through: bool,
+    adjoint: bool,
+) -> Tensor:
+    """The operator `structmat::tiles` by operations of torch alone, through the dense matrix.
+
+    They are differentiated any number of times; exporters to ONNX take them for the operator.
+    """
+    (m, n, middle), inner = sizes, sizes[2] + (sizes[1] if through else 0)
+    R = _dense(row, index[:4], (m, inner))
+    parts = [_dense(col, index[4:], (n, middle))] if index[4:] else []
+    if through:
+        parts.append((torch.arange(n)[:, None] == torch.arange(n)).to(x))
+    A = R @ torch.cat(parts, dim=1).T
+    return x @ (A if adjoint else A.T)
+
+
 def _dense(cells: Tensor, index: list[Tensor], shape: tuple[int, int]) -> Tensor:
+    """Cells as a dense matrix; all sizes follow from shapes, so that exporters know them."""
     begin, rows, ptr, column = index
-    group = torch.repeat_interleave(torch.arange(len(rows)), ptr.diff())
+    group = (torch.arange(cells.shape[0])[:, None] >= ptr[1:]).sum(1)
     inside = torch.arange(ROWS)
-    here = inside < rows[group][:, None]
-    place = (begin[group][:, None] + inside)[here], column.long()[:, None].expand_as(here)[here]
-    return cells.new_zeros(shape).index_put(place, cells[here])
+    # Numbers below the end of a group, all zero, go to one more row.
+    here = torch.where(inside < rows[group][:, None], begin[group][:, None] + inside, shape[0])
+    place = here.long(), column.long()[:, None].expand_as(here)
+    return cells.new_zeros(shape[0] + 1, shape[1]).index_put(place, cells)[: shape[0]]
 
 
 class _Take(torch.autograd.Function):
@@ -211,6 +231,8 @@ class _Take(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         places, back = ctx.saved_tensors
+        if is_transformed(grad):
+            return _filled(grad, back), None, None
         return _Take.apply(grad, back, places), None, None
 
 

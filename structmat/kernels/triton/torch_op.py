@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from structmat._derivatives import is_batch_of_gradients, is_transformed
 from structmat.errors import BackendError, ShapeError
 from structmat.kernels.layouts.tiles import TileLayout
 
@@ -102,7 +103,7 @@ class TileMatrix:
                 "the contents)"
             )
         here, there = self._sides[side], self._sides[1 - side]
-        flat = _matmul(
+        flat = _choose(x, values, back)[0](
             *(x.reshape(prod(x.shape[:-1]), p), values, back, here.parts, there.parts),
             *(q, by_columns, here.batched, there.batched),
         )
@@ -266,6 +267,36 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     return x.index_select(1, index)
 
 
+def _plain_times(
+    x: Tensor,
+    values: Tensor,
+    back_values: Tensor,
+    layout: Sequence[Tensor],
+    back: Sequence[Tensor],
+    q: int,
+    by_columns: bool,
+    batched: bool,
+    back_batched: bool,
+) -> Tensor:
+    """`structmat::tile_matmul` by operations of torch alone, for transforms and for ONNX."""
+    _, owner, inputs, outputs = layout
+    left, right = _span(inputs, values.shape[1]), _span(outputs, values.shape[2])[owner.long()]
+    return _add_parts(x.shape[0], q, right, _read(x, left).transpose(0, 1) @ values)
+
+
+def _plain_outer(x: Tensor, grad: Tensor, layout: Sequence[Tensor], tk: int, tn: int) -> Tensor:
+    """`structmat::tile_outer` by operations of torch alone."""
+    _, owner, inputs, outputs = layout
+    left, right = _span(inputs, tk), _span(outputs, tn)[owner.long()]
+    return _read(x, left).permute(1, 2, 0) @ _read(grad, right).transpose(0, 1)
+
+
+def _choose(*tensors: Tensor) -> tuple[Any, Any]:
+    """Both operators, or what stands for them under transforms."""
+    plain = is_transformed(*tensors) or any(map(is_batch_of_gradients, tensors))
+    return (_plain_times, _plain_outer) if plain else (_matmul, _outer_product)
+
+
 def _fake_times(x: Tensor, values: Tensor, back_values: Tensor, *rest: Any) -> Tensor:
     _, _, q, by_columns, _, _ = rest
     return _new(x, q, by_columns)
@@ -280,18 +311,19 @@ def _save_times(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _times_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, values, back_values, *parts = ctx.saved_tensors
     layout, back = parts[:4], parts[4:]
+    matmul, outer = _choose(grad)
     grad_x = grad_values = grad_back = None
     if ctx.needs_input_grad[0]:
         here, there = ctx.batched
-        grad_x = _matmul(
+        grad_x = matmul(
             *(grad, back_values.conj(), values.conj(), back, layout),
             *(x.shape[1], _by_columns(x), there, here),
         )
     # Both hold the same contents: where both ask for a gradient, the smaller one takes it all.
     if all(ctx.needs_input_grad[1:3]) and back_values.numel() < values.numel():
-        grad_back = _outer_product(grad, x.conj(), back, *back_values.shape[1:])
+        grad_back = outer(grad, x.conj(), back, *back_values.shape[1:])
     elif ctx.needs_input_grad[1]:
-        grad_values = _outer_product(x.conj(), grad, layout, *values.shape[1:])
+        grad_values = outer(x.conj(), grad, layout, *values.shape[1:])
     return grad_x, grad_values, grad_back, NO_GRADIENTS, NO_GRADIENTS, None, None, None, None
 
 
@@ -304,14 +336,17 @@ def _outer_gradients(ctx: Any, tiles: Tensor) -> tuple[Any, ...]:
     """Second derivatives: tile by tile in plain torch, since the tiles of W^T are not at hand."""
     x, grad, _, owner, inputs, outputs = ctx.saved_tensors
     left, right = _span(inputs, tiles.shape[1]), _span(outputs, tiles.shape[2])[owner.long()]
-    grad_x = _add_parts(x, left, _read(grad.conj(), right).transpose(0, 1) @ tiles.mT)
-    grad_grad = _add_parts(grad, right, _read(x.conj(), left).transpose(0, 1) @ tiles)
+    grad_x = _add_parts(
+        x.shape[0], x.shape[1], left, _read(grad.conj(), right).transpose(0, 1) @ tiles.mT
+    )
+    grad_grad = _add_parts(
+        grad.shape[0], grad.shape[1], right, _read(x.conj(), left).transpose(0, 1) @ tiles
+    )
     return grad_x, grad_grad, NO_GRADIENTS, None, None
 
 
-def _add_parts(like: Tensor, index: Tensor, parts: Tensor) -> Tensor:
+def _add_parts(tokens: int, size: int, index: Tensor, parts: Tensor) -> Tensor:
     """Sum of parts, shape (t, tokens, side), at columns `index`, shape (t, side)."""
-    tokens, size = like.shape
     flat = parts.permute(1, 0, 2).reshape(tokens, -1)
     at = index.reshape(-1).clamp(max=size).long()
     return flat.new_zeros(tokens, size + 1).index_add(1, at, flat)[:, :size]
@@ -319,6 +354,7 @@ def _add_parts(like: Tensor, index: Tensor, parts: Tensor) -> Tensor:
 
 _matmul: Any = torch.library.custom_op("structmat::tile_matmul", _times, mutates_args=())
 _matmul.register_fake(_fake_times)
+torch._decomp.register_decomposition(torch.ops.structmat.tile_matmul.default)(_plain_times)
 _matmul.register_autograd(_times_gradients, setup_context=_save_times)
 _outer_product: Any = torch.library.custom_op("structmat::tile_outer", _outer, mutates_args=())
 _outer_product.register_fake(_new_tiles)

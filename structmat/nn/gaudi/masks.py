@@ -59,6 +59,9 @@ def gaudi_mask(
     Straight-through masks take O(K n) time forward and backward, and keep K whole
     numbers for the backward pass; real-valued ones take a Fourier transform a row.
 
+    Derivatives of any order are those of the real-valued mask at the rounded width and
+    location. Beyond the first they take a Fourier transform a row.
+
     Examples
     --------
     >>> import torch

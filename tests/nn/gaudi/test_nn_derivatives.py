@@ -408,3 +408,19 @@ def test_traced_products_follow_their_operand(name):
     close(traced(other), layer(other))
     drawn = torch.fx.experimental.proxy_tensor.make_fx(lambda x: layer(x))(x)
     close(drawn(other), layer(other))
+
+
+@pytest.mark.parametrize("name", ["assembled", "factors", "windows", "conv"])
+def test_many_upstream_gradients_of_a_recorded_product(name):
+    """The product was recorded before the transform began."""
+    layer, parameters, x = made(name, 2.0)
+    y, inputs = layer(x.requires_grad_()), (x, *parameters.values())
+
+    def gradients(g):
+        return torch.autograd.grad(y, inputs, g, retain_graph=True)
+
+    upstream = double(3, *y.shape)
+    found = vmap(gradients)(upstream)
+    for i, g in enumerate(upstream):
+        for a, b in zip(found, gradients(g), strict=True):
+            close(a[i], b)
