@@ -74,6 +74,10 @@ def compress(
     The result is never worse than a kind that converts to this one exactly, at about its
     cost: the fits of such kinds, converted, are among the candidates. `convert` lists them.
 
+    Expected time on one core at a budget of 0.2: for a matrix of 1024 x 1024 a minute to
+    "gblr", 10 to 25 s to "block_low_rank" and "monarch", 5 s to the others; for 256 x 256
+    about 10 s to "gblr" and 2 s at most to the others.
+
     Errors are measured, not estimated. For an operator a measurement takes n products
     with unit vectors, some at a time, which may outlast the fit itself.
 
@@ -149,6 +153,11 @@ def compare(
         If the budget is no fraction.
     InputError
         If `A` is no finite matrix of numbers.
+
+    Notes
+    -----
+    Expected time: the sum of all kinds in `compress`, about two minutes for a matrix of
+    1024 x 1024 on one core.
 
     Examples
     --------
