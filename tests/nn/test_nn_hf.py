@@ -378,3 +378,22 @@ def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(by_argument, folder
         {m.sigma for m in x.modules() if isinstance(m, GaudiWeight)} for x in (model, expected)
     ]
     assert sigmas[0] == sigmas[1]
+
+
+def test_attention_of_torch_inside_a_model_is_saved(tmp_path):
+    config = transformers.SiglipVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        image_size=16, patch_size=8,
+    )  # fmt: skip
+    model = transformers.SiglipVisionModel(config).eval()
+    images = torch.randn(2, 3, 16, 16)
+    convert_(model, Config(budget=0.5), lambda name, _: name.endswith(("q_proj", "fc1")))
+    hf.enable(model)
+    for change in (freeze_, to_dense_):
+        expected = model(pixel_values=images).pooler_output
+        model.save_pretrained(tmp_path)
+        loaded = transformers.SiglipVisionModel.from_pretrained(tmp_path).eval()
+        got = loaded(pixel_values=images).pooler_output
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+        assert type(loaded.head.attention).__name__ == "SplitAttention"
+        change(model)

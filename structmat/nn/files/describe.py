@@ -59,6 +59,7 @@ def _describe_attention(attention: SplitAttention) -> dict[str, Any]:
     own = [(n, p) for n, p in attention.named_parameters() if n.rpartition(".")[0] in ("", *dense)]
     return {
         "layer": SplitAttention.__name__,
+        "weights": [],
         "settings": attention_settings(attention),
         "fixed": [name for name, parameter in own if not parameter.requires_grad],
     }
@@ -68,7 +69,9 @@ def _describe_weight(
     weight: Weight, paths: Mapping[int, str], index: dict[str, NDArray]
 ) -> dict[str, Any]:
     path = paths[id(weight)]
-    entry: dict[str, Any] = {"path": path, "positions": weight.positions}
+    entry: dict[str, Any] = {"path": path}
+    if "positions" in vars(weight):  # set, as otherwise nobody has counted them
+        entry["positions"] = weight.positions
     if isinstance(weight, GaudiWeight):
         entry["structure"] = paths[id(weight.structure)]  # the first of those that share it
         entry["sigma"] = str(float(weight.sigma))  # JSON has no infinity
@@ -130,7 +133,8 @@ def _build_weight(
         left -= {f"{entry['path']}..{name}" for name in own}
     else:
         weight = _build_gaudi(entry, tensors)
-    weight.positions = entry["positions"]
+    if "positions" in entry:
+        weight.positions = entry["positions"]
     return weight
 
 

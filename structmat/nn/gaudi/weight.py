@@ -89,6 +89,8 @@ class GaudiWeight(nn.Module):
 
     #: Name of the structure.
     kind = "gblr"
+    #: Vectors for one example; a weight whose vectors were counted has it of its own.
+    positions = 1
     # Class attributes, as pickles of version 0.1.0 name neither.
     #: Whether the next backward pass adds the gradient of the dense weight to `weight_grad`.
     record_weight_grad = False
@@ -128,7 +130,6 @@ class GaudiWeight(nn.Module):
         self.granularity = whole_number(granularity, "granularity", 1)
         self.min_width = whole_number(min_width, "min_width", 0)
         #: Vectors that the weight multiplies for one example; costs of models count by it.
-        self.positions = 1
         self.rank, self.max_width, runs, u, v = initial_weight(
             self.shape,
             num_blocks=num_blocks,

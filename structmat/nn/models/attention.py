@@ -43,6 +43,7 @@ def split_attentions(model: nn.Module) -> Iterator[dict[nn.Module, str]]:
             if any(isinstance(module, STRUCTURED) for module in new.children()):
                 _own_memory_(new)
                 bind_(old, new)
+                bind_(old.out_proj, new.out_proj)
             else:
                 _put(model, names[old], old)
 
@@ -179,6 +180,7 @@ def merged(attention: Any, packed: dict[tuple[int, ...], nn.Parameter]) -> nn.Mo
         setattr(new, name, getattr(attention, name))
     new.out_proj.weight, new.out_proj.bias = out.weight, out.bias
     share_(out, new.out_proj)
+    bind_(out, new.out_proj)
     if new.in_proj_weight is None:
         for name, weight in zip(_WEIGHTS, weights, strict=True):
             setattr(new, name, weight)

@@ -133,7 +133,8 @@ class Builder:
         old = target.modules[0].weight
         for weight in weights:
             weight.to(device=old.device, dtype=old.dtype)
-            weight.positions = target.vectors_per_example
+            if target.counted:
+                weight.positions = target.vectors_per_example
             if not old.requires_grad:
                 weight.requires_grad_(False)
         progress(1.0)

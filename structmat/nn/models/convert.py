@@ -1,6 +1,6 @@
 """Conversion of whole models: structured layers instead of dense ones, under one budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from structmat.errors import InputError
 from structmat.nn.models.attention import split_attentions
 from structmat.nn.models.builder import Builder, ConvertedWeight
 from structmat.nn.models.config import Config
-from structmat.nn.models.cost import structured_row
+from structmat.nn.models.cost import layer_rows, linear_layers, structured_row
 from structmat.nn.models.layer_types import layer_shape
 from structmat.nn.models.modules import check_replaceable, replace_
 from structmat.nn.models.report import ConversionReport, LayerReport, SkippedLayer
@@ -40,17 +40,21 @@ def convert_(
     ----------
     model : Module
         Exact `torch.nn.Linear`, `torch.nn.Conv2d` without groups and Hugging Face's Conv1D
-        are converted. Dtype, device, mode and biases stay; layers that share a weight
-        share the new one.
+        are converted, and the projections of `torch.nn.MultiheadAttention`, which become
+        layers of their own (``q_proj``, ``k_proj``, ``v_proj``, ``out_proj``). Dtype,
+        device, mode, biases, hooks and attributes stay; layers that share a weight share
+        the new one. Make the optimizer afterwards, since the weights are new.
     config : Config
     filter_fn : callable, optional
         ``filter_fn(name, module)`` selects modules with a weight matrix. A selected module
-        that cannot be converted is an error, except for layers that are too small or part
-        of `torch.nn.MultiheadAttention`. By default every layer that can be is converted.
+        that cannot be converted is an error, except for layers that are too small. An
+        attention that is selected without any of its projections stands for all of them.
+        By default every layer that can be is converted.
     example : tensor, tuple of arguments or mapping of keywords, optional
         Input for one run in evaluation mode. It counts how many vectors each layer
         multiplies for one example, which weighs the layer's cost; the first dimension of
-        its first tensor counts the examples. Without it every layer counts once.
+        its first tensor counts the examples. Without it every layer counts once, and
+        totals are those of one vector.
     calibration : batch or iterable of batches, optional
         Inputs of the model, for start="weights". Errors are then those of the layers'
         outputs on these inputs, ‖(W - Ŵ) X‖_F, and contents are fitted to them.
@@ -98,7 +102,9 @@ def convert_(
     >>> print(convert_(model, Config(kind="low_rank", budget=0.25)))
     layer  shape   kind      positions  multiplications  relative  scalars  error
     0      128x64  low_rank          1            1,920    23.44%    1,920      -
-    converted: 1,920 of 8,192 multiplications an example (23.44%), 1,920 of 8,192 scalars (23.44%)
+    converted: 1,920 of 8,192 multiplications a vector (23.44%), 1,920 of 8,192 scalars (23.44%)
+    with the rest: 3,200 of 9,472 multiplications a vector (33.78%), 3,200 of 9,472 scalars (33.78%)
+    (the converted ones had 86.49% of the multiplications of all linear layers and convolutions)
     skipped:
       2: a matrix of 10x128, smaller than min_features = 16
     (without an example every layer counts as one vector)
@@ -138,8 +144,10 @@ def _convert(
     progress: Progress,
 ) -> ConversionReport:
     example, batches = inputs
+    names, counts = linear_layers(model), None
     if example is not None:
-        found = _counted(model, found, example, explicit=explicit)
+        counts = count_vectors(model, {m: layer_shape(m)[0] for m in names}, example)
+        found = _counted(found, counts, explicit=explicit)
     notes = _notes(config, example)
     running = 0.0 if batches is None else _RUNNING
     builder = _builder(model, config, found, batches, generator, part(progress, 0.0, running))
@@ -147,10 +155,12 @@ def _convert(
     building = running + (1 - running) * builder.trials / (builder.trials + 1)
     caps = builder.caps(part(progress, running, building))
     targets, skipped = found.targets, tuple(found.skipped)
+    taken = {module for target in targets for module in target.modules}
+    rest = layer_rows({m: n for m, n in names.items() if m not in taken}, counts)
     if dry_run:
         costs = [builder.planned(i, caps[i]) for i in range(len(targets))]
         rows = [_planned_row(target, config, c) for target, c in zip(targets, costs, strict=True)]
-        return ConversionReport(tuple(rows), skipped, notes, dry_run=True)
+        return ConversionReport(tuple(rows), skipped, notes, True, tuple(rest))
     made = []
     for i, target_caps in enumerate(caps):
         share = builder.part_of(part(progress, building, 1.0), i)
@@ -158,7 +168,7 @@ def _convert(
     pairs = list(zip(targets, made, strict=True))
     replace_(model, {m: t.type.build(m, new.weights) for t, new in pairs for m in t.modules})
     rows = [_converted_row(target, config, new) for target, new in pairs]
-    return ConversionReport(tuple(rows), skipped, notes)
+    return ConversionReport(tuple(rows), skipped, notes, rest=tuple(rest))
 
 
 def _notes(config: Config, example: Any) -> tuple[str, ...]:
@@ -183,13 +193,12 @@ def _inputs(example: Any, calibration: Any) -> tuple[Any, Sequence[Any] | None]:
     return (batches[0] if example is None else example), batches
 
 
-def _counted(model: nn.Module, found: Selection, example: Any, *, explicit: bool) -> Selection:
-    """Count each target's vectors on the example, and skip the layers that it never runs."""
-    layers = {m: len(target.matrix) for target in found.targets for m in target.modules}
-    counts = count_vectors(model, layers, example)
+def _counted(found: Selection, counts: Mapping[nn.Module, int], *, explicit: bool) -> Selection:
+    """Set each target's vectors for one example, and skip the layers that it never runs."""
     targets, skipped = [], list(found.skipped)
     for target in found.targets:
         target.vectors_per_example = sum(counts[module] for module in target.modules)
+        target.counted = True
         if target.vectors_per_example:
             targets.append(target)
         else:
@@ -261,6 +270,7 @@ def _planned_row(target: Target, config: Config, planned: int) -> LayerReport:
         planned,
         planned,
         shared_with=tuple(target.names[1:]),
+        counted=target.counted,
     )
 
 

@@ -29,7 +29,8 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
     example : tensor, tuple of arguments or mapping of keywords, optional
         Input for one run in evaluation mode, which counts how many vectors each layer
         multiplies; the first dimension of its first tensor counts the examples. Without
-        it structured layers have the positions that they were given, and dense ones 1.
+        it structured layers have the positions that they were given, and dense ones 1;
+        a total over layers of both sorts then counts one vector for each weight.
 
     Returns
     -------
@@ -52,6 +53,7 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
     2      10x32  dense          1              320   100.00%      320      -
     structured: 512 of 2,048 multiplications an example (25.00%), 512 of 2,048 scalars (25.00%)
     together: 832 of 2,368 multiplications an example (35.14%), 832 of 2,368 scalars (35.14%)
+    (structured layers stand for 86.49% of the dense multiplications)
     """
     check_module(model)
     with split_attentions(model):
@@ -60,7 +62,8 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
         if example is not None:
             counts = count_vectors(model, {m: layer_shape(m)[0] for m in names}, example)
         rows = layer_rows(names, counts)
-    return ModelCost(tuple(rows), counted=counts is not None)
+        others = other_layers(model, names)
+    return ModelCost(tuple(rows), counts is not None, tuple(others))
 
 
 def linear_layers(model: nn.Module) -> dict[nn.Module, list[str]]:
@@ -68,6 +71,21 @@ def linear_layers(model: nn.Module) -> dict[nn.Module, list[str]]:
     names = module_names(model)
     inside = {m for a in names if isinstance(a, nn.MultiheadAttention) for m in a.modules()}
     return {m: n for m, n in names.items() if has_linear_weight(m) and m not in inside}
+
+
+def other_layers(model: nn.Module, names: Mapping[nn.Module, Sequence[str]]) -> list[str]:
+    """Describe the modules whose multiplications are not counted, by name and type.
+
+    They have matrices as parameters and are neither among `names` nor embeddings.
+    """
+    inside = {inner for layer in names for inner in layer.modules()}
+    return [
+        f"{name or 'the model'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if module not in inside
+        and not isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+        and any(p is not None and p.squeeze().ndim > 1 for p in module._parameters.values())
+    ]
 
 
 def layer_rows(
@@ -93,7 +111,9 @@ def layer_rows(
         else:
             vectors = len(layers) if vectors is None else vectors
             name, size, rest = where[0], math.prod(shape), tuple(where[1:])
-            rows.append(LayerReport(name, "dense", shape, vectors, size, size, shared_with=rest))
+            counted = counts is not None
+            row = LayerReport(name, "dense", shape, vectors, size, size, None, rest, counted)
+            rows.append(row)
     return rows
 
 
@@ -116,4 +136,5 @@ def structured_row(
         sum(storages),
         error,
         tuple(names[1:]),
+        vectors_per_example is not None or "positions" in vars(weights[0]),
     )

@@ -60,7 +60,7 @@ def freeze_(model: nn.Module) -> ConversionReport:
     >>> print(freeze_(model))
     layer  shape  kind  positions  multiplications  relative  scalars  error
     0      32x64  gblr          1              512    25.00%      512      -
-    converted: 512 of 2,048 multiplications an example (25.00%), 512 of 2,048 scalars (25.00%)
+    converted: 512 of 2,048 multiplications a vector (25.00%), 512 of 2,048 scalars (25.00%)
     >>> type(model[0]).__name__
     'StructuredLinear'
     """
@@ -86,7 +86,8 @@ def freeze_(model: nn.Module) -> ConversionReport:
 
 def _packed(weight: GaudiWeight) -> StructuredWeight:
     packed = StructuredWeight(weight.to_matrix())
-    packed.positions = weight.positions
+    if "positions" in vars(weight):
+        packed.positions = weight.positions
     for name, contents in packed.contents.named_parameters():
         contents.requires_grad_(getattr(weight, name).requires_grad)
     return packed

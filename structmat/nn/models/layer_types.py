@@ -82,13 +82,13 @@ def weights_of(layer: Any) -> list[Weight]:
 
 def contents_of(layer: Any) -> list[nn.Parameter]:
     """List the parameters of a layer's weights, dense or structured, that are no runs."""
-    if not isinstance(layer, STRUCTURED):
-        return [layer.weight]
-    found: list[nn.Parameter] = []
-    for weight in weights_of(layer):
-        learned = isinstance(weight, GaudiWeight)
-        found += [weight.u, weight.v] if learned else weight.parameters()
-    return found
+    found: list[Any] = []
+    for weight in weights_of(layer) if isinstance(layer, STRUCTURED) else [layer]:
+        if isinstance(weight, StructuredWeight):
+            found += weight.parameters()
+        else:
+            found += [weight.u, weight.v] if isinstance(weight, GaudiWeight) else [weight.weight]
+    return [tensor for tensor in found if isinstance(tensor, nn.Parameter)]
 
 
 def fresh(layer: Any) -> nn.Module:

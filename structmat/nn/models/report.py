@@ -27,6 +27,8 @@ class LayerReport:
         Relative error against the replaced weight; None from scratch.
     shared_with : tuple of str
         Other names that use the same weight.
+    counted : bool
+        Whether `positions` were counted on an example, now or when the layer was converted.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class LayerReport:
     storage: int
     error: float | None = None
     shared_with: tuple[str, ...] = ()
+    counted: bool = True
 
     @property
     def dense_cost(self) -> int:
@@ -71,7 +74,17 @@ class SkippedLayer:
 
 @dataclass(frozen=True)
 class Total:
-    """Sums over layers, with costs for one example.
+    """Sums over layers, in one unit.
+
+    Attributes
+    ----------
+    cost, dense_cost : int
+        Multiplications.
+    storage, dense_storage : int
+        Scalars.
+    counted : bool
+        Whether multiplications are those of one example. Otherwise the vectors of some
+        layer are unknown, and each weight counts with one vector.
 
     Examples
     --------
@@ -83,16 +96,20 @@ class Total:
     dense_cost: int
     storage: int
     dense_storage: int
+    counted: bool = True
 
     @classmethod
     def of(cls, rows: Iterable[LayerReport]) -> "Total":
-        """Sum over rows."""
+        """Sum over rows: for one example if all rows know theirs, or else for one vector."""
         rows = list(rows)
+        counted = all(row.counted for row in rows)
+        vectors = [row.positions if counted else 1 for row in rows]
         return cls(
-            sum(row.positions * row.cost for row in rows),
-            sum(row.positions * row.dense_cost for row in rows),
+            sum(n * row.cost for n, row in zip(vectors, rows, strict=True)),
+            sum(n * row.dense_cost for n, row in zip(vectors, rows, strict=True)),
             sum(row.storage for row in rows),
             sum(row.dense_cost for row in rows),
+            counted,
         )
 
     @property
@@ -107,7 +124,8 @@ class Total:
 
     def __str__(self) -> str:
         return (
-            f"{self.cost:,} of {self.dense_cost:,} multiplications an example "
+            f"{self.cost:,} of {self.dense_cost:,} multiplications "
+            f"{'an example' if self.counted else 'a vector'} "
             f"({self.relative_cost:.2%}), {self.storage:,} of {self.dense_storage:,} scalars "
             f"({self.relative_storage:.2%})"
         )
@@ -125,6 +143,8 @@ class ModelCost:
     counted : bool
         Whether positions were counted on an example. Otherwise structured layers have
         the positions that they were given, and dense layers count as one vector.
+    others : tuple of str
+        Modules with weights whose multiplications are not counted, with their types.
 
     Examples
     --------
@@ -135,6 +155,7 @@ class ModelCost:
 
     rows: tuple[LayerReport, ...]
     counted: bool
+    others: tuple[str, ...] = ()
 
     @property
     def structured(self) -> Total:
@@ -146,11 +167,19 @@ class ModelCost:
         """Sums over all rows."""
         return Total.of(self.rows)
 
+    @property
+    def share(self) -> float:
+        """Fraction of the dense multiplications of all rows that structured layers replace."""
+        return _share([row for row in self.rows if row.kind != "dense"], self.rows)
+
     def __str__(self) -> str:
         lines = _table(self.rows)
         lines += [f"structured: {self.structured}", f"together: {self.everything}"]
-        if not self.counted:
-            lines.append("(dense layers count as one vector each: give an example to count them)")
+        lines.append(f"(structured layers stand for {self.share:.2%} of the dense multiplications)")
+        if not self.everything.counted:
+            lines.append("(together each weight counts with one vector: give an example)")
+        if self.others:
+            lines.append(f"(not counted: {', '.join(self.others)})")
         return "\n".join(lines)
 
 
@@ -168,6 +197,8 @@ class ConversionReport:
         Remarks on the figures.
     dry_run : bool
         Whether the model was left unchanged.
+    rest : tuple of LayerReport
+        The linear layers and convolutions that were not converted.
 
     Examples
     --------
@@ -184,19 +215,44 @@ class ConversionReport:
     skipped: tuple[SkippedLayer, ...] = ()
     notes: tuple[str, ...] = ()
     dry_run: bool = False
+    rest: tuple[LayerReport, ...] = ()
 
     @property
     def total(self) -> Total:
         """Sums over the converted layers."""
         return Total.of(self.rows)
 
+    @property
+    def everything(self) -> Total:
+        """Sums over the converted layers and the rest."""
+        return Total.of((*self.rows, *self.rest))
+
+    @property
+    def share(self) -> float:
+        """Fraction of the model's multiplications that the converted layers had, when dense."""
+        return _share(self.rows, (*self.rows, *self.rest))
+
     def __str__(self) -> str:
         lines = _table(self.rows)
         lines.append(f"{'would be converted' if self.dry_run else 'converted'}: {self.total}")
+        if self.rest:
+            lines.append(f"with the rest: {self.everything}")
+            lines.append(
+                f"(the converted ones had {self.share:.2%} of the multiplications of all linear "
+                "layers and convolutions)"
+            )
         if self.skipped:
             lines += ["skipped:", *(f"  {skip.name}: {skip.reason}" for skip in self.skipped)]
         lines += [f"({note})" for note in self.notes]
         return "\n".join(lines)
+
+
+def _share(part: Sequence[LayerReport], rows: Sequence[LayerReport]) -> float:
+    """Fraction of the dense cost of `rows` that is that of `part`, in the unit of `rows`."""
+    whole = Total.of(rows)
+    vectors = [row.positions if whole.counted else 1 for row in part]
+    own = sum(n * row.dense_cost for n, row in zip(vectors, part, strict=True))
+    return own / max(whole.dense_cost, 1)
 
 
 #: Printed columns: title, alignment, and text of a row.

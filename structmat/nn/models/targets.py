@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ class Target:
     taps: int = 1
     #: Vectors that the weight multiplies for one example, in all layers together.
     vectors_per_example: int = 1
+    #: Whether an example has counted them.
+    counted: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,7 +70,7 @@ def find_targets(
     model: nn.Module,
     config: Config,
     filter_fn: Filter | None,
-    unsplit: Mapping[nn.Module, str],
+    unsplit: Mapping[nn.Module, str] = MappingProxyType({}),
 ) -> Selection:
     """Find the layers to convert, and refuse a request that cannot be met.
 

@@ -46,7 +46,8 @@ class StructuredWeight(nn.Module):
     times : Times
         Estimated times of products, by the model in `speed`.
     positions : int
-        Number of vectors that the weight multiplies for one example; 1 until it is set.
+        Number of vectors that the weight multiplies for one example; 1 until it is set on
+        the instance.
 
     Raises
     ------
@@ -73,13 +74,15 @@ class StructuredWeight(nn.Module):
     torch.Size([2, 3, 6])
     """
 
+    # Of the class, so that a weight whose vectors were counted has it of its own.
+    positions = 1
+
     def __init__(self, matrix: StructuredMatrix) -> None:
         super().__init__()
         matrix = on_torch(matrix)
         self.contents = Contents(matrix)
         self._template = binding.bind(matrix, stand_ins(matrix, self.contents), remember=False)
         self._remembered: Remembered | None = None
-        self.positions = 1
         self._prepare()
 
     @property

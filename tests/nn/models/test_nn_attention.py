@@ -318,6 +318,28 @@ def test_wrong_inputs_of_attention_are_refused():
         model.a(x, x[:, :4], x)
 
 
+def test_accelerate_s_hooks_stay_on_attention():
+    hooks = pytest.importorskip("accelerate.hooks", reason="accelerate is not installed")
+    model, x = attention(), torch.randn(2, 5, 32)
+    for module in (model.a, model.a.out_proj):
+        hooks.add_hook_to_module(module, hooks.AlignDevicesHook("cpu"))
+    expected = model.a(x, x, x)[0]
+    for change in (lambda: convert_(model, EXACT), lambda: to_dense_(model)):
+        change()
+        assert all(hasattr(m, "_hf_hook") for m in (model.a, model.a.out_proj))
+        torch.testing.assert_close(model.a(x, x, x)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_calibration_sees_the_inputs_of_each_projection():
+    model, (x,) = transformers()["encoder"]
+    x = x @ torch.diag(torch.logspace(0, -3, 32))
+    config = Config(kind="low_rank", start="weights", budget=0.5)
+    plain = convert_(copy.deepcopy(model), config, example=x)
+    fitted = convert_(model, config, calibration=x)
+    first = [[row.error for row in report.rows][:3] for report in (plain, fitted)]
+    assert all(a > 2 * b for a, b in zip(*first, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_attention_in_other_dtypes_and_under_autocast(dtype):
     model, x = attention().to(dtype), torch.randn(2, 5, 32, dtype=dtype)
