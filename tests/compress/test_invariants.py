@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse
+import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +126,22 @@ def test_never_dearer_at_a_tolerance(kind, A, tol):
         converted = compress(A, other, tol=tol, rng=0).matrix.to_kind(kind)
         if distance(A, converted) <= tol * np.linalg.norm(A.astype(complex)) - rounding(A):
             assert result.cost <= converted.cost, other
+
+
+@given(A=matrices(), budget=BUDGETS, form=st.sampled_from(["operator", "sparse"]))
+def test_never_worse_in_other_forms(A, budget, form):
+    forms = {
+        "operator": scipy.sparse.linalg.aslinearoperator,
+        "sparse": scipy.sparse.csr_array,
+    }
+    given = forms[form](A)
+    best = compress(given, "gblr", budget=budget, rng=0)
+    assert best.cost <= math.floor(budget * A.size)
+    for other in {"low_rank"} if form == "operator" else CONTAINED["gblr"]:
+        simple = compress(given, other, budget=budget, rng=0)
+        if simple.matrix.to_kind("gblr").cost <= math.floor(budget * A.size):
+            least = distance(A, simple.matrix) * (1 + 1e-5)
+            assert distance(A, best.matrix) <= least + rounding(A), other
 
 
 @given(A=matrices(), budget=BUDGETS)
