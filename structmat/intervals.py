@@ -131,7 +131,7 @@ def union_size(start: IntArray, width: IntArray, n: int) -> int:
     Examples
     --------
     >>> union_size(np.array([1, 8]), np.array([4, 3]), 10)
-    6
+    7
     """
     end = start + width
     around = end > n

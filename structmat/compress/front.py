@@ -74,12 +74,16 @@ def compress(
     The result is never worse than a kind that converts to this one exactly, at about its
     cost: the fits of such kinds, converted, are among the candidates. `convert` lists them.
 
+        Expected time on one core at a budget of 0.2: for a matrix of 1024 x 1024 a minute to
+    "gblr", 10 to 25 s to "block_low_rank" and "monarch", 5 s to the others; for 256 x 256
+    about 10 s to "gblr" and 2 s at most to the others.
+
     Errors are measured, not estimated. The norm of an operator takes n products with unit
     vectors, some at a time; that of a sparse matrix takes its entries. The error of a low-rank
     or GBLR matrix B then takes one product for each column of its factors, as
     ``||A||**2 - 2 <A, B> + ||B||**2``. Where that would cancel, below a relative error of about
     1e-5 in double precision, the difference takes n products again.
-
+    
     Examples
     --------
     >>> import numpy as np
@@ -153,6 +157,11 @@ def compare(
         If the budget is no fraction.
     InputError
         If `A` is no finite matrix of numbers.
+
+    Notes
+    -----
+    Expected time: the sum of all kinds in `compress`, about two minutes for a matrix of
+    1024 x 1024 on one core.
 
     Examples
     --------

@@ -1,14 +1,16 @@
 """New weights for the layers that are converted, under one budget."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from structmat._progress import Progress, no_progress, part
 from structmat.errors import BudgetError
 from structmat.matrix import StructuredMatrix
 from structmat.nn.gaudi.conversion import allows
@@ -16,6 +18,7 @@ from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.config import Config
 from structmat.nn.models.fit import (
+    TRIAL_MULTIPLES,
     converted,
     fit_grid,
     fits_of,
@@ -57,7 +60,18 @@ class Builder:
     #: Source of random contents.
     generator: torch.Generator | None
 
-    def caps(self, progress: Callable[[float], None] = lambda _: None) -> list[list[int]]:
+    @property
+    def trials(self) -> int:
+        """Number of fits of each matrix by which the budget is split."""
+        by_fits = self.config.shares != "uniform" and self.config.kind != "low_rank"
+        return len(TRIAL_MULTIPLES) if by_fits else 0
+
+    def part_of(self, progress: Progress, i: int) -> Progress:
+        """Progress of one target of all, by its size: searches take time in proportion."""
+        ends = [0, *accumulate(target.matrix.numel() for target in self.targets)]
+        return part(progress, ends[i] / max(ends[-1], 1), ends[i + 1] / max(ends[-1], 1))
+
+    def caps(self, progress: Progress = no_progress) -> list[list[int]]:
         """Cap the cost of each matrix of each target, at least what its kind needs."""
         budget = self.config.start_budget
         if self.config.shares == "uniform":
@@ -65,8 +79,7 @@ class Builder:
         else:
             curves: list[CostCurve] = []
             for i in range(len(self.targets)):
-                curves += self._curves(i)
-                progress((i + 1) / len(self.targets))
+                curves += self._curves(i, self.part_of(progress, i))
             dense = sum(t.vectors_per_example * t.matrix.numel() for t in self.targets)
             given = iter(split_budget(curves, math.floor(budget * dense)))
             caps = [[next(given) for _ in range(t.count)] for t in self.targets]
@@ -74,19 +87,21 @@ class Builder:
             self.planned(i, target_caps)
         return caps
 
-    def _curves(self, i: int) -> list[CostCurve]:
+    def _curves(self, i: int, progress: Progress) -> list[CostCurve]:
         target, budget = self.targets[i], self.config.start_budget
         pieces, grams = target.pieces(), self._grams(i)
         whole = squared_error(target.matrix, self.grams[i])
         found = []
-        for W, gram in zip(pieces, grams, strict=True):
+        for k, (W, gram) in enumerate(zip(pieces, grams, strict=True)):
             # Taps add up to one output, so their errors are relative to the whole weight.
             size = (whole if target.taps > 1 else squared_error(W, gram)) or 1.0
             with _naming(target):
                 if self.config.kind == "low_rank":
                     costs, errors = rank_curve(W, gram)
                 else:
-                    costs, errors = trial_curve(W, gram, budget, partial(self._trial, i, gram))
+                    trial = partial(self._trial, i, gram)
+                    piece = part(progress, k / len(pieces), (k + 1) / len(pieces))
+                    costs, errors = trial_curve(W, gram, budget, trial, piece)
             name, vectors = target.names[0], target.vectors_per_example
             steps = self.config.kind == "low_rank"
             found.append(CostCurve(name, costs, errors / size, vectors, steps))
@@ -100,12 +115,14 @@ class Builder:
         exact = self.config.start == "scratch" or self.config.kind == "low_rank"
         return sum(plan.cost for plan in plans) if exact else sum(caps)
 
-    def build(self, i: int, caps: Sequence[int]) -> ConvertedWeight:
+    def build(
+        self, i: int, caps: Sequence[int], progress: Progress = no_progress
+    ) -> ConvertedWeight:
         """Make the weights of a target."""
         target, config = self.targets[i], self.config
         error = None
         if config.start == "weights":
-            matrices, error = self._approximated(i, caps)
+            matrices, error = self._approximated(i, caps, progress)
             weights = [self._wrapped(matrix) for matrix in matrices]
         elif config.learns:
             weights = self._random_gaudi(target, caps)
@@ -120,6 +137,7 @@ class Builder:
                 weight.positions = target.vectors_per_example
             if not old.requires_grad:
                 weight.requires_grad_(False)
+        progress(1.0)
         return ConvertedWeight(weights, error)
 
     def _wrapped(self, matrix: StructuredMatrix) -> Weight:
@@ -155,11 +173,16 @@ class Builder:
             weights.append(weight)
         return weights
 
-    def _approximated(self, i: int, caps: Sequence[int]) -> tuple[list[StructuredMatrix], float]:
+    def _approximated(
+        self, i: int, caps: Sequence[int], progress: Progress
+    ) -> tuple[list[StructuredMatrix], float]:
         target, gram = self.targets[i], self.grams[i]
         pieces, grams = [_precise(W) for W in target.pieces()], self._grams(i)
         with _naming(target):
-            fits = [self._fits(i, *given) for given in zip(grams, pieces, caps, strict=True)]
+            fits = [
+                self._fits(i, *given, part(progress, k / len(pieces), (k + 1) / len(pieces)))
+                for k, given in enumerate(zip(grams, pieces, caps, strict=True))
+            ]
         made = [
             nearest(self._usable(found, cap), W, part)
             for found, W, part, cap in zip(fits, pieces, grams, caps, strict=True)
@@ -188,12 +211,12 @@ class Builder:
         return best
 
     def _fits(
-        self, i: int, gram: Tensor | None, W: Tensor, cap: int
+        self, i: int, gram: Tensor | None, W: Tensor, cap: int, progress: Progress
     ) -> dict[str, StructuredMatrix]:
         """Fits of one matrix by kind; learned layers may also begin as a grid of tiles."""
         kind = self.config.kind
         random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
-        found = fits_of(kind, W, cap, gram, self.seeds[i])
+        found = fits_of(kind, W, cap, gram, self.seeds[i], progress=progress)
         if self.config.learns:
             found.setdefault("grid", fit_grid(W, cap))
         return found
@@ -206,13 +229,19 @@ class Builder:
         allowed = [A for A in found if allows(A, self.config.options)]
         return allowed or found[-1:]
 
-    def _trial(self, i: int, gram: Tensor | None, W: Tensor, cap: int) -> StructuredMatrix:
+    def _trial(
+        self, i: int, gram: Tensor | None, W: Tensor, cap: int, progress: Progress
+    ) -> StructuredMatrix:
         """A single fit, which tells how the error falls with the cost."""
         W, kind = _precise(W), self.config.kind
         random_init(kind, self.targets[i].shape, cap)
         if self.config.learns:
-            return refined(fit_grid(W, cap), W, gram)
-        return fits_of(kind, W, cap, gram, self.seeds[i], alone=True)[kind]
+            found = refined(fit_grid(W, cap), W, gram, progress)
+        else:
+            seed = self.seeds[i]
+            found = fits_of(kind, W, cap, gram, seed, alone=True, progress=progress)[kind]
+        progress(1.0)
+        return found
 
     def _grams(self, i: int) -> list[Tensor | None]:
         """Gram matrices of the inputs of each of a target's matrices."""

@@ -8,6 +8,7 @@ its outputs. It depends on X through the Gram matrix G = X X^T alone, as tr(Δ G
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import count
 
 import numpy as np
 import torch
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from structmat import binding
-from structmat.compress.contained import EXACT_ROUNDINGS, Fits, as_contained, attempt, is_nearer
+from structmat._progress import Progress, no_progress, part
+from structmat.compress.contained import (
+    EXACT_ROUNDINGS,
+    OWN_PROGRESS,
+    Fits,
+    as_contained,
+    attempt,
+    is_nearer,
+)
 from structmat.compress.goal import Goal
 from structmat.compress.source import source_of
 from structmat.errors import BudgetError
@@ -32,6 +41,12 @@ FloatArray = NDArray[np.float64]
 TRIAL_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Quasi-Newton steps on the contents, and the number of past steps that L-BFGS keeps.
 LBFGS_STEPS, LBFGS_HISTORY = 100, 20
+#: Evaluations of a step at most, on average: L-BFGS ends there.
+LBFGS_EVALUATIONS = 1.25
+#: Share of the progress of one fit to inputs that the search of its structure takes.
+_SEARCHING = 0.3
+#: Name of the even grid among fits.
+_GRID = "grid"
 
 
 def fit_kind(
@@ -53,6 +68,7 @@ def fits_of(
     seed: int = 0,
     *,
     alone: bool = False,
+    progress: Progress = no_progress,
 ) -> dict[str, StructuredMatrix]:
     """Fits of W to a kind and, unless `alone`, to those that it contains, by the fit's name.
 
@@ -61,27 +77,38 @@ def fits_of(
     structure better, an even grid of tiles is among the fits of kinds that hold it.
     """
     if (own_fit := NETWORK_KINDS[kind].fit if kind in NETWORK_KINDS else None) is not None:
-        return {kind: refined(own_fit(W, cap), W, gram)}
+        return {kind: refined(own_fit(W, cap), W, gram, progress)}
     source, cap = source_of(W), min(cap, W.numel())
     fits = Fits(source, source.norm())
 
-    def fit(name: str) -> StructuredMatrix:
+    def fit(name: str, report: Progress) -> StructuredMatrix:
         if name == "low_rank" and gram is not None:
             return fit_low_rank(W, gram, cap // sum(W.shape))
-        rng = np.random.default_rng(seed)
+        searching = part(report, 0.0, 1.0 if gram is None else _SEARCHING)
+        refining, rng = part(report, _SEARCHING, 1.0), np.random.default_rng(seed)
+        if name == _GRID:
+            return refined(fit_grid(W, cap), W, gram, refining)
         if name == kind:
-            matrix = fits.own(kind, Goal(max_cost=cap), rng)
+            matrix = fits.own(kind, Goal(max_cost=cap), rng, searching)
         else:
             matrix = fits.within(name, kind, cap, rng)
-        return refined(source.restore(matrix), W, gram)
+        return refined(source.restore(matrix), W, gram, refining)
 
-    found, contained = {kind: fit(kind)}, contained_kinds(kind)
-    if alone:
-        return found
-    made = {other: attempt(other, partial(fit, other)) for other in contained}
-    if gram is not None and "block_low_rank" in (kind, *contained):
-        made["grid"] = attempt("block_low_rank", lambda: refined(fit_grid(W, cap), W, gram))
-    return found | {name: matrix for name, matrix in made.items() if matrix is not None}
+    names = [] if alone else list(contained_kinds(kind))
+    if gram is not None and not alone and "block_low_rank" in (kind, *names):
+        names.append(_GRID)
+    # A search of its own outlasts those of the others; fits to inputs are alike.
+    own = 1.0 if not names else 1 / (1 + len(names)) if gram is not None else OWN_PROGRESS
+    found = {kind: fit(kind, part(progress, 0.0, own))}
+    ends = np.linspace(own, 1.0, len(names) + 1).tolist()
+    for name, begin, end in zip(names, ends, ends[1:], strict=False):
+        made = attempt(
+            "block_low_rank" if name == _GRID else name,
+            partial(fit, name, part(progress, begin, end)),
+        )
+        if made is not None:
+            found[name] = made
+    return found
 
 
 def converted(found: Mapping[str, StructuredMatrix], kind: str, cap: int) -> list[StructuredMatrix]:
@@ -93,9 +120,11 @@ def converted(found: Mapping[str, StructuredMatrix], kind: str, cap: int) -> lis
     return [matrix for matrix in made.values() if matrix is not None and matrix.cost <= cap]
 
 
-def refined(matrix: StructuredMatrix, W: Tensor, gram: Tensor | None) -> StructuredMatrix:
+def refined(
+    matrix: StructuredMatrix, W: Tensor, gram: Tensor | None, progress: Progress = no_progress
+) -> StructuredMatrix:
     """Fit the contents to the inputs behind `gram`, if there is one."""
-    return matrix if gram is None else refine([matrix], W, gram)[0]
+    return matrix if gram is None else refine([matrix], W, gram, progress=progress)[0]
 
 
 def nearest(found: Iterable[StructuredMatrix], W: Tensor, gram: Tensor | None) -> StructuredMatrix:
@@ -157,24 +186,25 @@ def trial_curve(
     W: Tensor,
     gram: Tensor | None,
     budget: float,
-    make: Callable[[Tensor, int], StructuredMatrix],
+    make: Callable[[Tensor, int, Progress], StructuredMatrix],
+    progress: Progress = no_progress,
 ) -> tuple[IntArray, FloatArray]:
-    """Costs around a budget, and the squared errors of ``make(W, cap)`` at these costs.
+    """Costs around a budget, and the squared errors of ``make(W, cap, progress)`` at these costs.
 
     Costs without a matrix are left out; if there is none at all, the `BudgetError` stays.
 
     Examples
     --------
-    >>> costs, errors = trial_curve(torch.ones(8, 8), None, 0.5, fit_grid)
+    >>> costs, errors = trial_curve(torch.ones(8, 8), None, 0.5, lambda W, cap, _: fit_grid(W, cap))
     >>> costs.tolist(), errors.round(3).tolist()
     ([16, 32, 64], [0.0, 0.0, 0.0])
     """
     fractions = [min(1.0, multiple * budget) for multiple in TRIAL_MULTIPLES]
     caps = sorted({math.floor(fraction * W.numel()) for fraction in fractions})
     costs, errors = [], []
-    for cap in caps:
+    for j, cap in enumerate(caps):
         try:
-            matrix = make(W, cap)
+            matrix = make(W, cap, part(progress, j / len(caps), (j + 1) / len(caps)))
         except BudgetError:
             if cap == caps[-1]:
                 raise
@@ -214,7 +244,12 @@ def fit_low_rank(W: Tensor, gram: Tensor, rank: int) -> LowRank:
 
 
 def refine(
-    matrices: Sequence[StructuredMatrix], W: Tensor, gram: Tensor, *, dim: int = 0
+    matrices: Sequence[StructuredMatrix],
+    W: Tensor,
+    gram: Tensor,
+    *,
+    dim: int = 0,
+    progress: Progress = no_progress,
 ) -> list[StructuredMatrix]:
     """Lower the error on these inputs by other contents; structures stay.
 
@@ -236,10 +271,13 @@ def refine(
         difference = torch.cat([matrix.to_dense() for matrix in trial], dim) - target
         return ((difference @ gram) * difference).sum() / size
 
+    evaluations = count(1)
+
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss()
         value.backward()
+        progress(min(next(evaluations) / (LBFGS_EVALUATIONS * LBFGS_STEPS), 1.0))
         return value
 
     optimizer = torch.optim.LBFGS(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ def find_targets(
     model: nn.Module,
     config: Config,
     filter_fn: Filter | None,
-    unsplit: Mapping[nn.Module, str],
+    unsplit: Mapping[nn.Module, str] = MappingProxyType({}),
 ) -> Selection:
     """Find the layers to convert, and refuse a request that cannot be met.
 

@@ -1,13 +1,14 @@
 """Inputs of the layers of a running model: their number, and their Gram matrices."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from structmat._progress import Progress, no_progress
 from structmat.errors import InputError
 
 Hook = Callable[[nn.Module, Tensor, Tensor], None]
@@ -96,7 +97,10 @@ def count_vectors(
 
 
 def collect_grams(
-    model: nn.Module, layers: Mapping[nn.Module, Vectors], batches: Iterable[Any]
+    model: nn.Module,
+    layers: Mapping[nn.Module, Vectors],
+    batches: Sequence[Any],
+    progress: Progress = no_progress,
 ) -> dict[nn.Module, Tensor]:
     """Sum the Gram matrix (n, n) of each layer's inputs over all batches.
 
@@ -112,8 +116,9 @@ def collect_grams(
         grams[module] = grams[module] + gram if module in grams else gram
 
     with forward_hooks(layers, add):
-        for batch in batches:
+        for i, batch in enumerate(batches, 1):
             run_in_evaluation(model, batch)
+            progress(i / len(batches))
     if len(grams) < len(layers):
         raise InputError(
             f"calibration reached {len(grams)} of {len(layers)} layers; expected all (give at "
