@@ -1,9 +1,11 @@
 """Small networks of every kind, learning or frozen, linear or convolutions."""
 
+import numpy as np
 import torch
 from torch import nn
 
-from structmat.nn import Config, convert_, freeze_
+from structmat.matrices import BlockLowRank, BlockSparse, Sum
+from structmat.nn import Config, GaudiWeight, StructuredWeight, convert_, freeze_
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly", "gblr", "frozen gblr")
 LAYERS = ("linear", "convolution", "taps")
@@ -32,6 +34,45 @@ def converted(kind, layer="linear", start="weights", seed=0):
     calibration = inputs(layer, 64) if start == "calibrated" else None
     name = kind.removeprefix("frozen ")
     convert_(model, Config(kind=name, budget=0.45, **options), calibration=calibration)
+    vary_(model, seed)
     if name != kind:
         freeze_(model)
     return model.eval()
+
+
+@torch.no_grad()
+def vary_(model, seed):
+    """Move the structure of all weights, as starts often give one to all seeds."""
+    rng = np.random.default_rng(seed)
+    for weight in model.modules():
+        if isinstance(weight, GaudiWeight):
+            weight.sigma = 3.0 + seed
+            for location in (weight.structure.row_location, weight.structure.col_location):
+                location.copy_(torch.from_numpy(rng.random(location.shape)))
+        elif isinstance(weight, StructuredWeight):
+            weight.__init__(moved(weight.to_matrix(), rng))
+
+
+def moved(matrix, rng):
+    """The same contents at other places."""
+    if isinstance(matrix, Sum):
+        return Sum(*(moved(term, rng) for term in matrix.children))
+    if isinstance(matrix, BlockSparse):
+        count, *sides = matrix.blocks.shape
+        across = -(-matrix.shape[1] // sides[1])
+        cells = across * -(-matrix.shape[0] // sides[0])
+        places = np.sort(rng.choice(cells, count, replace=False))
+        return BlockSparse(matrix.blocks, *np.divmod(places, across), shape=matrix.shape)
+    if isinstance(matrix, BlockLowRank):
+        tiles, sizes = matrix.tiles, (matrix.row_sizes, matrix.col_sizes)
+        alike = {}
+        for i, j in tiles:
+            alike.setdefault((sizes[0][i], sizes[1][j]), []).append((i, j))
+        there = {}
+        for places in alike.values():
+            there |= {
+                places[k]: tiles[p]
+                for k, p in zip(rng.permutation(len(places)), places, strict=True)
+            }
+        return BlockLowRank(there, row_sizes=sizes[0], col_sizes=sizes[1])
+    return matrix
