@@ -83,7 +83,7 @@ def compress(
     or GBLR matrix B then takes one product for each column of its factors, as
     ``||A||**2 - 2 <A, B> + ||B||**2``. Where that would cancel, below a relative error of about
     1e-5 in double precision, the difference takes n products again.
-    
+
     Examples
     --------
     >>> import numpy as np
