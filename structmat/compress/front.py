@@ -74,7 +74,7 @@ def compress(
     The result is never worse than a kind that converts to this one exactly, at about its
     cost: the fits of such kinds, converted, are among the candidates. `convert` lists them.
 
-        Expected time on one core at a budget of 0.2: for a matrix of 1024 x 1024 a minute to
+    Expected time on one core at a budget of 0.2: for a matrix of 1024 x 1024 a minute to
     "gblr", 10 to 25 s to "block_low_rank" and "monarch", 5 s to the others; for 256 x 256
     about 10 s to "gblr" and 2 s at most to the others.
 
