@@ -212,10 +212,13 @@ def test_packed_layers_and_permutations():
 
 
 def test_permutations_survive_empty_memory_and_averages():
-    P, Q = structmat.Permutation([2, 0, 1]), structmat.Monarch(np.ones((1, 3, 3)), MIDDLE)
-    weight, x = StructuredWeight(P @ Q), torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
+    P = structmat.Permutation(np.random.default_rng(0).permutation(64))
+    weight = StructuredWeight(P @ structmat.Monarch(np.ones((1, 64, 64)), np.ones((64, 1, 1))))
+    with torch.no_grad():
+        weight.contents.get_parameter("1.L").copy_(torch.eye(64)[None])
+    x = torch.arange(64.0, dtype=torch.float64)[None]
     assert [n for n, _ in weight.named_parameters()] == ["contents.1.L", "contents.1.R"]
-    average = AveragedModel(weight, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    average = AveragedModel(weight, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
     for _ in range(3):
         average.update_parameters(weight)
     torch.testing.assert_close(average(x), weight(x))
