@@ -90,7 +90,8 @@ def kernels_for(A):
 
 def _fits(A, kernel):
     try:
-        with using(kernel):
+        # Contents may hold what is no number.
+        with using(kernel), np.errstate(invalid="ignore"):
             A.matvec(A.xp.zeros(A.shape[1], dtype=A.dtype))
     except (InputError, MissingDependencyError):
         return False

@@ -39,6 +39,17 @@ def _dense(A, cast):
     return cast(A.A)
 
 
+def _identity(A, cast):
+    return np.eye(A.shape[0], dtype=REAL)
+
+
+def _diagonal(A, cast):
+    d = cast(A.d)
+    D = np.zeros(A.shape, d.dtype)
+    np.fill_diagonal(D, d)
+    return D
+
+
 def _permutation(A, cast):
     D = np.zeros(A.shape, REAL)
     D[np.arange(A.shape[0]), A.p] = 1
@@ -109,6 +120,8 @@ def _adjoint(A, cast):
 _DEFINITIONS = {
     "low_rank": _low_rank,
     "dense": _dense,
+    "identity": _identity,
+    "diagonal": _diagonal,
     "permutation": _permutation,
     "block_sparse": _block_sparse,
     "block_low_rank": _block_low_rank,

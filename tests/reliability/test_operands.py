@@ -11,12 +11,13 @@ from exact import sizes, wide
 
 from structmat._array import to_numpy
 from structmat.errors import StructmatError
+from structmat.kinds import all_kinds
 
 #: One structure of each kind, and those whose kernels copy operands in other ways.
 NAMES = [
     "low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monarch-padded", "gblr",
-    "gblr-prime", "gblr-no-rows", "dense", "dense-empty", "permutation", "sum", "product",
-    "scaled", "scaled-product", "adjoint",
+    "gblr-prime", "gblr-no-rows", "dense", "dense-empty", "permutation", "identity", "diagonal",
+    "sum", "product", "scaled", "scaled-product", "adjoint",
 ]  # fmt: skip
 THINNED = [
     pytest.param(41, id="thinned"),
@@ -91,7 +92,7 @@ def exact_operand(x):
     """An operand in long double, or None where it has no plain value."""
     if scipy.sparse.issparse(x):
         x = x.toarray()
-    if isinstance(x, np.ma.MaskedArray):
+    if np.ma.is_masked(x):
         return None
     x = np.asarray(x)
     return x if x.dtype.kind in "biufc" else None
@@ -133,6 +134,7 @@ def operand(n, number, layout):
     return LAYOUTS[layout](x)
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("step", THINNED)
 @pytest.mark.parametrize("name", NAMES)
 def test_operands_are_taken_or_refused(name, step, record_property):
@@ -215,3 +217,9 @@ def test_tensors_are_taken(name, step, record_property):
             assert ratio <= BOUND, title
             count += 1
     record_property("cells", count)
+
+
+def test_every_kind_is_multiplied():
+    kinds = {kind.name for kind in all_kinds() if kind.matrix is not None}
+    assert {name.split("-")[0] for name in NAMES} == kinds
+    assert {name.split("-")[0] for name in STRUCTURES} >= kinds
