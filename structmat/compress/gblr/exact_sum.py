@@ -23,6 +23,9 @@ RANK_SHARES = (0.5, 0.75)
 MOST_RANK = 96
 #: Most rows times rank cubed for which the search for spans is quick.
 MOST_OPERATIONS = 1.5e8
+#: Share of the pairs of shortest vectors that are coupled, above which a walk is useless: a sum
+#: of few blocks couples those alone whose runs hold each other or share an end.
+MOST_COUPLED = 0.5
 #: Walks over the exact sums at the end, at most, and the steps of one of them.
 WALKS, WALK_STEPS = 3, 2000
 
@@ -47,9 +50,12 @@ def span_blocks(A: NDArray, most: float, rng: np.random.Generator) -> list[Block
         return []
     core = np.linalg.lstsq(U, A, rcond=None)[0]
     core = np.linalg.lstsq(V, core.conj().T, rcond=None)[0].conj().T
+    coupled = float(np.mean(np.abs(core) > small * np.abs(core).max()))
     U, V = _eliminate(U, on_rows, core, V, on_cols, small)
     sums = Transfers(np.ascontiguousarray(U.T), np.ascontiguousarray(V.T), small)
-    _cheapen(sums, own)
+    sums.descend()
+    if coupled <= MOST_COUPLED:
+        _cheapen(sums, own)
     blocks: list[Block] = []
     for u, v in zip(*sums.sides, strict=True):
         (row, height), (col, width) = hull(u, small), hull(v, small)
@@ -61,7 +67,6 @@ def span_blocks(A: NDArray, most: float, rng: np.random.Generator) -> list[Block
 
 def _cheapen(sums: Transfers, rng: np.random.Generator) -> None:
     """Exchange ends between blocks until a walk brings nothing."""
-    sums.descend()
     for _ in range(WALKS):
         before = sums.cost
         sums.walk(WALK_STEPS, rng)
