@@ -42,12 +42,14 @@ def span_blocks(A: NDArray, most: float, rng: np.random.Generator) -> list[Block
     bases = _bases(A, rng, own)
     if bases is None:
         return []
-    rows, columns = (_shortest_basis(Q, small) for Q in bases)
-    if rows is None or columns is None:
-        return []
-    (U, on_rows), (V, on_cols) = rows, columns
-    if int(on_rows.sum()) + int(on_cols.sum()) > most:
-        return []
+    sides, least = [], 0
+    for Q in bases:
+        found = _shortest_basis(Q, small)
+        least += 0 if found is None else int(found[1].sum())
+        if found is None or least > most:
+            return []
+        sides.append(found)
+    (U, on_rows), (V, on_cols) = sides
     core = np.linalg.lstsq(U, A, rcond=None)[0]
     core = np.linalg.lstsq(V, core.conj().T, rcond=None)[0].conj().T
     coupled = float(np.mean(np.abs(core) > small * np.abs(core).max()))
@@ -126,11 +128,14 @@ def _shortest_run(Q: NDArray, projector: NDArray, start: int, small: float) -> i
     """Width of the shortest run that begins at `start` and holds a vector non-zero there.
 
     By bisection: such a run holds more independent vectors of the space than the run
-    without its first position.
+    without its first position. The width in a space without structure is tried first.
     """
-    least, width = 0, len(Q)
+    m, r = Q.shape
+    least, width, guesses = 0, m, [m - r, m - r + 1]
     while width - least > 1:
-        middle = (least + width) // 2
+        middle = guesses.pop() if guesses else (least + width) // 2
+        if not least < middle < width:
+            continue
         more = _count_within(Q, projector, start, middle, small)
         if more > _count_within(Q, projector, start + 1, middle - 1, small):
             width = middle
