@@ -48,6 +48,13 @@ SUITES = {
         "number, and every entry that is a number is right.",
         ("tests/reliability/test_nan.py", "-m", "slow"),
     ),
+    "recovery": Suite(
+        "Exact sums of blocks",
+        "Matrices that are sums of 20 to 80 rank-one blocks of several shapes, of 64 to 256 rows "
+        "and columns: `compress` returns them to a relative error of 1e-6, within their own cost "
+        "under a budget and within 1.02 times their cost under a tolerance.",
+        ("tests/compress/test_gblr_recovery.py", "-m", "slow or not slow"),
+    ),
     "invariants": Suite(
         "Invariants",
         "Properties that hold for every input, tried by Hypothesis with 10,000 examples each.",

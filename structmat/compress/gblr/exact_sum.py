@@ -23,6 +23,9 @@ RANK_SHARES = (0.5, 0.75)
 MOST_RANK = 96
 #: Most rows times rank cubed for which the search for spans is quick.
 MOST_OPERATIONS = 1.5e8
+#: Share of the pairs of shortest vectors that are coupled, above which a walk is useless: a sum
+#: of few blocks couples those alone whose runs hold each other or share an end.
+MOST_COUPLED = 0.5
 #: Walks over the exact sums at the end, at most, and the steps of one of them.
 WALKS, WALK_STEPS = 3, 2000
 
@@ -39,17 +42,22 @@ def span_blocks(A: NDArray, most: float, rng: np.random.Generator) -> list[Block
     bases = _bases(A, rng, own)
     if bases is None:
         return []
-    rows, columns = (_shortest_basis(Q, small) for Q in bases)
-    if rows is None or columns is None:
-        return []
-    (U, on_rows), (V, on_cols) = rows, columns
-    if int(on_rows.sum()) + int(on_cols.sum()) > most:
-        return []
+    sides, least = [], 0
+    for Q in bases:
+        found = _shortest_basis(Q, small)
+        least += 0 if found is None else int(found[1].sum())
+        if found is None or least > most:
+            return []
+        sides.append(found)
+    (U, on_rows), (V, on_cols) = sides
     core = np.linalg.lstsq(U, A, rcond=None)[0]
     core = np.linalg.lstsq(V, core.conj().T, rcond=None)[0].conj().T
+    coupled = float(np.mean(np.abs(core) > small * np.abs(core).max()))
     U, V = _eliminate(U, on_rows, core, V, on_cols, small)
     sums = Transfers(np.ascontiguousarray(U.T), np.ascontiguousarray(V.T), small)
-    _cheapen(sums, own)
+    sums.descend()
+    if coupled <= MOST_COUPLED:
+        _cheapen(sums, own)
     blocks: list[Block] = []
     for u, v in zip(*sums.sides, strict=True):
         (row, height), (col, width) = hull(u, small), hull(v, small)
@@ -61,7 +69,6 @@ def span_blocks(A: NDArray, most: float, rng: np.random.Generator) -> list[Block
 
 def _cheapen(sums: Transfers, rng: np.random.Generator) -> None:
     """Exchange ends between blocks until a walk brings nothing."""
-    sums.descend()
     for _ in range(WALKS):
         before = sums.cost
         sums.walk(WALK_STEPS, rng)
@@ -121,11 +128,14 @@ def _shortest_run(Q: NDArray, projector: NDArray, start: int, small: float) -> i
     """Width of the shortest run that begins at `start` and holds a vector non-zero there.
 
     By bisection: such a run holds more independent vectors of the space than the run
-    without its first position.
+    without its first position. The width in a space without structure is tried first.
     """
-    least, width = 0, len(Q)
+    m, r = Q.shape
+    least, width, guesses = 0, m, [m - r, m - r + 1]
     while width - least > 1:
-        middle = (least + width) // 2
+        middle = guesses.pop() if guesses else (least + width) // 2
+        if not least < middle < width:
+            continue
         more = _count_within(Q, projector, start, middle, small)
         if more > _count_within(Q, projector, start + 1, middle - 1, small):
             width = middle
