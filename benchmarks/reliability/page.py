@@ -68,6 +68,8 @@ def _suite(result: Row) -> str:
             columns[heading] = lambda row, key=key: number(row.get(key), 3 if key == "worst" else 9)
     if any("examples" in row for row in rows):
         columns["examples"] = lambda row: f"{row['examples']['passing']:,}"
+    if any("known" in row for row in rows):
+        columns["known to fail"] = lambda row: ", ".join(f"`{k}`" for k in row.get("known", []))
     columns["failed"] = lambda row: str(len(row["failed"]))
     total = sum(row.get("cells", 0) for row in rows)
     note = f"{total:,} cells in all." if total else "Examples that Hypothesis drew and that passed."

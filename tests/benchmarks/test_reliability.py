@@ -15,6 +15,7 @@ REPORT = """<testsuites><testsuite>
   <property name="cells" value="12"/><property name="worst" value="1.0"/></properties></testcase>
 <testcase name="test_a[z]"><failure/></testcase>
 <testcase name="test_b"><skipped/></testcase>
+<testcase name="test_b[x]"><skipped type="pytest.xfail"/></testcase>
 </testsuite></testsuites>"""
 
 STATISTICS = """
@@ -42,7 +43,8 @@ def result(suite, rows, **more):
 def test_cases_are_counted_by_function():
     a, b = suites.count_cases(ElementTree.fromstring(REPORT))
     assert (a["cases"], a["cells"], a["worst"], a["failed"]) == (3, 42, 2.5, ["test_a[z]"])
-    assert (b["cases"], b["skipped"], b["failed"]) == (1, 1, [])
+    assert (b["cases"], b["skipped"], b["failed"]) == (2, 2, [])
+    assert b["known"] == ["test_b[x]"]
 
 
 def test_examples_of_all_phases_are_added():
