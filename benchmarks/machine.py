@@ -12,7 +12,8 @@ import numpy as np
 
 import structmat
 from structmat.kernels import num_threads
-from structmat.learn._machine import cores, processor
+from structmat.kernels.cpu.threads import processors
+from structmat.learn._machine import processor
 
 #: Packages whose versions are recorded where they are installed.
 PEERS = ("numba", "torch", "triton", "scikit-learn", "lazylinop", "pyfaust", "pylops")
@@ -23,7 +24,7 @@ def facts() -> dict[str, Any]:
     blas, threads = _blas()
     return {
         "cpu": processor(),
-        "cores": cores(),
+        "cores": processors(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "structmat": structmat.__version__,

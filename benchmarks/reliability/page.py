@@ -1,7 +1,7 @@
 """The page docs/develop/reliability.md, from the result files alone."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.reliability import coverage
@@ -21,9 +21,11 @@ INTRODUCTION = """\
 
 This page says what was tried to make structmat return a wrong result, how often, and what
 failed. The long suites run for minutes to an hour; each has a short form among the default
-tests. Counts come from the result files in `benchmarks/results/reliability`:
+tests. Counts come from the result files in `benchmarks/results/reliability`. `coverage` and
+`mutants` need the tools of the dependency group `reliability`:
 
 ```console
+$ python -m pip install -c constraints.txt -e . --group reliability
 $ python -m benchmarks reliability products operands nan invariants coverage mutants
 $ python -m benchmarks reliability report
 ```
@@ -83,35 +85,40 @@ def _coverage(result: Row) -> str:
     for room, files in itertools.groupby(rows, key=lambda row: _room(row["file"])):
         rooms.append({"room": room, **_totals(list(files))})
     rooms.append({"room": "all", **_totals(rows)})
-    reached = {
+    columns = {
         "room": lambda row: f"`{row['room']}`",
         "lines": "lines",
         "reached": lambda row: percent(1 - row["missed"] / max(row["lines"], 1)),
         "branches": "branches",
         "taken": lambda row: percent(1 - row["untaken"] / max(row["branches"], 1)),
-    }
-    missed = [row for row in rows if _misses(row)]
-    why = {
-        "file": lambda row: f"`{row['file']}`",
-        "lines": lambda row: _ranges(row["missed_lines"]) or "–",
-        "branches": lambda row: ", ".join(_branch(*pair) for pair in row["missed_branches"]) or "–",
-        "reason": lambda row: coverage.reason(row["file"]) or "**none given**",
+        "compiled": "compiled",
     }
     text = (
         "The default tests, as continuous integration runs them, with branches counted by "
-        "coverage.py. Functions that Numba or Triton compiles run outside of its sight; tests "
-        "compare them with a plain reference."
+        "coverage.py, in subprocesses as well. Functions that Numba or Triton compiles run out of "
+        "its sight: their lines are in the last column alone, and tests compare them with a "
+        "reference in plain Python."
     )
-    tables = [
-        listing("Reached by room", "Statements and branches.", reached, rooms),
-        listing(
-            "Missed lines and branches",
-            "A branch is written as the lines that it joins; “end” leaves the function.",
-            why,
-            missed,
-        ),
-    ]
-    return section("Branch coverage", [text, _measured(result)], {}, [], tables)
+    tables = [listing("Reached by room", "Statements and branches.", columns, rooms)]
+    return section("Branch coverage", [text, _measured(result), *_missed(rows)], {}, [], tables)
+
+
+def _missed(rows: list[Row]) -> list[str]:
+    """List of what was missed: functions by reason, so that each reason is read once."""
+    places: dict[str, list[str]] = {}
+    for row, part, why in _parts(rows):
+        name = ": ".join(filter(None, (row["file"].removeprefix("structmat/"), part["function"])))
+        places.setdefault(why or "**No reason given**", []).append(f"`{name}` ({_where(part)})")
+    listed = [f"{why}: {', '.join(names)}." for why, names in sorted(places.items())]
+    head = "Missed lines, branches as the lines that they join, and why:"
+    return [f"{head}\n\n{items(listed)}"] if listed else ["No line and no branch was missed."]
+
+
+def _parts(rows: list[Row]) -> Iterator[tuple[Row, Row, str | None]]:
+    """Functions with missed lines or branches: the file's row, the function's, and the reason."""
+    for row in rows:
+        for part in row["missed"]:
+            yield row, part, coverage.reason(row["file"], part["function"])
 
 
 def _room(file: str) -> str:
@@ -120,31 +127,26 @@ def _room(file: str) -> str:
 
 
 def _totals(rows: list[Row]) -> Row:
+    missed = [part for row in rows for part in row["missed"]]
     return {
         "lines": sum(row["lines"] for row in rows),
-        "missed": sum(len(row["missed_lines"]) for row in rows),
+        "missed": sum(len(part["lines"]) for part in missed),
         "branches": sum(row["branches"] for row in rows),
-        "untaken": sum(len(row["missed_branches"]) for row in rows),
+        "untaken": sum(len(part["branches"]) for part in missed),
+        "compiled": sum(row["compiled"] for row in rows),
     }
 
 
-def _ranges(lines: list[int]) -> str:
-    """Line numbers with neighbours joined: 3, 7-9."""
-    runs = []
+def _where(part: Row) -> str:
+    """Missed lines with neighbours joined, and the branches that lead to none of them."""
+    lines, runs = part["lines"], []
     for _, run in itertools.groupby(enumerate(lines), key=lambda pair: pair[1] - pair[0]):
         first, *rest = [line for _, line in run]
         runs.append(f"{first}-{rest[-1]}" if rest else str(first))
+    for start, end in part["branches"]:
+        if start not in lines and end not in lines:
+            runs.append(f"{start} to {end if end > 0 else 'the end'}")
     return ", ".join(runs)
-
-
-def _branch(start: int, end: int) -> str:
-    return f"{start} to {end if end > 0 else 'end'}"
-
-
-def _misses(row: Row, *reasons: str | None) -> bool:
-    """Tell whether a file has lines or branches that were missed, for one of these reasons."""
-    missed = bool(row["missed_lines"] or row["missed_branches"])
-    return missed and (not reasons or coverage.reason(row["file"]) in reasons)
 
 
 def _mutants(result: Row) -> str:
@@ -184,7 +186,11 @@ def failures(result: Row) -> list[str]:
     """What failed in a result, or has no explanation."""
     rows = result["rows"]
     if result["suite"] == "coverage":
-        unexplained = [f"{row['file']} misses lines" for row in rows if _misses(row, None)]
+        unexplained = [
+            f"{row['file']}: {part['function']} misses {_where(part)}"
+            for row, part, why in _parts(rows)
+            if why is None
+        ]
         return unexplained if result["passed"] else ["a test failed", *unexplained]
     if result["suite"] == "mutants":
         left = [(row["function"], survivor) for row in rows for survivor in row["survivors"]]

@@ -92,8 +92,8 @@ def _look(A: NDArray, grid: Grid, goal: Goal, rng: np.random.Generator) -> float
     share = count / total
     if goal.max_cost is not None:
         goal = Goal(max_cost=int(goal.max_cost * share))
-    elif goal.max_error is not None:
-        goal = Goal(max_error=goal.max_error * math.sqrt(share))
+    else:
+        goal = Goal(max_error=(goal.max_error or 0.0) * math.sqrt(share))
     found = _share_out(values, heights[rows], widths[cols], goal, _rounding(A, grid))
     return (found.missed if goal.max_cost is not None else found.cost) / share
 

@@ -12,8 +12,9 @@ from torch import nn
 
 import structmat
 from structmat._write import finite, whole_file
+from structmat.kernels.cpu.threads import processors
 from structmat.kinds import all_kinds
-from structmat.learn._machine import cores, processor
+from structmat.learn._machine import processor
 from structmat.learn._measure import inference_seconds, layer_costs, matrices_of, totals
 from structmat.learn.report import write_report
 from structmat.learn.tasks import ImageTask, TextTask, is_inner
@@ -229,7 +230,7 @@ def _progress_of(
 def _machine() -> dict[str, Any]:
     return {
         "cpu": processor(),
-        "cores": cores(),
+        "cores": processors(),
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

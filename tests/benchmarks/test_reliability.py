@@ -1,5 +1,7 @@
 """Counts of the long suites, faults of mutants, and the page that they make."""
 
+import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -79,16 +81,20 @@ def test_subjects_are_there():
     assert len(mutants.SUBJECTS) >= 20
 
 
-def test_page_shows_counts_failures_and_reasons(monkeypatch):
-    monkeypatch.setattr(coverage, "reason", {"structmat/a/b.py": "needs a GPU"}.get)
+def test_page_shows_counts_failures_and_reasons(tmp_path, monkeypatch):
+    monkeypatch.setattr(coverage, "REASONS_FILE", tmp_path / "reasons.json")
+    reasons = {"structmat/a/b.py: f": "Needs a GPU", "structmat/a/c": "Needs Windows"}
+    coverage.REASONS_FILE.write_text(json.dumps(reasons))
     failed, _ = suites.count_cases(ElementTree.fromstring(REPORT))
-    missed = {
-        "lines": 10,
-        "missed_lines": [3, 4, 5, 9],
-        "branches": 4,
-        "missed_branches": [[2, -1]],
+    f, g = (
+        {"missing_lines": [3, 4, 5, 9], "missing_branches": [[2, 3], [7, -1]]},
+        {"missing_lines": [], "missing_branches": [[12, 13]]},
+    )
+    found = {
+        "summary": {"num_statements": 10, "num_branches": 6, "excluded_lines": 5},
+        "functions": {"f": f, "C.g": g, "h": {"missing_lines": [], "missing_branches": []}},
     }
-    files = [{"file": f"structmat/a/{name}.py", **missed} for name in "bc"]
+    files = [coverage._row(f"structmat/a/{name}.py", found) for name in "bc"]
     left = {"change": "a → b", "reason": None}
     function = {"function": "f.py: f", "mutants": 5, "noticed": 4, "survivors": [left]}
     results = [
@@ -98,12 +104,23 @@ def test_page_shows_counts_failures_and_reasons(monkeypatch):
     ]
     text = page.render(results)
     for words in (
-        "| `test_a` | 3 | 42 | 2.5 | 1 |", "- `test_a[z]`", "| `structmat/a` | 20 | 60 % |",
-        "| 3-5, 9 | 2 to end | needs a GPU |", "**none given**", "a → b (**no reason given**)",
+        "| `test_a` | 3 | 42 | 2.5 | 1 |", "- `test_a[z]`",
+        "| `structmat/a` | 20 | 60 % | 12 | 50 % | 10 |",
+        "- Needs a GPU: `a/b.py: f` (3-5, 9, 7 to the end).",
+        "- Needs Windows: `a/c.py: f` (3-5, 9, 7 to the end), `a/c.py: C.g` (12 to 13).",
+        "- **No reason given**: `a/b.py: C.g` (12 to 13).", "a → b (**no reason given**)",
     ):  # fmt: skip
         assert words in text, text
     found = [failure for one in results for failure in page.failures(one)]
-    assert found == ["test_a[z]", "structmat/a/c.py misses lines", "f.py: f: a → b"]
+    assert found == ["test_a[z]", "structmat/a/b.py: C.g misses 12 to 13", "f.py: f: a → b"]
+
+
+def test_reasons_are_for_code_that_is_there():
+    for place in json.loads(coverage.REASONS_FILE.read_text(encoding="utf-8")):
+        file, _, function = place.partition(": ")
+        text = (suites.ROOT / file).read_text(encoding="utf-8")
+        for name in filter(None, function.split(".")):
+            assert re.search(rf"(def|class) {name}\b", text), place
 
 
 def test_page_comes_from_the_files_alone(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import scipy.io
 import scipy.sparse
 
 import structmat
+from structmat._input import read_matrix
 from structmat.cli import main
 from structmat.kinds import _KINDS, fitted_kinds
 
@@ -228,3 +229,62 @@ def test_a_tolerance_that_costs_more_than_dense_is_told(here, capsys):
     np.save("noise.npy", rng.standard_normal((20, 20)))
     words = ["compress", "noise.npy", "--to", "low_rank", "--tol", "1e-3", "-o", "o"]
     assert "costs more than the dense matrix" in run(capsys, *words)[1]
+
+
+def test_a_sparse_file_is_compared_like_its_dense_form(here, capsys):
+    scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))
+    tables = [
+        json.loads(run(capsys, "compare", name, "--budget", "0.5", "--json")[1])["rows"]
+        for name in ("low.npy", "m.mtx")
+    ]
+    costs = [[(row["kind"], row["cost"]) for row in rows] for rows in tables]
+    assert costs[0] == costs[1]
+
+
+def test_a_system_too_large_for_the_dense_solution_is_solved_all_the_same(
+    here, capsys, monkeypatch
+):
+    monkeypatch.setattr("structmat.cli._compare._DENSE_SOLVE", 10)
+    status, out, _ = run(capsys, "compare", "low.npy", "--budget", "0.5")
+    assert status == 0
+    assert "iterations" in out
+    assert "dense solution" not in out
+
+
+def test_an_interrupt_ends_with_its_own_status(here, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("structmat.cli._matrices.read_matrix", interrupted)
+    words = ["compress", "low.npy", "--to", "low_rank", "--budget", "0.5", "-o", "o"]
+    assert run(capsys, *words) == (130, "", "structmat: interrupted\n")
+
+
+@pytest.mark.parametrize("name", ["picture.xyz", "picture.png"])
+def test_a_picture_that_cannot_be_written_is_refused(here, capsys, name):
+    run(capsys, "compress", "low.npy", "--to", "low_rank", "--budget", "0.5", "-o", "o")
+    (here / "picture.png").mkdir()
+    status, _, err = run(capsys, "plot", "o", "-o", name)
+    assert status == 1
+    assert f"cannot write the picture {name!r}" in err
+    assert ".png, .svg or .pdf" in err
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy"])
+def test_the_only_array_of_a_file_needs_no_key(here, ending):
+    np.savez("one.npz", A=LOW)
+    np.testing.assert_array_equal(read_matrix({"npz": "one.npz", "npy": "low.npy"}[ending]), LOW)
+
+
+@pytest.mark.parametrize("name", ["short.npy", "short.npz", "short.mtx"])
+def test_a_damaged_file_names_the_fault(here, capsys, name):
+    whole = (here / "low.npy").read_bytes()
+    (here / name).write_bytes(whole[:200])
+    status, _, err = run(capsys, "info", name)
+    assert status == 1
+    words = ["compress", name, "--to", "low_rank", "--budget", "0.5", "-o", "o"]
+    status, _, err = run(capsys, *words)
+    assert status == 1
+    assert f"{name!r} cannot be read: " in err
+    assert "expected a matrix as .npy, .npz or Matrix Market" in err
+    assert "numbers in text" not in err

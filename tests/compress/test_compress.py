@@ -9,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import structmat
 from structmat.compress import block_low_rank as block_low_rank_fit
-from structmat.compress import compare, compress, source, tiles
+from structmat.compress import compare, compress, source, svd, tiles
 from structmat.compress import monarch as monarch_fit
 from structmat.compress.block_low_rank import DENSE_RANK, _share_out
 from structmat.compress.goal import Goal
@@ -131,6 +131,31 @@ def test_truncated_svd_reaches_below_the_gram_matrix(rng, rank):
     U, values, Vh = truncated_svd(A, rank, rng)
     best = np.linalg.norm(s[rank:])
     assert np.linalg.norm(A - (U * values) @ Vh) <= best * (1 + 1e-3) + 1e-13
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_truncated_svd_of_large_matrices(rng, dtype, monkeypatch):
+    """Ways that only thousands of rows and columns take: few values, and all eigenvectors."""
+    A = random(rng, (300, 280), dtype) @ random(rng, (280, 290), dtype)
+    values = np.linalg.svd(A.astype(np.result_type(dtype, "float64")), compute_uv=False)
+    monkeypatch.setattr(svd, "GRAM_SIDE", 270)
+    monkeypatch.setattr(svd, "DIVIDE_SIDE", 270)
+    start, found = svd._gram_start(A, 5)
+    np.testing.assert_allclose(found, values[:5], rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(start.conj().T @ A, axis=1), found, rtol=1e-4)
+    for rank in (5, 100):
+        U, s, Vh = truncated_svd(A, rank, rng)
+        best = np.sqrt((values[rank:] ** 2).sum())
+        assert np.linalg.norm(A - (U * s) @ Vh) <= best * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 12, 9), (2, 9, 12), (3, 0, 4), (0, 3, 4)])
+def test_singular_values_of_large_tiles(rng, dtype, shape, monkeypatch):
+    A = random(rng, shape, dtype)
+    expected = np.linalg.svd(A, compute_uv=False)
+    monkeypatch.setattr(svd, "EXACT_VALUES_SIDE", 4)
+    np.testing.assert_allclose(svd.svdvals(A), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("decay", ["flat", "slow", "steep", "exact"])
@@ -520,6 +545,21 @@ def test_operator_of_the_plainest_kind():
     assert compress(plain, "low_rank", tol=1e-12, rng=0).matrix.rank == 6
     del type(plain).dtype
     assert compress(plain, "low_rank", tol=1e-12, rng=0).matrix.dtype == np.float64
+
+
+def test_operators_of_other_shapes_are_refused():
+    stacked = operator()
+    type(stacked).shape = (2, 6, 6)
+    with pytest.raises(ShapeError, match=r"shape \(2, 6, 6\); expected two dimensions"):
+        compress(stacked, "low_rank", tol=0.1)
+
+
+def test_a_failing_product_is_shown_as_it_is():
+    def fails(_X):
+        raise TypeError("no such product")
+
+    with pytest.raises(TypeError, match="no such product"):
+        compress(operator(matmat=fails), "low_rank", tol=0.1)
 
 
 def test_bad_operators():

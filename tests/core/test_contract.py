@@ -1,6 +1,7 @@
 """One contract, every case, every array library."""
 
 import pickle
+from importlib import import_module
 
 import array_api_compat
 import numpy as np
@@ -223,6 +224,7 @@ def test_moving_between_libraries_and_dtypes(backend):
     B = A.to(backend)
     assert B.to(backend).to("numpy").dtype == np.float32
     assert B.to(B.xp).xp is B.xp
+    assert A.to(import_module(backend)).xp is B.xp
     assert B.to(B.device).device == B.device
     wide = B.astype("complex128")
     assert wide.dtype == B.xp.complex128

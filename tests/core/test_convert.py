@@ -176,6 +176,12 @@ def test_refusals_say_why():
         convert(A, "toeplitz")
 
 
+def test_tiles_of_low_rank_are_filled_in():
+    U, V = np.ones((3, 1)), np.arange(2.0)[:, None]
+    A = BlockLowRank({(0, 0): (U, V), (1, 1): U @ V.T}, row_sizes=[3, 3], col_sizes=[2, 2])
+    close(convert(A, "block_sparse").to_dense(), A.to_dense())
+
+
 def test_dense_tiles_with_nan_are_kept():
     A = Dense(np.array([[np.nan, 1.0], [2.0, 3.0]]))
     B = convert(A, "gblr")

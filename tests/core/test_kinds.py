@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from functools import cached_property
 
 import numpy as np
 import pytest
 
 import structmat
-from structmat import Kind, LowRank, Permutation, StructuredMatrix, register, rule
+from structmat import Kind, LowRank, Permutation, StructuredMatrix, binding, register, rule
 from structmat.compress import monarch as monarch_fit
 from structmat.errors import BudgetError, InputError, KindError
 from structmat.kinds import (
@@ -18,6 +19,7 @@ from structmat.kinds import (
     kind_class,
     kind_record,
 )
+from structmat.testing import check_matrix
 
 pytestmark = pytest.mark.usefixtures("own_kinds")
 
@@ -259,3 +261,57 @@ def test_the_import_of_a_fit_is_no_time_of_the_fit(tmp_path, monkeypatch):
     ]
     assert [result.kind for result in results] == ["slow_a", "slow_b", "slow_c"]
     assert max(result.seconds for result in results) < 0.5
+
+
+def test_a_kind_may_remember_by_cached_property():
+    class Turned(StructuredMatrix, kind="turned"):
+        data_names = ("a",)
+        cost = 4
+
+        def __init__(self, a):
+            super().__init__(a.shape, {"a": a})
+
+        @cached_property
+        def _twice(self):
+            return self.a + self.a
+
+        def _multiply(self, x):
+            return self._twice @ x
+
+        def _multiply_adjoint(self, y):
+            return self._twice.T @ y
+
+        def _dense(self):
+            return self._twice
+
+        def _adjoint(self):
+            return Turned(self.a.T)
+
+    A = Turned(np.eye(2))
+    np.testing.assert_array_equal(A @ np.ones(2), [2, 2])
+    B = binding.bind(A, [3 * np.eye(2)], remember=True)
+    np.testing.assert_array_equal(B @ np.ones(2), [6, 6])
+
+
+def test_the_check_of_a_kind_names_what_is_wrong():
+    class Wrong(StructuredMatrix, kind="wrong"):
+        data_names = ("a",)
+        cost = 4
+
+        def __init__(self, a):
+            super().__init__(a.shape, {"a": a})
+
+        def _multiply(self, x):
+            return self.a @ x
+
+        def _multiply_adjoint(self, y):
+            return self.a @ y
+
+        def _dense(self):
+            return self.a
+
+        def _adjoint(self):
+            return Wrong(self.a.T)
+
+    with pytest.raises(AssertionError, match=r"2x2 Wrong.*: rmatvec of an operand of shape"):
+        check_matrix(Wrong(np.array([[1.0, 2.0], [3.0, 4.0]])))

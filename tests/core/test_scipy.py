@@ -527,6 +527,16 @@ def test_sums_and_products_with_scipy_operators(kind, dtype):
         close(mixed.T @ X, expected.T @ X, dtype, name)
 
 
+def test_scipys_own_methods_take_a_matrix(kind, dtype):
+    A, D = built(kind, dtype)
+    E = noise(np.random.default_rng(9), N, N, dtype=dtype)
+    x = vector(dtype)
+    close(A.rdot(aslinearoperator(E)) @ x, E @ D @ x, dtype)
+    close(A.rdot(x), x @ D, dtype)
+    close(LinearOperator.transpose(A) @ x, D.T @ x, dtype)
+    close(LinearOperator.adjoint(A) @ x, D.conj().T @ x, dtype)
+
+
 def test_solver_on_a_mixture_with_scipy(kind, dtype):
     A, D = built(kind, dtype)
     E = np.diag(np.arange(1, N + 1)).astype(dtype)

@@ -193,6 +193,14 @@ def test_indices_beyond_32_bits_are_refused():
         tile_layout(np.zeros(0, int), np.zeros(0, int), (2**31 - 5, 4))
 
 
+def test_tiles_with_more_rows_than_32_bits_count_are_refused(monkeypatch):
+    monkeypatch.setattr(tiles, "MOST", 500)
+    rows, cols = np.zeros(4, int), np.arange(4) * 16
+    assert tile_layout(rows[:3], cols[:3], (10, 64), tile=(128, 16)).num_tiles == 3
+    with pytest.raises(InputError, match=r"4 tiles of 128 rows; expected fewer than 2\*\*31"):
+        tile_layout(rows, cols, (10, 64), tile=(128, 16))
+
+
 # Products on PyTorch.
 
 
@@ -242,13 +250,13 @@ def test_products_agree_with_the_dense_matrix(rng, dtype, by_columns):
         assert torch.equal(y, again)
 
 
-@pytest.mark.parametrize(("n", "K", "tokens"), [(5, 0, 3), (5, 3, 0), (1, 1, 1)])
+@pytest.mark.parametrize(("n", "K", "tokens"), [(5, 0, 3), (5, 3, 0), (1, 1, 1), (0, 0, 2)])
 def test_empty_products(n, K, tokens):
     start, width = np.zeros(K, int), np.ones(K, int)
     W = TileMatrix(*run_tile_layouts(start, width, n))
     values = W.values(torch.ones(K))
     assert W.times(torch.ones(tokens, n), values).tolist() == [[1.0] * K] * tokens
-    back = [[float(K)] + [0.0] * (n - 1)] * tokens
+    back = [([float(K)] + [0.0] * (n - 1))[:n]] * tokens
     assert W.transpose_times(torch.ones(tokens, K), values).tolist() == back
 
 

@@ -272,6 +272,7 @@ def test_attention_is_softmax_of_products():
     [
         ("transformer", {}, "'transformer'; expected one of mlp, mixer, vit, resnet, gpt"),
         ("mlp", {"size": "huge"}, "size = 'huge'; expected small or full"),
+        ("mlp", {"size": {"deep": 9}}, r"size of mlp names \['deep'\]; expected among"),
         ("gpt", {"image": (1, 8, 8)}, "which does not take images.*choose an image model"),
         ("gpt", {"classes": 10}, "classes = 10 with gpt.*leave it out"),
         ("gpt", {"vocabulary": 1}, "vocabulary = 1; expected an integer of at least 2"),

@@ -286,6 +286,11 @@ def test_times_have_units(tmp_path):
     cells = {row: [cell for _, cell in table[row]] for row in table}
     assert (cells["GBLR"][6], cells["GBLR"][8]) == ("12.3 ms", "500 ms")
     assert (cells["dense"][6], cells["dense"][8]) == ("90 s", "120 min")
+    for run in runs_of(results, "gblr"):
+        run["train_seconds"] = run["inference_seconds"] = None
+    (tmp_path / "again").mkdir()
+    row = [cell for _, cell in report(tmp_path / "again", results).table(0)["GBLR"]]
+    assert row[6:9] == ["–", "–", "–"]
 
 
 def test_the_outcome_comes_first(whole):

@@ -11,6 +11,7 @@ import torch
 from structmat.cli import main
 from structmat.errors import FileFormatError, InputError, TrainingError
 from structmat.learn import train as train_module
+from structmat.learn._machine import processor
 from structmat.learn._measure import totals
 from structmat.learn.data import Text, load_data
 from structmat.learn.experiment import Experiment
@@ -169,6 +170,40 @@ def test_history_tells_the_course_of_the_structure(task):
     assert all(record["sigma"] is None for record in history)
     dense = train(task, task.model(), SHORT).history
     assert all(record["sigma"] is record["cost"] is None for record in dense)
+
+
+@pytest.mark.parametrize(("name", "value"), [("structure", "magic"), ("precision", "float16")])
+def test_settings_of_other_values_are_refused(name, value):
+    with pytest.raises(InputError, match=f"{name} = '{value}'; expected"):
+        Settings(**{name: value})
+
+
+def test_rules_of_a_callers_own_follow_the_training(task):
+    steps = []
+
+    def rules(model, optimizer, total):
+        steps.append(total)
+        return []
+
+    train(task, task.model(), replace(SHORT, epochs=1), rules=rules)
+    assert len(steps) == 1
+    assert steps[0] > 0
+
+
+def test_text_takes_the_gpt_alone():
+    data = Text.__new__(Text)
+    with pytest.raises(InputError, match="model = 'mlp' for text; expected 'gpt'"):
+        make_task(data, "mlp", "small", 8)
+
+
+@pytest.mark.parametrize("lines", ["model name\t: Some CPU\n", "", None])
+def test_the_processor_has_a_name_everywhere(tmp_path, monkeypatch, lines):
+    facts = tmp_path / "cpuinfo"
+    if lines is not None:
+        facts.write_text(lines)
+    monkeypatch.setattr("structmat.learn._machine.CPU_FACTS", facts)
+    name = processor()
+    assert name == "Some CPU" if lines else name
 
 
 def test_the_learning_rate_rises_and_falls():

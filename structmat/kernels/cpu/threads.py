@@ -33,17 +33,18 @@ def num_threads() -> int:
     wish = wish or os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wish.isdecimal() and int(wish) > 0:
         return int(wish)
-    return _processors()
+    return processors()
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Processors that this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(num_threads(), _processors()), thread_name_prefix="structmat")
+    return ThreadPoolExecutor(max(num_threads(), processors()), thread_name_prefix="structmat")
 
 
 if hasattr(os, "register_at_fork"):

@@ -28,6 +28,8 @@ from structmat.intervals import IntArray, coarse_runs, offsets, positions, union
 TILE = (64, 128)
 #: Rows at whose multiples consecutive rows begin, so that reading them stays aligned.
 UNIT_ROWS = 16
+#: Largest index of 32 bits.
+MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def tile_layout(
             raise InputError(
                 f"tile = {tile}; expected two powers of two from {UNIT_ROWS} to 128 (use {TILE})"
             )
-    if max(p, q) > np.iinfo(np.int32).max - max(tile):
+    if max(p, q) > MOST - max(tile):
         raise InputError(
             f"shape = {shape}; expected sides below 2**31, which tiles index with 32 bits "
             "(cut the matrix in parts)"
@@ -111,7 +113,7 @@ def tile_layout(
     group, lane = np.divmod(place[cols[inside]], tn)
     cut = _listed if listed else _consecutive
     begin, inputs, tile_of, row = cut(rows[inside], group, groups, p, tk)
-    if begin[-1] * tk > np.iinfo(np.int32).max:
+    if begin[-1] * tk > MOST:
         raise InputError(
             f"{begin[-1]} tiles of {tk} rows; expected fewer than 2**31 rows in all, which are "
             "indexed with 32 bits (cut the matrix in parts)"

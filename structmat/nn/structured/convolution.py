@@ -145,11 +145,6 @@ class TapConv2d(nn.Module):
             sides = (across, across, down, down)
         return F.pad(x, sides, mode=_PADDING_MODES[self.padding_mode]) if any(sides) else x
 
-    def settings(self) -> dict[str, Any]:
-        """Arguments of the constructor beside weights and bias."""
-        names = ("in_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
-        return {name: getattr(self, name) for name in names}
-
     def extra_repr(self) -> str:
         """Sizes, as `torch.nn.Conv2d` prints its own."""
         return (

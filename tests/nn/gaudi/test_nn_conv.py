@@ -104,6 +104,7 @@ def test_shared_masks_are_one_structure_that_costs_for_all_taps():
         ({"padding": "full"}, InputError),
         ({"padding": "same", "stride": 2}, InputError),
         ({"padding_mode": "mirror"}, InputError),
+        ({"shared_masks": True, "form": "matrix"}, InputError),
     ],
 )
 def test_refuses_settings(options, error):

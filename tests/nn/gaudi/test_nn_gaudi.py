@@ -359,13 +359,21 @@ def test_refuses_input_of_another_length(shape):
         GaudiLinear(11, 8)(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("options", [{"rank": 2}, {"max_width": 3}, {"granularity": 2}, {}])
+@pytest.mark.parametrize(
+    "options", [{"rank": 2}, {"max_width": 3}, {"min_width": 3}, {"granularity": 2}, {}]
+)
 def test_refuses_matrices_it_cannot_hold(options):
     """More rank, wider runs, runs between the grains, complex contents."""
     u = np.arange(4.0) + (0 if options else 1j)
     A = GBLR([3], [4], u, [1], [2], [1.0, 10.0], shape=(6, 6))
     with pytest.raises(InputError):
         GaudiWeight.from_matrix(A, **options)
+
+
+def test_layers_without_values_print_no_cost():
+    layer = GaudiLinear(16, 8).to("meta")
+    assert "8x16, num_blocks=" in repr(layer)
+    assert "cost" not in repr(layer)
 
 
 def test_layers_print_and_show_their_weight():

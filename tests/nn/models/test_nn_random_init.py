@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,22 @@ def test_a_kind_without_a_rule_is_compressed():
     assert "novel" in network_kinds()
     assert matrix.cost <= 256
     assert matrix.to_dense().square().mean().item() == pytest.approx(0.25, rel=1e-4)
+
+
+@pytest.mark.usefixtures("own_kinds")
+@pytest.mark.parametrize(
+    ("name", "make", "size"),
+    [
+        ("nothing", lambda A: LowRank(0 * A[:, :1], A[:1].T.copy()), 0.0),
+        ("turned", lambda A: structmat.Permutation(np.arange(len(A))[::-1]), 1 / 32),
+    ],
+)
+def test_fits_without_a_size_of_their_own_stay_as_they_are(name, make, size):
+    """Neither a matrix of zeros nor a kind without contents takes a factor in."""
+    structmat.register(structmat.Kind(name, fit=lambda A, goal, *, rng, progress: make(A)))
+    matrix = random_init(name, (32, 32), 256).draw(0.25, torch.Generator().manual_seed(1))
+    assert matrix.cost <= 256
+    assert matrix.to_dense().square().mean().item() == pytest.approx(size)
 
 
 def test_draws_repeat_with_the_generator():

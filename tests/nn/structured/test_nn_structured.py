@@ -18,6 +18,7 @@ from structmat.nn.structured import layers as structured
 from structmat.nn.structured import speed as _speed
 from structmat.nn.structured import weight as structured_weight
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
+from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
 
 KINDS = [
@@ -589,6 +590,36 @@ def test_the_quicker_way_is_taken(monkeypatch):
     assert all(dense(700, count) for count in (1, 16, 4096))  # more than the dense cost
     assert dense(550, 4096)
     assert not dense(550, 700, assembly=768)  # assembling costs more than it saves
+
+
+def test_traces_decide_for_any_number_of_vectors(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for dense_each in (1.0, 3.0):
+        times = _speed.Times(once=0.0, each=2.0, dense_once=9.0, dense_each=dense_each)
+        for count in (1, 10**6):
+            wish = _speed.dense_is_quicker(times, count, assembly=0, device="cpu")
+            assert wish == (dense_each < 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ([], InputError, "parts is empty; expected at least one weight"),
+        ([3, 4], ShapeError, r"parts take \[3, 4\] inputs; expected one number"),
+    ],
+)
+def test_weights_that_cannot_be_packed_are_refused(sizes, error, message):
+    parts = [StructuredWeight(LowRank(torch.ones(5, 1), torch.ones(n, 1))) for n in sizes]
+    with pytest.raises(error, match=message):
+        PackedLinear(parts)
+
+
+def test_packed_layers_and_convolutions_print_their_sizes():
+    matrix = LowRank(torch.ones(5, 1), torch.ones(3, 1))
+    packed = PackedLinear([StructuredWeight(matrix)] * 2)
+    assert "in_features=3, out_features=10, bias=False" in repr(packed)
+    conv = StructuredConv2d([matrix], in_channels=3, kernel_size=1)
+    assert "3, 5, kernel_size=(1, 1), stride=(1, 1), padding=" in repr(conv)
 
 
 def test_padded_panels_count():

@@ -284,8 +284,8 @@ def test_floors_never_break_the_cap(layers):
 
 BAD = {
     "budget": [0.0, 1.5, math.nan, 0.1],  # the least widths below cost 0.5
-    "floors": [0.95, math.nan, {"1.matrix": 0.1}],
-    "caps": [0.1, math.nan, {"weight": 0.1}],
+    "floors": [0.95, math.nan, True, "0.1", {"1.matrix": 0.1}],
+    "caps": [0.1, math.nan, True, {"weight": 0.1}],
     "metric": ["manhattan"], "measure": ["flops"], "total_steps": [0],
     "ramp": [1.5, math.nan], "revive_every": [0],
 }  # fmt: skip

@@ -722,6 +722,11 @@ def test_refuses(options, error, words):
     assert all(p.requires_grad for p in model.parameters())  # nothing is left behind
 
 
+def test_the_budget_is_the_fraction_that_was_asked_for():
+    model = network(12, 8)
+    assert EdgeSearch(model, still(model), 0.4, 10).budget == 0.4
+
+
 def test_refuses_a_model_without_runs():
     with pytest.raises(InputError, match="Linear has no Gaudi layers; expected"):
         EdgeSearch(nn.Linear(3, 2), torch.optim.SGD([torch.ones(1)]), 0.5, 10)

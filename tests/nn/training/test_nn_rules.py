@@ -197,6 +197,33 @@ def test_mean_shrink(rate, every):
             torch.testing.assert_close(p, q)
 
 
+def test_mean_shrink_goes_on_from_a_checkpoint_and_leaves():
+    model = network(16, 16)
+    rule = MeanShrink(model, optimizer := still(model), 0.3, rate=0.25, every=2)
+    optimizer.step()
+    state = rule.state_dict()
+    rule.remove()
+    before = [p.clone() for p in widths(model)]
+    optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(widths(model), before, strict=True))
+    again = MeanShrink(model, optimizer, 0.3, rate=0.25, every=2)
+    again.load_state_dict(state)
+    optimizer.step()
+    assert again.step == 2
+    assert not any(torch.equal(p, q) for p, q in zip(widths(model), before, strict=True))
+
+
+def test_thresholds_take_nothing_from_fixed_widths():
+    model = network(16, 16, width_init=0.5)
+    for p in widths(model):
+        p.requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    rule = SoftThreshold(model, optimizer, 1.0)
+    optimizer.step()
+    assert rule.threshold() == 0
+    assert all((p == 0.5).all() for p in widths(model))
+
+
 @pytest.mark.parametrize(
     "make",
     [
