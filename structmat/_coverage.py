@@ -12,6 +12,8 @@ from structmat.matrices import (
     BlockLowRank,
     BlockSparse,
     Dense,
+    Diagonal,
+    Identity,
     LowRank,
     Monarch,
     Permutation,
@@ -25,8 +27,9 @@ from structmat.matrix import StructuredMatrix
 def coverage(A: StructuredMatrix, pixels: int, *, most_entries: float = math.inf) -> np.ndarray:
     """Number of rank-one blocks that touch each pixel, for at most `pixels` of them a side.
 
-    Kinds without blocks count their nonzero entries, or nothing if the matrix has more than
-    `most_entries` of them.
+    A diagonal matrix or a permutation has a block on each of its entries. Other kinds without
+    blocks count their nonzero entries, or nothing if the matrix has more than `most_entries`
+    entries.
     """
     if 0 in A.shape:
         return np.zeros((1, 1), np.int64)
@@ -72,6 +75,10 @@ def _blocks(A: StructuredMatrix) -> tuple[Runs, Runs, IntArray] | None:
         runs = (A.row_start, A.row_width), (A.col_start, A.col_width)
         return *runs, np.ones(A.num_blocks, np.int64)
     zero, (m, n) = np.zeros(1, np.int64), A.shape
+    if isinstance(A, Identity | Diagonal | Permutation):
+        at, one = np.arange(n, dtype=np.int64), np.ones(n, np.int64)
+        moved = _array.to_numpy(A.p) if isinstance(A, Permutation) else at
+        return (at, one), (moved, one), one
     if isinstance(A, LowRank | Dense):
         count = A.rank if isinstance(A, LowRank) else 1
         return (zero, zero + m), (zero, zero + n), np.full(1, count)

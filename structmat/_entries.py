@@ -6,6 +6,7 @@ Products with unit vectors, some at a time, give what a class does not say.
 """
 
 import math
+import numbers
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,7 +89,7 @@ class Entries(Operators):
         (5.0, 4.0, 4.0)
         """
         ord = "fro" if ord is None else ord
-        if isinstance(ord, bool) or ord not in _NORMS:
+        if isinstance(ord, bool) or not isinstance(ord, (str, numbers.Real)) or ord not in _NORMS:
             raise InputError(
                 f"ord = {ord!r}; expected 'fro', 1, 2 or inf (for others numpy.linalg.norm of "
                 "A.to_dense())"
@@ -115,9 +116,8 @@ class Entries(Operators):
         scalars = [np.ndim(at) == 0 for at in (rows, cols)]
         slices = [isinstance(k, slice) for k in (row_key, col_key)]
         if not any(slices):
-            shape = np.broadcast_shapes(np.shape(rows), np.shape(cols))
-            i, j = (np.broadcast_to(at, shape).ravel() for at in (rows, cols))
-            return self.xp.reshape(self._entries_at(i, j), shape)
+            i, j = _paired(rows, cols)
+            return self.xp.reshape(self._entries_at(i.ravel(), j.ravel()), i.shape)
         if scalars[0]:
             return self._vector(int(rows), cols, adjoint=True)
         if scalars[1]:
@@ -214,6 +214,17 @@ def _positions(key: Any, size: int, axis: int) -> Any:
     if at.size and not (-size <= at.min() and at.max() < size):
         raise InputError(f"index {key!r} on axis {axis}; expected {-size} to {size - 1}")
     return np.where(at < 0, at + size, at)
+
+
+def _paired(rows: IntArray, cols: IntArray) -> Any:
+    """Positions of rows and of columns, each repeated along the other's axes."""
+    try:
+        return np.broadcast_arrays(rows, cols)
+    except ValueError:
+        raise ShapeError(
+            f"indices of shapes {np.shape(rows)} and {np.shape(cols)}; expected one column for "
+            "each row (for all pairs of them numpy.ix_(rows, columns))"
+        ) from None
 
 
 def _scaled_root(part: np.ndarray) -> np.ndarray:

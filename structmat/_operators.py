@@ -172,6 +172,9 @@ class Operators(Protocols):
     def __neg__(self) -> Any:
         return self._scale(-1)
 
+    def __pos__(self) -> Any:
+        return self
+
     def __truediv__(self, scalar: Any) -> Any:
         if not is_scalar(scalar):
             raise InputError(f"division by {scalar!r}; expected a number")

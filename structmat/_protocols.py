@@ -38,13 +38,13 @@ def _refusal(what: str, remedy: str) -> Callable[..., NoReturn]:
     """Method that refuses an operation and says what to do."""
 
     def refuse(self: Any, *others: Any) -> NoReturn:
-        raise OperationError(f"{what} of a {self._size()} {type(self).__name__}; {remedy}")
+        raise OperationError(f"{what} a {self._size()} {type(self).__name__}; {remedy}")
 
     return refuse
 
 
 def _entrywise(what: str) -> Callable[..., NoReturn]:
-    return _refusal(what, "expected an array: it acts on entries, which A.to_dense() has")
+    return _refusal(f"{what} of", "expected an array: it acts on entries, which A.to_dense() has")
 
 
 class Protocols(LinearOperator):
@@ -114,8 +114,12 @@ class Protocols(LinearOperator):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.__name__
-        if hasattr(func, "__objclass__") and (name.startswith("__") or hasattr(operator, name)):
-            return NotImplemented  # an operator of a tensor, which the matrix answers
+        if hasattr(func, "__objclass__") and len(args) == 2 and not kwargs:
+            # A method of a tensor, or the operator that calls it: torch tells no difference.
+            if name in _TENSOR_METHODS:
+                return _TENSOR_METHODS[name](*args)
+            if name in _COMPARISONS or (name.startswith("__") and name != "__getitem__"):
+                return getattr(operator, name)(*reversed(args))
         if name in ("matmul", "mm", "mv") and len(args) == 2 and not kwargs:
             return _matmul(*args)
         return func(*_without(args, _in_place), **_without(kwargs or {}, _in_place))
@@ -138,7 +142,7 @@ class Protocols(LinearOperator):
 
     __hash__ = object.__hash__
 
-    __len__ = _refusal("length", "expected A.shape[0], or an array: A.to_dense()")
+    __len__ = _refusal("length of", "expected A.shape[0], or an array: A.to_dense()")
 
     def __iter__(self) -> Iterator[Array]:
         """Rows of the dense form."""
@@ -157,7 +161,7 @@ class Protocols(LinearOperator):
 
     __contains__ = __reversed__ = _entrywise("search")
     __float__ = __int__ = __complex__ = __index__ = _refusal(
-        "a number", "expected an entry: A[i, j]"
+        "a number from", "expected an entry: A[i, j]"
     )
     __abs__, __round__ = _entrywise("abs"), _entrywise("round")
     __floor__, __ceil__, __trunc__ = map(_entrywise, ("floor", "ceil", "trunc"))
@@ -170,12 +174,12 @@ class Protocols(LinearOperator):
     __xor__ = __rxor__ = _entrywise("^")
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _entrywise("shift")
     __invert__ = _entrywise("~")
-    __rpow__ = _refusal("power with the exponent", "expected scipy.linalg.expm(A.to_dense())")
+    __rpow__ = _refusal("a power whose exponent is", "expected scipy.linalg.expm(A.to_dense())")
     __rtruediv__ = _refusal(
         "division by", "expected a solution: numpy.linalg.solve, or scipy.sparse.linalg.gmres"
     )
     __setitem__ = __delitem__ = _refusal(
-        "assignment to entries", "expected another matrix: contents do not change"
+        "assignment to entries of", "expected another matrix: contents do not change"
     )
 
 
@@ -247,18 +251,19 @@ def _refuse_output(outputs: Any) -> None:
             )
 
 
-# Functions of NumPy that structure answers. A function returns NotImplemented for arguments
-# that it does not know, which then get the dense form.
+# Functions of NumPy that structure answers. Parameters have NumPy's names, by which a call may
+# give them. A function returns NotImplemented for arguments that it does not know, which then
+# get the dense form.
 
 
-def _times(a: Any, b: Any, out: Any = None) -> Any:
-    """np.dot: a matrix with vectors and matrices of at most two axes, or with a number."""
-    plain = all(isinstance(x, Protocols) or issparse(x) or np.ndim(x) <= 2 for x in (a, b))
-    if out is not None or not plain:
-        return NotImplemented
-    if isinstance(a, Protocols):
-        return a.dot(b)
-    return b.rdot(a)
+def _times(a: Any, b: Any) -> Any:
+    return a.dot(b) if isinstance(a, Protocols) else b.rdot(a)
+
+
+def _dot(a: Any, b: Any, out: Any = None) -> Any:
+    """np.dot, which puts the axes of a batch on its right in another order than np.matmul."""
+    batch = not (isinstance(b, Protocols) or issparse(b)) and np.ndim(b) > 2
+    return NotImplemented if batch or out is not None else _times(a, b)
 
 
 def _matmul(a: Any, b: Any) -> Any:
@@ -297,22 +302,31 @@ _OPERATORS: dict[Any, Callable[..., Any]] = {
     np.conjugate: lambda A: A.conj(),
 }
 
+#: What operators of torch's tensors call, with the tensor on the left.
+_TENSOR_METHODS: dict[str, Callable[[Any, Any], Any]] = {
+    "matmul": lambda x, A: A.__rmatmul__(x),
+    "add": lambda x, A: A.__radd__(x),
+    "sub": lambda x, A: A.__rsub__(x),
+    "mul": _multiple,
+}
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
-def _plain_norm(A: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+
+def _plain_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     known = ord in (None, "fro", 1, np.inf) and axis is None and keepdims is False
-    return np.float64(A.norm(ord)) if known else NotImplemented
+    return np.float64(x.norm(ord)) if known else NotImplemented
 
 
-def _matrix_norm(A: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    return _plain_norm(A, ord, None, keepdims)
+def _matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+    return _plain_norm(x, ord, None, keepdims)
 
 
 def _plain(method: str) -> Callable[..., Any]:
     """Method of a matrix for calls without options."""
 
-    def answer(A: Any, *more: Any, **options: Any) -> Any:
-        known = isinstance(A, Protocols) and not more and not options
-        return getattr(A, method)() if known else NotImplemented
+    def answer(a: Any, *more: Any, **options: Any) -> Any:
+        known = isinstance(a, Protocols) and not more and not options
+        return getattr(a, method)() if known else NotImplemented
 
     return answer
 
@@ -330,7 +344,7 @@ def _on_numpy(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _STRUCTURED: dict[Any, Callable[..., Any]] = {
-    np.dot: _times,
+    np.dot: _dot,
     np.transpose: _plain("transpose"),
     np.matrix_transpose: _plain("transpose"),
     np.linalg.matrix_transpose: _plain("transpose"),

@@ -343,7 +343,7 @@ class StructuredMatrix(Entries):
 
     def copy(self) -> Self:
         """A copy with contents of its own."""
-        return self._map(lambda array: self.xp.asarray(array, copy=True))
+        return self._map(lambda array: self.xp.astype(array, array.dtype, copy=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = {name: getattr(self, name) for name in self.data_names}

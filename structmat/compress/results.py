@@ -130,7 +130,8 @@ class ComparisonTable(tuple[Comparison, ...]):
 def shown(row: Comparison) -> list[str]:
     """Cells of a row of `compare`: its figures, or the reason why there are none."""
     if row.matrix is None:
-        return [row.kind, f"none: {row.note}"]
+        # A third party's message may have several lines.
+        return [row.kind, f"none: {' '.join(row.note.split())}"]
     return figures(row.kind, row.matrix, row.error, row.seconds)
 
 

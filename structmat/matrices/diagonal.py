@@ -74,10 +74,10 @@ class Identity(StructuredMatrix, kind="identity"):
         return 0
 
     def _multiply(self, x: Array) -> Array:
-        return self.xp.asarray(x, copy=True)
+        return self.xp.astype(x, x.dtype, copy=True)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self.xp.asarray(y, copy=True)
+        return self.xp.astype(y, y.dtype, copy=True)
 
     def _dense(self) -> Array:
         return self.xp.eye(self.n, dtype=self.dtype, device=self.device)

@@ -36,5 +36,6 @@ def from_sparse(S: Any) -> StructuredMatrix:
     if m == n and blocks.shape[1:] == (1, 1) and np.array_equal(at, rows.indices):
         d = np.zeros(n, blocks.dtype)
         d[at] = blocks[:, 0, 0]
-        return Identity(n) if (d == 1).all() else Diagonal(d)
+        # An identity takes the dtype of what it meets, so it would lose a complex one.
+        return Identity(n) if d.dtype.kind != "c" and (d == 1).all() else Diagonal(d)
     return BlockSparse(blocks, at, rows.indices, shape=(m, n))

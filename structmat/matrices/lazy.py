@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, adjoint, conj, is_complex
+from structmat._array import Array, adjoint, belongs, conj, is_complex, moved
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
@@ -54,7 +54,7 @@ class Sum(StructuredMatrix, kind="sum"):
         return self._added(lambda term: _in(self, term._entries_at(rows, cols)))
 
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
-        return Sum(*(term._submatrix(rows, cols) for term in self.children))
+        return Sum(*(_part_in(self, term, rows, cols) for term in self.children))
 
 
 class Product(StructuredMatrix, kind="product"):
@@ -99,8 +99,8 @@ class Product(StructuredMatrix, kind="product"):
 
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
         first, *middle, last = self.children
-        first = first._submatrix(rows, np.arange(first.shape[1]))
-        last = last._submatrix(np.arange(last.shape[0]), cols)
+        first = _part_in(self, first, rows, np.arange(first.shape[1]))
+        last = _part_in(self, last, np.arange(last.shape[0]), cols)
         return Product(first, *middle, last)
 
 
@@ -108,11 +108,13 @@ class Scaled(StructuredMatrix, kind="scaled"):
     """alpha A, for matrices that cannot take the number alpha into their contents."""
 
     data_names = ("alpha",)
+    scaled_names = ("alpha",)
     alpha: Array
 
     def __init__(self, A: StructuredMatrix, alpha: Any) -> None:
         xp = A.xp
-        alpha = xp.asarray(alpha, device=A.device)
+        # A number of the library passes on its gradient.
+        alpha = moved(alpha, A.device) if belongs(alpha, xp) else xp.asarray(alpha, device=A.device)
         if alpha.ndim:
             raise ShapeError(f"alpha has shape {tuple(alpha.shape)}; expected a single number")
         # A plain number takes the precision of the matrix it scales.
@@ -188,3 +190,11 @@ class Adjoint(StructuredMatrix, kind="adjoint"):
 def _in(A: StructuredMatrix, entries: Array) -> Array:
     """Entries of a part of A in the dtype of A."""
     return A.xp.astype(entries, A.dtype)
+
+
+def _part_in(
+    A: StructuredMatrix, child: StructuredMatrix, rows: IntArray, cols: IntArray
+) -> StructuredMatrix:
+    """A part of a child; that of a neutral one is not neutral, so it takes the dtype of A."""
+    part: StructuredMatrix = child._submatrix(rows, cols)
+    return part.astype(A.dtype) if child.neutral and not part.neutral else part

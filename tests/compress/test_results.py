@@ -1,5 +1,6 @@
 """Results of compression, as a terminal and as a notebook show them."""
 
+import math
 import pickle
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import pytest
 
 import structmat
 from structmat._table import Table
+from structmat.compress.results import Comparison, ComparisonTable
 from structmat.demo import earthquake_kernel
 from structmat.kinds import fitted_kinds
 
@@ -122,6 +124,11 @@ def test_goals_that_are_none(goal, message):
     for function in (structmat.compare, structmat.compress):
         with pytest.raises(structmat.InputError, match=message):
             function(K, **goal)
+
+
+def test_a_reason_of_several_lines_stays_in_its_row():
+    row = Comparison("odd", None, 0, 0, math.nan, 0.0, "first\n  second")
+    assert repr(ComparisonTable([row])).splitlines()[2] == "odd   none: first second"
 
 
 def test_a_table_says_what_it_is_given():

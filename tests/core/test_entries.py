@@ -73,6 +73,22 @@ def test_entries_rows_and_columns(name, backend):
     near(A[[], :], D[[], :])
 
 
+NEUTRAL_TERMS = {
+    "sum": lambda A, P, one: A + P - 2 * one,
+    "product": lambda A, P, one: P @ A @ P,
+    "scaled": lambda A, P, one: 3 * (P @ A @ (2 * P)),
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL_TERMS)
+def test_parts_keep_the_precision(name, backend):
+    A = block_sparse(6, 6, 2, 3, [0, 2], [1, 0])(contents("float32"))[0].to(backend)
+    P = structmat.Permutation([2, 0, 1, 5, 3, 4]).to(backend)
+    matrix = NEUTRAL_TERMS[name](A, P, structmat.Identity(6).to(backend))
+    for key in (np.s_[::2], np.s_[1:4, ::-1], np.s_[:, [0, 3]], np.s_[0], np.s_[1, 2]):
+        assert matrix[key].dtype == matrix.dtype == A.dtype
+
+
 KEPT = {
     "low_rank": (CASES["low_rank"], np.s_[1:3, ::2]),
     "gblr": (gblr(7, 5, [6, 0, 3], [3, 7, 2], [4, 1, 0], [3, 0, 5]), np.s_[1:7, 3:]),
@@ -110,10 +126,12 @@ def test_indices_that_are_refused():
         (Ellipsis, InputError),
         (np.ones(3, bool), InputError),
         ((np.zeros((2, 2), int), slice(None)), ShapeError),
+        (([0, 1], [0, 1, 2]), ShapeError),
+        ((np.zeros((2, 1), int), [[0, 1], [1, 0], [2, 2]]), ShapeError),
     ):
         with pytest.raises(error, match="expected"):
             A[key]
-    for ord in ("nuc", 3, True, -1):
+    for ord in ("nuc", 3, True, -1, [1], {}, np.ones(2)):
         with pytest.raises(InputError, match=r"ord = .* expected 'fro', 1, 2 or inf"):
             A.norm(ord)
 
@@ -193,12 +211,15 @@ def test_sums_of_diagonal_matrices(backend):
         (one - D, np.diag(1 - d), "diagonal"),
         (3 * one + 2 * one, 5 * np.eye(6), "scaled"),
         (one + one, 2 * np.eye(6), "scaled"),
+        (D - 2 * (3 * one) / 4, np.diag(d - 1.5), "diagonal"),
+        (2 * (3 * one) - 5 * one, np.eye(6), "scaled"),
         (one @ D, np.diag(d), "diagonal"),
     ):
         assert total.kind == kind
         near(total, expected)
     assert (D.astype("float32") + 2 * one).dtype == D.xp.float32
     assert (one @ D) is D
+    assert (2 * (3 * one)).cost == (2 * one).cost
 
 
 @pytest.mark.parametrize("kind", ["block_sparse", "block_low_rank", "gblr", "dense"])

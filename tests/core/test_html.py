@@ -1,5 +1,6 @@
 """HTML of a matrix: well-formed, small, and of every kind."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -55,3 +56,17 @@ def test_large_matrices_stay_cheap():
         structmat.Monarch(np.ones((100, 9, 9)), np.ones((100, 9, 9))),
     ):
         assert len(matrix._repr_html_()) < 50_000
+
+
+def test_large_diagonals_and_permutations_show_their_entries():
+    n = 1_000_000
+    slope = np.arange(n)[::-1].copy()
+    for matrix, places in (
+        (structmat.Identity(n), {(0, 0), (95, 95)}),
+        (structmat.Diagonal(np.ones(n)) * 2, {(0, 0), (95, 95)}),
+        (structmat.Permutation(slope), {(0, 95), (95, 0)}),
+    ):
+        svg = ElementTree.fromstring(blocks_svg(matrix))
+        bars = "".join(path.get("d", "") for path in svg.iter())
+        assert all(re.search(f"M{column} {row}h", bars) for row, column in places)
+        assert covered(svg) < 200

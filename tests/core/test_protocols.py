@@ -6,6 +6,7 @@ array as well are no cells.
 """
 
 import contextlib
+import inspect
 import io
 import re
 import types
@@ -228,6 +229,32 @@ def test_all_functions_on_every_kind_and_library(kind, backend):
     table([kind], list(functions(backend)), backend)
 
 
+def first_by_name(function):
+    """Call with the first argument by its name, or None where NumPy does not allow it."""
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()))
+    except (ValueError, StopIteration):  # no signature, or no argument
+        return None
+    if first.kind is not first.POSITIONAL_OR_KEYWORD:
+        return None
+    return lambda A: function(**{first.name: A})
+
+
+def test_functions_take_a_matrix_by_name():
+    A, D = square()
+    calls = {cell: first_by_name(getattr(NAMESPACES[cell[0]], cell[1])) for cell in functions()}
+    wrong, count = [], 0
+    for cell, call in calls.items():
+        dense = outcome(call, (D.copy(),)) if call else ("error", None)
+        if dense[0] == "value":
+            count += 1
+            got = outcome(call, (A,))
+            if got[0] == "error" or (got[0] == "value" and not same(got[1], dense[1])):
+                wrong.append(f"{cell}: {got}")
+    assert not wrong
+    assert count > 100
+
+
 # Python's own protocols, and the other side of operators.
 
 
@@ -265,6 +292,7 @@ REFUSED = {
     "X *": lambda A: A.toarray() * A,
     "1 /": lambda A: 1 / A,
     "/ A": lambda A: A / A,
+    "/ X": lambda A: A / A.toarray(),
     "2 **": lambda A: 2**A,
     "assignment": lambda A: A.__setitem__((0, 0), 1.0),
     "ravel": lambda A: A.ravel(),
@@ -293,6 +321,7 @@ RIGHT = {
     "sum of two": (lambda A: sum([A, A]), lambda D: D + D),
     "**": (lambda A: A**2, lambda D: D @ D),
     "negative": (np.negative, np.negative),
+    "unary +": (lambda A: +A, lambda D: D),
     "array": (np.array, np.array),
     "f4": (lambda A: np.asarray(A, dtype="f4"), lambda D: D.astype("f4")),
     "pair": (lambda A: np.array([A, A]), lambda D: np.array([D, D])),
@@ -334,6 +363,7 @@ SPARSE = {
     "eye": scipy.sparse.eye_array(4, dtype=int),
     "bool": scipy.sparse.eye_array(4, k=1, dtype=bool, format="csc"),
     "empty": scipy.sparse.csr_array((4, 4)),
+    "complex eye": scipy.sparse.eye_array(4, dtype=complex),
 }
 
 
@@ -341,11 +371,12 @@ SPARSE = {
 @pytest.mark.parametrize("kind", SQUARE)
 def test_sparse_terms_stay_in_the_house(kind, side):
     (A, D), S = square(kind=kind), SPARSE[side]
-    E = S.toarray().astype(float)
+    E = S.toarray() * 1.0
     sums = [(A + S, D + E), (S + A, D + E), (A - S, D - E), (S - A, E - D)]
     for got, expected in (*sums, (S @ A, E @ D), (A @ S, D @ E)):
         assert isinstance(got, structmat.StructuredMatrix)
         np.testing.assert_allclose(got.toarray(), expected, atol=1e-12)
+        assert got.dtype == expected.dtype
         assert got.cost <= 2 * (A.cost + S.nnz) + 16
 
 
@@ -375,6 +406,16 @@ def test_operators_of_scipy_on_either_side(kind):
         np.testing.assert_allclose(np.asarray(M @ A), X @ D)
 
 
+def test_batches_of_a_large_matrix_need_no_dense_form():
+    n = 10**5
+    A, X = structmat.LowRank(np.ones((n, 1)), np.arange(n)[:, None]), np.ones((2, 1, n), "f4")
+    for got in (X @ A, np.matmul(X, A), np.dot(X, A)):
+        np.testing.assert_allclose(got[1, 0], float(n) * np.arange(n))
+    np.testing.assert_allclose((A @ X.reshape(2, n, 1))[0, :, 0], n * (n - 1) / 2)
+    np.testing.assert_allclose(np.matmul(A, X.reshape(2, n, 1))[1, :, 0], n * (n - 1) / 2)
+    assert (X @ structmat.Permutation(np.arange(n)[::-1])).dtype == np.float32
+
+
 def test_large_dense_forms_are_made_by_name_alone():
     A = structmat.Identity(10**6)
     for function in (np.asarray, np.exp, np.sum, scipy.linalg.inv):
@@ -387,6 +428,11 @@ def test_large_dense_forms_are_made_by_name_alone():
 
 
 # torch's functions on a matrix with tensors.
+
+
+def written(X, A):
+    X[:] = A
+    return X
 
 
 TORCH = {
@@ -403,6 +449,12 @@ TORCH = {
     "mm": lambda torch, A, x: x[None].mm(A),
     "add_": lambda torch, A, x: torch.ones(4, 4, dtype=x.dtype).add_(A),
     "x @ A": lambda torch, A, x: x @ A,
+    "batch @ A": lambda torch, A, x: torch.stack([x, 2 * x]).reshape(2, 1, 4) @ A,
+    "x.matmul": lambda torch, A, x: x.matmul(A),
+    "X.pow": lambda torch, A, x: torch.ones(4, 4).pow(A),
+    "X.addcmul": lambda torch, A, x: torch.ones(4, 4).addcmul(A, A),
+    "X[:] =": lambda torch, A, x: written(torch.zeros(4, 4, dtype=x.dtype), A),
+    "matrix_norm": lambda torch, A, x: torch.linalg.matrix_norm(input=A),
     "2 *": lambda torch, A, x: torch.asarray(2.0) * A,
     "transpose": lambda torch, A, x: torch.transpose(A, 0, 1),
     "einsum": lambda torch, A, x: torch.einsum("ij,j->i", A, x),
@@ -413,6 +465,11 @@ TORCH_REFUSED = {
     "x + A": lambda torch, A, x: x + A,
     "x - A": lambda torch, A, x: x - A,
     "x == A": lambda torch, A, x: x == A,
+    "X.mul": lambda torch, A, x: A.to_dense().mul(A),
+    "X.add": lambda torch, A, x: A.to_dense().add(A),
+    "X.sub": lambda torch, A, x: A.to_dense().sub(A),
+    "X.eq": lambda torch, A, x: A.to_dense().eq(A),
+    "X &": lambda torch, A, x: (A.to_dense() > 0) & A,
     "other library": lambda torch, A, x: torch.matmul(A.to("numpy"), x),
 }
 
@@ -439,3 +496,22 @@ def test_torch_gradients_pass_through_the_dense_form():
     d = torch.ones(3, dtype=torch.float64, requires_grad=True)
     torch.exp(structmat.Diagonal(d)).sum().backward()
     torch.testing.assert_close(d.grad, torch.exp(d.detach()))
+
+
+def test_multiples_by_a_variable_have_its_gradient():
+    torch = pytest.importorskip("torch")
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    for A in (structmat.Identity(3), structmat.Permutation([1, 2, 0]), structmat.Diagonal([1.0])):
+        for B in (factor * A.to("torch"), 3 * (A.to("torch") * factor) / 3):
+            (gradient,) = torch.autograd.grad(B.to_dense().sum(), factor)
+            assert gradient == A.toarray().sum()
+
+
+def test_copies_have_their_gradient():
+    torch = pytest.importorskip("torch")
+    d = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    one = structmat.Identity(3, like=d)
+    for y in (structmat.Diagonal(d).copy().d, one @ d, one.H @ d):
+        (gradient,) = torch.autograd.grad((3 * y).sum(), d)
+        assert gradient.tolist() == [3, 3, 3]
+        assert y.data_ptr() != d.data_ptr()
