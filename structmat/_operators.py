@@ -18,7 +18,7 @@ from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._operand import as_operand, is_plain, is_scalar, matrix_product, vector_product
 from structmat._protocols import Protocols
-from structmat.errors import BackendError, InputError, ShapeError
+from structmat.errors import BackendError, InputError, OperationError, ShapeError
 from structmat.kinds import find_rules, kind_class, later
 
 _LAZY = {"add": "sum", "matmul": "product"}
@@ -153,8 +153,10 @@ class Operators(Protocols):
         if is_scalar(other) and other == 0:
             return self  # where sum([A, B]) begins
         if is_scalar(other) or hasattr(other, "__array_namespace__") or hasattr(other, "__array__"):
-            what = "a number" if is_scalar(other) else "an array"
-            raise InputError(
+            what, refusal = (
+                ("a number", OperationError) if is_scalar(other) else ("an array", InputError)
+            )
+            raise refusal(
                 f"{self._size()} {type(self).__name__} plus {what}; expected a matrix: for a "
                 "dense result A + structmat.Dense(X), for c times the identity "
                 "A + c * structmat.Identity(n)"

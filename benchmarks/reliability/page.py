@@ -183,7 +183,7 @@ def summary(result: Row) -> Table:
 
 
 def failures(result: Row) -> list[str]:
-    """What failed in a result, or has no explanation."""
+    """List the failures of a result, and the parts of it without an explanation."""
     rows = result["rows"]
     if result["suite"] == "coverage":
         unexplained = [

@@ -177,11 +177,12 @@ def compare(
         bound = bound_for(budget, tol, source.data.shape)
         kinds = fitted_kinds(implicit=source.implicit)
         fits, rows = Fits(source, source.norm()), []
+        unmet = BudgetError if tol is None else ToleranceError
         for i, kind in enumerate(kinds):
             done = part(report, i / len(kinds), (i + 1) / len(kinds))
             try:
                 rows.append(_compared(source, fits, kind, bound, generator, done))
-            except (BudgetError, ToleranceError) as error:
+            except unmet as error:
                 rows.append(_no_matrix(kind, str(error)))
             except Exception as error:
                 if is_built_in(kind):

@@ -584,8 +584,9 @@ def test_calibration_measures_every_kernel(quick, user_cache):
         assert all(np.isfinite(x) and x >= 0 for x in found)
         assert any(found)
         assert errors[name] >= 0
-    assert len(said) == 6
-    assert all("64x64" in what for what in said)
+    assert said == sorted(said)
+    assert said[-1] == 1
+    assert len(said) >= 6
     assert not list(user_cache.iterdir()), "measuring keeps nothing by itself"
     keep(measured)
     assert table.KERNELS.coefficients() == measured

@@ -87,7 +87,8 @@ class StructuredModule(nn.Module):
         local_metadata: Any,
         strict: bool,
         missing_keys: list[str],
-        *rest: Any,
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         self.refresh()
         key, older = prefix + STATE_NAME, False
@@ -95,12 +96,18 @@ class StructuredModule(nn.Module):
             older = True
             if not self._take_older(state_dict, prefix):
                 warnings.warn(_OLDER, stacklevel=2)
+        name, known = prefix[:-1] or "the weight", len(error_msgs)
+        keys = missing_keys, unexpected_keys, error_msgs
         try:
-            super()._load_from_state_dict(
-                state_dict, prefix, local_metadata, strict, missing_keys, *rest
-            )
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *keys)
         except InputError as error:
-            raise InputError(f"{prefix[:-1] or 'the weight'}: {error}") from None
+            raise InputError(f"{name}: {error}") from None
+        if error_msgs[known:]:
+            raise InputError(
+                f"{name}: {'; '.join(error_msgs[known:])}; expected contents of the same shapes "
+                "(convert both models with the same Config and weights, or save with save_model "
+                "and read with load_model, which replaces the layers)"
+            )
         if older and key in missing_keys:
             missing_keys.remove(key)
 

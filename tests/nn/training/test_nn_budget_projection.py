@@ -32,7 +32,9 @@ def network(*sizes, **options):
 
 def still(model):
     """An optimizer whose steps change nothing by themselves."""
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # Layers without blocks have no parameters, and torch wants one.
+    return torch.optim.SGD(trained or [nn.Parameter(torch.zeros(1))], lr=0.0)
 
 
 def widths(model):
