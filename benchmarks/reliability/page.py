@@ -81,9 +81,11 @@ def _suite(result: Row) -> str:
 
 def _coverage(result: Row) -> str:
     rows = result["rows"]
-    rooms = []
-    for room, files in itertools.groupby(rows, key=lambda row: _room(row["file"])):
-        rooms.append({"room": room, **_totals(list(files))})
+    ordered = sorted(rows, key=lambda row: _room(row["file"]))
+    rooms = [
+        {"room": room, **_totals(list(files))}
+        for room, files in itertools.groupby(ordered, key=lambda row: _room(row["file"]))
+    ]
     rooms.append({"room": "all", **_totals(rows)})
     columns = {
         "room": lambda row: f"`{row['room']}`",
@@ -99,19 +101,22 @@ def _coverage(result: Row) -> str:
         "its sight: their lines are in the last column alone, and tests compare them with a "
         "reference in plain Python."
     )
-    tables = [listing("Reached by room", "Statements and branches.", columns, rooms)]
-    return section("Branch coverage", [text, _measured(result), *_missed(rows)], {}, [], tables)
+    tables = [
+        listing("Reached by room", "Statements and branches.", columns, rooms),
+        Table("Missed lines and branches", _missed(rows), [], []),
+    ]
+    return section("Branch coverage", [text, _measured(result)], {}, [], tables)
 
 
-def _missed(rows: list[Row]) -> list[str]:
+def _missed(rows: list[Row]) -> str:
     """List of what was missed: functions by reason, so that each reason is read once."""
     places: dict[str, list[str]] = {}
     for row, part, why in _parts(rows):
         name = ": ".join(filter(None, (row["file"].removeprefix("structmat/"), part["function"])))
         places.setdefault(why or "**No reason given**", []).append(f"`{name}` ({_where(part)})")
     listed = [f"{why}: {', '.join(names)}." for why, names in sorted(places.items())]
-    head = "Missed lines, branches as the lines that they join, and why:"
-    return [f"{head}\n\n{items(listed)}"] if listed else ["No line and no branch was missed."]
+    head = "Why lines were missed, and branches, which are written as the lines that they join:"
+    return f"{head}\n\n{items(listed)}" if listed else "No line and no branch was missed."
 
 
 def _parts(rows: list[Row]) -> Iterator[tuple[Row, Row, str | None]]:
@@ -183,7 +188,7 @@ def summary(result: Row) -> Table:
 
 
 def failures(result: Row) -> list[str]:
-    """List the failures of a result, and the parts of it without an explanation."""
+    """Failures in a result, and gaps without an explanation."""
     rows = result["rows"]
     if result["suite"] == "coverage":
         unexplained = [

@@ -83,7 +83,11 @@ def test_subjects_are_there():
 
 def test_page_shows_counts_failures_and_reasons(tmp_path, monkeypatch):
     monkeypatch.setattr(coverage, "REASONS_FILE", tmp_path / "reasons.json")
-    reasons = {"structmat/a/b.py: f": "Needs a GPU", "structmat/a/c": "Needs Windows"}
+    reasons = {
+        "structmat/a/b.py: f": "Needs a GPU",
+        "structmat/a/c": "Needs Windows",
+        "structmat/a.": "Old",
+    }
     coverage.REASONS_FILE.write_text(json.dumps(reasons))
     failed, _ = suites.count_cases(ElementTree.fromstring(REPORT))
     f, g = (
@@ -94,7 +98,7 @@ def test_page_shows_counts_failures_and_reasons(tmp_path, monkeypatch):
         "summary": {"num_statements": 10, "num_branches": 6, "excluded_lines": 5},
         "functions": {"f": f, "C.g": g, "h": {"missing_lines": [], "missing_branches": []}},
     }
-    files = [coverage._row(f"structmat/a/{name}.py", found) for name in "bc"]
+    files = [coverage._row(f"structmat/{name}.py", found) for name in ("a/b", "a.c", "a/c")]
     left = {"change": "a → b", "reason": None}
     function = {"function": "f.py: f", "mutants": 5, "noticed": 4, "survivors": [left]}
     results = [

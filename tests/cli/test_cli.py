@@ -11,7 +11,7 @@ import scipy.sparse
 
 import structmat
 from structmat._input import read_matrix
-from structmat.cli import main
+from structmat.cli import _learn, main
 from structmat.kinds import _KINDS, fitted_kinds
 
 KINDS = fitted_kinds()
@@ -288,3 +288,34 @@ def test_a_damaged_file_names_the_fault(here, capsys, name):
     assert f"{name!r} cannot be read: " in err
     assert "expected a matrix as .npy, .npz or Matrix Market" in err
     assert "numbers in text" not in err
+
+
+def test_learning_without_torch_names_the_extra(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, _, err = run(capsys, "learn")
+    assert status == 1
+    assert "install what learning needs with pip install 'structmat[learn]'" in err
+
+
+def test_trainings_show_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys):
+    with _learn._training_bar() as advance:
+        for done in (0.1, 0.2):
+            advance("gblr, seed 0", done, 0.5)
+    assert capsys.readouterr().err == " 10 %  gblr, seed 0\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    drawn = []
+    monkeypatch.setattr("tqdm.tqdm.set_description_str", lambda self, text, **_: drawn.append(text))
+    monkeypatch.setattr("tqdm.tqdm.update", lambda self, step: drawn.append(step))
+    with _learn._training_bar() as advance:
+        advance("gblr, seed 0", 0.5, 0.25)
+    assert drawn == ["gblr, seed 0: loss 0.250", 0.5]
+    assert "\n" not in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with _learn._training_bar() as advance:
+        advance("gblr, seed 1", 0.5, 0.25)
+    assert " 50 %  gblr, seed 1\n" in capsys.readouterr().err
+
+
+def test_scores_of_several_seeds_have_a_spread():
+    assert _learn._spread([0.5]) == "0.5000"
+    assert _learn._spread([0.5, 0.7]) == "0.6000 ± 0.1414"

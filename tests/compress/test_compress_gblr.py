@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structmat.compress import compress
+from structmat.compress import compress, svd
+from structmat.compress.gblr import anneal, implicit
 from structmat.compress.gblr import exact_sum as _gblr_spans
-from structmat.compress.gblr import implicit
 from structmat.compress.gblr import portfolio as gblr
 from structmat.compress.gblr.lines import exact_lines
-from structmat.compress.gblr.residual import Blocks
+from structmat.compress.gblr.residual import Blocks, DenseResidual, climb
 from structmat.compress.gblr.transfers import Transfers
 from structmat.compress.goal import Goal, no_progress
 from structmat.matrices.gblr import GBLR
@@ -435,6 +435,21 @@ def test_implicit_with_room_to_spare():
     for goal in (Goal(max_error=100.0), Goal(max_cost=1), Goal(max_cost=0)):
         rng = np.random.default_rng(0)
         assert implicit.fit_implicit(op, goal, rng=rng, progress=no_progress).cost == 0
+
+
+def test_limits_on_rounds_leave_the_guarantees(monkeypatch):
+    for module, limit in ((anneal, "ROUNDS"), (anneal, "RISES"), (svd, "MOST_SWEEPS")):
+        monkeypatch.setattr(module, limit, 1)
+    rng = np.random.default_rng(3)
+    A = noisy(rng, smooth_kernel(rng, 60), 0.1)
+    for tol in (0.05, 0.2):
+        bound = tol * float(np.linalg.norm(A))
+        assert np.linalg.norm(A - naive(fit(A, max_error=bound))) <= bound
+    assert fit(A, max_cost=600).cost <= 600
+
+
+def test_no_block_starts_from_nothing():
+    assert climb(DenseResidual(np.ones((4, 5))), 1, np.zeros(3), 0.1) is None
 
 
 # --- resources -------------------------------------------------------------------------

@@ -433,3 +433,18 @@ def test_third_party_matrices_unpickle_in_a_new_process(tmp_path):
         )
         assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[0.0, 1.0, 2.0]"
+
+
+@pytest.mark.parametrize(("left", "right"), [(3, 1), (1, 3)])
+def test_products_of_low_rank_keep_the_smaller_rank(left, right):
+    c = contents("float64")
+    A, B = LowRank(c(5, left), c(6, left)), LowRank(c(6, right), c(4, right))
+    C = A @ B
+    assert (C.kind, C.rank) == ("low_rank", 1)
+    close(C.to_dense(), A.to_dense() @ B.to_dense())
+
+
+def test_sums_of_matrices_without_tiles_have_none():
+    A = structmat.BlockLowRank({}, row_sizes=[2, 3], col_sizes=[4])
+    B = A + A
+    assert (B.kind, B.shape, B.cost) == ("block_low_rank", (5, 4), 0)

@@ -19,7 +19,7 @@ from structmat._array import namespace
 from structmat.errors import InputError
 from structmat.kernels.bound import Chain
 from structmat.kernels.cpu import columns as cpu_panels
-from structmat.kernels.cpu import threads
+from structmat.kernels.cpu import llvm, threads
 from structmat.kernels.cpu import vectors as cpu
 from structmat.kernels.cpu.column_loops import ROWS, collect_columns, column_group, spread_columns
 from structmat.kernels.cpu.copies import load_columns, store_columns
@@ -595,7 +595,7 @@ from patterns import dense, draw, random_runs
 from structmat.errors import InputError
 from structmat.kernels.cpu import vectors as cpu
 from structmat.kernels.cpu import columns as cpu_panels
-from structmat.kernels.cpu import threads
+from structmat.kernels.cpu import llvm, threads
 warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads, from Python 3.12 on
 cpu.THREAD_MULTIPLICATIONS = cpu_panels.THREAD_MULTIPLICATIONS = 1000
 pattern = random_runs(300, 200, 250)
@@ -624,3 +624,10 @@ with context.Pool(2) as pool:
 def test_a_forked_child_multiplies_with_threads_of_its_own():
     result = run_alone("-c", FORK, STRUCTMAT_NUM_THREADS="3")
     assert result.stdout == "0 True\nTrue True True\n", result.stderr
+
+
+def test_kernels_compile_where_nothing_can_be_kept():
+    """Numba keeps no code of functions without a file."""
+    names = {}
+    exec("def twice(x):\n    return 2 * x", names)
+    assert llvm.compiled(names["twice"])(4) == 8

@@ -260,6 +260,18 @@ def test_empty_products(n, K, tokens):
     assert W.transpose_times(torch.ones(tokens, K), values).tolist() == back
 
 
+def test_operands_without_columns_are_read_as_zeros():
+    index = torch.tensor([[0, 1], [2, 0]], dtype=torch.int32)
+    assert torch.equal(tile_ops._read(torch.ones(3, 0), index), torch.zeros(3, 2, 2))
+
+
+def test_gradients_that_nobody_wants_are_not_made(rng):
+    W, contents, dense = runs_product(rng)
+    values, x = W.values(contents), torch.ones(2, 90, dtype=torch.float64, requires_grad=True)
+    W.times(x, values).sum().backward()
+    torch.testing.assert_close(x.grad, dense.sum(1).expand(2, -1))
+
+
 def test_products_of_a_matrix_of_zeros():
     W = TileMatrix(*run_tile_layouts(np.zeros(3, int), np.zeros(3, int), 4))
     values = W.values(torch.ones(0))

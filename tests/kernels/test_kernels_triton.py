@@ -203,3 +203,10 @@ def test_launches_beyond_31_bits_are_refused():
         triton_tiles.times(x, tiles, begin, none, none, x)
     with pytest.raises(InputError, match=r"2\*\*31"):
         triton_tiles.outer(x, x, none, none, none, tiles)
+
+
+def test_without_tiles_nothing_is_launched():
+    x, none = torch.ones(3, 4), torch.zeros(0, 1, dtype=torch.int32)
+    out = torch.zeros(0, 16, 16)
+    triton_tiles.outer(x, x, none, none, none, out)
+    assert out.shape == (0, 16, 16)

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from structmat import GBLR, InputError, ShapeError
 from structmat.nn import GaudiLinear, GaudiWeight, gaudi_mask
+from structmat.nn.gaudi import conversion
 from structmat.nn.gaudi.side import Side
 
 double = torch.float64
@@ -368,6 +369,23 @@ def test_refuses_matrices_it_cannot_hold(options):
     A = GBLR([3], [4], u, [1], [2], [1.0, 10.0], shape=(6, 6))
     with pytest.raises(InputError):
         GaudiWeight.from_matrix(A, **options)
+
+
+def test_weights_of_many_blocks_store_less_than_whole_circles(monkeypatch):
+    A = GBLR([3], [2], [1.0, 2.0], [1], [2], [1.0, 10.0], shape=(6, 9))
+    assert GaudiWeight.from_matrix(A).u.shape[-1] == 6
+    monkeypatch.setattr("structmat.nn.gaudi.weight.WHOLE_CIRCLE_SCALARS", 10)
+    small = GaudiWeight.from_matrix(A)
+    assert small.u.shape[-1] == small.v.shape[-1] == 4
+    np.testing.assert_allclose(small.eval().dense().detach().numpy(), A.to_dense())
+
+
+def test_options_allow_a_matrix_whose_runs_they_hold():
+    A = GBLR([3], [4], np.arange(4.0), [1], [2], [1.0, 10.0], shape=(6, 6))
+    assert conversion.allows(A, {})
+    assert conversion.allows(A, {"max_width": 4, "min_width": 2})
+    for options in ({"max_width": 3}, {"min_width": 3}, {"granularity": 2}):
+        assert not conversion.allows(A, options)
 
 
 def test_layers_without_values_print_no_cost():

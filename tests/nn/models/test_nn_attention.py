@@ -360,3 +360,17 @@ def test_exported_attention_is_the_same():
     expected = model(x)
     program = torch.export.export(model, (x,)).module()
     torch.testing.assert_close(program(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_prints_its_sizes_and_has_one_weight_only_for_one_width():
+    for widths, stacked in (({}, (48, 16)), ({"kdim": 8, "vdim": 8}, None)):
+        model = nn.Sequential(nn.MultiheadAttention(16, 2, **widths))
+        convert_(model, Config(kind="low_rank", budget=0.5, min_features=4))
+        assert "embed_dim=16, num_heads=2, dropout=0.0" in repr(model[0])
+        weight = model[0].in_proj_weight
+        assert (None if weight is None else tuple(weight.shape)) == stacked
+
+
+def test_an_attention_that_is_the_model_itself_is_refused_with_the_remedy():
+    with pytest.raises(InputError, match=r"it is the model itself.*\(wrap it in"):
+        convert_(nn.MultiheadAttention(16, 2), Config(kind="low_rank", budget=0.5))

@@ -10,6 +10,7 @@ from torch import nn
 from structmat.errors import BudgetError
 from structmat.nn.models.builder import Builder
 from structmat.nn.models.config import Config
+from structmat.nn.models.fit import trial_curve
 from structmat.nn.models.split_budget import CostCurve, split_budget
 from structmat.nn.models.targets import find_targets
 
@@ -119,3 +120,11 @@ def test_ranks_over_a_network_follow_its_singular_values():
     assert ranks == [(chosen < 32).sum().item(), (chosen >= 32).sum().item()]
     assert sum(ranks) == 16
     assert ranks[1] > ranks[0]
+
+
+def test_a_kind_that_no_cap_suffices_for_says_so():
+    def make(_W, cap, _progress):
+        raise BudgetError(f"{cap} is too little")
+
+    with pytest.raises(BudgetError, match="64 is too little"):
+        trial_curve(torch.ones(8, 8), None, 0.5, make)

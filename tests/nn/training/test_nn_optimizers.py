@@ -506,3 +506,17 @@ def test_a_sharded_state_counts_once(tmp_path):
         assert math.isclose(rule.relative_cost, 0.3, abs_tol=0.05)
     finally:
         distributed.destroy_process_group()
+
+
+@rules
+def test_a_gradient_scaler_is_refused_with_the_remedy(rule):
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    with pytest.raises(InputError, match="GradScaler, which scales gradients; expected the"):
+        rule(network(), scaler)
+
+
+def test_contents_may_have_a_rate_of_their_own():
+    model = network()
+    rest, inside, own = parameter_groups(model, lr=1e-3, structure_lr=1e-2, contents_lr=1e-4)
+    assert [group["lr"] for group in (rest, inside, own)] == [1e-3, 1e-4, 1e-2]
+    assert {id(p) for p in inside["params"]} == {id(p) for p in contents(model)}
