@@ -79,6 +79,13 @@ def test_a_tolerance_is_tried_for_three_times(dtype, rng):
     assert ("double precision" in str(caught.value)) == (dtype == "float32")
 
 
+def test_a_tolerance_of_zero_is_exact(rng):
+    with pytest.raises(ToleranceError, match="tol = 0, but"):
+        fits(own=lambda *_: with_error(0.5))._run("dense", "dense", Bound(tol=0.0), rng, print)
+    found = fits(own=lambda *_: factors(1))._run("low_rank", "gblr", Bound(tol=0.0), rng, print)
+    assert found.kind == "gblr"
+
+
 def test_a_cap_is_passed_on_to_the_own_fit(rng):
     goals = []
 
@@ -225,3 +232,9 @@ def test_the_rank_that_a_budget_has(shape, cap, rank):
     assert tried == [rank]
     assert A.rank == min(rank, *shape)
     assert shares == [1.0]
+
+
+def test_ranks_that_are_rounding_are_left_out():
+    s = np.array([1.0, 0.5, 1e-20])
+    goal = Goal(max_cost=18)
+    assert low_rank._fit(np.diag(s), goal, lambda rank: cut_off(rank, s), 1, print).rank == 2
