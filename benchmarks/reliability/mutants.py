@@ -49,7 +49,7 @@ OPERANDS = (
 )
 KERNELS = "tests/kernels/test_kernels_"
 COMPRESS = ("tests/compress/test_contained.py",)
-STATE = ("tests/nn/test_nn_state.py",)
+STATE = ("tests/nn/structured/test_nn_state_bytes.py",)
 SUBJECTS = (
     Subject("structmat/_checks.py", "check_runs", OPERANDS),
     Subject("structmat/_operand.py", "as_operand", OPERANDS),
