@@ -200,7 +200,7 @@ def _tile_blocks(tile: Any, xp: Any) -> list[tuple[tuple[int, int], Array, int, 
     if isinstance(tile, tuple):
         U, V = tile
         p, q = U.shape[0], V.shape[0]
-        if U.shape[1] * (p + q) <= min(p * (q + 1), q * (p + 1)) or not p * q:
+        if U.shape[1] * (p + q) <= min(p * (q + 1), q * (p + 1)):
             return [((0, 0), U[:, t], p, V[:, t], q) for t in range(U.shape[1])]
         tile = U @ _array.adjoint(V, xp)
     p, q = tile.shape

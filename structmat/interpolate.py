@@ -155,7 +155,6 @@ def _between(
         start = (t + _floor_mean(weight, arc, np.zeros_like(arc))) % max(n, 1)
     else:
         start = _floor_mean(weight, s, t)
-    start = np.where(width > 0, start, 0)
     share = float(weight)
     contents = [
         factor * _cut(M, axis, name, which, start, width)

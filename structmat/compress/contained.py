@@ -69,7 +69,8 @@ class Fits:
         others = contained_kinds(kind, implicit=self._source.implicit)
         start = copy.deepcopy(rng) if others else rng
         share = OWN_PROGRESS if others else 1.0
-        best, reason = None, None
+        best: StructuredMatrix | None = None
+        reason: ToleranceError | None = None
         try:
             best = self._run(kind, kind, bound, rng, lambda done: progress(share * done))
         except ToleranceError as error:
@@ -119,7 +120,7 @@ class Fits:
         bound: Bound,
         rng: np.random.Generator,
         progress: Progress,
-    ) -> StructuredMatrix | None:
+    ) -> StructuredMatrix:
         """Fit a kind as a matrix of `kind`, at an ever lower aim until a tolerance is met."""
         if bound.cap is not None:
             if other == kind:
@@ -135,8 +136,6 @@ class Fits:
                     f"tol = {tol:.3g} of a norm of {self.size:.3g}: {reason}"
                 ) from None
             found = matrix if other == kind else as_contained(matrix, kind)
-            if found is None:
-                return None
             error = self.error(found)
             if error <= tol:
                 return found

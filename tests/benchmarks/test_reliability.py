@@ -1,13 +1,15 @@
 """Counts of the long suites, faults of mutants, and the page that they make."""
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.reliability import coverage, mutants, page, suites
+from benchmarks.reliability import coverage, faults, mutants, page, suites
+from benchmarks.reliability.mutants import noticed
 from benchmarks.results import rows_as_json
 
 REPORT = """<testsuites><testsuite>
@@ -64,21 +66,43 @@ CODE = (
     [("a < 1", "a <= 1", True), ("-a", "a", True), ("a[1]", "a[2]", False), ("(a)", "(+)", False)],
 )
 def test_faults_are_valid_and_outside_of_texts(before, after, is_fault):
-    assert mutants._has_fault(CODE, CODE.replace(before, after, 1)) == is_fault
+    assert faults.has_fault(CODE, CODE.replace(before, after, 1)) == is_fault
 
 
-def test_changes_are_shown_as_lines(tmp_path):
-    path = tmp_path / "f.py"
-    path.write_text(CODE)
-    assert mutants.change_of(path, CODE.replace("<", ">")) == "if a < 1: → if a > 1:"
+def test_changes_are_shown_as_lines():
+    assert faults.change_of(CODE, CODE.replace("<", ">")) == "if a < 1: → if a > 1:"
 
 
 def test_subjects_are_there():
     for subject in mutants.SUBJECTS:
         text = (suites.ROOT / subject.file).read_text(encoding="utf-8")
-        assert text.count(f"def {subject.function}(") == 1, subject
-        assert all((suites.ROOT / test).exists() for test in subject.tests)
+        assert faults.body_of(text, subject.function), subject
+        assert all((suites.ROOT / test.split("::")[0]).exists() for test in subject.tests)
     assert len(mutants.SUBJECTS) >= 20
+
+
+TESTED = """
+import ratio
+
+def test_half():
+    assert ratio.half(4) == 2
+
+def test_other():
+    pass
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a fault meets the tests in a forked process")
+def test_tests_that_reach_a_function_meet_its_faults(tmp_path):
+    code = "def half(x):\n    return x / 2 if x != 0 else 0\n"
+    (tmp_path / "ratio.py").write_text(code)
+    (tmp_path / "test_ratio.py").write_text(TESTED)
+    changes = [("/ 2", "/ 3"), ("else 0", "else 1"), ("!=", "=="), ("x / 2", "[][x]")]
+    job = {"ratio: half": [code.replace(*change) for change in changes]}
+    assert noticed(job, ("test_ratio.py",), tmp_path) == {
+        "ratio: half": {"tests": 1, "noticed": [True, False, True, True]}
+    }
+    assert (tmp_path / "ratio.py").read_text() == code
 
 
 def test_page_shows_counts_failures_and_reasons(tmp_path, monkeypatch):

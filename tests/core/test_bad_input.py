@@ -11,6 +11,7 @@ import scipy.sparse
 from scipy.sparse.linalg import aslinearoperator, lsqr
 
 import structmat
+from structmat._checks import check_runs
 from structmat.errors import (
     BackendError,
     ConversionError,
@@ -685,6 +686,33 @@ def test_constructors_neither_change_nor_need_to_write_their_arrays():
         structmat.testing.check_matrix(A)
     np.testing.assert_array_equal(starts, [3, 2])
     np.testing.assert_array_equal(widths, [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("start", "width", "message"),
+    [
+        ([0, 0, 0], [3, -1, 9], "run_width[1] = -1"),
+        ([0, 0, 0], [8, 9, -1], "run_width[1] = 9"),
+        ([7, 8, -1], [1, 1, 1], "run_start[1] = 8"),
+        ([7, -1, 8], [1, 1, 1], "run_start[1] = -1"),
+    ],
+)
+def test_the_first_run_off_the_circle_is_named(start, width, message):
+    refused(InputError, lambda: check_runs(start, width, 8), message)
+
+
+def test_only_empty_runs_lose_their_start():
+    start, width = check_runs([3, 9, 5, 7], [2, 0, 1, 8], 8)
+    assert (start.tolist(), width.tolist()) == ([3, 0, 5, 7], [2, 0, 1, 8])
+
+
+def test_matrices_on_two_devices_of_a_library_do_not_meet():
+    array_api_strict = pytest.importorskip("array_api_strict")
+    device = array_api_strict.Device("device1")
+    one, other = (array_api_strict.ones((2, 1), device=d) for d in (None, device))
+    A, B = structmat.LowRank(one, one), structmat.LowRank(other, other)
+    for action in (lambda: A + B, lambda: A @ B):
+        refused(BackendError, action, "device1", "one library and device", ".to(")
 
 
 def test_runs_that_a_caller_changes_later_do_not_change_the_matrix():

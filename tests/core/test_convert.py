@@ -1,5 +1,7 @@
 """Exact conversions: the same matrix, the promised cost, and reasons where it fails."""
 
+import itertools
+
 import numpy as np
 import pytest
 from cases import CASES, build, contents, naive_block_low_rank
@@ -126,6 +128,15 @@ def test_tighter_form_of_a_tile(a, b, r):
     B = convert(A, "gblr")
     assert B.cost == min(r * (a + b), a * (b + 1), b * (a + 1))
     close(B.to_dense()[2:, :b], tile)
+
+
+def test_the_cheapest_form_of_a_factored_tile():
+    c = contents("float64")
+    for a, b, r in itertools.product(range(5), range(5), range(6)):
+        A = BlockLowRank({(1, 0): (c(a, r), c(b, r))}, row_sizes=[2, a], col_sizes=[b, 3])
+        B = convert(A, "gblr")
+        assert B.cost == min(r * (a + b), a * (b + 1), b * (a + 1))
+        close(B.to_dense(), A.to_dense())
 
 
 def test_redundant_rank_is_not_paid_for():

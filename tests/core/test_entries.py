@@ -243,3 +243,10 @@ def test_identities_of_bad_sizes_are_refused():
             structmat.Identity(n)
     with pytest.raises(InputError, match="d has shape"):
         structmat.Diagonal(np.eye(2))
+
+
+def test_entries_that_are_read_in_parts(monkeypatch):
+    """As where entries times blocks would fill the memory."""
+    A, D = build("gblr-prime")
+    monkeypatch.setattr("structmat.matrices.gblr._PAIRS", 1)
+    near(A.diagonal(), np.diagonal(D))

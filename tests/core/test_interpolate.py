@@ -57,11 +57,11 @@ def test_the_ends_are_the_matrices(pair, path, match):
         assert (interpolate(A, B, alpha, path=path, match=match).to_dense() == end.to_dense()).all()
 
 
-@given(pairs(), weights)
-def test_linear_path_block_by_block(pair, alpha):
+@given(pairs(), weights, paths)
+def test_paths_block_by_block(pair, alpha, path):
     """Every run and every entry against the formula, in plain Python."""
     A, B = pair
-    C = interpolate(A, B, alpha)
+    C = interpolate(A, B, alpha, path=path)
     if alpha in (0, 1):
         return
     for axis, n in enumerate(A.shape):
@@ -71,6 +71,9 @@ def test_linear_path_block_by_block(pair, alpha):
             width = int(np.floor(alpha * w + (1 - alpha) * x))
             l, s = (l if w else s), (s if x else l)
             start = int(np.floor(alpha * l + (1 - alpha) * s))
+            if path == "geodesic":
+                arc = min(l - s - n, l - s, l - s + n, key=abs)
+                start = (s + int(np.floor(alpha * arc))) % n
             got_start, got_width, got = _block(C, side, k)
             assert got_width == width
             if not width:
@@ -118,6 +121,19 @@ def test_a_missing_partner_shrinks_in_place():
     C = interpolate(A, B, Fraction(1, 2))
     assert (C.row_start.tolist(), C.row_width.tolist()) == ([4], [2])
     close(C.to_dense()[4:6, 4:6], np.full((2, 2), 0.25))
+
+
+def test_a_run_of_one_position_keeps_its_place():
+    C = interpolate(block(7, 1), block(2, 4), 0.5)
+    assert (C.row_start.tolist(), C.row_width.tolist()) == ([4], [2])
+
+
+@pytest.mark.parametrize("path", ["linear", "geodesic"])
+def test_an_axis_may_be_empty(path):
+    A = GBLR([0], [0], [], [1], [2], [1.0, 2.0], shape=(0, 4))
+    B = GBLR([0], [0], [], [3], [2], [3.0, 4.0], shape=(0, 4))
+    C = interpolate(A, B, 0.5, path=path)
+    assert (C.shape, C.col_start.tolist(), C.col_width.tolist()) == ((0, 4), [2], [2])
 
 
 def test_floats_are_taken_exactly():

@@ -1,5 +1,7 @@
 """Cyclic runs against brute force."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,21 @@ def test_best_runs_against_all_cyclic_runs(score):
         assert t == sum(row[(s + i) % n] for i in range(w))
         assert 0 <= s < n
         assert 0 <= w <= n
+
+
+def test_best_runs_of_all_small_rows():
+    """Every row of four small scores: the greatest total, on a circle and on a line."""
+    score = np.array(list(itertools.product((-2.0, 0.0, 1.0, 2.0), repeat=4)))
+    begin, length = (np.ravel(x) for x in np.meshgrid(np.arange(4), np.arange(5)))
+    sums = score @ run_mask(begin, length, 4).T
+    straight = sums[:, begin + length <= 4].max(axis=1)
+    for cyclic, greatest in ((True, sums.max(axis=1)), (False, straight)):
+        total, start, width = best_runs(score, cyclic=cyclic)
+        np.testing.assert_array_equal(total, greatest)
+        np.testing.assert_array_equal((score * run_mask(start, width, 4)).sum(axis=1), greatest)
+        np.testing.assert_array_equal(start + width > 4, (start + width > 4) & (total > straight))
+        assert not start[total == 0].any()
+        assert not width[total == 0].any()
 
 
 @given(hnp.arrays(np.float64, (2, 30), elements=st.floats(-1e6, 1e6)))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import structmat
 from structmat.errors import FileFormatError, InputError, SaveError, StructmatError
+from structmat.io import describe, restore
 
 DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
 
@@ -651,3 +652,13 @@ def test_a_member_that_claims_more_than_memory_holds_is_refused(path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("A.npy", claim.getvalue())
     refused_load(path)
+
+
+def test_entry_and_arrays_describe_one_matrix_with_nothing_left_over():
+    A = structmat.LowRank(np.ones((3, 1)), np.ones((2, 1)))
+    entry, arrays = describe(A @ structmat.Permutation([1, 0]) + A)
+    turned = dict(reversed(entry.items()))
+    assert restore(turned, arrays).to_dense().tolist() == [[2.0, 2.0]] * 3
+    for wrong in (({**entry, "more": 1}, arrays), (entry, {**arrays, "9/U": np.ones(1)})):
+        with pytest.raises(ValueError, match="do not belong to one matrix"):
+            restore(*wrong)

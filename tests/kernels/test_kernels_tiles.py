@@ -201,6 +201,16 @@ def test_tiles_with_more_rows_than_32_bits_count_are_refused(monkeypatch):
         tile_layout(rows, cols, (10, 64), tile=(128, 16))
 
 
+def test_indices_up_to_the_largest_of_32_bits_are_used(monkeypatch):
+    monkeypatch.setattr(tiles, "MOST", 64)
+    at = np.arange(5)
+    rows, cols = at // 3 * 16, at % 3 * 16
+    assert tile_layout(rows[:4], cols[:4], (48, 48), tile=(16, 16)).num_tiles == 4
+    for count, side in ((4, 49), (5, 48)):
+        with pytest.raises(InputError, match=r"2\*\*31"):
+            tile_layout(rows[:count], cols[:count], (side, 48), tile=(16, 16))
+
+
 # Products on PyTorch.
 
 

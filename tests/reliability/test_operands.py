@@ -223,3 +223,13 @@ def test_every_kind_is_multiplied():
     kinds = {kind.name for kind in all_kinds() if kind.matrix is not None}
     assert {name.split("-")[0] for name in NAMES} == kinds
     assert {name.split("-")[0] for name in STRUCTURES} >= kinds
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_column_stays_a_column(name):
+    """As SciPy takes it, where a batch of vectors would have the same number of entries."""
+    A = STRUCTURES[name](contents("float64", "integers", 1))[0]
+    D = A.to_dense()
+    for product_of, M in ((A.matvec, D), (A.rmatvec, D.conj().T)):
+        x = np.arange(M.shape[1])[:, None]
+        np.testing.assert_allclose(product_of(x), M @ x, rtol=0, atol=1e-9)

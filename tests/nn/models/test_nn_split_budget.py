@@ -67,6 +67,13 @@ def test_costs_between_the_points_are_used_to_the_last():
     assert split_budget([steep, flat], 140) == [43, 11]
 
 
+def test_the_matrix_that_costs_most_at_the_least_is_named():
+    long = CostCurve("long", np.array([10, 50]), np.array([1.0, 0.0]))
+    often = CostCurve("often", np.array([4, 5]), np.array([1.0, 0.0]), vectors_per_example=3)
+    with pytest.raises(BudgetError, match=r"at least 22, .* 'often' being"):
+        split_budget([long, often], 21)
+
+
 def test_points_above_the_hull_are_passed():
     # Nothing is gained at 20, so the step to 30 has to be taken whole.
     stair = CostCurve("stair", np.array([10, 20, 30]), np.array([4.0, 4.0, 0.0]), steps=True)

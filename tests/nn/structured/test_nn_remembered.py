@@ -20,7 +20,7 @@ from structmat.nn import (
 )
 from structmat.nn.structured import layers as structured
 from structmat.nn.structured import weight as structured_weight
-from structmat.nn.structured.remembered import Words
+from structmat.nn.structured.remembered import Mark, Words
 
 KINDS = ["low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monarch-padded",
          "gblr-prime", "dense", "sum-of-three", "product-of-three", "scaled-product",
@@ -306,6 +306,28 @@ def test_tensors_of_any_layout_are_read(make):
     assert words.same()
     base.mul_(2)
     assert not words.same()
+
+
+CHANGES = {
+    "a write": lambda t: t.zero_(),
+    "a write to its gradient": lambda t: t.grad.zero_(),
+    "another gradient": lambda t: setattr(t, "grad", t.grad.clone()),
+    "no gradient": lambda t: setattr(t, "grad", None),
+    "other memory": lambda t: setattr(t, "data", t.data.clone()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_sign_of_a_change_counts_alone(change):
+    """As on devices where no words are read."""
+    tensor = torch.ones(3, requires_grad=True)
+    tensor.grad = torch.ones(3)
+    mark = Mark.of(tensor)._replace(words=None)
+    assert mark.holds(tensor)
+    assert not mark.holds(tensor.detach())
+    with torch.no_grad():
+        CHANGES[change](tensor)
+    assert not mark.holds(tensor)
 
 
 def test_storage_that_is_read_can_be_resized():

@@ -18,6 +18,8 @@ from structmat.nn import (
     MeanShrink,
     SoftThreshold,
 )
+from structmat.nn.training.projection import projected
+from structmat.nn.training.widths import Widths
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +162,34 @@ def test_equal_widths_share_the_budget_to_the_last_sample(value, metric):
         optimizer.step()
         rule.remove()
         assert rule.target_cost - 2 < sum(costs(model)) <= rule.target_cost
+
+
+@pytest.mark.parametrize("metric", ["width", "euclidean"])
+def test_equal_widths_spend_the_budget_where_every_block_keeps_both_sides(metric):
+    model = network(64, 64, num_blocks=64, width_init=0.5)
+    rule = BudgetProjection(model, optimizer := still(model), 0.333, 1, ramp=0.0, metric=metric)
+    optimizer.step()
+    assert sum(costs(model)) == rule.target_cost
+
+
+@pytest.mark.parametrize("metric", ["width", "euclidean"])
+@pytest.mark.parametrize(
+    ("budget", "off"), [(16, 0.0), (15, 0.0), (14, 0.01), (13, 0.09), (12, 0.11)]
+)
+def test_the_threshold_is_the_least_that_meets_the_budget(budget, off, metric):
+    """Of 8.4 and 6.6 samples, the second loses one first."""
+    every = Widths(network(10, 10, num_blocks=1), "multiplications")
+    values = torch.tensor([0.84, 0.66], dtype=torch.float64)
+    found = projected(every, values, budget, metric)
+    assert (values - found).tolist() == pytest.approx([off, off], abs=1e-7 if off else 0.0)
+
+
+@pytest.mark.parametrize("metric", ["width", "euclidean"])
+def test_widths_that_are_all_fixed_stay(metric):
+    model = network(10, 10, num_blocks=2, width_init=0.4)
+    model.requires_grad_(False)
+    every = Widths(model, "multiplications")
+    assert torch.equal(projected(every, every.values(), 100, metric), every.values())
 
 
 @pytest.mark.parametrize("share", [0.7, 0.9, 1.0])
