@@ -84,6 +84,34 @@ def test_a_dense_model_has_no_structure(tmp_path):
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path)), logits(model))
 
 
+class Derived(GPT2LMHeadModel):
+    """A class in a module that has no Conv1D of its own."""
+
+
+class Around(transformers.PreTrainedModel):
+    """A model around a part of another architecture."""
+
+    config_class, _supports_sdpa = GPT2Config, True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.inner = GPT2LMHeadModel(config)
+        self.post_init()
+
+    def forward(self, tokens):
+        return self.inner(tokens)
+
+
+@pytest.mark.parametrize("kind", [Derived, Around])
+def test_dense_layers_are_read_by_derived_classes(kind, tmp_path):
+    torch.manual_seed(0)
+    model = kind(gpt2().config).eval()
+    convert_(model, Config(budget=0.4, kind="monarch"), inner)
+    to_dense_(model)
+    again = kind.from_pretrained(saved(model, tmp_path))
+    assert torch.equal(logits(again), logits(model))
+
+
 def test_a_model_from_a_file_is_enabled(tmp_path):
     model = converted()
     save_model(tmp_path / "model.structmat", model)

@@ -62,6 +62,10 @@ class GaudiStructure(nn.Module):
         """Copies of the parameters, which outlive the storage that sharding frees."""
         return Runs(*(getattr(self, name).clone() for name in Runs._fields))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.is_pinned = False  # a copy is in the hands of no rule
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         def keeping_precision(t: Tensor) -> Tensor:
             moved = fn(t)

@@ -1,6 +1,10 @@
 """Modules of a model: their names, checks before a change, and replacement in place."""
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from types import MethodType
 from typing import Any
 
 from torch import nn
@@ -116,10 +120,22 @@ def _references(
                 yield owners[id(one)], reason
 
 
-def _held(value: Any) -> Iterable[Any]:
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return value
-    return value.values() if isinstance(value, dict) else (value,)
+def _held(value: Any, seen: frozenset[int] = frozenset()) -> Iterator[Any]:
+    """Yield a value and what lies in it: entries of containers, owners of bound methods."""
+    yield value
+    if isinstance(value, MethodType):
+        inner: Iterable[Any] = [value.__self__]
+    elif isinstance(value, partial):
+        inner = [value.func, *value.args, *value.keywords.values()]
+    elif is_dataclass(value) and not isinstance(value, type):
+        inner = [getattr(value, field.name, None) for field in fields(value)]
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        inner = value
+    else:
+        inner = value.values() if isinstance(value, dict) else ()
+    if id(value) not in seen:
+        for one in inner:
+            yield from _held(one, seen | {id(value)})
 
 
 def check_obstacles(model: nn.Module, layers: Mapping[nn.Module, Collection[str]]) -> None:

@@ -21,7 +21,7 @@ def follow(model: nn.Module) -> None:
     for found in _outermost(model, known.PreTrainedModel):
         from structmat.nn.pretrained.quantizer import StructureQuantizer, enable
 
-        _transpose_linears_(found)
+        _transpose_linears_(found, known.PreTrainedModel)
         present = getattr(found, "hf_quantizer", None)
         if present is None or isinstance(present, StructureQuantizer):
             enable(found)
@@ -34,17 +34,24 @@ def follow(model: nn.Module) -> None:
             )
 
 
-def _transpose_linears_(model: Any) -> None:
-    """Turn layers of `to_dense_` into Conv1D again where the architecture has them.
+def _transpose_linears_(model: nn.Module, kind: type) -> None:
+    """Turn layers of `to_dense_` into Conv1D again where an architecture has them.
 
     Conv1D stores the transpose of a linear layer's weight under the same name, so that a
-    square weight would be read as its transpose.
+    square weight would be read as its transpose. Architectures are found in parts of the
+    model, of the given kind, and behind classes that are derived from them.
     """
-    conv1d = getattr(sys.modules[type(model).__module__], "Conv1D", None)
-    if conv1d is None:
-        return
+    for part in [module for module in model.modules() if isinstance(module, kind)]:
+        for base in type(part).__mro__:
+            conv1d = getattr(sys.modules.get(base.__module__), "Conv1D", None)
+            if conv1d is not None:
+                _restore_conv1d_(part, base, conv1d)
+                break
+
+
+def _restore_conv1d_(model: Any, architecture: Any, conv1d: Any) -> None:
     with torch.device("meta"):
-        original = dict(type(model)(model.config).named_modules())
+        original = dict(architecture(model.config).named_modules())
     for name, module in list(model.named_modules()):
         if type(module) is nn.Linear and isinstance(original.get(name), conv1d):
             layer = conv1d(module.out_features, module.in_features).train(module.training)

@@ -195,6 +195,8 @@ class StructuredWeight(StructuredModule):
             Cast contents of another dtype instead of refusing them.
         """
         tensors = tensors_of(self.contents)
+        if len(tensors) < self._count:  # replicas, among others, have plain attributes instead
+            tensors = leaves_of(self._template, self.contents)
         own = floating_dtype(tensors)
         if own is not None and dtype not in (None, own) and not cast:
             raise InputError(
@@ -224,6 +226,7 @@ class StructuredWeight(StructuredModule):
         """Compute the results that depend on structure alone, before a product is traced."""
         with torch.inference_mode(False), torch.no_grad():
             zeros = stand_ins(self._template, self.contents)
+            self._count = sum(array.is_floating_point() for array in zeros)
             dtype = floating_dtype(zeros)
             matrix = binding.bind(self._template, zeros, dtype=dtype, remember=True)
             for size, adjoint in zip(matrix.shape, (True, False), strict=True):

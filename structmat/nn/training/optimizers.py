@@ -157,7 +157,8 @@ class Followed:
         self._model, self.optimizers = model, find_optimizers(optimizer)
         self._types = (GaudiWeight, GaudiStructure) if runs else (GaudiWeight,)
         self._first = [p for _, p in self._parameters()]
-        if not any(isinstance(module, self._types) for module in model.modules()):
+        # A weight without blocks has no parameters, and nothing to learn.
+        if not any(isinstance(module, GaudiWeight) for module in model.modules()):
             raise InputError(
                 f"{type(model).__name__} has no Gaudi layers; expected at least one (convert it "
                 'first: structmat.nn.convert_(model, Config(kind="gblr", budget=…)))'

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
-from torch import nn, optim
+from torch import optim
 
 from structmat.errors import InputError
 from structmat.nn.gaudi.structure import GaudiStructure, Runs
@@ -133,7 +133,7 @@ class Pin:
             structure.is_pinned = False
 
 
-def _zero_gradients(_: nn.Module, __: Any, runs: Runs) -> None:
+def _zero_gradients(structure: GaudiStructure, _: Any, runs: Runs) -> None:
     for values in runs:
-        if values.requires_grad:
+        if values.requires_grad and structure.is_pinned:  # copies keep the hook, and no pin
             values.register_hook(torch.zeros_like)

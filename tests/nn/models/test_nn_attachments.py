@@ -5,6 +5,7 @@ in which a layer `fc` is replaced.
 """
 
 import copy
+import dataclasses
 import functools
 import types
 
@@ -320,6 +321,27 @@ def kept_in_mapping(model):
     model.by_name = {"fc": model.fc}
 
 
+def kept_in_lists(model):
+    model.groups = [[model.head], [model.fc]]
+
+
+def kept_method(model):
+    model.first = model.fc.forward
+
+
+def kept_partial(model):
+    model.first = [functools.partial(torch.nn.Module.__call__, model.fc)]
+
+
+@dataclasses.dataclass
+class Kept:
+    layer: nn.Module
+
+
+def kept_in_dataclass(model):
+    model.first = Kept(model.fc)
+
+
 def kept_weight(model):
     model.decayed = (weight_of(model),)
 
@@ -381,6 +403,10 @@ REFUSED = {
     "taken name": (taken_name, "attribute 'taps' means something else"),
     "kept in a list": (kept_in_list, "keeps it, or a weight of it, in its attribute 'all'"),
     "kept in a mapping": (kept_in_mapping, "in its attribute 'by_name'"),
+    "kept in lists": (kept_in_lists, "in its attribute 'groups'"),
+    "kept method": (kept_method, "in its attribute 'first'"),
+    "kept partial": (kept_partial, "in its attribute 'first'"),
+    "kept in a dataclass": (kept_in_dataclass, "in its attribute 'first'"),
     "kept weight": (kept_weight, "in its attribute 'decayed'"),
     "pruned bias": (pruned_bias, "its bias is computed from other tensors"),
     "parametrized bias": (parametrized_bias, "bias by Tanh"),

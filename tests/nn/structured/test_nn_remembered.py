@@ -276,6 +276,46 @@ def test_no_door_leaves_stale_values_in_any_layer(name, door, way):
     check(layer, DOORS[door], must_change=False)
 
 
+# Plain tensors in the places of parameters.
+
+
+def replica(module):
+    """A module as `DataParallel` copies it: tensors that are no parameters, computed from them."""
+    copied = module._replicate_for_data_parallel()
+    for name, parameter in module._parameters.items():
+        setattr(copied, name, None if parameter is None else 1 * parameter)
+    copied._modules = {name: replica(child) for name, child in module._modules.items()}
+    return copied
+
+
+def with_attributes(module):
+    """A module as recipes for Hessians make it: each parameter deleted, a tensor set instead."""
+    copied = copy.deepcopy(module)
+    for path, parameter in module.named_parameters():
+        owner, _, name = path.rpartition(".")
+        delattr(copied.get_submodule(owner), name)
+        setattr(copied.get_submodule(owner), name, 1 * parameter)
+    return copied
+
+
+@pytest.mark.parametrize("put", [replica, with_attributes])
+@pytest.mark.parametrize("name", LAYERS)
+def test_tensors_in_the_places_of_parameters(name, put):
+    layer = LAYERS[name]()
+    x = operand(layer)
+    expected = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+    with torch.no_grad():
+        y = layer(x)
+    gradients = torch.autograd.grad(put(layer)(x).square().sum(), list(layer.parameters()))
+    for actual, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(actual, wanted)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(-2)
+        torch.testing.assert_close(put(layer)(x), layer(x))
+        assert not torch.equal(layer(x), y)
+
+
 # What is guaranteed.
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -643,6 +644,24 @@ def test_training_goes_on_from_a_checkpoint(saved):
     expected = whole.net.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in again.net.state_dict().items())
     assert again.rule.state_dict() == whole.rule.state_dict()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"]
+)
+def test_a_copy_of_a_network_in_training_has_its_runs_free(copied):
+    first = Training(double).run(1)
+    other, fresh = copied(first.net), network(12, 10, 6, budget=0.5, dtype=double)
+    fresh.load_state_dict(first.net.state_dict())
+    for net in (other, fresh):
+        net.zero_grad()
+        net(first.x).square().sum().backward()
+    for p, q in zip(other.parameters(), fresh.parameters(), strict=True):
+        assert p.grad.any()
+        torch.testing.assert_close(p.grad, q.grad)
+    first.net.zero_grad()
+    first.net(first.x).square().sum().backward()
+    assert not first.net[0].matrix.structure.row_width.grad.any()
 
 
 def test_a_checkpoint_keeps_the_ramp():
