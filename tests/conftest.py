@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("ci", max_examples=25, derandomize=True, **quiet)
 settings.register_profile("default", max_examples=50, **quiet)
-settings.register_profile("thorough", max_examples=500, **quiet)
+settings.register_profile("thorough", max_examples=1000, **quiet)
 # By hand, for the figures of a release: --hypothesis-profile=reliability.
 settings.register_profile("reliability", max_examples=10_000, **quiet)
 settings.load_profile("default")  # another one by --hypothesis-profile

@@ -26,6 +26,16 @@ class Suite:
     arguments: tuple[str, ...]
 
 
+INVARIANTS = (
+    "tests/compress/test_invariants.py",
+    "tests/core/test_interpolate.py::test_theorem_2_bound_in_integers",
+    "--hypothesis-show-statistics",
+)
+#: Invariants that take a tenth of a second or more an example.
+COSTLY = (
+    "other_forms or comparison_ranks or interpolation_stays or (repeat and gblr) "
+    "or (dearer and gblr)"
+)
 SUITES = {
     "products": Suite(
         "Products",
@@ -57,12 +67,15 @@ SUITES = {
     ),
     "invariants": Suite(
         "Invariants",
-        "Properties that hold for every input, tried by Hypothesis with 10,000 examples each.",
-        (
-            "tests/compress/test_invariants.py",
-            "--hypothesis-profile=reliability",
-            "--hypothesis-show-statistics",
-        ),
+        "Properties that hold for every input, tried by Hypothesis with 10,000 examples each: "
+        "budget, tolerance, never worse than contained kinds, exact conversions, repeated results "
+        "and unchanged inputs, and the bound of Theorem 2.",
+        (*INVARIANTS, "--hypothesis-profile=reliability", "-k", f"not ({COSTLY})"),
+    ),
+    "costly": Suite(
+        "Costly invariants",
+        "The properties whose examples take several compressions each, with 1,000 examples.",
+        (*INVARIANTS, "--hypothesis-profile=thorough", "-k", COSTLY),
     ),
 }
 
