@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+import tqdm
 
 import structmat
 from structmat._input import read_matrix
@@ -305,10 +306,13 @@ def test_trainings_show_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, cap
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     drawn = []
     monkeypatch.setattr("tqdm.tqdm.set_description_str", lambda self, text, **_: drawn.append(text))
-    monkeypatch.setattr("tqdm.tqdm.update", lambda self, step: drawn.append(step))
+    update = tqdm.tqdm.update
+    monkeypatch.setattr("tqdm.tqdm.update", lambda self, n: drawn.append(n) or update(self, n))
     with _learn._training_bar() as advance:
         advance("gblr, seed 0", 0.5, 0.25)
-    assert drawn == ["gblr, seed 0: loss 0.250", 0.5]
+        advance("gblr, seed 0", 0.75, 0.125)
+    first, second = (f"gblr, seed 0: loss {loss}" for loss in ("0.250", "0.125"))
+    assert drawn == [first, 0.5, second, 0.25]
     assert "\n" not in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with _learn._training_bar() as advance:
