@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def run() -> Row:
         "command": "python -m benchmarks reliability coverage",
         "seconds": round(time.perf_counter() - begin),
         "machine": {**facts(), "coverage": version("coverage")},
-        "passed": done.returncode == 0,
+        "failed": re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE),
         "rows": [_row(name, found) for name, found in sorted(files.items())],
     }
 

@@ -196,7 +196,7 @@ def failures(result: Row) -> list[str]:
             for row, part, why in _parts(rows)
             if why is None
         ]
-        return unexplained if result["passed"] else ["a test failed", *unexplained]
+        return [*result["failed"], *unexplained]
     if result["suite"] == "mutants":
         left = [(row["function"], survivor) for row in rows for survivor in row["survivors"]]
         return [f"{name}: {s['change']}" for name, s in left if s["reason"] is None]

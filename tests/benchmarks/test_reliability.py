@@ -127,7 +127,7 @@ def test_page_shows_counts_failures_and_reasons(tmp_path, monkeypatch):
     function = {"function": "f.py: f", "mutants": 5, "noticed": 4, "survivors": [left]}
     results = [
         result("products", [failed]),
-        result("coverage", files, passed=True),
+        result("coverage", files, failed=["tests/a.py::test_c"]),
         result("mutants", [function]),
     ]
     text = page.render(results)
@@ -140,7 +140,12 @@ def test_page_shows_counts_failures_and_reasons(tmp_path, monkeypatch):
     ):  # fmt: skip
         assert words in text, text
     found = [failure for one in results for failure in page.failures(one)]
-    assert found == ["test_a[z]", "structmat/a/b.py: C.g misses 12 to 13", "f.py: f: a → b"]
+    assert found == [
+        "test_a[z]",
+        "tests/a.py::test_c",
+        "structmat/a/b.py: C.g misses 12 to 13",
+        "f.py: f: a → b",
+    ]
 
 
 def test_reasons_are_for_code_that_is_there():
