@@ -26,9 +26,26 @@ tests. Counts come from the result files in `benchmarks/results/reliability`. `c
 
 ```console
 $ python -m pip install -c constraints.txt -e . --group reliability
-$ python -m benchmarks reliability products operands nan invariants coverage mutants
+$ python -m benchmarks reliability products operands nan recovery
+$ python -m benchmarks reliability invariants costly coverage mutants
 $ python -m benchmarks reliability report
 ```
+
+## Faults that these tries found
+
+Each was mended, and a test holds it.
+
+- A masked array lost its mask as an operand and as contents: the masked entries were multiplied.
+- Functions of NumPy took a matrix for an object: `np.kron(A, A)` was the product `A @ A`, and
+  `np.dot`, `np.block` and `np.hstack` made arrays of objects.
+- In 20 of 300 random small matrices, `compress` to a structure was worse than to one that the
+  structure contains.
+- A matrix of 60 blocks of four shapes came back with an error of 0.39 at its own cost.
+- A tile of low rank with an empty side kept blocks that multiply nothing, as a GBLR matrix.
+- Second derivatives through layers that learn were zero, and state dicts had no structure.
+- Fixed layers multiplied by what they had remembered after writes through `parameter.data`, and in
+  replicas of `DataParallel`.
+- A copy of a network in training had no gradients of its widths any more.
 """
 
 
