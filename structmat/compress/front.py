@@ -74,9 +74,8 @@ def compress(
     The result is never worse than a kind that converts to this one exactly, at about its
     cost: the fits of such kinds, converted, are among the candidates. `convert` lists them.
 
-    Expected time on one core at a budget of 0.2: for a matrix of 1024 x 1024 a minute to
-    "gblr", 10 to 25 s to "block_low_rank" and "monarch", 5 s to the others; for 256 x 256
-    about 10 s to "gblr" and 2 s at most to the others.
+    Expected time on one core, for 1024 x 1024: about 8 s to "gblr", 2 s to "block_low_rank"
+    and "monarch", half a second to the others; for 256 x 256 half a second at most.
 
     Errors are measured, not estimated. The norm of an operator takes n products with unit
     vectors, some at a time; that of a sparse matrix takes its entries. The error of a low-rank
@@ -160,8 +159,8 @@ def compare(
 
     Notes
     -----
-    Expected time: the sum of all kinds in `compress`, about two minutes for a matrix of
-    1024 x 1024 on one core.
+    Expected time: the sum of all kinds in `compress`, about a quarter of a minute for a
+    matrix of 1024 x 1024 on one core.
 
     Examples
     --------
