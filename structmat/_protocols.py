@@ -284,6 +284,8 @@ def _multiple(a: Any, b: Any) -> Any:
     A, other = (a, b) if isinstance(a, Protocols) else (b, a)
     if is_scalar(other):
         return A.dot(other)
+    if _array.belongs(other, A.xp):
+        _array.check_plain(other, A.xp, "operand")
     raise OperationError(
         f"* of an array of shape {np.shape(other)} and a {A._size()} {type(A).__name__}; expected "
         "X @ A for a product, or X * A.to_dense() for entries"
