@@ -498,6 +498,7 @@ TORCH_REFUSED = {
     "A @ nested": lambda torch, A, x: A @ nested(torch, x),
     "nested @ A": lambda torch, A, x: nested(torch, x) @ A,
     "A * nested": lambda torch, A, x: A * nested(torch, x),
+    "nested * A of NumPy": lambda torch, A, x: nested(torch, x) * A.to("numpy"),
     "nested * A": lambda torch, A, x: nested(torch, x) * A,
 }
 
