@@ -19,7 +19,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import is_scalar
+from structmat._operand import as_operand, is_scalar
 from structmat.errors import InputError, OperationError
 
 #: Foreign functions get no dense form with more entries: 512 MiB in double precision.
@@ -284,6 +284,8 @@ def _multiple(a: Any, b: Any) -> Any:
     A, other = (a, b) if isinstance(a, Protocols) else (b, a)
     if is_scalar(other):
         return A.dot(other)
+    if hasattr(other, "__dlpack__") and not isinstance(other, np.ndarray):
+        as_operand(other, A.xp)  # a nested tensor, or one of another library, has its own remedy
     raise OperationError(
         f"* of an array of shape {np.shape(other)} and a {A._size()} {type(A).__name__}; expected "
         "X @ A for a product, or X * A.to_dense() for entries"

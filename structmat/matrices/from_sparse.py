@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from structmat.errors import ShapeError
 from structmat.matrices.block_sparse import BlockSparse
 from structmat.matrices.diagonal import Diagonal, Identity
 from structmat.matrix import StructuredMatrix
@@ -13,8 +12,8 @@ from structmat.matrix import StructuredMatrix
 def from_sparse(S: Any) -> StructuredMatrix:
     """A sparse matrix of SciPy as `Identity`, `Diagonal` or `BlockSparse`; exact.
 
-    Blocks are those of the BSR format, or else single entries, so the cost is the number of
-    stored entries.
+    `S` has two dimensions. Blocks are those of the BSR format, or else single entries, so the
+    cost is the number of stored entries.
 
     Examples
     --------
@@ -24,8 +23,6 @@ def from_sparse(S: Any) -> StructuredMatrix:
     >>> from_sparse(scipy.sparse.random_array((4, 3), density=0.5, rng=0)).cost
     6
     """
-    if S.ndim != 2:
-        raise ShapeError(f"a sparse array of shape {S.shape}; expected two dimensions (m, n)")
     rows = S.tobsr(copy=True) if S.format == "bsr" else S.tocsr(copy=True)
     rows.sum_duplicates()
     m, n = S.shape

@@ -64,6 +64,17 @@ def test_compare_to_a_tolerance(here, capsys):
     assert "within a relative error of 0.001" in run(capsys, *words)[1]
 
 
+@pytest.mark.parametrize(("speed", "told"), [(0.5, True), (2.0, False)])
+def test_compare_tells_when_fewer_multiplications_do_not_pay(
+    here, capsys, monkeypatch, speed, told
+):
+    monkeypatch.setattr("structmat.cli._compare._speedup", lambda A, B: speed)
+    status, out, _ = run(capsys, "compare", "low.npy", "-o", "picture.png")
+    assert status == 0
+    assert f"{speed:.2f}x" in out
+    assert ("quick all the same" in out) == told
+
+
 def test_compare_without_a_gblr_matrix(here, capsys, monkeypatch):
     np.save("single.npy", LOW.astype(np.float32) * np.float32(1.1))
     monkeypatch.setattr("structmat.kinds._KINDS", {"low_rank": _KINDS["low_rank"]})

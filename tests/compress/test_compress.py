@@ -169,6 +169,14 @@ def test_sketch_is_near_best(rng, decay):
     np.testing.assert_allclose(U.T @ U, np.eye(20), atol=1e-13)
 
 
+def test_a_sketch_at_its_last_sweep_is_that_of_its_subspace(rng, monkeypatch):
+    monkeypatch.setattr(svd, "MOST_SWEEPS", 1)
+    A = with_spectrum(rng, 90, 80, 1 / np.arange(1.0, 81.0))
+    U, values, Vh = sketch(scipy.sparse.linalg.aslinearoperator(A), 5, rng)
+    np.testing.assert_allclose(U.T @ U, np.eye(5), atol=1e-13)
+    np.testing.assert_allclose(A @ Vh.T, U * values, atol=1e-13)
+
+
 def test_truncated_svd_is_lean(rng):
     # LAPACK would return all of the wide factor, and work on more.
     A = rng.standard_normal((600, 3000))

@@ -441,11 +441,12 @@ def test_limits_on_rounds_leave_the_guarantees(monkeypatch):
     for module, limit in ((anneal, "ROUNDS"), (anneal, "RISES"), (svd, "MOST_SWEEPS")):
         monkeypatch.setattr(module, limit, 1)
     rng = np.random.default_rng(3)
-    A = noisy(rng, smooth_kernel(rng, 60), 0.1)
-    for tol in (0.05, 0.2):
+    partitioned = noisy(rng, smooth_kernel(rng, 60), 0.1)
+    annealed = kernel(np.random.default_rng(3), 40)
+    for A, tol in ((partitioned, 0.05), (partitioned, 0.2), (annealed, 0.01)):
         bound = tol * float(np.linalg.norm(A))
         assert np.linalg.norm(A - naive(fit(A, max_error=bound))) <= bound
-    assert fit(A, max_cost=600).cost <= 600
+    assert fit(partitioned, max_cost=600).cost <= 600
 
 
 def test_no_block_starts_from_nothing():

@@ -7,9 +7,9 @@ import pytest
 
 import structmat
 from structmat.compress import low_rank
-from structmat.compress.contained import Bound, Fits, is_nearer
+from structmat.compress.contained import Bound, Fits, as_contained, is_nearer
 from structmat.compress.goal import Goal
-from structmat.errors import BudgetError, ToleranceError
+from structmat.errors import BudgetError, ConversionError, ToleranceError
 
 #: Norm 1, so that a multiple 1 - e has the relative error e.
 D = np.diag([1.0, 0.0])
@@ -176,6 +176,18 @@ def test_a_fit_that_fails_leaves_the_others(rng):
         chosen(Bound(tol=0.1), {"gblr": error, **matrices}, rng)
     matrices["block_sparse"] = factors(2)
     assert chosen(Bound(tol=0.1), {"gblr": error, **matrices}, rng)[0] is matrices["block_sparse"]
+
+
+def test_a_mistake_of_a_built_in_fit_is_shown(rng):
+    matrices = dict.fromkeys(("gblr", "low_rank", "block_low_rank"), factors(1))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        chosen(Bound(tol=0.1), {**matrices, "block_sparse": RuntimeError("a mistake")}, rng)
+
+
+def test_a_conversion_to_another_kind_is_refused(monkeypatch):
+    monkeypatch.setattr(structmat.LowRank, "to_kind", lambda self, kind: self)
+    with pytest.raises(ConversionError, match="expected a 'gblr' matrix"):
+        as_contained(factors(1), "gblr")
 
 
 # Ranks of one fit.

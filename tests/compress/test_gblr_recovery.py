@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from structmat.compress import compress
-from structmat.compress.gblr.exact_sum import _split, span_blocks
+from structmat.compress.gblr import exact_sum, transfers
+from structmat.compress.gblr.exact_sum import _shortest_basis, _split, span_blocks
 from structmat.compress.gblr.residual import Block
 from structmat.compress.gblr.transfers import Transfers, hull
 
@@ -131,6 +132,24 @@ def test_transfers_keep_the_sum_and_never_raise_its_cost():
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < costs[0]
     assert sums.cost == sum(hull(x, 1e-8)[1] for X in sums.sides for x in X)
+
+
+def test_limits_on_exchanges_leave_the_sum(monkeypatch):
+    rng = np.random.default_rng(1)
+    A, _ = planted(rng, 40, 40, in_turn(SHAPES["small"], 8))
+    monkeypatch.setattr(transfers, "PASSES", 1)
+    monkeypatch.setattr(exact_sum, "WALKS", 1)
+    B = np.zeros_like(A)
+    for row, u, col, v in span_blocks(A, A.size, rng):
+        rows, cols = (row + np.arange(u.size)) % 40, (col + np.arange(v.size)) % 40
+        B[np.ix_(rows, cols)] += np.outer(u, v.conj())
+    np.testing.assert_allclose(B, A, atol=1e-9)
+
+
+def test_a_space_whose_short_vectors_are_all_rounding_has_no_basis():
+    Q = np.linalg.qr(np.random.default_rng(2).standard_normal((9, 3)))[0]
+    assert _shortest_basis(Q, 1e-8) is not None
+    assert _shortest_basis(Q, 0.02) is None
 
 
 def test_two_windows_of_a_row_are_cut_apart():

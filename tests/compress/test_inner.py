@@ -91,6 +91,15 @@ def test_factors_are_those_of_the_matrix(name):
     np.testing.assert_allclose(np.asarray((U @ V.conj().T) @ np.eye(A.shape[1])), twin, atol=1e-12)
 
 
+def test_entries_tell_where_a_structure_has_no_factors():
+    D = decaying(20)
+    data = source.source_of(aslinearoperator(D)).data
+    data.norm()
+    B = structmat.Diagonal(np.diag(D))
+    assert factors_of(B) is None
+    assert source.residual(data, B) == pytest.approx(np.linalg.norm(D - B.toarray()))
+
+
 def test_large_sparse_matrices_are_measured_in_seconds():
     S = scipy.sparse.random_array((20_000, 10_000), density=2e-5, rng=0)
     result = structmat.compress(S, "low_rank", budget=0.0005, rng=0)

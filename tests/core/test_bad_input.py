@@ -706,10 +706,11 @@ def test_only_empty_runs_lose_their_start():
     assert (start.tolist(), width.tolist()) == ([3, 0, 5, 7], [2, 0, 1, 8])
 
 
-def test_matrices_on_two_devices_of_a_library_do_not_meet():
+def test_two_devices_of_a_library_do_not_meet():
     array_api_strict = pytest.importorskip("array_api_strict")
     device = array_api_strict.Device("device1")
     one, other = (array_api_strict.ones((2, 1), device=d) for d in (None, device))
+    refused(BackendError, lambda: structmat.LowRank(one, other), "device1", "move them first")
     A, B = structmat.LowRank(one, one), structmat.LowRank(other, other)
     for action in (lambda: A + B, lambda: A @ B):
         refused(BackendError, action, "device1", "one library and device", ".to(")

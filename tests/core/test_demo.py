@@ -85,3 +85,5 @@ def test_points_that_cannot_be_ordered_are_refused():
         kd_order(np.zeros(3))
     with pytest.raises(InputError, match="NaN"):
         kd_order([[np.nan, 0.0]])
+    with pytest.raises(InputError, match="complex128; expected real coordinates"):
+        kd_order(np.ones((2, 2), complex))

@@ -427,12 +427,36 @@ def test_large_dense_forms_are_made_by_name_alone():
     assert (scipy.sparse.eye_array(10**6) @ A).kind == "identity"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda A: np.add(A, None),
+        lambda A: np.add("a", A),
+        lambda A: np.matmul(A, 2.0),
+        lambda A: np.arange(like=A),
+    ],
+    ids=["None", "text", "scalar", "no arguments"],
+)
+def test_calls_that_numpy_refuses_are_refused_in_its_words(call):
+    A, D = square()
+    with pytest.raises((TypeError, ValueError)) as expected:
+        call(D)
+    with pytest.raises(expected.type, match=re.escape(str(expected.value))):
+        call(A)
+
+
 # torch's functions on a matrix with tensors.
 
 
 def written(X, A):
     X[:] = A
     return X
+
+
+def nested(torch, x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's: it calls nested tensors a prototype
+        return torch.nested.nested_tensor([x, x[:2]])
 
 
 TORCH = {
@@ -471,6 +495,11 @@ TORCH_REFUSED = {
     "X.eq": lambda torch, A, x: A.to_dense().eq(A),
     "X &": lambda torch, A, x: (A.to_dense() > 0) & A,
     "other library": lambda torch, A, x: torch.matmul(A.to("numpy"), x),
+    "A @ nested": lambda torch, A, x: A @ nested(torch, x),
+    "nested @ A": lambda torch, A, x: nested(torch, x) @ A,
+    "A * nested": lambda torch, A, x: A * nested(torch, x),
+    "nested * A of NumPy": lambda torch, A, x: nested(torch, x) * A.to("numpy"),
+    "nested * A": lambda torch, A, x: nested(torch, x) * A,
 }
 
 

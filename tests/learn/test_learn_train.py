@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 
 from structmat.cli import main
-from structmat.errors import FileFormatError, InputError, TrainingError
+from structmat.errors import FileFormatError, InputError, SaveError, TrainingError
+from structmat.learn import _state
 from structmat.learn import train as train_module
 from structmat.learn._machine import processor
 from structmat.learn._measure import totals
@@ -138,6 +140,42 @@ def test_a_damaged_state_is_refused(task, tmp_path, damage):
     path.write_bytes(damage)
     with pytest.raises(FileFormatError, match="without --resume"):
         train(task, gaudi(task), SHORT, budget=0.1, state=path, resume=True)
+
+
+def test_values_of_an_optimizer_that_are_no_tensors_are_kept(tmp_path):
+    path = tmp_path / "state.safetensors"
+    model = torch.nn.Linear(3, 2)
+    optimizer, again = (torch.optim.SGD(model.parameters(), momentum=0.5) for _ in range(2))
+    optimizer.state[model.bias] = {"momentum_buffer": torch.ones(2), "pace": 0.25}
+    _state.save(path, model, optimizer, (), {}, 1, {})
+    _state.load(path, model, again, (), {})
+    kept = again.state[model.bias]
+    assert (kept["pace"], kept["momentum_buffer"].tolist()) == (0.25, [1, 1])
+
+
+def test_moments_of_another_shape_are_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.5)
+    optimizer.state[model.bias] = {"momentum_buffer": torch.ones(4)}
+    _state.save(path, model, optimizer, (), {}, 1, {})
+    with pytest.raises(FileFormatError, match=r"momentum_buffer of parameter 1 has shape \(4,\)"):
+        _state.load(path, model, optimizer, (), {})
+
+
+def test_a_full_disk_leaves_the_old_state(tmp_path, monkeypatch):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"old")
+    model = torch.nn.Linear(3, 2)
+
+    def full(*_, **__):
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr(_state, "save_file", full)
+    with pytest.raises(SaveError, match=r"No space left.*choose a folder with room enough"):
+        _state.save(path, model, torch.optim.SGD(model.parameters()), (), {}, 1, {})
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_layer(task, tmp_path):
@@ -314,6 +352,7 @@ def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
         (["--model", "gpt"], "gpt"),
         (["--data", "cifar10"], "expected"),
         (["--data", "text", "--data-dir", "nowhere"], "nowhere"),
+        (["--data", "text", "--data-dir", "nowhere", "--size", "full"], "nowhere"),
         (["--data", "text", "--data-dir", ".", "--model", "mlp"], "expected"),
         (["--budget", "0.0001"], "expected"),
         (["--structure-lr", "0.01"], "expected none (or --structure gaudi)"),
@@ -440,7 +479,8 @@ def test_what_is_not_finite_is_named_by_the_model_itself(task, monkeypatch):
 def test_text_is_scored_by_perplexity():
     rng = np.random.default_rng(0)
     part = rng.integers(97, 101, 3000).astype(np.uint8)
-    task = TextTask(Text("four letters", part, part, part, ""), "gpt", "small", batch=8, steps=2)
+    data = Text("four letters", part, part, part, "")
+    task = TextTask(data, "gpt", "small", batch=8, steps=2)
     model = task.model()
     score = task.score(model)
     assert 200 < score < 320  # at first, about any of 256 bytes
@@ -451,7 +491,8 @@ def test_text_is_scored_by_perplexity():
     with pytest.raises(InputError, match="context"):
         TextTask(Text("short", part[:50], part, part, ""), "gpt", "small", batch=8)
     with pytest.raises(InputError, match="gpt"):
-        make_task(Text("four letters", part, part, part, ""), "mlp", "small", 8)
+        make_task(data, "mlp", "small", 8)
+    assert make_task(data, "gpt", "small", 8).metric == task.metric
 
 
 @pytest.mark.parametrize("model", ["mixer", "vit", "resnet"])
