@@ -236,6 +236,16 @@ def test_sharded_files(folder):
     assert_same(AutoModelForCausalLM.from_pretrained(folder), model)
 
 
+@pytest.mark.parametrize("build", [learned, frozen])
+def test_files_of_torch(build, folder):
+    model = build()
+    saved(model, folder)
+    state = {n: t for n, t in model.state_dict().items() if not n.endswith("_extra_state")}
+    os.remove(os.path.join(folder, "model.safetensors"))
+    torch.save(state, os.path.join(folder, "pytorch_model.bin"))
+    assert_same(AutoModelForCausalLM.from_pretrained(folder), model)
+
+
 def test_another_architecture_is_refused(folder):
     saved(learned(), folder)
     config = config_in(folder)

@@ -254,6 +254,26 @@ def test_older_permutations_were_buffers():
     np.testing.assert_allclose(weight.dense().detach(), Q.to_dense()[[1, 2, 0]])
 
 
+def test_older_pickles_held_permutations_as_buffers():
+    Q = structmat.Monarch(np.arange(9.0).reshape(1, 3, 3), MIDDLE)
+    weight = StructuredWeight(structmat.Permutation([2, 0, 1]) @ Q)
+    weight.contents.get_submodule("0").register_buffer("p", torch.tensor([2, 0, 1]))
+    again = pickle.loads(pickle.dumps(weight))
+    assert not list(again.buffers())
+    assert torch.equal(again.dense(), StructuredWeight(weight.to_matrix()).dense())
+
+
+def test_taps_of_equal_runs_may_become_one_structure():
+    own, shared = (
+        nn.Sequential(GaudiConv2d(4, 4, 3, form="taps", shared_masks=same, width_init="strips"))
+        for same in (False, True)
+    )
+    for model in (own, shared):
+        shared.load_state_dict(model.state_dict())
+        x = torch.randn(2, 4, 6, 6)
+        assert torch.equal(shared(x), model(x))
+
+
 def test_parts_of_state_dicts():
     a, b = (converted("block_sparse", seed=seed) for seed in (0, 1))
     first = {n: v for n, v in a.state_dict().items() if n.startswith("0.")}

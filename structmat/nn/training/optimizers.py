@@ -168,9 +168,8 @@ class Followed:
     def _parameters(self) -> Iterator[tuple[tuple[str, str], Tensor]]:
         for path, module in self._model.named_modules():
             if isinstance(module, self._types):
-                for name, parameter in module._parameters.items():
-                    if parameter is not None:
-                        yield (path, name), parameter
+                for name, parameter in module.named_parameters(recurse=False):
+                    yield (path, name), parameter
 
     def check(self) -> None:
         """Refuse a step if parameters were replaced, or are in no optimizer any more."""

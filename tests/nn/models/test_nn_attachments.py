@@ -162,6 +162,16 @@ def bias_hook_works(model):
     return model.seen != []
 
 
+def older_load_hook(model):
+    model.first = []
+    model.fc._register_load_state_dict_pre_hook(lambda *given: model.first.append(given[0]))
+
+
+def older_load_hook_works(model):
+    model.load_state_dict(model.state_dict())
+    return model.first != [] and all(isinstance(state, dict) for state in model.first)
+
+
 def alias(model):
     model.again = model.fc
 
@@ -207,6 +217,7 @@ MOVED = {
     "state-dict hook": Hooks("register_state_dict_post_hook"),
     "state-dict pre-hook": Hooks("register_state_dict_pre_hook"),
     "load pre-hook": Hooks("register_load_state_dict_pre_hook"),
+    "load pre-hook without the module": Set(older_load_hook, older_load_hook_works),
     "load hook": Hooks("register_load_state_dict_post_hook"),
     "attribute": Set(set_attribute, lambda m: m.fc.note == {"a": 1} and m.fc._is_hf_initialized),
     "attribute of parameters": Set(
@@ -325,6 +336,11 @@ def kept_in_lists(model):
     model.groups = [[model.head], [model.fc]]
 
 
+def kept_in_a_list_of_itself(model):
+    model.first = [model.fc]
+    model.first.append(model.first)
+
+
 def kept_method(model):
     model.first = model.fc.forward
 
@@ -404,6 +420,7 @@ REFUSED = {
     "kept in a list": (kept_in_list, "keeps it, or a weight of it, in its attribute 'all'"),
     "kept in a mapping": (kept_in_mapping, "in its attribute 'by_name'"),
     "kept in lists": (kept_in_lists, "in its attribute 'groups'"),
+    "kept in a list of itself": (kept_in_a_list_of_itself, "in its attribute 'first'"),
     "kept method": (kept_method, "in its attribute 'first'"),
     "kept partial": (kept_partial, "in its attribute 'first'"),
     "kept in a dataclass": (kept_in_dataclass, "in its attribute 'first'"),
@@ -443,6 +460,14 @@ def test_what_cannot_move_stays_dense_without_a_filter(name):
     report = convert_(model, Config(kind="low_rank", budget=0.5))
     assert [row.name for row in report.rows] == ["1"]
     assert REFUSED[name][1] in {s.name: s.reason for s in report.skipped}["0.fc"]
+
+
+@pytest.mark.parametrize("change", [freeze_, to_dense_])
+def test_a_layer_whose_class_was_changed_is_refused(change):
+    model = converted()
+    model.fc.__class__ = type("ShardedLinear", (GaudiLinear,), {})  # as fully_shard does
+    with pytest.raises(InputError, match=r"'fc'.* ShardedLinear instead of a GaudiLinear"):
+        change(model)
 
 
 @pytest.mark.parametrize("change", [freeze_, to_dense_])

@@ -288,14 +288,20 @@ def test_subclasses_and_changed_attentions_stay_with_the_reason():
     class Own(nn.MultiheadAttention):
         pass
 
+    class Quantized(nn.Parameter):
+        pass
+
     model = nn.ModuleDict(
-        {n: nn.MultiheadAttention(32, 4) for n in ("hook", "fine")} | {"own": Own(32, 4)}
+        {n: nn.MultiheadAttention(32, 4) for n in ("hook", "fine", "other")} | {"own": Own(32, 4)}
     )
+    model.other.in_proj_weight = Quantized(model.other.in_proj_weight.detach())
     model.hook.out_proj.register_forward_hook(lambda *_: None)
     skipped = {s.name: s.reason for s in convert_(model, EXACT).skipped}
     assert skipped["own"].startswith(f"{__name__}.test_subclasses")
     assert "a subclass of MultiheadAttention" in skipped["own"]
     assert "hooks are registered on out_proj" in skipped["hook"]
+    assert "its in_proj_weight is a " in skipped["other"]
+    assert "Quantized" in skipped["other"]
     with pytest.raises(InputError, match="cannot be replaced"):
         convert_(nn.MultiheadAttention(32, 4), EXACT)
 

@@ -205,6 +205,16 @@ def test_taps_are_fitted_together():
     assert report.rows[0].error < 0.95 * missed**0.5
 
 
+def test_fits_of_taps_above_the_cap_are_passed_over(monkeypatch):
+    dear = lambda W, gram, rank: fit_low_rank(W, gram, rank + 1)  # noqa: E731
+    monkeypatch.setattr("structmat.nn.models.fit.fit_low_rank", dear)
+    model = nn.Sequential(nn.Conv2d(8, 8, (1, 2)), nn.ReLU())
+    config = Config(kind="block_low_rank", budget=0.5, start="weights", conv="taps", min_features=8)
+    report = convert_(model, config, calibration=torch.randn(8, 8, 4, 4))
+    assert all(tap.cost <= 32 for tap in model[0].taps)
+    assert report.total.relative_cost <= 0.5
+
+
 @pytest.mark.parametrize("kind", [kind for kind in network_kinds() if kind != "pixelfly"])
 def test_no_layer_gets_less_than_the_least_matrix(kind):
     # A quarter of this budget, the least that is tried, would be less than m + n.

@@ -306,6 +306,14 @@ def test_the_cap_holds_where_widths_tie_at_their_floors():
     assert min(costs(model)) >= math.floor(0.31 * 64**2)
 
 
+def test_the_cap_holds_where_floors_with_a_block_more_would_break_it():
+    model = network(64, 64, 64, num_blocks=64, width_init=0.5, granularity=8)
+    rule = BudgetProjection(model, optimizer := still(model), 0.201, 1, ramp=0.0, floors=0.2)
+    optimizer.step()
+    assert sum(costs(model)) <= rule.target_cost
+    assert min(costs(model)) >= math.floor(0.2 * 64**2) - 8  # one step of a width
+
+
 @pytest.mark.parametrize("layers", [{"min_width": 4}, {}])
 def test_floors_never_break_the_cap(layers):
     """A floor is refused where widths that grow later could not meet both."""

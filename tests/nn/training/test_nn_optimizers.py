@@ -126,6 +126,11 @@ class NoConstructor(optim.SGD):
         pass
 
 
+class Trainer:
+    def __init__(self, optimizers):
+        self.optimizers = optimizers
+
+
 def instead(make):
     def mistake():
         model = network()
@@ -154,6 +159,10 @@ MISTAKES = {
     "name": (instead(lambda o: "adam"), "is a str"),
     "step": (instead(lambda o: o.step), "expected a torch.optim.Optimizer"),
     "nothing": (instead(lambda o: []), "an empty list"),
+    "trainer": (
+        instead(lambda o: Trainer([o])),
+        r"a Trainer; expected its optimizers \(pass \.opt",
+    ),
     "parameters": (instead(lambda o: o.param_groups[0]["params"]), "is a Parameter"),
     "groups": (instead(lambda o: o.param_groups), "is a dict"),
     "lookahead": (instead(Lookahead), r"Lookahead around a AdamW.*attribute \.optimizer"),
