@@ -178,6 +178,14 @@ def test_weights_beside_another_config(tmp_path):
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(other)), logits(a))
 
 
+def test_weights_of_torch_beside_another_config(tmp_path):
+    a, b = (converted("block_sparse", seed=seed) for seed in (0, 1))
+    saved(b, tmp_path)
+    os.remove(tmp_path / "model.safetensors")
+    torch.save(a.state_dict(), tmp_path / "pytorch_model.bin")
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path)), logits(a))
+
+
 def test_the_weight_file_is_a_state_dict(tmp_path):
     a, b = (converted(seed=seed) for seed in (0, 1))
     saved(a, tmp_path)

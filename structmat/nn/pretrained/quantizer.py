@@ -163,12 +163,15 @@ def _drop_state(weight: nn.Module, state: dict[str, Any], prefix: str, _: Any) -
 
 def _have_states(files: Iterable[str]) -> bool:
     """Tell whether weight files have the structure of weights."""
-    for name in files:
-        if os.fspath(name).endswith(".safetensors"):
-            with safe_open(name, "pt") as file:
-                if any(key.endswith(f".{STATE_NAME}") for key in file.keys()):  # noqa: SIM118
-                    return True
-    return False
+    return any(key.endswith(f".{STATE_NAME}") for name in files for key in _names_in(name))
+
+
+def _names_in(name: str) -> list[str]:
+    """List the names of tensors in a weight file, of safetensors or of torch."""
+    if os.fspath(name).endswith(".safetensors"):
+        with safe_open(name, "pt") as file:
+            return list(file.keys())
+    return list(torch.load(name, map_location="meta", weights_only=True))
 
 
 def _place(model: PreTrainedModel, path: str) -> str | None:
