@@ -338,6 +338,14 @@ def test_a_class_must_be_whole_and_final():
     assert not {"half", "further"} & {kind.name for kind in all_kinds()}
 
 
+@pytest.mark.parametrize("name", ["permutation", "identity"])
+def test_matrices_without_a_precision_keep_that_of_the_operand(name, backend):
+    A = build(name)[0].to(backend)
+    for dtype in ("float32", "complex64"):
+        x = on(backend, np.ones(A.shape[1], dtype))
+        assert (A @ x).dtype == x.dtype
+
+
 def test_double_matrix_times_single_complex_is_double():
     A, twin = build("gblr")
     z = np.full(5, 1 + 2j, dtype=np.complex64)
