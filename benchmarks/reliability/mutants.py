@@ -136,14 +136,19 @@ def _row(subject: Subject, texts: list[str], found: Row) -> Row:
     print(f"{subject.name}: {sum(seen)} of {len(texts)} noticed", flush=True)
     code = (ROOT / subject.file).read_text(encoding="utf-8")
     left = [change_of(code, t) for t, is_seen in zip(texts, seen, strict=True) if not is_seen]
-    known = json.loads(EQUIVALENT.read_text(encoding="utf-8")).get(subject.name, {})
     return {
         "function": subject.name,
         "tests": found["tests"],
         "mutants": len(texts),
         "noticed": sum(seen),
-        "survivors": [{"change": change, "reason": known.get(change)} for change in left],
+        "survivors": [{"change": change} for change in left],
     }
+
+
+def reason(function: str, change: str) -> str | None:
+    """Reason why a mutant survives, if one is given."""
+    known: dict[str, dict[str, str]] = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    return known.get(function, {}).get(change)
 
 
 def noticed(job: dict[str, list[str]], tests: tuple[str, ...], root: Path = ROOT) -> dict[str, Row]:

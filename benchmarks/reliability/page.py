@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.reliability import coverage
+from benchmarks.reliability import coverage, mutants
 from benchmarks.reliability.suites import KEYS, SCHEMA, SUITES
 from benchmarks.reporting.page import DOCS, items, machine, section
 from benchmarks.reporting.tables import Table, listing, number, percent
@@ -180,9 +180,8 @@ def _mutants(result: Row) -> str:
         "left": lambda row: str(len(row["survivors"])),
     }
     left = [
-        f"`{row['function']}`: {survivor['change']} ({survivor['reason'] or '**no reason given**'})"
-        for row in rows
-        for survivor in row["survivors"]
+        f"`{name}`: `{change}` ({why or '**no reason given**'})"
+        for name, change, why in _survivors(rows)
     ]
     text = (
         "Small faults (another operator, a number off by one, a condition turned round) put into "
@@ -192,6 +191,14 @@ def _mutants(result: Row) -> str:
     table = listing("Mutants by function", "Each function with its own tests.", columns, rows)
     listed = [f"Mutants that no test notices, and why:\n\n{items(left)}"] if left else []
     return section("Mutants", [text, _measured(result), *listed], {}, [], [table])
+
+
+def _survivors(rows: Sequence[Row]) -> Iterator[tuple[str, str, str | None]]:
+    """Functions, the changes in them that no test noticed, and why."""
+    for row in rows:
+        for survivor in row["survivors"]:
+            name, change = row["function"], survivor["change"]
+            yield name, change, mutants.reason(name, change)
 
 
 def summary(result: Row) -> Table:
@@ -215,6 +222,5 @@ def failures(result: Row) -> list[str]:
         ]
         return [*result["failed"], *unexplained]
     if result["suite"] == "mutants":
-        left = [(row["function"], survivor) for row in rows for survivor in row["survivors"]]
-        return [f"{name}: {s['change']}" for name, s in left if s["reason"] is None]
+        return [f"{name}: {change}" for name, change, why in _survivors(rows) if why is None]
     return [name for row in rows for name in row["failed"]]
