@@ -67,9 +67,9 @@ SUITES = {
     ),
     "invariants": Suite(
         "Invariants",
-        "Properties that hold for every input, tried by Hypothesis with 10,000 examples for each "
+        "Properties that hold for every input, tried by Hypothesis with 1,000 examples for each "
         "kind: budget, tolerance, never worse than contained kinds, and the bound of Theorem 2.",
-        (*INVARIANTS, "--hypothesis-profile=reliability", "-k", f"not ({COSTLY})"),
+        (*INVARIANTS, "--hypothesis-profile=thorough", "-k", f"not ({COSTLY})"),
     ),
     "costly": Suite(
         "Costly invariants",
