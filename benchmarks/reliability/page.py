@@ -86,7 +86,9 @@ def _suite(result: Row) -> str:
         if any(key in row for row in rows):
             columns[heading] = lambda row, key=key: number(row.get(key), 3 if key == "worst" else 9)
     if any("examples" in row for row in rows):
-        columns["examples"] = lambda row: f"{row['examples']['passing']:,}"
+        columns["examples"] = lambda row: (
+            f"{row['examples']['passing']:,}" if "examples" in row else "–"
+        )
     if any("known" in row for row in rows):
         columns["known to fail"] = lambda row: ", ".join(f"`{k}`" for k in row.get("known", []))
     columns["failed"] = lambda row: str(len(row["failed"]))

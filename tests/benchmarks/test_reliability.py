@@ -156,6 +156,14 @@ def test_reasons_are_for_code_that_is_there():
             assert re.search(rf"(def|class) {name}\b", text), place
 
 
+def test_some_rows_have_examples_and_some_have_none():
+    rows = [{"test": name, "cases": 1, "failed": [], "skipped": 0} for name in ("test_a", "test_b")]
+    rows[0]["examples"] = {"passing": 1000, "failing": 0, "invalid": 0}
+    text = page.render([result("invariants", rows)])
+    assert "| `test_a` | 1 | 1,000 | 0 |" in text
+    assert "| `test_b` | 1 | – | 0 |" in text
+
+
 def test_page_comes_from_the_files_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
     assert main(["reliability", "report", "--output", str(tmp_path)]) == 2
