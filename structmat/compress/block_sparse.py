@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress.goal import Goal, Progress
+from structmat._progress import Progress
+from structmat.compress.goal import Goal
 from structmat.compress.tiles import Grid, TileFit, extents, gather, nearly_best, places, sizes
 from structmat.matrices.block_sparse import BlockSparse
 

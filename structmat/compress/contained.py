@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from structmat.compress.goal import Goal, Progress, no_progress
+from structmat._progress import Progress, no_progress
+from structmat.compress.goal import Goal
 from structmat.compress.source import Source, residual
 from structmat.errors import BudgetError, ConversionError, InputError, ToleranceError
 from structmat.kinds import contained_kinds, find_fit, fitted_kinds, is_built_in

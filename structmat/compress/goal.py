@@ -1,9 +1,6 @@
-"""Goals that a fit has to respect; reports of its progress come from `structmat._progress`."""
+"""Goals that a fit has to respect."""
 
 from dataclasses import dataclass
-
-from structmat._progress import Progress as Progress
-from structmat._progress import no_progress as no_progress
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from structmat.compress.goal import Goal, Progress
+from structmat._progress import Progress
+from structmat.compress.goal import Goal
 from structmat.compress.source import svd_residual
 from structmat.compress.svd import (
     EXACT_SIDE,

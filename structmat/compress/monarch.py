@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress.goal import Goal, Progress
+from structmat._progress import Progress
+from structmat.compress.goal import Goal
 from structmat.compress.svd import leading_svd, svdvals
 from structmat.compress.tiles import dealt_stacks, gather, sizes
 from structmat.errors import BudgetError

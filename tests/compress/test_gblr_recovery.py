@@ -105,7 +105,7 @@ def test_random_sums(seed, goal):
 
 
 def test_recovered_places_are_the_planted_ones():
-    """Where no ends coincide, the blocks are unique."""
+    """The blocks are unique if no ends coincide."""
     A = np.zeros((30, 40))
     places = {(3, 7, 1, 9), (5, 4, 30, 15), (25, 12, 12, 6)}
     rng = np.random.default_rng(4)

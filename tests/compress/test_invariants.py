@@ -1,4 +1,4 @@
-"""What holds for every matrix, kind, budget and tolerance, on random small cases.
+"""Properties that hold for every matrix, kind, budget and tolerance, on random small cases.
 
 The profile of Hypothesis sets the number of examples: `--hypothesis-profile=reliability` runs
 10,000 of each property.

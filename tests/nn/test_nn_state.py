@@ -34,7 +34,7 @@ MIDDLE = np.ones((3, 1, 1))  # factor of a Monarch matrix of 3x3
 
 
 def assert_taken_or_refused(a, b, x, load):
-    """What `load` does to `b` makes it equal to `a` bit for bit, or is refused with the remedy."""
+    """Check that `load` makes `b` equal to `a` bit for bit, or is refused with the remedy."""
     b(x)  # memories of the old structure
     places = {name: id(p) for name, p in b.named_parameters()}
     refusal = ""

@@ -5,6 +5,7 @@ from itertools import chain
 
 import numpy as np
 
+from structmat._progress import Progress
 from structmat.compress.gblr.partition import partition_blocks
 from structmat.compress.gblr.proposals import propose, propose_tiles
 from structmat.compress.gblr.residual import (
@@ -17,7 +18,7 @@ from structmat.compress.gblr.residual import (
     sweep,
     total_cost,
 )
-from structmat.compress.goal import Goal, Progress
+from structmat.compress.goal import Goal
 
 #: Random starts of one batch of proposals.
 BATCH_STARTS = 32

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat._progress import no_progress
 from structmat.compress import block_low_rank
 from structmat.compress.gblr.exact_grid import grid_blocks
 from structmat.compress.gblr.exact_sum import span_blocks
 from structmat.compress.gblr.lines import best_lines, exact_lines
 from structmat.compress.gblr.partition import leading_blocks, partition_blocks
 from structmat.compress.gblr.residual import Block, Blocks, Candidate, most_blocks, squares
-from structmat.compress.goal import Goal, no_progress
+from structmat.compress.goal import Goal
 from structmat.compress.svd import svdvals, truncated_svd
 from structmat.matrix import StructuredMatrix
 

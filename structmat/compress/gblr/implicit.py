@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat._progress import Progress, no_progress
 from structmat.compress import low_rank
 from structmat.compress.gblr.anneal import Annealing
 from structmat.compress.gblr.residual import Block, Blocks, pieces, squares, take
-from structmat.compress.goal import Goal, Progress, no_progress
+from structmat.compress.goal import Goal
 from structmat.compress.source import norm, residual
 from structmat.compress.svd import Operator, sketch
 from structmat.matrices.gblr import GBLR

@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat._progress import Progress
 from structmat.compress.gblr.anneal import Annealing
 from structmat.compress.gblr.candidates import EXACT_COST, HELD_SHARE, Selection, Starts
 from structmat.compress.gblr.residual import Blocks, Candidate, DenseResidual
-from structmat.compress.goal import Goal, Progress
+from structmat.compress.goal import Goal
 from structmat.matrices.gblr import GBLR
 
 #: Allowance of one annealing, in units of 100 microseconds, for a matrix of at most

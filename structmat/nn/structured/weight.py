@@ -268,7 +268,6 @@ class StructuredWeight(StructuredModule):
         super()._apply(fn, recurse)
         moved = [_moved(array, fn) for array in binding.leaves(self._template)]
         self._template = binding.bind(self._template, moved, remember=False)
-        self.refresh()
         self._prepare()
         return self
 

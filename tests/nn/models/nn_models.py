@@ -12,6 +12,17 @@ def mlp():
     )
 
 
+class Idle(nn.Module):
+    """Two layers of 32 to 32, of which the second never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x):
+        return self.used(x)
+
+
 class Attention(nn.Module):
     """Packed queries, keys and values: (B, L, 32) to (B, L, 32)."""
 

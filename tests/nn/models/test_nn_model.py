@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from nn_models import Attention, Classifier, Conv1D, Tied, Twins, convnet, mlp
+from nn_models import Attention, Classifier, Conv1D, Idle, Tied, Twins, convnet, mlp
 from torch import nn
 
 from structmat.errors import BudgetError, InputError, KindError, StructmatError
@@ -409,14 +409,6 @@ def test_converted_models_are_not_converted_again():
 
 
 def test_layers_that_the_example_never_runs_stay():
-    class Idle(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.idle = nn.Linear(32, 32), nn.Linear(32, 32)
-
-        def forward(self, x):
-            return self.used(x)
-
     config, x = Config(kind="low_rank", budget=0.5), torch.zeros(2, 32)
     report = convert_(Idle(), config, example=x)
     assert [row.name for row in report.rows] == ["used"]

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from nn_models import Classifier, Twins, convnet, mlp
+from nn_models import Classifier, Idle, Twins, convnet, mlp
 from torch import nn
 
 from structmat.nn import (
@@ -132,14 +132,6 @@ def test_shared_and_repeated_layers_count_each_call():
 
 
 def test_idle_layers_cost_nothing_an_example():
-    class Idle(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.idle = nn.Linear(32, 32), nn.Linear(32, 32)
-
-        def forward(self, x):
-            return self.used(x)
-
     model, x = Idle(), torch.zeros(2, 32)
     report = convert_(model, CONFIG, example=x)
     assert (report.everything.dense_cost, report.share) == (1024, 1.0)

@@ -100,7 +100,7 @@ def layer_of(name):
 @every_kind
 @pytest.mark.parametrize("recorded", [True, False])
 def test_forward_tangents_of_parameters_are_kept(name, recorded):
-    """What a layer remembers of its contents knows of no tangent."""
+    """The memory of a layer's contents knows of no tangent."""
     layer, parameters, x = layer_of(name)
     values = {n: p.detach() for n, p in parameters.items()}
     tangents = {n: torch.randn_like(p) for n, p in values.items()}

@@ -177,7 +177,7 @@ def test_equal_widths_spend_the_budget_where_every_block_keeps_both_sides(metric
     ("budget", "off"), [(16, 0.0), (15, 0.0), (14, 0.01), (13, 0.09), (12, 0.11)]
 )
 def test_the_threshold_is_the_least_that_meets_the_budget(budget, off, metric):
-    """Of 8.4 and 6.6 samples, the second loses one first."""
+    """The second of 8.4 and 6.6 samples loses one first."""
     every = Widths(network(10, 10, num_blocks=1), "multiplications")
     values = torch.tensor([0.84, 0.66], dtype=torch.float64)
     found = projected(every, values, budget, metric)
