@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from structmat._progress import no_progress
 from structmat.compress import compress, svd
 from structmat.compress.gblr import anneal, implicit
 from structmat.compress.gblr import exact_sum as _gblr_spans
@@ -15,7 +16,7 @@ from structmat.compress.gblr import portfolio as gblr
 from structmat.compress.gblr.lines import exact_lines
 from structmat.compress.gblr.residual import Blocks, DenseResidual, climb
 from structmat.compress.gblr.transfers import Transfers
-from structmat.compress.goal import Goal, no_progress
+from structmat.compress.goal import Goal
 from structmat.matrices.gblr import GBLR
 
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
