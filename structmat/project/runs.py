@@ -46,9 +46,9 @@ def project_runs(
     """Runs of rows that hold the most energy; a run of L entries costs L + 1.
 
     A run is a stretch of one row; a stretch that leaves at the end and continues at the
-    beginning counts as two. The runs are the best for the price that is returned: no others
-    of their cost, or less, hold more energy. What they leave of the cap, usually below
-    0.3 %, is filled with the best parts of runs for a lower price.
+    beginning counts as two. First come the runs of most energy less price at the price that
+    is returned: no others of their cost, or less, hold more. What they leave of the cap,
+    usually below 0.3 %, is filled with the best parts of runs for a lower price.
 
     Parameters
     ----------
