@@ -66,8 +66,8 @@ def column_order(
     >>> import numpy as np
     >>> energy = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
     >>> energy[:, column_order(energy, 0.1)]
-    array([[0., 0., 1., 1.],
-           [1., 1., 0., 0.]])
+    array([[1., 1., 0., 0.],
+           [0., 0., 1., 1.]])
     """
     (energy, most), price = as_energy(energy), as_price(price)
     n = energy.shape[1]
