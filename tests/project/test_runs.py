@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from structmat._array import from_numpy, namespace_named, to_numpy
+from structmat._array import device, from_numpy, namespace, namespace_named, to_numpy
 from structmat.errors import InputError
 from structmat.project import runs
 from structmat.project.runs import project_runs
@@ -107,17 +107,21 @@ def test_the_scale_of_the_energies_does_not_matter(rng, scale):
     assert scaled == pytest.approx(price * scale)
 
 
-def test_every_library_keeps_the_same_runs(backend, rng):
+@pytest.mark.parametrize("host", ["cpu", "nowhere"])
+def test_every_library_keeps_the_same_runs(backend, rng, host, monkeypatch):
+    monkeypatch.setattr(runs, "HOST", host)
     energy = rng.integers(0, 64, (31, 47)).astype(np.float64)
     xp = namespace_named(backend)
-    kept, price = project_runs(from_numpy(energy, xp), 400)
+    given = from_numpy(energy, xp)
+    kept, price = project_runs(given, 400)
     wanted, same = project_runs(energy, 400)
-    assert kept.dtype == xp.bool
+    assert (namespace(kept), kept.dtype, device(kept)) == (xp, xp.bool, device(given))
     assert price == same
     np.testing.assert_array_equal(to_numpy(kept), wanted)
 
 
-def test_a_product_of_single_precision_is_near_on_every_library(backend, rng):
+def test_single_precision_is_as_good_on_every_library(backend, rng, monkeypatch):
+    monkeypatch.setattr(runs, "HOST", "nowhere")
     energy = rng.standard_normal((40, 90)).astype(np.float32) ** 2
     kept, _ = project_runs(from_numpy(energy, namespace_named(backend)), 300)
     wanted, _ = project_runs(energy, 300)
@@ -128,7 +132,7 @@ def test_a_product_of_single_precision_is_near_on_every_library(backend, rng):
 def test_integers_and_halves_count_as_numbers(rng):
     energy = rng.integers(0, 9, (5, 8))
     wanted, _ = project_runs(energy.astype(float), 12)
-    for dtype in ("int64", "uint8", "float16"):
+    for dtype in ("int64", "uint8", "float16", "longdouble"):
         np.testing.assert_array_equal(project_runs(energy.astype(dtype), 12)[0], wanted)
 
 
