@@ -21,6 +21,8 @@ OVERSHOOT = 0.3
 LOOSE_PRICE, LOOSE_RISE = 0.5, 1.15
 #: Prices at which what is left of the cap is filled, as multiples of the final one.
 FILL_PRICES = (1.0, 0.6, 0.36, 0.1)
+#: Energy that a start may leave, as a multiple of the matrix's: beyond it, rounding would stay.
+LEFT_BY_START = 100.0
 #: Fits of all contents on the final runs.
 REFITS = 2
 
@@ -39,7 +41,7 @@ class Pursuit:
         """No blocks; the residual is a copy of the matrix."""
         R = np.array(W, order="C")
         places, contents = np.zeros((0, 4), np.int64), np.zeros(0, R.dtype)
-        return cls(R, np.ascontiguousarray(R.T), places, contents)
+        return cls(R, R.T.copy(order="C"), places, contents)
 
     @property
     def cost(self) -> int:
@@ -86,7 +88,8 @@ class Pursuit:
         places, contents = self.places, self.contents
         costs = places[:, 1] + places[:, 3]
         begins = offsets(costs)
-        order = np.argsort(side_energies(places, contents).prod(axis=1) / costs, kind="stable")
+        worth = side_norms(places, contents).prod(axis=1) ** 2 / costs
+        order = np.argsort(worth, kind="stable")
         kept, packed = np.empty_like(places), np.empty(max(room, self.cost), self.R.dtype)
         count, used = moves.backfit(
             self.R, self.RT, order, begins, places, contents, price, charge, kept, packed
@@ -94,11 +97,15 @@ class Pursuit:
         self.places, self.contents = kept[:count].copy(), packed[:used].copy()
 
 
-def side_energies(places: IntArray, contents: NDArray) -> NDArray:
-    """Squared norms of the packed contents on rows and on columns: shape (K, 2)."""
+def side_norms(places: IntArray, contents: NDArray) -> NDArray:
+    """Norms of the packed contents on rows and on columns: shape (K, 2)."""
     widths = places[:, [1, 3]].ravel()
-    squares = contents.astype(np.float64) ** 2
-    return np.add.reduceat(squares, offsets(widths)[:-1]).reshape(-1, 2)
+    begins = offsets(widths)[:-1]
+    # Over the largest entry of each side, whose square could overflow.
+    largest = np.maximum.reduceat(np.abs(contents).astype(np.float64), begins)
+    largest[largest == 0] = 1.0
+    squares = (contents / np.repeat(largest, widths)) ** 2
+    return (largest * np.sqrt(np.add.reduceat(squares, begins))).reshape(-1, 2)
 
 
 def search(
@@ -119,7 +126,10 @@ def search(
     price = min(max(price or 0.5 * float(np.abs(W).max()) ** 2, rounding / W.size), total)
     given: Pursuit | None = None
     if start is not None:
-        state.take(*start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            state.take(*start)
+            sensible = state.energy() <= LEFT_BY_START * total
+        state = state if sensible else Pursuit.of(W)
         given = state if state.cost <= cap else None
     best, price = _meet(state, cap, price, charge, rounding)
     _fill(best, cap, price, charge, rounding)
