@@ -5,5 +5,7 @@ tiles      whole tiles by their energy
 ranks      tiles of low rank, and low rank
 order      orders of columns that make runs long
 pursuit    rank-one blocks with free ends, one price for each multiplication
+prices     the search for that price
+blocks     climbs, back-fits and births of blocks
 compiled   loops that Numba compiles
 """
