@@ -1,7 +1,8 @@
 """Structured layers for PyTorch whose structure is learned under one budget.
 
 structured   layers with a fixed structure of any kind
-gaudi        weights whose structure is learned
+gaudi        weights whose structure is learned through masks
+anneal       weights whose structure is learned from a dense start
 training     rules after an optimizer step: budgets, thresholds, schedules
 models       whole models: conversion, freezing, cost
 files        whole models in files
@@ -22,6 +23,9 @@ except ModuleNotFoundError as _missing:
         "pip install 'structmat[torch]'"
     ) from None
 
+from structmat.nn.anneal.conv import AnnealConv2d
+from structmat.nn.anneal.linear import AnnealLinear
+from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.files.checkpoint import load_model, save_model
 from structmat.nn.gaudi.conv import GaudiConv2d
 from structmat.nn.gaudi.linear import GaudiLinear
@@ -38,8 +42,8 @@ from structmat.nn.pretrained.follow import follow as _follow
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
 from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
+from structmat.nn.training.anneal import Anneal
 from structmat.nn.training.budget_projection import BudgetProjection
-from structmat.nn.training.edge_search import EdgeSearch
 from structmat.nn.training.parameter_groups import parameter_groups
 from structmat.nn.training.shrinkage import MeanShrink, SoftThreshold
 from structmat.nn.training.sigma import SigmaSchedule
@@ -47,10 +51,13 @@ from structmat.nn.training.sigma import SigmaSchedule
 _FOLLOWERS.append(_follow)
 
 __all__ = [
+    "Anneal",
+    "AnnealConv2d",
+    "AnnealLinear",
+    "AnnealWeight",
     "BudgetProjection",
     "Config",
     "ConversionReport",
-    "EdgeSearch",
     "GaudiConv2d",
     "GaudiLinear",
     "GaudiStructure",

@@ -31,11 +31,11 @@ __all__ = ["StructureCallback", "StructureConfig", "StructureQuantizer", "enable
 
 
 class StructureCallback(TrainerCallback, ExportableState):
-    """Learn structure and meet a budget on the Gaudi layers while the Trainer trains.
+    """Learn structure and meet a budget on learned layers while the Trainer trains.
 
     When training begins, the rules that `structure` names are attached to the Trainer's
     optimizer for all its steps. The log (``state.log_history``, and the logs of later
-    callbacks) gets the cost of the Gaudi layers, a fraction of dense, as
+    callbacks) gets the cost of the learned layers, a fraction of dense, as
     ``structure_cost``. With "gaudi" it also gets σ, as ``structure_sigma``. The Trainer's
     checkpoints hold the state, so a resumed training continues as if it had not stopped.
 
@@ -45,22 +45,22 @@ class StructureCallback(TrainerCallback, ExportableState):
     Parameters
     ----------
     budget : float
-        Fraction of the dense cost, as for `EdgeSearch` and `BudgetProjection`.
+        Fraction of the dense cost, as for `Anneal` and `BudgetProjection`.
     structure : str
-        "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
-        Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
-    moves, projection, sigma : mapping, optional
-        Further options of `EdgeSearch`, of `BudgetProjection` and of `SigmaSchedule`.
+        "anneal" projects dense weights onto structures of falling cost (`Anneal`); "gaudi"
+        follows gradients through Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
+    anneal, projection, sigma : mapping, optional
+        Further options of `Anneal`, of `BudgetProjection` and of `SigmaSchedule`.
 
     Raises
     ------
     InputError
         If options belong to the other `structure`, or, when training begins, if the model
-        has no Gaudi layers.
+        has no layers of that sort.
 
     Examples
     --------
-    >>> callback = StructureCallback(0.2, moves={"every": 20})
+    >>> callback = StructureCallback(0.2, anneal={"charge": 4.0})
     >>> callback.state()["args"]["budget"]
     0.2
     """
@@ -69,12 +69,12 @@ class StructureCallback(TrainerCallback, ExportableState):
         self,
         budget: float,
         *,
-        structure: str = "edges",
-        moves: Mapping[str, Any] | None = None,
+        structure: str = "anneal",
+        anneal: Mapping[str, Any] | None = None,
         projection: Mapping[str, Any] | None = None,
         sigma: Mapping[str, Any] | None = None,
     ) -> None:
-        self._rules = Rules(budget, structure, moves, projection, sigma)
+        self._rules = Rules(budget, structure, anneal, projection, sigma)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         """Attach the rules to the Trainer's optimizer, with their state in a resumed training."""
@@ -97,6 +97,6 @@ class StructureCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """State for the Trainer's checkpoints."""
         rules = self._rules
-        args = {"budget": rules.budget, "structure": rules.structure, "moves": rules.moves}
+        args = {"budget": rules.budget, "structure": rules.structure, "anneal": rules.anneal}
         args |= {"projection": rules.projection, "sigma": rules.sigma}
         return {"args": args, "attributes": {"rules": rules.state_dict()}}

@@ -22,33 +22,33 @@ __all__ = ["StructureCallback"]
 
 
 class StructureCallback(Callback):
-    """Learn structure and meet a budget on the Gaudi layers while Lightning trains.
+    """Learn structure and meet a budget on learned layers while Lightning trains.
 
     When training starts, the rules that `structure` names are attached to the trainer's
     one optimizer, for as many steps as the trainer expects to take. The log gets the cost
-    of the Gaudi layers, a fraction of dense, as ``structure_cost``. With "gaudi" it also
+    of the learned layers, a fraction of dense, as ``structure_cost``. With "gaudi" it also
     gets σ, as ``structure_sigma``. Lightning's checkpoints hold the state, so a resumed
     training continues as if it had not stopped.
 
     Parameters
     ----------
     budget : float
-        Fraction of the dense cost, as for `EdgeSearch` and `BudgetProjection`.
+        Fraction of the dense cost, as for `Anneal` and `BudgetProjection`.
     structure : str
-        "edges" moves the ends of runs (`EdgeSearch`); "gaudi" follows gradients through
-        Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
-    moves, projection, sigma : mapping, optional
-        Further options of `EdgeSearch`, of `BudgetProjection` and of `SigmaSchedule`.
+        "anneal" projects dense weights onto structures of falling cost (`Anneal`); "gaudi"
+        follows gradients through Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
+    anneal, projection, sigma : mapping, optional
+        Further options of `Anneal`, of `BudgetProjection` and of `SigmaSchedule`.
 
     Raises
     ------
     InputError
         If options belong to the other `structure`, or, when training starts, if the trainer
-        has no end or several optimizers, or the model has no Gaudi layers.
+        has no end or several optimizers, or the model has no layers of that sort.
 
     Examples
     --------
-    >>> callback = StructureCallback(0.2, moves={"every": 20})
+    >>> callback = StructureCallback(0.2, anneal={"charge": 4.0})
     >>> callback.state_dict()
     {}
     """
@@ -57,19 +57,19 @@ class StructureCallback(Callback):
         self,
         budget: float,
         *,
-        structure: str = "edges",
-        moves: Mapping[str, Any] | None = None,
+        structure: str = "anneal",
+        anneal: Mapping[str, Any] | None = None,
         projection: Mapping[str, Any] | None = None,
         sigma: Mapping[str, Any] | None = None,
     ) -> None:
-        self._rules = Rules(budget, structure, moves, projection, sigma)
+        self._rules = Rules(budget, structure, anneal, projection, sigma)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach the rules to the trainer's optimizer."""
         if len(trainer.optimizers) != 1:
             raise InputError(
                 f"the trainer has {len(trainer.optimizers)} optimizers; expected one "
-                "(give EdgeSearch the list of them, by hand)"
+                "(give Anneal the list of them, by hand)"
             )
         self._rules.begin(pl_module, trainer.optimizers[0], trainer.estimated_stepping_batches)
 

@@ -1,9 +1,13 @@
 """Projectors: the structure near a dense array under a cap on its multiplications.
 
+arguments  checks of energies, caps and prices
 runs       runs of rows, exactly, by a scan over two states
+scan       the same scan as operations on arrays of any library
 tiles      whole tiles by their energy
 ranks      tiles of low rank, and low rank
 order      orders of columns that make runs long
 pursuit    rank-one blocks with free ends, one price for each multiplication
+prices     the search for that price
+blocks     climbs, back-fits and births of blocks
 compiled   loops that Numba compiles
 """

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from structmat.errors import InputError
 from structmat.io import describe, restore
 from structmat.kinds import kind_class
+from structmat.nn.anneal import state as anneal_state
+from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.gaudi.state import SETTINGS
 from structmat.nn.gaudi.structure import GaudiStructure, Runs
 from structmat.nn.gaudi.weight import GaudiWeight
@@ -81,6 +83,10 @@ def _describe_weight(
         entry["structure"] = paths[id(weight.structure)]  # the first of those that share it
         entry["sigma"] = str(float(weight.sigma))  # JSON has no infinity
         return {**entry, "settings": {name: getattr(weight, name) for name in SETTINGS}}
+    if isinstance(weight, AnnealWeight):
+        found, own = anneal_state.described(weight)
+        index |= {f"{path}..{name}": array for name, array in own.items()}
+        return {**entry, **found}
     entry["matrix"], arrays = describe(weight.to_matrix())
     index |= {f"{path}..{n}": on_host(a) for n, a in arrays.items() if not is_content(a)}
     return entry
@@ -146,6 +152,8 @@ def _build_weight(
         arrays |= {name.replace(".", "/"): t for name, t in contents.items()}
         weight = StructuredWeight(restore(entry["matrix"], arrays))
         left -= {f"{entry['path']}..{name}" for name in own}
+    elif "annealing" in entry:
+        weight = _build_annealed(entry, tensors, index, left)
     else:
         weight = _build_gaudi(entry, tensors)
     if "positions" in entry:
@@ -163,6 +171,20 @@ def _content_names(entry: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 def _below(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
     return {name[len(prefix) :]: value for name, value in named.items() if name.startswith(prefix)}
+
+
+def _build_annealed(
+    entry: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    index: Mapping[str, Any],
+    left: set[str],
+) -> AnnealWeight:
+    path, settings = entry["path"], entry["annealing"]
+    weight = AnnealWeight(tensors[f"{path}.weight"], settings["cap"], kind=settings["kind"])
+    own = {name: np.asarray(a) for name, a in _below(f"{path}..", index).items()}
+    anneal_state.take_(weight, dict(entry), own)
+    left -= {f"{path}..{name}" for name in own}
+    return weight
 
 
 def _build_gaudi(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> GaudiWeight:

@@ -13,6 +13,7 @@ from torch import Tensor
 from structmat._progress import Progress, no_progress, part
 from structmat.errors import BudgetError
 from structmat.matrix import StructuredMatrix
+from structmat.nn.anneal.weight import AnnealWeight, initial_weight
 from structmat.nn.gaudi.conversion import allows
 from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
@@ -36,6 +37,9 @@ from structmat.nn.models.random_init import strip_sides, tile_grid
 from structmat.nn.models.split_budget import CostCurve, split_budget
 from structmat.nn.models.targets import Target
 from structmat.nn.structured.weight import StructuredWeight
+
+#: Size of the weights that learning begins with, relative to those of dense layers.
+START_SIZE = 0.3
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ class Builder:
     def planned(self, i: int, caps: Sequence[int]) -> int:
         """Cost of a target for one vector before it is built: an upper bound for fitted kinds."""
         target = self.targets[i]
+        if self.config.method == "anneal":
+            return target.matrix.numel()
         with _naming(target):
             plans = [random_init(self.config.kind, target.shape, cap) for cap in caps]
         exact = self.config.start == "scratch" or self.config.kind == "low_rank"
@@ -121,10 +127,12 @@ class Builder:
         """Make the weights of a target."""
         target, config = self.targets[i], self.config
         error = None
-        if config.start == "weights":
+        if config.method == "anneal":
+            weights = self._annealed(target, caps)
+        elif config.start == "weights":
             matrices, error = self._approximated(i, caps, progress)
             weights = [self._wrapped(matrix) for matrix in matrices]
-        elif config.learns:
+        elif config.method == "gaudi":
             weights = self._random_gaudi(target, caps)
         else:
             variance = target.type.variance(target.modules[0])
@@ -140,8 +148,18 @@ class Builder:
         progress(1.0)
         return ConvertedWeight(weights, error)
 
+    def _annealed(self, target: Target, caps: Sequence[int]) -> list[Weight]:
+        """Dense weights that come down to their caps: the present ones, or small random ones."""
+        kind, variance = self.config.kind, target.type.variance(target.modules[0])
+        if self.config.start == "weights":
+            dense = target.pieces()
+        else:
+            small = START_SIZE**2 * variance
+            dense = [initial_weight(target.shape, small, self.generator) for _ in caps]
+        return [AnnealWeight(W, cap, kind=kind) for W, cap in zip(dense, caps, strict=True)]
+
     def _wrapped(self, matrix: StructuredMatrix) -> Weight:
-        if self.config.learns:
+        if self.config.method == "gaudi":
             return GaudiWeight.from_matrix(matrix, **self.config.options)
         return StructuredWeight(matrix)
 
@@ -217,14 +235,14 @@ class Builder:
         kind = self.config.kind
         random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
         found = fits_of(kind, W, cap, gram, self.seeds[i], progress=progress)
-        if self.config.learns:
+        if self.config.method == "gaudi":
             found.setdefault("grid", fit_grid(W, cap))
         return found
 
     def _usable(self, fits: Mapping[str, StructuredMatrix], cap: int) -> list[StructuredMatrix]:
         """Fits as matrices of the wanted kind, with runs that the options allow."""
         found = converted(fits, self.config.kind, cap)
-        if not self.config.learns:
+        if self.config.method != "gaudi":
             return found
         allowed = [A for A in found if allows(A, self.config.options)]
         return allowed or found[-1:]
@@ -235,7 +253,7 @@ class Builder:
         """A single fit, which tells how the error falls with the cost."""
         W, kind = _precise(W), self.config.kind
         random_init(kind, self.targets[i].shape, cap)
-        if self.config.learns:
+        if self.config.method == "gaudi":
             found = refined(fit_grid(W, cap), W, gram, progress)
         else:
             seed = self.seeds[i]

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from structmat.errors import BudgetError, InputError, KindError
+from structmat.nn.anneal.weight import LEARNED_KINDS
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.kinds import network_kinds
 
@@ -34,12 +35,15 @@ class Config:
     start : str
         "scratch" starts with random contents of the variance that the dense layers start
         with; "weights" approximates the present weights.
-    learn : bool, optional
-        Whether the structure is learned with the contents: only with kind "gblr", and
-        then by default.
+    learn : bool or "gaudi", optional
+        Whether the structure is learned with the contents. True begins with dense layers,
+        which the rule `Anneal` brings down to the budget: for the kinds "gblr",
+        "block_sparse", "block_low_rank" and "low_rank". "gaudi" learns widths and locations of
+        GBLR blocks through Gaudi masks, by `BudgetProjection` or `EdgeSearch`. By default
+        True for "gblr" with start="scratch", and False otherwise.
     oversize : float
-        Layers that learn their structure start at this multiple of the budget, at most
-        at their dense cost; `EdgeSearch` or `BudgetProjection` brings them down to it.
+        Layers of learn="gaudi" start at this multiple of the budget, at most at their dense
+        cost.
     shares : str
         "uniform" gives every layer the same fraction of its dense cost; "error", with
         start="weights", puts multiplications where they lower the relative error most.
@@ -54,7 +58,7 @@ class Config:
         ``parts(name, module)`` is the number of equal row blocks of a packed weight, such
         as 3 for queries, keys and values in one; each becomes a matrix of its own.
     options : mapping
-        Further options of `GaudiWeight`, for layers that learn their structure.
+        Further options of `GaudiWeight`, for learn="gaudi".
 
     Raises
     ------
@@ -68,14 +72,14 @@ class Config:
     Examples
     --------
     >>> config = Config(budget=0.1)
-    >>> config.kind, config.learns, config.start_budget
-    ('gblr', True, 0.1)
+    >>> config.kind, config.method, config.start_budget
+    ('gblr', 'anneal', 0.1)
     """
 
     budget: float
     kind: str = "gblr"
     start: str = "scratch"
-    learn: bool | None = None
+    learn: bool | str | None = None
     oversize: float = 1.0
     shares: str = "uniform"
     conv: str = "matrix"
@@ -107,19 +111,27 @@ class Config:
         self._check_together()
 
     def _check_together(self) -> None:
-        if self.learn and self.kind != "gblr":
+        if self.learn not in (None, True, False, "gaudi"):
+            raise InputError(f"learn = {self.learn!r}; expected True, False, 'gaudi' or None")
+        known = ("gblr",) if self.learn == "gaudi" else LEARNED_KINDS
+        if self.learn and self.kind not in known:
             raise InputError(
-                f"learn = True with kind {self.kind!r}; expected kind 'gblr', whose structure can "
-                "be learned (or learn=False)"
+                f"learn = {self.learn!r} with kind {self.kind!r}; expected a kind whose structure "
+                f"can be learned so: {', '.join(known)} (or learn=False)"
+            )
+        if self.oversize != 1 and self.method != "gaudi":
+            raise InputError(
+                f"oversize = {self.oversize!r} without learn='gaudi'; expected 1 (other layers "
+                "begin dense, or at the budget)"
             )
         if self.shares == "error" and self.start == "scratch":
             raise InputError(
                 "shares = 'error' with start = 'scratch'; expected start='weights', as random "
                 "weights have no errors to compare (or shares='uniform')"
             )
-        if self.shared_masks and not (self.learns and self.conv == "taps"):
+        if self.shared_masks and not (self.method == "gaudi" and self.conv == "taps"):
             raise InputError(
-                "shared_masks = True; expected learned layers of taps with it (kind='gblr', "
+                "shared_masks = True; expected learned layers of taps with it (learn='gaudi', "
                 "conv='taps'), as other layers have no masks to share"
             )
         if self.shared_masks and self.start == "weights":
@@ -130,10 +142,10 @@ class Config:
         self._check_options()
 
     def _check_options(self) -> None:
-        if self.options and not self.learns:
+        if self.options and self.method != "gaudi":
             raise InputError(
-                f"options = {dict(self.options)!r} without learned structure; expected no options "
-                "(GaudiWeight alone has them: set kind='gblr' and leave learn out)"
+                f"options = {dict(self.options)!r} without learn='gaudi'; expected no options "
+                "(GaudiWeight alone has them: set kind='gblr' and learn='gaudi')"
             )
         reserved = _RESERVED_OPTIONS + (_START_OPTIONS if self.start == "weights" else ())
         parameters = inspect.signature(GaudiWeight.__init__).parameters
@@ -147,12 +159,22 @@ class Config:
     @property
     def learns(self) -> bool:
         """True if layers learn their structure."""
-        return self.kind == "gblr" if self.learn is None else self.learn
+        return bool(self.method)
+
+    @property
+    def method(self) -> str:
+        """How layers learn their structure: "anneal", "gaudi", or "" for not at all."""
+        if self.learn is None:
+            return "anneal" if self.kind == "gblr" and self.start == "scratch" else ""
+        return "gaudi" if self.learn == "gaudi" else "anneal" if self.learn else ""
 
     @property
     def start_budget(self) -> float:
-        """Cost of the converted layers at the start, as a fraction of the dense cost."""
-        return min(1.0, self.oversize * self.budget) if self.learns else self.budget
+        """Cost of the structures at the start, as a fraction of the dense cost.
+
+        Layers of learn=True begin dense; this is the cost to which they come down.
+        """
+        return min(1.0, self.oversize * self.budget)
 
 
 def _is_real(value: Any) -> bool:

@@ -174,7 +174,9 @@ def _convert(
 
 def _notes(config: Config, example: Any) -> tuple[str, ...]:
     notes = []
-    if config.learns and config.oversize > 1:
+    if config.method == "anneal":
+        notes.append(f"begun dense; Anneal brings the multiplications down to {config.budget:.2%}")
+    if config.oversize > 1:
         notes.append(
             f"begun at {config.start_budget:.2%}, or what is set in options; EdgeSearch or "
             f"BudgetProjection brings the multiplications down to {config.budget:.2%}"

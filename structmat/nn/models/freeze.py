@@ -1,16 +1,17 @@
 """Converted models with their structures fixed, or made dense again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from structmat.errors import InputError
-from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.attention import merged, projections
 from structmat.nn.models.carry import KEPT
 from structmat.nn.models.changed import announce
 from structmat.nn.models.cost import layer_rows
 from structmat.nn.models.layer_types import (
+    LEARNING,
     Weight,
     contents_of,
     dense_layer,
@@ -33,8 +34,9 @@ from structmat.nn.structured.weight import StructuredWeight
 def freeze_(model: nn.Module) -> ConversionReport:
     """Fix learned structures: pack the weights of evaluation, without dead blocks.
 
-    Every Gaudi layer becomes a structured layer of hard boxcars, which stores the contents
-    on its runs and nothing else. Layers of other kinds are packed from the start and stay as
+    Every layer that learns becomes a structured layer, which stores the contents on its
+    structure and nothing else: the hard boxcars of a Gaudi layer, the present structure of a
+    layer that `Anneal` brings down. Layers of other kinds are packed from the start and stay as
     they are, and so is a model that was frozen before. The model's outputs in evaluation stay
     the same, up to rounding. Training may go on, of contents alone, with a new optimizer.
     Hooks and attributes of the layers move to the new ones.
@@ -72,7 +74,7 @@ def freeze_(model: nn.Module) -> ConversionReport:
             f"{type(model).__name__} has no structured layers; expected at least one with a "
             "structure to fix (convert it first: convert_(model, Config(kind='gblr', budget=…)))"
         )
-    learned = dict.fromkeys(w for ws in layers.values() for w in ws if isinstance(w, GaudiWeight))
+    learned = dict.fromkeys(w for ws in layers.values() for w in ws if isinstance(w, LEARNING))
     changed = [layer for layer, weights in layers.items() if not learned.keys().isdisjoint(weights)]
     if changed:
         check_replaceable(model)
@@ -86,12 +88,13 @@ def freeze_(model: nn.Module) -> ConversionReport:
     return ConversionReport(tuple(layer_rows({m: names[m] for m in structured_layers(model)})))
 
 
-def _packed(weight: GaudiWeight) -> StructuredWeight:
+def _packed(weight: Any) -> StructuredWeight:
     packed = StructuredWeight(weight.to_matrix())
     if "positions" in vars(weight):
         packed.positions = weight.positions
     for name, contents in packed.contents.named_parameters():
-        contents.requires_grad_(getattr(weight, name).requires_grad)
+        trained = getattr(weight, name, None)
+        contents.requires_grad_((weight.weight if trained is None else trained).requires_grad)
     return packed
 
 

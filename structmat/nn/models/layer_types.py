@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from structmat.nn.anneal.conv import AnnealConv2d
+from structmat.nn.anneal.linear import AnnealLinear
+from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.gaudi.conv import GaudiConv2d
 from structmat.nn.gaudi.linear import GaudiLinear
 from structmat.nn.gaudi.weight import GaudiWeight
@@ -17,20 +20,27 @@ from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
 from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
 
-Weight = GaudiWeight | StructuredWeight
+Weight = GaudiWeight | AnnealWeight | StructuredWeight
+#: Weights that learn their structure.
+LEARNING = (GaudiWeight, AnnealWeight)
 Build = Callable[[Sequence[Any], Tensor | None, dict[str, Any]], nn.Module]
 
 #: Makers of the layers that stand in a converted model: ``make(weights, bias, settings)``.
 MAKERS: dict[type[nn.Module], Build] = {
     GaudiLinear: lambda weights, bias, _: GaudiLinear.from_weight(weights[0], bias),
     GaudiConv2d: lambda taps, bias, settings: GaudiConv2d.from_taps(taps, bias, **settings),
+    AnnealLinear: lambda weights, bias, _: AnnealLinear(weights[0], bias),
+    AnnealConv2d: lambda taps, bias, settings: AnnealConv2d(taps, bias, **settings),
     StructuredLinear: lambda weights, bias, _: StructuredLinear(weights[0], bias),
     StructuredConv2d: lambda taps, bias, settings: StructuredConv2d(taps, bias, **settings),
     PackedLinear: lambda parts, bias, _: PackedLinear(parts, bias),
 }
 #: Types of the layers that a conversion makes.
 STRUCTURED = tuple(MAKERS)
-_CONVOLUTIONS = (GaudiConv2d, StructuredConv2d)
+_CONVOLUTIONS = (GaudiConv2d, AnnealConv2d, StructuredConv2d)
+#: Layers of one weight, and convolutions, by the type of their weights.
+_SINGLE = {GaudiWeight: GaudiLinear, AnnealWeight: AnnealLinear, StructuredWeight: StructuredLinear}
+_KERNELS = dict(zip(_SINGLE, _CONVOLUTIONS, strict=True))
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def contents_of(layer: Any) -> list[nn.Parameter]:
     """List the parameters of a layer's weights, dense or structured, that are no runs."""
     found: list[Any] = []
     for weight in weights_of(layer) if isinstance(layer, STRUCTURED) else [layer]:
-        if isinstance(weight, StructuredWeight):
+        if isinstance(weight, StructuredWeight | AnnealWeight):
             found += weight.parameters()
         else:
             found += [weight.u, weight.v] if isinstance(weight, GaudiWeight) else [weight.weight]
@@ -174,14 +184,17 @@ def _made(kind: type[nn.Module], layer: Any, weights: Sequence[Weight]) -> nn.Mo
 
 
 def _linear(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    learned = isinstance(weights[0], GaudiWeight)
-    single = GaudiLinear if learned else StructuredLinear
+    single = _by_weight(_SINGLE, weights[0])
     return _made(single if len(weights) == 1 else PackedLinear, layer, weights)
 
 
 def _convolution(layer: Any, weights: Sequence[Weight]) -> nn.Module:
-    learned = all(isinstance(weight, GaudiWeight) for weight in weights)
-    return _made(GaudiConv2d if learned else StructuredConv2d, layer, weights)
+    return _made(_by_weight(_KERNELS, weights[0]), layer, weights)
+
+
+def _by_weight(layers: dict[Any, Any], weight: Weight) -> Any:
+    # Wrappers such as FSDP2 give a weight a class of its own, derived from its class.
+    return next(layer for kind, layer in layers.items() if isinstance(weight, kind))
 
 
 def _kernel_matrix(layer: nn.Conv2d, by_taps: bool) -> Tensor:

@@ -3,7 +3,7 @@
 sigma               `SigmaSchedule`
 budget_projection   `BudgetProjection`
 shrinkage           `SoftThreshold`, `MeanShrink`
-edge_search         `EdgeSearch`
+anneal              `Anneal`
 for_trainers        rules for Hugging Face and Lightning
 parameter_groups    groups of parameters for an optimizer
 
@@ -13,8 +13,6 @@ optimizers          optimizers behind wrappers, and the parameters that they tra
 step_hook           counts optimizers' steps, and pins widths and locations against them
 widths              widths of a whole network, their cost, and its cap
 projection          widths projected onto a budget
-run_ends            losses and gains at the ends of runs, and moves of ends
-end_choice          ends that move, over all layers
 weight_grad         recorded gradients of dense weights
 revive              blocks that have lost a side restart
 """

@@ -7,36 +7,36 @@ from typing import Any
 from torch import nn, optim
 
 from structmat.errors import InputError
+from structmat.nn.training.anneal import Anneal
 from structmat.nn.training.budget_projection import BudgetProjection
-from structmat.nn.training.edge_search import EdgeSearch
 from structmat.nn.training.sigma import SigmaSchedule
 
-_TrainerRule = EdgeSearch | BudgetProjection | SigmaSchedule
+_TrainerRule = Anneal | BudgetProjection | SigmaSchedule
 
 
 class Rules:
     """Rules that learn structure under a budget, for one training at a time.
 
-    Further options are mappings: `moves` for "edges"; `projection` and `sigma` for "gaudi".
+    Further options are mappings: `anneal` for "anneal"; `projection` and `sigma` for "gaudi".
     """
 
     def __init__(
         self,
         budget: float,
         structure: str,
-        moves: Mapping[str, Any] | None,
+        anneal: Mapping[str, Any] | None,
         projection: Mapping[str, Any] | None,
         sigma: Mapping[str, Any] | None,
     ) -> None:
         self.budget, self.structure = budget, structure
-        self.moves = dict(moves or {})
+        self.anneal = dict(anneal or {})
         self.projection, self.sigma = dict(projection or {}), dict(sigma or {})
-        own = {"edges": ("moves",), "gaudi": ("projection", "sigma")}
+        own = {"anneal": ("anneal",), "gaudi": ("projection", "sigma")}
         if structure not in own:
-            raise InputError(f"structure = {structure!r}; expected 'edges' or 'gaudi'")
-        for name in ("projection", "sigma", "moves"):
+            raise InputError(f"structure = {structure!r}; expected 'anneal' or 'gaudi'")
+        for name in ("anneal", "projection", "sigma"):
             if getattr(self, name) and name not in own[structure]:
-                other = "gaudi" if structure == "edges" else "edges"
+                other = "gaudi" if structure == "anneal" else "anneal"
                 raise InputError(
                     f"{name} = {getattr(self, name)!r} with structure = {structure!r}; expected "
                     f"none (or structure={other!r})"
@@ -61,8 +61,8 @@ class Rules:
     def _rules(
         self, model: nn.Module, optimizer: optim.Optimizer, steps: int
     ) -> dict[str, _TrainerRule]:
-        if self.structure == "edges":
-            return {"edges": EdgeSearch(model, optimizer, self.budget, steps, **self.moves)}
+        if self.structure == "anneal":
+            return {"anneal": Anneal(model, optimizer, self.budget, steps, **self.anneal)}
         return {
             "projection": BudgetProjection(model, optimizer, self.budget, steps, **self.projection),
             "schedule": SigmaSchedule(model, optimizer, steps, **self.sigma),
@@ -76,7 +76,7 @@ class Rules:
         self._running = {}
 
     def metrics(self) -> dict[str, float]:
-        """Cost of the Gaudi layers as a fraction of dense, and σ if it moves; else empty."""
+        """Cost of the learned layers as a fraction of dense, and σ if it moves; else empty."""
         found = {}
         for rule in self._running.values():
             if isinstance(rule, SigmaSchedule):
@@ -93,7 +93,7 @@ class Rules:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a checkpoint of the same `structure`, now or when training begins."""
-        if ("edges" in state) != (self.structure == "edges") and state:
+        if ("anneal" in state) != (self.structure == "anneal") and state:
             raise InputError(
                 f"a checkpoint with the state of {', '.join(state)} for structure = "
                 f"{self.structure!r}; expected a state of the same structure (resume as it began)"

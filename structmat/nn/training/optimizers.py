@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn, optim
 
 from structmat.errors import InputError
+from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.gaudi.structure import GaudiStructure
 from structmat.nn.gaudi.weight import GaudiWeight
 
@@ -17,6 +18,11 @@ _PASSING_ON = {"accelerate", "lightning", "lightning_fabric", "pytorch_lightning
 _WRAPPED = ("optimizer", "optim", "base_optimizer", "_optimizer", "_base_optimizer", "inner")
 #: Code of the function that torch puts around a step to call its hooks.
 _STEP_CODE = optim.Optimizer.profile_hook_step(len).__code__
+#: Configurations that make layers of these weights.
+_CONFIGS: dict[type[nn.Module], str] = {
+    GaudiWeight: 'Config(kind="gblr", learn="gaudi", budget=…)',
+    AnnealWeight: "Config(budget=…)",
+}
 #: Names that a message lists in full.
 _NAMES_LISTED = 4
 
@@ -133,7 +139,7 @@ def _refusal(thing: Any, inside: Any) -> str:
 
 
 class Followed:
-    """Parameters of a model's Gaudi weights, which optimizers train throughout.
+    """Parameters of a model's learned weights, which optimizers train throughout.
 
     The model may change in all other parts.
 
@@ -143,25 +149,29 @@ class Followed:
     optimizer : torch.optim.Optimizer, or several
         Each parameter that requires a gradient belongs to one of them. A wrapper of
         accelerate or Lightning stands for the optimizer inside.
-    runs : bool
-        False where widths and locations need not belong to any.
+    types : tuple of type
+        Modules whose parameters are followed. The first is the type of the weights.
 
     Raises
     ------
     InputError
-        If the model has no Gaudi layers, an optimizer calls no hooks, or a parameter is in
+        If the model has no such weights, an optimizer calls no hooks, or a parameter is in
         none of them.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Any, *, runs: bool = True) -> None:
-        self._model, self.optimizers = model, find_optimizers(optimizer)
-        self._types = (GaudiWeight, GaudiStructure) if runs else (GaudiWeight,)
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        types: tuple[type[nn.Module], ...] = (GaudiWeight, GaudiStructure),
+    ) -> None:
+        self._model, self.optimizers, self._types = model, find_optimizers(optimizer), types
         self._first = [p for _, p in self._parameters()]
         # A weight without blocks has no parameters, and nothing to learn.
-        if not any(isinstance(module, GaudiWeight) for module in model.modules()):
+        if not any(isinstance(module, types[0]) for module in model.modules()):
             raise InputError(
-                f"{type(model).__name__} has no Gaudi layers; expected at least one (convert it "
-                'first: structmat.nn.convert_(model, Config(kind="gblr", budget=…)))'
+                f"{type(model).__name__} has no layers with a {types[0].__name__}; expected at "
+                f"least one (convert it first: structmat.nn.convert_(model, {_CONFIGS[types[0]]}))"
             )
         self._refuse_others()
 
@@ -180,7 +190,7 @@ class Followed:
             new = [name for name, p in self._parameters() if id(p) not in known]
             what = f"{_listed(new)} came" if new else "some layers went"
             raise InputError(
-                f"{what} after the rule was made; expected the parameters of Gaudi layers to "
+                f"{what} after the rule was made; expected the parameters of learned layers to "
                 "stay (after convert_, freeze_, load_state_dict(…, assign=True) or another "
                 "replacement, call the rule's remove(), then make a new optimizer and a new rule)"
             )
@@ -194,7 +204,7 @@ class Followed:
             kinds = ", ".join(sorted({type(o).__qualname__ for o in self.optimizers}))
             raise InputError(
                 f"the optimizer ({kinds}) lacks {_listed(lacking)}, of {len(self._first)} "
-                "parameters of Gaudi layers; expected all that require a gradient, in an "
+                "parameters of learned layers; expected all that require a gradient, in an "
                 "optimizer that was made after the conversion, from parameter_groups(model, …) "
                 "or model.parameters() (pass several optimizers as a list; fix what is not to "
                 "be trained with requires_grad_(False))"

@@ -1,0 +1,14 @@
+"""Weights that learn their structure from a dense start, by projections.
+
+weight       `AnnealWeight`: a dense weight on its support, and then contents of blocks
+linear       `AnnealLinear`
+conv         `AnnealConv2d`
+projected    the result of a projection: support, order, blocks, cost
+projectors   projections of an array by the kind of structure
+assembly     dense weights from the contents of blocks
+state        support, order and blocks in state dicts
+"""
+
+from structmat.nn.anneal.weight import AnnealWeight
+
+__all__ = ["AnnealWeight"]

@@ -1,0 +1,111 @@
+"""Result of a projection: the structure of a weight while it is learned."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.intervals import IntArray
+from structmat.matrices import GBLR, BlockSparse, Dense, Permutation
+from structmat.matrix import StructuredMatrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projected:
+    """Structure of an (m, n) weight, as a projection found it.
+
+    Attributes
+    ----------
+    cost : int
+        Multiplications for one vector.
+    support : array of bool (m, n)
+        Entries that may differ from zero.
+    row_order, col_order : array of int, optional
+        Orders in which runs and blocks are contiguous: position k holds row ``row_order[k]``.
+        None for the given order.
+    matrix : StructuredMatrix, optional
+        The weight as the projection leaves it, on NumPy and in these orders. None where the
+        entries on the support stay as they are.
+    side : int, optional
+        Rows and columns of the tiles that the support consists of.
+    price : float
+        Energy for one multiplication at which the projection met its cap, to start the next
+        one from.
+    """
+
+    cost: int
+    support: NDArray[np.bool_]
+    row_order: IntArray | None = None
+    col_order: IntArray | None = None
+    matrix: StructuredMatrix | None = None
+    side: int | None = None
+    price: float | None = None
+
+    @classmethod
+    def whole(cls, shape: tuple[int, int]) -> "Projected":
+        """The structure of a weight before its first projection: all entries."""
+        return cls(cost=math.prod(shape), support=np.ones(shape, bool))
+
+    @property
+    def order(self) -> tuple[IntArray, IntArray]:
+        """Orders of rows and columns; the given ones as well."""
+        m, n = self.support.shape
+        rows = np.arange(m) if self.row_order is None else self.row_order
+        cols = np.arange(n) if self.col_order is None else self.col_order
+        return rows, cols
+
+
+def in_order(
+    matrix: StructuredMatrix, row_order: IntArray | None, col_order: IntArray | None
+) -> StructuredMatrix:
+    """The matrix of the given order, from the one whose rows and columns are reordered."""
+    if col_order is not None:
+        matrix = matrix @ Permutation(col_order)
+    return matrix if row_order is None else Permutation(row_order).H @ matrix
+
+
+def runs_of(support: NDArray[np.bool_]) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows, starts and lengths of the runs of a support, row after row.
+
+    Examples
+    --------
+    >>> rows, starts, lengths = runs_of(np.array([[True, True, False, True]]))
+    >>> rows.tolist(), starts.tolist(), lengths.tolist()
+    ([0, 0], [0, 3], [2, 1])
+    """
+    m, n = support.shape
+    edges = np.zeros((m, n + 1), np.int8)
+    edges[:, :n] = support
+    edges[:, 1:] -= support
+    rows, starts = np.nonzero(edges == 1)
+    _, ends = np.nonzero(edges == -1)
+    return rows, starts, ends - starts
+
+
+def packed(weight: NDArray, projected: Projected) -> StructuredMatrix:
+    """The matrix of the entries on a support, without any loss: runs, tiles, or all of them."""
+    support, (rows, cols) = projected.support, projected.order
+    if support.all():
+        return Dense(weight)
+    if projected.side is not None:
+        return _tiles(weight, support, projected.side)
+    ordered, kept = weight[rows][:, cols], support[rows][:, cols]
+    at, start, length = runs_of(kept)
+    one = np.ones_like(at)
+    matrix = GBLR(
+        at, one, np.ones(len(at), weight.dtype), start, length, ordered[kept], shape=weight.shape
+    )
+    return in_order(matrix, projected.row_order, projected.col_order)
+
+
+def _tiles(weight: NDArray, support: NDArray[np.bool_], side: int) -> BlockSparse:
+    """Block-sparse matrix of the tiles that hold a part of the support."""
+    (m, n), (down, across) = weight.shape, (-(-s // side) for s in weight.shape)
+    padded = np.zeros((down * side, across * side), weight.dtype)
+    padded[:m, :n] = np.where(support, weight, 0)
+    tiles = padded.reshape(down, side, across, side).swapaxes(1, 2)
+    marks = np.zeros(padded.shape, bool)
+    marks[:m, :n] = support
+    rows, cols = np.nonzero(marks.reshape(down, side, across, side).any((1, 3)))
+    return BlockSparse(tiles[rows, cols], rows, cols, shape=(m, n))

@@ -1,0 +1,177 @@
+"""Projections of a dense array onto the structures that layers learn, by kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.intervals import IntArray
+from structmat.matrices import GBLR
+from structmat.nn.anneal.projected import Projected
+from structmat.project.order import column_order
+from structmat.project.pursuit import pursue
+from structmat.project.ranks import project_rank, project_tile_ranks
+from structmat.project.runs import project_runs
+from structmat.project.tiles import project_tiles
+
+#: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
+BLOCKS_FROM = 3.0
+#: Energies of about this share of the cap count whole in the likeness of columns.
+_LIKENESS = 1.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of projections.
+
+    Attributes
+    ----------
+    charge : float
+        Multiplications that a block counts beside its own.
+    orders : bool
+        Whether rows and columns may be reordered.
+    """
+
+    charge: float = 8.0
+    orders: bool = True
+
+
+def project(
+    kind: str, W: NDArray, cap: int, budget: int, last: Projected, options: Options
+) -> Projected:
+    """Nearest structure of a kind that costs at most `cap`, on the way to `budget`.
+
+    Parameters
+    ----------
+    kind : str
+    W : array (m, n)
+    cap, budget : int
+        Multiplications now, and at the end.
+    last : Projected
+        The present structure, from which searches start.
+    options : Options
+    """
+    return _PROJECTORS[kind](np.ascontiguousarray(W), cap, budget, last, options)
+
+
+def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
+    """Row runs while the cap is wide, and then rank-one blocks; each in the better order."""
+    wide = cap > BLOCKS_FROM * budget
+    if isinstance(last.matrix, GBLR) and not wide:
+        return _blocks(W, cap, last.order, last, options)
+    given = np.arange(W.shape[0]), np.arange(W.shape[1])
+    orders = [given]
+    if options.orders:
+        orders.append(_tours(W * W, cap, last, rows=not wide))
+    make = _runs if wide else _blocks
+    found = [make(W, cap, order, last, options) for order in orders]
+    return min(found, key=lambda one: _missed(W, one))
+
+
+def _missed(W: NDArray, found: Projected) -> float:
+    """Squared distance of W from a projection, apart from a constant."""
+    if found.matrix is None:
+        return -float((W[found.support].astype(np.float64) ** 2).sum())
+    rows, cols = found.order
+    left = W[rows][:, cols] - found.matrix.to_dense()
+    return float((left.astype(np.float64) ** 2).sum() - (W.astype(np.float64) ** 2).sum())
+
+
+def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[IntArray, IntArray]:
+    """Orders in which rows and columns that are used together are neighbours."""
+    count = min(max(1, round(cap / _LIKENESS)), energy.size)
+    price = float(np.partition(energy, energy.size - count, axis=None)[energy.size - count])
+    price = max(price, float(np.finfo(energy.dtype).tiny))
+    col_order = column_order(energy, price, start=last.col_order)
+    at = np.arange(energy.shape[0])
+    row_order = column_order(energy.T, price, start=last.row_order) if rows else at
+    return row_order, col_order
+
+
+def _runs(
+    W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projected, options: Options
+) -> Projected:
+    rows, cols = order
+    ordered = W[rows][:, cols]
+    kept, price = project_runs(ordered * ordered, cap, price=last.price)
+    begins = kept.copy()
+    begins[:, 1:] &= ~kept[:, :-1]
+    cost = int(kept.sum() + begins.sum())
+    return Projected(cost=cost, support=_back(kept, order), price=price, **_named_order(order))
+
+
+def _blocks(
+    W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projected, options: Options
+) -> Projected:
+    rows, cols = order
+    start = last.matrix if isinstance(last.matrix, GBLR) else None
+    price = last.price if start is not None else None
+    matrix, price = pursue(W[rows][:, cols], cap, start=start, price=price, charge=options.charge)
+    covered = _back(matrix.coverage() > 0, order)
+    return Projected(
+        cost=matrix.cost, support=covered, matrix=matrix, price=price, **_named_order(order)
+    )
+
+
+def _back(ordered: NDArray[np.bool_], order: tuple[IntArray, IntArray]) -> NDArray[np.bool_]:
+    """A mask of the given order, from one of the rows and columns in `order`."""
+    mask = np.zeros_like(ordered)
+    mask[np.ix_(*order)] = ordered
+    return mask
+
+
+def _named_order(order: tuple[IntArray, IntArray]) -> dict[str, Any]:
+    """Orders by name, None for the given ones."""
+    names = ("row_order", "col_order")
+    given = [np.array_equal(at, np.arange(len(at))) for at in order]
+    return {n: None if same else at for n, at, same in zip(names, order, given, strict=True)}
+
+
+def _block_sparse(
+    W: NDArray, cap: int, budget: int, last: Projected, options: Options
+) -> Projected:
+    side = last.side or tile_side(W.shape, budget)
+    kept = project_tiles(W * W, cap, side)
+    return Projected(cost=int(kept.sum()), support=kept, side=side)
+
+
+def tile_side(shape: tuple[int, int], budget: int) -> int:
+    """Side of learned tiles: the largest power of two that leaves two tiles a row and a column.
+
+    Examples
+    --------
+    >>> tile_side((256, 256), 3276), tile_side((1024, 1024), 52428)
+    (4, 16)
+    """
+    side = 16
+    while side > 1 and budget < 2 * side * max(shape):
+        side //= 2
+    return side
+
+
+def _block_low_rank(
+    W: NDArray, cap: int, budget: int, last: Projected, options: Options
+) -> Projected:
+    sizes = [_even(n, max(1, round(n / 32))) for n in W.shape]
+    matrix = project_tile_ranks(W, cap, *sizes)
+    used = np.asarray(matrix.coverage() if hasattr(matrix, "coverage") else matrix.to_dense()) != 0
+    return Projected(cost=matrix.cost, support=used, matrix=matrix)
+
+
+def _even(n: int, parts: int) -> list[int]:
+    return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
+
+
+def _low_rank(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
+    matrix = project_rank(W, cap)
+    return Projected(cost=matrix.cost, support=np.ones(W.shape, bool), matrix=matrix)
+
+
+_PROJECTORS: dict[str, Callable[[NDArray, int, int, Projected, Options], Projected]] = {
+    "gblr": _gblr,
+    "block_sparse": _block_sparse,
+    "block_low_rank": _block_low_rank,
+    "low_rank": _low_rank,
+}

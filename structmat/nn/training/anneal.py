@@ -1,0 +1,209 @@
+"""Rule that learns structure by projections, from dense weights down to one exact budget."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn, optim
+
+from structmat.errors import BudgetError, InputError
+from structmat.nn.anneal.projectors import Options, project
+from structmat.nn.anneal.weight import AnnealWeight
+from structmat.nn.sharded import whole
+from structmat.nn.training.optimizers import Followed
+from structmat.nn.training.step_hook import StepHook
+
+
+class Anneal:
+    """Learn structure by projections: begin dense, come down to one exact budget.
+
+    While the training runs, every weight is projected again and again onto the nearest
+    structure under a cap that falls from its first cost to its share of the budget. Between
+    two projections the entries of the structure are trained. The last projection leaves the
+    structure that stays; the contents of its blocks are trained from then on.
+
+    A GBLR weight is a set of row runs while its cap is above three times its budget, and a sum
+    of rank-one blocks below. Rows and columns may be reordered where that leaves more of the
+    weight; an order costs no multiplications.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With layers that `structmat.nn.convert_` made to learn.
+    optimizer : torch.optim.Optimizer, or a list of them
+        All that train the layers' weights and contents.
+    budget : float
+        Cap on the cost as a fraction of the dense cost of the learned layers, in (0, 1].
+    total_steps : int
+        Optimizer steps of the whole training.
+    begin, end : float
+        Shares of the training between which the cap falls.
+    every : float
+        Share of the training between two projections.
+    across : bool
+        Whether one price holds for all layers, so that cost that one layer gives up may go to
+        another. By default every layer has the cap that it was converted with.
+    charge : float
+        Multiplications that a block counts beside its own: small blocks take more time than
+        they count.
+    orders : bool
+        Whether rows and columns may be reordered.
+
+    Attributes
+    ----------
+    cap : callable
+        Greatest cost allowed after a number of steps, ``cap(step)``.
+    dense_cost, target_cost : int
+        Cost of dense layers, and the cap once it has fallen.
+
+    Raises
+    ------
+    BudgetError
+        If the budget is no fraction.
+    InputError
+        If the model has no such layers, an option is out of its range, or no optimizer has
+        one of the parameters that are trained.
+
+    Notes
+    -----
+    With s = (t / T - begin) / (end - begin) the cap is B + (C - B) (1 - s)^3 for the first
+    cost C and the budget B: gradual pruning (Zhu & Gupta, arXiv 1710.01878) with exact
+    projections onto structures.
+
+    Time: a projection onto runs takes a few passes over the weight, one onto blocks as long as
+    some tens of passes; there are ten of them by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from structmat.nn import Config, convert_
+    >>> model = torch.nn.Sequential(torch.nn.Linear(32, 32))
+    >>> report = convert_(model, Config(budget=0.2))
+    >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    >>> rule = Anneal(model, optimizer, budget=0.2, total_steps=20)
+    >>> for _ in range(20):
+    ...     model(torch.ones(4, 32)).square().sum().backward()
+    ...     optimizer.step()
+    >>> rule.relative_cost <= 0.2
+    True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer | Iterable[optim.Optimizer],
+        budget: float,
+        total_steps: int,
+        *,
+        begin: float = 0.1,
+        end: float = 0.6,
+        every: float = 0.05,
+        across: bool = False,
+        charge: float = 8.0,
+        orders: bool = True,
+    ) -> None:
+        if not 0 < budget <= 1:
+            raise BudgetError(f"budget = {budget!r}; expected a fraction in (0, 1]")
+        if not 0 <= begin < end <= 1:
+            raise InputError(f"begin = {begin!r}, end = {end!r}; expected 0 <= begin < end <= 1")
+        if not 0 < every <= 1:
+            raise InputError(f"every = {every!r}; expected a share in (0, 1]")
+        self.budget, self.total_steps, self.across = budget, total_steps, across
+        self.begin, self.end = begin, end
+        self.options = Options(charge=charge, orders=orders)
+        followed = Followed(model, optimizer, (AnnealWeight,))
+        found = [m for m in model.modules() if isinstance(m, AnnealWeight)]
+        self.weights = list(dict.fromkeys(found))
+        self._counts = [weight.positions for weight in self.weights]
+        self.dense_cost = self._total([math.prod(weight.shape) for weight in self.weights])
+        self.target_cost = math.floor(budget * self.dense_cost)
+        self._begun = [weight.cost for weight in self.weights]
+        times = max(1, round((end - begin) / every))
+        self._times = [begin + (end - begin) * (k + 1) / times for k in range(times)]
+        for rule in [r for r in _RUNNING if not set(r.weights).isdisjoint(self.weights)]:
+            rule.remove()
+        _RUNNING.add(self)
+        self._hook = StepHook(followed, self.update)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._hook.step
+
+    @property
+    def relative_cost(self) -> float:
+        """Present cost of the layers, as a fraction of their dense cost."""
+        present = self._total([weight.cost for weight in self.weights])
+        return present / max(self.dense_cost, 1)
+
+    def cap(self, step: int) -> int:
+        """Greatest cost of all layers after a number of steps."""
+        return self._total(self._caps(step))
+
+    def _total(self, costs: list[int]) -> int:
+        return sum(c * cost for c, cost in zip(self._counts, costs, strict=True))
+
+    def _caps(self, step: int) -> list[int]:
+        """Cap of every layer after a number of steps."""
+        left = (1 - self._progress(step)) ** 3
+        return [
+            end + math.floor((first - end) * left) if first > end else end
+            for first, end in zip(self._begun, self._ends(), strict=True)
+        ]
+
+    def _ends(self) -> list[int]:
+        """Cap of every layer at the end: the one of its conversion, scaled to the budget."""
+        given = self._total([weight.cap for weight in self.weights])
+        scale = min(1.0, self.target_cost / max(given, 1))
+        return [math.floor(scale * weight.cap) for weight in self.weights]
+
+    def _progress(self, step: int) -> float:
+        """Share of the way from the first cost to the budget, from the last projection on."""
+        done = sum(step >= self._due(time) for time in self._times)
+        return done / len(self._times)
+
+    def _due(self, time: float) -> int:
+        """Step after which a projection at a share of the training is due."""
+        return max(1, math.ceil(time * self.total_steps))
+
+    def update(self) -> None:
+        """Project the weights if it is time."""
+        if any(self.step == self._due(time) for time in self._times):
+            self._project(self._caps(self.step), final=self.step >= self._due(self.end))
+
+    @torch.no_grad()
+    def _project(self, caps: list[int], *, final: bool) -> None:
+        for weight, cap, end in zip(self.weights, caps, self._ends(), strict=True):
+            if weight.is_factored:
+                continue
+            W = whole(weight.weight).float().cpu().numpy()
+            found = project(weight.kind, W, cap, end, weight.projected, self.options)
+            weight.take_(found, factored=final)
+            if weight.is_factored:
+                self._forget(weight.contents)
+
+    def _forget(self, contents: Tensor) -> None:
+        """Let an optimizer begin anew with contents: their moments are those of zeros."""
+        kept: Mapping[str, Any] = self._hook.followed.moments().get(contents, {})
+        for value in kept.values():
+            if isinstance(value, Tensor):
+                value.zero_()
+
+    def remove(self) -> None:
+        """Leave the structure as it is from now on."""
+        self._hook.remove()
+        _RUNNING.discard(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint; the structure is in the state of the model."""
+        return {"step": self.step, "begun": list(self._begun)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a checkpoint."""
+        self._hook.step, self._begun = state["step"], list(state["begun"])
+
+
+#: Rules that are at work, so that a new one for the same weights can take over.
+_RUNNING: WeakSet[Anneal] = WeakSet()

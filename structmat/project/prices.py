@@ -1,0 +1,151 @@
+"""Search for the price at which a pursuit of rank-one blocks costs what it may."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.intervals import IntArray
+from structmat.project import blocks as moves
+
+#: Factor by which the price falls from step to step while the cost is below the cap.
+FALL = 0.7
+#: Rounds of births and back-fits at one price.
+ROUNDS = 2
+#: Bisections of the price between a cost above the cap and one below.
+BISECTIONS = 5
+#: Share of the cap from which on the price is right.
+FULL = 0.99
+#: Cost beyond the cap at which births at one price end, as a share of the cap.
+OVERSHOOT = 0.3
+#: Prices at which what is left of the cap is filled, as multiples of the final one.
+FILL_PRICES = (1.0, 0.6, 0.36, 0.1)
+#: Fits of all contents on the final runs.
+REFITS = 2
+
+
+@dataclass
+class Pursuit:
+    """Blocks, and the residual that they leave, as `blocks` describes them."""
+
+    R: NDArray
+    RT: NDArray
+    places: IntArray
+    contents: NDArray
+
+    @classmethod
+    def of(cls, W: NDArray) -> "Pursuit":
+        """No blocks; the residual is a copy of the matrix."""
+        R = np.array(W, order="C")
+        places, contents = np.zeros((0, 4), np.int64), np.zeros(0, R.dtype)
+        return cls(R, np.ascontiguousarray(R.T), places, contents)
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of all blocks."""
+        return self.contents.size
+
+    def energy(self) -> float:
+        """Squared Frobenius norm of the residual."""
+        return float(np.vdot(self.R, self.R))
+
+    def copy(self) -> "Pursuit":
+        """A copy whose moves leave this one alone."""
+        return replace(self, R=self.R.copy(), RT=self.RT.copy())
+
+    def take(self, places: IntArray, contents: NDArray) -> None:
+        """Take given blocks out of the residual."""
+        moves.change_all(self.R, self.RT, places, contents, -1)
+        self.places = np.concatenate([self.places, places])
+        self.contents = np.concatenate([self.contents, contents])
+
+    def fit(self, price: float, charge: float, room: int) -> None:
+        """Back-fits and births in turn, until no block is born."""
+        for _ in range(ROUNDS):
+            self._backfit(price, charge, room)
+            if not self.births(price, charge, room):
+                break
+        self._backfit(price, charge, room)
+
+    def births(self, price: float, charge: float, room: int) -> int:
+        """Add blocks that gain while all cost at most `room`; returns their number."""
+        before = len(self.places)
+        self.places, self.contents = moves.births(
+            self.R, self.RT, self.places, self.contents, price, charge, room
+        )
+        return len(self.places) - before
+
+    def refit(self) -> None:
+        """Fit the contents of every block on its own runs."""
+        moves.refit(self.R, self.RT, self.places, self.contents)
+
+    def _backfit(self, price: float, charge: float, room: int) -> None:
+        self.places, self.contents = moves.backfit(
+            self.R, self.RT, self.places, self.contents, price, charge, room
+        )
+
+
+def search(
+    W: NDArray,
+    cap: int,
+    start: tuple[IntArray, NDArray] | None,
+    price: float | None,
+    charge: float,
+) -> tuple[IntArray, NDArray, float]:
+    """Places, contents and price of a pursuit that costs at most `cap`, at least 2.
+
+    `W` is not zero, and its entries are about 1.
+    """
+    state = Pursuit.of(W)
+    total = state.energy()
+    rounding = float(np.finfo(W.dtype).eps) ** 2 * max(W.shape) * total
+    # Above the total energy no block gains; far below rounding, all do.
+    price = min(max(price or 0.5 * float(np.abs(W).max()) ** 2, rounding / W.size), total)
+    given: Pursuit | None = None
+    if start is not None:
+        state.take(*start)
+        given = state if state.cost <= cap else None
+    best, price = _meet(state, cap, price, charge, rounding)
+    _fill(best, cap, price, charge, rounding)
+    if given is not None and given.energy() < best.energy():
+        best = given
+    return best.places, best.contents, price
+
+
+def _meet(
+    state: Pursuit, cap: int, price: float, charge: float, rounding: float
+) -> tuple[Pursuit, float]:
+    """The pursuit at the least price found whose cost respects the cap."""
+    room = cap + max(int(OVERSHOOT * cap), sum(state.R.shape))
+    low, high, best = 0.0, math.inf, state
+    bisections = 0
+    while bisections <= BISECTIONS:
+        trial = state.copy()
+        trial.fit(price, charge, room)
+        if trial.cost <= cap:
+            high, best, state = price, trial, trial
+            if trial.cost >= FULL * cap or trial.energy() <= rounding or price < rounding / cap:
+                break
+        else:
+            low = price
+            if high == math.inf:
+                state = trial
+        if low == 0:
+            price *= FALL if trial.cost else FALL**2
+        elif high == math.inf:
+            price /= FALL
+        else:
+            price = math.sqrt(low * high)
+            bisections += 1
+    return best, high
+
+
+def _fill(best: Pursuit, cap: int, price: float, charge: float, rounding: float) -> None:
+    """Spend what is left of the cap, and fit all contents."""
+    for factor in FILL_PRICES:
+        if best.cost + 2 > cap or best.energy() <= rounding:
+            break
+        best.births(factor * price, charge, cap)
+    for _ in range(REFITS):
+        best.refit()

@@ -1,0 +1,283 @@
+"""Runs of rows that hold the most energy under a cap on their multiplications.
+
+At a given price of a multiplication the best runs of a row follow from one scan, in which a
+row remembers the best runs that hold its present entry and the best ones that do not. The
+cost falls as the price rises, so a search finds the price for a cap. What is left of the cap
+goes to parts of the runs that a slightly lower price would add.
+"""
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat._array import Array, device, from_numpy, is_numpy, namespace, to_numpy
+from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.project.arguments import as_cap, as_energy, as_price
+from structmat.project.compiled import compiled
+from structmat.project.scan import runs_at
+
+#: Share of the cap at which the search for a price ends.
+NEAR_CAP = 0.997
+#: Share of the cap that interpolated prices aim at.
+AIM = 0.9985
+#: Ratio of the first two prices of a search, squared with each further one.
+FIRST_STEP = 1.25
+#: Ratio of two prices that are taken as equal: runs that both differ in are tied.
+SAME_PRICE = 1 + 1e-6
+#: Least price, as a share of the largest energy.
+LEAST_PRICE = 1e-30
+#: Most prices that are tried.
+MOST_STEPS = 100
+#: Most energies whose quantile gives the first price.
+SAMPLE = 2**16
+#: Entries a run, without neighbours in runs, that the first price assumes.
+RUN_SHARE = 1.6
+#: Entries of an array for which one more thread is worth its start.
+THREAD_ENTRIES = 2**17
+
+
+def project_runs(
+    energy: Any, cap: int, *, price: float | None = None
+) -> tuple[NDArray[np.bool_] | Array, float]:
+    """Runs of rows that hold the most energy; a run of L entries costs L + 1.
+
+    A run is a stretch of one row; a stretch that leaves at the end and continues at the
+    beginning counts as two. The runs are the best for the price that is returned: no others
+    of their cost, or less, hold more energy. What they leave of the cap, usually below
+    0.3 %, is filled with the best parts of runs for a lower price.
+
+    Parameters
+    ----------
+    energy : array, shape (m, n)
+        Nonnegative numbers. On another library than NumPy, the scan consists of operations
+        of that library, and runs where the array is.
+    cap : int
+        Most multiplications of all runs together.
+    price : float, optional
+        First price to try: that of a similar array and cap saves most of the search.
+
+    Returns
+    -------
+    kept : array of bool, shape (m, n)
+        True on the runs, in the library and on the device of `energy`.
+    price : float
+        Energy that a multiplication has to hold.
+
+    Raises
+    ------
+    InputError
+        If an energy is negative, NaN or infinite, if `cap` is no integer of at least 0, or if
+        `price` is negative or not finite.
+
+    Notes
+    -----
+    O(m n) for each of about eight prices, or three from a good first one; one byte an entry
+    beside the energies.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> energy = np.array([[9.0, 8.0, 0.0, 0.0, 7.0], [1.0, 0.0, 6.0, 5.0, 0.0]])
+    >>> kept, price = project_runs(energy, 6)
+    >>> kept.astype(int)
+    array([[1, 1, 0, 0, 0],
+           [0, 0, 1, 1, 0]])
+    """
+    (energy, most), cap = as_energy(energy), as_cap(cap)
+    xp = namespace(energy)
+    first = None if price is None else as_price(price)
+    if cap == 0 or most == 0:
+        return xp.zeros(energy.shape, dtype=xp.bool, device=device(energy)), most
+    rows = _CompiledRows(energy) if is_numpy(xp) else _ArrayRows(energy, xp)
+    least = max(LEAST_PRICE * most, math.ulp(0.0))
+    if first is None:
+        first = _quantile(energy, cap / RUN_SHARE, xp)
+    low, high, cost = _search(rows.cost, cap, least, most, first)
+    kept = rows.kept(high)
+    if low is not None and cost < cap:
+        more = _filling(energy, kept, rows.kept(low), cap - cost, xp)
+        kept = kept | from_numpy(more, xp, device(energy))
+    return kept, high
+
+
+class _CompiledRows:
+    """Rows in memory, which compiled loops scan one by one."""
+
+    def __init__(self, energy: NDArray) -> None:
+        self.energy = np.ascontiguousarray(energy)
+        self._threads = min(num_threads(), energy.size // THREAD_ENTRIES + 1)
+
+    def cost(self, price: float) -> int:
+        """Multiplications of the best runs at a price."""
+        costs = np.empty(len(self.energy), np.int64)
+        self._scan(
+            lambda first, last: _costs_of_rows(self.energy[first:last], price, costs[first:last])
+        )
+        return int(costs.sum())
+
+    def kept(self, price: float) -> NDArray[np.bool_]:
+        """Mask of the best runs at a price."""
+        kept = np.empty(self.energy.shape, np.bool_)
+        self._scan(
+            lambda first, last: _runs_of_rows(self.energy[first:last], price, kept[first:last])
+        )
+        return kept
+
+    def _scan(self, work: Callable[[int, int], None]) -> None:
+        shared_out(work, len(self.energy), self._threads)
+
+
+class _ArrayRows:
+    """Rows of any array library, all scanned at once."""
+
+    def __init__(self, energy: Array, xp: ModuleType) -> None:
+        self.energy, self.xp = energy, xp
+
+    def cost(self, price: float) -> int:
+        """Multiplications of the best runs at a price."""
+        kept, xp = self.kept(price), self.xp
+        going_on = kept[:, 1:] & kept[:, :-1]
+        entries, inner = (xp.sum(xp.astype(part, xp.int64)) for part in (kept, going_on))
+        return int(2 * entries - inner)
+
+    def kept(self, price: float) -> Array:
+        """Mask of the best runs at a price."""
+        return runs_at(self.energy, price, self.xp)
+
+
+@compiled
+def _costs_of_rows(energy: NDArray, price: float, costs: NDArray[np.int64]) -> None:
+    """Entries and runs of each row's best runs, added up."""
+    m, n = energy.shape
+    for i in range(m):
+        difference, held, left_out = -price, 1, 0
+        for j in range(n):
+            if difference < -price:  # a new run, rather than the one before it
+                held = left_out + 1
+                difference = -price
+            elif difference > 0:
+                left_out = held
+                difference = 0.0
+            held += 1
+            difference += float(energy[i, j]) - price
+        costs[i] = held if difference > 0 else left_out
+
+
+@compiled
+def _runs_of_rows(energy: NDArray, price: float, kept: NDArray[np.bool_]) -> None:
+    """Mask of each row's best runs."""
+    m, n = energy.shape
+    differences = np.empty(n)
+    for i in range(m):
+        difference = -price
+        for j in range(n):
+            difference = min(max(difference, -price), 0.0) + (float(energy[i, j]) - price)
+            differences[j] = difference
+        held = False
+        for j in range(n - 1, -1, -1):
+            if differences[j] > 0:
+                held = True
+            elif differences[j] < -price:
+                held = False
+            kept[i, j] = held
+
+
+def _quantile(energy: Array, count: float, xp: ModuleType) -> float:
+    """About the energy that `count` entries exceed, from a sample."""
+    flat = xp.reshape(energy, (-1,))
+    sample = np.sort(to_numpy(flat[:: -(-flat.shape[0] // SAMPLE)]))
+    return float(sample[max(len(sample) - 1 - int(count * len(sample) / flat.shape[0]), 0)])
+
+
+def _search(
+    cost_at: Callable[[float], int], cap: int, least: float, most: float, price: float
+) -> tuple[float | None, float, int]:
+    """Prices just below and above the one that meets the cap, and the cost at the upper one.
+
+    None for the lower price if all energies fit. Costs fall about like a power of the price,
+    so the next price is interpolated between two; every third one halves instead.
+    """
+    low: float | None = None
+    high: float | None = None
+    over, under, growth = 0, 0, FIRST_STEP
+    for step in range(MOST_STEPS):
+        price = min(max(price, least), most)
+        cost = cost_at(price)
+        if cost > cap:
+            low, over = price, cost
+        else:
+            high, under = price, cost
+            if cost == cap or price == least:
+                break
+        if low is None:
+            price /= growth
+            growth *= growth
+        elif high is None:
+            price *= growth
+            growth *= growth
+        elif under >= NEAR_CAP * cap or high <= SAME_PRICE * low:
+            break
+        else:
+            share = 0.5
+            if step % 3:
+                share = math.log(over / (AIM * cap)) / math.log(over / max(under, 0.5))
+            price = low * (high / low) ** min(max(share, 0.05), 0.95)
+    return low, (most if high is None else high), under
+
+
+def _filling(
+    energy: Array, kept: Array, beyond: Array, left: int, xp: ModuleType
+) -> NDArray[np.bool_]:
+    """Mask of the parts of `beyond` outside of `kept` that `left` more multiplications hold."""
+    (m, n), flat = kept.shape, xp.reshape(kept, (-1,))
+    at = xp.nonzero(xp.reshape(beyond & ~kept, (-1,)))[0]
+    values = to_numpy(xp.take(xp.reshape(energy, (-1,)), at))
+    before = to_numpy(xp.take(flat, xp.maximum(at - 1, xp.zeros_like(at))))
+    after = to_numpy(xp.take(flat, xp.minimum(at + 1, xp.full_like(at, m * n - 1))))
+    places = to_numpy(at)
+    column = places % n
+    mask = np.zeros(m * n, np.bool_)
+    mask[
+        places[
+            _taken(places, column, values, before & (column > 0), after & (column < n - 1), left)
+        ]
+    ] = True
+    return mask.reshape(m, n)
+
+
+def _taken(
+    places: NDArray,
+    column: NDArray,
+    values: NDArray,
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    left: int,
+) -> NDArray[np.int64]:
+    """Indices of the entries to take: whole stretches by energy a multiplication, one cut.
+
+    `before` and `after` say which entries have a neighbour that is kept already: a stretch
+    costs one multiplication more than its entries, and one less for each such neighbour.
+    """
+    begins = np.flatnonzero((np.diff(places, prepend=-2) > 1) | (column == 0))
+    if not begins.size:
+        return begins
+    ends = np.append(begins[1:], len(places))
+    cost = ends - begins + 1 - before[begins] - after[ends - 1]
+    density = np.add.reduceat(values.astype(np.float64), begins) / np.maximum(cost, 1)
+    order = np.argsort(-density, kind="stable")
+    total = np.cumsum(cost[order])
+    whole = order[total <= left]
+    found = [np.arange(begins[k], ends[k]) for k in whole]
+    if len(whole) < len(order):
+        k, spare = order[len(whole)], left - int(cost[whole].sum())
+        if before[begins[k]]:
+            found.append(np.arange(begins[k], begins[k] + spare))
+        elif after[ends[k] - 1]:
+            found.append(np.arange(ends[k] - spare, ends[k]))
+        else:
+            found.append(np.arange(begins[k], begins[k] + max(spare - 1, 0)))
+    return np.concatenate(found)
