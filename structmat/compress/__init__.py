@@ -6,7 +6,6 @@ contained        the best of a kind's own fit and those of the kinds that it con
 results          results, which print as tables
 goal             a cap on the cost or a bound on the error
 source           inputs, checked; norms and measured errors
-svd              truncated singular value decompositions
 inner            errors from inner products, without n products
 tiles            tile sizes, stacks of tiles, the choice among sizes
 low_rank         the truncated SVD

@@ -11,9 +11,9 @@ from structmat.compress.arguments import bound_for, check_goal, check_kind, gene
 from structmat.compress.contained import Bound, Fits, relative
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
-from structmat.compress.svd import sketch, truncated_svd
 from structmat.errors import BudgetError, ToleranceError
 from structmat.kinds import fitted_kinds, is_built_in
+from structmat.project.svd import sketch, truncated_svd
 
 #: Share of the progress of a compression that is left for measuring it.
 MEASURING = 0.1

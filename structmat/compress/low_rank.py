@@ -7,7 +7,10 @@ import numpy as np
 from structmat._progress import Progress
 from structmat.compress.goal import Goal
 from structmat.compress.source import svd_residual
-from structmat.compress.svd import (
+from structmat.errors import ToleranceError
+from structmat.matrices.low_rank import LowRank
+from structmat.project.ranks import low_rank
+from structmat.project.svd import (
     EXACT_SIDE,
     Operator,
     Triple,
@@ -15,8 +18,6 @@ from structmat.compress.svd import (
     sketch,
     truncated_svd,
 )
-from structmat.errors import ToleranceError
-from structmat.matrices.low_rank import LowRank
 
 #: Rank of the first try when a tolerance is to be met; doubled until it is.
 FIRST_RANK = 32
@@ -55,14 +56,14 @@ def _fit(
     if goal.max_cost is not None:
         triple = decompose(goal.max_cost // max(m + n, 1))
         progress(1.0)
-        return _matrix(triple, numerical_rank(triple[1], A.shape))
+        return low_rank(triple, numerical_rank(triple[1], A.shape))
     rank, max_error = min(first, m, n), goal.max_error or 0.0
     while True:
         triple = decompose(rank)
         error = svd_residual(A, triple)
         if error <= max_error:
             progress(1.0)
-            return _matrix(triple, _smallest_rank(triple[1], error, max_error))
+            return low_rank(triple, _smallest_rank(triple[1], error, max_error))
         if rank == min(m, n):
             raise ToleranceError(
                 f"error {max_error:.3g} wanted, but full rank {rank} reaches only "
@@ -76,8 +77,3 @@ def _smallest_rank(s: np.ndarray, error: float, max_error: float) -> int:
     """Smallest rank whose error stays in the bound; `error` is that of all singular values."""
     tail = error**2 + np.cumsum(s[::-1].astype(np.float64) ** 2)
     return len(s) - int((tail <= max_error**2).sum())
-
-
-def _matrix(triple: Triple, rank: int) -> LowRank:
-    U, s, Vh = triple
-    return LowRank(U[:, :rank] * s[:rank], np.ascontiguousarray(Vh[:rank].conj().T))

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from structmat._progress import Progress
 from structmat.compress.goal import Goal
-from structmat.compress.svd import leading_svd, svdvals
 from structmat.compress.tiles import dealt_stacks, gather, sizes
 from structmat.errors import BudgetError
 from structmat.matrices.monarch import Monarch
+from structmat.project.svd import leading_svd, svdvals
 
 #: Most entries of the matrix that a first look at a layout takes.
 SAMPLE_ENTRIES = 2**16

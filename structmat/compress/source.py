@@ -14,10 +14,10 @@ from scipy.sparse.linalg import aslinearoperator
 from structmat import _array
 from structmat._checks import host_array
 from structmat.compress.inner import factors_of, residual_by_products, sparse_entries
-from structmat.compress.svd import Triple
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.kernels import using
 from structmat.matrix import StructuredMatrix
+from structmat.project.svd import Triple
 
 #: A structured or sparse matrix with more entries is compressed through its products.
 DENSE_ENTRIES = 2**26

@@ -5,6 +5,8 @@ runs       runs of rows, exactly, by a scan over two states
 scan       the same scan as operations on arrays of any library
 tiles      whole tiles by their energy
 ranks      tiles of low rank, and low rank
+shares     ranks of tiles by the energy that a multiplication captures
+svd        truncated singular value decompositions
 order      orders of columns that make runs long
 pursuit    rank-one blocks with free ends, one price for each multiplication
 prices     the search for that price

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray
+from structmat.intervals import IntArray, offsets
 from structmat.project import blocks as moves
 
 #: Factor by which the price falls from step to step while the cost is below the cap.
@@ -70,20 +70,37 @@ class Pursuit:
 
     def births(self, price: float, charge: float, room: int) -> int:
         """Add blocks that gain while all cost at most `room`; returns their number."""
-        before = len(self.places)
-        self.places, self.contents = moves.births(
-            self.R, self.RT, self.places, self.contents, price, charge, room
-        )
-        return len(self.places) - before
+        packed = np.empty(max(room - self.cost, 0), self.R.dtype)
+        born = np.empty((packed.size // 2, 4), np.int64)
+        count, used = moves.births(self.R, self.RT, price, charge, born, packed)
+        self.places = np.concatenate([self.places, born[:count]])
+        self.contents = np.concatenate([self.contents, packed[:used]])
+        return count
 
     def refit(self) -> None:
         """Fit the contents of every block on its own runs."""
         moves.refit(self.R, self.RT, self.places, self.contents)
 
     def _backfit(self, price: float, charge: float, room: int) -> None:
-        self.places, self.contents = moves.backfit(
-            self.R, self.RT, self.places, self.contents, price, charge, room
+        """Fit contents and ends of all blocks again, least energy per multiplication first."""
+        if not len(self.places):
+            return
+        places, contents = self.places, self.contents
+        costs = places[:, 1] + places[:, 3]
+        begins = offsets(costs)
+        order = np.argsort(side_energies(places, contents).prod(axis=1) / costs, kind="stable")
+        kept, packed = np.empty_like(places), np.empty(max(room, self.cost), self.R.dtype)
+        count, used = moves.backfit(
+            self.R, self.RT, order, begins, places, contents, price, charge, kept, packed
         )
+        self.places, self.contents = kept[:count].copy(), packed[:used].copy()
+
+
+def side_energies(places: IntArray, contents: NDArray) -> NDArray:
+    """Squared norms of the packed contents on rows and on columns: shape (K, 2)."""
+    widths = places[:, [1, 3]].ravel()
+    squares = contents.astype(np.float64) ** 2
+    return np.add.reduceat(squares, offsets(widths)[:-1]).reshape(-1, 2)
 
 
 def search(

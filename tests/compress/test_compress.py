@@ -9,11 +9,10 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import structmat
 from structmat.compress import block_low_rank as block_low_rank_fit
-from structmat.compress import compare, compress, source, svd, tiles
+from structmat.compress import compare, compress, source, tiles
 from structmat.compress import monarch as monarch_fit
-from structmat.compress.block_low_rank import DENSE_RANK, _share_out
+from structmat.compress.block_low_rank import _share_out
 from structmat.compress.goal import Goal
-from structmat.compress.svd import sketch, truncated_svd
 from structmat.errors import (
     BudgetError,
     InputError,
@@ -23,8 +22,11 @@ from structmat.errors import (
     ToleranceError,
 )
 from structmat.kinds import fitted_kinds
+from structmat.matrices.block_low_rank import DENSE
 from structmat.matrices.low_rank import LowRank
 from structmat.matrices.monarch import Monarch
+from structmat.project import svd
+from structmat.project.svd import sketch, truncated_svd
 
 KINDS = fitted_kinds()
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -232,7 +234,7 @@ def test_block_low_rank_takes_dense_tiles_where_they_are_cheaper():
     values = np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 0.0, 0.0, 0.0]])
     size = np.full(2, 4)
     plan = _share_out(values, size, size, Goal(max_cost=24), 1e-15)
-    assert plan.chosen.tolist() == [DENSE_RANK, 1]
+    assert plan.chosen.tolist() == [DENSE, 1]
     assert (plan.cost, plan.missed) == (24, 0.0)
     plan = _share_out(values, size, size, Goal(max_error=2.0), 1e-15)
     assert plan.chosen.tolist() == [0, 1]

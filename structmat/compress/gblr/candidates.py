@@ -13,8 +13,8 @@ from structmat.compress.gblr.lines import best_lines, exact_lines
 from structmat.compress.gblr.partition import leading_blocks, partition_blocks
 from structmat.compress.gblr.residual import Block, Blocks, Candidate, most_blocks, squares
 from structmat.compress.goal import Goal
-from structmat.compress.svd import svdvals, truncated_svd
 from structmat.matrix import StructuredMatrix
+from structmat.project.svd import svdvals, truncated_svd
 
 #: Most scalars that a start, or all starts together, hold, as a share of the entries.
 HELD_SHARE = 0.5

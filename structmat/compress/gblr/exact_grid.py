@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from structmat.compress.gblr.lines import exact_lines
 from structmat.compress.gblr.partition import tile_blocks
 from structmat.compress.gblr.residual import Block, total_cost
-from structmat.compress.svd import numerical_rank
+from structmat.project.svd import numerical_rank
 
 #: Widths, in columns, of the windows in which dependent rows are looked for.
 WINDOW_COLUMNS = (8, 16, 32, 64)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from structmat.compress.gblr.residual import Block, take
 from structmat.compress.gblr.transfers import Transfers, hull
-from structmat.compress.svd import numerical_rank
 from structmat.intervals import best_runs, run_mask
+from structmat.project.svd import numerical_rank
 
 #: Distance of an eigenvalue from 1 that may be rounding.
 LEAST_DISTANCE = 1e-12

@@ -12,8 +12,8 @@ from structmat.compress.gblr.anneal import Annealing
 from structmat.compress.gblr.residual import Block, Blocks, pieces, squares, take
 from structmat.compress.goal import Goal
 from structmat.compress.source import norm, residual
-from structmat.compress.svd import Operator, sketch
 from structmat.matrices.gblr import GBLR
+from structmat.project.svd import Operator, sketch
 
 #: Allowance of the annealing, in units of about 100 microseconds.
 WORK = 20000
