@@ -18,7 +18,8 @@ from benchmarks.results import BenchmarkError, Row, short
 from structmat.errors import FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Rules, Settings, Trained, train
-from structmat.nn import GaudiWeight, SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
+from structmat.nn import SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
+from structmat.nn.models.layer_types import LEARNING
 from structmat.nn.training.step_hook import Rule
 
 #: Timings of both networks on the same batch, in turns.
@@ -82,7 +83,7 @@ class Trainer:
         seconds = None if resumed else _now(self.device) - begin
         cost = None if resumed else statistics.fmean(run.costs)
         run.model.cpu()
-        if any(isinstance(m, GaudiWeight) for m in run.model.modules()):
+        if any(isinstance(m, LEARNING) for m in run.model.modules()):
             freeze_(run.model)
         save_model(self.network_file(job), run.model)
         state.unlink(missing_ok=True)
@@ -101,7 +102,7 @@ class Trainer:
             costs.append(_relative_cost(model, layers))
             report(epoch, epochs, loss)
 
-        learned = any(isinstance(m, GaudiWeight) for m in model.modules())
+        learned = any(isinstance(m, LEARNING) for m in model.modules())
         trained = train(
             self.tasks.task,
             model.to(self.device),
