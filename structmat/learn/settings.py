@@ -24,8 +24,9 @@ class Settings:
         Examples a step.
     lr : float
         Learning rate of AdamW for weights, on a cosine after warm-up.
-    contents_lr : float or None
-        Learning rate of the contents of structured matrices; None for `lr`.
+    contents_lr : float, str or None
+        Learning rate of the contents of structured matrices; None for `lr`, "rule" for
+        multiples of `lr` by structure, as `structmat.nn.parameter_groups` sets them.
     weight_decay : float
     warmup : float
         Share of the steps over which the learning rate rises.
@@ -61,7 +62,7 @@ class Settings:
     epochs: int = 60
     batch: int = 128
     lr: float = 2e-3
-    contents_lr: float | None = None
+    contents_lr: float | str | None = None
     weight_decay: float = 0.0
     warmup: float = 0.0
     structure: str = "edges"
