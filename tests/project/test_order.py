@@ -75,6 +75,26 @@ def test_a_given_order_becomes_no_worse(energy, data):
     np.testing.assert_array_equal(column_order(energy, 0.5, start=p), p)
 
 
+@pytest.mark.parametrize("change", [order._reverse_at, order._move_at])
+@pytest.mark.parametrize("n", [4, 5, 9, 14])
+def test_a_change_gains(rng, change, n):
+    gained = 0
+    for _ in range(20):
+        S = shared(rng.random((5, n)) ** 4, 0.1).astype(np.float32)
+        tour, touched = rng.permutation(n), np.empty(6, np.int64)
+        place, before = np.argsort(tour), tour.copy()
+        for a in range(n):
+            count = change(S, order._candidates(S), tour, place, a, 1e-6, touched)
+            edges = set(zip(tour, np.roll(tour, -1), strict=True))
+            lost = set(zip(before, np.roll(before, -1), strict=True)) - edges
+            lost -= {(b, a) for a, b in edges}
+            np.testing.assert_array_equal(tour[place], np.arange(n))
+            assert set(np.array(list(lost)).ravel()) <= set(touched[:count])
+            assert length(S, tour) > length(S, before) if count else not lost
+            gained, before = gained + bool(count), tour.copy()
+    assert gained > 5
+
+
 def planted(rng, m, n, count, side):
     """Blocks with contents of the same size at random places, and a random order of columns."""
     energy = np.zeros((m, n), np.float32)
