@@ -8,6 +8,7 @@ ranks      tiles of low rank, and low rank
 shares     ranks of tiles by the energy that a multiplication captures
 svd        truncated singular value decompositions
 order      orders of columns that make runs long
+subsets    rank-one blocks on any rows and columns, from which orders follow
 pursuit    rank-one blocks with free ends, one price for each multiplication
 prices     the search for that price
 blocks     climbs, back-fits and births of blocks
