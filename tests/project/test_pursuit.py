@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from structmat import GBLR
 from structmat.errors import InputError, ShapeError
-from structmat.project.blocks import best_run
+from structmat.project.vectors import best_run
 from structmat.project.pursuit import pursue
 
 SHAPES = {"blocks": [(20, 20)] * 40, "four": [(4, 40), (40, 4), (12, 12), (24, 6)] * 15}
