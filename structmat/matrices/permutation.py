@@ -39,7 +39,11 @@ class Permutation(StructuredMatrix, kind="permutation"):
     Notes
     -----
     A permutation has no precision of its own: products keep the dtype of the operand, and
-    `dtype` is float64 for solvers that ask. Storage counts the n indices.
+    `dtype` is float64 for solvers that ask. Storage counts the n indices. They are structure, and
+    must not change after construction.
+
+    Around another matrix it is an order of the rows or the columns. Permutations that meet there
+    are one, and an identity vanishes: ``P.H @ (P @ A)`` is A.
 
     Examples
     --------

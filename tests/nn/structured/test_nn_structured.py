@@ -644,6 +644,15 @@ def test_tiles_end_where_runs_do():
     assert sum(entries.size for entries in made.entries) == 20 * width.sum()
 
 
+def test_an_order_is_one_operation_without_multiplications():
+    ordered, inside = (StructuredWeight(A) for A in (build("product-ordered")[0], build("gblr")[0]))
+    works = [_speed.count_operations(weight.bound()) for weight in (ordered, inside)]
+    m, n = inside.shape
+    assert works[0].calls == works[1].calls + 2
+    assert works[0].written == works[1].written + m + n
+    assert works[0][1::2] == works[1][1::2]  # multiplications, by panels and compiled
+
+
 # Convolutions.
 
 
@@ -776,7 +785,7 @@ traced = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Depreca
 
 
 @traced
-@pytest.mark.parametrize("name", ["gblr-prime", "sum"])
+@pytest.mark.parametrize("name", ["gblr-prime", "sum", "product-ordered"])
 def test_a_layer_compiles_whole(name):
     layer, twin = layer_of(name)
     torch._dynamo.reset()
