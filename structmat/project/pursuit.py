@@ -10,7 +10,7 @@ from structmat._checks import host_array
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray
 from structmat.matrices.gblr import GBLR
-from structmat.project.prices import search, side_energies
+from structmat.project.prices import search, side_norms
 
 
 def pursue(
@@ -133,7 +133,8 @@ def _from_matrix(start: GBLR, R: NDArray, root: float) -> tuple[IntArray, NDArra
     contents, of_columns = np.empty(u.size + v.size), _of_columns(places)
     contents[~of_columns], contents[of_columns] = u, v
     _balance(places, contents)
-    return places, (contents / root).astype(R.dtype)
+    with np.errstate(over="ignore"):
+        return places, (contents / root).astype(R.dtype)
 
 
 def _of_columns(places: IntArray) -> NDArray[np.bool_]:
@@ -146,8 +147,8 @@ def _balance(places: IntArray, contents: NDArray) -> None:
     """Give the two contents of every block the same norm, in place."""
     if not len(places):
         return
-    norms = np.sqrt(side_energies(places, contents))
-    wanted = np.sqrt(norms[:, :1] * norms[:, 1:])
+    norms = side_norms(places, contents)
+    wanted = np.sqrt(norms[:, :1]) * np.sqrt(norms[:, 1:])
     factors = wanted / np.where(norms > 0, norms, 1.0)
     contents *= np.repeat(factors.ravel(), places[:, [1, 3]].ravel()).astype(contents.dtype)
 
