@@ -28,7 +28,10 @@ KINDS = {
     "blast": "BLAST",
     "pixelfly": "pixelfly",
     "entries": "single entries",
+    "narrow": "dense, narrower",
 }
+#: Kinds whose contents have no rate of their own.
+PLAIN = ("dense", "blast", "entries", "narrow")
 TASKS = ("train", "matrices", "minilm")
 METRICS = ("accuracy", "perplexity", "cosine", "error")
 
@@ -43,7 +46,8 @@ class Case:
         Name in tables, and the table that shows the case.
     kind : str
         As `structmat.nn.Config` knows it, or "dense", "blast", "ranks", or "entries":
-        unstructured, pruned while training, or frozen at random with the rule "none".
+        unstructured, pruned while training, or frozen at random with the rule "none"; or
+        "narrow", a dense network of fewer units.
     convert : mapping
         Further fields of `Config`; "options" among them are those of its layers.
     settings : mapping
@@ -208,7 +212,7 @@ def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float]]:
     """
     if kind == "alds":
         return []
-    key = "contents_lr" if "contents_lr" in tuning and kind not in ("dense", "blast") else "lr"
+    key = "contents_lr" if "contents_lr" in tuning and kind not in PLAIN else "lr"
     return [{key: value} for value in tuning.get(key, [])]
 
 

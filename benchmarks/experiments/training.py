@@ -11,11 +11,12 @@ from torch import nn
 
 from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
 from benchmarks.experiments.config import ExperimentFile, Job
+from benchmarks.experiments.narrow import narrow
 from benchmarks.experiments.supports import Weights, dense_weights, redraw_, turnover
 from benchmarks.experiments.tasks import read_tasks
 from benchmarks.models.pruned import Pruning
-from benchmarks.results import BenchmarkError, Row, short
-from structmat.errors import FileFormatError
+from benchmarks.results import BenchmarkError, Row, Skip, short
+from structmat.errors import BudgetError, FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Rules, Settings, Trained, train
 from structmat.nn import SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
@@ -136,6 +137,12 @@ class Trainer:
         layers = dense_layers(model, example)
         if job.case.structure:
             return self._redrawn(job, model), layers
+        if job.case.kind == "narrow":
+            raw = self.experiment.raw
+            try:
+                return narrow(raw, model, layers, example, job.budget), layers
+            except BudgetError as reason:
+                raise Skip(str(reason)) from None
         begun = self._dense(job)
         if job.case.convert.get("start") == "weights" and begun is not None:
             model = begun
