@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -116,7 +115,7 @@ class AnnealWeight(StructuredModule):
             ordered = in_order(projected.matrix, projected.row_order, projected.col_order)
             self._blocks = FlatMatrix(ordered, own)
         elif not projected.support.all():
-            self._mask = torch.from_numpy(projected.support).to(own.device, own.dtype)
+            self._mask = torch.tensor(projected.support, dtype=own.dtype, device=own.device)
 
     @torch.no_grad()
     def take_(self, projected: Projected, *, factored: bool = False) -> None:
@@ -131,13 +130,13 @@ class AnnealWeight(StructuredModule):
         """
         values = self.values()
         if projected.matrix is None:
-            values *= torch.from_numpy(projected.support).to(values.device)
+            values *= torch.tensor(projected.support, device=values.device)
         elif factored:
             flat = torch.from_numpy(flat_contents(projected.matrix))
             values.zero_().view(-1)[: len(flat)] = flat.to(values)
         else:
             matrix = in_order(projected.matrix, projected.row_order, projected.col_order)
-            values = torch.from_numpy(np.ascontiguousarray(matrix.to_dense())).to(values)
+            values = torch.tensor(matrix.to_dense()).to(values)
         write_(self.weight, values)
         self.follow(projected, factored=factored and projected.matrix is not None)
 
