@@ -92,7 +92,8 @@ def weights_of(model):
 
 def advance_(model, kind, stage, seed=0):
     """Project all weights, as a rule does, up to a stage of the training."""
-    if stage == "factored" and weights_of(model)[0].projected.matrix is None:
+    first = weights_of(model)[0]
+    if stage == "factored" and first.cost > _SHARES["blocks"] * np.prod(first.shape):
         advance_(model, kind, "blocks", seed)  # where the last pursuit begins
     for i, weight in enumerate(weights_of(model) if stage != "dense" else []):
         cap = int(_SHARES[stage] * np.prod(weight.shape))
