@@ -150,6 +150,9 @@ OPTIMIZERS = {
     "RMSprop": lambda p: optim.RMSprop(p, lr=1e-2),
     "Adagrad": lambda p: optim.Adagrad(p, lr=1e-2, initial_accumulator_value=0.1),
     "Rprop": lambda p: optim.Rprop(p, lr=1e-2),
+    "ASGD": lambda p: optim.ASGD(p, lr=1e-2),
+    "Adadelta": lambda p: optim.Adadelta(p, lr=1.0),
+    "Adafactor": lambda p: optim.Adafactor(p, lr=1e-2),
 }
 
 
