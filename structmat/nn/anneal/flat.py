@@ -39,11 +39,14 @@ class FlatMatrix:
     """
 
     def __init__(self, matrix: StructuredMatrix, like: Tensor) -> None:
-        with torch.inference_mode(False), torch.no_grad():
+        # The device may be a default of the caller, such as meta.
+        with torch.device("cpu"), torch.inference_mode(False), torch.no_grad():
             zero = torch.zeros((), dtype=like.dtype, device=like.device)
             blank = matrix.to("torch")
+            # Integers have values on the meta device too.
+            device = "cpu" if like.is_meta else like.device
             arrays = [
-                zero.expand(leaf.shape) if leaf.is_floating_point() else leaf.to(like.device)
+                zero.expand(leaf.shape) if leaf.is_floating_point() else leaf.to(device)
                 for leaf in binding.leaves(blank)
             ]
             self._blank = binding.bind(blank, arrays, dtype=like.dtype, remember=False)

@@ -26,6 +26,11 @@ _TILE = 16
 _SEARCHED = 3
 
 
+def settings_of(weight: Any) -> dict[str, Any]:
+    """Settings of a weight, for JSON."""
+    return {**{name: getattr(weight, name) for name in _SETTINGS}, "shape": list(weight.shape)}
+
+
 def described(weight: Any) -> Structure:
     """Settings and structure of a weight as an entry for JSON, and its arrays."""
     projected: Projected = weight.projected
@@ -44,8 +49,7 @@ def described(weight: Any) -> Structure:
     if blocks is None or not isinstance(matrix, GBLR):
         arrays["support"] = np.packbits(projected.support)
     found = {
-        **{name: getattr(weight, name) for name in _SETTINGS},
-        "shape": list(weight.shape),
+        **settings_of(weight),
         "is_factored": weight.is_factored,
         "cost": projected.cost,
         "side": projected.side,

@@ -115,7 +115,9 @@ class AnnealWeight(StructuredModule):
             ordered = in_order(projected.matrix, projected.row_order, projected.col_order)
             self._blocks = FlatMatrix(ordered, own)
         elif not projected.support.all():
-            self._mask = torch.tensor(projected.support, dtype=own.dtype, device=own.device)
+            # With values on the meta device too: what fills the weight there may not tell.
+            device = "cpu" if own.is_meta else own.device
+            self._mask = torch.tensor(projected.support, dtype=own.dtype, device=device)
 
     @torch.no_grad()
     def take_(self, projected: Projected, *, factored: bool = False) -> None:
@@ -198,6 +200,11 @@ class AnnealWeight(StructuredModule):
         projected = self.projected
         orders = (projected.row_order, projected.col_order)
         return projected.cost + sum(len(order) for order in orders if order is not None)
+
+    @property
+    def fan_in(self) -> int:
+        """Live entries in a row when training begins: all, so that rates stay when it resumes."""
+        return self.shape[1]
 
     @torch.no_grad()
     def to_matrix(self) -> StructuredMatrix:
