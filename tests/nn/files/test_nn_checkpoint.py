@@ -12,6 +12,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from structmat.nn.training.edge_search import EdgeSearch
 from torch import nn
 
 import structmat
@@ -26,7 +27,6 @@ from structmat.nn.models.freeze import freeze_
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
 from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
-from structmat.nn.training.edge_search import EdgeSearch
 
 
 @pytest.fixture(autouse=True)
