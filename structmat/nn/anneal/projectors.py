@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
 from structmat.matrices import GBLR
-from structmat.nn.anneal.projected import Projected
+from structmat.nn.anneal.projected import Projected, balanced
 from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
@@ -18,6 +18,8 @@ from structmat.project.tiles import project_tiles
 
 #: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
 BLOCKS_FROM = 3.0
+#: Rows and columns of a tile of low rank, about.
+TILE = 16
 #: Energies of about this share of the cap count whole in the likeness of columns.
 _LIKENESS = 1.6
 
@@ -154,19 +156,26 @@ def tile_side(shape: tuple[int, int], budget: int) -> int:
 def _block_low_rank(
     W: NDArray, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
-    sizes = [_even(n, max(1, round(n / 32))) for n in W.shape]
-    matrix = project_tile_ranks(W, cap, *sizes)
-    used = np.asarray(matrix.coverage() if hasattr(matrix, "coverage") else matrix.to_dense()) != 0
-    return Projected(cost=matrix.cost, support=used, matrix=matrix)
+    heights, widths = (_even(n, TILE) for n in W.shape)
+    matrix = project_tile_ranks(W, cap, heights, widths)
+    live = np.zeros((len(heights), len(widths)), bool)
+    live[matrix.places[:, 0], matrix.places[:, 1]] = matrix.ranks != 0
+    support = np.repeat(np.repeat(live, heights, axis=0), widths, axis=1)
+    return Projected(cost=matrix.cost, support=support, matrix=balanced(matrix))
 
 
-def _even(n: int, parts: int) -> list[int]:
+def _even(n: int, size: int) -> list[int]:
+    """Sizes of about `size` that add up to n."""
+    parts = max(1, round(n / size))
     return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
 
 
 def _low_rank(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
-    matrix = project_rank(W, cap)
-    return Projected(cost=matrix.cost, support=np.ones(W.shape, bool), matrix=matrix)
+    """The final rank at once: a weight has no places to learn, and factors train best early."""
+    matrix = project_rank(W, budget)
+    return Projected(
+        cost=matrix.cost, support=np.ones(W.shape, bool), matrix=balanced(matrix), is_final=True
+    )
 
 
 _PROJECTORS: dict[str, Callable[[NDArray, int, int, Projected, Options], Projected]] = {

@@ -180,7 +180,7 @@ class Anneal:
                 continue
             W = whole(weight.weight).float().cpu().numpy()
             found = project(weight.kind, W, cap, end, weight.projected, self.options)
-            weight.take_(found, factored=final)
+            weight.take_(found, factored=final or found.is_final)
             if weight.is_factored:
                 self._forget(weight.contents)
 
