@@ -5,9 +5,11 @@ config     an experiment's file, with its cases and jobs; the files are in confi
 runner     runs one after another, each kept as soon as it is done
 training   one training: build, train, freeze, score, time
 tasks      data and networks of an experiment
+passages   authors of passages by letter pairs, a table of text
 cases      the network of a case
 matrices   error against cost on real matrices
 minilm     a pre-trained model compressed, calibrated and distilled
+supports   supports of layers before and after, structures with fresh contents
 samples    scores over seeds, looked up in a result file
-tables, figures, sentences, page   the page docs/evidence.md
+tables, learning, figures, sentences, page   the page docs/evidence.md
 """

@@ -46,6 +46,10 @@ def convert(model: nn.Module, example: Tensor, job: Job, shares: Shares | None) 
             blast = importlib.import_module("benchmarks.models.blast")
             options = {**case.convert, "generator": generator}
             blast.convert_to_blast_(model, job.budget, is_inner, **options)
+        elif case.kind == "entries":
+            pruned = importlib.import_module("benchmarks.models.pruned")
+            share = job.budget if case.rule == "none" else None
+            pruned.convert_to_pruned_(model, is_inner, frozen_at=share, generator=generator)
         elif shares is not None and case.convert.get("start") == "weights":
             _truncated(model, shares)
         elif shares is not None:

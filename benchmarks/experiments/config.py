@@ -27,6 +27,7 @@ KINDS = {
     "alds": "low rank, ALDS ranks",
     "blast": "BLAST",
     "pixelfly": "pixelfly",
+    "entries": "single entries",
 }
 TASKS = ("train", "matrices", "minilm")
 METRICS = ("accuracy", "perplexity", "cosine", "error")
@@ -41,7 +42,8 @@ class Case:
     name, group : str
         Name in tables, and the table that shows the case.
     kind : str
-        As `structmat.nn.Config` knows it, or "dense", "blast" or "ranks".
+        As `structmat.nn.Config` knows it, or "dense", "blast", "ranks", or "entries":
+        unstructured, pruned while training, or frozen at random with the rule "none".
     convert : mapping
         Further fields of `Config`; "options" among them are those of its layers.
     settings : mapping
@@ -55,6 +57,9 @@ class Case:
         Source of each layer's cost in place of the budget: "alds" for the ranks that ALDS
         chooses for the dense network, or the name of a case whose layers have the costs, at
         the same budget and seed.
+    structure : str
+        Name of the case whose trained network gives the structure, at the same budget and
+        seed; its contents are drawn afresh and trained, and the structure stays.
     budgets : list of float, optional
         Budgets in place of the experiment's.
     seeds : list of int, optional
@@ -69,6 +74,7 @@ class Case:
     rule: str = "budget"
     threshold: Mapping[str, Any] = field(default_factory=dict)
     like: str = ""
+    structure: str = ""
     budgets: list[float] | None = None
     seeds: list[int] | None = None
 
@@ -120,7 +126,9 @@ class ExperimentFile:
 
     def jobs(self) -> Iterator[Job]:
         """All runs, seed by seed; within a seed, runs that others build on come first."""
-        cases = sorted(self.cases, key=lambda case: (bool(case.like), case.group == "tuning"))
+        cases = sorted(
+            self.cases, key=lambda case: (bool(case.like or case.structure), case.group == "tuning")
+        )
         for seed in sorted({s for case in cases for s in (case.seeds or self.seeds)}):
             for case in cases:
                 if seed not in (case.seeds or self.seeds):

@@ -31,10 +31,20 @@ STYLES = {
     "block_low_rank": ("#b35a94", "D"),
     "block_sparse": ("#2b2b2b", "s"),
     "pixelfly": ("#8a7a2f", "P"),
+    "entries": ("#c23b4a", "*"),
 }
 OTHER = (GREY, "x")
 DASHES = ("-", "--", ":", "-.")
 PANELS_ACROSS = 3
+#: Key of a row for its time.
+TIME = "inference_over_dense"
+#: Ticks of its axis.
+TIME_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+#: Measures of a network over the dense one's, and the label of an axis of each.
+MEASURES = {
+    "relative_cost": "multiplications over those of the dense layers",
+    TIME: "inference time over that of the dense network",
+}
 RESOLUTION_DPI = 110
 
 
@@ -59,6 +69,10 @@ def write(result: Row, folder: Path) -> dict[str, str]:
     if runs.budgets():
         text = f"{title}: {what} against cost, with the spread over seeds"
         drawn[f"{runs.name}_cost.png"] = (against_cost(runs), text)
+    # Results from before multiplications of the training were counted keep their pictures.
+    if any(row.get("training_cost") is not None for row in runs.group("kinds")):
+        text = f"{title}: {what} against measured inference time, with the spread over seeds"
+        drawn[f"{runs.name}_time.png"] = (against_cost(runs, TIME), text)
     if list(_ablated(runs)):
         text = f"{title}: what each change does to {what}"
         drawn[f"{runs.name}_ablations.png"] = (ablations(runs), text)
@@ -68,14 +82,14 @@ def write(result: Row, folder: Path) -> dict[str, str]:
     return save(drawn, folder, RESOLUTION_DPI)
 
 
-def against_cost(runs: ExperimentRuns) -> Figure:
-    """Scores against multiplications, a panel a model; the dense network as a line."""
+def against_cost(runs: ExperimentRuns, measure: str = "relative_cost") -> Figure:
+    """Scores against multiplications or time, a panel a model; the dense network as a line."""
     count = len(runs.models)
     across = min(count, PANELS_ACROSS)
     down = math.ceil(count / across)
     figure, every = panels((3.0 * across + 2.2, 2.8 * down + 0.4), down, across)
     for axes, model in zip(every, runs.models, strict=False):
-        _curves(axes, runs, model)
+        _curves(axes, runs, model, measure)
         _dense(axes, runs, model)
         if runs.config["metric"] == "error":
             low, high = axes.get_ylim()
@@ -84,13 +98,13 @@ def against_cost(runs: ExperimentRuns) -> Figure:
             axes.set_title(model, fontsize=9)
     for axes in every[count:]:
         axes.set_axis_off()
-    figure.supxlabel("multiplications over those of the dense layers", fontsize=9)
+    figure.supxlabel(MEASURES[measure], fontsize=9)
     figure.supylabel(runs.metric.label, fontsize=9)
     legend(figure, every)
     return figure
 
 
-def _curves(axes: Axes, runs: ExperimentRuns, model: str) -> None:
+def _curves(axes: Axes, runs: ExperimentRuns, model: str, measure: str) -> None:
     cases = {name: kind for name, kind in runs.cases().items() if kind != DENSE}
     seen: list[str] = []
     alone = len({row["seed"] for row in runs.group("kinds")}) == 1
@@ -101,9 +115,9 @@ def _curves(axes: Axes, runs: ExperimentRuns, model: str) -> None:
             sample = runs.sample(name, budget, model)
             if sample:
                 rows = runs.rows(name, budget, model)
-                points.append((statistics.fmean(r["relative_cost"] for r in rows), sample))
+                points.append((statistics.fmean(r[measure] for r in rows), sample))
         # Next to one another, so that the bars of kinds of the same cost can be told apart.
-        aside = 1.0 if alone else 1 + 0.018 * (i - (len(cases) - 1) / 2)
+        aside = 1.0 if alone or measure == TIME else 1 + 0.018 * (i - (len(cases) - 1) / 2)
         # A further case of a kind keeps its colour: hollow markers tell it apart.
         again = seen.count(kind)
         seen.append(kind)
@@ -122,6 +136,10 @@ def _curves(axes: Axes, runs: ExperimentRuns, model: str) -> None:
             zorder=3 if kind == LEARNED else 2,
             label=name,
         )
+    if measure == TIME:
+        low, high = axes.get_xlim()
+        cost_axis(axes, [tick for tick in TIME_TICKS if low <= tick <= high])
+        return
     budgets = runs.budgets()
     cost_axis(axes, [b for i, b in enumerate(budgets) if i == 0 or b > 1.4 * budgets[i - 1]])
 

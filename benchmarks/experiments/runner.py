@@ -24,7 +24,7 @@ IDENTITY = ("group", "case", "matrix", "budget", "seed")
 #: Keys of a file that every row depends on; rows made with other values do not count.
 BASE = (
     "data", "model", "size", "settings", "examples", "held_out", "augment", "context", "steps",
-    "scored", "begin",
+    "scored", "begin", "grey",
 )  # fmt: skip
 
 
@@ -169,7 +169,9 @@ def _recipe(experiment: ExperimentFile, row: Row) -> Row:
 
 
 def _essence(case: Case) -> Row:
-    return {key: value for key, value in asdict(case).items() if key not in ("budgets", "seeds")}
+    """Settings of a case; one that came later counts where it is set, so older rows stand."""
+    idle = {"budgets", "seeds", *(() if case.structure else ("structure",))}
+    return {key: value for key, value in asdict(case).items() if key not in idle}
 
 
 def _identity(row: Row) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.results import BenchmarkError, Row, load
 
-DENSE, LEARNED = "dense", "gblr"
+DENSE, LEARNED, ENTRIES = "dense", "gblr", "entries"
 SCHEMA = 1
 KEYS = ("schema", "experiment", "command", "machine", "config", "rows")
 NO_SCORE = {"skipped": "diverged: no finite score"}
@@ -186,8 +186,38 @@ class ExperimentRuns:
 
     @property
     def others(self) -> list[str]:
-        """Cases that are neither learned nor dense, to compare the learned ones with."""
-        return [name for name, kind in self.cases().items() if kind not in (DENSE, LEARNED)]
+        """Cases of fixed structure, to compare the learned ones with."""
+        learning = {c["name"] for c in self.described if c.get("convert", {}).get("learn")}
+        kinds = DENSE, LEARNED, ENTRIES
+        return [n for n, kind in self.cases().items() if kind not in kinds and n not in learning]
+
+    @property
+    def described(self) -> list[Row]:
+        """Cases that the file describes one by one."""
+        return self.config.get("cases", [])
+
+    @cached_property
+    def beside(self) -> dict[str, str]:
+        """Cases that say what the method's learning is worth, by their part in it.
+
+        "frozen" is its own start, held; "alone" its structure with fresh contents;
+        "ceiling" the same learned without structure.
+        """
+        found: dict[str, str] = {}
+        for case in reversed(self.described):
+            held = case.get("rule") == "none"
+            if case.get("structure"):
+                found["alone"] = case["name"]
+            elif case["kind"] == LEARNED and held and "start_rule" not in case.get("convert", {}):
+                found["frozen"] = case["name"]
+            elif case["kind"] == ENTRIES and not held:
+                found["ceiling"] = case["name"]
+        return found
+
+    def anywhere(self, case: str | None, budget: float, model: str) -> Sample | None:
+        """Scores of a case of the kinds or, if it is none, of the ablations."""
+        groups = (g for g in ("kinds", "ablations") if case in self.cases(g))
+        return self.sample(case, budget, model, next(groups, "kinds"))
 
     def best(
         self, names: Iterable[str], budget: float, model: str, group: str = "kinds"

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable
 
+from benchmarks.experiments.learning import gains, generalisation
 from benchmarks.experiments.samples import DENSE, ExperimentRuns, Sample, minus
 from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
@@ -19,10 +20,15 @@ def tables(result: Row) -> list[Table]:
     runs = ExperimentRuns(result)
     found = [
         *(kinds(runs, model, score) for score in (None, *_scores(runs)) for model in runs.models),
+        *(gains(runs, m, _title(runs, "Worth of learning", m)) for m in runs.models),
         *(
             make(runs, model)
             for make in (ablations, tuning, times, layers)
             for model in runs.models
+        ),
+        *(
+            generalisation(runs, m, _title(runs, "Generalisation and turnover", m))
+            for m in runs.models
         ),
     ]
     return [table for table in found if table.rows]

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,12 +11,15 @@ from torch import nn
 
 from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
 from benchmarks.experiments.config import ExperimentFile, Job
+from benchmarks.experiments.supports import Weights, dense_weights, redraw_, turnover
 from benchmarks.experiments.tasks import read_tasks
+from benchmarks.models.pruned import Pruning
 from benchmarks.results import BenchmarkError, Row, short
 from structmat.errors import FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Rules, Settings, Trained, train
-from structmat.nn import GaudiWeight, SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
+from structmat.nn import SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
+from structmat.nn.models.layer_types import LEARNING
 from structmat.nn.training.step_hook import Rule
 
 #: Timings of both networks on the same batch, in turns.
@@ -24,6 +27,17 @@ _TIMING_COUNT = 7
 Layers = Mapping[str, tuple[int, int]]
 #: Called with the epochs done, all epochs, and the last loss.
 EpochReport = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A trained network, with its layers' weights at the start and costs after each epoch."""
+
+    model: nn.Module
+    layers: Layers
+    trained: Trained
+    before: Weights
+    costs: Sequence[float]
 
 
 class Trainer:
@@ -57,31 +71,38 @@ class Trainer:
         state = self.folder / f"{job.name}.state"
         resumed, begin = state.exists(), _now(self.device)
         try:
-            model, layers, trained = self._trained(job, rows, state, report)
+            run = self._trained(job, rows, state, report)
         except FileFormatError:
             if not resumed:
                 raise
             # The state is of other settings or other code.
             state.unlink()
             resumed, begin = False, _now(self.device)
-            model, layers, trained = self._trained(job, rows, state, report)
-        # The seconds of an earlier process are unknown.
+            run = self._trained(job, rows, state, report)
+        # The seconds and costs of an earlier process are unknown.
         seconds = None if resumed else _now(self.device) - begin
-        model.cpu()
-        if any(isinstance(m, GaudiWeight) for m in model.modules()):
-            freeze_(model)
-        save_model(self.network_file(job), model)
+        cost = None if resumed else statistics.fmean(run.costs)
+        run.model.cpu()
+        if any(isinstance(m, LEARNING) for m in run.model.modules()):
+            freeze_(run.model)
+        save_model(self.network_file(job), run.model)
         state.unlink(missing_ok=True)
-        row = self._row(job, model.to(self.device), layers, trained)
-        return {**row, "train_seconds": short(seconds), "device": self.device}
+        row = self._row(job, run)
+        spent = {"train_seconds": short(seconds), "training_cost": short(cost)}
+        return {**row, **spent, "device": self.device}
 
-    def _trained(
-        self, job: Job, rows: Sequence[Row], state: Path, report: EpochReport
-    ) -> tuple[nn.Module, Layers, Trained]:
+    def _trained(self, job: Job, rows: Sequence[Row], state: Path, report: EpochReport) -> _Run:
         """Train the network of a job, from the beginning or from its state."""
         settings = self.settings(job)
         model, layers = self._network(job, rows)
-        learned = any(isinstance(m, GaudiWeight) for m in model.modules())
+        before = dense_weights(model, layers)
+        costs = [_relative_cost(model, layers)]
+
+        def progress(epoch: int, epochs: int, loss: float) -> None:
+            costs.append(_relative_cost(model, layers))
+            report(epoch, epochs, loss)
+
+        learned = any(isinstance(m, LEARNING) for m in model.modules())
         trained = train(
             self.tasks.task,
             model.to(self.device),
@@ -96,9 +117,9 @@ class Trainer:
             },
             state=state,
             resume=True,
-            progress=report,
+            progress=progress,
         )
-        return model, layers, trained
+        return _Run(model, layers, trained, before, costs)
 
     def settings(self, job: Job) -> Settings:
         """Settings of the file with those of the case."""
@@ -113,6 +134,8 @@ class Trainer:
         torch.manual_seed(job.seed)
         model, example = self.tasks.task.model(), self.tasks.task.example()
         layers = dense_layers(model, example)
+        if job.case.structure:
+            return self._redrawn(job, model), layers
         begun = self._dense(job)
         if job.case.convert.get("start") == "weights" and begun is not None:
             model = begun
@@ -134,16 +157,31 @@ class Trainer:
             )
         return load_model(file, self.tasks.task.model())
 
-    def _row(self, job: Job, model: nn.Module, layers: Layers, trained: Trained) -> Row:
-        costs = layer_costs(model, layers)
-        task = self.tasks.valid if job.case.group == "tuning" else self.tasks.task
+    def _redrawn(self, job: Job, dense: nn.Module) -> nn.Module:
+        """Network that another case ended with, its contents drawn afresh."""
+        name = job.case.structure
+        case = next((c for c in self.experiment.cases if c.name == name), None)
+        file = self.network_file(replace(job, case=case)) if case else None
+        if file is None or not file.is_file():
+            raise BenchmarkError(
+                f"{job.case.name!r} takes the structure of {name!r} for budget {job.budget:g} and "
+                f"seed {job.seed}, which is not in the folder of states; run it first"
+            )
+        model = load_model(file, dense).train()
+        redraw_(model, torch.Generator().manual_seed(job.seed))
+        return model
+
+    def _row(self, job: Job, run: _Run) -> Row:
+        costs = layer_costs(run.model, run.layers)
+        new = turnover(run.before, dense_weights(run.model, run.layers))
+        model = run.model.to(self.device)
         seconds, ratio = _inference(model, self.tasks.task, self.device)
         return {
             **job.head,
             "model": self.experiment.raw["model"],
-            "score": short(task.score(model)),
-            "scores": {name: short(other.score(model)) for name, other in self._others(job)},
+            **self._scores(job, model),
             **totals(costs),
+            "turnover": short(new),
             "inference_seconds": short(seconds),
             "inference_over_dense": short(ratio),
             "settings": dict(job.case.settings),
@@ -152,19 +190,27 @@ class Trainer:
             ],
             "history": [
                 {k: short(v) for k, v in record.items() if k in ("step", "loss", "cost")}
-                for record in trained.history
+                for record in run.trained.history
             ],
         }
 
-    def _others(self, job: Job) -> list[tuple[str, ImageTask | TextTask]]:
-        """Tasks of further scores; none for tuning, which never looks at the test set."""
-        if job.case.group == "tuning":
-            return []
-        return list(self.tasks.others.items())
+    def _scores(self, job: Job, model: nn.Module) -> Row:
+        """Scores of a network; tuning never looks at the test set."""
+        tasks, tuning = self.tasks, job.case.group == "tuning"
+        valid = tasks.valid.score(model) if tasks.valid.sizes[1] else None
+        others = {} if tuning else tasks.others
+        return {
+            "score": short(valid if tuning else tasks.task.score(model)),
+            "scores": {name: short(other.score(model)) for name, other in others.items()},
+            "train_score": short(tasks.train.score(model)),
+            "valid_score": short(valid),
+        }
 
 
 def _rules(job: Job, settings: Settings) -> Rules | None:
     """Rules after each step, or None for those of the training itself."""
+    if job.case.kind == "entries" and job.case.rule != "none":
+        return lambda model, optimizer, total: [Pruning(model, optimizer, job.budget, total)]
     if job.case.rule == "budget":
         return None
 
@@ -178,6 +224,10 @@ def _rules(job: Job, settings: Settings) -> Rules | None:
         return rules
 
     return make
+
+
+def _relative_cost(model: nn.Module, layers: Layers) -> float:
+    return totals(layer_costs(model, layers))["relative_cost"]
 
 
 def _check_device(device: str) -> None:

@@ -59,10 +59,10 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument("--lr", type=_rate, help="learning rate of the weights")
     learn.add_argument(
         "--structure",
-        choices=("edges", "gaudi"),
-        default="edges",
-        help="rule that learns GBLR: edges moves the ends of its blocks, gaudi follows gradients "
-        "through Gaudi masks (default: %(default)s)",
+        choices=("anneal", "gaudi"),
+        default="anneal",
+        help="way to learn GBLR: anneal comes down from dense weights by projections, gaudi "
+        "follows gradients through Gaudi masks (default: %(default)s)",
     )
     learn.add_argument(
         "--structure-lr",
@@ -165,7 +165,7 @@ def _changed(settings: Any, options: argparse.Namespace) -> Any:
         given |= {"structure": "gaudi", "oversize": 2.0}
     elif options.structure_lr is not None:
         raise InputError(
-            f"--structure-lr {options.structure_lr:g} where ends of blocks move by whole samples; "
+            f"--structure-lr {options.structure_lr:g} where structure has no learning rate; "
             "expected none (or --structure gaudi)"
         )
     return replace(settings, **{k: v for k, v in given.items() if v is not None})

@@ -155,10 +155,11 @@ class Experiment:
 
     def _config(self, kind: str) -> Config:
         """Conversion of the task's layers; gradients through Gaudi masks need whole tiles."""
-        by_masks = kind == "gblr" and self.settings.structure == "gaudi"
-        options = {"width_init": "grid"} if by_masks else {}
-        oversize = self.settings.oversize
-        return Config(kind=kind, budget=self.budget, oversize=oversize, options=options)
+        options: dict[str, Any] = {}
+        if kind == "gblr" and self.settings.structure == "gaudi":
+            options = {"learn": "gaudi", "options": {"width_init": "grid"}}
+            options["oversize"] = self.settings.oversize
+        return Config(kind=kind, budget=self.budget, **options)
 
     def _state(self, kind: str, seed: int) -> Path:
         folder = self.folder / "state"

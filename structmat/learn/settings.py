@@ -9,8 +9,8 @@ from structmat.errors import InputError
 __all__ = ["default_settings"]
 
 # Settings that only one way of learning structure uses.
-_EDGES_ALONE = ("moves",)
-_GAUDI_ALONE = ("structure_lr", "structure_betas", "sigma", "revive_every")
+_ANNEAL_ALONE = ("anneal",)
+_GAUDI_ALONE = ("structure_lr", "structure_betas", "sigma", "ramp", "oversize", "revive_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,26 +24,28 @@ class Settings:
         Examples a step.
     lr : float
         Learning rate of AdamW for weights, on a cosine after warm-up.
-    contents_lr : float or None
-        Learning rate of the contents of structured matrices; None for `lr`.
+    contents_lr : float, str or None
+        Learning rate of the contents of structured matrices; None for `lr`, "rule" for
+        multiples of `lr` by structure, as `structmat.nn.parameter_groups` sets them.
     weight_decay : float
     warmup : float
         Share of the steps over which the learning rate rises.
     structure : str
-        Way to learn structure: "edges" moves the ends of runs (`EdgeSearch`), "gaudi"
-        follows gradients through Gaudi masks (`BudgetProjection` and `SigmaSchedule`).
-    moves : mapping
-        Further options of `EdgeSearch`.
+        Way to learn structure: "anneal" projects dense weights onto structures of falling
+        cost (`Anneal`), "gaudi" follows gradients through Gaudi masks (`BudgetProjection` and
+        `SigmaSchedule`).
+    anneal : mapping
+        Further options of `Anneal`.
     structure_lr : float
         Learning rate of widths and locations by "gaudi", without weight decay.
     structure_betas : tuple of float
-        Betas of AdamW for widths and locations.
+        Betas of AdamW for widths and locations by "gaudi".
     sigma : tuple of float
         Sharpness of the masks at the start and at the end.
     ramp : float
-        Share of the steps after which the budget is reached.
+        Share of the steps after which "gaudi" reaches the budget.
     oversize : float
-        Cost of the Gaudi layers at the start, as a multiple of the budget.
+        Cost of Gaudi layers at the start, as a multiple of the budget.
     revive_every : int or None
         Steps between revivals of dead blocks by "gaudi".
     precision : str
@@ -55,17 +57,17 @@ class Settings:
     Examples
     --------
     >>> Settings(epochs=5).structure
-    'edges'
+    'anneal'
     """
 
     epochs: int = 60
     batch: int = 128
     lr: float = 2e-3
-    contents_lr: float | None = None
+    contents_lr: float | str | None = None
     weight_decay: float = 0.0
     warmup: float = 0.0
-    structure: str = "edges"
-    moves: Mapping[str, Any] = field(default_factory=dict)
+    structure: str = "anneal"
+    anneal: Mapping[str, Any] = field(default_factory=dict)
     structure_lr: float = 5e-3
     structure_betas: tuple[float, float] = (0.0, 0.999)
     sigma: tuple[float, float] = (10.0, 100.0)
@@ -76,14 +78,14 @@ class Settings:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        if self.structure not in ("edges", "gaudi"):
-            raise InputError(f"structure = {self.structure!r}; expected 'edges' or 'gaudi'")
+        if self.structure not in ("anneal", "gaudi"):
+            raise InputError(f"structure = {self.structure!r}; expected 'anneal' or 'gaudi'")
         if self.precision not in ("float32", "bfloat16"):
             raise InputError(f"precision = {self.precision!r}; expected 'float32' or 'bfloat16'")
 
     def facts(self) -> dict[str, Any]:
         """All settings by name that this way of learning structure uses."""
-        idle = _GAUDI_ALONE if self.structure == "edges" else _EDGES_ALONE
+        idle = _GAUDI_ALONE if self.structure == "anneal" else _ANNEAL_ALONE
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
 

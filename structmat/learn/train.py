@@ -14,7 +14,14 @@ from structmat.errors import TrainingError
 from structmat.learn import _state
 from structmat.learn.settings import Settings
 from structmat.learn.tasks import Task
-from structmat.nn import BudgetProjection, EdgeSearch, GaudiWeight, SigmaSchedule, parameter_groups
+from structmat.nn import (
+    Anneal,
+    AnnealWeight,
+    BudgetProjection,
+    GaudiWeight,
+    SigmaSchedule,
+    parameter_groups,
+)
 from structmat.nn.training.step_hook import Rule
 
 __all__ = ["Settings", "Trained", "train"]
@@ -29,8 +36,8 @@ class Trained:
     Attributes
     ----------
     history : list of dict
-        For each epoch: step, epoch, loss (mean), cost (relative) where there are Gaudi
-        layers, and sigma where it has a schedule.
+        For each epoch: step, epoch, loss (mean), cost (relative) where layers learn their
+        structure, and sigma where it has a schedule.
     seconds : float
         Seconds of the training, over all sessions.
 
@@ -63,11 +70,11 @@ def train(
     ----------
     task : Task
     model : torch.nn.Module
-        Dense or converted, on the device of the task's batches. Gaudi layers are brought
-        under the budget.
+        Dense or converted, on the device of the task's batches. Layers that learn their
+        structure are brought under the budget.
     settings : Settings
     budget : float, optional
-        Budget of the Gaudi layers together, as `EdgeSearch` takes it.
+        Budget of the learned layers together, as `Anneal` takes it.
     rules : callable, optional
         ``rules(model, optimizer, total_steps)`` makes the rules after each step, in place of
         those that learn the structure.
@@ -154,23 +161,19 @@ def _rules(
     budget: float | None,
     total: int,
 ) -> list[Rule]:
-    """Rules that learn the structure of Gaudi layers under the budget."""
-    if budget is None or not any(isinstance(m, GaudiWeight) for m in model.modules()):
-        return []
-    if settings.structure == "edges":
-        return [EdgeSearch(model, optimizer, budget, total, ramp=settings.ramp, **settings.moves)]
-    start, stop = settings.sigma
-    return [
-        BudgetProjection(
-            model,
-            optimizer,
-            budget,
-            total,
-            ramp=settings.ramp,
-            revive_every=settings.revive_every,
-        ),
-        SigmaSchedule(model, optimizer, total, start=start, stop=stop),
-    ]
+    """Rules that learn the structure of the model's layers under the budget."""
+    rules: list[Rule] = []
+    if budget is None:
+        return rules
+    modules = list(model.modules())
+    if any(isinstance(m, AnnealWeight) for m in modules):
+        rules.append(Anneal(model, optimizer, budget, total, **settings.anneal))
+    if any(isinstance(m, GaudiWeight) for m in modules):
+        options = {"ramp": settings.ramp, "revive_every": settings.revive_every}
+        rules.append(BudgetProjection(model, optimizer, budget, total, **options))
+        start, stop = settings.sigma
+        rules.append(SigmaSchedule(model, optimizer, total, start=start, stop=stop))
+    return rules
 
 
 def _epoch(
@@ -220,7 +223,7 @@ def _record(losses: list[float], epoch: int, steps: int, rules: list[Rule]) -> d
     for rule in rules:
         if isinstance(rule, SigmaSchedule):
             record["sigma"] = rule.sigma
-        if isinstance(rule, BudgetProjection | EdgeSearch):
+        if isinstance(rule, Anneal | BudgetProjection):
             record["cost"] = rule.relative_cost
     return record
 

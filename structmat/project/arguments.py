@@ -20,7 +20,8 @@ def as_energy(energy: Any) -> tuple[Array, float]:
             f"energy has dtype {energy.dtype}; expected real numbers (square the absolute values)"
         )
     if energy.dtype not in (xp.float32, xp.float64):
-        energy = xp.astype(energy, xp.float32)
+        wide = xp.finfo(energy.dtype).bits > 32
+        energy = xp.astype(energy, xp.float64 if wide else xp.float32)
     if 0 in energy.shape:
         return energy, 0.0
     # A NaN is the least and the largest of its array.

@@ -7,8 +7,6 @@ another, so that its used length is the cost of all blocks. A function of two si
 (R, RT) or (RT, R) and names them `near` and `far`.
 """
 
-import heapq
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +63,8 @@ def _respond(near: NDArray, start: int, x: NDArray, first: int, size: int, out: 
     """Sum of x_i times row start + i of `near`, on `size` positions from `first` on."""
     m, n = near.shape
     straight = min(size, n - first)
-    out[:size] = 0
+    for k in range(size):
+        out[k] = 0
     for i in range(x.size):
         row = near[(start + i) % m]
         _add_multiple(out[:straight], x[i], row[first : first + straight])
@@ -170,78 +169,67 @@ def change_all(R: NDArray, RT: NDArray, places: IntArray, contents: NDArray, sig
 
 
 @compiled
-def by_worth(places: IntArray, contents: NDArray) -> tuple[IntArray, IntArray]:
-    """Order of the blocks, least energy per multiplication first, and where each begins."""
-    count = len(places)
-    worth, begins = np.zeros(count), np.zeros(count, np.int64)
-    begin = 0
-    for k in range(count):
-        begins[k] = begin
-        middle, end = begin + places[k, 1], begin + places[k, 1] + places[k, 3]
-        energy = _squared_norm(contents[begin:middle]) * _squared_norm(contents[middle:end])
-        worth[k] = energy / (end - begin)
-        begin = end
-    return np.argsort(worth, kind="mergesort"), begins
-
-
-@compiled
 def backfit(
     R: NDArray,
     RT: NDArray,
+    order: IntArray,
+    begins: IntArray,
     places: IntArray,
     contents: NDArray,
     price: float,
     charge: float,
-    room: int,
-) -> tuple[IntArray, NDArray]:
-    """Take out each block, climb from it, and put it back if it gains: least worth first.
+    kept: IntArray,
+    packed: NDArray,
+) -> tuple[int, int]:
+    """Take out each block in the given order, climb from it, and put it back if it gains.
 
-    A block whose climb would bring all blocks beyond `room` multiplications stays as it was.
+    The blocks that gain are written to `kept` and `packed`, which are as large as the old ones
+    at least; returns their number and their cost. A block whose climb would bring all blocks
+    beyond the size of `packed` stays as it was.
     """
     m, n = R.shape
     u, v = np.empty(m, R.dtype), np.empty(n, R.dtype)
     work, place = np.empty(max(m, n), R.dtype), np.empty(4, np.int64)
-    order, begins = by_worth(places, contents)
-    kept, packed = np.empty_like(places), np.empty(max(room, contents.size), R.dtype)
     count = used = 0
-    spare = max(room, contents.size) - contents.size
+    spare = packed.size - contents.size
     for k in order:
-        height, width = places[k, 1], places[k, 3]
-        middle, end = begins[k] + height, begins[k] + height + width
-        place[:] = places[k]
-        u[:height], v[:width] = contents[begins[k] : middle], contents[middle:end]
+        _read(places[k], contents[begins[k] :], place, u, v)
+        cost = place[1] + place[3]
         change(R, RT, place, u, v, 1)
         gain = climb(R, RT, place, u, v, work, price, BACKFIT_TURNS)
         if gain <= price * charge:
-            spare += height + width
+            spare += cost
             continue
-        growth = place[1] + place[3] - height - width
-        if growth > spare:
-            growth = 0
-            place[:] = places[k]
-            u[:height], v[:width] = contents[begins[k] : middle], contents[middle:end]
-        spare -= growth
+        if place[1] + place[3] - cost > spare:
+            _read(places[k], contents[begins[k] :], place, u, v)
+        spare -= place[1] + place[3] - cost
         change(R, RT, place, u, v, -1)
-        count, used = _push(kept, packed, count, used, place, u, v)
-    return kept[:count].copy(), packed[:used].copy()
+        used += _write(place, u, v, kept[count], packed[used:])
+        count += 1
+    return count, used
 
 
 @compiled
-def _push(
-    places: IntArray,
-    contents: NDArray,
-    count: int,
-    used: int,
-    place: IntArray,
-    u: NDArray,
-    v: NDArray,
-) -> tuple[int, int]:
-    """Write a block behind `count` others; returns the new numbers of blocks and contents."""
-    height, width = place[1], place[3]
-    places[count] = place
-    contents[used : used + height] = u[:height]
-    contents[used + height : used + height + width] = v[:width]
-    return count + 1, used + height + width
+def _copy(source: NDArray, target: NDArray) -> None:
+    for k in range(source.size):
+        target[k] = source[k]
+
+
+@compiled
+def _read(stored: IntArray, packed: NDArray, place: IntArray, u: NDArray, v: NDArray) -> None:
+    """Read a block, whose packed contents come first, into `place`, u and v."""
+    _copy(stored, place)
+    _copy(packed[: place[1]], u)
+    _copy(packed[place[1] : place[1] + place[3]], v)
+
+
+@compiled
+def _write(place: IntArray, u: NDArray, v: NDArray, stored: IntArray, packed: NDArray) -> int:
+    """Write a block, its packed contents to the beginning; returns its cost."""
+    _copy(place, stored)
+    _copy(u[: place[1]], packed)
+    _copy(v[: place[3]], packed[place[1] :])
+    return place[1] + place[3]
 
 
 @compiled
@@ -277,47 +265,49 @@ def _candidate(
 def births(
     R: NDArray,
     RT: NDArray,
-    places: IntArray,
-    contents: NDArray,
     price: float,
     charge: float,
-    room: int,
-) -> tuple[IntArray, NDArray]:
-    """Add blocks that gain, best first, while all together cost at most `room`.
+    born: IntArray,
+    packed: NDArray,
+) -> tuple[int, int]:
+    """Blocks that gain, best first, into `born` and `packed` while there is room.
 
     Every row and every column is a candidate. The best promise is climbed again in the
     present residual, and becomes a block if it still is about as good as the next one;
-    otherwise it goes back with its new promise. A candidate remains after a birth.
+    otherwise it goes back with its new promise. A candidate remains after a birth. Returns
+    the number of blocks and their cost.
     """
     m, n = R.shape
     u, v = np.empty(m, R.dtype), np.empty(n, R.dtype)
     work, place = np.empty(max(m, n), R.dtype), np.empty(4, np.int64)
-    old, used = len(places), contents.size
-    least = price * charge
-    heap = [(0.0, 0)]
-    heap.clear()
+    gains = np.empty(m + n)
     for seed in range(m + n):
-        gain = _candidate(R, RT, seed, place, u, v, work, price)
-        if gain > least:
-            heap.append((-gain, seed))
-    heapq.heapify(heap)
-    most = max((room - used) // 2, 0)
-    born, packed = np.empty((most, 4), np.int64), np.empty(max(room - used, 0), R.dtype)
-    count = filled = 0
-    while len(heap) > 0:
-        _, seed = heapq.heappop(heap)
-        gain = _candidate(R, RT, seed, place, u, v, work, price)
-        if gain <= least:
+        gains[seed] = _candidate(R, RT, seed, place, u, v, work, price)
+    least = price * charge
+    count = used = 0
+    while True:
+        seed = _largest(gains)
+        if gains[seed] <= least:
+            return count, used
+        gains[seed] = _candidate(R, RT, seed, place, u, v, work, price)
+        if gains[seed] <= least or gains[seed] < KEPT_GAIN * gains[_largest(gains)]:
             continue
-        if len(heap) > 0 and gain < -KEPT_GAIN * heap[0][0]:
-            heapq.heappush(heap, (-gain, seed))
-        elif filled + place[1] + place[3] <= room - used:
-            change(R, RT, place, u, v, -1)
-            count, filled = _push(born, packed, count, filled, place, u, v)
-            heapq.heappush(heap, (-gain, seed))
-    all_places = np.empty((old + count, 4), np.int64)
-    all_places[:old], all_places[old:] = places, born[:count]
-    return all_places, np.concatenate((contents, packed[:filled]))
+        if used + place[1] + place[3] > packed.size:
+            gains[seed] = -np.inf
+            continue
+        change(R, RT, place, u, v, -1)
+        used += _write(place, u, v, born[count], packed[used:])
+        count += 1
+
+
+@compiled
+def _largest(x: NDArray) -> int:
+    """Index of the largest entry, the first one of several."""
+    best = 0
+    for k in range(x.size):
+        if x[k] > x[best]:
+            best = k
+    return best
 
 
 @compiled
@@ -326,13 +316,14 @@ def refit(R: NDArray, RT: NDArray, places: IntArray, contents: NDArray) -> None:
     work = np.empty(max(R.shape), R.dtype)
     begin = 0
     for k in range(len(places)):
-        row, height, col, width = places[k]
-        u, v = contents[begin : begin + height], contents[begin + height : begin + height + width]
+        row, height, col, width = places[k, 0], places[k, 1], places[k, 2], places[k, 3]
+        middle, end = begin + height, begin + height + width
+        u, v = contents[begin:middle], contents[middle:end]
         change(R, RT, places[k], u, v, 1)
         _fit_side(RT, col, v, row, u, work)
         _fit_side(R, row, u, col, v, work)
         change(R, RT, places[k], u, v, -1)
-        begin += height + width
+        begin = end
 
 
 @compiled

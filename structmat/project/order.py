@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._array import namespace, to_numpy
+from structmat._array import Array, namespace, to_numpy
 from structmat.errors import InputError
 from structmat.project.arguments import as_energy, as_price
 from structmat.project.compiled import compiled
 
-#: Candidates for neighbours of each column.
-CANDIDATES = 10
+#: Candidates for neighbours of each column: twice as many gain 0.02 % of the energy.
+CANDIDATES = 16
 #: Longest piece of a tour that is moved as one.
 LONGEST_PIECE = 3
+#: Price, as a multiple of the largest energy, from which on shares are proportional to energies.
+HIGH_PRICE = 1e6
 #: Least gain of a change, as a share of the largest entry of S: below it is rounding.
 LEAST_GAIN = 1e-6
 
@@ -64,21 +66,21 @@ def column_order(
     >>> import numpy as np
     >>> energy = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
     >>> energy[:, column_order(energy, 0.1)]
-    array([[0., 0., 1., 1.],
-           [1., 1., 0., 0.]])
+    array([[1., 1., 0., 0.],
+           [0., 0., 1., 1.]])
     """
-    (energy, _), price = as_energy(energy), as_price(price)
+    (energy, most), price = as_energy(energy), as_price(price)
     n = energy.shape[1]
     tour = _checked(start, n)
-    if n < 4 or energy.shape[0] == 0:
+    if n < 3 or most == 0:
         return np.arange(n) if tour is None else tour
-    shared = _shared(energy, price)
+    shared = _shared(energy, price, most)
     if tour is None:
         tour = np.empty(n, np.int64)
         _nearest(shared, int(shared.sum(1).argmax()), tour)
     _improve(shared, _candidates(shared), tour, LEAST_GAIN * float(shared.max()))
-    weakest = int(shared[tour, np.roll(tour, -1)].argmin())
-    return np.roll(tour, -weakest - 1)
+    # Among ties the last one, so that a tour that is already good stays as it is.
+    return np.roll(tour, int(shared[tour, np.roll(tour, -1)][::-1].argmin()))
 
 
 def _checked(start: Any, n: int) -> NDArray[np.int64] | None:
@@ -94,15 +96,14 @@ def _checked(start: Any, n: int) -> NDArray[np.int64] | None:
     return order.astype(np.int64)
 
 
-def _shared(energy: Any, price: float) -> NDArray:
+def _shared(energy: Array, price: float, most: float) -> NDArray:
     """Energy that columns share, (n, n): A^T A with a zero diagonal."""
     xp = namespace(energy)
-    nothing = xp.zeros_like(energy)
-    # Without a price, 0 / 0 would be NaN.
-    share = xp.where(
-        energy > 0, energy / xp.where(energy > 0, energy + price, 1 + nothing), nothing
-    )
-    shared = np.array(to_numpy(xp.matrix_transpose(share) @ share))
+    energy = energy / most  # sums with the price stay finite
+    # Without a price, 0 / 0 would be NaN; a very high one only scales.
+    least = float(xp.finfo(energy.dtype).smallest_normal)
+    share = energy / (energy + min(max(price / most, least), HIGH_PRICE))
+    shared = np.array(to_numpy(xp.matrix_transpose(share) @ share), np.float32)
     np.fill_diagonal(shared, 0)
     return shared
 
@@ -147,7 +148,7 @@ def _improve(
     place[tour] = np.arange(n)
     queue, waiting = tour.copy(), np.ones(n, np.bool_)
     head, count = 0, n
-    touched = np.empty(8, np.int64)
+    touched = np.empty(6, np.int64)
     while count:
         a = queue[head]
         head, count = (head + 1) % n, count - 1

@@ -6,21 +6,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray
+from structmat.intervals import IntArray, offsets
 from structmat.project import blocks as moves
 
-#: Factor by which the price falls from step to step while the cost is below the cap.
-FALL = 0.7
-#: Rounds of births and back-fits at one price.
-ROUNDS = 2
+#: Factor by which the price falls from step to step, and by which it rises from a start.
+FALL, RISE = 0.85, 1.4
 #: Bisections of the price between a cost above the cap and one below.
 BISECTIONS = 5
 #: Share of the cap from which on the price is right.
 FULL = 0.99
 #: Cost beyond the cap at which births at one price end, as a share of the cap.
 OVERSHOOT = 0.3
+#: Factor to the price that loosens the blocks, and by which it then rises until they fit again.
+LOOSE_PRICE, LOOSE_RISE = 0.5, 1.15
 #: Prices at which what is left of the cap is filled, as multiples of the final one.
 FILL_PRICES = (1.0, 0.6, 0.36, 0.1)
+#: Energy that a start may leave, as a multiple of the matrix's: beyond it, rounding would stay.
+LEFT_BY_START = 100.0
 #: Fits of all contents on the final runs.
 REFITS = 2
 
@@ -39,7 +41,7 @@ class Pursuit:
         """No blocks; the residual is a copy of the matrix."""
         R = np.array(W, order="C")
         places, contents = np.zeros((0, 4), np.int64), np.zeros(0, R.dtype)
-        return cls(R, np.ascontiguousarray(R.T), places, contents)
+        return cls(R, R.T.copy(order="C"), places, contents)
 
     @property
     def cost(self) -> int:
@@ -61,29 +63,49 @@ class Pursuit:
         self.contents = np.concatenate([self.contents, contents])
 
     def fit(self, price: float, charge: float, room: int) -> None:
-        """Back-fits and births in turn, until no block is born."""
-        for _ in range(ROUNDS):
-            self._backfit(price, charge, room)
-            if not self.births(price, charge, room):
-                break
-        self._backfit(price, charge, room)
+        """Fit all blocks again, add those that gain, and fit all again."""
+        self.backfit(price, charge, room)
+        if self.births(price, charge, room):
+            self.backfit(price, charge, room)
 
     def births(self, price: float, charge: float, room: int) -> int:
         """Add blocks that gain while all cost at most `room`; returns their number."""
-        before = len(self.places)
-        self.places, self.contents = moves.births(
-            self.R, self.RT, self.places, self.contents, price, charge, room
-        )
-        return len(self.places) - before
+        packed = np.empty(max(room - self.cost, 0), self.R.dtype)
+        born = np.empty((packed.size // 2, 4), np.int64)
+        count, used = moves.births(self.R, self.RT, price, charge, born, packed)
+        self.places = np.concatenate([self.places, born[:count]])
+        self.contents = np.concatenate([self.contents, packed[:used]])
+        return count
 
     def refit(self) -> None:
         """Fit the contents of every block on its own runs."""
         moves.refit(self.R, self.RT, self.places, self.contents)
 
-    def _backfit(self, price: float, charge: float, room: int) -> None:
-        self.places, self.contents = moves.backfit(
-            self.R, self.RT, self.places, self.contents, price, charge, room
+    def backfit(self, price: float, charge: float, room: int) -> None:
+        """Fit contents and ends of all blocks again, least energy per multiplication first."""
+        if not len(self.places):
+            return
+        places, contents = self.places, self.contents
+        costs = places[:, 1] + places[:, 3]
+        begins = offsets(costs)
+        worth = side_norms(places, contents).prod(axis=1) ** 2 / costs
+        order = np.argsort(worth, kind="stable")
+        kept, packed = np.empty_like(places), np.empty(max(room, self.cost), self.R.dtype)
+        count, used = moves.backfit(
+            self.R, self.RT, order, begins, places, contents, price, charge, kept, packed
         )
+        self.places, self.contents = kept[:count].copy(), packed[:used].copy()
+
+
+def side_norms(places: IntArray, contents: NDArray) -> NDArray:
+    """Norms of the packed contents on rows and on columns: shape (K, 2)."""
+    widths = places[:, [1, 3]].ravel()
+    begins = offsets(widths)[:-1]
+    # Over the largest entry of each side, whose square could overflow.
+    largest = np.maximum.reduceat(np.abs(contents).astype(np.float64), begins)
+    largest[largest == 0] = 1.0
+    squares = (contents / np.repeat(largest, widths)) ** 2
+    return (largest * np.sqrt(np.add.reduceat(squares, begins))).reshape(-1, 2)
 
 
 def search(
@@ -104,10 +126,15 @@ def search(
     price = min(max(price or 0.5 * float(np.abs(W).max()) ** 2, rounding / W.size), total)
     given: Pursuit | None = None
     if start is not None:
-        state.take(*start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            state.take(*start)
+            sensible = state.energy() <= LEFT_BY_START * total
+        state = state if sensible else Pursuit.of(W)
         given = state if state.cost <= cap else None
     best, price = _meet(state, cap, price, charge, rounding)
     _fill(best, cap, price, charge, rounding)
+    if best.energy() > rounding:
+        best = _loosened(best, cap, price, charge, rounding)
     if given is not None and given.energy() < best.energy():
         best = given
     return best.places, best.contents, price
@@ -117,7 +144,7 @@ def _meet(
     state: Pursuit, cap: int, price: float, charge: float, rounding: float
 ) -> tuple[Pursuit, float]:
     """The pursuit at the least price found whose cost respects the cap."""
-    room = cap + max(int(OVERSHOOT * cap), sum(state.R.shape))
+    room = _room(state, cap)
     low, high, best = 0.0, math.inf, state
     bisections = 0
     while bisections <= BISECTIONS:
@@ -132,13 +159,33 @@ def _meet(
             if high == math.inf:
                 state = trial
         if low == 0:
-            price *= FALL if trial.cost else FALL**2
+            price *= FALL if trial.cost else FALL**3
         elif high == math.inf:
-            price /= FALL
+            price *= RISE
         else:
             price = math.sqrt(low * high)
             bisections += 1
     return best, high
+
+
+def _room(state: Pursuit, cap: int) -> int:
+    """Cost at which births end: beyond the cap, and with room for any one block."""
+    return cap + max(int(OVERSHOOT * cap), sum(state.R.shape))
+
+
+def _loosened(best: Pursuit, cap: int, price: float, charge: float, rounding: float) -> Pursuit:
+    """Grow beyond the cap at a lower price and come back, or the same blocks if that is worse.
+
+    Blocks that others replaced have less to gain, and disappear while the price rises.
+    """
+    loose, room = best.copy(), _room(best, cap)
+    raised = LOOSE_PRICE * price
+    loose.fit(raised, charge, room)
+    while loose.cost > cap:
+        raised *= LOOSE_RISE
+        loose.backfit(raised, charge, room)
+    _fill(loose, cap, min(raised, price), charge, rounding)
+    return min(loose, best, key=Pursuit.energy)
 
 
 def _fill(best: Pursuit, cap: int, price: float, charge: float, rounding: float) -> None:

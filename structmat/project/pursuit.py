@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from structmat._checks import host_array
 from structmat.errors import InputError, ShapeError
-from structmat.intervals import IntArray, offsets
+from structmat.intervals import IntArray
 from structmat.matrices.gblr import GBLR
-from structmat.project.prices import search
+from structmat.project.prices import search, side_norms
 
 
 def pursue(
@@ -133,7 +133,8 @@ def _from_matrix(start: GBLR, R: NDArray, root: float) -> tuple[IntArray, NDArra
     contents, of_columns = np.empty(u.size + v.size), _of_columns(places)
     contents[~of_columns], contents[of_columns] = u, v
     _balance(places, contents)
-    return places, (contents / root).astype(R.dtype)
+    with np.errstate(over="ignore"):
+        return places, (contents / root).astype(R.dtype)
 
 
 def _of_columns(places: IntArray) -> NDArray[np.bool_]:
@@ -144,14 +145,12 @@ def _of_columns(places: IntArray) -> NDArray[np.bool_]:
 
 def _balance(places: IntArray, contents: NDArray) -> None:
     """Give the two contents of every block the same norm, in place."""
-    widths = places[:, [1, 3]].ravel()
-    if not widths.size:
+    if not len(places):
         return
-    squares = np.add.reduceat(contents.astype(np.float64) ** 2, offsets(widths)[:-1])
-    norms = np.sqrt(squares).reshape(-1, 2)
-    wanted = np.sqrt(norms[:, :1] * norms[:, 1:])
+    norms = side_norms(places, contents)
+    wanted = np.sqrt(norms[:, :1]) * np.sqrt(norms[:, 1:])
     factors = wanted / np.where(norms > 0, norms, 1.0)
-    contents *= np.repeat(factors.ravel(), widths).astype(contents.dtype)
+    contents *= np.repeat(factors.ravel(), places[:, [1, 3]].ravel()).astype(contents.dtype)
 
 
 def _to_matrix(places: IntArray, contents: NDArray, shape: tuple[int, int]) -> GBLR:

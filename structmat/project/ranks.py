@@ -127,7 +127,8 @@ def tile_matrix(
         tiles |= _tiles_in_row(A, heights, widths, i, row, rng)
     if not tiles and heights.size and widths.size:
         tiles[0, 0] = zero_tile(A[: heights[0], : widths[0]])
-    return BlockLowRank(tiles, row_sizes=heights, col_sizes=widths)
+    matrix = BlockLowRank(tiles, row_sizes=heights, col_sizes=widths)
+    return matrix if tiles else matrix.astype(A.dtype)
 
 
 def zero_tile(tile: NDArray) -> Tile:

@@ -20,6 +20,8 @@ from structmat.project.arguments import as_cap, as_energy, as_price
 from structmat.project.compiled import compiled
 from structmat.project.scan import runs_at
 
+#: Name of the device whose memory the compiled loops read.
+HOST = "cpu"
 #: Share of the cap at which the search for a price ends.
 NEAR_CAP = 0.997
 #: Share of the cap that interpolated prices aim at.
@@ -46,15 +48,15 @@ def project_runs(
     """Runs of rows that hold the most energy; a run of L entries costs L + 1.
 
     A run is a stretch of one row; a stretch that leaves at the end and continues at the
-    beginning counts as two. The runs are the best for the price that is returned: no others
-    of their cost, or less, hold more energy. What they leave of the cap, usually below
-    0.3 %, is filled with the best parts of runs for a lower price.
+    beginning counts as two. First come the runs of most energy less price at the price that
+    is returned: no others of their cost, or less, hold more. What they leave of the cap,
+    usually below 0.3 %, is filled with the best parts of runs for a lower price.
 
     Parameters
     ----------
     energy : array, shape (m, n)
-        Nonnegative numbers. On another library than NumPy, the scan consists of operations
-        of that library, and runs where the array is.
+        Nonnegative numbers, of any library. Compiled loops scan an array in the host's memory;
+        elsewhere operations of the library scan it where it is.
     cap : int
         Most multiplications of all runs together.
     price : float, optional
@@ -88,20 +90,22 @@ def project_runs(
            [0, 0, 1, 1, 0]])
     """
     (energy, most), cap = as_energy(energy), as_cap(cap)
-    xp = namespace(energy)
+    xp, place = namespace(energy), device(energy)
     first = None if price is None else as_price(price)
     if cap == 0 or most == 0:
-        return xp.zeros(energy.shape, dtype=xp.bool, device=device(energy)), most
-    rows = _CompiledRows(energy) if is_numpy(xp) else _ArrayRows(energy, xp)
+        return xp.zeros(energy.shape, dtype=xp.bool, device=place), most
+    if str(place) == HOST:
+        energy = to_numpy(energy)
+    rows = _CompiledRows(energy) if is_numpy(namespace(energy)) else _ArrayRows(energy, xp)
     least = max(LEAST_PRICE * most, math.ulp(0.0))
     if first is None:
-        first = _quantile(energy, cap / RUN_SHARE, xp)
+        first = _quantile(energy, cap / RUN_SHARE)
     low, high, cost = _search(rows.cost, cap, least, most, first)
     kept = rows.kept(high)
     if low is not None and cost < cap:
-        more = _filling(energy, kept, rows.kept(low), cap - cost, xp)
-        kept = kept | from_numpy(more, xp, device(energy))
-    return kept, high
+        more = _filling(energy, kept, rows.kept(low), cap - cost)
+        kept = kept | from_numpy(more, namespace(energy), place)
+    return (from_numpy(kept, xp, place) if isinstance(kept, np.ndarray) else kept), high
 
 
 class _CompiledRows:
@@ -186,9 +190,9 @@ def _runs_of_rows(energy: NDArray, price: float, kept: NDArray[np.bool_]) -> Non
             kept[i, j] = held
 
 
-def _quantile(energy: Array, count: float, xp: ModuleType) -> float:
+def _quantile(energy: Array, count: float) -> float:
     """About the energy that `count` entries exceed, from a sample."""
-    flat = xp.reshape(energy, (-1,))
+    flat = namespace(energy).reshape(energy, (-1,))
     sample = np.sort(to_numpy(flat[:: -(-flat.shape[0] // SAMPLE)]))
     return float(sample[max(len(sample) - 1 - int(count * len(sample) / flat.shape[0]), 0)])
 
@@ -229,23 +233,18 @@ def _search(
     return low, (most if high is None else high), under
 
 
-def _filling(
-    energy: Array, kept: Array, beyond: Array, left: int, xp: ModuleType
-) -> NDArray[np.bool_]:
+def _filling(energy: Array, kept: Array, beyond: Array, left: int) -> NDArray[np.bool_]:
     """Mask of the parts of `beyond` outside of `kept` that `left` more multiplications hold."""
-    (m, n), flat = kept.shape, xp.reshape(kept, (-1,))
+    xp, (m, n) = namespace(energy), kept.shape
+    flat = xp.reshape(kept, (-1,))
     at = xp.nonzero(xp.reshape(beyond & ~kept, (-1,)))[0]
     values = to_numpy(xp.take(xp.reshape(energy, (-1,)), at))
     before = to_numpy(xp.take(flat, xp.maximum(at - 1, xp.zeros_like(at))))
     after = to_numpy(xp.take(flat, xp.minimum(at + 1, xp.full_like(at, m * n - 1))))
-    places = to_numpy(at)
+    places, mask = to_numpy(at), np.zeros(m * n, np.bool_)
     column = places % n
-    mask = np.zeros(m * n, np.bool_)
-    mask[
-        places[
-            _taken(places, column, values, before & (column > 0), after & (column < n - 1), left)
-        ]
-    ] = True
+    before, after = before & (column > 0), after & (column < n - 1)
+    mask[places[_taken(places, column, values, before, after, left)]] = True
     return mask.reshape(m, n)
 
 

@@ -8,14 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from structmat._array import namespace_named
+from structmat._array import device, from_numpy, namespace, namespace_named, to_numpy
+from structmat.errors import InputError
+from structmat.project import runs
 from structmat.project.runs import project_runs
 from structmat.project.scan import runs_at
 
-# Few values, for ties and zeros.
+NUMPY = namespace_named("numpy")
+# Few values: many ties, and sums without rounding.
 energies = arrays(
-    np.float64, array_shapes(min_dims=2, max_dims=2, max_side=7), elements=st.integers(0, 4)
+    np.float64, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 4)
 )
+prices = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0])
 
 
 def cost(kept):
@@ -23,49 +27,178 @@ def cost(kept):
     return int(kept.sum() + kept[:, :1].sum() + (kept[:, 1:] & ~kept[:, :-1]).sum())
 
 
-def masks(n):
-    return np.array(list(itertools.product([False, True], repeat=n)))
-
-
 def most_energy(energy):
-    """Most energy of any runs for each cost, by trying all masks of each row."""
+    """Most energy that runs of each cost, or less, hold, by all masks of each row."""
+    masks = np.array(list(itertools.product([False, True], repeat=energy.shape[1])))
+    costs = np.array([cost(mask[None]) for mask in masks])
     best = np.zeros(1)
     for row in energy:
-        every = masks(len(row))
-        found = np.full(2 * len(row) + 1, -np.inf)
-        np.maximum.at(found, [cost(kept[None]) for kept in every], every @ row)
-        both = np.full(len(best) + len(found) - 1, -np.inf)
-        for c, value in enumerate(best):
-            both[c : c + len(found)] = np.maximum(both[c : c + len(found)], value + found)
-        best = both
-    return np.maximum.accumulate(best)
+        found = np.zeros(costs.max() + 1)
+        np.maximum.at(found, costs, masks @ row)
+        sums = np.add.outer(best, np.maximum.accumulate(found))
+        best = np.zeros(sum(sums.shape) - 1)
+        np.maximum.at(best, np.add.outer(*map(np.arange, sums.shape)), sums)
+    return best
 
 
-@given(energies, st.integers(0, 60))
-def test_no_other_runs_hold_more_for_their_price(energy, cap):
+@given(energies, prices)
+def test_the_scan_is_exact_at_a_price(energy, price):
+    kept = runs_at(energy, price, NUMPY)
+    best = most_energy(energy)
+    wanted = (best - price * np.arange(len(best))).max()
+    assert energy[kept].sum() - price * cost(kept) == wanted
+
+
+@given(energies, prices)
+def test_the_compiled_scan_keeps_the_same_entries(energy, price):
+    rows, kept = runs._CompiledRows(energy), runs_at(energy, price, NUMPY)
+    np.testing.assert_array_equal(rows.kept(price), kept)
+    assert rows.cost(price) == cost(kept)
+    assert runs._ArrayRows(energy, NUMPY).cost(price) == cost(kept)
+
+
+@given(energies, st.integers(0, 50))
+def test_runs_hold_the_most_up_to_a_part_of_one(energy, cap):
     kept, price = project_runs(energy, cap)
     best, spent = most_energy(energy), cost(kept)
     assert spent <= cap
-    held = energy[kept].sum()
-    reach = np.interp(min(cap, len(best) - 1), *hull(best))
-    # Between two corners of the hull, less than one run is missing.
-    assert held >= reach - price * (energy.shape[1] + 1) - 1e-9
-    assert held <= best[min(spent, len(best) - 1)] + 1e-9
+    wanted = best[min(cap, len(best) - 1)]
+    # What is tied is cut, so that one run's opening and end are lost at most.
+    assert energy[kept].sum() >= wanted - price * (energy.shape[1] + 1) * (1 + 1e-5)
+    if cap >= len(best) - 1:
+        assert kept[energy > 0].all()
 
 
-def hull(best):
-    """Corners of the least concave function above `best`."""
-    at = [0]
-    while at[-1] < len(best) - 1:
-        ahead = np.arange(at[-1] + 1, len(best))
-        slope = (best[ahead] - best[at[-1]]) / (ahead - at[-1])
-        at.append(int(ahead[np.flatnonzero(slope >= slope.max() - 1e-12)[-1]]))
-    return at, best[at]
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("share", [0.003, 0.02, 0.3, 0.9])
+def test_the_cap_is_met(rng, dtype, share):
+    energy = rng.standard_normal((60, 130)).astype(dtype) ** 2
+    cap = int(share * energy.size)
+    kept, price = project_runs(energy, cap)
+    assert cap - 1 <= cost(kept) <= cap
+    again, later = project_runs(energy, cap, price=price)
+    assert cap - 1 <= cost(again) <= cap
+    assert later == pytest.approx(price, rel=0.02)
 
 
-@given(energies, st.sampled_from([0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0]))
-def test_the_scan_is_exact_at_a_price(energy, price):
-    kept = runs_at(energy, price, namespace_named("numpy"))
-    best = most_energy(energy)
-    wanted = (best - price * np.arange(len(best))).max()
-    assert energy[kept].sum() - price * cost(kept) == pytest.approx(wanted, abs=1e-9)
+@given(st.integers(0, 90), st.sampled_from([None, 0.0, 1e-300, 0.9, 1.0, 1e300]))
+def test_ties_are_cut_at_the_cap(cap, price):
+    kept, _ = project_runs(np.ones((7, 11)), cap, price=price)
+    assert min(cap, 84) - 1 <= cost(kept) <= cap
+
+
+def test_a_gap_that_costs_nothing_is_closed():
+    kept, _ = project_runs(np.array([[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]]), 100)
+    assert kept.tolist() == [[True, True, True, False, False, True]]
+
+
+def test_what_is_left_goes_to_the_best_part():
+    # Price 2: the first row, cost 4. Of the second row two entries fit as well.
+    kept, _ = project_runs(np.array([[9.0, 9.0, 9.0, 0.0], [3.0, 3.0, 3.0, 3.0]]), 7)
+    assert kept.astype(int).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e300])
+def test_the_scale_of_the_energies_does_not_matter(rng, scale):
+    energy = rng.random((9, 20))
+    wanted, price = project_runs(energy, 50)
+    kept, scaled = project_runs(energy * scale, 50)
+    np.testing.assert_array_equal(kept, wanted)
+    assert scaled == pytest.approx(price * scale)
+
+
+@pytest.mark.parametrize("host", ["cpu", "nowhere"])
+def test_every_library_keeps_the_same_runs(backend, rng, host, monkeypatch):
+    monkeypatch.setattr(runs, "HOST", host)
+    energy = rng.integers(0, 64, (31, 47)).astype(np.float64)
+    xp = namespace_named(backend)
+    given = from_numpy(energy, xp)
+    kept, price = project_runs(given, 400)
+    wanted, same = project_runs(energy, 400)
+    assert (namespace(kept), kept.dtype, device(kept)) == (xp, xp.bool, device(given))
+    assert price == same
+    np.testing.assert_array_equal(to_numpy(kept), wanted)
+
+
+def test_single_precision_is_as_good_on_every_library(backend, rng, monkeypatch):
+    monkeypatch.setattr(runs, "HOST", "nowhere")
+    energy = rng.standard_normal((40, 90)).astype(np.float32) ** 2
+    kept, _ = project_runs(from_numpy(energy, namespace_named(backend)), 300)
+    wanted, _ = project_runs(energy, 300)
+    assert cost(to_numpy(kept)) <= 300
+    assert energy[to_numpy(kept)].sum() == pytest.approx(energy[wanted].sum(), rel=1e-4)
+
+
+def test_integers_and_halves_count_as_numbers(rng):
+    energy = rng.integers(0, 9, (5, 8))
+    wanted, _ = project_runs(energy.astype(float), 12)
+    for dtype in ("int64", "uint8", "float16", "longdouble"):
+        np.testing.assert_array_equal(project_runs(energy.astype(dtype), 12)[0], wanted)
+
+
+def test_views_and_threads_make_no_difference(rng, monkeypatch):
+    energy = rng.random((40, 30))
+    wanted, _ = project_runs(energy, 300)
+    kept, _ = project_runs(np.asfortranarray(energy)[:, :], 300)
+    np.testing.assert_array_equal(kept, wanted)
+    monkeypatch.setenv("STRUCTMAT_NUM_THREADS", "3")
+    monkeypatch.setattr(runs, "THREAD_ENTRIES", 1)
+    np.testing.assert_array_equal(project_runs(energy, 300)[0], wanted)
+
+
+def test_python_runs_the_same_functions(rng, monkeypatch):
+    pytest.importorskip("numba", reason="without Numba there is one version only")
+    energy = rng.random((6, 20)).astype(np.float32)
+    wanted = project_runs(energy, 40)
+    for name in ("_costs_of_rows", "_runs_of_rows"):
+        monkeypatch.setattr(runs, name, getattr(runs, name).py_func)
+    kept, price = project_runs(energy, 40)
+    np.testing.assert_array_equal(kept, wanted[0])
+    assert price == wanted[1]
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (4, 0)])
+def test_nothing_is_kept_of_nothing(shape, backend):
+    xp = namespace_named(backend)
+    kept, price = project_runs(xp.zeros(shape), 5)
+    assert (kept.shape, kept.dtype, price) == (shape, xp.bool, 0.0)
+
+
+@pytest.mark.parametrize("cap", [0, 1])
+def test_a_run_costs_two_at_least(cap):
+    assert not project_runs(np.ones((3, 4)), cap)[0].any()
+
+
+def test_zeros_are_left_out():
+    assert not project_runs(np.zeros((3, 4)), 100)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("energy", "message"),
+    [
+        ([[1.0, -2.0]], "energy holds -2.0; expected finite numbers of at least 0"),
+        ([[1.0, np.nan]], "energy holds nan; expected finite"),
+        ([[1.0, np.inf]], "energy holds inf; expected finite"),
+        ([[1.0, 1j]], "energy has dtype complex128; expected real numbers"),
+    ],
+)
+def test_energies_are_finite_and_not_negative(energy, message):
+    with pytest.raises(InputError, match=message):
+        project_runs(np.array(energy), 3)
+
+
+def test_energies_are_a_matrix():
+    with pytest.raises(InputError, match="expected 2 dimensions"):
+        project_runs(np.ones(3), 3)
+
+
+@pytest.mark.parametrize("cap", [-1, 2.0, None, "3"])
+def test_a_cap_is_a_count(cap):
+    with pytest.raises(InputError, match=f"cap = {cap!r}; expected an integer of at least 0"):
+        project_runs(np.ones((2, 2)), cap)
+
+
+@pytest.mark.parametrize("price", [-1.0, np.nan, np.inf, "high"])
+def test_a_price_is_a_finite_number(price):
+    with pytest.raises(InputError, match=r"price = .*; expected a finite number of at least 0"):
+        project_runs(np.ones((2, 2)), 3, price=price)

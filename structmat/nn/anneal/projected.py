@@ -70,9 +70,12 @@ def in_order(
     matrix: StructuredMatrix, row_order: IntArray | None, col_order: IntArray | None
 ) -> StructuredMatrix:
     """The matrix of the given order, from the one whose rows and columns are reordered."""
+    xp, device = matrix.xp, matrix.device
     if col_order is not None:
-        matrix = matrix @ Permutation(col_order)
-    return matrix if row_order is None else Permutation(row_order).H @ matrix
+        matrix = matrix @ Permutation(xp.asarray(col_order, device=device))
+    if row_order is not None:
+        matrix = Permutation(xp.asarray(row_order, device=device)).H @ matrix
+    return matrix
 
 
 def balanced(matrix: LowRank | BlockLowRank) -> StructuredMatrix:

@@ -14,12 +14,17 @@ from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
 from structmat.project.runs import project_runs
+from structmat.project.subsets import Subset, pursue_subsets, subset_orders
 from structmat.project.tiles import project_tiles
 
 #: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
 BLOCKS_FROM = 3.0
 #: Rows and columns of a tile of low rank, about.
 TILE = 16
+#: Share of the energy that blocks may leave where the structure of a weight is plain.
+PLAIN = 0.05
+#: Entries of a weight up to which orders come from blocks on subsets.
+ORDERED_ENTRIES = 2**21
 #: Energies of about this share of the cap count whole in the likeness of columns.
 _LIKENESS = 1.6
 
@@ -59,26 +64,50 @@ def project(
 
 
 def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
-    """Row runs while the cap is wide, and then rank-one blocks; each in the better order."""
+    """Row runs while the cap is wide, and then rank-one blocks; each in the best order.
+
+    Blocks come earlier where they hold nearly all of the weight within the budget: then the
+    structure is plain, and runs would only hide it.
+    """
+    if isinstance(last.matrix, GBLR):
+        return _blocks(W, min(cap, max(budget, last.cost)), last.order, last, options)
     wide = cap > BLOCKS_FROM * budget
-    if isinstance(last.matrix, GBLR) and not wide:
-        return _blocks(W, cap, last.order, last, options)
-    given = np.arange(W.shape[0]), np.arange(W.shape[1])
-    orders = [given]
+    orders = [(np.arange(W.shape[0]), np.arange(W.shape[1]))]
+    ordered = options.orders and 0 < W.size <= ORDERED_ENTRIES
+    if ordered:
+        subsets = pursue_subsets(W, budget, charge=options.charge)
+        found = subset_orders(subsets, W.shape)
+        if not wide or _left(W, subsets) <= PLAIN * _energy(W):
+            orders.append(found)
+    if wide:
+        plain = [_blocks(W, budget, order, last, options) for order in orders]
+        best = min(plain, key=lambda one: _missed(W, one))
+        if _missed(W, best) <= PLAIN * _energy(W):
+            return best
     if options.orders:
-        orders.append(_tours(W * W, cap, last, rows=not wide))
+        orders = [*orders[: 1 if wide else 2], _tours(W * W, cap, last, rows=not wide)]
     make = _runs if wide else _blocks
-    found = [make(W, cap, order, last, options) for order in orders]
-    return min(found, key=lambda one: _missed(W, one))
+    return min((make(W, cap, o, last, options) for o in orders), key=lambda one: _missed(W, one))
+
+
+def _energy(W: NDArray) -> float:
+    return float(np.square(W, dtype=np.float64).sum())
+
+
+def _left(W: NDArray, subsets: list[Subset]) -> float:
+    """Energy that blocks on subsets leave."""
+    left = W.astype(np.float64)
+    for block in subsets:
+        left[np.ix_(block.rows, block.cols)] -= np.outer(block.u, block.v)
+    return _energy(left)
 
 
 def _missed(W: NDArray, found: Projected) -> float:
-    """Squared distance of W from a projection, apart from a constant."""
+    """Squared distance of W from a projection."""
     if found.matrix is None:
-        return -float((W[found.support].astype(np.float64) ** 2).sum())
+        return _energy(W[~found.support])
     rows, cols = found.order
-    left = W[rows][:, cols] - found.matrix.to_dense()
-    return float((left.astype(np.float64) ** 2).sum() - (W.astype(np.float64) ** 2).sum())
+    return _energy(W[rows][:, cols] - found.matrix.to_dense())
 
 
 def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[IntArray, IntArray]:

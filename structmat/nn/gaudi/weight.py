@@ -290,6 +290,11 @@ class GaudiWeight(StructuredModule):
         return self.rank * int(((rows.width + cols.width) * alive).sum())
 
     @property
+    def fan_in(self) -> float:
+        """Multiplications for each output, on average."""
+        return self.cost / self.shape[0]
+
+    @property
     def storage(self) -> int:
         """Scalars that `to_matrix` stores; the weight itself keeps contents off the runs too."""
         return self.cost

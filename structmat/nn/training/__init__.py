@@ -6,6 +6,7 @@ shrinkage           `SoftThreshold`, `MeanShrink`
 anneal              `Anneal`
 for_trainers        rules for Hugging Face and Lightning
 parameter_groups    groups of parameters for an optimizer
+contents_rates      learning rates of contents by rule
 
 A rule is composed of these, and inherits from nothing:
 

@@ -1,0 +1,277 @@
+"""What a learner is judged by: its ceiling, its structure alone, its turnover, its data."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import structmat
+from benchmarks.experiments import config, figures, runner, samples, tasks
+from benchmarks.experiments.passages import LETTER_COUNT, authors
+from benchmarks.experiments.supports import dense_weights, redraw_, turnover
+from benchmarks.experiments.tables import tables
+from benchmarks.models.pruned import PrunedLinear, Pruning, convert_to_pruned_
+from benchmarks.results import BenchmarkError
+from structmat.learn.data import Images
+from structmat.learn.tasks import is_inner
+from structmat.nn import StructuredLinear, StructuredWeight
+
+DIGITS = {
+    "title": "digits",
+    "note": "",
+    "metric": "accuracy",
+    "data": "digits",
+    "model": "mlp",
+    "size": {"width": 32},
+    "examples": 512,
+    "held_out": 200,
+    "budgets": [0.2],
+    "seeds": [0],
+    "kinds": ["gblr"],
+    "settings": {"epochs": 2, "batch": 128, "lr": 2e-3},
+    "cases": [
+        {"name": "its structure alone", "kind": "gblr", "rule": "none", "structure": "GBLR"},
+        {"name": "unstructured", "kind": "entries"},
+        {"name": "unstructured, frozen", "kind": "entries", "rule": "none"},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learning")
+    places = runner.Places(data=None, results=folder / "results", states=folder / "states")
+    found = config.parse("test", {**DIGITS, "seeds": [3]})
+    path = runner.run(found, places, lambda text, done, total: None)
+    return {row["case"]: row for row in json.loads(path.read_text())["rows"]}, folder
+
+
+def trained(budget, steps, size=(24, 32)):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(*size[::-1]))
+    convert_to_pruned_(model, lambda name, _: name == "0")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    rule = Pruning(model, optimizer, budget, steps)
+    costs = []
+    for _ in range(steps):
+        loss = (model(torch.randn(16, size[1])) - 1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        costs.append(model[0].cost)
+    return model[0], rule, costs
+
+
+def test_pruning_meets_the_budget_from_the_end_of_its_ramp_on():
+    layer, _, costs = trained(0.1, 100)
+    size = layer.weight.numel()
+    assert costs[9] == size  # a tenth of the steps is dense
+    assert costs[58] > int(0.1 * size)
+    assert all(cost == int(0.1 * size) for cost in costs[59:])
+    assert costs == sorted(costs, reverse=True)
+    assert int((layer.weight != 0).sum()) <= layer.cost  # moments of dropped entries push in vain
+
+
+def test_pruning_drops_the_smallest_entries_and_goes_on_from_its_state():
+    layer = PrunedLinear(nn.Linear(3, 2))
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, -5.0, 2.0], [0.5, 4.0, -3.0]]))
+    assert layer.largest(3).tolist() == [[False, True, False], [False, True, True]]
+    _, rule, _ = trained(0.1, 20)
+    other = trained(0.1, 4)[1]
+    other.load_state_dict(rule.state_dict())
+    assert other.step == rule.step == 20
+
+
+def test_pruning_refuses_a_model_without_its_layers():
+    model = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(BenchmarkError, match="convert it first"):
+        Pruning(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, 10)
+
+
+def test_frozen_entries_are_random_and_as_large_as_the_output_needs():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(400, 100), nn.Linear(100, 10))
+    dense = model[0].weight.detach().clone()
+    new = convert_to_pruned_(model, is_inner, frozen_at=0.05)
+    assert set(new) == {"0"}
+    assert new["0"].cost == 2000
+    assert float(model[0].weight.detach().norm() / dense.norm()) == pytest.approx(1, abs=0.05)
+
+
+def test_turnover_counts_what_the_start_would_not_have_kept():
+    before = {"a": torch.tensor([[3.0, 2.0], [1.0, 0.5]])}
+    assert turnover(before, {"a": torch.tensor([[1.0, 1.0], [0.0, 0.0]])}) == 0
+    assert turnover(before, {"a": torch.tensor([[1.0, 0.0], [0.0, 1.0]])}) == 0.5
+    ends = {"a": torch.tensor([[1.0, 0.0], [1.0, 0.0]])}
+    assert turnover({"a": torch.tensor([[1.0, 0.0], [0.0, 0.0]])}, ends) == 0.5
+    assert turnover(before, {"b": before["a"]}) is None
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_fresh_contents_keep_the_structure_and_have_the_size_of_a_linear_layer(held):
+    rng = np.random.default_rng(0)
+    U, V = rng.standard_normal((30, 2)), rng.standard_normal((20, 2))
+    matrix = structmat.LowRank(U, V)
+    if held:
+        matrix = structmat.BlockSparse(
+            rng.standard_normal((2, 10, 10)), [0, 2], [0, 1], shape=(30, 20)
+        )
+    layer = StructuredLinear(StructuredWeight(matrix.to("torch").astype("float32")))
+    model = nn.Sequential(layer)
+    before = dense_weights(model, ["0"])["0"]
+    redraw_(model, torch.Generator().manual_seed(1))
+    after = dense_weights(model, ["0"])["0"]
+    assert torch.equal(before != 0, after != 0)
+    assert not torch.allclose(before, after)
+    assert float(after.norm()) == pytest.approx(10**0.5, rel=1e-3)
+
+
+def test_rows_hold_what_a_learner_is_judged_by(rows):
+    found, _ = rows
+    assert set(found) == {"GBLR", *(case["name"] for case in DIGITS["cases"])}
+    for row in found.values():
+        assert row["relative_cost"] <= 0.2
+        assert 0 <= row["valid_score"] <= 1
+        assert row["train_score"] > 0.1
+    assert found["its structure alone"]["turnover"] == 0
+    assert found["unstructured, frozen"]["turnover"] == 0
+    assert found["unstructured"]["turnover"] > 0
+    assert found["unstructured, frozen"]["training_cost"] == pytest.approx(0.2, abs=1e-3)
+    assert found["unstructured"]["training_cost"] > 0.3  # it begins wide
+
+
+def test_the_structure_alone_is_that_of_the_learned_network(rows):
+    found, folder = rows
+    name = {"relative_cost", "relative_storage", "layers"}
+    one, other = found["GBLR"], found["its structure alone"]
+    assert {k: one[k] for k in name} == {k: other[k] for k in name}
+    cases = [case for case in DIGITS["cases"] if "structure" in case]
+    lost = config.parse("lost", {**DIGITS, "kinds": [], "cases": cases})
+    places = runner.Places(data=None, results=folder / "results", states=folder / "states")
+    with pytest.raises(BenchmarkError, match="run it first"):
+        runner.run(lost, places, lambda text, done, total: None)
+
+
+def test_rows_of_older_files_stand_beside_the_new_settings():
+    case = config.Case(name="a", kind="gblr")
+    assert "structure" not in runner._essence(case)
+    assert runner._essence(replace(case, structure="GBLR"))["structure"] == "GBLR"
+
+
+def test_grey_images_are_the_brightness_of_the_middle():
+    x = np.zeros((2, 3, 6, 6), np.uint8)
+    x[:, 1, 1:5, 1:5] = 100  # green, in the middle
+    one = np.ones(3, np.float32)
+    data = Images("c", x, np.zeros(2, int), x, np.zeros(2, int), ("a", "b"), one, one, "")
+    found = tasks.grey(data, 4)
+    assert found.train_x.shape == (2, 1, 4, 4)
+    assert (found.train_x == 59).all()
+    assert (found.standardise(found.test_x) == 0).all()
+    with pytest.raises(BenchmarkError, match="leave grey out"):
+        tasks.grey(found, 4)
+    with pytest.raises(BenchmarkError, match="leave grey out"):
+        tasks.grey(data, 7)
+
+
+@pytest.fixture
+def library(tmp_path):
+    books = []
+    for author, words in (("Ann", b"abab "), ("Bob", b"zyxw ")):
+        text = words * 2000
+        books.append(b"# Title: T\n\n## Author: " + author.encode() + b"\n\n" + text)
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"classics_{part}.txt").write_bytes(b"\f".join(books))
+    return tmp_path
+
+
+def test_passages_are_rows_of_letter_pairs(library):
+    data = authors(library)
+    assert data.classes == ("Ann", "Bob")
+    assert data.train_x.shape == (16, (LETTER_COUNT + 1) ** 2, 1, 1)
+    assert len(data.test_y) == 4  # the last fifth of each book
+    ann = data.train_x[data.train_y == 0][:, :, 0, 0]
+    size = LETTER_COUNT + 1
+    a, b = 1, 2
+    assert (ann[:, size * a + b] == 255).all()  # "ab" 400 times, the most that fits
+    assert (ann[:, size * b + a] == round(16 * 200**0.5)).all()  # "ba" 200 times
+    assert (ann[:, size * 26] == 0).all()
+    assert set(data.train_y[:8].tolist()) == {0, 1}  # in a random order
+
+
+def test_books_without_authors_are_refused(tmp_path):
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"classics_{part}.txt").write_bytes(b"no author \f at all " * 100)
+    with pytest.raises(BenchmarkError, match="name 0 authors"):
+        authors(tmp_path)
+
+
+def made_up():
+    """Rows of three seeds: accuracy, and what the tables of learning show."""
+    scores = {"dense": 0.8, "GBLR": 0.78, "Monarch": 0.6, "single entries": 0.77}
+    scores |= {"own start, held": 0.7, "its structure alone": 0.74, "equal widths": 0.75}
+    kinds = {"dense": "dense", "Monarch": "monarch", "single entries": "entries"}
+    still = ("own start, held", "its structure alone", "equal widths")
+    rows = []
+    for seed in range(3):
+        for case, score in scores.items():
+            rows.append({
+                "case": case, "kind": kinds.get(case, "gblr"), "seed": seed,
+                "group": "ablations" if case in still else "kinds",
+                "budget": 1.0 if case == "dense" else 0.02,
+                "score": score + 0.01 * seed * (case != "GBLR"), "scores": {},
+                "train_score": 0.9, "valid_score": 0.81, "turnover": 0.25, "training_cost": 0.31,
+                "relative_cost": 0.02, "inference_over_dense": 0.3 if case != "Monarch" else 0.1,
+                "history": [{"loss": 1.5}, {"loss": 0.125}],
+            })  # fmt: skip
+    cases = [
+        {"name": "own start, held", "kind": "gblr", "rule": "none"},
+        {"name": "equal widths", "kind": "gblr", "rule": "none", "convert": {"start_rule": "lr"}},
+        {"name": "its structure alone", "kind": "gblr", "rule": "none", "structure": "GBLR"},
+        {"name": "single entries", "kind": "entries"},
+        {"name": "frozen entries", "kind": "entries", "rule": "none"},
+    ]
+    return {
+        "schema": 1, "experiment": "made_up", "command": "", "machine": {}, "rows": rows,
+        "config": {"title": "Made up", "metric": "accuracy", "model": "mlp", "cases": cases},
+    }  # fmt: skip
+
+
+def test_gains_are_paired_with_the_frozen_start_and_the_ceiling():
+    result = made_up()
+    runs = samples.ExperimentRuns(result)
+    assert runs.beside == {
+        "frozen": "own start, held",
+        "alone": "its structure alone",
+        "ceiling": "single entries",
+    }
+    (found,) = (t for t in tables(result) if t.title == "Worth of learning")
+    (line,) = found.rows
+    by_name = dict(zip(found.headers, line, strict=True))
+    assert by_name["ceiling minus frozen"] == "+7.00 ± 0.00"
+    assert by_name["structure alone minus frozen"] == "+4.00 ± 0.00"
+    assert by_name["learned minus frozen"] == "+7.00 ± 0.58"
+    assert by_name["learned minus ceiling"] == "+0.00 ± 0.58"
+    # Single entries are no structure, so the best fixed kind is Monarch.
+    assert by_name["learned minus best fixed kind"] == "+17.00 ± 0.58 (Monarch)"
+    assert by_name["learned minus dense"] == "-3.00 ± 0.58"
+
+
+def test_training_scores_stand_beside_the_others():
+    (found,) = (t for t in tables(made_up()) if t.title == "Generalisation and turnover")
+    lines = {line[0]: line[1:] for line in found.rows}
+    assert lines["GBLR"] == ["2 %", "90.00", "81.00", "78.00", "0.125", "25 %", "31 %"]
+    assert lines["dense"][0] == "100 %"
+    assert "its structure alone" in lines
+
+
+def test_scores_are_drawn_over_inference_time_too(tmp_path):
+    drawn = figures.write(made_up(), tmp_path)
+    assert {"made_up_cost.png", "made_up_time.png"} <= set(drawn)
+    older = made_up()
+    for row in older["rows"]:
+        del row["training_cost"]
+    assert "made_up_time.png" not in figures.write(older, tmp_path)
