@@ -84,7 +84,7 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
         best = min(plain, key=lambda one: _missed(W, one))
         if _missed(W, best) <= PLAIN * _energy(W):
             return best
-    if options.orders:
+    if options.orders and W.size:
         orders = [*orders[: 1 if wide else 2], _tours(W * W, cap, last, rows=not wide)]
     make = _runs if wide else _blocks
     return min((make(W, cap, o, last, options) for o in orders), key=lambda one: _missed(W, one))
@@ -164,7 +164,7 @@ def _block_sparse(
     W: NDArray, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
     side = last.side or tile_side(W.shape, budget)
-    kept = project_tiles(W * W, cap, side)
+    kept = np.array(project_tiles(W * W, cap, side))
     return Projected(cost=int(kept.sum()), support=kept, side=side)
 
 

@@ -69,7 +69,8 @@ def take_(weight: Any, entry: dict[str, Any], arrays: dict[str, NDArray]) -> Non
         matrix=matrix,
         side=there["side"],
         price=there["price"],
-        **orders,
+        row_order=orders["row_order"],
+        col_order=orders["col_order"],
     )
     weight.is_factored = there["is_factored"]
     weight._lay_out()
