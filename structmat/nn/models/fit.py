@@ -32,7 +32,7 @@ from structmat.kinds import contained_kinds
 from structmat.matrices import BlockLowRank, LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.nn.models.kinds import NETWORK_KINDS
-from structmat.nn.models.projected_fits import PROJECTED, projected_fit
+from structmat.nn.models.projections import PROJECTED, projected_fit
 from structmat.nn.models.random_init import tile_grid
 
 IntArray = NDArray[np.int64]

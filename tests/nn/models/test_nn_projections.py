@@ -12,7 +12,7 @@ from structmat import GBLR
 from structmat.nn import Config, GaudiLinear, convert_, load_model, save_model
 from structmat.nn.models import fit
 from structmat.nn.models.fit import fits_of, nearest, relative_error
-from structmat.nn.models.projected_fits import PROJECTED, projected_fit
+from structmat.nn.models.projections import PROJECTED, projected_fit
 
 
 def blocks(n=48, count=10, seed=0):
@@ -88,7 +88,7 @@ def test_projections_never_raise_the_error(style, calibrated, budget, monkeypatc
 def test_energies_weigh_inputs_by_their_size(monkeypatch):
     W, X = np.random.default_rng(0).standard_normal((16, 24)), inputs(24)
     found = error(W, 0.15, calibration=X)
-    monkeypatch.setattr("structmat.nn.models.projected_fits._input_sizes", lambda _, n: np.ones(n))
+    monkeypatch.setattr("structmat.nn.models.projections._input_sizes", lambda _, n: np.ones(n))
     assert found < 0.8 * error(W, 0.15, calibration=X)
 
 
