@@ -32,7 +32,7 @@ from structmat.kinds import contained_kinds
 from structmat.matrices import BlockLowRank, LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.nn.models.kinds import NETWORK_KINDS
-from structmat.nn.models.projections import PROJECTED, projected_fit
+from structmat.nn.models.projections import PROJECTED, projected_fit, projections
 from structmat.nn.models.random_init import tile_grid
 
 IntArray = NDArray[np.int64]
@@ -102,7 +102,7 @@ def fits_of(
     if gram is not None and not alone and "block_low_rank" in (kind, *names):
         names.append(_GRID)
     if kind == "gblr" and not alone:
-        names += PROJECTED
+        names += projections(W.numel(), gram, orders=orders)
     # A search of its own outlasts those of the others; fits to inputs are alike.
     own = 1.0 if not names else 1 / (1 + len(names)) if gram is not None else OWN_PROGRESS
     found = {kind: fit(kind, part(progress, 0.0, own))}

@@ -11,6 +11,25 @@ from structmat.nn.anneal.projectors import Options, project
 
 #: Names of the fits: row runs, and rank-one blocks with free ends.
 PROJECTED = ("runs", "blocks")
+#: Entries of a weight up to which blocks are sought, and up to which in learned orders. The first
+#: limit takes about a minute, and so does the second, for three searches.
+BLOCK_ENTRIES, ORDERED_ENTRIES = 2**20, 2**18
+
+
+def projections(entries: int, gram: Tensor | None, *, orders: bool) -> list[str]:
+    """Names of the fits that a weight gets beside that of `structmat.compress`.
+
+    Compression seeks blocks of its own, in the given order and without regard to inputs.
+
+    Examples
+    --------
+    >>> projections(10**4, None, orders=True), projections(10**4, None, orders=False)
+    (['runs', 'blocks'], ['runs'])
+    """
+    ordered = orders and entries <= ORDERED_ENTRIES
+    if ordered or (gram is not None and entries <= BLOCK_ENTRIES):
+        return ["runs", "blocks"]
+    return ["runs"]
 
 
 def projected_fit(
@@ -33,6 +52,7 @@ def projected_fit(
     sizes = _input_sizes(gram, W.shape[1]).astype(W.dtype)
     # Far above the last cap a projection leaves runs, and blocks at the cap.
     last_cap = cap if name == "blocks" else 0
+    orders = orders and (name == "runs" or W.size <= ORDERED_ENTRIES)
     whole = Projected.whole((W.shape[0], W.shape[1]))
     found = project("gblr", W * sizes, cap, last_cap, whole, Options(orders=orders))
     if found.matrix is None:

@@ -26,7 +26,9 @@ class Anneal:
 
     A GBLR weight is a set of row runs while its cap is above three times its budget, and a sum
     of rank-one blocks below. Rows and columns may be reordered where that leaves more of the
-    weight; an order costs no multiplications.
+    weight; an order costs no multiplications. A block-sparse weight keeps whole tiles, and a
+    block-low-rank one ranks of tiles, where their energy is. A low-rank weight, which has no
+    places to learn, has its last rank and its factors from the first projection on.
 
     Parameters
     ----------
