@@ -63,4 +63,6 @@ def caps_at_one_price(
                 high, caps = price, tried
     room = cost([limit - cap for limit, cap in zip(limits, caps, strict=True)])
     share = min(1.0, (total - cost(caps)) / max(room, 1))
-    return [cap + math.floor(share * (limit - cap)) for cap, limit in zip(caps, limits, strict=True)]
+    return [
+        cap + math.floor(share * (limit - cap)) for cap, limit in zip(caps, limits, strict=True)
+    ]

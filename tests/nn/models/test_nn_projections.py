@@ -47,15 +47,13 @@ def error(W, budget, monkeypatch=None, **given):
     return row.error
 
 
-@pytest.mark.parametrize(("shuffled", "near", "far"), [(False, 0.01, 0.15), (True, 0.15, 0.25)])
-def test_planted_blocks_are_found(shuffled, near, far, monkeypatch):
+def test_planted_blocks_are_found_among_shuffled_rows_and_columns(monkeypatch):
     W, cost = blocks(count=20)
-    if shuffled:
-        rng = np.random.default_rng(0)
-        W = W[rng.permutation(48)][:, rng.permutation(48)]
+    rng = np.random.default_rng(0)
+    W = W[rng.permutation(48)][:, rng.permutation(48)]
     budget = (cost + 0.5) / W.size
-    assert error(W, budget) < near
-    assert error(W, budget, monkeypatch) > far
+    assert error(W, budget) < 0.15
+    assert error(W, budget, monkeypatch) > 0.25
 
 
 def test_planted_runs_are_found_among_shuffled_columns(monkeypatch):
