@@ -1,11 +1,13 @@
 """Coverage of a matrix by its blocks, pixel by pixel: numbers behind the pictures."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from structmat import _array
-from structmat.intervals import IntArray, Runs, coarse_runs, cover_count, offsets
+from structmat.intervals import IntArray, Runs, coarse_runs, cover_count, offsets, positions
 from structmat.matrices import (
     GBLR,
     Adjoint,
@@ -17,9 +19,10 @@ from structmat.matrices import (
     LowRank,
     Monarch,
     Permutation,
-    Product,
     Scaled,
     Sum,
+    in_orders,
+    split_orders,
 )
 from structmat.matrix import StructuredMatrix
 
@@ -39,34 +42,48 @@ def coverage(A: StructuredMatrix, pixels: int, *, most_entries: float = math.inf
 
 def _coverage(A: StructuredMatrix, steps: tuple[int, int], most: float) -> np.ndarray:
     """Number of rank-one blocks that touch each pixel of `steps` rows and columns."""
-    if isinstance(A, Sum):
-        return np.sum([_coverage(term, steps, most) for term in A.children], axis=0)
-    if isinstance(A, Scaled):
-        return _coverage(A.children[0], steps, most)
-    if isinstance(A, Adjoint):
-        return _coverage(A.children[0], steps[::-1], most).T
-    if _is_reordered(A) and A.shape[0] <= most:
-        rows = _coverage(A.children[1], (1, steps[1]), most)[_array.to_numpy(A.children[0].p)]
-        return np.maximum.reduceat(rows, np.arange(0, A.shape[0], steps[0]), axis=0)
-    if isinstance(A, Monarch):
-        return _coverage(A.to_kind("gblr"), steps, most)
-    blocks = _blocks(A)
+    left, inner, right = split_orders(A)
+    if isinstance(inner, Sum):
+        terms = (in_orders(left, term, right) for term in inner.children)
+        return np.sum([_coverage(term, steps, most) for term in terms], axis=0)
+    if isinstance(inner, Scaled):
+        return _coverage(in_orders(left, inner.children[0], right), steps, most)
+    if isinstance(inner, Adjoint):
+        return _coverage(A.H, steps[::-1], most).T
+    if isinstance(inner, Monarch):
+        return _coverage(in_orders(left, inner.to_kind("gblr"), right), steps, most)
+    blocks = _blocks(inner)
     pixels = -(-A.shape[0] // steps[0]), -(-A.shape[1] // steps[1])
     if blocks is None:
         return np.zeros(pixels, np.int64) if math.prod(A.shape) > most else _nonzero(A, steps)
-    rows, cols, count = blocks
+    *runs, count = blocks
+    if inner is not A:
+        orders = (None if left is None else left.H, right)
+        return _reordered_count(runs, count, orders, A.shape, steps)
     touched = [
-        coarse_runs(*runs, n, step)
-        for runs, n, step in zip((rows, cols), A.shape, steps, strict=True)
+        coarse_runs(*side, n, step) for side, n, step in zip(runs, A.shape, steps, strict=True)
     ]
     return cover_count(touched[0], touched[1], pixels, count)
 
 
-def _is_reordered(A: StructuredMatrix) -> bool:
-    """True for a permutation times one other matrix, as Monarch matrices convert."""
-    return (
-        isinstance(A, Product) and len(A.children) == 2 and isinstance(A.children[0], Permutation)
-    )
+def _reordered_count(
+    runs: Sequence[Runs],
+    count: IntArray,
+    orders: tuple[Permutation | None, Permutation | None],
+    shape: tuple[int, int],
+    steps: tuple[int, int],
+) -> np.ndarray:
+    """Coverage by blocks whose rows and columns go where the orders send them."""
+    touched = []
+    for (start, width), order, n, step in zip(runs, orders, shape, steps, strict=True):
+        place = positions(start, width, n)
+        place = place if order is None else _array.to_numpy(order.p)[place]
+        block, size = np.repeat(np.arange(width.size), width), (width.size, -(-n // step))
+        mask = csr_array((np.ones(place.size, np.int64), (block, place // step)), shape=size)
+        mask.sum_duplicates()
+        mask.data[:] = 1
+        touched.append(mask)
+    return np.asarray(((touched[0].T * count) @ touched[1]).toarray())
 
 
 def _blocks(A: StructuredMatrix) -> tuple[Runs, Runs, IntArray] | None:

@@ -1,7 +1,7 @@
 """Entries of a structured matrix: its diagonal, trace and norms, and parts of it.
 
 A class may say how structure gives them: `_pick(rows, cols)` returns single entries, `_part(rows,
-cols)` the submatrix of two index arrays or NotImplemented, `_norm(ord)` a norm or NotImplemented.
+cols)` the submatrix of two index arrays, `_norm(ord)` a norm; each may be NotImplemented instead.
 Products with unit vectors, some at a time, give what a class does not say.
 """
 
@@ -32,8 +32,8 @@ class Entries(Operators):
     def diagonal(self) -> Array:
         """Main diagonal, shape (min(m, n),).
 
-        From structure for all kinds but products, which take min(m, n) products with unit
-        vectors.
+        From structure for all kinds but products of several matrices, which take min(m, n)
+        products with unit vectors. Permutations around a matrix are no such product.
 
         Examples
         --------
@@ -147,8 +147,24 @@ class Entries(Operators):
         found = NotImplemented if special is None else special(rows, cols)
         if found is not NotImplemented:
             return found
+        ranks = [_ranks(at) for at in (rows, cols)]
+        if any(rank is not None for rank in ranks):
+            return self._reordered(rows, cols, ranks)
         part = self if whole[0] else self._selection(rows, self.shape[0]) @ self
         return part if whole[1] else part @ self._selection(cols, self.shape[1]).H
+
+    def _reordered(self, rows: IntArray, cols: IntArray, ranks: list[IntArray | None]) -> Any:
+        """The part with its rows and columns in their own order, and permutations around it."""
+        sides = zip((rows, cols), ranks, strict=True)
+        part = self._submatrix(*(at if rank is None else np.sort(at) for at, rank in sides))
+        left, right = (
+            None
+            if rank is None
+            else kind_class("permutation")(_array.integers(rank, self.xp, self.device))
+            for rank in ranks
+        )
+        part = part if left is None else left @ part
+        return part if right is None else part @ right.H
 
     def _selection(self, at: IntArray, size: int) -> Any:
         """Matrix that picks entries of a vector: one a row, so its cost is their number."""
@@ -159,8 +175,9 @@ class Entries(Operators):
     def _entries_at(self, rows: IntArray, cols: IntArray) -> Array:
         """Entries (rows[k], cols[k]), shape (k,)."""
         special = getattr(self, "_pick", None)
-        if special is not None:
-            return special(rows, cols)
+        picked = NotImplemented if special is None else special(rows, cols)
+        if picked is not NotImplemented:
+            return picked
         xp, found = self.xp, [self.xp.zeros(0, dtype=self.dtype, device=self.device)]
         step = max(1, _COLUMNS_ENTRIES // max(self.shape[0], 1))
         for first in range(0, rows.size, step):
@@ -214,6 +231,13 @@ def _positions(key: Any, size: int, axis: int) -> Any:
     if at.size and not (-size <= at.min() and at.max() < size):
         raise InputError(f"index {key!r} on axis {axis}; expected {-size} to {size - 1}")
     return np.where(at < 0, at + size, at)
+
+
+def _ranks(at: IntArray) -> IntArray | None:
+    """Rank of each index among different ones; None if they increase, or some are equal."""
+    order = np.argsort(at, kind="stable")
+    steps = np.diff(at[order])
+    return None if (np.diff(at) > 0).all() or (steps == 0).any() else np.argsort(order)
 
 
 def _paired(rows: IntArray, cols: IntArray) -> Any:

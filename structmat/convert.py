@@ -41,7 +41,8 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     StructuredMatrix
         Of that kind. A Monarch matrix becomes block-low-rank or GBLR only with its
         rows reordered, so there the result is the product of a `Permutation`, which
-        costs nothing, with a matrix of that kind.
+        costs nothing, with a matrix of that kind. Permutations around a matrix stay around
+        its conversion.
 
     Raises
     ------

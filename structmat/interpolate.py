@@ -13,7 +13,7 @@ from structmat._array import Array
 from structmat._operand import is_scalar
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 from structmat.intervals import IntArray, entry_index, offsets, positions
-from structmat.matrices import GBLR, Product
+from structmat.matrices import GBLR, in_orders, same_orders, split_orders
 from structmat.matrix import StructuredMatrix
 
 _Runs = tuple[IntArray, IntArray]
@@ -26,7 +26,7 @@ def interpolate(
     *,
     path: Literal["linear", "geodesic"] = "linear",
     match: Literal["assignment"] | None = None,
-) -> GBLR:
+) -> StructuredMatrix:
     """Matrix between two, in structure and contents: A at alpha = 1, B at alpha = 0.
 
     Every block's widths become ``floor(alpha w + (1 - alpha) w')``, so the cost never
@@ -37,7 +37,8 @@ def interpolate(
     Parameters
     ----------
     A, B : StructuredMatrix, shape (m, n)
-        GBLR, or of a kind that `convert` turns into it.
+        GBLR, or of a kind that `convert` turns into it. Both may be between permutations of
+        rows and columns, the same for both.
     alpha : float or Fraction, 0 to 1
         Weight of `A`, taken exactly: no rounding enters the widths.
     path : {"linear", "geodesic"}
@@ -48,9 +49,10 @@ def interpolate(
 
     Returns
     -------
-    GBLR, shape (m, n)
-        It has as many blocks as the larger of the two. Blocks without a partner are
-        paired with blocks of width zero at their own place.
+    StructuredMatrix, shape (m, n)
+        GBLR, between the permutations of `A` and `B` if they have any. It has as many blocks
+        as the larger of the two. Blocks without a partner are paired with blocks of width zero
+        at their own place.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def interpolate(
     ShapeError
         If the shapes differ.
     ConversionError
-        If a matrix has no exact GBLR form.
+        If a matrix has no exact GBLR form, or the permutations around the two differ.
 
     Notes
     -----
@@ -86,12 +88,31 @@ def interpolate(
         raise InputError(f"match = {match!r}; expected None or 'assignment'")
     if A.shape != B.shape:
         raise ShapeError(f"A has shape {A.shape} and B {B.shape}; expected one shape")
-    A, B = _as_gblr(A, "A"), _as_gblr(B, "B")
+    A, B = A.to_kind("gblr"), B.to_kind("gblr")
     if A.xp is not B.xp or A.device != B.device:
         raise BackendError(f"{A!r} and {B!r}; expected one library and device (use .to(…))")
+    if not same_orders(A, B):
+        raise ConversionError(
+            f"A = {A!r} and B = {B!r} have their rows or columns in different orders, and blocks "
+            "of two orders cannot be paired; expected one order for both (approximate one of them "
+            "in the orders P and Q of the other, from both sides, by "
+            "structmat.compress(P.H @ B @ Q.H, 'gblr', budget=…), and put them around the result)"
+        )
+    (left, first, right), (_, second, _) = split_orders(A), split_orders(B)
+    for M in (first, second):
+        if not isinstance(M, GBLR):
+            raise ConversionError(
+                f"{M!r} is a product of several matrices; expected a GBLR matrix, perhaps between "
+                "permutations (approximate it with structmat.compress(A, 'gblr', budget=…))"
+            )
+    pairing = _assigned if match else _in_order
+    return in_orders(left, _mixed(first, second, weight, pairing, path), right)
+
+
+def _mixed(A: GBLR, B: GBLR, weight: Fraction, pairing: Any, path: str) -> GBLR:
     if weight in (0, 1):
         return (A if weight == 1 else B).astype(A.xp.result_type(A.dtype, B.dtype))
-    pair = _assigned(A, B) if match else _in_order(A, B)
+    pair = pairing(A, B)
     rows, u = _between(A, B, 0, weight, pair, path)
     cols, v = _between(A, B, 1, weight, pair, path)
     return GBLR(*rows, u, *cols, v, shape=A.shape)
@@ -106,16 +127,6 @@ def _weight(alpha: Any) -> Fraction:
     if weight is None or not 0 <= weight <= 1:
         raise InputError(f"alpha = {alpha!r}; expected a number from 0 to 1, the weight of A")
     return weight
-
-
-def _as_gblr(A: StructuredMatrix, name: str) -> GBLR:
-    B = A if isinstance(A, Product) else A.to_kind("gblr")
-    if not isinstance(B, GBLR):
-        raise ConversionError(
-            f"{name} = {A!r} is GBLR only with its rows reordered, and blocks of two orders cannot "
-            "be paired; approximate it with structmat.compress(A, 'gblr', budget=…)"
-        )
-    return B
 
 
 def _runs(A: GBLR, axis: int) -> _Runs:

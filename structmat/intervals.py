@@ -28,43 +28,25 @@ def ramps(width: IntArray) -> IntArray:
     return np.arange(int(width.sum())) - np.repeat(offsets(width)[:-1], width)
 
 
-def cut_runs(
-    start: IntArray, width: IntArray, n: int, begin: int, length: int
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Pieces of runs inside the stretch of `length` positions from `begin`.
+def runs_among(start: IntArray, width: IntArray, n: int, at: IntArray) -> Runs:
+    """Runs as runs of some of the positions, `at`, which increase.
 
-    Returns the run of each piece, its start inside the stretch, its width, and the index of
-    its first entry in the packed contents. A run that wraps around may have two pieces.
+    Positions that are left out of a circle leave a run of each of its runs.
 
     Examples
     --------
-    >>> cut_runs(np.array([3]), np.array([4]), 5, 1, 3)
-    (array([0, 0]), array([2, 0]), array([1, 1]), array([0, 3]))
+    >>> runs_among(np.array([3]), np.array([4]), 5, np.array([1, 3]))
+    (array([1]), array([2]))
     """
-    first = np.minimum(width, n - start)  # entries before the edge
-    runs, packed = np.arange(width.size), offsets(width)[:-1]
-    low = np.concatenate([start, np.zeros_like(start)])
-    high = np.concatenate([start + first, width - first])
-    at = np.concatenate([packed, packed + first])
-    left, right = np.maximum(low, begin), np.minimum(high, begin + length)
-    kept = np.flatnonzero(right > left)
-    block = np.concatenate([runs, runs])[kept]
-    left, right = left[kept], right[kept]
-    return block, left - begin, right - left, at[kept] + left - low[kept]
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(at, minlength=n))])
+    end = start + width
+    inside = before[np.minimum(end, n)] - before[start] + before[np.maximum(end - n, 0)]
+    return before[start] % max(at.size, 1), inside
 
 
-def equal_pairs(a: IntArray, b: IntArray) -> tuple[IntArray, IntArray]:
-    """All pairs (i, j) with ``a[i] == b[j]``.
-
-    Examples
-    --------
-    >>> equal_pairs(np.array([4, 7, 4]), np.array([7, 4]))
-    (array([0, 1, 2]), array([1, 0, 1]))
-    """
-    order = np.argsort(b, kind="stable")
-    low, high = (np.searchsorted(b[order], a, side=side) for side in ("left", "right"))
-    count = high - low
-    return np.repeat(np.arange(a.size), count), order[np.repeat(low, count) + ramps(count)]
+def is_increasing(at: IntArray) -> bool:
+    """True for indices each larger than the one before."""
+    return bool((np.diff(at) > 0).all())
 
 
 def is_stretch(at: IntArray, grain: int = 1) -> bool:

@@ -269,7 +269,11 @@ class StructuredMatrix(Entries):
         if hasattr(scalar, "item") and not is_variable:
             scalar = scalar.item()
         if not self.scaled_names:
-            return kind_class("scaled")(self, apply(1, scalar))
+            special = getattr(self, "_scaled", None)
+            found = NotImplemented if special is None else special(scalar, apply)
+            if found is NotImplemented:
+                return kind_class("scaled")(self, apply(1, scalar))
+            return found
         arrays = {name: getattr(self, name) for name in self.data_names}
         for name in self.scaled_names:
             array = arrays[name]

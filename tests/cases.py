@@ -252,8 +252,26 @@ CASES = {
         gblr(7, 4, [5], [4], [3], [2]),
     ),
     "scaled": combined(lambda a: 2.5 * a, permutation(SWAP)),
+    "product-ordered": combined(
+        lambda a, b, c: a @ b @ c,
+        permutation(SWAP),
+        gblr(7, 5, [6, 0, 3], [3, 7, 2], [4, 1, 0], [3, 0, 5]),
+        permutation([2, 0, 1, 4, 3]),
+    ),
+    "product-ordered-blocks": combined(
+        lambda a, b: a @ b,
+        block_sparse(7, 11, 3, 4, [0, 0, 2, 2], [0, 2, 1, 2]),
+        permutation([10, 3, 1, 2, 0, 4, 6, 5, 9, 8, 7]),
+    ),
+    "product-ordered-sum": combined(
+        lambda a, b, c, d: a @ (b + c) @ d,
+        permutation(SWAP),
+        monarch((2, 4, 3), (3, 2, 2), (7, 5)),
+        gblr(7, 5, [6], [3], [1], [4]),
+        permutation([2, 0, 1, 4, 3]),
+    ),
     "scaled-product": combined(
-        lambda a, b: -(a @ b), permutation(SWAP), monarch((2, 4, 3), (3, 2, 2), (7, 5))
+        lambda a, b: -(a @ b.conj().T), permutation(SWAP), monarch((2, 4, 3), (3, 2, 4), (5, 7))
     ),
     "adjoint": combined(lambda a: a.conj().T, monarch((2, 4, 3), (3, 2, 2), (7, 5))),
 }

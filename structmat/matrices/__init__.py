@@ -10,6 +10,7 @@ monarch          `Monarch`
 gblr             `GBLR`
 from_sparse      a sparse matrix of SciPy as one of these
 lazy             sums, products, multiples and adjoints that no structure holds exactly
+orders           permutations around a matrix: how they meet, and what passes through them
 """
 
 from structmat.matrices.block_low_rank import BlockLowRank as BlockLowRank
@@ -23,6 +24,9 @@ from structmat.matrices.lazy import Adjoint as Adjoint
 from structmat.matrices.lazy import Product as Product
 from structmat.matrices.lazy import Scaled as Scaled
 from structmat.matrices.lazy import Sum as Sum
+from structmat.matrices.lazy import split_orders as split_orders
 from structmat.matrices.low_rank import LowRank as LowRank
 from structmat.matrices.monarch import Monarch as Monarch
+from structmat.matrices.orders import in_orders as in_orders
+from structmat.matrices.orders import same_orders as same_orders
 from structmat.matrices.permutation import Permutation as Permutation

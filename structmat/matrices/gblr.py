@@ -10,13 +10,11 @@ from structmat.errors import ShapeError
 from structmat.intervals import (
     IntArray,
     cover_count,
-    cut_runs,
     entry_index,
-    equal_pairs,
-    is_stretch,
+    is_increasing,
     offsets,
     positions,
-    ramps,
+    runs_among,
 )
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
@@ -213,25 +211,26 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return self.xp.reshape(flat, at.shape)
 
     def _part(self, rows: IntArray, cols: IntArray) -> Any:
-        """Slices cut the runs; a run that wraps around may leave two pieces."""
-        if not (is_stretch(rows) and is_stretch(cols)):
+        """Increasing indices leave a run of each run."""
+        if not (is_increasing(rows) and is_increasing(cols)):
             return NotImplemented
-        pieces = [
-            cut_runs(start, width, size, int(at[0]), len(at))
-            for start, width, size, at in (
-                (self.row_start, self.row_width, self.shape[0], rows),
-                (self.col_start, self.col_width, self.shape[1], cols),
-            )
-        ]
-        i, j = equal_pairs(pieces[0][0], pieces[1][0])
-        sides = []
-        for (_, start, width, at), contents, k in zip(
-            pieces, (self.u, self.v), (i, j), strict=True
+        sides = (
+            (self.row_start, self.row_width, self.u, rows, self.shape[0]),
+            (self.col_start, self.col_width, self.v, cols, self.shape[1]),
+        )
+        left = [runs_among(start, width, n, at) for start, width, _, at, n in sides]
+        blocks = np.flatnonzero((left[0][1] > 0) & (left[1][1] > 0))
+        parts: list[Any] = []
+        for (old_start, old_width, contents, at, n), (start, width) in zip(
+            sides, left, strict=True
         ):
-            index = np.repeat(at[k], width[k]) + ramps(width[k])
+            start, width = start[blocks], width[blocks]
+            place = at[positions(start, width, at.size)]
+            old = old_start, old_width, offsets(old_width), n
+            index = entry_index(*old, np.repeat(blocks, width), place)
             taken = self.xp.take(contents, integers(index, self.xp, self.device), axis=0)
-            sides += [start[k], width[k], taken]
-        return GBLR(*sides, shape=(len(rows), len(cols)))
+            parts += [start, width, taken]
+        return GBLR(*parts, shape=(rows.size, cols.size))
 
 
 @rule("add", "gblr", "gblr")

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, adjoint, belongs, conj, is_complex, moved
+from structmat._array import Array, adjoint, belongs, conj, is_complex, moved, to_numpy
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
+from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
 
 
@@ -50,6 +51,11 @@ class Sum(StructuredMatrix, kind="sum"):
     def _adjoint(self) -> StructuredMatrix:
         return Sum(*(term.H for term in self.children))
 
+    def _scaled(self, scalar: Any, apply: Callable[[Any, Any], Any]) -> Any:
+        scaled = [_scaled_inside(term, scalar, apply) for term in self.children]
+        terms = [term for term in scaled if term is not None]
+        return Sum(*terms) if len(terms) == len(scaled) else NotImplemented
+
     def _pick(self, rows: IntArray, cols: IntArray) -> Array:
         return self._added(lambda term: _in(self, term._entries_at(rows, cols)))
 
@@ -60,7 +66,9 @@ class Sum(StructuredMatrix, kind="sum"):
 class Product(StructuredMatrix, kind="product"):
     """A @ B @ …, applied from the right; cost and storage add up.
 
-    The factors are two or more whose sizes meet; products among them are taken apart.
+    The factors are two or more whose sizes meet; products among them are taken apart. A
+    permutation at either end is an order of the rows or the columns: entries, parts, norms
+    and the dense form are those of the factors between, at other places.
     """
 
     def __init__(self, *factors: StructuredMatrix) -> None:
@@ -89,19 +97,40 @@ class Product(StructuredMatrix, kind="product"):
         return y
 
     def _dense(self) -> Array:
-        dense = self.children[-1].to_dense()
-        for factor in reversed(self.children[:-1]):
+        *factors, last = self.children
+        order = last._inverse if isinstance(last, Permutation) else None
+        dense = (last if order is None else factors.pop()).to_dense()
+        for factor in reversed(factors):
             dense = multiplied(factor, dense, adjoint=False)
+        dense = dense if order is None else self.xp.take(dense, order, axis=1)
         return self.xp.astype(dense, self.dtype)
 
     def _adjoint(self) -> StructuredMatrix:
         return Product(*(factor.H for factor in reversed(self.children)))
 
+    def _scaled(self, scalar: Any, apply: Callable[[Any, Any], Any]) -> Any:
+        for i, factor in enumerate(self.children):
+            scaled = _scaled_inside(factor, scalar, apply)
+            if scaled is not None:
+                return Product(*self.children[:i], scaled, *self.children[i + 1 :])
+        return NotImplemented
+
+    def _pick(self, rows: IntArray, cols: IntArray) -> Any:
+        inner, rows, cols = _inside(self, rows, cols)
+        return NotImplemented if inner is self else _in(self, inner._entries_at(rows, cols))
+
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
+        inner, rows, cols = _inside(self, rows, cols)
+        if inner is not self:
+            return _part_in(self, inner, rows, cols)
         first, *middle, last = self.children
         first = _part_in(self, first, rows, np.arange(first.shape[1]))
         last = _part_in(self, last, np.arange(last.shape[0]), cols)
         return Product(first, *middle, last)
+
+    def _norm(self, ord: Any) -> Any:
+        inner = split_orders(self)[1]
+        return NotImplemented if inner is self else inner.norm(ord)
 
 
 class Scaled(StructuredMatrix, kind="scaled"):
@@ -185,6 +214,52 @@ class Adjoint(StructuredMatrix, kind="adjoint"):
     def _norm(self, ord: Any) -> float:
         turned = {1: math.inf, math.inf: 1}
         return self.children[0].norm(turned.get(ord, ord))
+
+
+def split_orders(
+    A: StructuredMatrix,
+) -> tuple[Permutation | None, StructuredMatrix, Permutation | None]:
+    """The order of the rows of a matrix, the matrix inside, and the order of its columns.
+
+    A permutation at an end of a product is an order; None stands for no order, and a matrix
+    without orders is its own inside.
+
+    Examples
+    --------
+    >>> A = Product(Permutation([1, 0]), Product(Permutation([0, 1]), Permutation([1, 0])))
+    >>> left, inner, right = split_orders(A)
+    >>> left is A.children[0], inner is A.children[1], right is A.children[2]
+    (True, True, True)
+    """
+    if not isinstance(A, Product):
+        return None, A, None
+    left = right = None
+    inner = list(A.children)
+    if isinstance(inner[0], Permutation):
+        left = inner.pop(0)
+    if isinstance(inner[-1], Permutation) and len(inner) > 1:
+        right = inner.pop()
+    if len(inner) == len(A.children):
+        return None, A, None
+    return left, inner[0] if len(inner) == 1 else Product(*inner), right
+
+
+def _inside(
+    A: StructuredMatrix, rows: IntArray, cols: IntArray
+) -> tuple[StructuredMatrix, IntArray, IntArray]:
+    """The matrix inside the orders of A, with places of A as places in it."""
+    left, inner, right = split_orders(A)
+    rows = rows if left is None else to_numpy(left.p)[rows]
+    cols = cols if right is None else to_numpy(right._inverse)[cols]
+    return inner, rows, cols
+
+
+def _scaled_inside(
+    A: StructuredMatrix, scalar: Any, apply: Callable[[Any, Any], Any]
+) -> StructuredMatrix | None:
+    """A with a number in its contents; None where that would take multiplications of its own."""
+    scaled = A._scale(scalar, apply)
+    return None if isinstance(scaled, Scaled) and not isinstance(A, Scaled) else scaled
 
 
 def _in(A: StructuredMatrix, entries: Array) -> Array:

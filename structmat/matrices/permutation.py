@@ -1,11 +1,20 @@
 """A permutation of positions, which costs no multiplications."""
 
 import math
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, check_plain, integers, is_dtype, namespace, to_numpy
+from structmat._array import (
+    Array,
+    check_plain,
+    integers,
+    is_dtype,
+    namespace,
+    stored_by_columns,
+    to_numpy,
+)
 from structmat._checks import host_array, integer_array
 from structmat.errors import InputError
 from structmat.intervals import IntArray
@@ -67,13 +76,17 @@ class Permutation(StructuredMatrix, kind="permutation"):
 
     @property
     def _inverse(self) -> Array:
-        return self._kept("inverse", lambda: self.xp.argsort(self.p))
+        # Structure, as `p` is: a layer that is traced has it already.
+        return self._structural("inverse", lambda: self.xp.argsort(self.p))
+
+    def _is_identity(self) -> bool:
+        return np.array_equal(to_numpy(self.p), np.arange(self.shape[0]))
 
     def _multiply(self, x: Array) -> Array:
-        return self.xp.take(x, self.p, axis=0)
+        return _taken(x, self.p, self.xp)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self.xp.take(y, self._inverse, axis=0)
+        return _taken(y, self._inverse, self.xp)
 
     def _dense(self) -> Array:
         xp = self.xp
@@ -90,6 +103,23 @@ class Permutation(StructuredMatrix, kind="permutation"):
 
     def _norm(self, ord: Any) -> float:
         return math.sqrt(self.shape[0]) if ord == "fro" else 1.0
+
+
+def _taken(x: Array, at: Array, xp: ModuleType) -> Array:
+    """Rows of x, in the order of its memory: a copy to the other order takes longer."""
+    if stored_by_columns(x, xp):
+        return xp.matrix_transpose(xp.take(xp.matrix_transpose(x), at, axis=1))
+    return xp.take(x, at, axis=0)
+
+
+@rule("matmul", "permutation", "*")
+def _identity_times(a: Permutation, b: StructuredMatrix) -> Any:
+    return b if a._is_identity() else NotImplemented
+
+
+@rule("matmul", "*", "permutation")
+def _times_identity(a: StructuredMatrix, b: Permutation) -> Any:
+    return a if b._is_identity() else NotImplemented
 
 
 @rule("matmul", "permutation", "permutation")

@@ -74,7 +74,7 @@ BUILDERS = {
     "permutation": permutation,
     "sum": lambda dtype: monarch(dtype) + gblr(dtype),
     "product": lambda dtype: permutation() @ monarch(dtype),
-    "scaled": lambda dtype: 2 * (permutation() @ monarch(dtype)),
+    "scaled": lambda dtype: 2 * (permutation() @ monarch(dtype)).H,
     "adjoint": lambda dtype: monarch(dtype).H,
     "nested": lambda dtype: 3 * (permutation() @ (monarch(dtype) + gblr(dtype))).H,
     "empty": lambda dtype: structmat.LowRank(numbers((0, 3), dtype), numbers((4, 3), dtype)),

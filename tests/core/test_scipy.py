@@ -150,7 +150,8 @@ def product(rng, m, n, dtype):
 
 
 def scaled(rng, m, n, dtype):
-    A, D = product(rng, m, n, dtype)
+    (P, E), (A, D) = permutation(rng, m, m, dtype), adjoint(rng, m, n, dtype)
+    A, D = P @ A, E @ D
     factor = 1.5 - 0.5j if np.dtype(dtype).kind == "c" else 1.5
     return factor * A, (factor * D).astype(dtype)
 

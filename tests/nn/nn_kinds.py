@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from structmat.matrices import BlockLowRank, BlockSparse, Sum
+from structmat.matrices import BlockLowRank, BlockSparse, Permutation, Product, Sum
 from structmat.nn import Config, GaudiWeight, StructuredWeight, convert_, freeze_
 
-KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly", "gblr", "frozen gblr")
+KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly", "gblr", "frozen gblr",
+         "ordered gblr")  # fmt: skip
 LAYERS = ("linear", "convolution", "taps")
 STARTS = ("scratch", "weights", "calibrated")
 
@@ -32,12 +33,22 @@ def converted(kind, layer="linear", start="weights", seed=0):
     if start == "scratch":
         options["start"] = "scratch"
     calibration = inputs(layer, 64) if start == "calibrated" else None
-    name = kind.removeprefix("frozen ")
+    name = kind.split()[-1]
     convert_(model, Config(kind=name, budget=0.45, **options), calibration=calibration)
     vary_(model, seed)
     if name != kind:
         freeze_(model)
+    if kind.startswith("ordered"):
+        order_(model, seed)
     return model.eval()
+
+
+def order_(model, seed):
+    """Put the rows and columns of all weights into other orders."""
+    rng = np.random.default_rng(seed)
+    for weight in [m for m in model.modules() if isinstance(m, StructuredWeight)]:
+        P, Q = (Permutation(rng.permutation(size)) for size in weight.shape)
+        weight.__init__(P.to("torch") @ weight.to_matrix() @ Q.to("torch"))
 
 
 @torch.no_grad()
@@ -55,6 +66,10 @@ def vary_(model, seed):
 
 def moved(matrix, rng):
     """The same contents at other places."""
+    if isinstance(matrix, Product):
+        return Product(*(moved(factor, rng) for factor in matrix.children))
+    if isinstance(matrix, Permutation):
+        return Permutation(rng.permutation(matrix.shape[0])).to("torch")
     if isinstance(matrix, Sum):
         return Sum(*(moved(term, rng) for term in matrix.children))
     if isinstance(matrix, BlockSparse):

@@ -33,7 +33,8 @@ pytestmark = [
 ]
 BATCH = {0: torch.export.Dim("batch")}
 NAMES = ["low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monarch-padded",
-         "gblr-prime", "sum-of-three", "product-of-three", "scaled-product", "adjoint",
+         "gblr-prime", "sum-of-three", "product-of-three", "product-ordered",
+         "scaled-product", "adjoint",
          "permutation", "dense", "gblr-no-blocks", "low_rank-rank-zero"]  # fmt: skip
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr", "pixelfly")
 

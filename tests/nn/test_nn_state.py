@@ -164,7 +164,7 @@ WAYS = {
     "halves": vector_of_halves,
 }
 BY_WAY = list(itertools.product(WAYS, KINDS))
-FEW_WAYS = [(way, KINDS[(5 * i + 1) % 7]) for i, way in enumerate(WAYS)]
+FEW_WAYS = [(way, KINDS[(5 * i + 1) % len(KINDS)]) for i, way in enumerate(WAYS)]
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")

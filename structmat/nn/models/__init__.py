@@ -17,5 +17,6 @@ builder        new weights of the converted layers
 report         rows, sums and tables
 cost           `cost`
 convert        `convert_`
+merge_orders   orders of rows and columns, merged between neighbours
 freeze         `freeze_`, `to_dense_`
 """

@@ -18,6 +18,7 @@ from structmat.nn.models.layer_types import (
     rebuilt,
     structured_layers,
 )
+from structmat.nn.models.merge_orders import merge_orders_
 from structmat.nn.models.modules import (
     check_module,
     check_obstacles,
@@ -40,6 +41,10 @@ def freeze_(model: nn.Module) -> ConversionReport:
     they are, and so is a model that was frozen before. The model's outputs in evaluation stay
     the same, up to rounding. Training may go on, of contents alone, with a new optimizer.
     Hooks and attributes of the layers move to the new ones.
+
+    Permutations of rows and columns merge between neighbours of an `nn.Sequential`: linear layers
+    with elementwise modules between them. The hidden units there, and the entries of a dense
+    neighbour's parameters, then have another order.
 
     Parameters
     ----------
@@ -83,6 +88,7 @@ def freeze_(model: nn.Module) -> ConversionReport:
     frozen: dict[Weight, Weight] = {weight: _packed(weight) for weight in learned}
     around = [[frozen.get(weight, weight) for weight in layers[layer]] for layer in changed]
     replace_(model, dict(zip(changed, map(rebuilt, changed, around), strict=True)))
+    merge_orders_(model)
     announce(model)
     names = module_names(model)
     return ConversionReport(tuple(layer_rows({m: names[m] for m in structured_layers(model)})))

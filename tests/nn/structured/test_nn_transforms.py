@@ -15,7 +15,8 @@ from structmat.nn import StructuredLinear
 # Forward derivatives of torch itself use a part that it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 NAMES = ["low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monarch-padded",
-         "gblr-prime", "sum-of-three", "product-of-three", "scaled-product", "adjoint",
+         "gblr-prime", "sum-of-three", "product-of-three", "product-ordered",
+         "scaled-product", "adjoint",
          "dense", "large"]  # fmt: skip
 QUICK = ("gblr-prime", "large")
 every_kind = pytest.mark.parametrize(
