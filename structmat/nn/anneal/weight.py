@@ -194,8 +194,10 @@ class AnnealWeight(StructuredModule):
 
     @property
     def storage(self) -> int:
-        """Scalars of that structure."""
-        return self.projected.cost
+        """Scalars of that structure, with the orders of its rows and columns."""
+        projected = self.projected
+        orders = (projected.row_order, projected.col_order)
+        return projected.cost + sum(len(order) for order in orders if order is not None)
 
     @property
     def fan_in(self) -> float:

@@ -14,6 +14,7 @@ from structmat import binding
 from structmat._derivatives import is_traced, is_transformed
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
+from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured.parameters import (
@@ -104,8 +105,8 @@ class StructuredWeight(StructuredModule):
 
     @property
     def kind(self) -> str:
-        """Name of the structure."""
-        return self._template.kind
+        """Name of the structure; that of the matrix inside its orders, if it has any."""
+        return split_orders(self._template)[1].kind
 
     @property
     def cost(self) -> int:

@@ -176,9 +176,9 @@ class Anneal:
     @torch.no_grad()
     def _project(self, caps: list[int], *, final: bool) -> None:
         for weight, cap, end in zip(self.weights, caps, self._ends(), strict=True):
-            if weight.is_factored:
+            if weight.is_factored and weight.cost <= cap:
                 continue
-            W = whole(weight.weight).float().cpu().numpy()
+            W = whole(weight.dense()).float().cpu().numpy()
             found = project(weight.kind, W, cap, end, weight.projected, self.options)
             weight.take_(found, factored=final)
             if weight.is_factored:
