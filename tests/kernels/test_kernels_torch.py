@@ -22,7 +22,7 @@ from structmat.kernels.choice import record, table  # noqa: E402
 from structmat.kernels.cpu.column_loops import ROWS  # noqa: E402
 from structmat.kernels.cpu.torch_kernel import TorchKernel  # noqa: E402
 from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles  # noqa: E402
-from structmat.nn.structured import weight as structured_weight  # noqa: E402
+from structmat.nn.structured import products as structured_products  # noqa: E402
 from structmat.nn.structured.layers import StructuredLinear  # noqa: E402
 
 KINDS = ["gblr-prime", "block_sparse-ragged", "block_low_rank", "block_low_rank-dense-tiles"]
@@ -232,7 +232,7 @@ def test_entries_beyond_the_edge_have_no_gradient():
 @pytest.fixture(autouse=True)
 def by_structure(monkeypatch):
     """Multiply through the structure, whatever the model of speed says."""
-    monkeypatch.setattr(structured_weight, "dense_is_quicker", lambda *_, **__: False)
+    monkeypatch.setattr(structured_products, "dense_is_quicker", lambda *_, **__: False)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Weights that learn their structure from a dense start, by projections.
 
 weight       `AnnealWeight`: a dense weight on its support, and then contents of blocks
+flat         matrices around contents in a flat tensor
 linear       `AnnealLinear`
 conv         `AnnealConv2d`
 projected    the result of a projection: support, order, blocks, cost
 projectors   projections of an array by the kind of structure
-assembly     dense weights from the contents of blocks
 state        support, order and blocks in state dicts
 """
 

@@ -68,6 +68,15 @@ def in_order(
     return matrix
 
 
+def in_given_order(
+    mask: NDArray[np.bool_], row_order: IntArray | None, col_order: IntArray | None
+) -> NDArray[np.bool_]:
+    """The mask of the given order, from one whose rows and columns are reordered."""
+    rows = slice(None) if row_order is None else np.argsort(row_order)
+    cols = slice(None) if col_order is None else np.argsort(col_order)
+    return mask[rows][:, cols]
+
+
 def runs_of(support: NDArray[np.bool_]) -> tuple[IntArray, IntArray, IntArray]:
     """Rows, starts and lengths of the runs of a support, row after row.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
 from structmat.matrices import GBLR
-from structmat.nn.anneal.projected import Projected
+from structmat.nn.anneal.projected import Projected, in_given_order
 from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
@@ -128,7 +128,9 @@ def _runs(
     begins = kept.copy()
     begins[:, 1:] &= ~kept[:, :-1]
     cost = int(kept.sum() + begins.sum())
-    return Projected(cost=cost, support=_back(kept, order), price=price, **_named_order(order))
+    return Projected(
+        cost=cost, support=in_given_order(kept, *order), price=price, **_named_order(order)
+    )
 
 
 def _blocks(
@@ -138,17 +140,10 @@ def _blocks(
     start = last.matrix if isinstance(last.matrix, GBLR) else None
     price = last.price if start is not None else None
     matrix, price = pursue(W[rows][:, cols], cap, start=start, price=price, charge=options.charge)
-    covered = _back(matrix.coverage() > 0, order)
+    covered = in_given_order(matrix.coverage() > 0, *order)
     return Projected(
         cost=matrix.cost, support=covered, matrix=matrix, price=price, **_named_order(order)
     )
-
-
-def _back(ordered: NDArray[np.bool_], order: tuple[IntArray, IntArray]) -> NDArray[np.bool_]:
-    """A mask of the given order, from one of the rows and columns in `order`."""
-    mask = np.zeros_like(ordered)
-    mask[np.ix_(*order)] = ordered
-    return mask
 
 
 def _named_order(order: tuple[IntArray, IntArray]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Structure of an annealed weight in state dicts: support, order and blocks."""
+"""Structure of an annealed weight in state dicts: support, orders and blocks."""
 
 from typing import Any
 
@@ -6,27 +6,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.errors import InputError
+from structmat.intervals import IntArray
 from structmat.io import describe, restore
-from structmat.nn.anneal.projected import Projected
+from structmat.kinds import kind_class
+from structmat.matrices import GBLR
+from structmat.nn.anneal.projected import Projected, in_given_order
 from structmat.nn.structured.state import Structure
 
 #: Prefix of the arrays of the matrix that the last projection left.
 _MATRIX = "matrix/"
-#: Settings that the shapes of the parameters follow, and the kind of the structure.
+#: Settings of a weight that do not change, and the kind of its structure.
 _SETTINGS = ("shape", "cap", "kind")
+_ORDERS = ("row_order", "col_order")
+#: Bytes of a header, at most.
+_HEADER = 2048
+#: Least side of learned tiles of low rank, where there are several.
+_TILE = 16
+#: Most cost of a search of blocks that a state is large enough for, as a multiple of the cap.
+_SEARCHED = 3
 
 
 def described(weight: Any) -> Structure:
     """Settings and structure of a weight as an entry for JSON, and its arrays."""
     projected: Projected = weight.projected
-    arrays = {"support": np.packbits(projected.support)}
-    for name in ("row_order", "col_order"):
-        if (order := getattr(projected, name)) is not None:
-            arrays[name] = order.astype(np.int32)
-    entry = None
-    if projected.matrix is not None:
-        entry, own = describe(projected.matrix)
-        arrays |= {_MATRIX + name: np.asarray(array) for name, array in own.items()}
+    integer = _integer(weight.shape)
+    orders = {name: getattr(projected, name) for name in _ORDERS}
+    arrays = {name: order.astype(integer) for name, order in orders.items() if order is not None}
+    matrix, blocks = projected.matrix, None
+    # Of the other kinds, a projection looks at the weight alone.
+    if matrix is not None and (weight.is_factored or isinstance(matrix, GBLR)):
+        entry, own = describe(matrix)
+        lengths = {name: own[name].shape for name in matrix.data_names}
+        blocks = {"entry": entry, "contents": {n: list(s) for n, s in lengths.items()}}
+        # Trained contents are those of the parameter.
+        left_out = matrix.data_names if weight.is_factored else ()
+        arrays |= {_MATRIX + n: _small(a, integer) for n, a in own.items() if n not in left_out}
+    if blocks is None or not isinstance(matrix, GBLR):
+        arrays["support"] = np.packbits(projected.support)
     found = {
         **{name: getattr(weight, name) for name in _SETTINGS},
         "shape": list(weight.shape),
@@ -34,7 +50,7 @@ def described(weight: Any) -> Structure:
         "cost": projected.cost,
         "side": projected.side,
         "price": projected.price,
-        "matrix": entry,
+        "matrix": blocks,
     }
     return {"annealing": found}, arrays
 
@@ -55,24 +71,67 @@ def take_(weight: Any, entry: dict[str, Any], arrays: dict[str, NDArray]) -> Non
             "both models with the same Config, and freeze both or neither)"
         )
     m, n = weight.shape
-    matrix = None
-    if there["matrix"] is not None:
-        inner = {k[len(_MATRIX) :]: a for k, a in arrays.items() if k.startswith(_MATRIX)}
-        matrix = restore(there["matrix"], inner)
-    orders = {
-        name: arrays[name].astype(np.int64) if name in arrays else None
-        for name in ("row_order", "col_order")
-    }
-    weight.projected = Projected(
+    row_order, col_order = (_read_order(arrays.get(name)) for name in _ORDERS)
+    matrix: Any = None if there["matrix"] is None else _restored(there["matrix"], arrays)
+    if "support" in arrays:
+        support = np.unpackbits(arrays["support"], count=m * n).reshape(m, n).astype(bool)
+    else:
+        support = in_given_order(matrix.coverage() > 0, row_order, col_order)
+    projected = Projected(
         cost=there["cost"],
-        support=np.unpackbits(arrays["support"], count=m * n).reshape(m, n).astype(bool),
+        support=support,
+        row_order=row_order,
+        col_order=col_order,
         matrix=matrix,
         side=there["side"],
         price=there["price"],
-        **orders,
     )
-    weight.is_factored = there["is_factored"]
-    weight._lay_out()
+    weight.follow(projected, factored=there["is_factored"])
+
+
+def _read_order(array: NDArray | None) -> IntArray | None:
+    return None if array is None else array.astype(np.int64)
+
+
+def _restored(blocks: dict[str, Any], arrays: dict[str, NDArray]) -> Any:
+    """The matrix of `described`; contents that are not there are zeros."""
+    names = kind_class(blocks["entry"]["kind"]).data_names
+    own: dict[str, Any] = {n: np.zeros(s, np.float32) for n, s in blocks["contents"].items()}
+    for name, array in arrays.items():
+        if name.startswith(_MATRIX):
+            short = name.removeprefix(_MATRIX)
+            own[short] = array if short in names else array.astype(np.int64)
+    return restore(blocks["entry"], own)
+
+
+def size_bound(shape: tuple[int, int], cap: int, kind: str) -> int:
+    """Bytes that the state of a weight fills up to, at each stage of its training.
+
+    A distributed checkpoint is read into tensors of the size that they had when it was saved.
+
+    Examples
+    --------
+    >>> size_bound((256, 784), 4014, "gblr"), 4 * 256 * 784
+    (102544, 802816)
+    """
+    (m, n), integer = shape, np.dtype(_integer(shape)).itemsize
+    room = -(-m * n // 8)
+    if kind == "gblr":
+        # A block has four numbers for its place, and at least two contents.
+        room = max(room, min(_SEARCHED * cap, m * n) * (2 * integer + 4))
+    elif kind == "block_low_rank":
+        room += 3 * integer * (m // _TILE + 1) * (n // _TILE + 1)
+    return _HEADER + 2 * integer * (m + n) + room
+
+
+def _integer(shape: tuple[int, int]) -> type[np.signedinteger]:
+    """Smallest type of all positions on the sides of a matrix."""
+    return np.int16 if max(shape) < 2**15 else np.int32
+
+
+def _small(array: Any, integer: type[np.signedinteger]) -> NDArray:
+    array = np.asarray(array)
+    return array if array.dtype.kind == "f" else array.astype(integer)
 
 
 def _told(settings: dict[str, Any]) -> str:

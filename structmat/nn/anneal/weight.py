@@ -2,23 +2,24 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from structmat import binding
-from structmat.errors import InputError, KindError, ShapeError
+from structmat.errors import InputError, KindError
 from structmat.matrices import Dense
 from structmat.matrix import StructuredMatrix
 from structmat.nn.anneal import state
-from structmat.nn.anneal.assembly import Assembly, assembly_of, flat_contents
+from structmat.nn.anneal.flat import FlatMatrix, filled, flat_contents
 from structmat.nn.anneal.projected import Projected, in_order, packed
 from structmat.nn.sharded import whole, write_
+from structmat.nn.structured import products
 from structmat.nn.structured.parameters import register
+from structmat.nn.structured.products import affine, autocast_dtype, check_dtype, check_inputs
 from structmat.nn.structured.state import Structure, StructuredModule
 
 #: Kinds whose structure is learned.
@@ -30,25 +31,26 @@ class AnnealWeight(StructuredModule):
 
     The rule `structmat.nn.Anneal` projects the weight onto structures of falling cost. Between
     projections the entries on the support of the structure are trained, as in a dense layer:
-    y = (W ∘ S) x. Once the cost has reached the budget, a structure of low-rank blocks is
-    trained by the contents of its blocks instead.
+    y = (W ∘ S) x. The last projection leaves a structure of low-rank blocks as their contents:
+    these are trained from then on, and products run through the structure.
 
     Parameters
     ----------
     weight : tensor (m, n)
         Initial values; they are copied.
     cap : int
-        Multiplications for one vector that the learned structure may have.
+        Multiplications for one vector that the learned structure may have; at most those of
+        the dense weight count.
     kind : str
         Kind of the learned structure: "gblr", "block_sparse", "block_low_rank" or "low_rank".
 
     Attributes
     ----------
     weight : torch.nn.Parameter (m, n)
-        Dense values; those off the support do not count.
-    contents : torch.nn.Parameter (cap,)
-        Contents of the blocks, once they are trained; zeros before. A buffer if `cap` is 0.
-    support : tensor of bool (m, n)
+        Dense values, of which those off the support do not count. Once `is_factored`, its
+        first entries, row after row, are the contents of the blocks, and the others do not
+        count: it is one parameter throughout, so that optimizers and wrappers keep it. A
+        buffer if it is empty.
     projected : Projected
         The present structure.
     is_factored : bool
@@ -67,7 +69,8 @@ class AnnealWeight(StructuredModule):
     Notes
     -----
     A training step costs as much as that of a dense layer, 6 m n multiplications a vector, and
-    one pass over the weight. Memory: the weight, `cap` scalars, and a byte an entry.
+    one pass over the weight; as much as that of the structure, once it is factored. Memory: the
+    weight, and as much again for the support.
 
     Examples
     --------
@@ -92,29 +95,27 @@ class AnnealWeight(StructuredModule):
         if isinstance(cap, bool) or not isinstance(cap, int) or cap < 0:  # type: ignore[redundant-expr]
             raise InputError(f"cap = {cap!r}; expected a number of multiplications, at least 0")
         m, n = weight.shape
-        self.shape, self.cap, self.kind, self.is_factored = (m, n), cap, kind, False
+        self.shape, self.cap, self.kind = (m, n), min(cap, m * n), kind
+        self.state_size = state.size_bound(self.shape, self.cap, kind)
         register(self, "weight", weight.detach().clone(memory_format=torch.contiguous_format))
-        register(self, "contents", weight.detach().new_zeros(cap))
-        self.projected = Projected.whole(self.shape)
+        self.follow(Projected.whole(self.shape), factored=False)
+
+    def follow(self, projected: Projected, *, factored: bool) -> None:
+        """Read the present values of the parameter as another structure lays them out."""
+        self.projected, self.is_factored = projected, factored
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Make the tensors that follow from the structure, on the device of the weight."""
-        self._template: StructuredMatrix | None = None
-        self._is_whole = bool(self.projected.support.all())
-        device = self.weight.device
-        assembly = None
-        if self.is_factored and self.projected.matrix is not None:
-            assembly = assembly_of(self.projected.matrix, *self.projected.order)
-            self._template = self.projected.matrix.to("torch")
-        none = torch.zeros(0, dtype=torch.int64)
-        parts = (none, none, none) if assembly is None else (*vars(assembly).values(),)
-        self._assembles = assembly is not None
-        support = torch.from_numpy(self.projected.support)
-        for name, tensor in zip(
-            ("support", "_left", "_right", "_at"), (support, *parts), strict=True
-        ):
-            self.register_buffer(name, tensor.to(device), persistent=False)
+        """Make what follows from the structure, on the device of the weight."""
+        projected, own = self.projected, self.weight
+        # No buffers, which wrappers of distributed training would send with every step.
+        self._blocks: FlatMatrix | None = None
+        self._mask: Tensor | None = None
+        if self.is_factored and projected.matrix is not None:
+            ordered = in_order(projected.matrix, projected.row_order, projected.col_order)
+            self._blocks = FlatMatrix(ordered, own)
+        elif not projected.support.all():
+            self._mask = torch.tensor(projected.support, dtype=own.dtype, device=own.device)
 
     @torch.no_grad()
     def take_(self, projected: Projected, *, factored: bool = False) -> None:
@@ -127,19 +128,17 @@ class AnnealWeight(StructuredModule):
             Train the contents of ``projected.matrix``, if there is one, and not the entries
             of the support.
         """
-        self.projected, self.is_factored = projected, factored and projected.matrix is not None
+        values = self.values()
         if projected.matrix is None:
-            values = whole(self.weight) * torch.from_numpy(projected.support).to(self.weight.device)
+            values *= torch.tensor(projected.support, device=values.device)
+        elif factored:
+            flat = torch.from_numpy(flat_contents(projected.matrix))
+            values.zero_().view(-1)[: len(flat)] = flat.to(values)
         else:
             matrix = in_order(projected.matrix, projected.row_order, projected.col_order)
-            values = torch.from_numpy(np.ascontiguousarray(matrix.to_dense()))
-        write_(self.weight, values.to(self.weight.device, self.weight.dtype))
-        if self.is_factored and projected.matrix is not None:
-            flat = torch.from_numpy(flat_contents(projected.matrix))
-            values = torch.zeros(self.cap, dtype=self.weight.dtype)
-            values[: len(flat)] = flat
-            write_(self.contents, values.to(self.weight.device))
-        self._lay_out()
+            values = torch.tensor(matrix.to_dense()).to(values)
+        write_(self.weight, values)
+        self.follow(projected, factored=factored and projected.matrix is not None)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Vectors (…, n) to (…, m), plus a bias (m,) if there is one.
@@ -151,41 +150,42 @@ class AnnealWeight(StructuredModule):
         InputError
             If the dtype differs from that of the weight, without autocast.
         """
-        m, n = self.shape
-        if x.ndim == 0 or x.shape[-1] != n:
-            raise ShapeError(
-                f"input has shape {tuple(x.shape)}; expected (…, {n}) for a weight of {m}x{n}"
-            )
-        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InputError(
-                f"input of {x.dtype} for a weight of {self.weight.dtype}; expected one dtype "
-                "(move the layer with .to(dtype), cast the input, or use torch.autocast)"
-            )
-        return F.linear(x, self.dense(), bias)
+        check_inputs(x, self.shape)
+        dtype = autocast_dtype(x)
+        if dtype is None:
+            check_dtype(x.dtype, self.weight.dtype)
+        if self._blocks is None:
+            return F.linear(x, self.dense(), bias)
+        if dtype is None:
+            return affine(self._blocks.around(self.weight.flatten()), x, bias, self._blocks.times)
+        with torch.autocast(x.device.type, enabled=False):
+            matrix = self._blocks.around(self.weight.flatten().to(dtype))
+            return affine(matrix, x.to(dtype), bias, self._blocks.times)
 
     def dense(self) -> Tensor:
         """The weight (m, n) that vectors are multiplied by, with gradients."""
-        if self.is_factored:
-            weight, other = self._assembled(), self.weight
-        else:
-            weight, other = self.weight, self.contents
-            if not self._is_whole:
-                weight = weight * self.support
-        # Wrappers of distributed training wait for the gradients of all parameters.
-        return weight + other.flatten()[:0].sum()
+        if self._blocks is not None:
+            return products.dense(self._blocks.around(self.weight.flatten()))
+        if self._mask is None:
+            return self.weight
+        # The weight may have been moved or cast by what calls no method of modules.
+        return self.weight * self._mask.to(self.weight.device, self.weight.dtype)
 
-    def _assembled(self) -> Tensor:
-        if self._assembles:
-            return Assembly(self._left, self._right, self._at)(self.contents, self.shape)
-        assert self._template is not None
-        arrays, begin = [], 0
-        for leaf in binding.leaves(self._template):
-            arrays.append(self.contents[begin : begin + leaf.numel()].view(leaf.shape))
-            begin += leaf.numel()
-        matrix = binding.bind(self._template, arrays, dtype=self.contents.dtype, remember=False)
-        rows, cols = self.projected.row_order, self.projected.col_order
-        dense: Tensor = in_order(matrix, rows, cols).to_dense()
-        return dense
+    @torch.no_grad()
+    def values(self) -> Tensor:
+        """A copy of the dense weight (m, n), gathered from all processes."""
+        known = whole(self.weight)
+        if self._blocks is not None:
+            return products.dense(self._blocks.around(known.flatten())).clone()
+        return known.clone() if self._mask is None else known * self._mask.to(known)
+
+    def present(self) -> Projected:
+        """The present structure, with the contents of the present blocks."""
+        matrix = self.projected.matrix
+        if matrix is None or not self.is_factored:
+            return self.projected
+        known = whole(self.weight).flatten().float().cpu().numpy()
+        return replace(self.projected, matrix=filled(matrix, known))
 
     @property
     def cost(self) -> int:
@@ -199,28 +199,15 @@ class AnnealWeight(StructuredModule):
         orders = (projected.row_order, projected.col_order)
         return projected.cost + sum(len(order) for order in orders if order is not None)
 
-    @property
-    def fan_in(self) -> float:
-        """Mean number of live entries in a row."""
-        return float(self.projected.support.sum()) / max(self.shape[0], 1)
-
     @torch.no_grad()
     def to_matrix(self) -> StructuredMatrix:
         """The matrix that vectors are multiplied by, on torch: exactly, in its structure."""
-        projected = self.projected
-        if self.is_factored and projected.matrix is not None:
-            known = whole(self.contents)
-            arrays, begin = [], 0
-            for leaf in binding.leaves(projected.matrix.to("torch")):
-                arrays.append(known[begin : begin + leaf.numel()].view(leaf.shape).clone())
-                begin += leaf.numel()
-            matrix = binding.construct(projected.matrix.to("torch"), arrays)
-            return in_order(matrix, projected.row_order, projected.col_order)
-        values = whole(self.weight)
-        if projected.support.all():
-            return Dense(values.clone())
-        host = values.double().cpu().numpy()
-        found = packed(host, projected)
+        if self._blocks is not None:
+            return self._blocks.copied(whole(self.weight).flatten())
+        values = self.values()
+        if self._mask is None:
+            return Dense(values)
+        found = packed(values.double().cpu().numpy(), self.projected)
         return found.to("torch").astype(values.dtype).to(values.device)
 
     def _describe(self) -> Structure:
@@ -237,7 +224,7 @@ class AnnealWeight(StructuredModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
-        self._lay_out()  # also after `to_empty`
+        self._lay_out()
         return self
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ state         structure of weights as a tensor in state dicts
 structure     structure of a matrix, described and put around other contents
 weight        `StructuredWeight`: a matrix as a module
 speed         the choice between the structure and its dense weight
+products      products by either, plus a bias
 convolution   the common part of convolutions by one matrix, or one a tap
 layers        `StructuredLinear`, `StructuredConv2d`
 packed        `PackedLinear`: several weights behind one layer

@@ -26,7 +26,8 @@ STATE_NAME = "_extra_state"
 #: Bytes of the checksum, and of the length of the header.
 _CHECKSUM, _LENGTH = 4, 8
 #: Headers are filled up to a multiple of this many bytes, so that states of one structure have
-#: one size: distributed checkpoints are read into tensors of the size that they had.
+#: one size: distributed checkpoints are read into tensors of the size that they had. A module
+#: whose structure changes sets a larger size.
 _ALIGNMENT = 64
 
 Structure = tuple[dict[str, Any], dict[str, NDArray]]
@@ -37,7 +38,14 @@ class StructuredModule(nn.Module):
 
     A final class gives its structure as an entry for a JSON header and arrays by name, and
     takes one back.
+
+    Attributes
+    ----------
+    state_size : int
+        Bytes that the state is filled up to, for a structure whose size changes in training.
     """
+
+    state_size = 0
 
     @abstractmethod
     def _describe(self) -> Structure:
@@ -57,7 +65,7 @@ class StructuredModule(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The structure as a tensor of bytes, which `state_dict` adds as ``_extra_state``."""
-        return encode(*self._describe())
+        return encode(*self._describe(), size=self.state_size)
 
     def set_extra_state(self, state: Any) -> None:
         """Take the structure of a state dict; parameters keep their identity.
@@ -119,8 +127,8 @@ _OLDER = (
 )
 
 
-def encode(entry: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Tensor:
-    """Write a structure as a tensor of bytes, (bytes,) of uint8.
+def encode(entry: Mapping[str, Any], arrays: Mapping[str, NDArray], *, size: int = 0) -> Tensor:
+    """Write a structure as a tensor of bytes, (bytes,) of uint8, of at least a size.
 
     Examples
     --------
@@ -132,6 +140,8 @@ def encode(entry: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Tensor:
     header = {"format_version": FORMAT_VERSION, "structure": entry, "arrays": listed}
     text = json.dumps(header, sort_keys=True).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
+    known = _CHECKSUM + _LENGTH + len(text) + sum(a.nbytes for a in arrays.values())
+    text += b" " * (size - known)
     parts = [len(text).to_bytes(_LENGTH, "little"), text, *(a.tobytes() for a in arrays.values())]
     body = b"".join(parts)
     data = zlib.crc32(body).to_bytes(_CHECKSUM, "little") + body

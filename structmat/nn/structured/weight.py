@@ -1,22 +1,18 @@
 """`StructuredWeight`: a matrix of any kind as a module, with trainable contents."""
 
-import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from structmat import binding
 from structmat._derivatives import is_traced, is_transformed
-from structmat.errors import InputError, ShapeError
-from structmat.kernels.cost_model.layers import Times
 from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
+from structmat.nn.structured import products
 from structmat.nn.structured.parameters import (
     Contents,
     floating_dtype,
@@ -26,8 +22,8 @@ from structmat.nn.structured.parameters import (
     tensors_of,
     without_integers,
 )
+from structmat.nn.structured.products import affine, autocast_dtype, check_dtype, check_inputs
 from structmat.nn.structured.remembered import Remembered
-from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
 from structmat.nn.structured.state import Structure, StructuredModule
 from structmat.nn.structured.structure import described, older_integers, taken
 
@@ -132,40 +128,12 @@ class StructuredWeight(StructuredModule):
         InputError
             If the dtype differs from that of the contents, without autocast.
         """
-        m, n = self.shape
-        if x.ndim == 0 or x.shape[-1] != n:
-            raise ShapeError(
-                f"input has shape {tuple(x.shape)}; expected (…, {n}) for a weight of {m}x{n}"
-            )
+        check_inputs(x, self.shape)
         dtype = autocast_dtype(x)
         if dtype is None:
-            return self._affine(x, bias, self.bound(x.dtype))
+            return affine(self.bound(x.dtype), x, bias, self.times)
         with torch.autocast(x.device.type, enabled=False):
-            return self._affine(x.to(dtype), bias, self.bound(dtype, cast=True))
-
-    def _affine(self, x: Tensor, bias: Tensor | None, matrix: StructuredMatrix) -> Tensor:
-        if bias is not None and bias.dtype != x.dtype:
-            bias = bias.to(x.dtype)
-        count, assembly = math.prod(x.shape[:-1]), self.assembly(matrix)
-        if dense_is_quicker(self.times, count, assembly=assembly, device=x.device.type):
-            return F.linear(x, self.dense_of(matrix).to(x.dtype), bias)
-        return self._through(x, count, bias, matrix)
-
-    def _through(
-        self, x: Tensor, count: int, bias: Tensor | None, matrix: StructuredMatrix
-    ) -> Tensor:
-        """Vectors (…, n), `count` of them, to (…, m) by the structure."""
-        (m, n), shape = self.shape, (*x.shape[:-1], self.shape[0])
-        x = x.reshape(count, n)
-        if torch.is_grad_enabled() or not binding.remembers(matrix):
-            y = binding.multiply(matrix, x.T).T.contiguous()
-            # No view, as from F.linear: the result of a layer may be written to.
-            return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
-        out, size = x.new_empty(shape), CHUNK * torch.get_num_threads()
-        for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
-            y = binding.multiply(matrix, part.T).T
-            target.copy_(y) if bias is None else torch.add(y, bias, out=target)
-        return out
+            return affine(self.bound(dtype, cast=True), x.to(dtype), bias, self.times)
 
     def dense(self) -> Tensor:
         """The weight as a dense tensor, (m, n): differentiable, and only to be read."""
@@ -173,12 +141,11 @@ class StructuredWeight(StructuredModule):
 
     def dense_of(self, matrix: StructuredMatrix) -> Tensor:
         """The dense weight of a matrix that `bound` returned."""
-        with _without_autocast(matrix.device.type):
-            return binding.kept(matrix, "dense", lambda: matrix.to_dense().contiguous())
+        return products.dense(matrix)
 
     def assembly(self, matrix: StructuredMatrix) -> int:
         """Number of products by the structure that assemble the dense weight of `matrix`."""
-        return 0 if binding.remembers(matrix) else min(self.shape)
+        return products.assembly(matrix)
 
     def to_matrix(self) -> StructuredMatrix:
         """The matrix with a copy of the present contents, on torch."""
@@ -199,11 +166,8 @@ class StructuredWeight(StructuredModule):
         if len(tensors) < self._count:  # replicas, among others, have plain attributes instead
             tensors = leaves_of(self._template, self.contents)
         own = floating_dtype(tensors)
-        if own is not None and dtype not in (None, own) and not cast:
-            raise InputError(
-                f"input has dtype {dtype} and the weight {own}; expected one dtype "
-                "(move the layer with .to(dtype), or cast the input)"
-            )
+        if not cast:
+            check_dtype(dtype, own)
         dtype = dtype if cast else own
         if is_traced() or is_transformed(*tensors):
             return self._around(dtype, remember=False)
@@ -230,10 +194,7 @@ class StructuredWeight(StructuredModule):
             self._count = sum(array.is_floating_point() for array in zeros)
             dtype = floating_dtype(zeros)
             matrix = binding.bind(self._template, zeros, dtype=dtype, remember=True)
-            for size, adjoint in zip(matrix.shape, (True, False), strict=True):
-                column = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
-                binding.multiply(matrix, column, adjoint=adjoint)
-            self.times = Times.of(count_operations(matrix), matrix.shape, matrix.device.type)
+            self.times = products.prepare(matrix)
 
     def refresh(self) -> None:
         """Drop remembered results, after a change of the contents that torch did not count."""
@@ -285,17 +246,3 @@ def _moved(array: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     """An integer array on the device of its change, with its values: even `to_empty` keeps them."""
     device = torch.device("meta") if array.is_floating_point() else fn(array).device
     return array if device.type == "meta" else array.to(device)
-
-
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    if device == "meta" or not torch.is_autocast_enabled(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
-
-
-def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """Dtype to which autocast would change a product with `x`; None if it would not."""
-    device = x.device.type
-    if x.is_meta or x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-        return None
-    return torch.get_autocast_dtype(device)

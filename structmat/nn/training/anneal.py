@@ -1,17 +1,17 @@
 """Rule that learns structure by projections, from dense weights down to one exact budget."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
+import numpy as np
 import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
-from structmat.errors import BudgetError, InputError
+from structmat.errors import BudgetError, InputError, TrainingError
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.anneal.weight import AnnealWeight
-from structmat.nn.sharded import whole
 from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.step_hook import StepHook
 
@@ -116,12 +116,15 @@ class Anneal:
         followed = Followed(model, optimizer, (AnnealWeight,))
         found = [m for m in model.modules() if isinstance(m, AnnealWeight)]
         self.weights = list(dict.fromkeys(found))
+        names = {module: name for name, module in model.named_modules()}
+        self._names = [names[weight] for weight in self.weights]
         self._counts = [weight.positions for weight in self.weights]
         self.dense_cost = self._total([math.prod(weight.shape) for weight in self.weights])
         self.target_cost = math.floor(budget * self.dense_cost)
         self._begun = [weight.cost for weight in self.weights]
         times = max(1, round((end - begin) / every))
-        self._times = [begin + (end - begin) * (k + 1) / times for k in range(times)]
+        shares = [begin + (end - begin) * (k + 1) / times for k in range(times)]
+        self._due = [max(1, math.ceil(round(share * total_steps, 6))) for share in shares]
         for rule in [r for r in _RUNNING if not set(r.weights).isdisjoint(self.weights)]:
             rule.remove()
         _RUNNING.add(self)
@@ -155,41 +158,37 @@ class Anneal:
 
     def _ends(self) -> list[int]:
         """Cap of every layer at the end: the one of its conversion, scaled to the budget."""
-        given = self._total([weight.cap for weight in self.weights])
-        scale = min(1.0, self.target_cost / max(given, 1))
-        return [math.floor(scale * weight.cap) for weight in self.weights]
+        caps = [weight.cap for weight in self.weights]
+        given = max(self._total(caps), self.target_cost, 1)
+        return [cap * self.target_cost // given for cap in caps]
 
     def _progress(self, step: int) -> float:
         """Share of the way from the first cost to the budget, from the last projection on."""
-        done = sum(step >= self._due(time) for time in self._times)
-        return done / len(self._times)
-
-    def _due(self, time: float) -> int:
-        """Step after which a projection at a share of the training is due."""
-        return max(1, math.ceil(time * self.total_steps))
+        return sum(step >= due for due in self._due) / len(self._due)
 
     def update(self) -> None:
         """Project the weights if it is time."""
-        if any(self.step == self._due(time) for time in self._times):
-            self._project(self._caps(self.step), final=self.step >= self._due(self.end))
+        if self.step in self._due:
+            self._project(self._caps(self.step), final=self.step == self._due[-1])
 
     @torch.no_grad()
     def _project(self, caps: list[int], *, final: bool) -> None:
-        for weight, cap, end in zip(self.weights, caps, self._ends(), strict=True):
-            if weight.is_factored and weight.cost <= cap:
+        for i, (weight, cap, end) in enumerate(zip(self.weights, caps, self._ends(), strict=True)):
+            was_factored = weight.is_factored
+            if cap >= math.prod(weight.shape) or (was_factored and weight.cost <= cap):
                 continue
-            W = whole(weight.dense()).float().cpu().numpy()
-            found = project(weight.kind, W, cap, end, weight.projected, self.options)
+            W = weight.values().float().cpu().numpy()
+            if not np.isfinite(W).all():
+                raise TrainingError(
+                    f"layer {self._names[i]!r} has NaN or infinite weights after {self.step} "
+                    "steps; expected finite ones, to be projected (lower the learning rate or clip "
+                    "gradients, and go on from an earlier checkpoint)"
+                )
+            found = project(weight.kind, W, cap, end, weight.present(), self.options)
             weight.take_(found, factored=final)
-            if weight.is_factored:
-                self._forget(weight.contents)
-
-    def _forget(self, contents: Tensor) -> None:
-        """Let an optimizer begin anew with contents: their moments are those of zeros."""
-        kept: Mapping[str, Any] = self._hook.followed.moments().get(contents, {})
-        for value in kept.values():
-            if isinstance(value, Tensor):
-                value.zero_()
+            if was_factored or weight.is_factored:
+                # The parameter has other meanings now.
+                self._hook.followed.forget(weight.weight)
 
     def remove(self) -> None:
         """Leave the structure as it is from now on."""

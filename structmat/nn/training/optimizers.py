@@ -216,9 +216,22 @@ class Followed:
         found = [o for o in self.optimizers if not own.isdisjoint(_ids(o))]
         return found or self.optimizers
 
-    def moments(self) -> dict[Tensor, Mapping[str, Any]]:
-        """State of the optimizers for each parameter."""
-        return {p: kept for o in self.optimizers for p, kept in o.state.items()}
+    def forget(self, parameter: Tensor) -> None:
+        """Let the optimizers begin with a parameter as if it were new."""
+        for optimizer in self.optimizers:
+            if parameter in optimizer.state:
+                _begin_with(optimizer, parameter)
+
+
+def _begin_with(optimizer: optim.Optimizer, parameter: Tensor) -> None:
+    """Give a parameter the state that it has before the first step."""
+    if not isinstance(optimizer, optim.Adagrad):
+        del optimizer.state[parameter]  # made by the next step
+        return
+    # Made by the constructor alone.
+    kept = optimizer.state[parameter]
+    kept["step"].zero_()
+    kept["sum"].fill_(optimizer.defaults["initial_accumulator_value"])
 
 
 def _ids(optimizer: optim.Optimizer) -> list[int]:

@@ -19,7 +19,7 @@ from structmat.nn import (
     freeze_,
 )
 from structmat.nn.structured import layers as structured
-from structmat.nn.structured import weight as structured_weight
+from structmat.nn.structured import products as structured_products
 from structmat.nn.structured.remembered import Mark, Words
 
 KINDS = ["low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monarch-padded",
@@ -30,7 +30,7 @@ KINDS = ["low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monar
 @pytest.fixture(params=["structure", "dense"])
 def way(request, monkeypatch):
     """Either way of multiplying, whatever the model of speed says."""
-    for module in (structured, structured_weight):
+    for module in (structured, structured_products):
         monkeypatch.setattr(module, "dense_is_quicker", lambda *_, **__: request.param == "dense")
 
 

@@ -15,8 +15,8 @@ from structmat.errors import InputError, ShapeError
 from structmat.kernels import using
 from structmat.kernels.layouts import panels as layout
 from structmat.nn.structured import layers as structured
+from structmat.nn.structured import products as structured_products
 from structmat.nn.structured import speed as _speed
-from structmat.nn.structured import weight as structured_weight
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
 from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.structured.weight import StructuredWeight
@@ -37,7 +37,7 @@ NAMES = [*KINDS, "low_rank-rank-zero", "gblr-no-blocks", "dense", "permutation",
 @pytest.fixture(params=["structure", "dense"])
 def way(request, monkeypatch):
     """Either way of multiplying, whatever the model of speed says."""
-    for module in (structured, structured_weight):
+    for module in (structured, structured_products):
         monkeypatch.setattr(module, "dense_is_quicker", lambda *_, **__: request.param == "dense")
     return request.param
 

@@ -196,7 +196,10 @@ MISTAKES = {
     "before the conversion": (made_before_the_conversion, "made after the conversion"),
     "before one of them": (made_before_one_of_two_conversions, r"lacks 2\.matrix\.u"),
     "assigned": (after_assigning, r"lacks 0\.matrix\.u"),
-    "no layers": (without_layers, "no (Gaudi layers|layers with a (Anneal|Gaudi)Weight); expected at least one"),
+    "no layers": (
+        without_layers,
+        "no (Gaudi layers|layers with a (Anneal|Gaudi)Weight); expected at least one",
+    ),
     "schedule": (instead(lambda o: optim.lr_scheduler.StepLR(o, 1)), "StepLR.*its attribute"),
     "swa": (instead(lambda o: optim.swa_utils.SWALR(o, 0.1)), "SWALR.*schedule"),
     "scaler": (instead(lambda o: torch.amp.GradScaler("cpu")), "GradScaler, which scales"),

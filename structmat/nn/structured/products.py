@@ -1,0 +1,94 @@
+"""Products of vectors with a matrix, plus a bias: by the structure, or by the dense weight."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from structmat import binding
+from structmat.errors import InputError, ShapeError
+from structmat.kernels.cost_model.layers import Times
+from structmat.matrix import StructuredMatrix
+from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
+
+
+def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Times) -> Tensor:
+    """Vectors (…, n) to (…, m) by whichever product is estimated to take less time."""
+    if bias is not None and bias.dtype != x.dtype:
+        bias = bias.to(x.dtype)
+    count = math.prod(x.shape[:-1])
+    if dense_is_quicker(times, count, assembly=assembly(matrix), device=x.device.type):
+        return F.linear(x, dense(matrix).to(x.dtype), bias)
+    return _through(matrix, x, count, bias)
+
+
+def _through(matrix: StructuredMatrix, x: Tensor, count: int, bias: Tensor | None) -> Tensor:
+    """Vectors (…, n), `count` of them, to (…, m) by the structure."""
+    m, n = matrix.shape
+    shape, x = (*x.shape[:-1], m), x.reshape(count, n)
+    if torch.is_grad_enabled() or not binding.remembers(matrix):
+        y = binding.multiply(matrix, x.T).T.contiguous()
+        # No view, as from F.linear: the result of a layer may be written to.
+        return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
+    out, size = x.new_empty(shape), CHUNK * torch.get_num_threads()
+    for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
+        y = binding.multiply(matrix, part.T).T
+        target.copy_(y) if bias is None else torch.add(y, bias, out=target)
+    return out
+
+
+def dense(matrix: StructuredMatrix) -> Tensor:
+    """The dense weight (m, n) of a matrix, once for one that remembers."""
+    with _without_autocast(matrix.device.type):
+        return binding.kept(matrix, "dense", lambda: matrix.to_dense().contiguous())
+
+
+def assembly(matrix: StructuredMatrix) -> int:
+    """Number of products by the structure that assemble the dense weight."""
+    return 0 if binding.remembers(matrix) else min(matrix.shape)
+
+
+def prepare(matrix: StructuredMatrix) -> Times:
+    """Estimate the times of products, and compute what depends on structure alone.
+
+    Later products of the same structure may then be traced.
+    """
+    for size, adjoint in zip(matrix.shape, (True, False), strict=True):
+        column = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
+        binding.multiply(matrix, column, adjoint=adjoint)
+    return Times.of(count_operations(matrix), matrix.shape, matrix.device.type)
+
+
+def check_inputs(x: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse vectors that a weight of a shape cannot multiply."""
+    m, n = shape
+    if x.ndim == 0 or x.shape[-1] != n:
+        raise ShapeError(
+            f"input has shape {tuple(x.shape)}; expected (…, {n}) for a weight of {m}x{n}"
+        )
+
+
+def check_dtype(dtype: torch.dtype | None, own: torch.dtype | None) -> None:
+    """Refuse an input of another dtype than the contents; None for no floating ones."""
+    if own is not None and dtype not in (None, own):
+        raise InputError(
+            f"input has dtype {dtype} and the weight {own}; expected one dtype "
+            "(move the layer with .to(dtype), or cast the input)"
+        )
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """Dtype to which autocast would change a product with `x`; None if it would not."""
+    device = x.device.type
+    if x.is_meta or x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
