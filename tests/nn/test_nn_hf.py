@@ -403,7 +403,8 @@ def test_attention_of_torch_inside_a_model_is_saved(tmp_path):
     )  # fmt: skip
     model = transformers.SiglipVisionModel(config).eval()
     images = torch.randn(2, 3, 16, 16)
-    convert_(model, Config(budget=0.5), lambda name, _: name.endswith(("q_proj", "fc1")))
+    config = Config(budget=0.5, learn="gaudi")
+    convert_(model, config, lambda name, _: name.endswith(("q_proj", "fc1")))
     hf.enable(model)
     for change in (freeze_, to_dense_):
         expected = model(pixel_values=images).pooler_output

@@ -41,7 +41,8 @@ class FlatMatrix:
     def __init__(self, matrix: StructuredMatrix, like: Tensor) -> None:
         with torch.inference_mode(False), torch.no_grad():
             zero = torch.zeros((), dtype=like.dtype, device=like.device)
-            blank = matrix.to("torch")
+            with torch.device("cpu"):  # transformers makes meta the default
+                blank = matrix.to("torch")
             arrays = [
                 zero.expand(leaf.shape) if leaf.is_floating_point() else leaf.to(like.device)
                 for leaf in binding.leaves(blank)
