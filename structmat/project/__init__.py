@@ -8,8 +8,10 @@ ranks      tiles of low rank, and low rank
 shares     ranks of tiles by the energy that a multiplication captures
 svd        truncated singular value decompositions
 order      orders of columns that make runs long
+subsets    rank-one blocks on any rows and columns, from which orders follow
 pursuit    rank-one blocks with free ends, one price for each multiplication
 prices     the search for that price
+vectors    steps on vectors, compiled or in arrays, with equal results
 blocks     climbs, back-fits and births of blocks
 compiled   loops that Numba compiles
 """

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
 from structmat.project.compiled import compiled
+from structmat.project.vectors import add_multiple, best_run, largest, squared_norm, take
 
 #: Turns between rows and columns of one climb, at most: for a new block, and for an old one.
 TURNS, BACKFIT_TURNS = 6, 3
@@ -26,50 +27,16 @@ KEPT_GAIN = 0.9
 
 
 @compiled
-def best_run(x: NDArray, scale: float, price: float, cyclic: bool) -> tuple[int, int, float]:
-    """Start, width and total of the run, never empty, of the greatest sum of scale x² - price.
-
-    Two scans of the prefix sums at once: a run inside the array is their largest rise, a run
-    that wraps around leaves out their largest fall.
-    """
-    n = x.size
-    total = low = high = 0.0
-    rise, rise_from, rise_to, low_at = -np.inf, 0, 0, 0
-    fall, fall_from, fall_to, high_at = -np.inf, 0, 0, 0
-    for k in range(n):
-        value = np.float64(x[k])
-        total += value * value * scale - price
-        if total - low > rise:
-            rise, rise_from, rise_to = total - low, low_at, k + 1
-        if total < low:
-            low, low_at = total, k + 1
-        if high - total > fall:
-            fall, fall_from, fall_to = high - total, high_at, k + 1
-        if total > high:
-            high, high_at = total, k + 1
-    if cyclic and total + fall > rise and fall_to - fall_from < n:
-        return fall_to % n, n - (fall_to - fall_from), total + fall
-    return rise_from, rise_to - rise_from, rise
-
-
-@compiled
-def _add_multiple(out: NDArray, factor: float, x: NDArray) -> None:
-    for k in range(out.size):
-        out[k] += factor * x[k]
-
-
-@compiled
 def _respond(near: NDArray, start: int, x: NDArray, first: int, size: int, out: NDArray) -> None:
     """Sum of x_i times row start + i of `near`, on `size` positions from `first` on."""
     m, n = near.shape
     straight = min(size, n - first)
-    for k in range(size):
-        out[k] = 0
+    out[:size] = 0
     for i in range(x.size):
         row = near[(start + i) % m]
-        _add_multiple(out[:straight], x[i], row[first : first + straight])
+        add_multiple(out[:straight], x[i], row[first : first + straight])
         if straight < size:
-            _add_multiple(out[straight:size], x[i], row[: size - straight])
+            add_multiple(out[straight:size], x[i], row[: size - straight])
 
 
 @compiled
@@ -89,7 +56,7 @@ def _turn(
     if it reaches an end of what is seen.
     """
     n = near.shape[1]
-    norm = _squared_norm(x)
+    norm = squared_norm(x)
     if not norm > LEAST_NORM:
         return at, 0, -np.inf
     beyond = max(LEAST_REACH, REACH * width)
@@ -101,8 +68,7 @@ def _turn(
         if size == n or (begin > 0 and begin + width < size):
             break
         size = n
-    for k in range(width):
-        y[k] = work[(begin + k) % size] / norm
+    take(work[:size], begin, norm, y[:width])
     return (first + begin) % n, width, total
 
 
@@ -151,10 +117,10 @@ def _change_side(near: NDArray, start: int, x: NDArray, first: int, y: NDArray, 
     m, n = near.shape
     straight = min(y.size, n - first)
     for i in range(x.size):
-        row = near[(start + i) % m]
-        _add_multiple(row[first : first + straight], sign * x[i], y[:straight])
+        row, factor = near[(start + i) % m], x[i] if sign > 0 else -x[i]
+        add_multiple(row[first : first + straight], factor, y[:straight])
         if straight < y.size:
-            _add_multiple(row[: y.size - straight], sign * x[i], y[straight:])
+            add_multiple(row[: y.size - straight], factor, y[straight:])
 
 
 @compiled
@@ -210,26 +176,24 @@ def backfit(
 
 
 @compiled
-def _copy(source: NDArray, target: NDArray) -> None:
-    for k in range(source.size):
-        target[k] = source[k]
-
-
-@compiled
 def _read(stored: IntArray, packed: NDArray, place: IntArray, u: NDArray, v: NDArray) -> None:
     """Read a block, whose packed contents come first, into `place`, u and v."""
-    _copy(stored, place)
-    _copy(packed[: place[1]], u)
-    _copy(packed[place[1] : place[1] + place[3]], v)
+    for k in range(4):
+        place[k] = stored[k]
+    height, width = place[1], place[3]
+    take(packed[:height], 0, 1.0, u[:height])
+    take(packed[height : height + width], 0, 1.0, v[:width])
 
 
 @compiled
 def _write(place: IntArray, u: NDArray, v: NDArray, stored: IntArray, packed: NDArray) -> int:
     """Write a block, its packed contents to the beginning; returns its cost."""
-    _copy(place, stored)
-    _copy(u[: place[1]], packed)
-    _copy(v[: place[3]], packed[place[1] :])
-    return place[1] + place[3]
+    for k in range(4):
+        stored[k] = place[k]
+    height, width = place[1], place[3]
+    take(u[:height], 0, 1.0, packed[:height])
+    take(v[:width], 0, 1.0, packed[height : height + width])
+    return height + width
 
 
 @compiled
@@ -248,14 +212,12 @@ def _candidate(
     if seed < m:
         start, width, _ = best_run(R[seed], 1.0, price, True)
         place[0], place[1], place[2], place[3] = seed, 1, start, width
-        for k in range(width):
-            v[k] = R[seed, (start + k) % R.shape[1]]
+        take(R[seed], start, 1.0, v[:width])
         return climb(R, RT, place, u, v, work, price, TURNS)
     seed -= m
     start, width, _ = best_run(RT[seed], 1.0, price, True)
     place[0], place[1], place[2], place[3] = seed, 1, start, width
-    for k in range(width):
-        u[k] = RT[seed, (start + k) % m]
+    take(RT[seed], start, 1.0, u[:width])
     gain = climb(RT, R, place, v, u, work, price, TURNS)
     place[0], place[1], place[2], place[3] = place[2], place[3], place[0], place[1]
     return gain
@@ -286,11 +248,11 @@ def births(
     least = price * charge
     count = used = 0
     while True:
-        seed = _largest(gains)
+        seed = largest(gains)
         if gains[seed] <= least:
             return count, used
         gains[seed] = _candidate(R, RT, seed, place, u, v, work, price)
-        if gains[seed] <= least or gains[seed] < KEPT_GAIN * gains[_largest(gains)]:
+        if gains[seed] <= least or gains[seed] < KEPT_GAIN * gains[largest(gains)]:
             continue
         if used + place[1] + place[3] > packed.size:
             gains[seed] = -np.inf
@@ -298,16 +260,6 @@ def births(
         change(R, RT, place, u, v, -1)
         used += _write(place, u, v, born[count], packed[used:])
         count += 1
-
-
-@compiled
-def _largest(x: NDArray) -> int:
-    """Index of the largest entry, the first one of several."""
-    best = 0
-    for k in range(x.size):
-        if x[k] > x[best]:
-            best = k
-    return best
 
 
 @compiled
@@ -329,17 +281,7 @@ def refit(R: NDArray, RT: NDArray, places: IntArray, contents: NDArray) -> None:
 @compiled
 def _fit_side(near: NDArray, start: int, x: NDArray, first: int, y: NDArray, work: NDArray) -> None:
     """Best contents y on a run of the other side for contents x; zeros keep y."""
-    norm = _squared_norm(x)
+    norm = squared_norm(x)
     if norm > 0:
         _respond(near, start, x, first, y.size, work)
-        for k in range(y.size):
-            y[k] = work[k] / norm
-
-
-@compiled
-def _squared_norm(x: NDArray) -> float:
-    total = 0.0
-    for k in range(x.size):
-        value = np.float64(x[k])
-        total += value * value
-    return total
+        take(work[: y.size], 0, norm, y)

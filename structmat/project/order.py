@@ -87,7 +87,7 @@ def _checked(start: Any, n: int) -> NDArray[np.int64] | None:
     """A copy of an order of n columns."""
     if start is None:
         return None
-    order = np.array(start, copy=True)
+    order = np.asarray(start)
     whole = order.dtype.kind in "iu" or not order.size
     if order.shape != (n,) or not whole or not np.array_equal(np.sort(order), np.arange(n)):
         raise InputError(
@@ -141,27 +141,31 @@ def _improve(
 ) -> None:
     """Reverse and move pieces of a tour until no candidate gains; in place.
 
-    A column is looked at again only when an edge at it has changed.
+    After a change come the columns at its edges first; a round through all is the last one.
     """
     n = len(tour)
-    place = np.empty(n, np.int64)
+    place, queue = np.empty(n, np.int64), np.empty(n, np.int64)
     place[tour] = np.arange(n)
-    queue, waiting = tour.copy(), np.ones(n, np.bool_)
-    head, count = 0, n
-    touched = np.empty(6, np.int64)
-    while count:
-        a = queue[head]
-        head, count = (head + 1) % n, count - 1
-        waiting[a] = False
-        changed = _reverse_at(shared, candidates, tour, place, a, least_gain, touched)
-        if changed == 0:
-            changed = _move_at(shared, candidates, tour, place, a, least_gain, touched)
-        for t in range(changed):
-            b = touched[t]
-            if not waiting[b]:
-                waiting[b] = True
-                queue[(head + count) % n] = b
-                count += 1
+    waiting, touched = np.zeros(n, np.bool_), np.empty(6, np.int64)
+    again = True
+    while again:
+        again = False
+        queue[:] = tour
+        waiting[:] = True
+        head, count = 0, n
+        while count:
+            a = queue[head]
+            head, count = (head + 1) % n, count - 1
+            waiting[a] = False
+            changed = _reverse_at(shared, candidates, tour, place, a, least_gain, touched)
+            if changed == 0:
+                changed = _move_at(shared, candidates, tour, place, a, least_gain, touched)
+            for b in touched[:changed]:
+                again = True
+                if not waiting[b]:
+                    waiting[b] = True
+                    queue[(head + count) % n] = b
+                    count += 1
 
 
 @compiled

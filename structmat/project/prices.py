@@ -114,14 +114,17 @@ def search(
     start: tuple[IntArray, NDArray] | None,
     price: float | None,
     charge: float,
+    enough: float = 0.0,
 ) -> tuple[IntArray, NDArray, float]:
     """Places, contents and price of a pursuit that costs at most `cap`, at least 2.
 
-    `W` is not zero, and its entries are about 1.
+    `W` is not zero, and its entries are about 1. The search ends early once it leaves at most
+    `enough` energy.
     """
     state = Pursuit.of(W)
     total = state.energy()
     rounding = float(np.finfo(W.dtype).eps) ** 2 * max(W.shape) * total
+    enough = max(enough, rounding)
     # Above the total energy no block gains; far below rounding, all do.
     price = min(max(price or 0.5 * float(np.abs(W).max()) ** 2, rounding / W.size), total)
     given: Pursuit | None = None
@@ -131,17 +134,17 @@ def search(
             sensible = state.energy() <= LEFT_BY_START * total
         state = state if sensible else Pursuit.of(W)
         given = state if state.cost <= cap else None
-    best, price = _meet(state, cap, price, charge, rounding)
-    _fill(best, cap, price, charge, rounding)
-    if best.energy() > rounding:
-        best = _loosened(best, cap, price, charge, rounding)
+    best, price = _meet(state, cap, price, charge, enough)
+    _fill(best, cap, price, charge, enough)
+    if best.energy() > enough:
+        best = _loosened(best, cap, price, charge, enough)
     if given is not None and given.energy() < best.energy():
         best = given
     return best.places, best.contents, price
 
 
 def _meet(
-    state: Pursuit, cap: int, price: float, charge: float, rounding: float
+    state: Pursuit, cap: int, price: float, charge: float, enough: float
 ) -> tuple[Pursuit, float]:
     """The pursuit at the least price found whose cost respects the cap."""
     room = _room(state, cap)
@@ -152,7 +155,7 @@ def _meet(
         trial.fit(price, charge, room)
         if trial.cost <= cap:
             high, best, state = price, trial, trial
-            if trial.cost >= FULL * cap or trial.energy() <= rounding or price < rounding / cap:
+            if trial.cost >= FULL * cap or trial.energy() <= enough or price < enough / cap:
                 break
         else:
             low = price
@@ -173,7 +176,7 @@ def _room(state: Pursuit, cap: int) -> int:
     return cap + max(int(OVERSHOOT * cap), sum(state.R.shape))
 
 
-def _loosened(best: Pursuit, cap: int, price: float, charge: float, rounding: float) -> Pursuit:
+def _loosened(best: Pursuit, cap: int, price: float, charge: float, enough: float) -> Pursuit:
     """Grow beyond the cap at a lower price and come back, or the same blocks if that is worse.
 
     Blocks that others replaced have less to gain, and disappear while the price rises.
@@ -184,14 +187,14 @@ def _loosened(best: Pursuit, cap: int, price: float, charge: float, rounding: fl
     while loose.cost > cap:
         raised *= LOOSE_RISE
         loose.backfit(raised, charge, room)
-    _fill(loose, cap, min(raised, price), charge, rounding)
+    _fill(loose, cap, min(raised, price), charge, enough)
     return min(loose, best, key=Pursuit.energy)
 
 
-def _fill(best: Pursuit, cap: int, price: float, charge: float, rounding: float) -> None:
+def _fill(best: Pursuit, cap: int, price: float, charge: float, enough: float) -> None:
     """Spend what is left of the cap, and fit all contents."""
     for factor in FILL_PRICES:
-        if best.cost + 2 > cap or best.energy() <= rounding:
+        if best.cost + 2 > cap or best.energy() <= enough:
             break
         best.births(factor * price, charge, cap)
     for _ in range(REFITS):

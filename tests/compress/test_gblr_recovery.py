@@ -80,6 +80,29 @@ def test_scattered_thin_blocks_to_an_error():
     check_recovered(A, cost, "tol")
 
 
+def error_of(A, **goal):
+    result = compress(A, "gblr", rng=0, **goal)
+    return (np.linalg.norm(A - result.matrix.to_dense()) / np.linalg.norm(A)) ** 2, result.cost
+
+
+def test_blocks_under_noise_are_found():
+    """Noise hides exact sums, and single rows are the best start without a pursuit."""
+    rng = np.random.default_rng(0)
+    shapes = [(4, 40), (40, 4), (12, 12), (24, 6)]
+    A, cost = planted(rng, 128, 128, in_turn(shapes, 60))
+    A += 1e-3 * A.std() * rng.standard_normal(A.shape)
+    error, found = error_of(A, budget=(cost + 0.5) / A.size)
+    assert error <= 0.005
+    assert found <= cost
+
+
+def test_a_kernel_leaves_less_and_costs_less():
+    x = np.linspace(0, 1, 128)
+    A = 1 / (np.abs(x[:, None] - x) + 0.01)
+    assert error_of(A, budget=0.1)[0] <= 0.006
+    assert error_of(A, tol=0.01)[1] <= 0.17 * A.size
+
+
 def test_rectangular_complex_blocks():
     rng = np.random.default_rng(3)
     A, cost = planted(rng, 70, 110, in_turn(SHAPES["small"], 24))

@@ -47,12 +47,22 @@ def changed(p):
                     yield np.concatenate([rest[:at], part, rest[at:]])
 
 
-@given(energies)
-def test_no_reversal_and_no_move_gains(energy):
+def check_no_change_gains(energy):
     p, S = column_order(energy, 0.5), shared(energy, 0.5)
     assert sorted(p) == list(range(energy.shape[1]))
     best = max([length(S, q) for q in changed(p)], default=0.0)
     assert best <= length(S, p) + 2e-6 * S.max(initial=0.0)
+
+
+@given(energies)
+def test_no_reversal_and_no_move_gains(energy):
+    check_no_change_gains(energy)
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 8, 17])
+def test_no_change_gains_among_likenesses_of_all_sizes(rng, n):
+    for _ in range(10):
+        check_no_change_gains(4 * rng.random((7, n)) ** 4)
 
 
 @given(energies, st.data())
@@ -63,6 +73,26 @@ def test_a_given_order_becomes_no_worse(energy, data):
     assert length(S, p) >= length(S, start) - 1e-9
     np.testing.assert_array_equal(start, before)
     np.testing.assert_array_equal(column_order(energy, 0.5, start=p), p)
+
+
+@pytest.mark.parametrize("change", [order._reverse_at, order._move_at])
+@pytest.mark.parametrize("n", [4, 5, 9, 14])
+def test_a_change_gains(rng, change, n):
+    gained = 0
+    for _ in range(20):
+        S = shared(rng.random((5, n)) ** 4, 0.1).astype(np.float32)
+        tour, touched = rng.permutation(n), np.empty(6, np.int64)
+        place, before = np.argsort(tour), tour.copy()
+        for a in range(n):
+            count = change(S, order._candidates(S), tour, place, a, 1e-6, touched)
+            edges = set(zip(tour, np.roll(tour, -1), strict=True))
+            lost = set(zip(before, np.roll(before, -1), strict=True)) - edges
+            lost -= {(b, a) for a, b in edges}
+            np.testing.assert_array_equal(tour[place], np.arange(n))
+            assert set(np.array(list(lost)).ravel()) <= set(touched[:count])
+            assert length(S, tour) > length(S, before) if count else not lost
+            gained, before = gained + bool(count), tour.copy()
+    assert gained > 5
 
 
 def planted(rng, m, n, count, side):
@@ -131,6 +161,7 @@ def test_python_runs_the_same_functions(rng, monkeypatch):
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 3e37])
 def test_any_price_and_scale_give_an_order(price, scale, rng):
     energy = (scale * rng.random((10, 12))).astype(np.float32)
+    energy[0] = 0.0
     assert sorted(column_order(energy, price)) == list(range(12))
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from structmat import GBLR
 from structmat.errors import InputError, ShapeError
-from structmat.project.blocks import best_run
+from structmat.project import vectors
 from structmat.project.pursuit import pursue
+from structmat.project.vectors import best_run
 
 SHAPES = {"blocks": [(20, 20)] * 40, "four": [(4, 40), (40, 4), (12, 12), (24, 6)] * 15}
 #: Relative squared error that planted sums of each kind may keep, at exactly their cost.
@@ -50,6 +51,25 @@ def test_the_best_run_is_the_largest_of_all(x, price, doubled):
     assert total == scores[(start + np.arange(width)) % len(x)].sum()
     assert 0 <= start < len(x)
     assert 1 <= width <= len(x)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 12), st.booleans(), st.sampled_from("fd"))
+def test_loops_and_arrays_are_equal_to_the_last_digit(seed, n, cyclic, dtype):
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((2, n)).astype(dtype)
+    scale, price = rng.random(2)
+    loop = vectors._best_run_loop(x, scale, price, cyclic)
+    assert loop == vectors._best_run_arrays(x, scale, price, cyclic)
+    assert vectors._squared_norm_loop(x) == vectors._squared_norm_arrays(x)
+    assert vectors._largest_loop(x) == vectors._largest_arrays(x)
+    outs = [y.copy(), y.copy()]
+    vectors._add_multiple_loop(outs[0], x[0], x)
+    vectors._add_multiple_arrays(outs[1], x[0], x)
+    assert np.array_equal(*outs)
+    start, width = int(rng.integers(n)), int(rng.integers(n + 1))
+    vectors._take_loop(x, start, price, outs[0][:width])
+    vectors._take_arrays(x, start, price, outs[1][:width])
+    assert np.array_equal(*outs)
 
 
 def test_a_run_of_a_window_does_not_wrap():

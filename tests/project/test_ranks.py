@@ -123,6 +123,12 @@ def test_low_rank_of_thin_matrices(shape):
     assert project_rank(W, max(sum(shape) - 1, 0)).rank == 0
 
 
+def test_rounding_is_not_worth_multiplications(rng):
+    W = random(rng, (20, 1)) @ random(rng, (1, 30))
+    assert project_rank(W, 400).rank == 1
+    assert project_tile_ranks(W, 400, [20], [30]).ranks.tolist() == [1]
+
+
 def test_integers_and_halves_become_floats():
     assert project_rank(np.eye(3, dtype=np.int64), 6).dtype == np.float64
     assert project_tile_ranks(np.eye(3, dtype=np.float16), 6, [3], [3]).dtype == np.float32

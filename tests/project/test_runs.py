@@ -98,6 +98,37 @@ def test_what_is_left_goes_to_the_best_part():
     assert kept.astype(int).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
 
 
+#: Kept entries (#), and stretches beyond them by rank of their energy a multiplication.
+STRETCHES = ("cc###aaa#", "bbbb     ", "     dddd", "#        ")
+ENERGY = {"#": 9.0, "a": 5.0, "b": 2.0, "c": 1.0, "d": 0.5, " ": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("left", "more"),
+    [
+        (0, ""),
+        (1, "a"),
+        (2, "aaa"),  # between two runs, one multiplication less than entries
+        (3, "aaa"),  # an opening without an entry is of no use
+        (4, "aaab"),
+        (7, "aaabbbb"),
+        (8, "aaabbbbc"),
+        (9, "aaabbbbcc"),
+        (13, "aaabbbbccddd"),
+        (14, "aaabbbbccdddd"),
+        (20, "aaabbbbccdddd"),
+    ],
+)
+def test_what_is_left_goes_to_the_best_stretches(left, more):
+    drawn = np.array([list(line) for line in STRETCHES])
+    kept, energy = drawn == "#", np.vectorize(ENERGY.get)(drawn)
+    found = runs._filling(energy, kept, energy > 0, left)
+    assert "".join(sorted(drawn[found])) == more
+    assert cost(kept | found) <= cost(kept) + left
+    # The part of a stretch begins beside the run that it continues.
+    assert not found[0, 0] or found[0, 1]
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e300])
 def test_the_scale_of_the_energies_does_not_matter(rng, scale):
     energy = rng.random((9, 20))
@@ -132,8 +163,14 @@ def test_single_precision_is_as_good_on_every_library(backend, rng, monkeypatch)
 def test_integers_and_halves_count_as_numbers(rng):
     energy = rng.integers(0, 9, (5, 8))
     wanted, _ = project_runs(energy.astype(float), 12)
-    for dtype in ("int64", "uint8", "float16", "longdouble"):
+    for dtype in ("int64", "uint8", "float16"):
         np.testing.assert_array_equal(project_runs(energy.astype(dtype), 12)[0], wanted)
+
+
+def test_wider_numbers_stay_in_range(rng):
+    energy = rng.random((5, 8)).astype(np.longdouble) * 1e200
+    wanted, _ = project_runs(energy.astype(np.float64), 12)
+    np.testing.assert_array_equal(project_runs(energy, 12)[0], wanted)
 
 
 def test_views_and_threads_make_no_difference(rng, monkeypatch):

@@ -11,7 +11,14 @@ from structmat.compress.gblr.exact_grid import grid_blocks
 from structmat.compress.gblr.exact_sum import span_blocks
 from structmat.compress.gblr.lines import best_lines, exact_lines
 from structmat.compress.gblr.partition import leading_blocks, partition_blocks
-from structmat.compress.gblr.residual import Block, Blocks, Candidate, most_blocks, squares
+from structmat.compress.gblr.residual import (
+    BLOCK_OVERHEAD,
+    Block,
+    Blocks,
+    Candidate,
+    most_blocks,
+    squares,
+)
 from structmat.compress.goal import Goal
 from structmat.matrix import StructuredMatrix
 from structmat.project.svd import svdvals, truncated_svd
@@ -27,6 +34,11 @@ EXACT_COST = 1.2
 HOPELESS_ENERGY = 100.0
 #: Cost of a start, as a multiple of the best one's, above which annealing hardly catches up.
 HOPELESS_COST = 2.0
+#: Most entries of a matrix that a pursuit takes: a few seconds; some thirty times that without
+#: Numba.
+PURSUED_ENTRIES = 2**20
+#: Least energy that a pursuit comes down to, as a share of the matrix's.
+PURSUED_ENERGY = 1e-9
 
 
 class Selection:
@@ -206,6 +218,32 @@ class Starts:
         worth = [block.energy / block.cost for block in blocks.unpack()]
         price = min(worth, default=self.best.total)
         return Candidate.measured(self.A, self.scale, blocks, price)
+
+    def is_pursued(self) -> bool:
+        """True if a pursuit is worth its time: for real matrices, neither very large nor smooth.
+
+        The price of a pursuit falls from the largest entry's energy, a step at a time, so that
+        small errors take many steps.
+        """
+        best, bound = self.best, self.best.goal.max_error
+        wanted = best.value[0] if bound is None else bound**2
+        return (
+            not (best.exact or np.iscomplexobj(self.A))
+            and self.A.size <= PURSUED_ENTRIES
+            and best.likely_cost <= HELD_SHARE * self.A.size
+            and wanted >= PURSUED_ENERGY * best.total
+        )
+
+    def pursuit(self) -> Candidate:
+        """Blocks whose ends climb to the best price."""
+        # Loops are compiled, or loaded, when they are first needed.
+        from structmat.project.prices import search
+
+        cap, bound = int(self.best.likely_cost), self.best.aim.max_error or 0.0
+        places, contents, price = search(
+            self._scaled(), cap, None, None, BLOCK_OVERHEAD, enough=bound**2
+        )
+        return Candidate.measured(self.A, self.scale, Blocks.at(places, contents), price)
 
     def _block_low_rank(self, goal: Goal) -> StructuredMatrix:
         fitted = block_low_rank.fit(self._scaled(), goal, rng=self.rng, progress=no_progress)

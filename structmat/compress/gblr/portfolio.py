@@ -30,9 +30,10 @@ def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress)
     A matrix that is exactly a grid of low-rank tiles, or exactly a sum of few blocks, is
     taken apart by linear algebra. Otherwise annealing starts from the truncated singular
     value decomposition, from the best hierarchical partition into truncated tiles, from
-    the best block-low-rank matrix if it is better, and from no blocks: blocks are added by
-    max-subarray power iteration, and all are fitted again in turn, under a falling price
-    for a multiplication. The best result is returned. The starts themselves are among the
+    the best block-low-rank matrix if it is better, and from a penalised pursuit: blocks are
+    added by max-subarray power iteration, and all are fitted again in turn, under a falling
+    price for a multiplication. Complex and very large matrices are annealed from no blocks
+    instead of the pursuit. The best result is returned. The starts themselves are among the
     candidates, so that the result is never worse than the truncated decomposition.
 
     The result depends on the input and on `rng` alone, not on the time that it takes. Only
@@ -80,26 +81,29 @@ def _search(
         best.consider(starts.entries())
     truncation_leads = best.consider_start(starts.truncation())
     progress(STARTS_PROGRESS * 5 / 6)
-    if lines_lead and not truncation_leads and not best.exact:
+    pursued = starts.is_pursued()
+    pursuit_leads = pursued and best.consider_start(starts.pursuit())
+    if lines_lead and not (truncation_leads or pursuit_leads or best.exact):
         # Nothing of low rank is left to refine.
         return best.blocks
     # A whole that beats all its partitions beats tiles of one size too.
-    if not truncation_leads:
+    if not (truncation_leads or pursuit_leads):
         found = starts.tiles()
         if best.consider(found):
             best.keep(found)
         progress(STARTS_PROGRESS)
     if best.likely_cost <= HELD_SHARE * A.size and not best.exact:
-        _anneal_all(starts, progress)
+        _anneal_all(starts, pursued, progress)
     return best.blocks
 
 
-def _anneal_all(starts: Starts, progress: Progress) -> None:
+def _anneal_all(starts: Starts, pursued: bool, progress: Progress) -> None:
     """Anneal from every start, then loosen and anneal the best result again and again."""
     A, best, capped = starts.A, starts.best, starts.best.goal.max_cost is not None
-    average = best.total / best.likely_cost
-    for part in FIRST_PRICES if A.size <= WORK_ENTRIES else FIRST_PRICES[:1]:
-        best.kept.append(Candidate.of(A, starts.scale, [], part * average))
+    if not pursued:
+        average = best.total / best.likely_cost
+        for part in FIRST_PRICES if A.size <= WORK_ENTRIES else FIRST_PRICES[:1]:
+            best.kept.append(Candidate.of(A, starts.scale, [], part * average))
     work = WORK * max(1.0, A.size / WORK_ENTRIES)
     first = len(best.kept)
     count = first + (LOOSENINGS if capped else 0)

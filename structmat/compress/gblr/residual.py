@@ -97,6 +97,14 @@ class Blocks(NamedTuple):
             np.concatenate([b.v for b in blocks] or empty),
         )
 
+    @classmethod
+    def at(cls, places: IntArray, contents: NDArray) -> Self:
+        """Blocks at (row, height, col, width), their contents on rows and on columns in turn."""
+        widths = places[:, [1, 3]].ravel()
+        on_columns = np.repeat(np.arange(widths.size) % 2 == 1, widths)
+        row, height, col, width = places.T
+        return cls(row, height, contents[~on_columns], col, width, contents[on_columns])
+
     def unpack(self) -> Iterator[Block]:
         """The blocks one by one, on views of the packed contents."""
         i = j = 0

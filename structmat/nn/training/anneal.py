@@ -110,8 +110,9 @@ class Anneal:
             raise InputError(f"begin = {begin!r}, end = {end!r}; expected 0 <= begin < end <= 1")
         if not 0 < every <= 1:
             raise InputError(f"every = {every!r}; expected a share in (0, 1]")
+        if total_steps < 1:
+            raise InputError(f"total_steps = {total_steps!r}; expected at least 1")
         self.budget, self.total_steps, self.across = budget, total_steps, across
-        self.begin, self.end = begin, end
         self.options = Options(charge=charge, orders=orders)
         followed = Followed(model, optimizer, (AnnealWeight,))
         found = [m for m in model.modules() if isinstance(m, AnnealWeight)]

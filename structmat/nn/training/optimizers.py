@@ -23,6 +23,18 @@ _CONFIGS: dict[type[nn.Module], str] = {
     GaudiWeight: 'Config(kind="gblr", learn="gaudi", budget=…)',
     AnnealWeight: "Config(budget=…)",
 }
+#: First values of the states that the optimizers of torch keep, by name: numbers, or the
+#: settings of theirs that the values are.
+_STARTS: dict[str, float | str] = {
+    **dict.fromkeys(("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"), 0.0),
+    **dict.fromkeys(("momentum_buffer", "square_avg", "grad_avg", "acc_delta", "prev"), 0.0),
+    "mu_product": 1.0,
+    "mu": 1.0,
+    "ax": 0.0,
+    "eta": "lr",
+    "step_size": "lr",
+    "sum": "initial_accumulator_value",
+}
 #: Names that a message lists in full.
 _NAMES_LISTED = 4
 
@@ -224,14 +236,20 @@ class Followed:
 
 
 def _begin_with(optimizer: optim.Optimizer, parameter: Tensor) -> None:
-    """Give a parameter the state that it has before the first step."""
-    if not isinstance(optimizer, optim.Adagrad):
-        del optimizer.state[parameter]  # made by the next step
-        return
-    # Made by the constructor alone.
+    """Give a parameter the state that it has before its first step.
+
+    A known state stays where it is, as distributed checkpoints hold one of each parameter, and
+    some optimizers make it once and for all. Others make a new one in the next step.
+    """
     kept = optimizer.state[parameter]
-    kept["step"].zero_()
-    kept["sum"].fill_(optimizer.defaults["initial_accumulator_value"])
+    if not kept.keys() <= _STARTS.keys():
+        del optimizer.state[parameter]
+        return
+    group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    for name, value in kept.items():
+        start = _STARTS[name]
+        if isinstance(value, Tensor):
+            value.fill_(group[start] if isinstance(start, str) else start)
 
 
 def _ids(optimizer: optim.Optimizer) -> list[int]:

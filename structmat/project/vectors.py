@@ -1,0 +1,115 @@
+"""Steps on vectors that the pursuit is made of: compiled loops, or arrays without Numba.
+
+Both forms add in the same order, so that their results are equal to the last digit.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.project.compiled import HAS_NUMBA, compiled
+
+
+@compiled
+def _best_run_loop(x: NDArray, scale: float, price: float, cyclic: bool) -> tuple[int, int, float]:
+    total = low = high = 0.0
+    rise, rise_from, rise_to, low_at = -np.inf, 0, 0, 0
+    fall, fall_from, fall_to, high_at = -np.inf, 0, 0, 0
+    for k in range(x.size):
+        value = np.float64(x[k])
+        total += value * value * scale - price
+        if total - low > rise:
+            rise, rise_from, rise_to = total - low, low_at, k + 1
+        if total < low:
+            low, low_at = total, k + 1
+        if high - total > fall:
+            fall, fall_from, fall_to = high - total, high_at, k + 1
+        if total > high:
+            high, high_at = total, k + 1
+    if cyclic and total + fall > rise and fall_to - fall_from < x.size:
+        return fall_to % x.size, x.size - (fall_to - fall_from), total + fall
+    return rise_from, rise_to - rise_from, rise
+
+
+def _best_run_arrays(
+    x: NDArray, scale: float, price: float, cyclic: bool
+) -> tuple[int, int, float]:
+    value = x.astype(np.float64)
+    prefix = np.zeros(x.size + 1)
+    np.cumsum(value * value * scale - price, out=prefix[1:])
+    rises = prefix[1:] - np.minimum.accumulate(prefix[:-1])
+    falls = np.maximum.accumulate(prefix[:-1]) - prefix[1:]
+    low, high = int(rises.argmax()), int(falls.argmax())
+    begin = int(prefix[: high + 1].argmax())
+    out = high + 1 - begin
+    if cyclic and prefix[-1] + falls[high] > rises[low] and out < x.size:
+        return (high + 1) % x.size, x.size - out, float(prefix[-1] + falls[high])
+    begin = int(prefix[: low + 1].argmin())
+    return begin, low + 1 - begin, float(rises[low])
+
+
+@compiled
+def _add_multiple_loop(out: NDArray, factor: float, x: NDArray) -> None:
+    for k in range(out.size):
+        out[k] += factor * x[k]
+
+
+def _add_multiple_arrays(out: NDArray, factor: float, x: NDArray) -> None:
+    out += factor * x
+
+
+@compiled
+def _take_loop(x: NDArray, start: int, divisor: float, out: NDArray) -> None:
+    for k in range(out.size):
+        out[k] = x[(start + k) % x.size] / divisor
+
+
+def _take_arrays(x: NDArray, start: int, divisor: float, out: NDArray) -> None:
+    straight = min(out.size, x.size - start)
+    out[:straight] = x[start : start + straight] / np.float64(divisor)
+    out[straight:] = x[: out.size - straight] / np.float64(divisor)
+
+
+@compiled
+def _squared_norm_loop(x: NDArray) -> float:
+    total = 0.0
+    for k in range(x.size):
+        value = np.float64(x[k])
+        total += value * value
+    return total
+
+
+def _squared_norm_arrays(x: NDArray) -> float:
+    return float(np.cumsum(x.astype(np.float64) ** 2)[-1]) if x.size else 0.0
+
+
+@compiled
+def _largest_loop(x: NDArray) -> int:
+    best = 0
+    for k in range(x.size):
+        if x[k] > x[best]:
+            best = k
+    return best
+
+
+def _largest_arrays(x: NDArray) -> int:
+    return int(x.argmax())
+
+
+def _chosen(loop: Any, arrays: Any) -> Any:
+    return loop if HAS_NUMBA else arrays
+
+
+#: ``best_run(x, scale, price, cyclic)``: start, width and total of the run, never empty, of the
+#: greatest sum of scale x² - price. A run inside the array is the largest rise of the prefix
+#: sums; one that wraps around leaves out their largest fall.
+best_run = _chosen(_best_run_loop, _best_run_arrays)
+#: ``add_multiple(out, factor, x)``: adds factor x to `out`.
+add_multiple = _chosen(_add_multiple_loop, _add_multiple_arrays)
+#: ``take(x, start, divisor, out)``: the entries of a cyclic run, over `divisor`, fill `out`.
+take = _chosen(_take_loop, _take_arrays)
+#: ``squared_norm(x)``: sum of squares, in double precision.
+squared_norm = _chosen(_squared_norm_loop, _squared_norm_arrays)
+#: ``largest(x)``: index of the largest entry, the first one of several.
+largest = _chosen(_largest_loop, _largest_arrays)
