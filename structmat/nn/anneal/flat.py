@@ -43,8 +43,10 @@ class FlatMatrix:
             zero = torch.zeros((), dtype=like.dtype, device=like.device)
             with torch.device("cpu"):  # transformers makes meta the default
                 blank = matrix.to("torch")
+            # From meta, where contents are not there yet, integers would not come back.
+            device = "cpu" if like.is_meta else like.device
             arrays = [
-                zero.expand(leaf.shape) if leaf.is_floating_point() else leaf.to(like.device)
+                zero.expand(leaf.shape) if leaf.is_floating_point() else leaf.to(device)
                 for leaf in binding.leaves(blank)
             ]
             self._blank = binding.bind(blank, arrays, dtype=like.dtype, remember=False)
