@@ -20,12 +20,11 @@ from torch import nn
 
 import structmat
 from structmat.nn import (
+    Anneal,
     Config,
-    EdgeSearch,
     convert_,
     freeze_,
     load_model,
-    parameter_groups,
     save_model,
 )
 
@@ -91,24 +90,14 @@ def forward():
 
 
 def step():
-    """Take a training step after which ends of runs move."""
-    model, x = _converted(), torch.ones(8, 64)
-    optimizer = torch.optim.Adam(parameter_groups(model, lr=1e-3, structure_lr=0.0))
-    EdgeSearch(model, optimizer, budget=0.3, total_steps=100, every=1)
-
-    def once():
-        optimizer.zero_grad()
-        model(x).square().mean().backward()
-        optimizer.step()
-
-    for _ in range(3):
-        once()
-    return once
+    """Take the training step after which the structure of blocks is final."""
+    return _training(_converted())
 
 
 def freeze():
-    """Freeze the converted network."""
+    """Freeze the trained network."""
     model = _converted()
+    _training(model)()
     return lambda: freeze_(model)
 
 
@@ -120,6 +109,20 @@ def load():
     freeze_(model)
     save_model(path, model)
     return lambda: (folder, load_model(path, fresh))  # the folder lives as long
+
+
+def _training(model):
+    """The last step of a short training, with a projection onto blocks after it."""
+    x, optimizer = torch.ones(8, 64), torch.optim.Adam(model.parameters(), lr=1e-3)
+    rule = Anneal(model, optimizer, budget=0.3, total_steps=4, begin=0.0, end=0.5, every=0.25)
+
+    def once(_rule=rule):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    once()
+    return once
 
 
 WALKS = {

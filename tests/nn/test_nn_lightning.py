@@ -1,7 +1,6 @@
 """Structured training under Lightning: the budget is met, logged, and resumed exactly."""
 
 import importlib
-import math
 import sys
 
 import pytest
@@ -14,9 +13,11 @@ lightning = pytest.importorskip(
 )
 
 from structmat.errors import InputError, MissingDependencyError  # noqa: E402
-from structmat.nn.gaudi.linear import GaudiLinear  # noqa: E402
+from structmat.nn.anneal.weight import AnnealWeight  # noqa: E402
 from structmat.nn.gaudi.weight import GaudiWeight  # noqa: E402
 from structmat.nn.lightning import StructureCallback  # noqa: E402
+from structmat.nn.models.config import Config  # noqa: E402
+from structmat.nn.models.convert import convert_  # noqa: E402
 from structmat.nn.training.parameter_groups import parameter_groups  # noqa: E402
 
 pytestmark = [
@@ -28,14 +29,14 @@ pytestmark = [
 
 
 class Module(lightning.LightningModule):
-    def __init__(self, optimizers=1):
+    def __init__(self, optimizers=1, learn=True):
         super().__init__()
         torch.manual_seed(0)
         self.automatic_optimization = optimizers == 1
         self.count = optimizers
-        self.net = nn.Sequential(
-            GaudiLinear(16, 32, budget=0.6), nn.ReLU(), GaudiLinear(32, 8, budget=0.6)
-        )
+        self.net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
+        oversize = 3.0 if learn == "gaudi" else 1.0
+        convert_(self.net, Config(budget=0.2, learn=learn, oversize=oversize, min_features=8))
 
     def training_step(self, batch, index):
         return nn.functional.mse_loss(self.net(batch[0]), batch[1])
@@ -46,7 +47,7 @@ class Module(lightning.LightningModule):
 
     @property
     def relative_cost(self):
-        weights = [m for m in self.modules() if isinstance(m, GaudiWeight)]
+        weights = [m for m in self.modules() if isinstance(m, GaudiWeight | AnnealWeight)]
         return sum(w.cost for w in weights) / sum(w.shape[0] * w.shape[1] for w in weights)
 
     @property
@@ -81,39 +82,20 @@ def fit(callback, watch=None, *, start=None, module=None, **options):
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    module = module or Module()
+    module = module or Module(learn=callback._rules.structure == "anneal" or "gaudi")
     trainer.fit(module, DataLoader(TensorDataset(*data), batch_size=8), ckpt_path=start)
     return module
 
 
 def test_the_budget_is_met_and_logged():
-    watch, module = Watch(), Module()
-    before = module.net[2].matrix.structure.col_location.clone()
-    fit(StructureCallback(0.2, moves={"every": 2, "ramp": 0.5}), watch, module=module)
+    watch = Watch()
+    module = fit(StructureCallback(0.2, anneal={"end": 0.5}), watch)
     assert 0.15 < module.relative_cost <= 0.2
-    assert module.sigmas == {math.inf}
     assert [entry.keys() for entry in watch.seen] == [{"structure_cost"}] * 12
-    assert watch.seen[0]["structure_cost"] > 0.2 >= watch.seen[6]["structure_cost"]
-    assert watch.seen[-1]["structure_cost"] == pytest.approx(module.relative_cost)
-    assert not torch.equal(module.net[2].matrix.structure.col_location, before)
-
-
-class Decaying(Module):
-    def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters(), lr=1e-2, weight_decay=0.9)
-
-
-def test_the_optimizer_changes_no_runs():
-    """Though Lightning makes gradients, and clips them, within its step."""
-    module = Decaying()
-    structures = [layer.matrix.structure for layer in (module.net[0], module.net[2])]
-    before = [p.clone() for s in structures for p in s.parameters()]
-    contents = module.net[0].matrix.u.clone()
-    fit(StructureCallback(1.0, moves={"share": 0.0}), module=module, gradient_clip_val=0.5)
-    after = [p for s in structures for p in s.parameters()]
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert all(p.requires_grad for p in after)
-    assert not torch.equal(contents, module.net[0].matrix.u)
+    costs = [entry["structure_cost"] for entry in watch.seen]
+    assert costs[0] == 1
+    assert costs[5:] == pytest.approx([module.relative_cost] * 7)
+    assert costs == sorted(costs, reverse=True)
 
 
 def test_the_budget_is_met_and_logged_by_gaudi_masks():
@@ -142,7 +124,7 @@ def test_it_logs_as_often_as_the_trainer():
 def test_steps_are_those_of_the_optimizer():
     callback = StructureCallback(0.2)
     module = fit(callback, accumulate_grad_batches=2)
-    assert callback.state_dict()["edges"]["step"] == 6
+    assert callback.state_dict()["anneal"]["step"] == 6
     assert module.relative_cost <= 0.2
     callback = StructureCallback(0.2, structure="gaudi")
     module = fit(callback, accumulate_grad_batches=2)
@@ -151,10 +133,10 @@ def test_steps_are_those_of_the_optimizer():
     assert module.sigmas == {100.0}
 
 
-WAYS = ({"moves": {"every": 3}}, {"structure": "gaudi"})
+WAYS = ({"anneal": {"every": 0.25}}, {"structure": "gaudi"})
 
 
-@pytest.mark.parametrize("way", WAYS, ids=["edges", "gaudi"])
+@pytest.mark.parametrize("way", WAYS, ids=["anneal", "gaudi"])
 def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path, way):
     path = tmp_path / "first.ckpt"
     watches = Watch(path), Watch()
@@ -171,14 +153,12 @@ def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path, way):
 
 
 def test_the_optimizer_is_left_alone_after_training():
-    for way, rule in zip(WAYS, ("edges", "schedule"), strict=True):
-        callback, module = StructureCallback(0.2, **way), Module()
-        fit(callback, module=module)
+    for way, rule in zip(WAYS, ("anneal", "schedule"), strict=True):
+        callback = StructureCallback(0.2, **way)
+        module = fit(callback)
         optimizer = module.optimizers().optimizer
-        with torch.no_grad():
-            module.net[0].matrix.structure.row_width.fill_(1.0)
+        assert not optimizer._optimizer_step_post_hooks
         optimizer.step()
-        assert module.relative_cost > 0.2
         assert callback.state_dict()[rule]["step"] == 12
         assert all(p.requires_grad for p in module.parameters())
         fit(callback, module=module)  # and once more, from the beginning
@@ -191,16 +171,16 @@ def test_options_of_the_other_way_are_refused():
         with pytest.raises(InputError, match=r"expected none \(or structure='gaudi'\)"):
             StructureCallback(0.2, **options)
         StructureCallback(0.2, structure="gaudi", **options)
-    with pytest.raises(InputError, match=r"moves = .* \(or structure='edges'\)"):
-        StructureCallback(0.2, structure="gaudi", moves={"every": 5})
-    with pytest.raises(InputError, match="'gauss'; expected 'edges' or 'gaudi'"):
+    with pytest.raises(InputError, match=r"anneal = .* \(or structure='anneal'\)"):
+        StructureCallback(0.2, structure="gaudi", anneal={"charge": 5.0})
+    with pytest.raises(InputError, match="'gauss'; expected 'anneal' or 'gaudi'"):
         StructureCallback(0.2, structure="gauss")
 
 
 def test_a_training_goes_on_the_way_it_began():
     callback = StructureCallback(0.2)
     fit(callback)
-    with pytest.raises(InputError, match="state of edges for structure = 'gaudi'"):
+    with pytest.raises(InputError, match="state of anneal for structure = 'gaudi'"):
         StructureCallback(0.2, structure="gaudi").load_state_dict(callback.state_dict())
     StructureCallback(0.2, structure="gaudi").load_state_dict({})  # of a training not begun
 
@@ -218,8 +198,9 @@ def test_several_optimizers_are_refused():
 def test_a_model_without_learned_layers_is_refused():
     module = Module()
     module.net = nn.Linear(16, 8)
-    with pytest.raises(InputError, match="no Gaudi layers"):
-        fit(StructureCallback(0.2), module=module)
+    for structure, weight in (("anneal", "AnnealWeight"), ("gaudi", "Gaudi layers")):
+        with pytest.raises(InputError, match=rf"has no (layers with a )?{weight}; expected"):
+            fit(StructureCallback(0.2, structure=structure), module=module)
 
 
 def test_the_module_says_what_is_missing(monkeypatch):

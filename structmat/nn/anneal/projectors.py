@@ -41,7 +41,7 @@ class Options:
         Whether rows and columns may be reordered.
     """
 
-    charge: float = 8.0
+    charge: float = 2.0
     orders: bool = True
 
 

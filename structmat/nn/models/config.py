@@ -39,8 +39,7 @@ class Config:
         Whether the structure is learned with the contents. True begins with dense layers,
         which the rule `Anneal` brings down to the budget: for the kinds "gblr",
         "block_sparse", "block_low_rank" and "low_rank". "gaudi" learns widths and locations of
-        GBLR blocks through Gaudi masks, by `BudgetProjection` or `EdgeSearch`. By default
-        True for "gblr" with start="scratch", and False otherwise.
+        GBLR blocks through Gaudi masks, by `BudgetProjection`. By default True for "gblr" with start="scratch", and False otherwise.
     oversize : float
         Layers of learn="gaudi" start at this multiple of the budget, at most at their dense
         cost.
@@ -163,7 +162,7 @@ class Config:
 
     @property
     def method(self) -> str:
-        """How layers learn their structure: "anneal", "gaudi", or "" for not at all."""
+        """Way to learn structure: "anneal", "gaudi", or "" for none."""
         if self.learn is None:
             return "anneal" if self.kind == "gblr" and self.start == "scratch" else ""
         return "gaudi" if self.learn == "gaudi" else "anneal" if self.learn else ""

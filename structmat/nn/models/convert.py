@@ -183,8 +183,8 @@ def _notes(config: Config, example: Any) -> tuple[str, ...]:
         notes.append(f"begun dense; Anneal brings the multiplications down to {config.budget:.2%}")
     if config.oversize > 1:
         notes.append(
-            f"begun at {config.start_budget:.2%}, or what is set in options; EdgeSearch or "
-            f"BudgetProjection brings the multiplications down to {config.budget:.2%}"
+            f"begun at {config.start_budget:.2%}, or what is set in options; BudgetProjection "
+            f"brings the multiplications down to {config.budget:.2%}"
         )
     if example is None:
         notes.append("without an example every layer counts as one vector")

@@ -58,7 +58,7 @@ def freeze_(model: nn.Module) -> ConversionReport:
     Raises
     ------
     InputError
-        If the model has no structured layers, or something that is attached to a Gaudi
+        If the model has no structured layers, or something that is attached to a learned
         layer cannot move to another one.
 
     Examples

@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 import numpy as np
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from structmat.errors import BudgetError, InputError, TrainingError
 from structmat.nn.anneal.projectors import Options, project
@@ -107,7 +107,7 @@ class Anneal:
         end: float = 0.6,
         every: float = 0.05,
         across: bool = False,
-        charge: float = 8.0,
+        charge: float = 2.0,
         orders: bool = True,
     ) -> None:
         if not 0 < budget <= 1:

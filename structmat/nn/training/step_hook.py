@@ -36,7 +36,7 @@ class StepHook:
     """Counter of the steps of optimizers that calls ``update()`` after each.
 
     A step counts once under plain loops, gradient scaling and the trainers built on torch.
-    Of several optimizers, each that trains Gaudi layers has to take a step. Two kinds of
+    Of several optimizers, each that trains learned layers has to take a step. Two kinds of
     steps do not count: those that gradient scaling skips, and the one by which
     `torch.distributed.checkpoint` has an optimizer create its state.
 

@@ -51,7 +51,7 @@ class Widths:
         if not named:
             raise InputError(
                 f"{type(model).__name__} has no Gaudi layers; expected at least one (convert it "
-                'first: structmat.nn.convert_(model, Config(kind="gblr", budget=…)))'
+                'first: structmat.nn.convert_(model, Config(learn="gaudi", budget=…)))'
             )
         if measure not in MEASURES:
             raise InputError(f"measure = {measure!r}; expected one of {MEASURES}")

@@ -86,7 +86,9 @@ def there_and_back(model, path):
 CHANGES = {
     "convert_": (Net, convert),
     "freeze_": (converted, freeze),
+    "freeze_ of gaudi": (lambda: converted(learn="gaudi"), freeze),
     "to_dense_": (converted, make_dense),
+    "to_dense_ of gaudi": (lambda: converted(learn="gaudi"), make_dense),
     "to_dense_ of packed": (lambda: converted(kind="monarch"), make_dense),
     "load_model": (Net, load),
     "load_model over learned": (converted, load_frozen),
@@ -471,12 +473,14 @@ def test_a_layer_whose_class_was_changed_is_refused(change):
 
 
 @pytest.mark.parametrize("change", [freeze_, to_dense_])
-def test_tied_contents_are_refused(change):
-    model = converted()
-    model.other = nn.ParameterList([model.fc.matrix.u])
+@pytest.mark.parametrize(("learn", "name"), [("gaudi", "u"), (True, "weight")])
+def test_tied_contents_are_refused(change, learn, name):
+    model = converted(learn=learn)
+    before = model.fc
+    model.other = nn.ParameterList([getattr(model.fc.matrix, name)])
     with pytest.raises(InputError, match=r"'fc' shares a parameter with 'other.0'"):
         change(model)
-    assert isinstance(model.fc, GaudiLinear)
+    assert model.fc is before
 
 
 @pytest.mark.parametrize("change", [convert, freeze, make_dense, load])
@@ -493,7 +497,7 @@ def test_wrapped_models_are_refused(change, tmp_path):
 
 
 def test_partly_trained_contents_are_refused_or_kept():
-    model = converted()
+    model = converted(learn="gaudi")
     model.fc.matrix.u.requires_grad_(False)
     with pytest.raises(InputError, match="'fc' has contents that are trained and contents that"):
         to_dense_(model)

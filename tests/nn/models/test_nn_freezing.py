@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 
 from structmat.errors import InputError
 from structmat.nn import (
+    Anneal,
+    AnnealWeight,
     BudgetProjection,
     Config,
     GaudiLinear,
@@ -33,11 +36,17 @@ def _seed():
     torch.manual_seed(0)
 
 
+GAUDI = {"learn": "gaudi", "oversize": 2.0}
+
+
 def trained(model, x, budget=0.2, steps=8, **options):
     """Converted, and trained until it meets the budget."""
-    convert_(model, Config(budget=budget, oversize=2.0, **options), example=x)
+    convert_(model, Config(budget=budget, **options), example=x)
     optimizer = torch.optim.AdamW(parameter_groups(model, lr=1e-2, structure_lr=2e-2))
-    rule = BudgetProjection(model, optimizer, budget, total_steps=steps)
+    if options.get("learn") == "gaudi":
+        rule = BudgetProjection(model, optimizer, budget, total_steps=steps)
+    else:
+        rule = Anneal(model, optimizer, budget, total_steps=steps, every=0.25)
     for _ in range(steps):
         optimizer.zero_grad()
         model(x).square().mean().backward()
@@ -51,42 +60,58 @@ MODELS = {
     "packed": (Classifier, torch.randn(2, 3, 16, 16), {"parts": packed}),
     "convolutions": (convnet, torch.randn(2, 16, 8, 8), {}),
     "taps": (convnet, torch.randn(2, 16, 8, 8), {"conv": "taps"}),
-    "shared masks": (convnet, torch.randn(2, 16, 8, 8), {"conv": "taps", "shared_masks": True}),
     "twins": (Twins, torch.randn(3, 32), {}),
+}
+GAUDI_MODELS = {
+    "shared masks": (convnet, torch.randn(2, 16, 8, 8), {"conv": "taps", "shared_masks": True}),
     "grid": (mlp, torch.randn(3, 64), {"options": {"width_init": "grid"}}),
     "tiles of rank 2": (
         mlp, torch.randn(3, 64), {"options": {"width_init": "grid", "rank": 2}},
     ),
 }  # fmt: skip
+ANNEALED_KINDS = ("block_sparse", "block_low_rank", "low_rank")
+#: Name, network, input, settings of the conversion.
+TRAINED = {
+    **MODELS,
+    **{kind: (mlp, torch.randn(3, 64), {"kind": kind, "learn": True}) for kind in ANNEALED_KINDS},
+    **{
+        f"gaudi {name}": (build, x, GAUDI | options)
+        for name, (build, x, options) in (MODELS | GAUDI_MODELS).items()
+    },
+}
 
 
 def scalars(model):
     return sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_frozen_models_compute_the_same_in_less_space(name):
-    build, x, options = MODELS[name]
+    build, x, options = TRAINED[name]
     model = trained(build(), x, **options).eval()
     expected, before = model(x), cost(model, x)
     numbers = scalars(model)
     report = freeze_(model)
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
-    assert not any(isinstance(m, GaudiWeight) for m in model.modules())
+    assert not any(isinstance(m, GaudiWeight | AnnealWeight) for m in model.modules())
     assert not model.training
-    assert cost(model, x) == before
-    assert cost(model).structured == before.structured == report.total
+    after = cost(model, x)
+    assert cost(model).structured == after.structured == report.total
+    for old, new in zip(before.rows, after.rows, strict=True):
+        assert new.storage <= old.storage  # orders of neighbours merge
+        assert replace(new, storage=old.storage) == old
     now = scalars(model)
     biases = sum(m.bias.numel() for m in model.modules() if getattr(m, "bias", None) is not None)
     assert now < numbers
-    if name != "twins":  # whose state names shared contents twice
+    if not name.endswith("twins"):  # whose state names shared contents twice
         assert now <= before.everything.storage + biases
     model.train()(x).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_frozen_layers_are_what_they_were():
-    model = trained(Classifier(), torch.randn(2, 3, 16, 16), parts=packed)
+@pytest.mark.parametrize("options", [{}, GAUDI], ids=["anneal", "gaudi"])
+def test_frozen_layers_are_what_they_were(options):
+    model = trained(Classifier(), torch.randn(2, 3, 16, 16), parts=packed, **options)
     bias = model.attention.qkv.bias
     freeze_(model)
     assert isinstance(model.stem, StructuredConv2d)
@@ -97,9 +122,10 @@ def test_frozen_layers_are_what_they_were():
     assert model.training
 
 
-def test_freezing_keeps_ties_and_what_is_not_trained():
+@pytest.mark.parametrize("learn", [True, "gaudi"])
+def test_freezing_keeps_ties_and_what_is_not_trained(learn):
     model = Twins()
-    convert_(model, Config(budget=0.4), example=torch.zeros(2, 32))
+    convert_(model, Config(budget=0.4, learn=learn), example=torch.zeros(2, 32))
     model.left.matrix.requires_grad_(False)
     freeze_(model)
     assert model.left.matrix is model.right.matrix
@@ -140,11 +166,12 @@ def test_dense_again(kind, conv):
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_dense_again_with_every_setting():
+@pytest.mark.parametrize("learn", [True, "gaudi"])
+def test_dense_again_with_every_setting(learn):
     for conv in ("matrix", "taps"):
         model, x = convnet().eval(), torch.randn(2, 16, 8, 8)
         before = [repr(layer) for layer in model]
-        convert_(model, Config(budget=0.4, conv=conv))
+        convert_(model, Config(budget=0.4, conv=conv, learn=learn))
         expected = model(x)
         to_dense_(model)
         assert [repr(layer) for layer in model] == before
@@ -161,9 +188,10 @@ def test_dense_weights_are_those_of_evaluation():
     torch.testing.assert_close(model(x), sharp, rtol=1e-4, atol=1e-5)
 
 
-def test_dense_again_keeps_ties_and_undoes_hugging_face_s_layer():
+@pytest.mark.parametrize("learn", [True, "gaudi"])
+def test_dense_again_keeps_ties_and_undoes_hugging_face_s_layer(learn):
     model = Twins()
-    convert_(model, Config(budget=0.4))
+    convert_(model, Config(budget=0.4, learn=learn))
     to_dense_(model)
     assert model.left.weight is model.right.weight
     assert model.both[0] is model.again
@@ -176,9 +204,10 @@ def test_dense_again_keeps_ties_and_undoes_hugging_face_s_layer():
     torch.testing.assert_close(model(x), expected)
 
 
-def test_half_precision_stays():
+@pytest.mark.parametrize("learn", [True, "gaudi"])
+def test_half_precision_stays(learn):
     model = mlp().to(torch.float64)
-    convert_(model, Config(budget=0.4))
+    convert_(model, Config(budget=0.4, learn=learn))
     x = torch.randn(2, 64, dtype=torch.float64)
     expected = model.eval()(x)
     freeze_(model)
@@ -186,7 +215,7 @@ def test_half_precision_stays():
     to_dense_(model)
     assert {p.dtype for p in model.parameters()} == {torch.float64}
     model = mlp().to(torch.bfloat16)
-    convert_(model, Config(budget=0.4))
+    convert_(model, Config(budget=0.4, learn=learn))
     freeze_(model)
     to_dense_(model)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
@@ -202,10 +231,11 @@ def test_nothing_to_freeze_or_to_undo():
             change(GaudiLinear(32, 32))
 
 
-@pytest.mark.parametrize("kind", network_kinds())
+@pytest.mark.parametrize("kind", [*network_kinds(), "gaudi"])
 def test_freezing_again_changes_nothing(kind):
     model, x = mlp(), torch.randn(3, 64)
-    convert_(model, Config(kind=kind, budget=0.3))
+    learn, kind = ("gaudi", "gblr") if kind == "gaudi" else (None, kind)
+    convert_(model, Config(kind=kind, budget=0.3, learn=learn))
     expected, layer = model.eval()(x), model[0]
     report = freeze_(model)
     assert (model[0] is layer) == (kind != "gblr")
@@ -285,10 +315,12 @@ def test_tables_are_aligned():
     assert rows[0].split() == ["qkv", "96x32", "low_rank", "1", "1,536", "50.00%", "1,536", "-"]
 
 
-def test_copies_are_apart():
-    model, x = trained(mlp(), torch.randn(2, 64)), torch.randn(2, 64)
-    other = copy.deepcopy(model)
+@pytest.mark.parametrize("options", [{}, GAUDI], ids=["anneal", "gaudi"])
+def test_copies_are_apart(options):
+    model, x = trained(mlp(), torch.randn(2, 64), **options), torch.randn(2, 64)
+    other, before = copy.deepcopy(model), type(model[0])
     freeze_(other)
-    assert isinstance(model[0], GaudiLinear)
+    assert type(model[0]) is before
+    assert type(other[0]) is StructuredLinear
     torch.testing.assert_close(other.eval()(x), model.eval()(x), rtol=1e-4, atol=1e-5)
     assert math.isfinite(other(x).sum().item())

@@ -9,6 +9,9 @@ from torch import nn
 
 from structmat.errors import BudgetError, InputError, KindError, StructmatError
 from structmat.nn import (
+    AnnealConv2d,
+    AnnealLinear,
+    AnnealWeight,
     Config,
     GaudiConv2d,
     GaudiLinear,
@@ -80,28 +83,50 @@ def test_fixed_structures_meet_the_budget_and_train(kind, start):
     assert all(p.grad.abs().sum() > 0 for p in model.parameters() if p.numel())
 
 
-def test_learned_structures_begin_above_the_budget():
+@pytest.mark.parametrize("kind", ["gblr", "block_sparse", "block_low_rank", "low_rank"])
+@pytest.mark.parametrize("start", ["scratch", "weights"])
+def test_learned_structures_begin_dense(kind, start):
     model = mlp()
-    report = convert_(model, Config(budget=0.2, oversize=2.5))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    report = convert_(model, Config(budget=0.2, kind=kind, start=start, learn=True))
+    assert report.total.relative_cost == 1
+    assert {row.kind for row in report.rows} == {kind}
+    assert "begun dense; Anneal brings the multiplications down to 20.00%" in str(report)
+    for i in (0, 2):
+        assert isinstance(model[i], AnnealLinear)
+        assert model[i].matrix.cap == math.floor(0.2 * before[f"{i}.weight"].numel())
+        now, old = model[i].weight, before[f"{i}.weight"]
+        if start == "weights":
+            assert torch.equal(now, old)
+        else:  # small: contents that training does not need soon end below those that it does
+            assert now.std().item() == pytest.approx(0.3 * old.std().item(), rel=0.1)
+        assert torch.equal(model[i].bias, before[f"{i}.bias"])
+
+
+def test_gaudi_layers_begin_above_the_budget():
+    model = mlp()
+    report = convert_(model, Config(budget=0.2, learn="gaudi", oversize=2.5))
     assert isinstance(model[0], GaudiLinear)
     assert isinstance(model[2], GaudiLinear)
     assert 0.4 < report.total.relative_cost <= 0.5
-    assert convert_(mlp(), Config(budget=0.9)).total.relative_cost <= 1.0
+    config = Config(budget=0.9, learn="gaudi")
+    assert convert_(mlp(), config).total.relative_cost <= 1.0
     assert "brings the multiplications down to 20.00%" in str(report)
 
 
-def test_learned_structures_begin_within_their_cap():
+def test_gaudi_layers_begin_within_their_cap():
     for outputs, inputs, budget in ((16, 1024, 0.4), (768, 16, 0.9), (96, 64, 0.1)):
         for options in ({}, {"width_init": "grid"}):
             model = nn.Sequential(nn.Linear(inputs, outputs))
-            total = convert_(model, Config(budget=budget, options=options)).total
+            config = Config(budget=budget, learn="gaudi", options=options)
+            total = convert_(model, config).total
             assert 0.9 * budget <= total.relative_cost <= budget
     options = {"rank": 9, "width_init": "grid"}
     with pytest.raises(BudgetError, match=r"layer '0': grid of rank 9 .* at most 614"):
-        convert_(mlp(), Config(budget=0.1, options=options))
+        convert_(mlp(), Config(budget=0.1, learn="gaudi", options=options))
 
 
-@pytest.mark.parametrize("learn", [None, False])
+@pytest.mark.parametrize("learn", ["gaudi", False])
 def test_gblr_begins_with_strips_or_what_else_reaches_everything(learn):
     for budget, blocks in ((0.1, 96), (0.03, 1)):  # m + n are 160 of 6144
         model = nn.Sequential(nn.Linear(64, 96))
@@ -123,7 +148,7 @@ def test_gblr_need_not_be_learned():
     assert report.total.relative_cost <= 0.2
 
 
-@pytest.mark.parametrize("learn", [None, False])
+@pytest.mark.parametrize("learn", ["gaudi", None])
 def test_reported_errors_are_those_of_the_weights(learn):
     model = mlp().eval()
     old = [model[0].weight.detach().clone(), model[2].weight.detach().clone()]
@@ -134,13 +159,15 @@ def test_reported_errors_are_those_of_the_weights(learn):
         assert row.error < 0.8
 
 
-@pytest.mark.parametrize("kind", network_kinds())
-def test_random_weights_have_the_size_of_torch_s_own(kind):
+@pytest.mark.parametrize(
+    ("kind", "learn"), [*((k, False) for k in network_kinds()), ("gblr", "gaudi")]
+)
+def test_random_weights_have_the_size_of_torch_s_own(kind, learn):
     model = nn.Sequential(nn.Linear(64, 64), nn.Conv2d(32, 32, 3), Conv1D(64, 64)).eval()
     dense = [layer.weight.square().mean().item() for layer in model]
     for conv in ("matrix", "taps"):
         copy = nn.Sequential(nn.Linear(64, 64), nn.Conv2d(32, 32, 3), Conv1D(64, 64)).eval()
-        convert_(copy, Config(kind=kind, budget=0.4, conv=conv))
+        convert_(copy, Config(kind=kind, budget=0.4, conv=conv, learn=learn))
         for layer, size in zip(copy, dense, strict=True):
             assert layer.weight.square().mean().item() == pytest.approx(size, rel=0.35)
 
@@ -182,7 +209,7 @@ def test_packed_weights_become_parts():
 @pytest.mark.parametrize("shared", [False, True])
 def test_taps_may_share_their_masks(shared):
     model = convnet()
-    config = Config(budget=0.3, conv="taps", shared_masks=shared)
+    config = Config(budget=0.3, learn="gaudi", conv="taps", shared_masks=shared)
     report = convert_(model, config, example=torch.zeros(1, 16, 8, 8))
     for i, taps in ((0, 9), (2, 3), (4, 9)):
         assert isinstance(model[i], GaudiConv2d)
@@ -194,6 +221,18 @@ def test_taps_may_share_their_masks(shared):
     model(torch.randn(2, 16, 8, 8)).sum().backward()
 
 
+def test_taps_may_each_begin_dense():
+    model = convnet()
+    report = convert_(model, Config(budget=0.3, conv="taps"), example=torch.zeros(1, 16, 8, 8))
+    for i, taps in ((0, 9), (2, 3), (4, 9)):
+        assert isinstance(model[i], AnnealConv2d)
+        assert len(model[i].taps) == taps
+    assert [row.positions for row in report.rows] == [64, 64, 9]
+    assert report.rows[0].shape == (32, 16, 3, 3)
+    assert spent(report) == allowed(report, 1.0)
+    model(torch.randn(2, 16, 8, 8)).sum().backward()
+
+
 def test_fixed_convolutions():
     model = convnet()
     report = convert_(model, Config(kind="monarch", budget=0.4), example=torch.zeros(1, 16, 8, 8))
@@ -202,9 +241,11 @@ def test_fixed_convolutions():
     assert model(torch.randn(2, 16, 8, 8)).shape == (2, 16, 3, 3)
 
 
-def test_positions_are_counted_on_the_example_and_kept():
+@pytest.mark.parametrize(("learn", "kind"), [(True, AnnealWeight), ("gaudi", GaudiWeight)])
+def test_positions_are_counted_on_the_example_and_kept(learn, kind):
     model = Classifier()
-    report = convert_(model, Config(budget=0.3, parts=packed), example=torch.zeros(2, 3, 8, 16))
+    config = Config(budget=0.3, learn=learn, parts=packed)
+    report = convert_(model, config, example=torch.zeros(2, 3, 8, 16))
     assert {row.name: row.positions for row in report.rows} == {
         "stem": 8,
         "attention.qkv": 8,
@@ -213,7 +254,7 @@ def test_positions_are_counted_on_the_example_and_kept():
         "mlp.2": 8,
         "head": 1,
     }
-    weights = [m for m in model.modules() if isinstance(m, GaudiWeight)]
+    weights = [m for m in model.modules() if isinstance(m, kind)]
     assert [w.positions for w in weights] == [8] * 7 + [1]
     assert not any("example" in note for note in report.notes)
     plain = convert_(Classifier(), Config(budget=0.3))
@@ -227,8 +268,8 @@ def test_dtype_device_modes_and_biases_stay():
     model[2].weight.requires_grad_(False)
     model[2].bias.requires_grad_(False)
     biases = model[0].bias, model[2].bias
-    for kind in ("low_rank", "gblr"):
-        convert_(model, Config(kind=kind, budget=0.5, start="weights"))
+    for kind, learn in (("low_rank", False), ("gblr", False), ("gblr", True), ("gblr", "gaudi")):
+        convert_(model, Config(kind=kind, budget=0.5, start="weights", learn=learn))
         assert (model.training, model[0].training, model[2].training) == (True, False, True)
         assert (model[0].bias, model[2].bias) == biases
         contents = [p for n, p in model[0].named_parameters() if "structure" not in n]
@@ -242,10 +283,13 @@ def test_dtype_device_modes_and_biases_stay():
         biases = model[0].bias, model[2].bias
 
 
-@pytest.mark.parametrize("kind", ["gblr", "block_sparse"])
-def test_twins_share_the_new_weight(kind):
+@pytest.mark.parametrize(
+    ("kind", "learn"), [("gblr", "gaudi"), ("gblr", True), ("block_sparse", False)]
+)
+def test_twins_share_the_new_weight(kind, learn):
     model = Twins()
-    report = convert_(model, Config(kind=kind, budget=0.4), example=torch.zeros(4, 32))
+    config = Config(kind=kind, budget=0.4, learn=learn)
+    report = convert_(model, config, example=torch.zeros(4, 32))
     assert model.left.matrix is model.right.matrix
     assert model.left.bias is not model.right.bias
     assert model.both[0] is model.again
@@ -476,14 +520,18 @@ def test_transformer_layers_keep_their_fast_path():
     model.eval()
     with torch.no_grad():
         torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
-    for kind in ("gblr", "low_rank"):
+    for kind, learn, made in (
+        ("gblr", True, AnnealWeight),
+        ("gblr", "gaudi", GaudiWeight),
+        ("low_rank", False, StructuredWeight),
+    ):
         model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        convert_(model, Config(kind=kind, budget=0.5))
+        convert_(model, Config(kind=kind, budget=0.5, learn=learn))
         with torch.no_grad():
             trained, evaluated = model.train()(x), model.eval()(x)
         torch.testing.assert_close(trained, evaluated, rtol=1e-4, atol=1e-5)
         model.train()(x).sum().backward()
-        assert isinstance(model.layers[0].linear1.matrix, (GaudiWeight, StructuredWeight))
+        assert isinstance(model.layers[0].linear1.matrix, made)
 
 
 def test_names_in_sequences_are_kept_in_order():
@@ -505,20 +553,31 @@ def test_names_in_sequences_are_kept_in_order():
         ({"start": "zero"}, InputError),
         ({"shares": "equal", "start": "weights"}, InputError),
         ({"conv": "rows"}, InputError),
-        ({"learn": True, "kind": "low_rank"}, InputError),
+        ({"learn": True, "kind": "monarch"}, InputError),
+        ({"learn": "gaudi", "kind": "low_rank"}, InputError),
+        ({"learn": "edges"}, InputError),
+        ({"oversize": 2.0}, InputError),
         ({"oversize": 0.5}, InputError),
         ({"oversize": math.nan}, InputError),
         ({"min_features": 0}, InputError),
         ({"min_features": 2.5}, InputError),
         ({"parts": 3}, InputError),
         ({"shares": "error"}, InputError),
-        ({"shared_masks": True}, InputError),
+        ({"shared_masks": True, "learn": "gaudi"}, InputError),
+        ({"shared_masks": True, "conv": "taps"}, InputError),
         ({"shared_masks": True, "conv": "taps", "kind": "monarch"}, InputError),
-        ({"shared_masks": True, "conv": "taps", "start": "weights"}, InputError),
+        (
+            {"shared_masks": True, "learn": "gaudi", "conv": "taps", "start": "weights"},
+            InputError,
+        ),
+        ({"options": {"sigma": 1.0}}, InputError),
         ({"options": {"sigma": 1.0}, "kind": "low_rank"}, InputError),
-        ({"options": {"sharpness": 1.0}}, InputError),
-        ({"options": {"budget": 0.5}}, InputError),
-        ({"options": {"width_init": "splr"}, "start": "weights"}, InputError),
+        ({"options": {"sharpness": 1.0}, "learn": "gaudi"}, InputError),
+        ({"options": {"budget": 0.5}, "learn": "gaudi"}, InputError),
+        (
+            {"options": {"width_init": "splr"}, "learn": "gaudi", "start": "weights"},
+            InputError,
+        ),
     ],
 )
 def test_configs_that_make_no_sense(wrong, error):
@@ -529,9 +588,11 @@ def test_configs_that_make_no_sense(wrong, error):
 
 def test_options_reach_the_weights():
     model = mlp()
-    convert_(model, Config(budget=0.2, options={"sigma": 3.0, "width_init": "splr"}))
+    options = {"sigma": 3.0, "width_init": "splr"}
+    convert_(model, Config(budget=0.2, learn="gaudi", options=options))
     assert model[0].matrix.sigma == 3.0
     assert model[0].matrix.num_blocks == 64
     model = mlp()
-    convert_(model, Config(budget=0.2, start="weights", options={"learn_locations": False}))
+    options = {"learn_locations": False}
+    convert_(model, Config(budget=0.2, start="weights", learn="gaudi", options=options))
     assert not model[0].matrix.structure.row_location.requires_grad

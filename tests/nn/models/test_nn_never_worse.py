@@ -65,14 +65,14 @@ def test_never_worse_on_the_inputs(kind, given, budget):
             assert error(W, best, gram) <= error(W, simple, gram) * (1 + 1e-5) + rounding, other
 
 
-@pytest.mark.parametrize("learn", [False, True])
+@pytest.mark.parametrize("learn", [False, "gaudi"])
 def test_calibrated_gblr_is_no_worse_than_low_rank(learn):
     torch.manual_seed(0)
     model, X = nn.Sequential(nn.Linear(64, 64)), inputs(500, 64)
     errors = [
         convert_(
             copy.deepcopy(model),
-            Config(kind=kind, budget=0.4, start="weights", learn=learn and kind == "gblr"),
+            Config(kind=kind, budget=0.4, start="weights", learn=kind == "gblr" and learn),
             calibration=X,
         )
         .rows[0]
@@ -87,7 +87,7 @@ def test_calibrated_gblr_is_no_worse_than_low_rank(learn):
 def test_no_layer_of_a_network_is_worse_than_low_rank(kind, calibrated, shares):
     """At a layer's own share of the multiplications, on its own inputs."""
     torch.manual_seed(0)
-    kind, learn = kind.removeprefix("learned "), kind.startswith("learned ")
+    kind, learn = kind.removeprefix("learned "), kind.startswith("learned ") and "gaudi"
     model, x = nn.Sequential(nn.Linear(24, 32), nn.ReLU(), nn.Linear(32, 20)).eval(), inputs(99, 24)
     config = Config(kind=kind, budget=0.3, start="weights", shares=shares, learn=learn)
     report = convert_(
@@ -176,7 +176,7 @@ def test_learned_layers_begin_as_near_as_compress(planted, budget):
     model[0].weight.data = planted()
     seed = torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(0)).item()
     least = compress(model[0].weight.detach(), "gblr", budget=budget, rng=seed)
-    config = Config(budget=budget, start="weights")
+    config = Config(budget=budget, start="weights", learn="gaudi")
     report = convert_(model, config, generator=torch.Generator().manual_seed(0))
     assert report.rows[0].error <= least.error * (1 + 1e-5) + 1e-6
     assert report.rows[0].cost <= budget * 64**2
@@ -185,7 +185,7 @@ def test_learned_layers_begin_as_near_as_compress(planted, budget):
 def test_options_decide_which_starts_a_layer_can_have():
     """Runs between the grains are left out, even if they are nearer."""
     torch.manual_seed(0)
-    config = Config(budget=0.3, start="weights", options={"granularity": 8})
+    config = Config(budget=0.3, start="weights", learn="gaudi", options={"granularity": 8})
     model = nn.Sequential(nn.Linear(64, 64))
     model[0].weight.data = low_rank()
     assert convert_(model, config).rows[0].error < 1e-6

@@ -22,7 +22,8 @@ from structmat.nn import (
 )
 
 CONFIG = Config(kind="low_rank", budget=0.5)
-LEARNED = Config(budget=0.5)
+LEARNED = Config(budget=0.5, learn="gaudi")
+ANNEALED = Config(budget=0.5)
 IMAGES = torch.zeros(2, 3, 16, 16)
 
 
@@ -35,7 +36,7 @@ def dense_costs(vectors):
     return vectors * (32 * 48 + 96 * 32 + 32 * 32 + 2 * 32 * 64) + 512
 
 
-@pytest.mark.parametrize("config", [CONFIG, LEARNED], ids=["low rank", "gblr"])
+@pytest.mark.parametrize("config", [CONFIG, LEARNED, ANNEALED], ids=["low rank", "gaudi", "anneal"])
 def test_a_total_has_one_unit(config):
     model = Classifier()
     report = convert_(model, config, head_last, example=IMAGES)
@@ -95,7 +96,7 @@ def test_two_conversions_are_not_added_in_two_units():
     assert to_dense_(model).total == both
 
 
-@pytest.mark.parametrize("config", [CONFIG, LEARNED], ids=["low rank", "gblr"])
+@pytest.mark.parametrize("config", [CONFIG, LEARNED, ANNEALED], ids=["low rank", "gaudi", "anneal"])
 def test_what_was_counted_stays_known(config, tmp_path):
     for example, counted in ((IMAGES, True), (None, False)):
         model = Classifier()

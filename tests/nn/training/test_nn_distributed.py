@@ -17,14 +17,12 @@ from torch.utils._pytree import tree_map_only
 from structmat import LowRank
 from structmat.nn import (
     BudgetProjection,
-    EdgeSearch,
     GaudiLinear,
     GaudiWeight,
     SigmaSchedule,
     SoftThreshold,
     parameter_groups,
 )
-from structmat.nn.sharded import whole
 from structmat.nn.structured.layers import StructuredLinear
 from structmat.nn.training.revive import revive_
 from structmat.nn.training.weight_grad import take_grad
@@ -35,9 +33,6 @@ PROCESSES, SECONDS = 2, 180
 # Parameters of an FSDP2 group have one dtype, so widths of another are a group of their own.
 APART = "fsdp with widths apart"
 CASES = list(itertools.product(("ddp", "fsdp", APART), ("budget", "threshold")))
-# DistributedDataParallel around a model that has its rule already.
-AFTERWARDS = "ddp afterwards"
-SEARCHED = ("ddp", AFTERWARDS, "fsdp")
 cases = pytest.mark.parametrize("case", CASES, ids=", ".join)
 
 
@@ -180,47 +175,6 @@ def revived_after_overflow(rank):
     return revive_(weight)
 
 
-def searched(wrapper, rank=0, processes=1):
-    """Weights, whole, of a training by the search; costs after each step."""
-    options = {"width_init": "strips", "dtype": torch.float64}
-    generator = torch.Generator().manual_seed(0)
-    first = GaudiLinear(12, 10, budget=0.6, generator=generator, **options)
-    net = nn.Sequential(first, GaudiLinear(10, 4, budget=0.6, generator=generator, **options))
-    model = net
-    if wrapper == "ddp":
-        model = nn.parallel.DistributedDataParallel(net)
-    elif wrapper == "fsdp":
-        from torch.distributed.fsdp import fully_shard
-
-        for layer in net:
-            fully_shard(layer)
-        fully_shard(net)
-    # Decay, so that something is to be kept from widths.
-    optimizer = torch.optim.AdamW(net.parameters(), lr=0.02, weight_decay=0.1)
-    rule = EdgeSearch(net, optimizer, 0.4, STEPS, every=1, share=0.5, ramp=0.5)
-    if wrapper == AFTERWARDS:
-        model = nn.parallel.DistributedDataParallel(net)
-    costs, norms = [], []
-    for i, (x, y) in enumerate(zip(*(b[:, rank::processes] for b in batches()), strict=True)):
-        if i == SAVED and processes > 1:
-            reloaded(model, optimizer)
-        optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
-        norms.append(float(whole(nn.utils.clip_grad_norm_(net.parameters(), 0.2))))
-        optimizer.step()
-        costs.append([weight.cost for weight in rule.weights])
-    return [torch.as_tensor(w.to_matrix().to_dense()) for w in rule.weights], costs, norms
-
-
-def reloaded(model, optimizer):
-    """Through a checkpoint of `torch.distributed.checkpoint`, which lacks nothing."""
-    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-
-    states = tree_map_only(torch.Tensor, torch.clone, get_state_dict(model, optimizer))
-    names = ("model_state_dict", "optim_state_dict")
-    set_state_dict(model, optimizer, **dict(zip(names, states, strict=True)))
-
-
 def taken_where_run(rank):
     """Gradients of layers that ran in no process, in the first and in both."""
     found = []
@@ -245,7 +199,6 @@ def work(rank, folder):
     results["dtypes"] = dtypes_in_half_precision()
     results["revived"] = revived_after_overflow(rank)
     results["taken"] = taken_where_run(rank)
-    results["searched"] = {kind: searched(kind, rank, PROCESSES) for kind in SEARCHED}
     torch.save(results, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -356,19 +309,6 @@ def test_gradients_are_summed_over_processes_that_have_one(results):
         assert nowhere is None
         assert torch.equal(first, torch.ones(2, 3))
         assert torch.equal(both, torch.full((2, 3), 3.0))
-
-
-@pytest.mark.parametrize("wrapper", SEARCHED)
-def test_two_processes_search_as_one_does(results, wrapper):
-    weights, costs, norms = searched(None)
-    assert costs[0] != costs[-1]
-    assert min(norms) > 0.2
-    for result in results:
-        two, their_costs, their_norms = result["searched"][wrapper]
-        assert their_costs == costs
-        assert their_norms == pytest.approx(norms)
-        for a, b in zip(two, weights, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("product", ["assembled", "factors"])
