@@ -193,7 +193,7 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
         case = _case(name, {"name": KINDS[kind], **given, **chosen})
         yield case
         for change in _changes(raw.get("tuning", {}), kind):
-            words = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in change.items())
+            words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in change.items())
             yield dataclasses.replace(
                 case,
                 name=f"{case.name}, {words}",
@@ -204,8 +204,10 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
             )
 
 
-def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float]]:
+def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float | str]]:
     """Settings to try for a kind: rates of contents if the file and the kind have them.
+
+    A rate may be "rule", as `structmat.nn.parameter_groups` takes it.
 
     ALDS uses the settings of low rank. BLAST is a layer of the experiments, and its contents
     have no rate of their own.
