@@ -51,6 +51,7 @@ def described(weight: Any) -> Structure:
     found = {
         **settings_of(weight),
         "is_factored": weight.is_factored,
+        "gain": weight.gain,
         "cost": projected.cost,
         "side": projected.side,
         "price": projected.price,
@@ -90,7 +91,7 @@ def take_(weight: Any, entry: dict[str, Any], arrays: dict[str, NDArray]) -> Non
         side=there["side"],
         price=there["price"],
     )
-    weight.follow(projected, factored=there["is_factored"])
+    weight.follow(projected, factored=there["is_factored"], gain=there["gain"])
 
 
 def _read_order(array: NDArray | None) -> IntArray | None:

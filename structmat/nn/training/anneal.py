@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn, optim
 
 from structmat.errors import BudgetError, InputError, TrainingError
+from structmat.nn.anneal.projected import Projected
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.sharded import whole
+from structmat.nn.training.contents_rates import MOST
 from structmat.nn.training.one_price import caps_at_one_price
 from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.step_hook import StepHook
@@ -77,6 +79,11 @@ class Anneal:
     With s = (t / T - begin) / (end - begin) the cap is B + (C - B) (1 - s)^3 for the first
     cost C and the budget B: gradual pruning (Zhu & Gupta, arXiv 1710.01878) with exact
     projections onto structures.
+
+    *Rates.* The learning rate is that of dense layers. As entries of the weight go, those that
+    are left may take larger steps: each projection multiplies the parameter by a gain, the
+    inverse share of live entries and at most 8, and divides its values by it. Optimizers whose
+    steps do not grow with gradients (Adam and its kin) then move the weight so much farther.
 
     Time: a projection onto runs takes a few passes over the weight, one onto blocks as long as
     some tens of passes; there are ten of them by default.
@@ -213,10 +220,26 @@ class Anneal:
                     "gradients, and go on from an earlier checkpoint)"
                 )
             found = project(weight.kind, W, cap, end, weight.present(), self.options)
-            weight.take_(found, factored=final or found.is_final)
+            factored = (final or found.is_final) and found.matrix is not None
+            before, gain = weight.gain, self._gain(weight, found, factored)
+            weight.take_(found, factored=factored, gain=gain)
             if was_factored or weight.is_factored:
                 # The parameter has other meanings now.
                 self._hook.followed.forget(weight.weight)
+            else:
+                self._hook.followed.rescale(weight.weight, gain / before)
+
+    def _gain(self, weight: AnnealWeight, found: Projected, factored: bool) -> float:
+        """Gain by which sparse rows move as far as dense ones, as `rate_multiples` derives it.
+
+        A power of two, by which numbers are multiplied exactly. It is 1 where the optimizer's
+        steps grow with gradients: a gain would count twice.
+        """
+        if not self._hook.followed.is_adaptive(weight.weight):
+            return 1.0
+        live = found.cost if factored else int(found.support.sum())
+        ratio = found.support.size / max(live, 1)
+        return 2.0 ** math.floor(math.log2(min(max(ratio, 1.0), MOST)))
 
     def remove(self) -> None:
         """Leave the structure as it is from now on."""
