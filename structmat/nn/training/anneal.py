@@ -193,16 +193,18 @@ class Anneal:
         """Caps now and at the end, of the same totals, by the energies of all layers."""
         left = (1 - self._progress(self.step)) ** 3
         known = list(zip(self.weights, self._counts, self._begun, strict=True))
-        # Factors stay as they are.
+        # Factors stay as they are, unless they cost too much for the budget.
         taken = sum(count * weight.cost for weight, count, _ in known if weight.is_factored)
-        free = [one for one in known if not one[0].is_factored]
+        stays = taken <= self._total(ends)
+        taken = taken if stays else 0
+        free = [one for one in known if not (stays and one[0].is_factored)]
         energies, counts = [_energies(weight) for weight, _, _ in free], [c for _, c, _ in free]
         most = [weight.cap for weight, _, _ in free]
         room = [w.cap + math.floor(left * max(0, first - w.cap)) for w, _, first in free]
 
         def shared(limits: list[int], total: int) -> list[int]:
             found = iter(caps_at_one_price(energies, counts, limits, total - taken))
-            return [w.cost if w.is_factored else next(found) for w in self.weights]
+            return [w.cost if stays and w.is_factored else next(found) for w in self.weights]
 
         return shared(room, self._total(caps)), shared(most, self._total(ends))
 
@@ -260,12 +262,13 @@ def _energies(weight: AnnealWeight) -> Tensor:
 
     That is about how much the loss rises without them, and comparable between layers.
     """
-    live = torch.from_numpy(weight.projected.support)
-    values = whole(weight.weight).double()[live.to(weight.weight.device)]
-    if weight.weight.grad is None:
-        return values.square()
-    slopes = whole(weight.weight.grad).double()[live.to(weight.weight.device)]
-    return values.square() * (slopes.square().mean() if slopes.numel() else 0.0)
+    grad = weight.weight.grad
+    live = torch.from_numpy(weight.projected.support).to(weight.weight.device)
+    energies = weight.values().double()[live].square()
+    if grad is None or not energies.numel():
+        return energies
+    slopes = whole(grad).double()
+    return energies * (slopes if weight.is_factored else slopes[live]).square().mean()
 
 
 #: Rules that are at work, so that a new one for the same weights can take over.
