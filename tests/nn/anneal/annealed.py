@@ -34,6 +34,15 @@ every_stage = pytest.mark.parametrize(
 stages = pytest.mark.parametrize(("kind", "stage"), list(itertools.product(KINDS, STAGES)))
 
 
+def rotated(*names):
+    """Cells of kinds, stages and names: one name for each kind and stage, and the rest slow."""
+    cells = list(itertools.product(enumerate(KINDS), enumerate(STAGES), enumerate(names)))
+    return [
+        pytest.param(kind, stage, name, marks=() if (i + j) % len(names) == k else pytest.mark.slow)
+        for (i, kind), (j, stage), (k, name) in cells
+    ]
+
+
 class Twins(nn.Module):
     """Two layers with one weight."""
 

@@ -16,7 +16,7 @@ from annealed import (
     every_stage,
     inputs,
     learned,
-    stages,
+    rotated,
     weights_of,
 )
 
@@ -95,8 +95,7 @@ WAYS = {
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
-@pytest.mark.parametrize("way", WAYS)
-@stages
+@pytest.mark.parametrize(("kind", "stage", "way"), rotated(*WAYS))
 def test_every_way_of_saving(kind, stage, way, tmp_path):
     """Into a network in another stage as well; states have one size in all stages."""
     model, x = trained_(learned(kind, stage), inputs("linear")), inputs("linear")

@@ -16,6 +16,7 @@ from annealed import (
     inputs,
     learned,
     projected,
+    rotated,
     stages,
     weights_of,
 )
@@ -97,8 +98,9 @@ def test_blocks_stand_between_permutations():
     torch.testing.assert_close(inner.to_dense(), W[rows][:, cols], rtol=1e-5, atol=1e-6)
 
 
-@stages
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kind", "stage", "dtype"), rotated(torch.float64, torch.float16, torch.bfloat16)
+)
 def test_other_dtypes(kind, stage, dtype):
     model, x = learned(kind, stage), inputs("linear")
     y = model(x)
