@@ -64,6 +64,9 @@ class Backend:
     to_scipy : callable
         A sparse array of this library as one of SciPy, and None for any other array. None
         for a library whose arrays are all dense.
+    take : callable
+        Entries of an array at indices along an axis, ``take(xp, x, indices, axis)``. No index
+        is negative.
     version : callable
         Number of the changes of an array in place; None for a library that counts none.
     """
@@ -77,6 +80,9 @@ class Backend:
     stored_by_columns: Callable[[Array], bool] = lambda x: False
     fault: Callable[[Array], str] = lambda x: ""
     to_scipy: Callable[[Array], Any] | None = None
+    take: Callable[[ModuleType, Array, Array, int], Array] = lambda xp, x, at, axis: xp.take(
+        x, at, axis=axis
+    )
     version: Callable[[Array], int] | None = None
 
 
@@ -122,8 +128,10 @@ BACKENDS = {
             lambda x: x.stride(0) == 1 and x.shape[1] > 1,
             tensor_fault,
             lambda x: tensor_to_scipy(x) if is_sparse_tensor(x) else None,
+            # Without the checks of the array API for negative indices.
+            take=lambda xp, x, at, axis: x.index_select(axis, at),
             # Tensors of inference mode count no changes.
-            lambda x: 0 if x.is_inference() else x._version,
+            version=lambda x: 0 if x.is_inference() else x._version,
         ),
         Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
     )
@@ -251,6 +259,11 @@ def identity(n: int, dtype: DType, xp: ModuleType, device: Device) -> Array:
     """The identity (n, n), by a comparison: exporters cannot follow a diagonal that is filled."""
     place = xp.arange(n, device=device)
     return xp.astype(place[:, None] == place[None, :], dtype)
+
+
+def taken(x: Array, at: Array, xp: ModuleType, *, axis: int) -> Array:
+    """Entries of an array at indices along an axis, none of them negative."""
+    return backend_of(xp).take(xp, x, at, axis)
 
 
 def integers(array: np.ndarray, xp: ModuleType, device: Device) -> Array:

@@ -7,6 +7,8 @@ training   one training: build, train, freeze, score, time
 tasks      data and networks of an experiment
 passages   authors of passages by letter pairs, a table of text
 cases      the network of a case
+narrow     dense networks of fewer units at the cost of a case
+rates      learning rates: dense, best of a grid, by rule
 matrices   error against cost on real matrices
 minilm     a pre-trained model compressed, calibrated and distilled
 supports   supports of layers before and after, structures with fresh contents

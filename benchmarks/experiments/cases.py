@@ -92,7 +92,8 @@ def layer_costs(model: nn.Module, dense: Mapping[str, tuple[int, int]]) -> list[
             own = sum(weight.cost for weight in weights_of(module))
             stored = sum(weight.storage for weight in weights_of(module))
         else:
-            own = stored = getattr(module, "cost", size)
+            counted = getattr(module, "cost", None)
+            own = stored = module.weight.numel() if counted is None else counted
         rows.append(
             {
                 "name": name,

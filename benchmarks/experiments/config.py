@@ -28,7 +28,10 @@ KINDS = {
     "blast": "BLAST",
     "pixelfly": "pixelfly",
     "entries": "single entries",
+    "narrow": "dense, narrower",
 }
+#: Kinds whose contents have no rate of their own.
+PLAIN = ("dense", "blast", "entries", "narrow")
 TASKS = ("train", "matrices", "minilm")
 METRICS = ("accuracy", "perplexity", "cosine", "error")
 
@@ -43,7 +46,8 @@ class Case:
         Name in tables, and the table that shows the case.
     kind : str
         As `structmat.nn.Config` knows it, or "dense", "blast", "ranks", or "entries":
-        unstructured, pruned while training, or frozen at random with the rule "none".
+        unstructured, pruned while training, or frozen at random with the rule "none"; or
+        "narrow", a dense network of fewer units.
     convert : mapping
         Further fields of `Config`; "options" among them are those of its layers.
     settings : mapping
@@ -189,7 +193,7 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
         case = _case(name, {"name": KINDS[kind], **given, **chosen})
         yield case
         for change in _changes(raw.get("tuning", {}), kind):
-            words = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in change.items())
+            words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in change.items())
             yield dataclasses.replace(
                 case,
                 name=f"{case.name}, {words}",
@@ -200,15 +204,17 @@ def _kinds(name: str, raw: Mapping[str, Any]) -> Iterator[Case]:
             )
 
 
-def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float]]:
+def _changes(tuning: Mapping[str, Any], kind: str) -> list[dict[str, float | str]]:
     """Settings to try for a kind: rates of contents if the file and the kind have them.
+
+    A rate may be "rule", as `structmat.nn.parameter_groups` takes it.
 
     ALDS uses the settings of low rank. BLAST is a layer of the experiments, and its contents
     have no rate of their own.
     """
     if kind == "alds":
         return []
-    key = "contents_lr" if "contents_lr" in tuning and kind not in ("dense", "blast") else "lr"
+    key = "contents_lr" if "contents_lr" in tuning and kind not in PLAIN else "lr"
     return [{key: value} for value in tuning.get(key, [])]
 
 

@@ -32,6 +32,7 @@ STYLES = {
     "block_sparse": ("#2b2b2b", "s"),
     "pixelfly": ("#8a7a2f", "P"),
     "entries": ("#c23b4a", "*"),
+    "narrow": ("#7a7a7a", "+"),
 }
 OTHER = (GREY, "x")
 DASHES = ("-", "--", ":", "-.")

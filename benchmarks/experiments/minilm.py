@@ -25,7 +25,8 @@ try:
     from benchmarks.models.minilm import Embedder, Encode, batches_of, is_inner, sentences
     from structmat.errors import BudgetError
     from structmat.learn.train import Settings, train
-    from structmat.nn import Config, GaudiWeight, convert_, freeze_
+    from structmat.nn import Config, convert_, freeze_
+    from structmat.nn.models.layer_types import LEARNING
 except ImportError as missing:
     raise BenchmarkError(
         f"{missing.name} is not installed; install it with pip install 'structmat[learn,hf]'"
@@ -201,7 +202,7 @@ class _Lab:
             convert_to_ranks_(model, ranks, **options)
             return
         if way == "distilled":
-            options["oversize"] = self.settings["oversize"]
+            options.setdefault("learn", case.kind == "gblr")
         else:
             options["learn"] = False  # no training follows that could bring the cost down
         calibration = self.calibration if way == "calibrated" else None
@@ -218,9 +219,9 @@ class _Lab:
         self, model: Embedder, budget: float, progress: Callable[[int, int, float], None]
     ) -> None:
         """Learn from the original; a learned structure comes under the budget on the way."""
-        chosen = {key: self.settings[key] for key in ("lr", "moves", "ramp", "warmup")}
+        chosen = {key: self.settings[key] for key in ("lr", "warmup")}
         settings = Settings(epochs=self.task.epochs, **chosen)
-        learned = any(isinstance(module, GaudiWeight) for module in model.modules())
+        learned = any(isinstance(module, LEARNING) for module in model.modules())
         model.train()
         train(
             self.task,

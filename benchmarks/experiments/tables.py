@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from benchmarks.experiments.learning import gains, generalisation
+from benchmarks.experiments.rates import has_rule, rates
 from benchmarks.experiments.samples import DENSE, ExperimentRuns, Sample, minus
 from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
@@ -26,6 +27,7 @@ def tables(result: Row) -> list[Table]:
             for make in (ablations, tuning, times, layers)
             for model in runs.models
         ),
+        *(rates(runs, m, _title(runs, "Learning rates of contents", m)) for m in runs.models),
         *(
             generalisation(runs, m, _title(runs, "Generalisation and turnover", m))
             for m in runs.models
@@ -83,7 +85,7 @@ def ablations(runs: ExperimentRuns, model: str) -> Table:
 
 def tuning(runs: ExperimentRuns, model: str) -> Table:
     """Settings that were tried for each kind on validation data, and those that are used."""
-    rows = runs.group("tuning", model)
+    rows = [] if has_rule(runs, model) else runs.group("tuning", model)
     lines = []
     for kind, budget in dict.fromkeys((row["kind"], row["budget"]) for row in rows):
         own = [row for row in rows if (row["kind"], row["budget"]) == (kind, budget)]

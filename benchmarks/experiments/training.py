@@ -11,14 +11,22 @@ from torch import nn
 
 from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
 from benchmarks.experiments.config import ExperimentFile, Job
+from benchmarks.experiments.narrow import narrow
 from benchmarks.experiments.supports import Weights, dense_weights, redraw_, turnover
 from benchmarks.experiments.tasks import read_tasks
 from benchmarks.models.pruned import Pruning
-from benchmarks.results import BenchmarkError, Row, short
-from structmat.errors import FileFormatError
+from benchmarks.results import BenchmarkError, Row, Skip, short
+from structmat.errors import BudgetError, FileFormatError
 from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Rules, Settings, Trained, train
-from structmat.nn import SigmaSchedule, SoftThreshold, freeze_, load_model, save_model
+from structmat.nn import (
+    SigmaSchedule,
+    SoftThreshold,
+    freeze_,
+    load_model,
+    parameter_groups,
+    save_model,
+)
 from structmat.nn.models.layer_types import LEARNING
 from structmat.nn.training.step_hook import Rule
 
@@ -136,6 +144,12 @@ class Trainer:
         layers = dense_layers(model, example)
         if job.case.structure:
             return self._redrawn(job, model), layers
+        if job.case.kind == "narrow":
+            raw = self.experiment.raw
+            try:
+                return narrow(raw, model, layers, example, job.budget), layers
+            except BudgetError as reason:
+                raise Skip(str(reason)) from None
         begun = self._dense(job)
         if job.case.convert.get("start") == "weights" and begun is not None:
             model = begun
@@ -185,6 +199,7 @@ class Trainer:
             "inference_seconds": short(seconds),
             "inference_over_dense": short(ratio),
             "settings": dict(job.case.settings),
+            **_rates(model, self.settings(job)),
             "layers": [
                 {"name": row["name"], "relative_cost": short(row["relative_cost"])} for row in costs
             ],
@@ -205,6 +220,14 @@ class Trainer:
             "train_score": short(tasks.train.score(model)),
             "valid_score": short(valid),
         }
+
+
+def _rates(model: nn.Module, settings: Settings) -> Row:
+    """Learning rates that the rule gives the contents of a network, by rising rate."""
+    if settings.contents_lr != "rule":
+        return {}
+    groups = parameter_groups(model, lr=settings.lr, structure_lr=0.0, contents_lr="rule")
+    return {"rates": [short(group["lr"]) for group in groups[1:]]}
 
 
 def _rules(job: Job, settings: Settings) -> Rules | None:

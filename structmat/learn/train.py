@@ -169,8 +169,10 @@ def _rules(
     if any(isinstance(m, AnnealWeight) for m in modules):
         rules.append(Anneal(model, optimizer, budget, total, **settings.anneal))
     if any(isinstance(m, GaudiWeight) for m in modules):
-        options = {"ramp": settings.ramp, "revive_every": settings.revive_every}
-        rules.append(BudgetProjection(model, optimizer, budget, total, **options))
+        ramp, every = settings.ramp, settings.revive_every
+        rules.append(
+            BudgetProjection(model, optimizer, budget, total, ramp=ramp, revive_every=every)
+        )
         start, stop = settings.sigma
         rules.append(SigmaSchedule(model, optimizer, total, start=start, stop=stop))
     return rules

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, adjoint, belongs, conj, is_complex, moved, to_numpy
+from structmat._array import Array, adjoint, belongs, conj, is_complex, moved, taken, to_numpy
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
@@ -102,7 +102,7 @@ class Product(StructuredMatrix, kind="product"):
         dense = (last if order is None else factors.pop()).to_dense()
         for factor in reversed(factors):
             dense = multiplied(factor, dense, adjoint=False)
-        dense = dense if order is None else self.xp.take(dense, order, axis=1)
+        dense = dense if order is None else taken(dense, order, self.xp, axis=1)
         return self.xp.astype(dense, self.dtype)
 
     def _adjoint(self) -> StructuredMatrix:

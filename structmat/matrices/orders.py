@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import to_numpy
+from structmat._array import taken, to_numpy
 from structmat.errors import ConversionError
 from structmat.kinds import rule
+from structmat.matrices.diagonal import Diagonal
 from structmat.matrices.lazy import Product, split_orders
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -59,8 +60,6 @@ def _equal(P: Permutation | None, Q: Permutation | None) -> bool:
 @rule("matmul", "permutation", "product")
 @rule("matmul", "product", "permutation")
 @rule("matmul", "product", "product")
-@rule("matmul", "diagonal", "product")
-@rule("matmul", "product", "diagonal")
 def _joined(a: StructuredMatrix, b: StructuredMatrix) -> Any:
     """The factors that meet become one where that is exact."""
     *left, last = a.children or (a,)
@@ -71,6 +70,21 @@ def _joined(a: StructuredMatrix, b: StructuredMatrix) -> Any:
     if isinstance(joint, Permutation) and joint._is_identity():
         return reduce(matmul, [_chained(side) for side in (left, right) if side])
     return _chained([*left, joint, *right])
+
+
+@rule("matmul", "diagonal", "product")
+def _diagonal_times(a: Diagonal, b: Product) -> Any:
+    """The diagonal goes through an order: D P = P (Pᴴ D P)."""
+    left, inner, right = split_orders(b)
+    if left is None:
+        return _joined(a, b)
+    d = Diagonal(taken(a.d, left._inverse, a.xp, axis=0))
+    return in_orders(left, d @ inner, right)
+
+
+@rule("matmul", "product", "diagonal")
+def _times_diagonal(a: Product, b: Diagonal) -> Any:
+    return (b.H @ a.H).H
 
 
 def _chained(factors: Sequence[StructuredMatrix]) -> StructuredMatrix:

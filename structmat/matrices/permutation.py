@@ -13,6 +13,7 @@ from structmat._array import (
     is_dtype,
     namespace,
     stored_by_columns,
+    taken,
     to_numpy,
 )
 from structmat._checks import host_array, integer_array
@@ -38,7 +39,11 @@ class Permutation(StructuredMatrix, kind="permutation"):
     Notes
     -----
     A permutation has no precision of its own: products keep the dtype of the operand, and
-    `dtype` is float64 for solvers that ask. Storage counts the n indices.
+    `dtype` is float64 for solvers that ask. Storage counts the n indices. They are structure, and
+    must not change after construction.
+
+    Around another matrix it is an order of the rows or the columns. Permutations that meet there
+    are one, and an identity vanishes: ``P.H @ (P @ A)`` is A.
 
     Examples
     --------
@@ -83,10 +88,10 @@ class Permutation(StructuredMatrix, kind="permutation"):
         return np.array_equal(to_numpy(self.p), np.arange(self.shape[0]))
 
     def _multiply(self, x: Array) -> Array:
-        return _taken(x, self.p, self.xp)
+        return _rows(x, self.p, self.xp)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return _taken(y, self._inverse, self.xp)
+        return _rows(y, self._inverse, self.xp)
 
     def _dense(self) -> Array:
         xp = self.xp
@@ -105,11 +110,11 @@ class Permutation(StructuredMatrix, kind="permutation"):
         return math.sqrt(self.shape[0]) if ord == "fro" else 1.0
 
 
-def _taken(x: Array, at: Array, xp: ModuleType) -> Array:
+def _rows(x: Array, at: Array, xp: ModuleType) -> Array:
     """Rows of x, in the order of its memory: a copy to the other order takes longer."""
     if stored_by_columns(x, xp):
-        return xp.matrix_transpose(xp.take(xp.matrix_transpose(x), at, axis=1))
-    return xp.take(x, at, axis=0)
+        return xp.matrix_transpose(taken(xp.matrix_transpose(x), at, xp, axis=1))
+    return taken(x, at, xp, axis=0)
 
 
 @rule("matmul", "permutation", "*")

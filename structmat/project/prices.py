@@ -152,7 +152,10 @@ def _meet(
     bisections = 0
     while bisections <= BISECTIONS:
         trial = state.copy()
-        trial.fit(price, charge, room)
+        if high == math.inf and low:  # above the cap still: new blocks would only add to it
+            trial.backfit(price, charge, room)
+        else:
+            trial.fit(price, charge, room)
         if trial.cost <= cap:
             high, best, state = price, trial, trial
             if trial.cost >= FULL * cap or trial.energy() <= enough or price < enough / cap:

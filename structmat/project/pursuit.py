@@ -65,7 +65,7 @@ def pursue(
     -----
     The same input gives the same result. One step of the search costs about (m + n) climbs of
     (m + n) (height + width) multiplications, and as many as there are blocks; a dozen to three
-    dozen steps are made from nothing, a few from a start. Memory is about five times `W`.
+    dozen steps are made from nothing, a few from a start. Memory is about eight times `W`.
 
     Examples
     --------

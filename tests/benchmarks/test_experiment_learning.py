@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 import structmat
-from benchmarks.experiments import config, figures, runner, samples, tasks
+from benchmarks.experiments import cases, config, figures, runner, samples, tasks
+from benchmarks.experiments.narrow import narrow
 from benchmarks.experiments.passages import LETTER_COUNT, authors
 from benchmarks.experiments.supports import dense_weights, redraw_, turnover
 from benchmarks.experiments.tables import tables
 from benchmarks.models.pruned import PrunedLinear, Pruning, convert_to_pruned_
 from benchmarks.results import BenchmarkError
+from structmat.errors import BudgetError
 from structmat.learn.data import Images
 from structmat.learn.tasks import is_inner
 from structmat.nn import StructuredLinear, StructuredWeight
@@ -275,3 +277,28 @@ def test_scores_are_drawn_over_inference_time_too(tmp_path):
     for row in older["rows"]:
         del row["training_cost"]
     assert "made_up_time.png" not in figures.write(older, tmp_path)
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.2, 1.0])
+def test_a_narrower_network_is_the_widest_that_fits(budget):
+    found = config.parse("test", {**DIGITS, "size": {"width": 96}})
+    task = tasks.read_tasks(found, None).task
+    dense, example = task.model(), task.example()
+    layers = cases.dense_layers(dense, example)
+    model = narrow(found.raw, dense, layers, example, budget)
+    width = model.head.in_features
+    assert model(example).shape == (1, 10)
+    total = cases.totals(cases.layer_costs(model, layers))["relative_cost"]
+    assert total <= budget
+    assert (64 + width + 1) * (width + 1) > budget * 96 * (64 + 96) or width == 96
+
+
+def test_a_narrower_network_needs_a_width_and_a_unit():
+    found = config.parse("test", {**DIGITS, "size": "small"})
+    task = tasks.read_tasks(found, None).task
+    dense, example = task.model(), task.example()
+    layers = cases.dense_layers(dense, example)
+    with pytest.raises(BenchmarkError, match="write them out"):
+        narrow(found.raw, dense, layers, example, 0.1)
+    with pytest.raises(BudgetError, match="width 1"):
+        narrow({**found.raw, "size": {"width": 256}}, dense, layers, example, 1e-4)

@@ -25,7 +25,7 @@ from benchmarks.results import BenchmarkError  # noqa: E402
 WORDS, LAYERS = 60, 1
 SETTINGS = {
     "characters": 100_000, "held_out": 20, "calibration": 2, "steps": 20, "batch": 4,
-    "lr": 1e-2, "moves": {"every": 2}, "warmup": 0.1, "ramp": 0.5, "oversize": 1.0,
+    "lr": 1e-2, "warmup": 0.1,
 }  # fmt: skip
 CASES = [
     {"name": "low rank", "kind": "low_rank"},
@@ -125,7 +125,8 @@ def test_the_structure_is_learned_in_a_distillation_alone(tiny, folder):
     def costs(case, way):
         return {layer["relative_cost"] for layer in by(rows, case, way)["layers"]}
 
-    assert max(costs("GBLR", "distilled")) > 0.5  # one layer takes what another gives up
+    assert max(costs("GBLR", "distilled")) <= 0.5  # every layer comes down to its own cap
+    assert costs("GBLR", "distilled") != costs("GBLR", "weights")
     assert max(costs("GBLR", "weights")) <= 0.5
     assert costs("kept", "distilled") == costs("GBLR", "weights")
 

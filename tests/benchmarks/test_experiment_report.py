@@ -178,6 +178,23 @@ def test_tuning_says_what_was_tried_and_what_is_used():
     ]
 
 
+def test_rates_by_rule_stand_beside_the_grid_and_the_dense_rate():
+    result = made_up()
+    for rate, seed, score in (
+        (0.004, 0, 0.5), (0.004, 1, 0.52), (0.016, 0, 0.6), (0.016, 1, 0.62), ("rule", 0, 0.59),
+    ):  # fmt: skip
+        name = f"Monarch, contents lr {rate}"
+        more = {"rates": [0.008, 0.032]} if rate == "rule" else {}
+        more["settings"] = {"contents_lr": rate}
+        result["rows"].append(row(name, "monarch", "tuning", 0.2, seed, score, **more))
+    assert "Tuning" not in [t.title for t in tables(result)]
+    found = table(result, "Learning rates of contents")[1]
+    assert found.rows == [
+        ["gblr", "20 %", "58.00", "58.00", "1", "–", "–"],
+        ["monarch", "20 %", "51.00 ± 1.41", "61.00 ± 1.41", "4", "59.00", "2, 8"],
+    ]
+
+
 def test_times_storage_and_layers():
     found = table(made_up(), "Time and storage")[1]
     lines = {(line[0], line[1]): line[2:] for line in found.rows}

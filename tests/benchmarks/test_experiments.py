@@ -116,10 +116,21 @@ def test_a_share_of_the_sides_may_be_given_in_place_of_the_budget():
 
 
 def test_rates_of_contents_are_tuned_where_there_are_contents():
-    tuning = {"budgets": [0.1], "seeds": [0], "lr": [1e-3], "contents_lr": [4e-3]}
+    tuning = {"budgets": [0.1], "seeds": [0], "lr": [1e-3], "contents_lr": [4e-3, "rule"]}
     found = experiment(kinds=["dense", "low_rank", "alds", "blast"], tuning=tuning)
     names = [job.case.name for job in found.jobs() if job.case.group == "tuning"]
-    assert names == ["dense, lr 0.001", "low rank, contents lr 0.004", "BLAST, lr 0.001"]
+    low = ["low rank, contents lr 0.004", "low rank, contents lr rule"]
+    assert names == ["dense, lr 0.001", *low, "BLAST, lr 0.001"]
+
+
+def test_rates_by_rule_stand_in_the_row(tmp_path):
+    tuning = {"budgets": [0.2], "seeds": [0], "contents_lr": [1e-2, "rule"]}
+    found = experiment(kinds=["block_sparse"], tuning=tuning)
+    only = ["block sparse, contents lr 0.01", "block sparse, contents lr rule"]
+    given, ruled = rows_of(runner.run(found, places(tmp_path), silent, only=only))
+    assert "rates" not in given
+    lr = found.raw["settings"]["lr"]
+    assert ruled["rates"] == [pytest.approx(lr * 32**0.5, rel=1e-3)]
 
 
 def test_cases_that_build_on_others_come_after_them():

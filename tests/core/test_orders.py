@@ -166,9 +166,16 @@ def test_orders_that_meet_inside_a_product_vanish():
     assert B.kind == "diagonal"
     close(B.to_dense(), np.diag([1.0, 4.0, 9.0]))
     G, E = CASES["gblr"](contents("float64"))
-    scaled = Diagonal(np.arange(7.0)) @ (G @ Permutation([2, 0, 1, 4, 3]))
-    assert (scaled.cost, split_orders(scaled)[1].kind) == (G.cost, "gblr")
-    close(scaled.to_dense(), (np.arange(7.0)[:, None] * E)[:, np.argsort([2, 0, 1, 4, 3])])
+    P, Q = Permutation(shuffled(7, 1)), Permutation([2, 0, 1, 4, 3])
+    d, e = np.arange(7.0), np.arange(5.0) - 1.5
+    for A, twin in ((G @ Q, E[:, Q.H.p]), (P @ G, E[P.p]), (P @ G @ Q, E[P.p][:, Q.H.p])):
+        scaled = Diagonal(d) @ A @ Diagonal(e)
+        assert (scaled.cost, split_orders(scaled)[1].kind) == (G.cost, "gblr")
+        close(scaled.to_dense(), d[:, None] * twin * e)
+    M = build("monarch-padded", "complex128")[0]
+    D = Diagonal(np.arange(7) + 1j)
+    close((D @ (P @ M)).to_dense(), D.d[:, None] * M.to_dense()[P.p], "complex128")
+    close(((P @ M).H @ D).to_dense(), M.to_dense()[P.p].conj().T * D.d, "complex128")
 
 
 @every_cell

@@ -32,9 +32,10 @@ def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress)
     value decomposition, from the best hierarchical partition into truncated tiles, from
     the best block-low-rank matrix if it is better, and from a penalised pursuit: blocks are
     added by max-subarray power iteration, and all are fitted again in turn, under a falling
-    price for a multiplication. Complex and very large matrices are annealed from no blocks
-    instead of the pursuit. The best result is returned. The starts themselves are among the
-    candidates, so that the result is never worse than the truncated decomposition.
+    price for a multiplication. Matrices that are complex, very large, or best truncated as a
+    whole are annealed from no blocks instead of the pursuit. The best result is returned. The
+    starts themselves are among the candidates, so that the result is never worse than the
+    truncated decomposition.
 
     The result depends on the input and on `rng` alone, not on the time that it takes. Only
     the linear algebra library and its number of threads may change last digits, and with
@@ -81,7 +82,8 @@ def _search(
         best.consider(starts.entries())
     truncation_leads = best.consider_start(starts.truncation())
     progress(STARTS_PROGRESS * 5 / 6)
-    pursued = starts.is_pursued()
+    # Beside a whole of low rank, a pursuit is slow and gains little.
+    pursued = not truncation_leads and starts.is_pursued()
     pursuit_leads = pursued and best.consider_start(starts.pursuit())
     if lines_lead and not (truncation_leads or pursuit_leads or best.exact):
         # Nothing of low rank is left to refine.

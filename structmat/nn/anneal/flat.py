@@ -39,11 +39,11 @@ class FlatMatrix:
     """
 
     def __init__(self, matrix: StructuredMatrix, like: Tensor) -> None:
-        with torch.inference_mode(False), torch.no_grad():
+        # The device may be a default of the caller, such as meta.
+        with torch.device("cpu"), torch.inference_mode(False), torch.no_grad():
             zero = torch.zeros((), dtype=like.dtype, device=like.device)
-            with torch.device("cpu"):  # transformers makes meta the default
-                blank = matrix.to("torch")
-            # From meta, where contents are not there yet, integers would not come back.
+            blank = matrix.to("torch")
+            # Integers have values on the meta device too.
             device = "cpu" if like.is_meta else like.device
             arrays = [
                 zero.expand(leaf.shape) if leaf.is_floating_point() else leaf.to(device)

@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
-from structmat.matrices import GBLR, BlockSparse, Dense, Permutation
+from structmat.matrices import (
+    GBLR,
+    BlockLowRank,
+    BlockSparse,
+    Dense,
+    LowRank,
+    Permutation,
+)
 from structmat.matrix import StructuredMatrix
 
 
@@ -29,6 +36,8 @@ class Projected:
         entries on the support stay as they are.
     side : int, optional
         Rows and columns of the tiles that the support consists of.
+    is_final : bool
+        Whether no later projection changes the structure, whatever its cap.
     price : float
         Energy for one multiplication at which the projection met its cap, to start the next
         one from.
@@ -41,6 +50,7 @@ class Projected:
     matrix: StructuredMatrix | None = None
     side: int | None = None
     price: float | None = None
+    is_final: bool = False
 
     @classmethod
     def whole(cls, shape: tuple[int, int]) -> "Projected":
@@ -75,6 +85,31 @@ def in_given_order(
     rows = slice(None) if row_order is None else np.argsort(row_order)
     cols = slice(None) if col_order is None else np.argsort(col_order)
     return mask[rows][:, cols]
+
+
+def balanced(matrix: LowRank | BlockLowRank) -> StructuredMatrix:
+    """The same matrix, with factors of equal norm for each rank: these train best.
+
+    Examples
+    --------
+    >>> matrix = balanced(LowRank(np.array([[8.0], [0.0]]), np.array([[2.0]])))
+    >>> matrix.U.ravel().tolist(), matrix.V.ravel().tolist()
+    ([4.0, 0.0], [4.0])
+    """
+    if isinstance(matrix, LowRank):
+        return LowRank(*_balanced(matrix.U, matrix.V))
+    tiles = {
+        place: _balanced(*tile) if isinstance(tile, tuple) else tile
+        for place, tile in matrix.tiles.items()
+    }
+    return BlockLowRank(tiles, row_sizes=matrix.row_sizes, col_sizes=matrix.col_sizes)
+
+
+def _balanced(U: NDArray, V: NDArray) -> tuple[NDArray, NDArray]:
+    rows, cols = np.linalg.norm(U, axis=0), np.linalg.norm(V, axis=0)
+    some = (rows > 0) & (cols > 0)
+    ratio = np.divide(cols, rows, out=np.ones_like(rows), where=some) ** 0.5
+    return U * ratio, V / ratio
 
 
 def runs_of(support: NDArray[np.bool_]) -> tuple[IntArray, IntArray, IntArray]:

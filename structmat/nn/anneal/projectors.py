@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
 from structmat.matrices import GBLR
-from structmat.nn.anneal.projected import Projected, in_given_order
+from structmat.nn.anneal.projected import Projected, balanced, in_given_order
 from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
@@ -19,6 +19,8 @@ from structmat.project.tiles import project_tiles
 
 #: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
 BLOCKS_FROM = 3.0
+#: Rows and columns of a tile of low rank, about.
+TILE = 16
 #: Share of the energy that blocks may leave where the structure of a weight is plain.
 PLAIN = 0.05
 #: Entries of a weight up to which orders come from blocks on subsets.
@@ -39,7 +41,7 @@ class Options:
         Whether rows and columns may be reordered.
     """
 
-    charge: float = 8.0
+    charge: float = 2.0
     orders: bool = True
 
 
@@ -82,7 +84,7 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
         best = min(plain, key=lambda one: _missed(W, one))
         if _missed(W, best) <= PLAIN * _energy(W):
             return best
-    if options.orders:
+    if options.orders and W.size:
         orders = [*orders[: 1 if wide else 2], _tours(W * W, cap, last, rows=not wide)]
     make = _runs if wide else _blocks
     return min((make(W, cap, o, last, options) for o in orders), key=lambda one: _missed(W, one))
@@ -157,7 +159,7 @@ def _block_sparse(
     W: NDArray, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
     side = last.side or tile_side(W.shape, budget)
-    kept = project_tiles(W * W, cap, side)
+    kept = np.array(project_tiles(W * W, cap, side))
     return Projected(cost=int(kept.sum()), support=kept, side=side)
 
 
@@ -178,19 +180,26 @@ def tile_side(shape: tuple[int, int], budget: int) -> int:
 def _block_low_rank(
     W: NDArray, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
-    sizes = [_even(n, max(1, round(n / 32))) for n in W.shape]
-    matrix = project_tile_ranks(W, cap, *sizes)
-    used = np.asarray(matrix.coverage() if hasattr(matrix, "coverage") else matrix.to_dense()) != 0
-    return Projected(cost=matrix.cost, support=used, matrix=matrix)
+    heights, widths = (_even(n, TILE) for n in W.shape)
+    matrix = project_tile_ranks(W, cap, heights, widths)
+    live = np.zeros((len(heights), len(widths)), bool)
+    live[matrix.places[:, 0], matrix.places[:, 1]] = matrix.ranks != 0
+    support = np.repeat(np.repeat(live, heights, axis=0), widths, axis=1)
+    return Projected(cost=matrix.cost, support=support, matrix=balanced(matrix))
 
 
-def _even(n: int, parts: int) -> list[int]:
+def _even(n: int, size: int) -> list[int]:
+    """Sizes of about `size` that add up to n."""
+    parts = max(1, round(n / size))
     return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
 
 
 def _low_rank(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
-    matrix = project_rank(W, cap)
-    return Projected(cost=matrix.cost, support=np.ones(W.shape, bool), matrix=matrix)
+    """The final rank at once: a weight has no places to learn, and factors train best early."""
+    matrix = project_rank(W, budget)
+    return Projected(
+        cost=matrix.cost, support=np.ones(W.shape, bool), matrix=balanced(matrix), is_final=True
+    )
 
 
 _PROJECTORS: dict[str, Callable[[NDArray, int, int, Projected, Options], Projected]] = {

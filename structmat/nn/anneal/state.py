@@ -26,6 +26,11 @@ _TILE = 16
 _SEARCHED = 3
 
 
+def settings_of(weight: Any) -> dict[str, Any]:
+    """Settings of a weight, for JSON."""
+    return {**{name: getattr(weight, name) for name in _SETTINGS}, "shape": list(weight.shape)}
+
+
 def described(weight: Any) -> Structure:
     """Settings and structure of a weight as an entry for JSON, and its arrays."""
     projected: Projected = weight.projected
@@ -44,9 +49,9 @@ def described(weight: Any) -> Structure:
     if blocks is None or not isinstance(matrix, GBLR):
         arrays["support"] = np.packbits(projected.support)
     found = {
-        **{name: getattr(weight, name) for name in _SETTINGS},
-        "shape": list(weight.shape),
+        **settings_of(weight),
         "is_factored": weight.is_factored,
+        "gain": weight.gain,
         "cost": projected.cost,
         "side": projected.side,
         "price": projected.price,
@@ -86,7 +91,7 @@ def take_(weight: Any, entry: dict[str, Any], arrays: dict[str, NDArray]) -> Non
         side=there["side"],
         price=there["price"],
     )
-    weight.follow(projected, factored=there["is_factored"])
+    weight.follow(projected, factored=there["is_factored"], gain=there["gain"])
 
 
 def _read_order(array: NDArray | None) -> IntArray | None:

@@ -55,6 +55,9 @@ class AnnealWeight(StructuredModule):
         The present structure.
     is_factored : bool
         Whether the contents of blocks are trained, and not the entries of the support.
+    gain : float
+        Number by which the parameter is multiplied: the weight is ``gain * weight`` on the
+        support.
     positions : int
         Number of vectors that the weight multiplies for one example; 1 until it is set on
         the instance.
@@ -98,11 +101,11 @@ class AnnealWeight(StructuredModule):
         self.shape, self.cap, self.kind = (m, n), min(cap, m * n), kind
         self.state_size = state.size_bound(self.shape, self.cap, kind)
         register(self, "weight", weight.detach().clone(memory_format=torch.contiguous_format))
-        self.follow(Projected.whole(self.shape), factored=False)
+        self.follow(Projected.whole(self.shape))
 
-    def follow(self, projected: Projected, *, factored: bool) -> None:
+    def follow(self, projected: Projected, *, factored: bool = False, gain: float = 1.0) -> None:
         """Read the present values of the parameter as another structure lays them out."""
-        self.projected, self.is_factored = projected, factored
+        self.projected, self.is_factored, self.gain = projected, factored, gain
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -115,10 +118,12 @@ class AnnealWeight(StructuredModule):
             ordered = in_order(projected.matrix, projected.row_order, projected.col_order)
             self._blocks = FlatMatrix(ordered, own)
         elif not projected.support.all():
-            self._mask = torch.tensor(projected.support, dtype=own.dtype, device=own.device)
+            # With values on the meta device too: what fills the weight there may not tell.
+            device = "cpu" if own.is_meta else own.device
+            self._mask = self.gain * torch.tensor(projected.support, dtype=own.dtype, device=device)
 
     @torch.no_grad()
-    def take_(self, projected: Projected, *, factored: bool = False) -> None:
+    def take_(self, projected: Projected, *, factored: bool = False, gain: float = 1.0) -> None:
         """Take a structure: put the weight on it, and train its contents from now on.
 
         Parameters
@@ -127,6 +132,9 @@ class AnnealWeight(StructuredModule):
         factored : bool
             Train the contents of ``projected.matrix``, if there is one, and not the entries
             of the support.
+        gain : float
+            Number by which the parameter is multiplied from now on. The weight is the same
+            with each: steps of an optimizer move it by as much more.
         """
         values = self.values()
         if projected.matrix is None:
@@ -137,8 +145,8 @@ class AnnealWeight(StructuredModule):
         else:
             matrix = in_order(projected.matrix, projected.row_order, projected.col_order)
             values = torch.tensor(matrix.to_dense()).to(values)
-        write_(self.weight, values)
-        self.follow(projected, factored=factored and projected.matrix is not None)
+        write_(self.weight, values / gain)
+        self.follow(projected, factored=factored and projected.matrix is not None, gain=gain)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Vectors (…, n) to (…, m), plus a bias (m,) if there is one.
@@ -157,26 +165,32 @@ class AnnealWeight(StructuredModule):
         if self._blocks is None:
             return F.linear(x, self.dense(), bias)
         if dtype is None:
-            return affine(self._blocks.around(self.weight.flatten()), x, bias, self._blocks.times)
+            return affine(self._blocks.around(self._contents()), x, bias, self._blocks.times)
         with torch.autocast(x.device.type, enabled=False):
-            matrix = self._blocks.around(self.weight.flatten().to(dtype))
+            matrix = self._blocks.around(self._contents().to(dtype))
             return affine(matrix, x.to(dtype), bias, self._blocks.times)
 
     def dense(self) -> Tensor:
         """The weight (m, n) that vectors are multiplied by, with gradients."""
         if self._blocks is not None:
-            return products.dense(self._blocks.around(self.weight.flatten()))
+            return products.dense(self._blocks.around(self._contents()))
         if self._mask is None:
             return self.weight
         # The weight may have been moved or cast by what calls no method of modules.
         return self.weight * self._mask.to(self.weight.device, self.weight.dtype)
+
+    def _contents(self) -> Tensor:
+        """Contents of the blocks, which begin the parameter."""
+        assert self._blocks is not None
+        known = self.weight if torch.is_grad_enabled() else whole(self.weight)
+        return self.gain * known.flatten()[: self._blocks.size]
 
     @torch.no_grad()
     def values(self) -> Tensor:
         """A copy of the dense weight (m, n), gathered from all processes."""
         known = whole(self.weight)
         if self._blocks is not None:
-            return products.dense(self._blocks.around(known.flatten())).clone()
+            return products.dense(self._blocks.around(self._contents())).clone()
         return known.clone() if self._mask is None else known * self._mask.to(known)
 
     def present(self) -> Projected:
@@ -184,7 +198,8 @@ class AnnealWeight(StructuredModule):
         matrix = self.projected.matrix
         if matrix is None or not self.is_factored:
             return self.projected
-        known = whole(self.weight).flatten().float().cpu().numpy()
+        with torch.no_grad():
+            known = self._contents().float().cpu().numpy()
         return replace(self.projected, matrix=filled(matrix, known))
 
     @property
@@ -199,11 +214,16 @@ class AnnealWeight(StructuredModule):
         orders = (projected.row_order, projected.col_order)
         return projected.cost + sum(len(order) for order in orders if order is not None)
 
+    @property
+    def fan_in(self) -> int:
+        """Live entries in a row when training begins: all, so that rates stay when it resumes."""
+        return self.shape[1]
+
     @torch.no_grad()
     def to_matrix(self) -> StructuredMatrix:
         """The matrix that vectors are multiplied by, on torch: exactly, in its structure."""
         if self._blocks is not None:
-            return self._blocks.copied(whole(self.weight).flatten())
+            return self._blocks.copied(self._contents())
         values = self.values()
         if self._mask is None:
             return Dense(values)

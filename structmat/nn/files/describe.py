@@ -38,10 +38,13 @@ _MAKERS = {kind.__name__: make for kind, make in MAKERS.items()}
 _KINDS = {kind.__name__: kind for kind in MAKERS}
 
 
-def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray]]:
+def describe_layers(
+    model: nn.Module, *, states: bool = False
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Describe the structured layers of a model, except for their tensors.
 
     Returns a JSON entry for each layer by the path of its module, and index arrays by name.
+    With `states`, the structures that `Anneal` changes are left to the states of their weights.
     """
     paths = {id(module): path for path, module in model.named_modules()}
     layers: dict[str, Any] = {
@@ -54,7 +57,7 @@ def describe_layers(model: nn.Module) -> tuple[dict[str, Any], dict[str, NDArray
         layers[paths[id(layer)]] = {
             # Wrappers such as FSDP2 give a layer a class of their own, derived from its class.
             "layer": next(name for name, kind in _KINDS.items() if isinstance(layer, kind)),
-            "weights": [_describe_weight(weight, paths, index) for weight in weights],
+            "weights": [_describe_weight(weight, paths, index, states) for weight in weights],
             "settings": layer_settings(layer),
             "fixed": [n for n, p in layer.named_parameters() if not p.requires_grad],
         }
@@ -73,7 +76,7 @@ def _describe_attention(attention: SplitAttention) -> dict[str, Any]:
 
 
 def _describe_weight(
-    weight: Weight, paths: Mapping[int, str], index: dict[str, NDArray]
+    weight: Weight, paths: Mapping[int, str], index: dict[str, NDArray], states: bool
 ) -> dict[str, Any]:
     path = paths[id(weight)]
     entry: dict[str, Any] = {"path": path}
@@ -83,6 +86,8 @@ def _describe_weight(
         entry["structure"] = paths[id(weight.structure)]  # the first of those that share it
         entry["sigma"] = str(float(weight.sigma))  # JSON has no infinity
         return {**entry, "settings": {name: getattr(weight, name) for name in SETTINGS}}
+    if isinstance(weight, AnnealWeight) and states:
+        return {**entry, "annealing": anneal_state.settings_of(weight)}
     if isinstance(weight, AnnealWeight):
         found, own = anneal_state.described(weight)
         index |= {f"{path}..{name}": array for name, array in own.items()}
@@ -182,7 +187,8 @@ def _build_annealed(
     path, settings = entry["path"], entry["annealing"]
     weight = AnnealWeight(tensors[f"{path}.weight"], settings["cap"], kind=settings["kind"])
     own = {name: np.asarray(a) for name, a in _below(f"{path}..", index).items()}
-    anneal_state.take_(weight, dict(entry), own)
+    if "is_factored" in settings:  # else the state of the weight has the rest
+        anneal_state.take_(weight, dict(entry), own)
     left -= {f"{path}..{name}" for name in own}
     return weight
 

@@ -234,7 +234,9 @@ class Builder:
         """Fits of one matrix by kind; learned layers may also begin as a grid of tiles."""
         kind = self.config.kind
         random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
-        found = fits_of(kind, W, cap, gram, self.seeds[i], progress=progress)
+        # Gaudi layers have no orders of their own.
+        orders = self.config.method != "gaudi"
+        found = fits_of(kind, W, cap, gram, self.seeds[i], orders=orders, progress=progress)
         if self.config.method == "gaudi":
             found.setdefault("grid", fit_grid(W, cap))
         return found

@@ -39,7 +39,8 @@ class Config:
         Whether the structure is learned with the contents. True begins with dense layers,
         which the rule `Anneal` brings down to the budget: for the kinds "gblr",
         "block_sparse", "block_low_rank" and "low_rank". "gaudi" learns widths and locations of
-        GBLR blocks through Gaudi masks, by `BudgetProjection`. By default True for "gblr" with start="scratch", and False otherwise.
+        GBLR blocks through Gaudi masks, by `BudgetProjection`. By default True for "gblr" with
+        start="scratch", and False otherwise.
     oversize : float
         Layers of learn="gaudi" start at this multiple of the budget, at most at their dense
         cost.

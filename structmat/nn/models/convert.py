@@ -91,6 +91,11 @@ def convert_(
     seconds to GBLR from weights, and 20 s with a calibration, to which the contents are
     fitted then; below a second from scratch.
 
+    From weights, kind "gblr" is the nearest of several fits: the search of `structmat.compress`,
+    fits of the kinds that GBLR contains, and projections onto row runs and rank-one blocks, for
+    which rows and columns may be reordered. With a calibration, projections weigh each input by
+    its mean square.
+
     shares="error" minimises the total squared relative error under the cap, Σ ‖W - Ŵ‖² /
     ‖W‖² over all layers (of W X with a calibration). Low rank takes the singular values of
     the whole network in the order of the error that they remove per multiplication. Other

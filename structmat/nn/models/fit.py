@@ -32,6 +32,7 @@ from structmat.kinds import contained_kinds
 from structmat.matrices import BlockLowRank, LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.nn.models.kinds import NETWORK_KINDS
+from structmat.nn.models.projections import PROJECTED, projected_fit, projections
 from structmat.nn.models.random_init import tile_grid
 
 IntArray = NDArray[np.int64]
@@ -68,6 +69,7 @@ def fits_of(
     seed: int = 0,
     *,
     alone: bool = False,
+    orders: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, StructuredMatrix]:
     """Fits of W to a kind and, unless `alone`, to those that it contains, by the fit's name.
@@ -88,7 +90,9 @@ def fits_of(
         refining, rng = part(report, _SEARCHING, 1.0), np.random.default_rng(seed)
         if name == _GRID:
             return refined(fit_grid(W, cap), W, gram, refining)
-        if name == kind:
+        if name in PROJECTED:
+            matrix = projected_fit(name, source.data, cap, gram, orders=orders)
+        elif name == kind:
             matrix = fits.own(kind, Goal(max_cost=cap), rng, searching)
         else:
             matrix = fits.within(name, kind, cap, rng)
@@ -97,13 +101,15 @@ def fits_of(
     names = [] if alone else list(contained_kinds(kind))
     if gram is not None and not alone and "block_low_rank" in (kind, *names):
         names.append(_GRID)
+    if kind == "gblr" and not alone:
+        names += projections(W.numel(), gram, orders=orders)
     # A search of its own outlasts those of the others; fits to inputs are alike.
     own = 1.0 if not names else 1 / (1 + len(names)) if gram is not None else OWN_PROGRESS
     found = {kind: fit(kind, part(progress, 0.0, own))}
     ends = np.linspace(own, 1.0, len(names) + 1).tolist()
     for name, begin, end in zip(names, ends, ends[1:], strict=False):
         made = attempt(
-            "block_low_rank" if name == _GRID else name,
+            "block_low_rank" if name == _GRID else kind if name in PROJECTED else name,
             partial(fit, name, part(progress, begin, end)),
         )
         if made is not None:
@@ -114,7 +120,9 @@ def fits_of(
 def converted(found: Mapping[str, StructuredMatrix], kind: str, cap: int) -> list[StructuredMatrix]:
     """Fits as matrices of one kind that contains theirs, without those above the cap."""
     made = {
-        name: matrix if name == kind else attempt(name, partial(as_contained, matrix, kind))
+        name: matrix
+        if name in (kind, *PROJECTED)
+        else attempt(name, partial(as_contained, matrix, kind))
         for name, matrix in found.items()
     }
     return [matrix for matrix in made.values() if matrix is not None and matrix.cost <= cap]

@@ -26,7 +26,8 @@ class StructureConfig(QuantizationConfigMixin):
     For transformers it is a quantization config, because quantization configs are its means
     of changing layers before weights are loaded. The text is JSON, compressed and written in
     letters. It has the descriptions of the layers, their index arrays, dtypes and shapes of
-    their tensors, and the modules that they share.
+    their tensors, and the modules that they share. Structures that are being learned by `Anneal`
+    are in the states of their weights, among the parameters.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class StructureConfig(QuantizationConfigMixin):
     @classmethod
     def of(cls, model: nn.Module) -> "StructureConfig":
         """Describe a model as it is now; the text is empty if all of its layers are dense."""
-        layers, index = describe_layers(model)
+        layers, index = describe_layers(model, states=True)
         inside = tuple(f"{path}." for path in layers)
         known = {
             "layers": layers,

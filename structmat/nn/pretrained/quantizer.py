@@ -13,6 +13,7 @@ from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
 from structmat.errors import InputError
+from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.files.place import put_layer, share
 from structmat.nn.models.layer_types import STRUCTURED
 from structmat.nn.pretrained.config import METHOD_NAME, StructureConfig
@@ -105,6 +106,11 @@ class StructureQuantizer(HfQuantizer):
         self._handles = []
         if not _have_states(checkpoint_files or ()):
             weights = [m for m in model.modules() if isinstance(m, StructuredModule)]
+            if any(isinstance(weight, AnnealWeight) for weight in weights):
+                raise InputError(
+                    f"the weight files lack the states ({STATE_NAME}) of layers that learn their "
+                    "structure; expected files that save_pretrained wrote (save the model again)"
+                )
             self._handles = [w.register_state_dict_post_hook(_drop_state) for w in weights]
             model._keys_to_ignore_on_load_unexpected.add(rf"\.{STATE_NAME}$")
         paths = self.quantization_config.content()["shared"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from structmat import binding
 from structmat._derivatives import is_traced, is_transformed
-from structmat.matrices.lazy import split_orders
+from structmat.matrices import split_orders
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured import products
@@ -101,7 +101,7 @@ class StructuredWeight(StructuredModule):
 
     @property
     def kind(self) -> str:
-        """Name of the structure; that of the matrix inside its orders, if it has any."""
+        """Name of the structure; for a matrix in other orders, that of the matrix inside."""
         return split_orders(self._template)[1].kind
 
     @property

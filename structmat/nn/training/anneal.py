@@ -7,11 +7,15 @@ from weakref import WeakSet
 
 import numpy as np
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from structmat.errors import BudgetError, InputError, TrainingError
+from structmat.nn.anneal.projected import Projected
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.anneal.weight import AnnealWeight
+from structmat.nn.sharded import whole
+from structmat.nn.training.contents_rates import MOST
+from structmat.nn.training.one_price import caps_at_one_price
 from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.step_hook import StepHook
 
@@ -26,7 +30,9 @@ class Anneal:
 
     A GBLR weight is a set of row runs while its cap is above three times its budget, and a sum
     of rank-one blocks below. Rows and columns may be reordered where that leaves more of the
-    weight; an order costs no multiplications.
+    weight; an order costs no multiplications. A block-sparse weight keeps whole tiles, and a
+    block-low-rank one ranks of tiles, where their energy is. A low-rank weight, which has no
+    places to learn, has its last rank and its factors from the first projection on.
 
     Parameters
     ----------
@@ -43,8 +49,10 @@ class Anneal:
     every : float
         Share of the training between two projections.
     across : bool
-        Whether one price holds for all layers, so that cost that one layer gives up may go to
-        another. By default every layer has the cap that it was converted with.
+        Whether one price of a multiplication holds for all layers, so that cost that one layer
+        gives up goes to another. The energies of a layer are then weighed by the mean square of
+        its gradients. A layer has at most the cost that it was converted with: convert with
+        twice the budget, say, to leave room. By default every layer keeps its share.
     charge : float
         Multiplications that a block counts beside its own: small blocks take more time than
         they count.
@@ -71,6 +79,11 @@ class Anneal:
     With s = (t / T - begin) / (end - begin) the cap is B + (C - B) (1 - s)^3 for the first
     cost C and the budget B: gradual pruning (Zhu & Gupta, arXiv 1710.01878) with exact
     projections onto structures.
+
+    *Rates.* The learning rate is that of dense layers. As entries of the weight go, those that
+    are left may take larger steps: each projection multiplies the parameter by a gain, the
+    inverse share of live entries and at most 8, and divides its values by it. Optimizers whose
+    steps do not grow with gradients (Adam and its kin) then move the weight so much farther.
 
     Time: a projection onto runs takes a few passes over the weight, one onto blocks as long as
     some tens of passes; there are ten of them by default.
@@ -101,7 +114,7 @@ class Anneal:
         end: float = 0.6,
         every: float = 0.05,
         across: bool = False,
-        charge: float = 8.0,
+        charge: float = 2.0,
         orders: bool = True,
     ) -> None:
         if not 0 < budget <= 1:
@@ -170,11 +183,34 @@ class Anneal:
     def update(self) -> None:
         """Project the weights if it is time."""
         if self.step in self._due:
-            self._project(self._caps(self.step), final=self.step == self._due[-1])
+            caps, ends = self._caps(self.step), self._ends()
+            if self.across:
+                caps, ends = self._caps_at_one_price(caps, ends)
+            self._project(caps, ends, final=self.step == self._due[-1])
 
     @torch.no_grad()
-    def _project(self, caps: list[int], *, final: bool) -> None:
-        for i, (weight, cap, end) in enumerate(zip(self.weights, caps, self._ends(), strict=True)):
+    def _caps_at_one_price(self, caps: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
+        """Caps now and at the end, of the same totals, by the energies of all layers."""
+        left = (1 - self._progress(self.step)) ** 3
+        known = list(zip(self.weights, self._counts, self._begun, strict=True))
+        # Factors stay as they are, unless they cost too much for the budget.
+        taken = sum(count * weight.cost for weight, count, _ in known if weight.is_factored)
+        stays = taken <= self._total(ends)
+        taken = taken if stays else 0
+        free = [one for one in known if not (stays and one[0].is_factored)]
+        energies, counts = [_energies(weight) for weight, _, _ in free], [c for _, c, _ in free]
+        most = [weight.cap for weight, _, _ in free]
+        room = [w.cap + math.floor(left * max(0, first - w.cap)) for w, _, first in free]
+
+        def shared(limits: list[int], total: int) -> list[int]:
+            found = iter(caps_at_one_price(energies, counts, limits, total - taken))
+            return [w.cost if stays and w.is_factored else next(found) for w in self.weights]
+
+        return shared(room, self._total(caps)), shared(most, self._total(ends))
+
+    @torch.no_grad()
+    def _project(self, caps: list[int], ends: list[int], *, final: bool) -> None:
+        for i, (weight, cap, end) in enumerate(zip(self.weights, caps, ends, strict=True)):
             was_factored = weight.is_factored
             if cap >= math.prod(weight.shape) or (was_factored and weight.cost <= cap):
                 continue
@@ -186,10 +222,26 @@ class Anneal:
                     "gradients, and go on from an earlier checkpoint)"
                 )
             found = project(weight.kind, W, cap, end, weight.present(), self.options)
-            weight.take_(found, factored=final)
+            factored = (final or found.is_final) and found.matrix is not None
+            before, gain = weight.gain, self._gain(weight, found, factored)
+            weight.take_(found, factored=factored, gain=gain)
             if was_factored or weight.is_factored:
                 # The parameter has other meanings now.
                 self._hook.followed.forget(weight.weight)
+            else:
+                self._hook.followed.rescale(weight.weight, gain / before)
+
+    def _gain(self, weight: AnnealWeight, found: Projected, factored: bool) -> float:
+        """Gain by which sparse rows move as far as dense ones, as `rate_multiples` derives it.
+
+        A power of two, by which numbers are multiplied exactly. It is 1 where the optimizer's
+        steps grow with gradients: a gain would count twice.
+        """
+        if not self._hook.followed.is_adaptive(weight.weight):
+            return 1.0
+        live = found.cost if factored else int(found.support.sum())
+        ratio = found.support.size / max(live, 1)
+        return 2.0 ** math.floor(math.log2(min(max(ratio, 1.0), MOST)))
 
     def remove(self) -> None:
         """Leave the structure as it is from now on."""
@@ -203,6 +255,20 @@ class Anneal:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         self._hook.step, self._begun = state["step"], list(state["begun"])
+
+
+def _energies(weight: AnnealWeight) -> Tensor:
+    """Squares of the entries on the support, by the mean square of their gradients.
+
+    That is about how much the loss rises without them, and comparable between layers.
+    """
+    grad = weight.weight.grad
+    live = torch.from_numpy(weight.projected.support).to(weight.weight.device)
+    energies = weight.values().double()[live].square()
+    if grad is None or not energies.numel():
+        return energies
+    slopes = whole(grad).double()
+    return energies * (slopes if weight.is_factored else slopes[live]).square().mean()
 
 
 #: Rules that are at work, so that a new one for the same weights can take over.

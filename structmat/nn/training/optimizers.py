@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor, nn, optim
 
 from structmat.errors import InputError
@@ -35,6 +36,9 @@ _STARTS: dict[str, float | str] = {
     "step_size": "lr",
     "sum": "initial_accumulator_value",
 }
+#: Names under which torch's optimizers keep means of gradients, and of their squares.
+_FIRST_MOMENTS = {"exp_avg", "grad_avg", "momentum_buffer"}
+_SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
 #: Names that a message lists in full.
 _NAMES_LISTED = 4
 
@@ -227,6 +231,26 @@ class Followed:
         own = {id(p) for _, p in self._parameters()}
         found = [o for o in self.optimizers if not own.isdisjoint(_ids(o))]
         return found or self.optimizers
+
+    def is_adaptive(self, parameter: Tensor) -> bool:
+        """Tell whether steps do not grow with gradients: an optimizer keeps second moments."""
+        return not _SECOND_MOMENTS.isdisjoint(self._kept(parameter))
+
+    @torch.no_grad()
+    def rescale(self, parameter: Tensor, ratio: float) -> None:
+        """Have the moments of a parameter be those of gradients that are `ratio` as large."""
+        if ratio == 1:
+            return
+        for name, value in self._kept(parameter).items():
+            if name in _SECOND_MOMENTS:
+                value.mul_(ratio**2)
+            elif name in _FIRST_MOMENTS:
+                value.mul_(ratio)
+
+    def _kept(self, parameter: Tensor) -> Mapping[str, Any]:
+        """State of the optimizers for a parameter, by name."""
+        found = (o.state[parameter] for o in self.optimizers if parameter in o.state)
+        return next(found, {})
 
     def forget(self, parameter: Tensor) -> None:
         """Let the optimizers begin with a parameter as if it were new."""

@@ -75,7 +75,9 @@ def parameter_groups(
     >>> [(len(group["params"]), group["lr"]) for group in groups]
     [(1, 0.001), (2, 0.008), (4, 0.005)]
     """
-    weights = [w for w in model.modules() if isinstance(w, GaudiWeight | AnnealWeight | StructuredWeight)]
+    weights = [
+        w for w in model.modules() if isinstance(w, GaudiWeight | AnnealWeight | StructuredWeight)
+    ]
     runs = {p for w in weights if isinstance(w, GaudiWeight) for p in w.structure.parameters()}
     rates = _contents_rates(weights, lr, contents_lr)
     learned = [p for p in model.parameters() if p.requires_grad]

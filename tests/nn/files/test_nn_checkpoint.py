@@ -12,7 +12,6 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from structmat.nn.training.edge_search import EdgeSearch
 from torch import nn
 
 import structmat

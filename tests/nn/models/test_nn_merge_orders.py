@@ -205,7 +205,7 @@ def test_frozen_models_are_merged_and_saved(tmp_path):
     expected = model(x).detach()
     report = freeze_(model)
     assert gathers(model) == 2
-    assert [row.kind for row in report.rows] == ["product", "product"]
+    assert [row.kind for row in report.rows] == ["gblr", "gblr"]
     torch.testing.assert_close(model(x), expected)
     assert model[0].matrix.positions == 7
     assert [p.requires_grad for p in model[0].parameters()] == [True, False, False]

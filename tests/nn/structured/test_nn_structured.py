@@ -413,14 +413,15 @@ def test_parameters_are_named_by_their_place():
 def test_sizes_are_those_of_the_matrix(name):
     A, _ = build(name)
     weight = StructuredWeight(A)
+    kind = "gblr" if name == "product-ordered" else A.kind
     assert (weight.shape, weight.kind, weight.cost, weight.storage, weight.positions) == (
-        A.shape, A.kind, A.cost, A.storage, 1)  # fmt: skip
+        A.shape, kind, A.cost, A.storage, 1)  # fmt: skip
     contents = [leaf for leaf in A._leaves() if leaf.dtype.kind == "f"]  # no permutations
     assert sum(p.numel() for p in weight.parameters()) == sum(leaf.size for leaf in contents)
     layer = StructuredLinear(weight)
     assert (layer.in_features, layer.out_features) == A.shape[::-1]
     assert layer.matrix is weight
-    assert A.kind in repr(layer)
+    assert kind in repr(layer)
 
 
 def test_contents_are_copied():
@@ -643,6 +644,15 @@ def test_tiles_end_where_runs_do():
     assert sum(entries.size for entries in made.entries) == 20 * width.sum()
 
 
+def test_an_order_is_one_operation_without_multiplications():
+    ordered, inside = (StructuredWeight(A) for A in (build("product-ordered")[0], build("gblr")[0]))
+    works = [_speed.count_operations(weight.bound()) for weight in (ordered, inside)]
+    m, n = inside.shape
+    assert works[0].calls == works[1].calls + 2
+    assert works[0].written == works[1].written + m + n
+    assert works[0][1::2] == works[1][1::2]  # multiplications, by panels and compiled
+
+
 # Convolutions.
 
 
@@ -775,7 +785,7 @@ traced = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Depreca
 
 
 @traced
-@pytest.mark.parametrize("name", ["gblr-prime", "sum"])
+@pytest.mark.parametrize("name", ["gblr-prime", "sum", "product-ordered"])
 def test_a_layer_compiles_whole(name):
     layer, twin = layer_of(name)
     torch._dynamo.reset()

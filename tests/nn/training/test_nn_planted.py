@@ -10,6 +10,7 @@ from torch import nn
 
 from structmat import GBLR
 from structmat.nn import Anneal, Config, convert_, freeze_
+from structmat.nn.anneal.projected import in_order
 
 SIDE, STEPS, BATCH, RATE = 128, 1500, 128, 3e-3
 #: Steps that contents need where the structure is right from the beginning.
@@ -126,3 +127,13 @@ def test_the_support_is_that_of_the_teacher_and_not_of_the_start(name):
     at_random = 1 - float(kept.float().mean())
     assert turnover > LEAST_TURNOVER * at_random
     assert float((W * kept).square().sum() / W.square().sum()) > 1 - MOST[name]
+
+
+def test_a_matrix_of_torch_is_reordered_on_torch():
+    rng = np.random.default_rng(0)
+    matrix = GBLR([0, 2], [2, 1], rng.random(3), [1, 4], [3, 2], rng.random(5), shape=(3, 5))
+    rows, cols = rng.permutation(3), rng.permutation(5)
+    found = in_order(matrix.to("torch"), rows, cols)
+    assert found.dtype == torch.float64
+    ordered = found.to_dense()[torch.from_numpy(rows)][:, torch.from_numpy(cols)]
+    assert np.array_equal(ordered.numpy(), matrix.to_dense())

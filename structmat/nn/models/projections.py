@@ -1,0 +1,70 @@
+"""Fits of trained weights by the projections with which layers learn, on a layer's inputs."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from structmat.matrices import Diagonal
+from structmat.matrix import StructuredMatrix
+from structmat.nn.anneal.projected import Projected, in_order, packed
+from structmat.nn.anneal.projectors import Options, project
+
+#: Names of the fits: row runs, and rank-one blocks with free ends.
+PROJECTED = ("runs", "blocks")
+#: Entries of a weight up to which blocks are sought, and up to which in learned orders. The first
+#: limit takes about a minute, and so does the second, for three searches.
+BLOCK_ENTRIES, ORDERED_ENTRIES = 2**20, 2**18
+
+
+def projections(entries: int, gram: Tensor | None, *, orders: bool) -> list[str]:
+    """Names of the fits that a weight gets beside that of `structmat.compress`.
+
+    Compression seeks blocks of its own, in the given order and without regard to inputs.
+
+    Examples
+    --------
+    >>> projections(10**4, None, orders=True), projections(10**4, None, orders=False)
+    (['runs', 'blocks'], ['runs'])
+    """
+    ordered = orders and entries <= ORDERED_ENTRIES
+    if ordered or (gram is not None and entries <= BLOCK_ENTRIES):
+        return ["runs", "blocks"]
+    return ["runs"]
+
+
+def projected_fit(
+    name: str, W: NDArray, cap: int, gram: Tensor | None, *, orders: bool
+) -> StructuredMatrix:
+    """Project W (m, n) onto row runs or rank-one blocks that cost at most `cap`.
+
+    The energy of an entry is its square, weighed by the mean square of its input where there
+    is a Gram matrix. With `orders`, rows and columns may be reordered: the result is then a
+    GBLR matrix between permutations.
+
+    Examples
+    --------
+    >>> W = np.zeros((6, 8))
+    >>> W[1:4, 2:7] = 1
+    >>> fit = projected_fit("blocks", W, 8, None, orders=False)
+    >>> fit.kind, fit.cost, bool(np.allclose(fit.to_dense(), W))
+    ('gblr', 8, True)
+    """
+    sizes = _input_sizes(gram, W.shape[1]).astype(W.dtype)
+    # Far above the last cap a projection leaves runs, and blocks at the cap.
+    last_cap = cap if name == "blocks" else 0
+    orders = orders and (name == "runs" or W.size <= ORDERED_ENTRIES)
+    whole = Projected.whole((W.shape[0], W.shape[1]))
+    found = project("gblr", W * sizes, cap, last_cap, whole, Options(orders=orders))
+    if found.matrix is None:
+        return packed(W, found)
+    back = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    matrix = found.matrix @ Diagonal(back[found.order[1]])
+    return in_order(matrix, found.row_order, found.col_order)
+
+
+def _input_sizes(gram: Tensor | None, n: int) -> NDArray[np.float64]:
+    """Root mean square of each input, relative to the largest; ones without a Gram matrix."""
+    if gram is None:
+        return np.ones(n)
+    squares = gram.diagonal().double().clamp(min=0).cpu().numpy()
+    return np.sqrt(squares / max(float(squares.max(initial=0.0)), np.finfo(float).tiny))
