@@ -52,7 +52,8 @@ class Anneal:
         Whether one price of a multiplication holds for all layers, so that cost that one layer
         gives up goes to another. The energies of a layer are then weighed by the mean square of
         its gradients. A layer has at most the cost that it was converted with: convert with
-        twice the budget, say, to leave room. By default every layer keeps its share.
+        twice the budget, say, to leave room. By default every layer keeps its share, and
+        low-rank layers always do.
     charge : float
         Multiplications that a block counts beside its own: small blocks take more time than
         they count.
@@ -190,23 +191,23 @@ class Anneal:
 
     @torch.no_grad()
     def _caps_at_one_price(self, caps: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
-        """Caps now and at the end, of the same totals, by the energies of all layers."""
+        """Caps now and at the end, of the same totals, by the energies of all layers.
+
+        Low-rank layers keep their shares: entries do not show what a rank is worth.
+        """
         left = (1 - self._progress(self.step)) ** 3
-        known = list(zip(self.weights, self._counts, self._begun, strict=True))
-        # Factors stay as they are, unless they cost too much for the budget.
-        taken = sum(count * weight.cost for weight, count, _ in known if weight.is_factored)
-        stays = taken <= self._total(ends)
-        taken = taken if stays else 0
-        free = [one for one in known if not (stays and one[0].is_factored)]
-        energies, counts = [_energies(weight) for weight, _, _ in free], [c for _, c, _ in free]
-        most = [weight.cap for weight, _, _ in free]
-        room = [w.cap + math.floor(left * max(0, first - w.cap)) for w, _, first in free]
+        free = [i for i, weight in enumerate(self.weights) if weight.kind != "low_rank"]
+        energies = [_energies(self.weights[i]) for i in free]
+        counts, most = [self._counts[i] for i in free], [self.weights[i].cap for i in free]
+        first = [max(self._begun[i], cap) for i, cap in zip(free, most, strict=True)]
+        room = [c + math.floor(left * (f - c)) for c, f in zip(most, first, strict=True)]
 
-        def shared(limits: list[int], total: int) -> list[int]:
-            found = iter(caps_at_one_price(energies, counts, limits, total - taken))
-            return [w.cost if stays and w.is_factored else next(found) for w in self.weights]
+        def shared(given: list[int], limits: list[int]) -> list[int]:
+            total = sum(self._counts[i] * given[i] for i in free)
+            found = caps_at_one_price(energies, counts, limits, total)
+            return list((dict(enumerate(given)) | dict(zip(free, found, strict=True))).values())
 
-        return shared(room, self._total(caps)), shared(most, self._total(ends))
+        return shared(caps, room), shared(ends, most)
 
     @torch.no_grad()
     def _project(self, caps: list[int], ends: list[int], *, final: bool) -> None:
