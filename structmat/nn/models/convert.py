@@ -87,8 +87,8 @@ def convert_(
     `Config.oversize` times the cap. All new layers are made before the first one is
     replaced, so an error leaves the model unchanged.
 
-    Expected time on one core, for layers of 512 x 512 and 512 x 256 at a budget of 0.2: two
-    seconds to GBLR from weights, and 20 s with a calibration, to which the contents are
+    Expected time on one core, for layers of 512 x 512 and 512 x 256 at a budget of 0.2: about
+    45 s to GBLR from weights, and 20 s more with a calibration, to which the contents are
     fitted then; below a second from scratch.
 
     From weights, kind "gblr" is the nearest of several fits: the search of `structmat.compress`,
