@@ -2,9 +2,11 @@
 
 Gradual magnitude pruning (Zhu and Gupta, arXiv 1710.01878): a dense layer loses its smallest
 entries by a cubic schedule, each layer under its own cap. Every entry that is left counts as
-one multiplication, without the price of its position: no kernel is as fast.
+one multiplication, without the price of its position: no kernel is as fast. Entries that are
+left take larger steps, as in layers that learn their structure.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +24,8 @@ __all__ = ["PrunedLinear", "Pruning", "convert_to_pruned_"]
 START_SCALE = 0.3
 #: Shares of the steps at which entries begin and cease to be dropped, and between two drops.
 RAMP, EVERY = (0.1, 0.6), 0.05
+#: Largest gain: that of `structmat.nn.Anneal`.
+MOST_GAIN = 8.0
 
 Filter = Callable[[str, nn.Module], bool]
 
@@ -51,18 +55,21 @@ class PrunedLinear(nn.Module):
     """
 
     kept: Tensor
+    gain: Tensor
 
     def __init__(self, dense: nn.Linear, kept: Tensor | None = None, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(scale * dense.weight.detach())
         self.bias = dense.bias
         self.register_buffer("kept", torch.ones_like(self.weight, dtype=torch.bool))
+        self.register_buffer("gain", torch.ones(()))
         if kept is not None:
             self.keep_(kept)
+            self.follow_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (…, n) to (…, m)."""
-        return F.linear(x, self.weight * self.kept, self.bias)
+        return F.linear(x, self.weight * (self.gain * self.kept), self.bias)
 
     @property
     def cost(self) -> int:
@@ -74,6 +81,18 @@ class PrunedLinear(nn.Module):
         """Set the support, and all other entries to zero."""
         self.kept.copy_(kept)
         self.weight.mul_(self.kept)
+
+    @torch.no_grad()
+    def follow_(self) -> float:
+        """Have the gain be the inverse share of entries; returns its ratio to the old one.
+
+        The weight stays the same: only steps of an optimizer like Adam grow.
+        """
+        share = max(self.cost, 1) / max(self.weight.numel(), 1)
+        ratio = 2.0 ** math.floor(math.log2(min(1 / share, MOST_GAIN))) / float(self.gain)
+        self.gain.mul_(ratio)
+        self.weight.div_(ratio)
+        return ratio
 
     @torch.no_grad()
     def largest(self, count: int) -> Tensor:
@@ -125,6 +144,7 @@ class Pruning:
         self._budget, self._total = budget, total_steps
         self._every = max(1, round(EVERY * total_steps))
         self.step = 0
+        self._optimizer = optimizer
         self._handle = optimizer.register_step_post_hook(lambda *_: self.update())
 
     def cap(self, step: int) -> float:
@@ -143,6 +163,15 @@ class Pruning:
             if due:
                 kept = layer.largest(int(self.cap(self.step) * kept.numel()))
             layer.keep_(kept)
+            if due:
+                self._rescale(layer.weight, layer.follow_())
+
+    def _rescale(self, weight: Tensor, ratio: float) -> None:
+        """Moments of gradients that are `ratio` as large."""
+        moments = self._optimizer.state[weight]
+        for name, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
+            if name in moments:
+                moments[name].mul_(ratio**power)
 
     def remove(self) -> None:
         """Leave the optimizer alone from now on."""

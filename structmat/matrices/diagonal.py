@@ -17,8 +17,9 @@ from structmat._array import (
     to_numpy,
 )
 from structmat.errors import InputError
-from structmat.intervals import IntArray, positions
+from structmat.intervals import IntArray, offsets, positions
 from structmat.kinds import rule
+from structmat.matrices.block_low_rank import BlockLowRank
 from structmat.matrices.block_sparse import BlockSparse
 from structmat.matrices.gblr import GBLR
 from structmat.matrices.lazy import Scaled
@@ -234,6 +235,21 @@ def _diagonal_times_blocks(a: Diagonal, b: BlockSparse) -> BlockSparse:
 @rule("matmul", "block_sparse", "diagonal")
 def _blocks_times_diagonal(a: BlockSparse, b: Diagonal) -> Any:
     return _diagonal_times_blocks(b.H, a.H).H
+
+
+@rule("matmul", "diagonal", "block_low_rank")
+def _diagonal_times_tiles(a: Diagonal, b: BlockLowRank) -> BlockLowRank:
+    """Diagonal times block low rank: the rows of each tile take their factors in."""
+    begin, tiles = offsets(b.row_sizes).tolist(), {}
+    for (i, j), tile in b.tiles.items():
+        d = a.d[begin[i] : begin[i + 1]][:, None]
+        tiles[i, j] = (d * tile[0], tile[1]) if isinstance(tile, tuple) else d * tile
+    return BlockLowRank(tiles, row_sizes=b.row_sizes, col_sizes=b.col_sizes)
+
+
+@rule("matmul", "block_low_rank", "diagonal")
+def _tiles_times_diagonal(a: BlockLowRank, b: Diagonal) -> Any:
+    return _diagonal_times_tiles(b.H, a.H).H
 
 
 @rule("convert", "identity", "permutation")

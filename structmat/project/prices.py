@@ -115,6 +115,8 @@ def search(
     price: float | None,
     charge: float,
     enough: float = 0.0,
+    *,
+    thorough: bool = True,
 ) -> tuple[IntArray, NDArray, float]:
     """Places, contents and price of a pursuit that costs at most `cap`, at least 2.
 
@@ -136,7 +138,7 @@ def search(
         given = state if state.cost <= cap else None
     best, price = _meet(state, cap, price, charge, enough)
     _fill(best, cap, price, charge, enough)
-    if best.energy() > enough:
+    if thorough and best.energy() > enough:
         best = _loosened(best, cap, price, charge, enough)
     if given is not None and given.energy() < best.energy():
         best = given

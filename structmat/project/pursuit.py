@@ -20,6 +20,7 @@ def pursue(
     start: GBLR | None = None,
     price: float | None = None,
     charge: float = 8.0,
+    thorough: bool = True,
 ) -> tuple[GBLR, float]:
     """Approximate a matrix by a sum of rank-one blocks on cyclic runs.
 
@@ -46,6 +47,10 @@ def pursue(
     charge : float, default 8
         Multiplications that a block is charged for beyond its cost. A product spends time on
         a block whatever its size, and a charge keeps blocks few and large.
+
+    thorough : bool, default True
+        Whether the blocks also grow beyond the cap once and come back, which takes about as
+        long again and finds sums of blocks that overlap.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def pursue(
     R = W / W.dtype.type(root**2)
     given = None if start is None else _from_matrix(start, R, root)
     first = price / root**4 if price else None
-    places, contents, price = search(R, int(cap), given, first, float(charge))
+    places, contents, price = search(R, int(cap), given, first, float(charge), thorough=thorough)
     _balance(places, contents)
     return _to_matrix(places, contents * W.dtype.type(root), W.shape), price * root**4
 

@@ -23,6 +23,8 @@ _TURNS = 6
 _PRICES, _RATIO = 24, 0.7
 #: Multiple of the cap that the blocks may cost: more of them say more about the order.
 _WIDER = 1.5
+#: Share of the cap after which a search tells whether it is of use.
+_FIRST = 0.25
 #: Share of the energy below which nothing is left to find.
 _NOTHING = 1e-9
 #: Price at which every member counts whole.
@@ -45,7 +47,9 @@ class Subset(NamedTuple):
         return len(self.rows) + len(self.cols)
 
 
-def pursue_subsets(W: NDArray, cap: int, *, charge: float = 8.0) -> list[Subset]:
+def pursue_subsets(
+    W: NDArray, cap: int, *, charge: float = 8.0, plain: float | None = None
+) -> list[Subset]:
     """Rank-one blocks on subsets of rows and columns near a matrix.
 
     For a price p, a block ascends energy - p (rows + columns): given u, the columns j with
@@ -61,6 +65,10 @@ def pursue_subsets(W: NDArray, cap: int, *, charge: float = 8.0) -> list[Subset]
         Multiplications for one vector, on which the number of blocks depends.
     charge : float
         Multiplications that a block has to earn beside its own.
+    plain : float, optional
+        Share of the energy that blocks within the cap may leave. The search then ends, without
+        blocks, as soon as they cannot: blocks of larger gain come first, so that the first
+        quarter of the cap holds more than a quarter of what the whole will hold.
 
     Examples
     --------
@@ -73,11 +81,16 @@ def pursue_subsets(W: NDArray, cap: int, *, charge: float = 8.0) -> list[Subset]
     price = float(np.square(W).max(initial=0.0)) / 2
     total = search.energy()
     best: list[Subset] = []
+    doubtful = plain is not None
     for _ in range(_PRICES):
         if search.energy() <= _NOTHING * total or search.cost >= _WIDER * cap:
             break
         search.refit(price, charge)
-        search.find(price, charge, round(_WIDER * cap))
+        search.find(price, charge, round((_FIRST if doubtful else _WIDER) * cap))
+        if plain is not None and doubtful and search.cost >= _FIRST * cap:
+            if search.energy() > (1 - _FIRST * (1 - plain)) * total:
+                return []
+            doubtful = False
         best = list(search.blocks)
         price *= _RATIO
     return best

@@ -101,7 +101,9 @@ def test_frozen_entries_are_random_and_as_large_as_the_output_needs():
     new = convert_to_pruned_(model, is_inner, frozen_at=0.05)
     assert set(new) == {"0"}
     assert new["0"].cost == 2000
-    assert float(model[0].weight.detach().norm() / dense.norm()) == pytest.approx(1, abs=0.05)
+    weight = new["0"].gain * model[0].weight.detach()
+    assert float(new["0"].gain) == 8  # the largest
+    assert float(weight.norm() / dense.norm()) == pytest.approx(1, abs=0.05)
 
 
 def test_turnover_counts_what_the_start_would_not_have_kept():

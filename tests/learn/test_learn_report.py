@@ -500,6 +500,20 @@ def test_heat_maps_show_the_coverage(tmp_path, drawn):
         assert alt.endswith(f"; 24 blocks on {covered:.3g} % of the entries.")
 
 
+def test_blocks_are_drawn_in_the_order_that_was_learned(tmp_path, drawn):
+    random, A = np.random.default_rng(0), learned()["layers.0"]
+    P, Q = (structmat.Permutation(random.permutation(n)) for n in A.shape)
+    matrices = {"both": P @ A @ Q, "rows": P @ A, "cols": A @ Q}
+    page = report(tmp_path, sample(kinds=("dense",), seeds=(0,), steps=2), matrices)
+    assert "in the order that the layer learned" in page.words["p"]
+    for figure, attrs, words in zip(
+        drawn[-3:], page.all("img")[-3:], ("rows and columns", "rows", "columns"), strict=True
+    ):
+        np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), A.coverage())
+        assert "; 24 blocks on" in attrs["alt"]
+        assert attrs["alt"].endswith(f"; {words} in learned order.")
+
+
 def test_other_and_empty_matrices_are_drawn(tmp_path):
     none = np.zeros(0)
     matrices = {

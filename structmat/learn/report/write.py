@@ -22,6 +22,7 @@ from structmat.learn.report.results import (
     layers_of,
 )
 from structmat.matrices import GBLR
+from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
 
 
@@ -214,19 +215,27 @@ def _blocks(matrices: Mapping[str, StructuredMatrix]) -> Markup:
     if not matrices:
         return Markup()
     pictures = [_heat_map(name, matrix) for name, matrix in matrices.items()]
-    text = element("p", "How many blocks cover each entry of a layer, in the frozen model.")
+    text = element(
+        "p",
+        "How many blocks cover each entry of a layer, in the frozen model. Rows and columns stand "
+        "in the order that the layer learned, if it learned one.",
+    )
     return section("Learned blocks", text, element("div", *pictures, class_="grid"))
 
 
 def _heat_map(name: str, matrix: StructuredMatrix) -> Markup:
     m, n = matrix.shape
     facts = f"{m}×{n}, {_percent(matrix.relative_cost)} of dense"
-    if isinstance(matrix, GBLR):
-        count = matrix.coverage()
+    rows, inner, cols = split_orders(matrix)
+    if isinstance(inner, GBLR):
+        count = inner.coverage()
         covered = _percent(float((count > 0).mean())) if count.size else "none"
-        facts += f"; {matrix.num_blocks} blocks on {covered} of the entries"
+        facts += f"; {inner.num_blocks} blocks on {covered} of the entries"
+    ordered = [side for side, order in (("rows", rows), ("columns", cols)) if order is not None]
+    if ordered:
+        facts += f"; {' and '.join(ordered)} in learned order"
     return image(
-        heat_map(matrix), f"Heat map of {name}: {facts}.", element("strong", name), f" {facts}"
+        heat_map(inner), f"Heat map of {name}: {facts}.", element("strong", name), f" {facts}"
     )
 
 

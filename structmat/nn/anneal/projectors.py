@@ -69,25 +69,48 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
     Blocks come earlier where they hold nearly all of the weight within the budget: then the
     structure is plain, and runs would only hide it.
     """
+    given = np.arange(W.shape[0]), np.arange(W.shape[1])
     if isinstance(last.matrix, GBLR):
-        return _blocks(W, min(cap, max(budget, last.cost)), last.order, last, options)
-    wide = cap > BLOCKS_FROM * budget
-    orders = [(np.arange(W.shape[0]), np.arange(W.shape[1]))]
-    ordered = options.orders and 0 < W.size <= ORDERED_ENTRIES
-    if ordered:
-        subsets = pursue_subsets(W, budget, charge=options.charge)
-        found = subset_orders(subsets, W.shape)
-        if not wide or _left(W, subsets) <= PLAIN * _energy(W):
-            orders.append(found)
-    if wide:
-        plain = [_blocks(W, budget, order, last, options) for order in orders]
-        best = min(plain, key=lambda one: _missed(W, one))
-        if _missed(W, best) <= PLAIN * _energy(W):
-            return best
+        cap = min(cap, max(budget, last.cost))
+        return _blocks(W, cap, last.order, last, options, thorough=cap <= budget)
+    if cap > BLOCKS_FROM * budget:
+        found = _plain(W, budget, given, last, options)
+        if found is not None:
+            return found
+        orders = [_tours(W * W, cap, last, rows=False)] if options.orders and W.size else []
+        return _nearest(W, [_runs(W, cap, order, last) for order in [given, *orders]])
+    orders = []
     if options.orders and W.size:
-        orders = [*orders[: 1 if wide else 2], _tours(W * W, cap, last, rows=not wide)]
-    make = _runs if wide else _blocks
-    return min((make(W, cap, o, last, options) for o in orders), key=lambda one: _missed(W, one))
+        orders.append(_tours(W * W, cap, last, rows=True))
+        if W.size <= ORDERED_ENTRIES:
+            subsets = pursue_subsets(W, budget, charge=options.charge)
+            orders.append(subset_orders(subsets, W.shape))
+    found = [_blocks(W, cap, o, last, options, thorough=cap <= budget) for o in [given, *orders]]
+    return _nearest(W, found)
+
+
+def _plain(
+    W: NDArray,
+    budget: int,
+    given: tuple[IntArray, IntArray],
+    last: Projected,
+    options: Options,
+) -> Projected | None:
+    """Blocks within the budget, if they hold nearly all of the weight."""
+    if not 0 < W.size <= ORDERED_ENTRIES:
+        return None
+    least = PLAIN * _energy(W)
+    subsets = pursue_subsets(W, budget, charge=options.charge, plain=PLAIN)
+    if _left(W, subsets) > least:
+        return None
+    orders = [subset_orders(subsets, W.shape)] if options.orders else []
+    made = [_blocks(W, budget, o, last, options, thorough=True) for o in [given, *orders]]
+    found = _nearest(W, made)
+    return found if _missed(W, found) <= least else None
+
+
+def _nearest(W: NDArray, made: list[Projected]) -> Projected:
+    return min(made, key=lambda one: _missed(W, one))
 
 
 def _energy(W: NDArray) -> float:
@@ -121,9 +144,7 @@ def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[I
     return row_order, col_order
 
 
-def _runs(
-    W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projected, options: Options
-) -> Projected:
+def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projected) -> Projected:
     rows, cols = order
     ordered = W[rows][:, cols]
     kept, price = project_runs(ordered * ordered, cap, price=last.price)
@@ -136,12 +157,19 @@ def _runs(
 
 
 def _blocks(
-    W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projected, options: Options
+    W: NDArray,
+    cap: int,
+    order: tuple[IntArray, IntArray],
+    last: Projected,
+    options: Options,
+    *,
+    thorough: bool,
 ) -> Projected:
     rows, cols = order
     start = last.matrix if isinstance(last.matrix, GBLR) else None
     price = last.price if start is not None else None
-    matrix, price = pursue(W[rows][:, cols], cap, start=start, price=price, charge=options.charge)
+    ordered, charge = W[rows][:, cols], options.charge
+    matrix, price = pursue(ordered, cap, start=start, price=price, charge=charge, thorough=thorough)
     covered = in_given_order(matrix.coverage() > 0, *order)
     return Projected(
         cost=matrix.cost, support=covered, matrix=matrix, price=price, **_named_order(order)

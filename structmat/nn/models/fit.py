@@ -32,7 +32,12 @@ from structmat.kinds import contained_kinds
 from structmat.matrices import BlockLowRank, LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.nn.models.kinds import NETWORK_KINDS
-from structmat.nn.models.projections import PROJECTED, projected_fit, projections
+from structmat.nn.models.projections import (
+    PROJECTED,
+    projected_fit,
+    projections,
+    weighed_fit,
+)
 from structmat.nn.models.random_init import tile_grid
 
 IntArray = NDArray[np.int64]
@@ -46,8 +51,10 @@ LBFGS_STEPS, LBFGS_HISTORY = 100, 20
 LBFGS_EVALUATIONS = 1.25
 #: Share of the progress of one fit to inputs that the search of its structure takes.
 _SEARCHING = 0.3
-#: Name of the even grid among fits.
-_GRID = "grid"
+#: Names among fits: of the even grid, and of the kind's own with errors weighed by inputs.
+_GRID, _WEIGHED = "grid", "weighed"
+#: Fits that are of the wanted kind, beside the one of its name.
+_OWN = (*PROJECTED, _WEIGHED)
 
 
 def fit_kind(
@@ -92,6 +99,12 @@ def fits_of(
             return refined(fit_grid(W, cap), W, gram, refining)
         if name in PROJECTED:
             matrix = projected_fit(name, source.data, cap, gram, orders=orders)
+        elif name == _WEIGHED:
+            assert gram is not None
+            goal = Goal(max_cost=cap)
+            matrix = weighed_fit(
+                lambda A: Fits(source_of(A), 1.0).own(kind, goal, rng), source.data, gram
+            )
         elif name == kind:
             matrix = fits.own(kind, Goal(max_cost=cap), rng, searching)
         else:
@@ -103,13 +116,15 @@ def fits_of(
         names.append(_GRID)
     if kind == "gblr" and not alone:
         names += projections(W.numel(), gram, orders=orders)
+    if gram is not None and not alone and kind in ("block_sparse", "block_low_rank"):
+        names.append(_WEIGHED)
     # A search of its own outlasts those of the others; fits to inputs are alike.
     own = 1.0 if not names else 1 / (1 + len(names)) if gram is not None else OWN_PROGRESS
     found = {kind: fit(kind, part(progress, 0.0, own))}
     ends = np.linspace(own, 1.0, len(names) + 1).tolist()
     for name, begin, end in zip(names, ends, ends[1:], strict=False):
         made = attempt(
-            "block_low_rank" if name == _GRID else kind if name in PROJECTED else name,
+            "block_low_rank" if name == _GRID else kind if name in _OWN else name,
             partial(fit, name, part(progress, begin, end)),
         )
         if made is not None:
@@ -121,7 +136,7 @@ def converted(found: Mapping[str, StructuredMatrix], kind: str, cap: int) -> lis
     """Fits as matrices of one kind that contains theirs, without those above the cap."""
     made = {
         name: matrix
-        if name in (kind, *PROJECTED)
+        if name in (kind, *_OWN)
         else attempt(name, partial(as_contained, matrix, kind))
         for name, matrix in found.items()
     }

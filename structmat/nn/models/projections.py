@@ -1,5 +1,7 @@
 """Fits of trained weights by the projections with which layers learn, on a layer's inputs."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -49,7 +51,7 @@ def projected_fit(
     >>> fit.kind, fit.cost, bool(np.allclose(fit.to_dense(), W))
     ('gblr', 8, True)
     """
-    sizes = _input_sizes(gram, W.shape[1]).astype(W.dtype)
+    sizes, inverse = _input_sizes(gram, W)
     # Far above the last cap a projection leaves runs, and blocks at the cap.
     last_cap = cap if name == "blocks" else 0
     orders = orders and (name == "runs" or W.size <= ORDERED_ENTRIES)
@@ -57,14 +59,37 @@ def projected_fit(
     found = project("gblr", W * sizes, cap, last_cap, whole, Options(orders=orders))
     if found.matrix is None:
         return packed(W, found)
-    back = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    matrix = found.matrix @ Diagonal(back[found.order[1]])
+    matrix = found.matrix @ Diagonal(inverse[found.order[1]])
     return in_order(matrix, found.row_order, found.col_order)
 
 
-def _input_sizes(gram: Tensor | None, n: int) -> NDArray[np.float64]:
-    """Root mean square of each input, relative to the largest; ones without a Gram matrix."""
+def weighed_fit(
+    fit: Callable[[NDArray], StructuredMatrix], W: NDArray, gram: Tensor
+) -> StructuredMatrix:
+    """Fit W (m, n) by a function of an array, with errors weighed by the size of each input.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from structmat.matrices import Dense
+    >>> def largest(A):
+    ...     return Dense(np.where(A == A.max(), A, 0))
+    >>> gram = torch.diag(torch.tensor([4.0, 100.0]))
+    >>> weighed_fit(largest, np.array([[3.0, 1.0]]), gram).to_dense()
+    array([[0., 1.]])
+    """
+    sizes, inverse = _input_sizes(gram, W)
+    return fit(W * sizes) @ Diagonal(inverse)
+
+
+def _input_sizes(gram: Tensor | None, W: NDArray) -> tuple[NDArray, NDArray]:
+    """Root mean square of each input, relative to the largest, and inverses, zero for zeros.
+
+    All are one without a Gram matrix.
+    """
     if gram is None:
-        return np.ones(n)
+        return np.ones(W.shape[1], W.dtype), np.ones(W.shape[1], W.dtype)
     squares = gram.diagonal().double().clamp(min=0).cpu().numpy()
-    return np.sqrt(squares / max(float(squares.max(initial=0.0)), np.finfo(float).tiny))
+    sizes = np.sqrt(squares / max(float(squares.max(initial=0.0)), np.finfo(float).tiny))
+    inverse = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    return sizes.astype(W.dtype), inverse.astype(W.dtype)

@@ -52,7 +52,8 @@ class Anneal:
         Whether one price of a multiplication holds for all layers, so that cost that one layer
         gives up goes to another. The energies of a layer are then weighed by the mean square of
         its gradients. A layer has at most the cost that it was converted with: convert with
-        twice the budget, say, to leave room. By default every layer keeps its share.
+        twice the budget, say, to leave room. By default every layer keeps its share, and
+        low-rank layers always do.
     charge : float
         Multiplications that a block counts beside its own: small blocks take more time than
         they count.
@@ -190,21 +191,23 @@ class Anneal:
 
     @torch.no_grad()
     def _caps_at_one_price(self, caps: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
-        """Caps now and at the end, of the same totals, by the energies of all layers."""
+        """Caps now and at the end, of the same totals, by the energies of all layers.
+
+        Low-rank layers keep their shares: entries do not show what a rank is worth.
+        """
         left = (1 - self._progress(self.step)) ** 3
-        known = list(zip(self.weights, self._counts, self._begun, strict=True))
-        # Factors stay as they are.
-        taken = sum(count * weight.cost for weight, count, _ in known if weight.is_factored)
-        free = [one for one in known if not one[0].is_factored]
-        energies, counts = [_energies(weight) for weight, _, _ in free], [c for _, c, _ in free]
-        most = [weight.cap for weight, _, _ in free]
-        room = [w.cap + math.floor(left * max(0, first - w.cap)) for w, _, first in free]
+        free = [i for i, weight in enumerate(self.weights) if weight.kind != "low_rank"]
+        energies = [_energies(self.weights[i]) for i in free]
+        counts, most = [self._counts[i] for i in free], [self.weights[i].cap for i in free]
+        first = [max(self._begun[i], cap) for i, cap in zip(free, most, strict=True)]
+        room = [c + math.floor(left * (f - c)) for c, f in zip(most, first, strict=True)]
 
-        def shared(limits: list[int], total: int) -> list[int]:
-            found = iter(caps_at_one_price(energies, counts, limits, total - taken))
-            return [w.cost if w.is_factored else next(found) for w in self.weights]
+        def shared(given: list[int], limits: list[int]) -> list[int]:
+            total = sum(self._counts[i] * given[i] for i in free)
+            found = caps_at_one_price(energies, counts, limits, total)
+            return list((dict(enumerate(given)) | dict(zip(free, found, strict=True))).values())
 
-        return shared(room, self._total(caps)), shared(most, self._total(ends))
+        return shared(caps, room), shared(ends, most)
 
     @torch.no_grad()
     def _project(self, caps: list[int], ends: list[int], *, final: bool) -> None:
@@ -260,12 +263,13 @@ def _energies(weight: AnnealWeight) -> Tensor:
 
     That is about how much the loss rises without them, and comparable between layers.
     """
-    live = torch.from_numpy(weight.projected.support)
-    values = whole(weight.weight).double()[live.to(weight.weight.device)]
-    if weight.weight.grad is None:
-        return values.square()
-    slopes = whole(weight.weight.grad).double()[live.to(weight.weight.device)]
-    return values.square() * (slopes.square().mean() if slopes.numel() else 0.0)
+    grad = weight.weight.grad
+    live = torch.from_numpy(weight.projected.support).to(weight.weight.device)
+    energies = weight.values().double()[live].square()
+    if grad is None or not energies.numel():
+        return energies
+    slopes = whole(grad).double()
+    return energies * (slopes if weight.is_factored else slopes[live]).square().mean()
 
 
 #: Rules that are at work, so that a new one for the same weights can take over.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from structmat import GBLR
+from structmat import GBLR, BlockLowRank, Diagonal
 from structmat.nn import Config, GaudiLinear, convert_, load_model, save_model
 from structmat.nn.models import fit
 from structmat.nn.models.fit import fits_of, nearest, relative_error
@@ -86,7 +86,9 @@ def test_projections_never_raise_the_error(style, calibrated, budget, monkeypatc
 def test_energies_weigh_inputs_by_their_size(monkeypatch):
     W, X = np.random.default_rng(0).standard_normal((16, 24)), inputs(24)
     found = error(W, 0.15, calibration=X)
-    monkeypatch.setattr("structmat.nn.models.projections._input_sizes", lambda _, n: np.ones(n))
+    monkeypatch.setattr(
+        "structmat.nn.models.projections._input_sizes", lambda _, W: 2 * [np.ones(W.shape[1])]
+    )
     assert found < 0.8 * error(W, 0.15, calibration=X)
 
 
@@ -151,3 +153,33 @@ def test_a_single_fit_has_no_projections():
     assert fits_of("gblr", W, 60, orders=True).keys() > set(PROJECTED)
     least = nearest(found.values(), W, None)
     assert relative_error([least], W, None) <= relative_error([found["runs"]], W, None)
+
+
+@pytest.mark.parametrize("kind", ["block_sparse", "block_low_rank"])
+def test_fits_of_tiles_weigh_inputs_by_their_size(kind, monkeypatch):
+    W, X = np.random.default_rng(0).standard_normal((24, 32)), inputs(32)
+    W[:, :8] /= 10
+    config = Config(kind=kind, budget=0.25, start="weights")
+    model = network(W)
+    row = convert_(model, config, calibration=X).rows[0]
+    assert row.cost <= 0.25 * W.size
+    assert model[0].to_matrix().kind == kind
+    monkeypatch.setattr(
+        "structmat.nn.models.projections._input_sizes",
+        lambda gram, W: 2 * [np.ones(W.shape[1], W.dtype)],
+    )
+    assert row.error < 0.95 * convert_(network(W), config, calibration=X).rows[0].error
+
+
+def test_tiles_times_a_diagonal_stay_tiles():
+    rng = np.random.default_rng(0)
+    tiles = {(0, 0): tuple(rng.standard_normal((2, 3, 2))), (1, 1): rng.standard_normal((2, 4))}
+    A = BlockLowRank(tiles, row_sizes=[3, 2], col_sizes=[3, 4])
+    left, right = Diagonal(rng.standard_normal(5)), Diagonal(rng.standard_normal(7) * 1j)
+    for product, expected in [
+        (left @ A, left.to_dense() @ A.to_dense()),
+        (A @ right, A.to_dense() @ right.to_dense()),
+    ]:
+        assert product.kind == "block_low_rank"
+        assert product.cost == A.cost
+        assert np.allclose(product.to_dense(), expected)

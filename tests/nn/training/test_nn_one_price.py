@@ -63,9 +63,31 @@ def trained(kind, *, across, steps=40):
     return [layer.matrix.cost for layer in model]
 
 
-@pytest.mark.parametrize("kind", LEARNED_KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in LEARNED_KINDS if kind != "low_rank"])
 def test_cost_goes_to_the_layer_that_needs_it(kind):
     first, second = trained(kind, across=True)
     assert second > 1.5 * first
     first, second = trained(kind, across=False)
     assert abs(first - second) <= 0.1 * second
+
+
+def test_low_rank_layers_keep_their_shares():
+    first, second = trained("low_rank", across=True)
+    assert first == second
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "block_low_rank"])
+def test_factors_come_down_to_a_lower_budget(kind):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
+    convert_(model, Config(kind=kind, budget=0.6, learn=True))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for budget in (0.4, 0.2):
+        rule = Anneal(model, optimizer, budget, 20, across=True)
+        for _ in range(20):
+            x = torch.randn(64, 32)
+            optimizer.zero_grad()
+            (model(x) - x.flip(-1)).square().mean().backward()
+            optimizer.step()
+        assert all(layer.matrix.is_factored for layer in model)
+        assert 0.5 * budget <= rule.relative_cost <= budget
