@@ -74,10 +74,17 @@ class Anneal:
     InputError
         If the model has no such layers, an option is out of its range, or no optimizer has
         one of the parameters that are trained.
+    TrainingError
+        In a step after which weights to be projected have NaN or infinite entries.
 
     Notes
     -----
-    With s = (t / T - begin) / (end - begin) the cap is B + (C - B) (1 - s)^3 for the first
+    *Checkpoints.* The structure is in the state dict of the model, and the count of steps in
+    that of the rule. A copy of the model that averages its weights (an exponential moving
+    average) has the structure of the time when it was made: make it after the last projection.
+    Processes that train together project alike, each by itself.
+
+    *Caps.* With s = (t / T - begin) / (end - begin) the cap is B + (C - B) (1 - s)^3 for the first
     cost C and the budget B: gradual pruning (Zhu & Gupta, arXiv 1710.01878) with exact
     projections onto structures.
 

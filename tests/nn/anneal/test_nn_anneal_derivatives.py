@@ -103,7 +103,10 @@ def test_swapped_states_have_their_structure():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.slow if "low_rank" in k else ()) for k in KINDS],
+)
 def test_compiled_in_every_stage(kind):
     """As one graph; a projection needs a new one at most once a stage."""
     torch.compiler.reset()
