@@ -85,8 +85,8 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
         if W.size <= ORDERED_ENTRIES:
             subsets = pursue_subsets(W, budget, charge=options.charge)
             orders.append(subset_orders(subsets, W.shape))
-    found = [_blocks(W, cap, o, last, options, thorough=cap <= budget) for o in [given, *orders]]
-    return _nearest(W, found)
+    made = [_blocks(W, cap, o, last, options, thorough=cap <= budget) for o in [given, *orders]]
+    return _nearest(W, made)
 
 
 def _plain(
