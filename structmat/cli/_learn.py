@@ -18,7 +18,14 @@ from structmat.kinds import BUILT_IN
 _DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
 _MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
 #: Kinds that are compared by default: those of structmat, as each takes minutes.
-_KINDS = ("dense", *(kind.name for kind in BUILT_IN if kind.fit is not None))
+#: GBLR is last, after the same layers with blocks that stay where a random start puts them.
+_FIXED = "gblr_fixed"
+_KINDS = (
+    "dense",
+    *(kind.name for kind in BUILT_IN if kind.fit is not None and kind.name != "gblr"),
+    _FIXED,
+    "gblr",
+)
 
 
 def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
@@ -34,20 +41,19 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--size",
         choices=("small", "full"),
-        default="small",
-        help="size of the network (default: small)",
+        help="size of the network (default: full for digits and mlp, small for others)",
     )
     learn.add_argument(
         "--budget",
         type=share,
-        default=0.1,
+        default=0.02,
         help="multiplications as a share of the dense layers' (default: %(default)s)",
     )
     learn.add_argument(
         "--kinds",
         default=",".join(_KINDS),
-        help="structures to compare, separated by commas (default: %(default)s; also pixelfly, and "
-        "kinds of other packages)",
+        help="structures to compare, separated by commas (default: %(default)s, where gblr is "
+        "learned and the others are fixed; also pixelfly, and kinds of other packages)",
     )
     learn.add_argument(
         "--seeds", type=_positive, default=3, help="number of seeds, from 0 (default: 3)"
@@ -75,7 +81,8 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--threads",
         type=_positive,
-        help="threads of torch (default: 1 for small networks, torch's own number for full ones)",
+        help="threads of torch (default: 1 for digits and small networks, torch's own number for "
+        "full ones)",
     )
     learn.add_argument("--resume", action="store_true", help="continue the last run")
     learn.add_argument(
@@ -107,13 +114,15 @@ def _learn(options: argparse.Namespace) -> Report:
             "pip install 'structmat[learn]'"
         ) from None
     kinds = list(dict.fromkeys(k.strip() for k in options.kinds.split(",") if k.strip()))
-    known = ("dense", *network_kinds())
+    known = ("dense", *network_kinds(), _FIXED)
     if not kinds or not set(kinds) <= set(known):
         raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(known)}")
-    if options.threads or options.size == "small":
-        torch.set_num_threads(options.threads or 1)
     folder = _folder(options.output)
     model = options.model or ("gpt" if options.data == "text" else "mlp")
+    is_default = options.data == "digits" and model == "mlp"
+    options.size = options.size or ("full" if is_default else "small")
+    if options.threads or options.size == "small" or options.data == "digits":
+        torch.set_num_threads(options.threads or 1)
     settings = _changed(default_settings(options.data, model), options)
     data = load_data(options.data, options.data_dir, limit=options.limit)
     task = make_task(data, model, options.size, settings.batch)
@@ -229,21 +238,25 @@ def _text(results: dict[str, Any], files: dict[str, str]) -> str:
 
 
 def _table(runs: list[dict[str, Any]], metric: str) -> list[str]:
-    head = f"{'kind':<15}{metric:>18}{'cost':>9}{'storage':>9}{'inference':>11}{'training':>10}"
+    head = (
+        f"{'kind':<15}{metric:>18}{'on training':>13}{'cost':>9}{'inference':>11}{'training':>10}"
+    )
     lines = [head, "-" * len(head)]
     for kind in dict.fromkeys(run["kind"] for run in runs):
         own = [run for run in runs if run["kind"] == kind]
         score = _spread([run["metric"] for run in own])
         lines.append(
-            f"{kind:<15}{score:>18}{_mean(own, 'relative_cost'):>9.4f}"
-            f"{_mean(own, 'relative_storage'):>9.4f}"
-            f"{1000 * _mean(own, 'inference_seconds'):>8.1f} ms"
+            f"{kind:<15}{score:>18}{_mean(own, 'train_metric'):>13.4f}"
+            f"{_mean(own, 'relative_cost'):>9.4f}{_mean(own, 'relative_inference'):>11.2f}"
             f"{_mean(own, 'train_seconds'):>8.1f} s"
         )
     lines.append(
-        f"{metric}: mean and standard deviation over seeds, on the test set; cost and storage: "
-        "shares of the dense layers'; inference: the whole test set"
+        f"{metric}: mean and standard deviation over seeds, on the test set, and the mean on as "
+        "many training examples; cost: multiplications over the dense layers'; inference: time of "
+        "the test set over the dense network's, turn by turn"
     )
+    if {_FIXED, "gblr"} <= {run["kind"] for run in runs}:
+        lines.append(f"gblr learns its blocks; those of {_FIXED} stay at random places")
     return lines
 
 

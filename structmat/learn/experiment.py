@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 import structmat
@@ -15,8 +17,15 @@ from structmat._write import finite, whole_file
 from structmat.kernels.cpu.threads import processors
 from structmat.kinds import all_kinds
 from structmat.learn._machine import processor
-from structmat.learn._measure import inference_seconds, layer_costs, matrices_of, totals
+from structmat.learn._measure import (
+    inference_seconds,
+    layer_costs,
+    matrices_of,
+    totals,
+)
+from structmat.learn._midway import read_supports, write_supports
 from structmat.learn.report import write_report
+from structmat.learn.report.results import FIXED
 from structmat.learn.tasks import ImageTask, TextTask, is_inner
 from structmat.learn.train import Settings, train
 from structmat.matrix import StructuredMatrix
@@ -27,6 +36,8 @@ __all__ = ["Experiment", "Outcome"]
 
 #: Called with the name of a training, the share of all work done, and the last loss.
 Progress = Callable[[str, float, float], None]
+#: Called with the epochs done, all epochs, and the last loss.
+EpochProgress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,8 @@ class Experiment:
     facts : dict
         Facts about the task in ``results.json``: data, model, size and so on.
     kinds : sequence of str
-        "dense", or a kind that `structmat.nn.Config` takes.
+        "dense", a kind that `structmat.nn.Config` takes, or "gblr_fixed" for GBLR layers whose
+        blocks stay where a random start puts them.
     budget : float
         Multiplications of the structured layers, as a fraction of their dense ones.
     seeds : sequence of int
@@ -112,12 +124,12 @@ class Experiment:
         """Remove the files of an earlier experiment in this folder."""
         for name in ("results.json", "report.html", "model.safetensors"):
             (self.folder / name).unlink(missing_ok=True)
-        for kind in all_kinds():
-            for state in (self.folder / "state").glob(f"{kind.name}-*.safetensors"):
+        for kind in (*(kind.name for kind in all_kinds()), FIXED):
+            for state in (self.folder / "state").glob(f"{kind}-*.safetensors"):
                 state.unlink()
 
     def _one(
-        self, kind: str, seed: int, progress: Callable[[int, int, float], None] | None
+        self, kind: str, seed: int, progress: EpochProgress | None
     ) -> tuple[nn.Module, dict[str, Any]]:
         """Train one kind with one seed; the frozen model and its record come back."""
         torch.manual_seed(seed)
@@ -135,19 +147,22 @@ class Experiment:
             about={**self.facts, "kind": kind, "network_budget": self.budget},
             state=self._state(kind, seed),
             resume=self.resume,
-            progress=progress,
+            progress=self._watched(model, kind, seed, progress),
         )
         if kind == "gblr":
             freeze_(model)
-        seconds = inference_seconds(model, list(self.task.test_batches()))
-        layers = layer_costs(model, self.task.model(), example)
+        dense = self.task.model()
+        seconds, beside = inference_seconds(model, dense, list(self.task.test_batches()))
+        layers = layer_costs(model, dense, example)
         record = {
             "kind": kind,
             "seed": seed,
             "metric": self.task.score(model),
+            "train_metric": self.task.score(model, self.task.train_batches()),
             **totals(layers),
             "train_seconds": trained.seconds,
             "inference_seconds": seconds,
+            "relative_inference": seconds / beside,
             "history": trained.history,
             "layers": layers,
         }
@@ -156,10 +171,32 @@ class Experiment:
     def _config(self, kind: str) -> Config:
         """Conversion of the task's layers; gradients through Gaudi masks need whole tiles."""
         options: dict[str, Any] = {}
+        if kind == FIXED:
+            return Config(kind="gblr", budget=self.budget, learn=False)
         if kind == "gblr" and self.settings.structure == "gaudi":
             options = {"learn": "gaudi", "options": {"width_init": "grid"}}
             options["oversize"] = self.settings.oversize
         return Config(kind=kind, budget=self.budget, **options)
+
+    def _watched(
+        self, model: nn.Module, kind: str, seed: int, progress: EpochProgress | None
+    ) -> EpochProgress:
+        """Progress that also writes the entries in use half-way through the projections."""
+        rule = {"begin": 0.1, "end": 0.6, **self.settings.anneal}
+        half = max(1, round(self.settings.epochs * (rule["begin"] + rule["end"]) / 2))
+
+        def report(epoch: int, epochs: int, loss: float) -> None:
+            if epoch == half and kind == "gblr":
+                write_supports(self._midway(kind, seed), model)
+            if progress is not None:
+                progress(epoch, epochs, loss)
+
+        return report
+
+    def _midway(self, kind: str, seed: int) -> Path:
+        """File of the entries in use half-way: among the states, so that a resumed run has it."""
+        state = self._state(kind, seed)
+        return state.with_name(f"{state.stem}-midway.safetensors")
 
     def _state(self, kind: str, seed: int) -> Path:
         folder = self.folder / "state"
@@ -185,12 +222,14 @@ class Experiment:
         }
         files = {"results": "results.json", "report": "report.html"}
         matrices: dict[str, StructuredMatrix] = {}
+        midway: dict[str, NDArray[np.bool_]] = {}
         if frozen is not None:
             files["model"] = "model.safetensors"
             results["frozen"] = self._saved(*frozen, self.folder / files["model"])
             matrices = matrices_of(frozen[0])
+            midway = read_supports(self._midway("gblr", frozen[1]))
         files = {what: str(self.folder / name) for what, name in files.items()}
-        write_report(files["report"], results, matrices)
+        write_report(files["report"], results, matrices, midway)
         with whole_file(files["results"]) as beside:
             beside.write_text(
                 json.dumps(finite(results), indent=1, allow_nan=False), encoding="utf-8"
@@ -218,7 +257,7 @@ class Experiment:
 
 def _progress_of(
     progress: Progress | None, label: str, done: int, total: int
-) -> Callable[[int, int, float], None] | None:
+) -> EpochProgress | None:
     if progress is None:
         return None
 

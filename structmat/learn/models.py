@@ -22,7 +22,7 @@ __all__ = ["MODELS", "build_model"]
 
 # Sizes of each model by name.
 _SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "mlp": {"small": {"width": 256}, "full": {"width": 512}},
+    "mlp": {"small": {"width": 256}, "full": {"width": 1024}},
     "mixer": {
         "small": {"dim": 128, "depth": 4, "patch": 4},
         "full": {"dim": 512, "depth": 8, "patch": 4},

@@ -92,6 +92,7 @@ class Settings:
 _TRANSFORMER = Settings(
     epochs=10, batch=64, lr=1e-3, weight_decay=0.05, warmup=0.05, structure_lr=2e-3
 )
+_DIGITS = Settings(epochs=20, contents_lr="rule", anneal={"orders": False})
 _DEFAULTS = {
     "mlp": Settings(epochs=12, batch=256, lr=1e-3),
     "mixer": _TRANSFORMER,
@@ -104,13 +105,14 @@ _DEFAULTS = {
 def default_settings(data: str, model: str) -> Settings:
     """Settings for a data set and a model.
 
-    The digits are few, so their epochs are short and many.
+    The digits are few, so their epochs are short and many. Their pixels have a good order
+    already, so that the search for others is saved.
 
     Examples
     --------
     >>> default_settings("digits", "mlp").epochs, default_settings("text", "gpt").batch
-    (60, 32)
+    (20, 32)
     """
     if data == "digits":
-        return Settings() if model == "mlp" else replace(_DEFAULTS[model], epochs=30)
+        return _DIGITS if model == "mlp" else replace(_DEFAULTS[model], epochs=30)
     return _DEFAULTS[model]

@@ -5,7 +5,7 @@ epoch's number, so that an interrupted run goes on exactly from its last epoch.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -43,8 +43,11 @@ class Task(Protocol):
     def test_batches(self) -> Iterator[Batch]:
         """The test set, in order."""
 
-    def score(self, model: nn.Module) -> float:
-        """The metric on the test set."""
+    def train_batches(self) -> Iterator[Batch]:
+        """As many training examples as the test set has, as they are, in order."""
+
+    def score(self, model: nn.Module, batches: Iterable[Batch] | None = None) -> float:
+        """The metric on batches, those of the test set by default."""
 
     def example(self) -> Tensor:
         """One example, to count multiplications by."""
@@ -115,16 +118,27 @@ class ImageTask:
 
     def test_batches(self) -> Iterator[Batch]:
         """The test images."""
-        for i in range(0, len(self._data.test_y), _EVALUATION_BATCH):
+        return self._in_order(self._data.test_x, self._data.test_y)
+
+    def train_batches(self) -> Iterator[Batch]:
+        """The first training images, as many as the test has."""
+        count = len(self._data.test_y)
+        return self._in_order(self._data.train_x[:count], self._data.train_y[:count])
+
+    def _in_order(self, images: Any, labels: Any) -> Iterator[Batch]:
+        for i in range(0, len(labels), _EVALUATION_BATCH):
             part = slice(i, i + _EVALUATION_BATCH)
-            x, y = self._tensor(self._data.test_x[part]), torch.from_numpy(self._data.test_y[part])
+            x, y = self._tensor(images[part]), torch.from_numpy(labels[part])
             yield x.to(self._device), y.to(self._device)
 
     @torch.no_grad()
-    def score(self, model: nn.Module) -> float:
-        """Share of the test images that are classified correctly."""
-        right = sum(int((model(x).argmax(1) == y).sum()) for x, y in self.test_batches())
-        return right / len(self._data.test_y)
+    def score(self, model: nn.Module, batches: Iterable[Batch] | None = None) -> float:
+        """Share of the images that are classified correctly, of the test set by default."""
+        right, count = 0, 0
+        for x, y in self.test_batches() if batches is None else batches:
+            right += int((model(x).argmax(1) == y).sum())
+            count += len(y)
+        return right / count
 
     def example(self) -> Tensor:
         """The first training image."""
@@ -207,18 +221,25 @@ class TextTask:
 
     def test_batches(self) -> Iterator[Batch]:
         """Sequences side by side."""
+        return self._side_by_side(self._data.test)
+
+    def train_batches(self) -> Iterator[Batch]:
+        """Sequences side by side, as much of the training text as of the test text."""
+        return self._side_by_side(self._data.train[: len(self._data.test)])
+
+    def _side_by_side(self, whole: Any) -> Iterator[Batch]:
         length = self._context
-        text = torch.from_numpy(self._data.test[: self._scored]).long().to(self._device)
+        text = torch.from_numpy(whole[: self._scored]).long().to(self._device)
         count = (len(text) - 1) // length
         x = text[: count * length].view(count, length)
         y = text[1 : count * length + 1].view(count, length)
         yield from zip(x.split(64), y.split(64), strict=True)
 
     @torch.no_grad()
-    def score(self, model: nn.Module) -> float:
-        """Perplexity per byte."""
+    def score(self, model: nn.Module, batches: Iterable[Batch] | None = None) -> float:
+        """Perplexity per byte, on the test text by default."""
         total, count = 0.0, 0
-        for x, y in self.test_batches():
+        for x, y in self.test_batches() if batches is None else batches:
             total += float(self.loss(model, (x, y))) * y.numel()
             count += y.numel()
         return math.exp(total / count)

@@ -78,7 +78,7 @@ def multiplications(monkeypatch):
 def test_mlp_sizes():
     small, full = built("mlp"), built("mlp", (1, 28, 28), size="full")
     assert parameters(small) == linear(64, 256) + linear(256, 256) + linear(256, 10)
-    assert parameters(full) == linear(784, 512) + linear(512, 512) + linear(512, 10)
+    assert parameters(full) == linear(784, 1024) + linear(1024, 1024) + linear(1024, 10)
 
 
 def test_vit_is_vit_s4():

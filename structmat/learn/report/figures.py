@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from structmat.kinds import kind_record
 from structmat.learn.data.files import optional
 from structmat.learn.report.results import KindRuns, Layer, Metric
@@ -17,6 +20,8 @@ Curves = Mapping[str, Sequence[tuple[KindRuns, Sequence[tuple[int, float]]]]]
 
 # Characters of a name, at most: names differ most at their ends.
 _LABEL_LENGTH = 40
+# Parts of a layer's side in a picture, at most.
+_CELLS = 128
 # Charts take the colour of their page's text in place of this one.
 _INK = "#1d2329"
 _INKS = (
@@ -52,7 +57,7 @@ def metric_chart(kinds: Sequence[KindRuns], metric: Metric) -> str:
         scale = 100 if metric.is_share else 1
         for row, kind in enumerate(kinds):
             values, mean = kind.values("metric"), kind.mean("metric")
-            colour = _colour(kind)
+            colour = kind.colour
             axes.plot(
                 [scale * v for v in values], [row] * len(values), "o", color=colour, alpha=0.6
             )
@@ -85,7 +90,7 @@ def history_chart(curves: Curves, budget: float | None) -> str:
             for kind, points in found:
                 steps, values = zip(*points, strict=True)
                 axes.plot(
-                    steps, values, color=_colour(kind), label=_plain(kind.label), lw=1.1, alpha=0.85
+                    steps, values, color=kind.colour, label=_plain(kind.label), lw=1.1, alpha=0.85
                 )
             axes.set_ylabel(_CURVES[key])
             if key == "cost" and budget is not None:
@@ -114,7 +119,7 @@ def layers_chart(layers: Sequence[Layer], kinds: Sequence[KindRuns]) -> str:
         for number, kind in enumerate(kinds):
             shares = [100 * (layer.share(kind.name) or 0) for layer in layers]
             centres = [row - 0.4 + (number + 0.5) * thick for row in rows]
-            kept.barh(centres, shares, thick, color=_colour(kind), label=_plain(kind.label))
+            kept.barh(centres, shares, thick, color=kind.colour, label=_plain(kind.label))
         dense.set_yticks(rows, [_plain(layer.name) for layer in layers])
         dense.locator_params(axis="x", nbins=3)
         dense.set_ylim(len(layers) - 0.4, -0.6)
@@ -138,6 +143,41 @@ def heat_map(matrix: StructuredMatrix) -> str:
         return _address("png", _saved(figure, "png", dpi=120, facecolor="white"))
 
 
+def course_map(stages: Mapping[str, NDArray[np.bool_]]) -> str:
+    """Pictures side by side of the entries that one layer uses, by the names of the stages."""
+    norm = optional("matplotlib.colors", "matplotlib").PowerNorm(0.4, 0, 1)
+    with _style():
+        figure = _figure(3.3, 3.0 * len(stages))
+        places = figure.subplots(1, len(stages), squeeze=False)[0]
+        for (name, used), axes in zip(stages.items(), places, strict=True):
+            m, n = used.shape
+            axes.imshow(
+                _shares(used),
+                norm=norm,
+                cmap="magma_r",
+                interpolation="nearest",
+                extent=(0, max(n, 1), max(m, 1), 0),
+                aspect="auto",
+            )
+            axes.grid(visible=False)
+            axes.set_title(name, fontsize=10)
+            axes.set_xlabel("column")
+        places[0].set_ylabel("row")
+        return _address("png", _saved(figure, "png", dpi=120, facecolor="white"))
+
+
+def _shares(used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of the entries in use in each of at most `_CELLS` by `_CELLS` parts of a layer."""
+    shares = used.astype(np.float64)
+    for axis, size in enumerate(used.shape):
+        count = min(size, _CELLS)
+        ends = np.arange(count + 1) * size // max(count, 1)
+        if count:
+            shares = np.add.reduceat(shares, ends[:-1], axis)
+            shares /= np.diff(ends).reshape((-1, 1) if axis == 0 else (1, -1))
+    return shares
+
+
 def _curve(run: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
     """Steps and finite values; σ and cost of learned structures only."""
     if key != "loss" and run["kind"] != "gblr":
@@ -145,10 +185,6 @@ def _curve(run: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
     scale = 100 if key == "cost" else 1
     points = [(entry["step"], entry.get(key)) for entry in run["history"]]
     return [(step, scale * v) for step, v in points if v is not None and math.isfinite(v)]
-
-
-def _colour(kind: KindRuns) -> str:
-    return kind_record(kind.name).colour
 
 
 def _plain(text: str) -> str:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import InputError
-from structmat.kinds import all_kinds, kind_record
+from structmat.kinds import Kind, all_kinds, kind_record
 
+#: Name of GBLR layers whose blocks stay where a random start puts them.
+FIXED = "gblr_fixed"
+_FIXED_RECORD = Kind(FIXED, "GBLR, fixed", "#F2B48C")
 _FORMAT = 1
 _RUN = {
     "kind", "seed", "metric", "cost", "relative_cost", "storage", "relative_storage",
@@ -78,11 +81,21 @@ class KindRuns:
     @property
     def label(self) -> str:
         """Kind in words."""
-        return kind_record(self.name).label
+        return self._record.label
+
+    @property
+    def colour(self) -> str:
+        """Colour of the kind in charts."""
+        return self._record.colour
+
+    @property
+    def _record(self) -> Kind:
+        return _FIXED_RECORD if self.name == FIXED else kind_record(self.name)
 
     def values(self, key: str) -> list[float]:
         """Finite values of the runs under a key; a run that diverged has none."""
-        return [run[key] for run in self.runs if run[key] is not None and math.isfinite(run[key])]
+        found = [run.get(key) for run in self.runs]
+        return [value for value in found if value is not None and math.isfinite(value)]
 
     def mean(self, key: str) -> float | None:
         """Mean over the seeds; None without a value."""
@@ -114,6 +127,7 @@ def kinds_of(results: Mapping[str, Any]) -> list[KindRuns]:
     """The kinds that were run, dense first, those unknown here last."""
     runs = results["runs"]
     known = [kind.name for kind in all_kinds()]
+    known.insert(known.index("gblr"), FIXED)
     others = sorted({run["kind"] for run in runs} - set(known))
     names = sorted({run["kind"] for run in runs}, key=[*known, *others].index)
     return [KindRuns(name, [run for run in runs if run["kind"] == name]) for name in names]

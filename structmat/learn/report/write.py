@@ -4,8 +4,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from structmat._write import whole_file
 from structmat.learn.report.figures import (
+    course_map,
     heat_map,
     history_chart,
     history_curves,
@@ -30,6 +34,7 @@ def write_report(
     path: str | os.PathLike[str],
     results: Mapping[str, Any],
     matrices: Mapping[str, StructuredMatrix],
+    midway: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> None:
     """Write the results of an experiment to one self-contained HTML file.
 
@@ -47,6 +52,9 @@ def write_report(
         there ``machine``, ``structmat``, ``command`` and ``frozen``.
     matrices : mapping of str to StructuredMatrix
         Layers by name, drawn as heat maps; may be empty.
+    midway : mapping of str to array of bool (m, n), optional
+        Entries that layers used half-way through the learning of their structure. Each layer
+        with such entries is also drawn before, during and after it.
 
     Raises
     ------
@@ -73,12 +81,16 @@ def write_report(
     True
     """
     check_results(results)
-    page = _page(results, matrices)
+    page = _page(results, matrices, midway or {})
     with whole_file(path) as beside:
         beside.write_text(page, encoding="utf-8")
 
 
-def _page(results: Mapping[str, Any], matrices: Mapping[str, StructuredMatrix]) -> str:
+def _page(
+    results: Mapping[str, Any],
+    matrices: Mapping[str, StructuredMatrix],
+    midway: Mapping[str, NDArray[np.bool_]],
+) -> str:
     task, kinds = results["task"], kinds_of(results)
     metric = Metric(str(task["metric"]))
     title = ", ".join(str(task[key]) for key in ("data", "model") if key in task)
@@ -89,6 +101,7 @@ def _page(results: Mapping[str, Any], matrices: Mapping[str, StructuredMatrix]) 
         section("Summary", _summary(kinds, metric), _metric_figure(kinds, metric)),
         _training(kinds, task.get("budget")),
         _layers(kinds),
+        _course(matrices, midway),
         _blocks(matrices),
         section("The run", _facts(results)),
     )
@@ -117,6 +130,7 @@ def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
     columns = [
         "Kind",
         f"{metric.label[:1].upper()}{metric.label[1:]}, {way}",
+        "on training examples",
         "Seeds",
         "Multiplications",
         "of dense",
@@ -134,13 +148,14 @@ def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
             [
                 kind.label,
                 metric.text(kind.mean("metric"), kind.spread("metric")),
+                metric.text(kind.mean("train_metric")),
                 str(len(kind.runs)),
                 _count(kind.mean("cost")),
                 _percent(kind.mean("relative_cost")),
                 _count(kind.mean("storage")),
                 _percent(kind.mean("relative_storage")),
                 _seconds(inference),
-                _percent(inference / dense if inference is not None and dense else None),
+                _percent(kind.mean("relative_inference") or _ratio(inference, dense)),
                 _seconds(kind.mean("train_seconds")),
             ]
         )
@@ -148,7 +163,8 @@ def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
     caption = (
         ("Means over the seeds, ± their standard deviation. " if several else "")
         + "Multiplications, for one example, and stored scalars are those of the layers to be "
-        "structured; inference is one pass over the test set."
+        "structured; inference is one pass over the test set, timed turn by turn with the dense "
+        "network."
     )
     return table(caption, columns, rows)
 
@@ -211,6 +227,35 @@ def _layer_cost(layer: Layer, kind: KindRuns) -> str:
     return Markup(_count(layer.costs[kind.name]) + share)
 
 
+def _course(
+    matrices: Mapping[str, StructuredMatrix], midway: Mapping[str, NDArray[np.bool_]]
+) -> Markup:
+    pictures = [_stages(name, matrices[name], used) for name, used in midway.items()]
+    if not pictures:
+        return Markup()
+    text = element(
+        "p",
+        "Entries of each layer that training may change: all at the start, fewer half-way, and "
+        "those of the blocks at the end. Rows and columns stand in the order that the layer "
+        "learned, if it learned one. The darker a point, the more of its entries are in use.",
+    )
+    return section("From dense to blocks", text, *pictures)
+
+
+def _stages(name: str, matrix: StructuredMatrix, used: NDArray[np.bool_]) -> Markup:
+    rows, inner, cols = split_orders(matrix)
+    if rows is not None:
+        used = used[rows]
+    if cols is not None:
+        used = used[:, cols]
+    last = np.asarray(inner.coverage() > 0 if isinstance(inner, GBLR) else inner.to_dense() != 0)
+    shares = [_percent(float(part.mean())) for part in (used, last)]
+    titles = "start: 100\u00a0%", f"half-way: {shares[0]}", f"end: {shares[1]}"
+    stages = dict(zip(titles, (np.ones_like(used), used, last), strict=True))
+    about = f"{name}: all entries at the start, {shares[0]} half-way, {shares[1]} at the end."
+    return image(course_map(stages), f"Entries in use of {about}", element("strong", name))
+
+
 def _blocks(matrices: Mapping[str, StructuredMatrix]) -> Markup:
     if not matrices:
         return Markup()
@@ -255,6 +300,10 @@ def _fact(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value in (None, "") else str(value)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def _count(value: float | None) -> str:

@@ -97,14 +97,14 @@ def _plain(
     options: Options,
 ) -> Projected | None:
     """Blocks within the budget, if they hold nearly all of the weight."""
-    if not 0 < W.size <= ORDERED_ENTRIES:
+    if not options.orders or not 0 < W.size <= ORDERED_ENTRIES:
         return None
     least = PLAIN * _energy(W)
     subsets = pursue_subsets(W, budget, charge=options.charge, plain=PLAIN)
     if _left(W, subsets) > least:
         return None
-    orders = [subset_orders(subsets, W.shape)] if options.orders else []
-    made = [_blocks(W, budget, o, last, options, thorough=True) for o in [given, *orders]]
+    orders = [given, subset_orders(subsets, W.shape)]
+    made = [_blocks(W, budget, o, last, options, thorough=True) for o in orders]
     found = _nearest(W, made)
     return found if _missed(W, found) <= least else None
 
