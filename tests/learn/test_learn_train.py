@@ -273,7 +273,7 @@ def test_an_experiment_writes_what_it_says(task, tmp_path):
     outcome = Experiment(
         task=task,
         facts={"data": "digits", "model": "mlp", "size": "small", "note": ""},
-        kinds=["dense", "low_rank", "gblr"],
+        kinds=["dense", "gblr_fixed", "gblr"],
         budget=0.1,
         seeds=[0, 1],
         settings=SHORT,
@@ -282,7 +282,7 @@ def test_an_experiment_writes_what_it_says(task, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["runs"] == json.loads(json.dumps(outcome.results["runs"]))
     assert [(r["kind"], r["seed"]) for r in results["runs"]] == [
-        (kind, seed) for seed in (0, 1) for kind in ("dense", "low_rank", "gblr")
+        (kind, seed) for seed in (0, 1) for kind in ("dense", "gblr_fixed", "gblr")
     ]
     for run in results["runs"]:
         assert run["dense_cost"] == 64 * 256 + 256 * 256
@@ -290,6 +290,8 @@ def test_an_experiment_writes_what_it_says(task, tmp_path):
         assert 0.9 * wanted <= run["relative_cost"] <= wanted
         assert sum(layer["cost"] for layer in run["layers"]) == run["cost"]
         assert run["inference_seconds"] > 0
+        assert run["relative_inference"] > 0
+        assert 0.1 < run["train_metric"] <= 1
     assert results["frozen"]["same_predictions"]
     assert results["frozen"]["largest_difference"] == 0
     model = load_model(tmp_path / "model.safetensors", task.model()).eval()
@@ -298,6 +300,23 @@ def test_an_experiment_writes_what_it_says(task, tmp_path):
     assert task.score(model) == results["runs"][2]["metric"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "layers.0" in page
+    assert page.count("Entries in use of layers.") == 2  # dense, half-way, blocks
+
+
+def test_blocks_at_random_places_stay_there(task, tmp_path):
+    experiment = Experiment(
+        task=task, facts={}, kinds=["gblr_fixed"], budget=0.1, seeds=[0], settings=SHORT,
+        folder=tmp_path,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    start, generator = task.model(), torch.Generator().manual_seed(0)
+    convert_(start, Config(budget=0.1, learn=False), is_inner, generator=generator)
+    model, record = experiment._one("gblr_fixed", 0, None)
+    for before, after in zip(start.layers, model.layers, strict=True):
+        first, last = before.to_matrix().to("numpy"), after.to_matrix().to("numpy")
+        assert np.array_equal(first.coverage(), last.coverage())
+        assert not np.array_equal(first.to_dense(), last.to_dense())
+    assert record["train_metric"] != record["metric"]
 
 
 def test_an_experiment_names_the_settings_that_matter(task, tmp_path):
@@ -323,7 +342,7 @@ def test_an_experiment_names_the_settings_that_matter(task, tmp_path):
 def test_learn_by_gaudi_masks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--epochs", "1", "--seeds", "1", "--kinds", "low_rank,gblr", "--structure-lr", "0.01"]
-    assert main(["learn", *words, "--structure", "gaudi", "--json"]) == 0
+    assert main(["learn", "--size", "small", *words, "--structure", "gaudi", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["task"]["oversize"] == 2.0
     assert figures["task"]["structure_lr"] == 0.01
@@ -332,10 +351,12 @@ def test_learn_by_gaudi_masks(tmp_path, monkeypatch, capsys):
 
 def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["learn", "--epochs", "1", "--seeds", "1", "--kinds", "low_rank,gblr", "-o", "out"]
+    kinds = ["--size", "small", "--kinds", "low_rank,gblr_fixed,gblr"]
+    words = ["learn", "--epochs", "1", "--seeds", "1", *kinds, "-o", "out"]
     assert main(words) == 0
     shown = capsys.readouterr()
-    assert "gblr" in shown.out
+    assert "those of gblr_fixed stay at random places" in shown.out
+    assert shown.out.splitlines()[2].split()[1:4] == ["accuracy", "on", "training"]
     assert "predicts the same" in shown.out
     assert "seed 0" in shown.err
     assert main([*words, "--resume", "--json"]) == 0
@@ -475,6 +496,17 @@ def test_what_is_not_finite_is_named_by_the_model_itself(task, monkeypatch):
         model.layers[1].weight[0, 0] = float("nan")
     with pytest.raises(TrainingError, match=r"the output of layer 'layers\.1' is not finite"):
         train(task, model, replace(SHORT, compiled=True, precision="bfloat16"))
+
+
+def test_training_examples_are_scored_as_they_are():
+    images = load_data("digits")
+    task = ImageTask(images, "mlp", "small", batch=64, augment=True)
+    batches = list(task.train_batches())
+    assert sum(len(y) for _, y in batches) == task.sizes[1]
+    assert np.array_equal(batches[0][0].numpy(), images.standardise(images.train_x[:512]))
+    part = np.tile(np.arange(97, 123, dtype=np.uint8), 40)
+    text = TextTask(Text("abc", part, part, part[:600], ""), "gpt", "small", batch=4)
+    assert [x.shape for x, _ in text.train_batches()] == [x.shape for x, _ in text.test_batches()]
 
 
 def test_text_is_scored_by_perplexity():

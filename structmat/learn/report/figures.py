@@ -154,7 +154,7 @@ def course_map(stages: Mapping[str, NDArray[np.bool_]]) -> str:
             axes.imshow(
                 _shares(used),
                 norm=norm,
-                cmap="magma_r",
+                cmap="Blues",
                 interpolation="nearest",
                 extent=(0, max(n, 1), max(m, 1), 0),
                 aspect="auto",

@@ -130,8 +130,7 @@ def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
     columns = [
         "Kind",
         f"{metric.label[:1].upper()}{metric.label[1:]}, {way}",
-        "on training examples",
-        "Seeds",
+        "On training examples",
         "Multiplications",
         "of dense",
         "Stored scalars",
@@ -149,7 +148,6 @@ def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
                 kind.label,
                 metric.text(kind.mean("metric"), kind.spread("metric")),
                 metric.text(kind.mean("train_metric")),
-                str(len(kind.runs)),
                 _count(kind.mean("cost")),
                 _percent(kind.mean("relative_cost")),
                 _count(kind.mean("storage")),
@@ -244,10 +242,10 @@ def _course(
 
 def _stages(name: str, matrix: StructuredMatrix, used: NDArray[np.bool_]) -> Markup:
     rows, inner, cols = split_orders(matrix)
-    if rows is not None:
-        used = used[rows]
-    if cols is not None:
-        used = used[:, cols]
+    used = used.astype(np.float64)
+    # Where A = P_r B P_c, the entries of B are those of P_r^T A P_c^T.
+    used = used if rows is None else rows.H @ used
+    used = (used if cols is None else (cols @ used.T).T) > 0
     last = np.asarray(inner.coverage() > 0 if isinstance(inner, GBLR) else inner.to_dense() != 0)
     shares = [_percent(float(part.mean())) for part in (used, last)]
     titles = "start: 100\u00a0%", f"half-way: {shares[0]}", f"end: {shares[1]}"
