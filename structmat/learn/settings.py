@@ -92,7 +92,7 @@ class Settings:
 _TRANSFORMER = Settings(
     epochs=10, batch=64, lr=1e-3, weight_decay=0.05, warmup=0.05, structure_lr=2e-3
 )
-_DIGITS = Settings(epochs=20, contents_lr="rule", anneal={"orders": False})
+_DIGITS = Settings(epochs=40, lr=1e-3, contents_lr="rule", anneal={"orders": False, "every": 0.1})
 _DEFAULTS = {
     "mlp": Settings(epochs=12, batch=256, lr=1e-3),
     "mixer": _TRANSFORMER,
@@ -105,13 +105,13 @@ _DEFAULTS = {
 def default_settings(data: str, model: str) -> Settings:
     """Settings for a data set and a model.
 
-    The digits are few, so their epochs are short and many. Their pixels have a good order
-    already, so that the search for others is saved.
+    The digits are few, so their epochs are short and many. Five projections in the given order
+    of the pixels take less time than the ten of `Anneal` in learned orders.
 
     Examples
     --------
     >>> default_settings("digits", "mlp").epochs, default_settings("text", "gpt").batch
-    (20, 32)
+    (40, 32)
     """
     if data == "digits":
         return _DIGITS if model == "mlp" else replace(_DEFAULTS[model], epochs=30)
