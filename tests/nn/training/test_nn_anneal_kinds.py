@@ -138,3 +138,14 @@ def test_low_rank_is_trained_as_factors_from_its_first_projection():
     assert not any(factored[:14])
     assert all(factored[16:])
     assert rule.relative_cost <= 0.25
+
+
+def test_without_orders_no_blocks_are_searched_on_subsets(monkeypatch):
+    """Subsets only give orders: a caller who wants none is spared the time."""
+    monkeypatch.setattr("structmat.nn.anneal.projectors.pursue_subsets", None)
+    W = np.random.default_rng(0).standard_normal((32, 32))
+    for cap in (900, 100):
+        found = project("gblr", W, cap, 100, Projected.whole((32, 32)), Options(orders=False))
+        assert 0 < found.cost <= cap
+        assert found.row_order is None
+        assert found.col_order is None
