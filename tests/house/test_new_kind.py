@@ -165,9 +165,9 @@ def test_learning(diagonal, capsys):
     page = Path("out/report.html").read_text(encoding="utf-8")
     # In the order of the table, by their labels.
     assert page.index(">dense<") < page.index(">Pixelfly<") < page.index(">main diagonal<")
-    from structmat.learn.report import figures, results
+    from structmat.learn.report import results
 
-    colours = [figures._colour(kind) for kind in results.kinds_of({"runs": runs})]
+    colours = [kind.colour for kind in results.kinds_of({"runs": runs})]
     assert colours == ["#777777", "#0072B2", "#332288"]
 
 
@@ -175,10 +175,10 @@ def test_what_learn_compares_by_default_is_of_structmat(diagonal, capsys):
     with pytest.raises(SystemExit):
         main(["learn", "--help"])
     words = "".join(capsys.readouterr().out.split())
-    assert "(default:dense,low_rank,block_sparse,block_low_rank,monarch,gblr;" in words
+    assert "(default:dense,low_rank,block_sparse,block_low_rank,monarch,gblr_fixed,gblr," in words
     assert main(["learn", "--kinds", "dense,circulant"]) == 1
     known = "dense, low_rank, block_sparse, block_low_rank, monarch, pixelfly, gblr, main_diagonal"
-    assert f"expected some of {known}" in capsys.readouterr().err
+    assert f"expected some of {known}, gblr_fixed" in capsys.readouterr().err
 
 
 @pytest.fixture
