@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structmat._progress import no_progress
-from structmat.compress import compress, svd
+from structmat.compress import compress
 from structmat.compress.gblr import anneal, implicit
 from structmat.compress.gblr import exact_sum as _gblr_spans
 from structmat.compress.gblr import portfolio as gblr
@@ -18,6 +18,7 @@ from structmat.compress.gblr.residual import Blocks, DenseResidual, climb
 from structmat.compress.gblr.transfers import Transfers
 from structmat.compress.goal import Goal
 from structmat.matrices.gblr import GBLR
+from structmat.project import svd
 
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 

@@ -34,6 +34,8 @@ def converted(kind, layer="linear", start="weights", seed=0):
         options["start"] = "scratch"
     calibration = inputs(layer, 64) if start == "calibrated" else None
     name = kind.split()[-1]
+    if name == "gblr":
+        options["learn"] = "gaudi"
     convert_(model, Config(kind=name, budget=0.45, **options), calibration=calibration)
     vary_(model, seed)
     if name != kind:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from structmat import binding
 from structmat._derivatives import is_traced, is_transformed
-from structmat.matrices import split_orders
+from structmat.matrices import Dense, split_orders
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured import products
@@ -137,7 +137,9 @@ class StructuredWeight(StructuredModule):
 
     def dense(self) -> Tensor:
         """The weight as a dense tensor, (m, n): differentiable, and only to be read."""
-        return self.dense_of(self.bound())
+        found = self.dense_of(self.bound())
+        # Frameworks that initialise layers through `weight` must not reach the contents.
+        return found.clone() if isinstance(self._template, Dense) else found
 
     def dense_of(self, matrix: StructuredMatrix) -> Tensor:
         """The dense weight of a matrix that `bound` returned."""

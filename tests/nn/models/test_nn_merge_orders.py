@@ -14,7 +14,7 @@ from structmat import Permutation
 from structmat.matrices import Product
 from structmat.nn import StructuredLinear, StructuredWeight, freeze_, load_model, save_model
 from structmat.nn.models.merge_orders import merge_orders_
-from structmat.nn.structured import weight as structured_weight
+from structmat.nn.structured import products
 
 N = 12
 
@@ -224,7 +224,7 @@ class _Gathers(TorchDispatchMode):
 
 def test_each_order_is_one_gather(monkeypatch):
     """By panels, gathers of the kernels come on top; they are the same before and after."""
-    monkeypatch.setattr(structured_weight, "dense_is_quicker", lambda *_, **__: False)
+    monkeypatch.setattr(products, "dense_is_quicker", lambda *_, **__: False)
     model = nn.Sequential(layer(1, 2), nn.ReLU(), layer(3, 4)).eval()
     x, counts = torch.randn(5, N).double(), []
     for _ in range(2):

@@ -842,3 +842,17 @@ def test_a_convolution_compiles_and_is_exported(taps, way):
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     close(compiled(x), layer(x))
     close(torch.export.export(layer, (x,)).module()(x), layer(x))
+
+
+@pytest.mark.parametrize("name", ["dense", "low_rank", "gblr"])
+def test_what_initialises_layers_through_weight_leaves_the_contents_alone(name):
+    matrix = structmat.Dense(np.eye(3)) if name == "dense" else build(name)[0]
+    layer = StructuredLinear(matrix)
+    before = [p.detach().clone() for p in layer.parameters()]
+    for mode in (True, False):
+        with torch.set_grad_enabled(mode):
+            weight = layer.weight
+        with torch.no_grad():
+            weight.add_(1.0)
+        layer.matrix.refresh()
+    assert all(torch.equal(a, b) for a, b in zip(layer.parameters(), before, strict=True))

@@ -529,8 +529,9 @@ def test_moments_are_forgotten_by_the_optimizer_that_has_the_contents():
     train(model, step, 2)
     for weight in contents(model):
         (state,) = [o.state for o in optimizers if weight in o.state]
+        assert state[weight]["exp_avg_sq"].any()
         rule._hook.followed.forget(weight)
-        assert weight not in state
+        assert not any(value.any() for value in state[weight].values())
 
 
 def test_convolutions_are_followed():
