@@ -136,15 +136,16 @@ class AnnealWeight(StructuredModule):
             Number by which the parameter is multiplied from now on. The weight is the same
             with each: steps of an optimizer move it by as much more.
         """
-        values = self.values()
+        like = {"dtype": self.weight.dtype, "device": self.weight.device}
         if projected.matrix is None:
-            values *= torch.tensor(projected.support, device=values.device)
+            values = self.values() * torch.tensor(projected.support, device=like["device"])
         elif factored:
             flat = torch.from_numpy(flat_contents(projected.matrix))
-            values.zero_().view(-1)[: len(flat)] = flat.to(values)
+            values = torch.zeros(self.shape, **like)
+            values.view(-1)[: len(flat)] = flat.to(**like)
         else:
             matrix = in_order(projected.matrix, projected.row_order, projected.col_order)
-            values = torch.tensor(matrix.to_dense()).to(values)
+            values = torch.tensor(matrix.to_dense(), **like)
         write_(self.weight, values / gain)
         self.follow(projected, factored=factored and projected.matrix is not None, gain=gain)
 
@@ -165,24 +166,24 @@ class AnnealWeight(StructuredModule):
         if self._blocks is None:
             return F.linear(x, self.dense(), bias)
         if dtype is None:
-            return affine(self._blocks.around(self._contents()), x, bias, self._blocks.times)
+            matrix = self._blocks.around(self._contents(self.weight))
+            return affine(matrix, x, bias, self._blocks.times)
         with torch.autocast(x.device.type, enabled=False):
-            matrix = self._blocks.around(self._contents().to(dtype))
+            matrix = self._blocks.around(self._contents(self.weight).to(dtype))
             return affine(matrix, x.to(dtype), bias, self._blocks.times)
 
     def dense(self) -> Tensor:
         """The weight (m, n) that vectors are multiplied by, with gradients."""
         if self._blocks is not None:
-            return products.dense(self._blocks.around(self._contents()))
+            return products.dense(self._blocks.around(self._contents(self.weight)))
         if self._mask is None:
             return self.weight
         # The weight may have been moved or cast by what calls no method of modules.
         return self.weight * self._mask.to(self.weight.device, self.weight.dtype)
 
-    def _contents(self) -> Tensor:
-        """Contents of the blocks, which begin the parameter."""
+    def _contents(self, known: Tensor) -> Tensor:
+        """Contents of the blocks, which begin the parameter of these values."""
         assert self._blocks is not None
-        known = self.weight if torch.is_grad_enabled() else whole(self.weight)
         return self.gain * known.flatten()[: self._blocks.size]
 
     @torch.no_grad()
@@ -190,7 +191,7 @@ class AnnealWeight(StructuredModule):
         """A copy of the dense weight (m, n), gathered from all processes."""
         known = whole(self.weight)
         if self._blocks is not None:
-            return products.dense(self._blocks.around(self._contents())).clone()
+            return products.dense(self._blocks.around(self._contents(known))).clone()
         return known.clone() if self._mask is None else known * self._mask.to(known)
 
     def present(self) -> Projected:
@@ -198,8 +199,7 @@ class AnnealWeight(StructuredModule):
         matrix = self.projected.matrix
         if matrix is None or not self.is_factored:
             return self.projected
-        with torch.no_grad():
-            known = self._contents().float().cpu().numpy()
+        known = self._contents(whole(self.weight)).float().cpu().numpy()
         return replace(self.projected, matrix=filled(matrix, known))
 
     @property
@@ -223,7 +223,7 @@ class AnnealWeight(StructuredModule):
     def to_matrix(self) -> StructuredMatrix:
         """The matrix that vectors are multiplied by, on torch: exactly, in its structure."""
         if self._blocks is not None:
-            return self._blocks.copied(self._contents())
+            return self._blocks.copied(self._contents(whole(self.weight)))
         values = self.values()
         if self._mask is None:
             return Dense(values)

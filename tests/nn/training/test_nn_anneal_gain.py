@@ -86,3 +86,24 @@ def test_gains_are_in_state_dicts_and_gone_when_frozen(steps):
     assert again[0].matrix.gain == model[0].matrix.gain
     freeze_(model)
     torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own imports
+def test_forward_derivatives_of_contents_need_no_recording():
+    model = network()
+    optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+    Anneal(model, optimizer, BUDGET, STEPS)
+    train(model, optimizer, STEPS)
+    weight, x = model[0].matrix, torch.randn(4, 48)
+    assert weight.is_factored
+    point = {"weight": weight.weight.detach()}
+    along = {"weight": torch.ones_like(weight.weight)}
+
+    def product(parameters):
+        return torch.func.functional_call(weight, parameters, (x,))
+
+    expected = torch.func.jvp(product, (point,), (along,))
+    assert expected[1].any()
+    with torch.no_grad():
+        found = torch.func.jvp(product, (point,), (along,))
+    torch.testing.assert_close(found, expected)
