@@ -1,4 +1,4 @@
-"""What a learner is judged by: its ceiling, its structure alone, its turnover, its data."""
+"""Judges of a learner: its ceiling, its structure alone, its turnover, its data."""
 
 import json
 from dataclasses import replace

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
 from structmat.matrices import GBLR
-from structmat.nn.anneal.projected import Projected, balanced, in_given_order
+from structmat.nn.anneal.projected import Projected, balanced, in_given_order, runs_of
 from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
@@ -148,9 +148,8 @@ def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projecte
     rows, cols = order
     ordered = W[rows][:, cols]
     kept, price = project_runs(ordered * ordered, cap, price=last.price)
-    begins = kept.copy()
-    begins[:, 1:] &= ~kept[:, :-1]
-    cost = int(kept.sum() + begins.sum())
+    _, starts, lengths = runs_of(kept)
+    cost = len(starts) + int(lengths.sum())
     return Projected(
         cost=cost, support=in_given_order(kept, *order), price=price, **_named_order(order)
     )

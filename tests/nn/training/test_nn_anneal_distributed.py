@@ -116,7 +116,7 @@ def work(rank, folder):
 
 @pytest.fixture(scope="module")
 def results():
-    """Of each process, by case."""
+    """Results of each process, by case."""
     with tempfile.TemporaryDirectory() as folder:
         running = multiprocessing.spawn(work, (folder,), PROCESSES, join=False)
         end = time.monotonic() + SECONDS

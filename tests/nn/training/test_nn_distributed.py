@@ -205,7 +205,7 @@ def work(rank, folder):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Of each process, by case."""
+    """Results of each process, by case."""
     folder = tmp_path_factory.mktemp("processes")
     running = multiprocessing.spawn(work, (folder,), PROCESSES, join=False)
     end = time.monotonic() + SECONDS
