@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable
 
+from benchmarks.experiments.advice_tables import judged
 from benchmarks.experiments.learning import gains, generalisation
 from benchmarks.experiments.rates import has_rule, rates
 from benchmarks.experiments.samples import DENSE, ExperimentRuns, Sample, minus
@@ -32,6 +33,7 @@ def tables(result: Row) -> list[Table]:
             generalisation(runs, m, _title(runs, "Generalisation and turnover", m))
             for m in runs.models
         ),
+        *judged(runs),
     ]
     return [table for table in found if table.rows]
 
