@@ -11,6 +11,7 @@ narrow     dense networks of fewer units at the cost of a case
 rates      learning rates: dense, best of a grid, by rule
 matrices   error against cost on real matrices
 minilm     a pre-trained model compressed, calibrated and distilled
+clock      time of this process, inference time beside the dense network
 supports   supports of layers before and after, structures with fresh contents
 samples    scores over seeds, looked up in a result file
 tables, learning, figures, sentences, page   the page docs/evidence.md
