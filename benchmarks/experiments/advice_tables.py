@@ -10,7 +10,7 @@ from benchmarks.reporting.tables import Table, percent
 from benchmarks.results import Row
 
 
-def judged(runs: ExperimentRuns) -> list[Table]:
+def advised(runs: ExperimentRuns) -> list[Table]:
     """Gains beside what gradients said, and choices of kinds beside what came of them."""
     made = {"gains": foretold, "weights": chosen}
     return [make(runs) for group, make in made.items() if runs.group(group)]
