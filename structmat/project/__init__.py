@@ -9,6 +9,7 @@ shares     ranks of tiles by the energy that a multiplication captures
 svd        truncated singular value decompositions
 order      orders of columns that make runs long
 subsets    rank-one blocks on any rows and columns, from which orders follow
+members    climbs and births of such blocks
 pursuit    rank-one blocks with free ends, one price for each multiplication
 prices     the search for that price
 vectors    steps on vectors, compiled or in arrays, with equal results

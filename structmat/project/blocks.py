@@ -247,12 +247,13 @@ def births(
     price: float,
     charge: float,
     room: int,
+    seeds: IntArray,
     born: IntArray,
     packed: NDArray,
 ) -> tuple[int, int]:
     """Blocks that gain, best first, into `born` and `packed`, of at most `room` multiplications.
 
-    Every row and every column is a candidate. The best promise is climbed again in the
+    Candidates begin at `seeds`: rows, and m plus columns. The best promise is climbed again in the
     present residual, and becomes a block if it still is about as good as the next one;
     otherwise it goes back with its new promise. A candidate remains after a birth. Returns
     the number of blocks and the size of their contents.
@@ -260,21 +261,21 @@ def births(
     m, n = R.shape
     u, v = np.empty(m, R.dtype), np.empty(n, R.dtype)
     work, place = np.empty(max(m, n), R.dtype), np.empty(4, np.int64)
-    gains = np.empty(m + n)
-    for seed in range(m + n):
-        gains[seed] = _candidate(R, RT, seed, place, u, v, work, price)
+    gains = np.empty(seeds.size)
+    for k in range(seeds.size):
+        gains[k] = _candidate(R, RT, seeds[k], place, u, v, work, price)
     least = price * charge
     born_count = used = 0
     while True:
-        seed = largest(gains)
-        if gains[seed] <= least:
+        k = largest(gains)
+        if gains[k] <= least:
             return born_count, used
-        gains[seed] = _candidate(R, RT, seed, place, u, v, work, price)
-        if gains[seed] <= least or gains[seed] < KEPT_GAIN * gains[largest(gains)]:
+        gains[k] = _candidate(R, RT, seeds[k], place, u, v, work, price)
+        if gains[k] <= least or gains[k] < KEPT_GAIN * gains[largest(gains)]:
             continue
         cost = count(place[1], place[3])
         if cost > room:
-            gains[seed] = -np.inf
+            gains[k] = -np.inf
             continue
         room -= cost
         change(R, RT, place, u, v, -1)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from structmat._array import Array, namespace, to_numpy
 from structmat.errors import InputError
 from structmat.project.arguments import as_energy, as_price
-from structmat.project.compiled import compiled
+from structmat.project.compiled import HAS_NUMBA, compiled
 
 #: Candidates for neighbours of each column: twice as many gain 0.02 % of the energy.
 CANDIDATES = 16
@@ -110,13 +110,31 @@ def _shared(energy: Array, price: float, most: float) -> NDArray:
 
 def _candidates(shared: NDArray) -> NDArray[np.int64]:
     """The columns with which each column shares most, most first: shape (n, k)."""
-    n = len(shared)
-    k = min(CANDIDATES, n - 1)
+    n, k = len(shared), min(CANDIDATES, len(shared) - 1)
+    if not HAS_NUMBA:
+        return np.stack([np.argsort(-row, kind="stable")[:k] for row in shared])
     best = np.empty((n, k), np.int64)
-    for i, row in enumerate(shared):
-        some = np.sort(np.argpartition(-row, k - 1)[:k])
-        best[i] = some[np.argsort(-row[some], kind="stable")]
+    _fill_candidates(shared, best)
     return best
+
+
+@compiled
+def _fill_candidates(shared: NDArray, best: NDArray[np.int64]) -> None:
+    """Fill each row with the places of the largest entries; of equal ones the first."""
+    n, k = best.shape
+    values = np.empty(k + 1, shared.dtype)
+    for i in range(n):
+        found = 0
+        for j in range(n):
+            value, at = shared[i, j], found
+            if at == k and value <= values[k - 1]:
+                continue
+            while at > 0 and value > values[at - 1]:
+                at -= 1
+            found = min(found + 1, k)
+            for other in range(found - 1, at, -1):
+                values[other], best[i, other] = values[other - 1], best[i, other - 1]
+            values[at], best[i, at] = value, j
 
 
 @compiled

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from structmat.intervals import IntArray, multiplications, offsets
 from structmat.project import blocks as moves
 
-#: Factor by which the price falls from step to step, and by which it rises from a start.
-FALL, RISE = 0.85, 1.4
-#: Bisections of the price between a cost above the cap and one below.
-BISECTIONS = 5
+#: Factor by which the price falls from step to step, in a thorough search and in a quick one.
+FALL, QUICK_FALL = 0.85, 0.7
+#: Factor by which the price rises from a start that costs too much.
+RISE = 1.4
+#: Bisections of the price between a cost above the cap and one below, in the same searches.
+BISECTIONS, QUICK_BISECTIONS = 5, 3
 #: Share of the cap from which on the price is right.
 FULL = 0.99
 #: Cost beyond the cap at which births at one price end, as a share of the cap.
@@ -23,6 +25,8 @@ LOOSE_PRICE, LOOSE_RISE = 0.5, 1.15
 FILL_PRICES = (1.0, 0.6, 0.36, 0.1)
 #: Energy that a start may leave, as a multiple of the matrix's: beyond it, rounding would stay.
 LEFT_BY_START = 100.0
+#: Distance of the rows and columns at which blocks begin in one search.
+EVERY = 3
 #: Fits of all contents on the final runs.
 REFITS = 2
 
@@ -35,6 +39,8 @@ class Pursuit:
     RT: NDArray
     places: IntArray
     contents: NDArray
+    #: Number of births so far.
+    turn: int = 0
 
     @classmethod
     def of(cls, W: NDArray) -> "Pursuit":
@@ -66,17 +72,21 @@ class Pursuit:
         self.contents = np.concatenate([self.contents, contents])
 
     def fit(self, price: float, charge: float, room: int) -> None:
-        """Fit all blocks again, add those that gain, and fit all again."""
+        """Add blocks that gain, and fit all again: old ones give way to new ones."""
+        self.births(price, charge, room)
         self.backfit(price, charge, room)
-        if self.births(price, charge, room):
-            self.backfit(price, charge, room)
 
     def births(self, price: float, charge: float, room: int) -> int:
-        """Add blocks that gain while all cost at most `room`; returns their number."""
+        """Add blocks that gain while all cost at most `room`; returns their number.
+
+        They begin at every third row and column, other ones each time.
+        """
         room = max(room - self.cost, 0)
+        seeds = np.arange(self.turn % EVERY, sum(self.R.shape), EVERY)
+        self.turn += 1
         # A block of a single entry costs one multiplication and has two contents.
         born, packed = np.empty((room, 4), np.int64), np.empty(2 * room, self.R.dtype)
-        count, used = moves.births(self.R, self.RT, price, charge, room, born, packed)
+        count, used = moves.births(self.R, self.RT, price, charge, room, seeds, born, packed)
         self.places = np.concatenate([self.places, born[:count]])
         self.contents = np.concatenate([self.contents, packed[:used]])
         return count
@@ -140,7 +150,7 @@ def search(
             sensible = state.energy() <= LEFT_BY_START * total
         state = state if sensible else Pursuit.of(W)
         given = state if state.cost <= cap else None
-    best, price = _meet(state, cap, price, charge, enough)
+    best, price = _meet(state, cap, price, charge, enough, thorough=thorough)
     _fill(best, cap, price, charge, enough)
     if thorough and best.energy() > enough:
         best = _loosened(best, cap, price, charge, enough)
@@ -150,13 +160,14 @@ def search(
 
 
 def _meet(
-    state: Pursuit, cap: int, price: float, charge: float, enough: float
+    state: Pursuit, cap: int, price: float, charge: float, enough: float, *, thorough: bool
 ) -> tuple[Pursuit, float]:
     """The pursuit at the least price found whose cost respects the cap."""
     room = _room(state, cap)
+    fall, most = (FALL, BISECTIONS) if thorough else (QUICK_FALL, QUICK_BISECTIONS)
     low, high, best = 0.0, math.inf, state
     bisections = 0
-    while bisections <= BISECTIONS:
+    while bisections <= most:
         trial = state.copy()
         if high == math.inf and low:  # above the cap still: new blocks would only add to it
             trial.backfit(price, charge, room)
@@ -171,7 +182,7 @@ def _meet(
             if high == math.inf:
                 state = trial
         if low == 0:
-            price *= FALL if trial.cost else FALL**3
+            price *= fall if trial.cost else fall**3
         elif high == math.inf:
             price *= RISE
         else:

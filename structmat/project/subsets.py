@@ -6,7 +6,6 @@ blocks whose rows and columns are scattered. An order in which the members of ea
 neighbours then makes intervals of them.
 """
 
-import heapq
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,22 +14,20 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from structmat.intervals import IntArray, multiplications
+from structmat.project import members
 from structmat.project.order import column_order
+from structmat.project.prices import EVERY
 
-#: Half-steps of a block at most, alternating between its columns and its rows.
-_TURNS = 6
 #: Prices tried at most, and the ratio of one to the one before.
 _PRICES, _RATIO = 24, 0.7
 #: Multiple of the cap that the blocks may cost: more of them say more about the order.
 _WIDER = 1.5
-#: Share of the cap after which a search tells whether it is of use.
-_FIRST = 0.25
 #: Share of the energy below which nothing is left to find.
 _NOTHING = 1e-9
 #: Price at which every member counts whole.
 _TINY = 1e-9
-#: Gain of a candidate, relative to that of the next one, from which it is taken.
-_CLOSE = 0.95
+#: Most rows and columns of a sample.
+_SAMPLE = 256
 
 
 class Subset(NamedTuple):
@@ -47,9 +44,7 @@ class Subset(NamedTuple):
         return int(multiplications(len(self.rows), len(self.cols)))
 
 
-def pursue_subsets(
-    W: NDArray, cap: int, *, charge: float = 8.0, plain: float | None = None
-) -> list[Subset]:
+def pursue_subsets(W: NDArray, cap: int, *, charge: float = 8.0) -> list[Subset]:
     """Rank-one blocks on subsets of rows and columns near a matrix.
 
     For a price p, a block ascends energy - p (rows + columns): given u, the columns j with
@@ -65,10 +60,6 @@ def pursue_subsets(
         Multiplications for one vector, on which the number of blocks depends.
     charge : float
         Multiplications that a block has to earn beside its own.
-    plain : float, optional
-        Share of the energy that blocks within the cap may leave. The search then ends, without
-        blocks, as soon as they cannot: blocks of larger gain come first, so that the first
-        quarter of the cap holds more than a quarter of what the whole will hold.
 
     Examples
     --------
@@ -77,23 +68,41 @@ def pursue_subsets(
     >>> [(block.rows.tolist(), block.cols.tolist()) for block in pursue_subsets(W, 4, charge=0)]
     [([0, 2], [1, 4])]
     """
+    return _searched(W, round(_WIDER * cap), charge).blocks
+
+
+def sample_left(W: NDArray, cap: int, *, charge: float = 8.0) -> float:
+    """Share of the energy that blocks within a cap leave, from a sample of rows and columns.
+
+    A sum of blocks is one on any of its rows and columns too, where it costs about as much less
+    as these are fewer. So blocks that hold nearly all of the sample tell whether some may hold
+    nearly all of the matrix, in a time that hardly depends on its size.
+
+    Examples
+    --------
+    >>> round(sample_left(np.ones((8, 8)), 16, charge=0), 6), sample_left(np.eye(8), 4, charge=0)
+    (0.0, 0.5)
+    """
+    rng = np.random.default_rng(0)
+    rows, cols = (np.sort(rng.permutation(size)[:_SAMPLE]) for size in W.shape)
+    share = max(len(at) / max(size, 1) for at, size in zip((rows, cols), W.shape, strict=True))
+    sample = np.ascontiguousarray(W[np.ix_(rows, cols)])
+    total = float(np.vdot(sample, sample))
+    return _searched(sample, round(share * cap), charge).energy() / total if total else 0.0
+
+
+def _searched(W: NDArray, most: int, charge: float) -> "_Search":
+    """Search down to the price at which the blocks cost `most`."""
     search = _Search(W)
     price = float(np.square(W).max(initial=0.0)) / 2
-    total = search.energy()
-    best: list[Subset] = []
-    doubtful = plain is not None
+    least = _NOTHING * search.energy()
     for _ in range(_PRICES):
-        if search.energy() <= _NOTHING * total or search.cost >= _WIDER * cap:
+        if search.energy() <= least or search.cost >= most:
             break
         search.refit(price, charge)
-        search.find(price, charge, round((_FIRST if doubtful else _WIDER) * cap))
-        if plain is not None and doubtful and search.cost >= _FIRST * cap:
-            if search.energy() > (1 - _FIRST * (1 - plain)) * total:
-                return []
-            doubtful = False
-        best = list(search.blocks)
+        search.find(price, charge, most)
         price *= _RATIO
-    return best
+    return search
 
 
 def subset_orders(blocks: list[Subset], shape: tuple[int, int]) -> tuple[IntArray, IntArray]:
@@ -110,15 +119,15 @@ def subset_orders(blocks: list[Subset], shape: tuple[int, int]) -> tuple[IntArra
     >>> subset_orders(found, (4, 3))[1].tolist()
     [0, 2, 1]
     """
-    members = ([block.rows for block in blocks], [block.cols for block in blocks])
-    rows, cols = (_members_order(own, n) for own, n in zip(members, shape, strict=True))
+    sides = ([block.rows for block in blocks], [block.cols for block in blocks])
+    rows, cols = (_members_order(own, n) for own, n in zip(sides, shape, strict=True))
     return rows, cols
 
 
-def _members_order(members: list[IntArray], n: int) -> IntArray:
-    block = np.repeat(np.arange(len(members)), [len(own) for own in members])
-    at = np.concatenate([*members, np.zeros(0, np.int64)])
-    marks = sparse.csr_array((np.ones(len(at)), (block, at)), shape=(len(members), n))
+def _members_order(sets: list[IntArray], n: int) -> IntArray:
+    block = np.repeat(np.arange(len(sets)), [len(own) for own in sets])
+    at = np.concatenate([*sets, np.zeros(0, np.int64)])
+    marks = sparse.csr_array((np.ones(len(at)), (block, at)), shape=(len(sets), n))
     used = np.flatnonzero(np.bincount(at, minlength=n))
     if len(used) < 4:
         return np.concatenate([used, np.setdiff1d(np.arange(n), used)])
@@ -151,6 +160,7 @@ class _Search:
         self.R = np.array(W, order="C")
         self.RT = np.array(W.T, order="C")
         self.blocks: list[Subset] = []
+        self._turn = 0
 
     @property
     def cost(self) -> int:
@@ -159,82 +169,41 @@ class _Search:
     def energy(self) -> float:
         return float(np.vdot(self.R, self.R))
 
-    def _add(self, block: Subset, sign: int) -> None:
-        outer = np.outer(sign * block.u, block.v)
-        self.R[np.ix_(block.rows, block.cols)] += outer
-        self.RT[np.ix_(block.cols, block.rows)] += outer.T
-
-    def _ascend(self, cols: IntArray, v: NDArray, price: float) -> tuple[float, Subset | None]:
-        """Gain of the block that grows from columns with contents v."""
-        gain, block = -np.inf, None
-        for _ in range(_TURNS):
-            size = float(v @ v)
-            if size == 0:
-                break
-            b = v @ self.RT[cols]
-            rows = np.flatnonzero(b * b > price * size)
-            if not len(rows):
-                break
-            u = b[rows] / size
-            a, size = u @ self.R[rows], float(u @ u)
-            gains = a * a / size - price
-            cols = np.flatnonzero(gains > 0)
-            if not len(cols):
-                break
-            v, last = a[cols] / size, gain
-            block = Subset(rows, u, cols, v)
-            gain = float((gains[cols] + price).sum()) - price * block.cost
-            if gain <= last * (1 + 1e-6):
-                break
-        return gain, block
-
-    def _seeded(self, seed: int, price: float) -> tuple[float, Subset | None]:
-        """Gain of the block that grows from the large entries of one row, or of one column."""
-        m = self.R.shape[0]
-        if seed < m:
-            line = self.R[seed]
-            cols = np.flatnonzero(line * line > price)
-            return self._ascend(cols, line[cols], price) if len(cols) else (-np.inf, None)
-        line = self.RT[seed - m]
-        rows = np.flatnonzero(line * line > price)
-        if not len(rows):
-            return -np.inf, None
-        u = line[rows]
-        a = u @ self.R[rows]
-        cols = np.flatnonzero(a * a > price * float(u @ u))
-        return self._ascend(cols, a[cols], price) if len(cols) else (-np.inf, None)
-
     def find(self, price: float, charge: float, most: int) -> None:
-        """Take blocks out of the residual, the one of largest gain first.
+        """Take blocks out of the residual, the one of largest gain first, until all cost `most`.
 
-        Gains fall as blocks are taken, so that a gain of earlier says at most too much.
+        They begin at every third row and column, other ones each time.
         """
-        waiting = []
-        for seed in range(sum(self.R.shape)):
-            gain, _ = self._seeded(seed, price)
-            if gain > price * charge:
-                waiting.append((-gain, seed))
-        heapq.heapify(waiting)
-        cost = self.cost
-        while waiting and cost < most:
-            _, seed = heapq.heappop(waiting)
-            gain, block = self._seeded(seed, price)
-            if block is None or gain <= price * charge:
-                continue
-            if not waiting or gain >= _CLOSE * -waiting[0][0]:
-                self._add(block, -1)
-                self.blocks.append(block)
-                cost += block.cost
-            heapq.heappush(waiting, (-gain, seed))
+        room, widest = max(most - self.cost, 0), sum(self.R.shape)
+        seeds = np.arange(self._turn % EVERY, widest, EVERY)
+        self._turn += 1
+        sizes = np.empty((room, 2), np.int64)
+        places = np.empty(2 * room + widest, np.int64)
+        contents = np.empty(places.size, self.R.dtype)
+        count = members.find(self.R, self.RT, price, charge, room, seeds, sizes, places, contents)
+        begin = 0
+        for h, w in sizes[:count].tolist():
+            middle, end = begin + h, begin + h + w
+            rows, cols = places[begin:middle].copy(), places[middle:end].copy()
+            u, v = contents[begin:middle].copy(), contents[middle:end].copy()
+            self.blocks.append(Subset(rows, u, cols, v))
+            begin = end
 
     def refit(self, price: float, charge: float) -> None:
         """Fit every block again to what the others leave; blocks without gain go."""
+        (m, n), dtype = self.R.shape, self.R.dtype
+        rows, u = np.empty(m, np.int64), np.empty(m, dtype)
+        cols, v = np.empty(n, np.int64), np.empty(n, dtype)
+        size, work, kept = np.empty(2, np.int64), np.empty(max(m, n), dtype), []
         self.blocks.sort(key=lambda one: float(one.u @ one.u) * float(one.v @ one.v) / one.cost)
-        kept = []
         for block in self.blocks:
-            self._add(block, 1)
-            gain, again = self._ascend(block.cols, block.v, price)
-            if again is not None and gain > price * charge:
-                self._add(again, -1)
-                kept.append(again)
+            members.change(self.R, self.RT, *block, 1)
+            size[1] = w = len(block.cols)
+            cols[:w], v[:w] = block.cols, block.v
+            gain = members.ascend(self.R, self.RT, price, size, rows, u, cols, v, work)
+            if gain > price * charge:
+                h, w = size.tolist()
+                parts = (rows[:h], u[:h], cols[:w], v[:w])
+                kept.append(Subset(*(part.copy() for part in parts)))
+                members.change(self.R, self.RT, *kept[-1], -1)
         self.blocks = kept

@@ -110,6 +110,35 @@ def _farthest_arrays(x: NDArray) -> int:
     return int(np.abs(x).argmax())
 
 
+@compiled
+def _add_at_loop(out: NDArray, at: NDArray, factor: float, x: NDArray) -> None:
+    for k in range(at.size):
+        out[at[k]] += factor * x[k]
+
+
+def _add_at_arrays(out: NDArray, at: NDArray, factor: float, x: NDArray) -> None:
+    out[at] += factor * x
+
+
+@compiled
+def _beyond_loop(x: NDArray, least: float, divisor: float, at: NDArray, out: NDArray) -> int:
+    found = 0
+    for k in range(x.size):
+        value = np.float64(x[k])
+        if value * value > least:
+            at[found] = k
+            out[found] = x[k] / divisor
+            found += 1
+    return found
+
+
+def _beyond_arrays(x: NDArray, least: float, divisor: float, at: NDArray, out: NDArray) -> int:
+    found = np.flatnonzero(x.astype(np.float64) ** 2 > least)
+    at[: found.size] = found
+    out[: found.size] = x[found] / np.float64(divisor)
+    return int(found.size)
+
+
 def _chosen(loop: Any, arrays: Any) -> Any:
     return loop if HAS_NUMBA else arrays
 
@@ -122,6 +151,11 @@ best_run = _chosen(_best_run_loop, _best_run_arrays)
 add_multiple = _chosen(_add_multiple_loop, _add_multiple_arrays)
 #: ``take(x, start, divisor, out)``: the entries of a cyclic run, over `divisor`, fill `out`.
 take = _chosen(_take_loop, _take_arrays)
+#: ``add_at(out, at, factor, x)``: adds factor x to the entries `at` of `out`, each named once.
+add_at = _chosen(_add_at_loop, _add_at_arrays)
+#: ``beyond(x, least, divisor, at, out)``: the number of entries whose squares exceed `least`;
+#: `at` begins with their places, and `out` with them over `divisor`.
+beyond = _chosen(_beyond_loop, _beyond_arrays)
 #: ``squared_norm(x)``: sum of squares, in double precision.
 squared_norm = _chosen(_squared_norm_loop, _squared_norm_arrays)
 #: ``largest(x)``: index of the largest entry, the first one of several.

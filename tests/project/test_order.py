@@ -154,6 +154,7 @@ def test_python_runs_the_same_functions(rng, monkeypatch):
     wanted = column_order(energy, 0.2)
     for name in ("_nearest", "_improve", "_reverse_at", "_move_at", "_exchange"):
         monkeypatch.setattr(order, name, getattr(order, name).py_func)
+    monkeypatch.setattr(order, "HAS_NUMBA", False)
     np.testing.assert_array_equal(column_order(energy, 0.2), wanted)
 
 

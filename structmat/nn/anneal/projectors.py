@@ -14,7 +14,7 @@ from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
 from structmat.project.runs import project_runs
-from structmat.project.subsets import Subset, pursue_subsets, subset_orders
+from structmat.project.subsets import Subset, pursue_subsets, sample_left, subset_orders
 from structmat.project.tiles import project_tiles
 
 #: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
@@ -25,6 +25,8 @@ RUN_CHARGE = 1.0
 TILE = 16
 #: Share of the energy that blocks may leave where the structure of a weight is plain.
 PLAIN = 0.05
+#: Multiple of that share up to which a sample leaves the question open.
+DOUBT = 2.0
 #: Entries of a weight up to which orders come from blocks on subsets.
 ORDERED_ENTRIES = 2**21
 #: Energies of about this share of the cap count whole in the likeness of columns.
@@ -79,16 +81,23 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
         found = _plain(W, budget, given, last, options)
         if found is not None:
             return found
-        orders = [_tours(W * W, cap, last, rows=False)] if options.orders and W.size else []
-        return _nearest(W, [_runs(W, cap, order, last) for order in [given, *orders]])
-    orders = []
+        made = [_runs(W, cap, given, last.price)]
+        if options.orders and W.size:
+            order = _tours(W * W, cap, last, rows=False)
+            made.append(_runs(W, cap, order, made[0].price))
+        return _nearest(W, made)
+    orders = [given]
     if options.orders and W.size:
         orders.append(_tours(W * W, cap, last, rows=True))
         if W.size <= ORDERED_ENTRIES:
             subsets = pursue_subsets(W, budget, charge=options.charge)
             orders.append(subset_orders(subsets, W.shape))
-    made = [_blocks(W, cap, o, last, options, thorough=cap <= budget) for o in [given, *orders]]
-    return _nearest(W, made)
+    first = min(cap, budget)
+    made = [_blocks(W, first, o, last, options, thorough=cap <= budget) for o in orders]
+    best = _nearest(W, made)
+    if cap > first:
+        best = _blocks(W, cap, best.order, best, options, thorough=False)
+    return best
 
 
 def _plain(
@@ -101,8 +110,10 @@ def _plain(
     """Blocks within the budget, if they hold nearly all of the weight."""
     if not options.orders or not 0 < W.size <= ORDERED_ENTRIES:
         return None
+    if sample_left(W, budget, charge=options.charge) > DOUBT * PLAIN:
+        return None
     least = PLAIN * _energy(W)
-    subsets = pursue_subsets(W, budget, charge=options.charge, plain=PLAIN)
+    subsets = pursue_subsets(W, budget, charge=options.charge)
     if _left(W, subsets) > least:
         return None
     orders = [given, subset_orders(subsets, W.shape)]
@@ -116,7 +127,7 @@ def _nearest(W: NDArray, made: list[Projected]) -> Projected:
 
 
 def _energy(W: NDArray) -> float:
-    return float(np.square(W, dtype=np.float64).sum())
+    return float(np.einsum("ij,ij->i", W, W).sum(dtype=np.float64))
 
 
 def _left(W: NDArray, subsets: list[Subset]) -> float:
@@ -130,7 +141,7 @@ def _left(W: NDArray, subsets: list[Subset]) -> float:
 def _missed(W: NDArray, found: Projected) -> float:
     """Squared distance of W from a projection."""
     if found.matrix is None:
-        return _energy(W[~found.support])
+        return _energy(W * ~found.support)
     rows, cols = found.order
     return _energy(W[rows][:, cols] - found.matrix.to_dense())
 
@@ -146,10 +157,10 @@ def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[I
     return row_order, col_order
 
 
-def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projected) -> Projected:
+def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], price: float | None) -> Projected:
     rows, cols = order
     ordered = W[rows][:, cols]
-    kept, price = project_runs(ordered * ordered, cap, price=last.price, charge=RUN_CHARGE)
+    kept, price = project_runs(ordered * ordered, cap, price=price, charge=RUN_CHARGE)
     cost = int(kept.sum())
     return Projected(
         cost=cost, support=in_given_order(kept, *order), price=price, **_named_order(order)
