@@ -26,8 +26,10 @@ from structmat.errors import BudgetError
 from structmat.learn.tasks import ImageTask, is_inner
 from structmat.learn.train import train
 from structmat.nn import Config, StructuredLinear, StructuredWeight, convert_
+from structmat.nn.anneal.projectors import RUN_CHARGE
 from structmat.nn.models.modules import put_module
 from structmat.nn.models.trace import collect_grams
+from structmat.nn.models.trials import KINDS as TRIED
 from structmat.nn.models.trials import quick_fits
 from structmat.project.runs import project_runs
 
@@ -35,6 +37,8 @@ from structmat.project.runs import project_runs
 BATCHES = 16
 #: Share of the training that follows on a replacement.
 FINE = 8
+#: Case in which each layer has the kind that raises the loss least when it alone is replaced.
+MIXED = "by layer"
 #: Ridge of a fit to inputs, over their mean variance.
 RIDGE = 1e-6
 FloatArray = NDArray[np.float64]
@@ -100,9 +104,9 @@ def _heads(config: Mapping[str, Any]) -> Iterator[Row]:
                 yield {**head, "case": "learned", "kind": "gblr", "budget": budget}
         for name, budgets in config["weights"].items():
             for budget in budgets:
-                for kind in config["kinds"]:
+                for kind in (*config["kinds"], MIXED):
                     head = {"group": "weights", "matrix": name, "seed": seed, "budget": budget}
-                    yield {**head, "case": KINDS[kind], "kind": kind}
+                    yield {**head, "case": KINDS.get(kind, kind), "kind": kind}
 
 
 def _key(row: Row) -> tuple[Any, ...]:
@@ -145,12 +149,22 @@ def _replaced(network: Network, task: ImageTask, dense: nn.Module, head: Row) ->
     for name, layer in layers.items():
         W = layer.weight.detach()
         cap = math.floor(head["budget"] * W.numel())
-        fits = quick_fits(W, cap, grams[layer], [head["kind"]])
-        if head["kind"] not in fits:
+        kinds = TRIED if head["kind"] == MIXED else [head["kind"]]
+        fits = quick_fits(W, cap, grams[layer], kinds)
+        if not fits:
             raise BudgetError(f"no matrix of {W.shape[0]}x{W.shape[1]} is so cheap")
-        errors.append(fits[head["kind"]].error)
-        weight = StructuredWeight(fits[head["kind"]].matrix)
-        put_module(model, name, StructuredLinear(weight, layer.bias))
+        made = {
+            k: StructuredLinear(StructuredWeight(f.matrix), layer.bias) for k, f in fits.items()
+        }
+
+        def rise(kind: str, name: str = name, made: dict[str, nn.Module] = made) -> float:
+            alone = copy.deepcopy(dense)
+            put_module(alone, name, made[kind])
+            return _mean_loss(task, alone, batches)
+
+        kind = min(fits, key=rise) if len(fits) > 1 else next(iter(fits))
+        errors.append(fits[kind].error)
+        put_module(model, name, made[kind])
     before, loss = task.score(model), _mean_loss(task, model, batches)
     settings = network.settings
     epochs = max(1, network.epochs // FINE)
@@ -209,7 +223,7 @@ def _unserved(task: ImageTask, model: nn.Module, budget: float, seed: int) -> fl
 def _left(gradient: FloatArray, judge: FloatArray, covariance: FloatArray, cap: int) -> float:
     """Share of the effect that both gradients agree on and runs of the first one lack."""
     sizes = np.sqrt(covariance.diagonal())
-    kept, _ = project_runs((gradient * sizes) ** 2, cap)
+    kept, _ = project_runs((gradient * sizes) ** 2, cap, charge=RUN_CHARGE)
     fitted, wanted = np.zeros_like(gradient), gradient @ covariance
     ridge = RIDGE * covariance.diagonal().mean()
     for i, row in enumerate(kept):

@@ -36,7 +36,7 @@ class Network:
     size: Mapping[str, Any] = field(default_factory=lambda: {"width": 256})
 
     def task(self, data_dir: Path | None) -> ImageTask:
-        """Its task, on at most so many examples."""
+        """Its task, on the first of its examples."""
         data = self.data(data_dir)
         cut = replace(
             data,

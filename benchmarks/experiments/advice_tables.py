@@ -1,10 +1,12 @@
 """Tables of the judgement of advice, from the result file alone."""
 
+import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from scipy.stats import spearmanr
 
+from benchmarks.experiments.config import KINDS
 from benchmarks.experiments.samples import ExperimentRuns
 from benchmarks.reporting.tables import Table, percent
 from benchmarks.results import Row
@@ -51,17 +53,11 @@ def chosen(runs: ExperimentRuns) -> Table:
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["matrix"], row["budget"]), []).append(row)
-    every = list(groups.values())
-    rules: dict[str, Callable[[Row], float]] = {
-        "the least loss": lambda row: row["loss"],
-        "the least error": lambda row: row["error"],
-        "always GBLR": lambda row: row["kind"] != "gblr",
-    }
-    below = [f"{name} {_regret(every, figure):.1f}" for name, figure in rules.items()]
+    below = ", ".join(f"{name} {_below(groups.values(), rule):.1f}" for name, rule in RULES.items())
     note = (
         "All inner layers of a trained network replaced by quick fits, and an eighth of the "
         "training after it. Points below the best kind after training, mean over networks and "
-        f"budgets: {', '.join(below)}, a kind at random {_regret_at_random(every):.1f}."
+        f"budgets: {below}."
     )
     heads = ["network", "budget", "kind", "error", "loss", "accuracy before", "and after"]
     return Table("Kinds for trained networks", note, heads, lines)
@@ -102,15 +98,33 @@ def _pairs(found: Sequence[Row]) -> tuple[int, int]:
     return sum(sign > 0 for sign in signs), sum(sign != 0 for sign in signs)
 
 
-def _regret(groups: Sequence[Sequence[Row]], figure: Callable[[Row], float]) -> float:
-    """Points that the kind of the least figure stays below the best one, on average."""
-    return statistics.fmean(
-        100 * (max(r["score"] for r in rows) - min(rows, key=figure)["score"]) for rows in groups
-    )
+def _least(key: str) -> Callable[[Sequence[Row]], float]:
+    """Rule that takes the kind with the least of a figure, for all layers."""
+    return lambda rows: min(_single(rows), key=lambda row: row[key])["score"]
 
 
-def _regret_at_random(groups: Sequence[Sequence[Row]]) -> float:
-    return statistics.fmean(
-        100 * (max(r["score"] for r in rows) - statistics.fmean(r["score"] for r in rows))
-        for rows in groups
-    )
+def _single(rows: Sequence[Row]) -> list[Row]:
+    """Rows with one kind for all layers."""
+    return [row for row in rows if row["kind"] in KINDS]
+
+
+#: Rules of choice: accuracy after training from the rows of a network and budget.
+RULES: dict[str, Callable[[Sequence[Row]], float]] = {
+    "the least loss": _least("loss"),
+    "for each layer the least loss with it alone replaced": lambda rows: statistics.fmean(
+        row["score"] for row in rows if row["kind"] not in KINDS
+    ),
+    "the least error": _least("error"),
+    "always GBLR": lambda rows: next(row["score"] for row in rows if row["kind"] == "gblr"),
+    "a kind at random": lambda rows: statistics.fmean(row["score"] for row in _single(rows)),
+}
+
+
+def _below(groups: Iterable[Sequence[Row]], rule: Callable[[Sequence[Row]], float]) -> float:
+    """Points that a rule stays below the best kind, on average; NaN where it has no rows."""
+    try:
+        return statistics.fmean(
+            100 * (max(row["score"] for row in _single(rows)) - rule(rows)) for rows in groups
+        )
+    except statistics.StatisticsError:
+        return math.nan

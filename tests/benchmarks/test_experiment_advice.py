@@ -15,11 +15,11 @@ from benchmarks.results import BenchmarkError
 def test_runs_leave_what_they_do_not_hold():
     gradient = np.zeros((4, 8))
     gradient[1:3, 2:6] = 1.0
-    assert advice._left(gradient, gradient, np.eye(8), 5) == pytest.approx(0.5, abs=1e-5)
-    assert advice._left(gradient, 3 * gradient, np.eye(8), 10) == pytest.approx(0, abs=1e-5)
+    assert advice._left(gradient, gradient, np.eye(8), 4) == pytest.approx(1 / 2, abs=1e-5)
+    assert advice._left(gradient, 3 * gradient, np.eye(8), 8) == pytest.approx(0, abs=1e-5)
     # A run of three entries in one row; where all inputs are equal, it does the work of the row.
-    assert advice._left(gradient, gradient, np.eye(8), 4) == pytest.approx(5 / 8, abs=1e-5)
-    assert advice._left(gradient, gradient, np.ones((8, 8)), 4) == pytest.approx(1 / 2, abs=1e-5)
+    assert advice._left(gradient, gradient, np.eye(8), 3) == pytest.approx(5 / 8, abs=1e-5)
+    assert advice._left(gradient, gradient, np.ones((8, 8)), 3) == pytest.approx(1 / 2, abs=1e-5)
 
 
 def test_config_asks_for_known_networks_alone():
@@ -55,7 +55,8 @@ def test_tables_rank_gains_and_choices():
             rows.append(gain(network, "frozen", budget, 0.8))
             score = learned if budget == 0.02 else 0.79
             rows.append(gain(network, "learned", budget, score, unserved=unserved - budget))
-    for kind, loss, error, score in (("gblr", 2.0, 0.3, 0.7), ("monarch", 1.0, 0.4, 0.9)):
+    kinds = ("gblr", 2.0, 0.3, 0.7), ("monarch", 1.0, 0.4, 0.9), ("by layer", 1.0, 0.3, 0.95)
+    for kind, loss, error, score in kinds:
         head = {"group": "weights", "matrix": "a", "case": kind, "kind": kind, "seed": 0}
         figures = {"budget": 0.1, "loss": loss, "error": error, "score_before": 0.5}
         rows.append(head | figures | {"score": score})
@@ -65,6 +66,7 @@ def test_tables_rank_gains_and_choices():
         ["+10.0", "0.68"], ["-1.0", "0.60"], ["+0.0", "0.18"], ["-1.0", "0.10"],
     ]  # fmt: skip
     assert "1 of 1" in first.note
-    assert "least loss 0.0, the least error 20.0, always GBLR 20.0" in second.note
+    assert "the least loss 0.0, for each layer" in second.note
+    assert "alone replaced -5.0, the least error 20.0, always GBLR 20.0" in second.note
     assert "a kind at random 10.0" in second.note
     assert ExperimentRuns(result).cases() == {}

@@ -9,10 +9,6 @@ from structmat.nn.models.config import Config
 from structmat.nn.models.report import SkippedLayer
 from structmat.nn.models.targets import Filter
 
-#: Budgets from which a structure that is learned did no better than a fixed one, in all cases
-#: that were measured.
-FIXED_FROM = 0.1
-
 
 @dataclass(frozen=True)
 class LayerAdvice:
@@ -30,7 +26,11 @@ class LayerAdvice:
     budget : float
         Cost as a fraction of m n.
     kind : str
-        Kind of fit that raises the loss least; without a loss, the one of least error.
+        Kind worth trying: that of the fit which raises the loss least; "gblr" without a loss,
+        and from scratch, as random weights say nothing of kinds.
+    learn : bool
+        Whether to learn the structure: that of "gblr" from weights, and from scratch below a
+        budget of 0.1 or where no fixed structure so cheap reaches every row and column.
     cost : int
         Multiplications of that fit for one vector.
     time : float
@@ -60,7 +60,7 @@ class LayerAdvice:
 
     Examples
     --------
-    >>> figures = {"cost": 96, "time": 1.5, "error": 0.4, "over_chance": 0.6}
+    >>> figures = {"learn": False, "cost": 96, "time": 1.5, "error": 0.4, "over_chance": 0.6}
     >>> row = LayerAdvice("fc", (32, 64), 1.0, 0.05, "low_rank", **figures, start="weights")
     >>> row.saves_time
     False
@@ -71,6 +71,7 @@ class LayerAdvice:
     share: float
     budget: float
     kind: str
+    learn: bool
     cost: int
     time: float
     error: float
@@ -107,7 +108,7 @@ class Advice:
 
     Examples
     --------
-    >>> figures = {"cost": 96, "time": 1.5, "error": 0.4, "over_chance": 0.6}
+    >>> figures = {"learn": False, "cost": 96, "time": 1.5, "error": 0.4, "over_chance": 0.6}
     >>> row = LayerAdvice("fc", (32, 64), 1.0, 0.05, "low_rank", **figures, start="weights")
     >>> print(Advice((row,)))
     layer  shape   share  budget      kind    start  multiplications  time   error  over chance
@@ -137,8 +138,7 @@ class Advice:
         Returns
         -------
         list of (Config, filter_fn)
-            One for each kind and start. Layers from scratch take kind "gblr", as random
-            weights say nothing of kinds, and learn their structure below a budget of 0.1.
+            One for each combination of kind, start and learning.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class Advice:
 
         Examples
         --------
-        >>> figures = {"cost": 96, "time": 1.5, "error": 0.4, "over_chance": 0.6}
+        >>> figures = {"learn": False, "cost": 96, "time": 1.5, "error": 0.4, "over_chance": 0.6}
         >>> row = LayerAdvice("fc", (32, 64), 1.0, 0.05, "low_rank", **figures, start="weights")
         >>> [(config, chosen)] = Advice((row,)).conversions(0.05)
         >>> config.kind, config.start, chosen("fc", None), chosen("head", None)
@@ -155,22 +155,14 @@ class Advice:
         """
         if budget not in self.budgets:
             raise BudgetError(f"budget = {budget!r}; expected one of {self.budgets}")
-        names: dict[tuple[str, str], set[str]] = {}
+        names: dict[tuple[str, str, bool], set[str]] = {}
         for row in self.rows:
             if row.budget == budget:
-                kind = row.kind if row.start == "weights" else "gblr"
-                names.setdefault((kind, row.start), set()).update((row.name, *row.shared_with))
+                way = row.kind, row.start, row.learn
+                names.setdefault(way, set()).update((row.name, *row.shared_with))
         return [
-            (
-                Config(
-                    kind=kind,
-                    budget=budget,
-                    start=start,
-                    learn=start == "scratch" and budget < FIXED_FROM,
-                ),
-                _among(chosen),
-            )
-            for (kind, start), chosen in names.items()
+            (Config(kind=kind, budget=budget, start=start, learn=learn), _among(chosen))
+            for (kind, start, learn), chosen in names.items()
         ]
 
     def __str__(self) -> str:
@@ -219,7 +211,7 @@ _COLUMNS: tuple[tuple[str, Callable[[LayerAdvice], str]], ...] = (
     ("share", lambda row: f"{row.share:.1%}"),
     ("budget", lambda row: f"{row.budget:.4g}"),
     ("kind", lambda row: row.kind),
-    ("start", lambda row: row.start),
+    ("start", lambda row: row.start + (", learn" if row.learn else "")),
     ("multiplications", lambda row: f"{row.cost:,}"),
     ("time", lambda row: f"{row.time:.2f}"),
     ("error", lambda row: f"{row.error:.4f}"),

@@ -46,8 +46,8 @@ def advise(
         examples are enough.
     loss : callable, optional
         ``loss(model, batch)`` runs the model and returns one number, such as
-        ``lambda model, batch: cross_entropy(model(batch[0]), batch[1])``. With it, kinds are
-        compared by how far they raise the loss instead of by errors.
+        ``lambda model, batch: cross_entropy(model(batch[0]), batch[1])``. Kinds are compared
+        by how far they raise it; without a loss there are errors of all kinds, and no choice.
     budgets : float or sequence of float
         Costs as fractions of those of the dense layers.
     filter_fn : callable, optional
@@ -70,7 +70,7 @@ def advise(
 
     See Also
     --------
-    convert_ : with start="weights" and the batches as calibration, errors are a little lower.
+    convert_ : with start="weights" and the batches as calibration, errors are no larger.
 
     Notes
     -----
@@ -78,13 +78,19 @@ def advise(
     the inputs of the layer on the batches; convolutions count as one matrix of all taps. Errors
     and losses are those of these fits, before any further training.
 
-    `LayerAdvice.start` compares each weight with a random one, on the same inputs. Weights that
+    Each layer's kind of least loss, with it alone replaced, came within a point of the best kind
+    for all layers after a short training, on three networks; the kind of least error stayed ten
+    points below. Kinds of equal error keep different outputs, so errors compare budgets of one
+    kind and not kinds.
+
+    `LayerAdvice.start` compares each weight with random ones, on the same inputs. Weights that
     no kind keeps better than random ones are as good as fresh: advice on their kind would be
     chance, and they take "gblr", learned. Where inputs vary in one or two directions, random
     weights differ much, and a fresh weight may pass for a trained one.
 
-    The gain of learning over a fixed structure is not foretold: the first gradients of fresh
-    networks, compared with the gains that were measured, say no more than the budget does.
+    The gain of learning over a fixed structure is not foretold. The gradients of fresh networks
+    order the gains that were measured no better than the budget alone does: learning gains at 1
+    and 2 %, gains or loses at 5 %, and does not gain at 10 %.
 
     About 3 s a layer of 256 x 256 on one core for four budgets. The time grows with the square of
     the inputs, up to layers of about 1000 x 1000; in larger ones contents stay as they are.

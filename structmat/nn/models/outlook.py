@@ -14,9 +14,11 @@ from structmat.matrix import StructuredMatrix
 from structmat.nn.models.advice import LayerAdvice
 from structmat.nn.models.observe import Loss, Seen, mean_loss, replaced
 from structmat.nn.models.targets import Target
-from structmat.nn.models.trials import Fit, chance_error, quick_fits
+from structmat.nn.models.trials import Fit, chance_error, quick_fits, reaches_all
 from structmat.nn.structured.weight import StructuredWeight
 
+#: Budgets from which learning did not gain over a fixed structure, in all cases that were measured.
+FIXED_FROM = 0.1
 #: A weight holds something if its best fit, at any of the budgets, has less than this share of the
 #: error of a random weight.
 CHANCE = 0.9
@@ -63,8 +65,11 @@ class Outlook:
         rises = {}
         if self.present is not None:
             rises = {k: self._loss({i: fit.matrix}) - self.present for k, fit in fits.items()}
-        # The loss knows which outputs matter; without it, all count alike.
-        kind = min(fits, key=(rises or errors).__getitem__)
+        # Errors do not compare kinds: equal ones differ much in what is left of the loss.
+        chosen = rises and found["start"] == "weights"
+        kind = min(rises, key=rises.__getitem__) if chosen else "gblr"
+        cap = math.floor(budget * target.matrix.numel())
+        fixed = budget >= FIXED_FROM and reaches_all(kind, target.matrix, cap)
         vectors = seen.vectors / len(self.batches) / len(target.modules)
         return LayerAdvice(
             name=target.names[0],
@@ -72,6 +77,8 @@ class Outlook:
             share=self.shares[i],
             budget=budget,
             kind=kind,
+            # From weights, only learning keeps to runs and blocks, which the fit here is made of.
+            learn=kind == "gblr" and not (fixed and found["start"] == "scratch"),
             cost=fits[kind].matrix.cost,
             time=relative_time(fits[kind].matrix, target, vectors),
             error=errors[kind],

@@ -53,18 +53,33 @@ def quick_fits(W: Tensor, cap: int, gram: Tensor, kinds: Sequence[str] = KINDS) 
     """
     found = {}
     for kind in kinds:
+        if kind != "gblr" and not reaches_all(kind, W, cap):
+            continue
         try:
-            if kind != "gblr":
-                random_init(kind, (W.shape[0], W.shape[1]), cap)
-            matrix = _fit(kind, W, cap, gram)
+            matrices = _fits(kind, W, cap, gram)
         except BudgetError:
             continue
-        if matrix.cost > cap:
-            continue
         if W.shape[0] * W.shape[1] ** 2 <= MOST_WORK:
-            matrix = refine([matrix], W, gram, steps=STEPS)[0]
-        found[kind] = Fit(matrix, relative_error([matrix], W, gram))
+            matrices = [refine([matrix], W, gram, steps=STEPS)[0] for matrix in matrices]
+        made = [Fit(m, relative_error([m], W, gram)) for m in matrices if m.cost <= cap]
+        if made:
+            found[kind] = min(made, key=lambda fit: fit.error)
     return found
+
+
+def reaches_all(kind: str, W: Tensor, cap: int) -> bool:
+    """Tell whether a kind has a matrix of the size of W that reaches every row and column.
+
+    Examples
+    --------
+    >>> [reaches_all("low_rank", torch.zeros(16, 16), cap) for cap in (31, 32)]
+    [False, True]
+    """
+    try:
+        random_init(kind, (W.shape[0], W.shape[1]), cap)
+    except BudgetError:
+        return False
+    return True
 
 
 def chance_error(W: Tensor, cap: int, gram: Tensor, kind: str) -> float:
@@ -84,17 +99,18 @@ def chance_error(W: Tensor, cap: int, gram: Tensor, kind: str) -> float:
     return min(errors)
 
 
-def _fit(kind: str, W: Tensor, cap: int, gram: Tensor) -> StructuredMatrix:
+def _fits(kind: str, W: Tensor, cap: int, gram: Tensor) -> list[StructuredMatrix]:
     if kind == "low_rank":
-        return fit_low_rank(W, gram, cap // sum(W.shape))
+        return [fit_low_rank(W, gram, cap // sum(W.shape))]
     source = source_of(W)
     if kind == "gblr":
         names = ("runs", "blocks") if W.numel() <= BLOCK_ENTRIES else ("runs",)
         made = [
-            source.restore(projected_fit(name, source.data, cap, gram, orders=name == "runs"))
-            for name in names
+            projected_fit(name, source.data, cap, gram, orders=name == "runs") for name in names
         ]
-        return min(made, key=lambda matrix: relative_error([matrix], W, gram))
-    goal, rng = Goal(max_cost=cap), np.random.default_rng(0)
-    matrix = weighed_fit(lambda A: Fits(source_of(A), 1.0).own(kind, goal, rng), source.data, gram)
-    return source.restore(matrix)
+    else:
+        goal, rng = Goal(max_cost=cap), np.random.default_rng(0)
+        made = [
+            weighed_fit(lambda A: Fits(source_of(A), 1.0).own(kind, goal, rng), source.data, gram)
+        ]
+    return [source.restore(matrix) for matrix in made]

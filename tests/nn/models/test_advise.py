@@ -48,7 +48,8 @@ def test_rows_are_all_budgets_of_each_weight():
         assert row.cost <= row.budget * row.shape[0] * row.shape[1]
         assert row.time > 0
         assert row.rise is None
-        assert min(row.errors.values()) == row.errors[row.kind] == row.error
+        assert row.kind == "gblr"
+        assert row.errors["gblr"] == row.error
     assert advice.rows[0].share + advice.rows[2].share == pytest.approx(1)
     assert advice.rows[0].share == pytest.approx(24 * 32 / (24 * 32 + 32 * 20))
 
@@ -66,6 +67,8 @@ def test_errors_are_bounds_of_those_of_a_conversion():
 
 def test_loss_chooses_kinds_and_is_that_of_the_fits():
     batches, model = [_pair(), _pair()], _network().eval()
+    with torch.no_grad():  # of less than full rank, so that it is no random weight
+        model[4].weight.copy_(torch.randn(20, 6) @ torch.randn(6, 32) / 16)
     advice = advise(model, batches, _loss, budgets=[0.3])
     with torch.no_grad():
         present = float(_loss(model, batches[0]))
@@ -105,13 +108,18 @@ def test_conversions_do_what_the_rows_say():
     model = _network()
     with torch.no_grad():
         model[4].weight.copy_(torch.randn(20, 1) @ torch.randn(1, 32))
-    advice = advise(model, _inputs(), budgets=[0.09, 0.2])
-    for budget, learned in ((0.09, "AnnealLinear"), (0.2, "StructuredLinear")):
+    cases = [
+        (None, 0.09, "AnnealLinear", "AnnealLinear"),
+        (None, 0.2, "StructuredLinear", "AnnealLinear"),
+        (_loss, 0.2, "StructuredLinear", "StructuredLinear"),
+    ]
+    for loss, budget, first, last in cases:
+        batches = _inputs() if loss is None else [(_inputs(), model.eval()(_inputs()).detach())]
+        advice = advise(model, batches, loss, budgets=[0.09, 0.2])
         made = copy.deepcopy(model)
         for config, chosen in advice.conversions(budget):
             convert_(made, config, chosen)
-        assert type(made[0]).__name__ == learned
-        assert type(made[4]).__name__ == "StructuredLinear"
+        assert (type(made[0]).__name__, type(made[4]).__name__) == (first, last)
         x = torch.randn(5, 32)
         assert torch.allclose(made[4](x), model[4](x), atol=1e-4)
     with pytest.raises(BudgetError, match=r"expected one of \(0.09, 0.2\)"):
@@ -223,11 +231,19 @@ def test_attention_is_split_while_it_is_looked_at():
 
 
 def test_kinds_without_so_cheap_a_matrix_are_left_out():
-    advice = advise(_network(), _inputs(), budgets=[0.001, 0.02])
+    model = _network()
+    advice = advise(model, _inputs(), budgets=[0.001, 0.02])
     assert all(set(row.errors) == {"gblr"} for row in advice.rows)
     assert advice.rows[0].cost == 0
     assert advice.rows[0].error == 1
-    assert {config.kind for config, _ in advice.conversions(0.02)} == {"gblr"}
+    with torch.no_grad():
+        model[4].weight.copy_(torch.ones(20, 32))
+    advice = advise(model, _inputs(), budgets=[0.02, 0.5])
+    assert advice.rows[2].start == "weights"
+    [(config, chosen)] = [one for one in advice.conversions(0.02) if one[0].start == "weights"]
+    assert (config.kind, config.learn) == ("gblr", True)
+    convert_(model, config, chosen)
+    assert type(model[4]).__name__ == "AnnealLinear"
 
 
 def test_zero_weights_and_zero_inputs_have_rows():
