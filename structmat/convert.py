@@ -11,7 +11,7 @@ import numpy as np
 from structmat import _array
 from structmat._array import Array
 from structmat.errors import ConversionError, InputError
-from structmat.intervals import offsets
+from structmat.intervals import multiplications, offsets
 from structmat.kinds import rule
 from structmat.matrices import (
     GBLR,
@@ -56,11 +56,9 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     To GBLR the conversions are Theorem 1 of Lee & Kim (arXiv 2310.18882): a rank-r
     matrix is r full-width blocks, a tile of rank r is r blocks on the tile. Tighter:
     a dense a x b tile of rank r is r rank-one blocks, or a blocks of height one, or b
-    of width one, whichever is cheapest, min(r (a + b), a (b + 1), b (a + 1)). For a tile
-    of full rank that is one multiplication a row or column above the tile's area a b.
-    Block-low-rank to block-sparse fills tiles in, at the cost of their area. A diagonal
-    matrix is blocks of one row and one column, which cost one multiplication each, or two
-    in a GBLR matrix. No other conversion to a structure costs more than the original matrix.
+    of width one, whichever is cheaper, min(r (a + b), a b). Block-low-rank to block-sparse
+    fills tiles in, at the cost of their area. No other conversion to a structure costs more
+    than the original matrix.
 
     Examples
     --------
@@ -180,7 +178,7 @@ def _tiles_to_gblr(A: StructuredMatrix) -> StructuredMatrix:
 
 @rule("convert", "block_low_rank", "gblr")
 def _block_low_rank_to_gblr(A: BlockLowRank) -> GBLR:
-    """One block a rank; a dense tile as the cheapest of three forms (Theorem 1, tighter)."""
+    """One block a rank; a dense tile as the cheaper of two forms (Theorem 1, tighter)."""
     xp, row_begin, col_begin = A.xp, offsets(A.row_sizes), offsets(A.col_sizes)
     none = xp.zeros(0, dtype=A.dtype, device=A.device)
     runs, u, v = [], [none], [none]
@@ -201,7 +199,7 @@ def _tile_blocks(tile: Any, xp: Any) -> list[tuple[tuple[int, int], Array, int, 
     if isinstance(tile, tuple):
         U, V = tile
         p, q = U.shape[0], V.shape[0]
-        if U.shape[1] * (p + q) <= min(p * (q + 1), q * (p + 1)):
+        if U.shape[1] * multiplications(p, q) <= p * q:
             return [((0, 0), U[:, t], p, V[:, t], q) for t in range(U.shape[1])]
         tile = U @ _array.adjoint(V, xp)
     p, q = tile.shape
@@ -222,7 +220,7 @@ def _split(tile: Array, xp: Any) -> Any:
         return tile
     left, s, right = np.linalg.svd(host, full_matrices=False)
     rank = int((s > s[0] * max(p, q) * np.finfo(s.dtype).eps).sum()) if s[0] > 0 else 0
-    if rank * (p + q) > min(p * (q + 1), q * (p + 1)):
+    if rank * multiplications(p, q) > p * q:
         return tile
     U, V = left[:, :rank] * s[:rank], right[:rank].conj().T
     device = _array.device(tile)

@@ -29,9 +29,10 @@ def interpolate(
 ) -> StructuredMatrix:
     """Matrix between two, in structure and contents: A at alpha = 1, B at alpha = 0.
 
-    Every block's widths become ``floor(alpha w + (1 - alpha) w')``, so the cost never
-    exceeds the weighted mean of the two costs: GBLR matrices of one budget stay inside
-    it (Lee & Kim, arXiv 2310.18882, Theorem 2). The contents are the weighted mean of
+    Every block's widths become ``floor(alpha w + (1 - alpha) w')``, so their sum, the storage,
+    never exceeds the weighted mean of the two storages: GBLR matrices of one storage stay
+    inside it (Lee & Kim, arXiv 2310.18882, Theorem 2). The cost is never above the storage. The
+    contents are the weighted mean of
     the zero-padded ones, cut to the new runs.
 
     Parameters

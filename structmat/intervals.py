@@ -5,6 +5,8 @@ A run on a circle of `n` positions is `{(start + i) mod n : 0 <= i < width}` wit
 runs are structure, and structure stays small while contents may live on a device.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,20 @@ Runs = tuple[IntArray, IntArray]
 def offsets(width: IntArray) -> IntArray:
     """Start of each run's contents in a packed array, then their end: shape (K + 1,)."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(width, dtype=np.int64)])
+
+
+def multiplications(row_width: Any, col_width: Any) -> Any:
+    """Multiplications of the product of a rank-one block with a vector; for many, an array.
+
+    They are as many as the block has rows and columns. A side of a single entry takes none:
+    the other side can be multiplied by the entry beforehand.
+
+    Examples
+    --------
+    >>> multiplications(np.array([3, 1, 1]), np.array([4, 4, 1]))
+    array([7, 4, 1])
+    """
+    return row_width + col_width - (np.minimum(row_width, col_width) == 1)
 
 
 def positions(start: IntArray, width: IntArray, n: int) -> IntArray:

@@ -9,6 +9,7 @@ passages   authors of passages by letter pairs, a table of text
 cases      the network of a case
 narrow     dense networks of fewer units at the cost of a case
 matrices   error against cost on real matrices
+advice     gains that gradients foretell, fits of trained networks; advice_networks, advice_tables
 minilm     a pre-trained model compressed, calibrated and distilled
 clock      time of this process, inference time beside the dense network
 supports   supports of layers before and after, structures with fresh contents

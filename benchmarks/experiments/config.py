@@ -32,7 +32,7 @@ KINDS = {
 }
 #: Kinds whose contents have no rate of their own.
 PLAIN = ("dense", "blast", "entries", "narrow")
-TASKS = ("train", "matrices", "minilm")
+TASKS = ("train", "matrices", "minilm", "advice")
 METRICS = ("accuracy", "perplexity", "cosine", "error")
 
 

@@ -38,6 +38,10 @@ PARTS = {
         "At larger budgets, kinds of structure are compared with one another and with GBLR by "
         "Gaudi masks, the published way to learn it.",
     ),
+    "advice": (
+        "Advice before a training",
+        "Figures that networks have before a training, beside what came of it.",
+    ),
     "matrices": ("Matrices", "No network: the error of an approximation at equal cost."),
     "rates": (
         "Learning rates of contents",
@@ -132,6 +136,8 @@ def part_of(runs: ExperimentRuns) -> str:
     """Part of the page for an experiment, by what it has."""
     if "ceiling" in runs.beside:
         return "learning"
+    if runs.config.get("task") == "advice":
+        return "advice"
     if runs.config["metric"] == "error":
         return "matrices"
     if runs.config.get("task") == "minilm" or "begin" in runs.config:

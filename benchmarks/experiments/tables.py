@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable
 
+from benchmarks.experiments.advice_tables import advised
 from benchmarks.experiments.generalisation import generalisation
 from benchmarks.experiments.judged import judged
 from benchmarks.experiments.rates import has_rule, rates
@@ -40,6 +41,7 @@ def details(runs: ExperimentRuns) -> list[Table]:
             generalisation(runs, m, _title(runs, "Generalisation and turnover", m))
             for m in runs.models
         ),
+        *advised(runs),
     ]
     return [table for table in found if table.rows]
 

@@ -108,7 +108,7 @@ class Fits:
         matrix = self.own(other, Goal(max_cost=cap), rng)
         cost = as_contained(matrix, kind).cost
         if cost > cap:
-            # A dense tile costs a little more than its area as blocks of rank one.
+            # A conversion from elsewhere may raise the cost.
             matrix = self.own(other, Goal(max_cost=cap**2 // cost), start)
             if (cost := as_contained(matrix, kind).cost) > cap:
                 raise BudgetError(f"{other!r} costs {cost} as {kind!r}; expected at most {cap}")

@@ -12,6 +12,7 @@ from structmat.intervals import (
     cover_count,
     entry_index,
     is_increasing,
+    multiplications,
     offsets,
     positions,
     runs_among,
@@ -27,12 +28,14 @@ _PAIRS = 2**20
 
 
 class GBLR(StructuredMatrix, kind="gblr"):
-    """Generalized block-low-rank: A = Σ_k ZeroPad(u_k v_k^H); cost and storage Σ widths.
+    """Generalized block-low-rank: A = Σ_k ZeroPad(u_k v_k^H), each on its own runs.
 
     Block k stands on a cyclic run of rows and a cyclic run of columns; runs wrap
     around the edge and blocks may overlap. Low-rank, block-sparse and block-low-rank
     matrices are special cases (Lee & Kim, arXiv 2310.18882, Theorem 1; `convert` says
-    at what cost).
+    at what cost). Storage is the sum of all widths. The cost is as much, less one for each block
+    one row high or one column wide: its other side can be multiplied by the single entry
+    beforehand.
 
     Parameters
     ----------
@@ -153,8 +156,8 @@ class GBLR(StructuredMatrix, kind="gblr"):
 
     @property
     def cost(self) -> int:
-        """Multiplications of one matvec: the sum of all widths."""
-        return int(self.row_width.sum() + self.col_width.sum())
+        """Multiplications of one matvec: all widths but those of a block's only row or column."""
+        return int(multiplications(self.row_width, self.col_width).sum())
 
     def coverage(self) -> np.ndarray:
         """Number of blocks that cover each entry: an integer array (m, n) on the host."""

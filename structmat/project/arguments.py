@@ -45,14 +45,14 @@ def as_cap(cap: Any) -> int:
     return count
 
 
-def as_price(price: Any) -> float:
-    """Energy for one multiplication as a finite number of at least 0."""
+def as_price(price: Any, *, name: str = "price") -> float:
+    """Energy for one multiplication, or a number of them, as a finite number of at least 0."""
     try:
         value = float(price)
     except (TypeError, ValueError):
         value = math.nan
     if not (value >= 0 and math.isfinite(value)):
         raise InputError(
-            f"price = {price!r}; expected a finite number of at least 0, as a projector returned it"
+            f"{name} = {price!r}; expected a finite number of at least 0 (give 0 for none)"
         )
     return value

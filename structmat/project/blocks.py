@@ -3,17 +3,18 @@
 The residual is held twice, as R (m, n) and as its transpose RT, so that both sides of a
 block read whole rows. A block stands in `places` as (row, height, col, width), and in
 `contents` as u on its rows, then v on its columns; `contents` has the blocks packed one after
-another, so that its used length is the cost of all blocks. A function of two sides takes
-(R, RT) or (RT, R) and names them `near` and `far`.
+another. A function of two sides takes (R, RT) or (RT, R) and names them `near` and `far`.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray
+from structmat.intervals import IntArray, multiplications
 from structmat.project.compiled import compiled
-from structmat.project.vectors import add_multiple, best_run, largest, squared_norm, take
+from structmat.project.vectors import add_multiple, best_run, farthest, largest, squared_norm, take
 
+#: Multiplications of a block from its numbers of rows and columns.
+count = compiled(multiplications)
 #: Turns between rows and columns of one climb, at most: for a new block, and for an old one.
 TURNS, BACKFIT_TURNS = 6, 3
 #: Squared norm below which contents count as zero.
@@ -50,10 +51,11 @@ def _turn(
     work: NDArray,
     y: NDArray,
 ) -> tuple[int, int, float]:
-    """Best run of the other side for contents x, its contents into y, and the total score.
+    """Best run of the other side for contents x, its contents into y, and the gain.
 
-    The run is looked for around the present one first (`at`, `width`), and on the whole axis
-    if it reaches an end of what is seen.
+    The gain is the energy of the block less the price of its multiplications. The run is
+    looked for around the present one first (`at`, `width`), and on the whole axis if it reaches
+    an end of what is seen.
     """
     n = near.shape[1]
     norm = squared_norm(x)
@@ -64,12 +66,28 @@ def _turn(
     while True:
         first = (at - beyond) % n if size < n else 0
         _respond(near, start, x, first, size, work)
-        begin, width, total = best_run(work[:size], 1.0 / norm, price, size == n)
+        begin, width, gain = _best_side(work[:size], x.size, norm, price, size == n)
         if size == n or (begin > 0 and begin + width < size):
             break
         size = n
     take(work[:size], begin, norm, y[:width])
-    return (first + begin) % n, width, total
+    return (first + begin) % n, width, gain
+
+
+@compiled
+def _best_side(
+    x: NDArray, other: int, norm: float, price: float, cyclic: bool
+) -> tuple[int, int, float]:
+    """Best run of one side, and the gain of the block, whose other side has `other` entries."""
+    start, width, total = best_run(x, 1.0 / norm, price, cyclic)
+    gain = total + price * (width - count(other, width))
+    if other > 1:
+        # A single entry takes no multiplication: it may be better than the best run.
+        at = farthest(x)
+        alone = np.float64(x[at]) ** 2 / norm - price * count(other, 1)
+        if alone > gain:
+            return at, 1, alone
+    return start, width, gain
 
 
 @compiled
@@ -94,11 +112,10 @@ def climb(
         place[0], place[1] = row, height
         if height == 0:
             return -np.inf
-        col, width, total = _turn(R, row, u[:height], place[2], place[3], price, work, v)
+        col, width, gain = _turn(R, row, u[:height], place[2], place[3], price, work, v)
         place[2], place[3] = col, width
         if width == 0:
             return -np.inf
-        gain = total - price * height
         if gain <= last + STILL * abs(last):
             return gain
         last = gain
@@ -144,35 +161,35 @@ def backfit(
     contents: NDArray,
     price: float,
     charge: float,
+    room: int,
     kept: IntArray,
     packed: NDArray,
 ) -> tuple[int, int]:
     """Take out each block in the given order, climb from it, and put it back if it gains.
 
-    The blocks that gain are written to `kept` and `packed`, which are as large as the old ones
-    at least; returns their number and their cost. A block whose climb would bring all blocks
-    beyond the size of `packed` stays as it was.
+    The blocks that gain are written to `kept` and `packed`; returns their number and the size
+    of their contents. A block whose climb would cost `room` multiplications more than there
+    were stays as it was.
     """
     m, n = R.shape
     u, v = np.empty(m, R.dtype), np.empty(n, R.dtype)
     work, place = np.empty(max(m, n), R.dtype), np.empty(4, np.int64)
-    count = used = 0
-    spare = packed.size - contents.size
+    kept_count = used = 0
     for k in order:
         _read(places[k], contents[begins[k] :], place, u, v)
-        cost = place[1] + place[3]
+        cost = count(place[1], place[3])
         change(R, RT, place, u, v, 1)
         gain = climb(R, RT, place, u, v, work, price, BACKFIT_TURNS)
         if gain <= price * charge:
-            spare += cost
+            room += cost
             continue
-        if place[1] + place[3] - cost > spare:
+        if count(place[1], place[3]) - cost > room:
             _read(places[k], contents[begins[k] :], place, u, v)
-        spare -= place[1] + place[3] - cost
+        room -= count(place[1], place[3]) - cost
         change(R, RT, place, u, v, -1)
-        used += _write(place, u, v, kept[count], packed[used:])
-        count += 1
-    return count, used
+        used += _write(place, u, v, kept[kept_count], packed[used:])
+        kept_count += 1
+    return kept_count, used
 
 
 @compiled
@@ -187,7 +204,7 @@ def _read(stored: IntArray, packed: NDArray, place: IntArray, u: NDArray, v: NDA
 
 @compiled
 def _write(place: IntArray, u: NDArray, v: NDArray, stored: IntArray, packed: NDArray) -> int:
-    """Write a block, its packed contents to the beginning; returns its cost."""
+    """Write a block, its packed contents to the beginning; returns their size."""
     for k in range(4):
         stored[k] = place[k]
     height, width = place[1], place[3]
@@ -229,15 +246,16 @@ def births(
     RT: NDArray,
     price: float,
     charge: float,
+    room: int,
     born: IntArray,
     packed: NDArray,
 ) -> tuple[int, int]:
-    """Blocks that gain, best first, into `born` and `packed` while there is room.
+    """Blocks that gain, best first, into `born` and `packed`, of at most `room` multiplications.
 
     Every row and every column is a candidate. The best promise is climbed again in the
     present residual, and becomes a block if it still is about as good as the next one;
     otherwise it goes back with its new promise. A candidate remains after a birth. Returns
-    the number of blocks and their cost.
+    the number of blocks and the size of their contents.
     """
     m, n = R.shape
     u, v = np.empty(m, R.dtype), np.empty(n, R.dtype)
@@ -246,20 +264,22 @@ def births(
     for seed in range(m + n):
         gains[seed] = _candidate(R, RT, seed, place, u, v, work, price)
     least = price * charge
-    count = used = 0
+    born_count = used = 0
     while True:
         seed = largest(gains)
         if gains[seed] <= least:
-            return count, used
+            return born_count, used
         gains[seed] = _candidate(R, RT, seed, place, u, v, work, price)
         if gains[seed] <= least or gains[seed] < KEPT_GAIN * gains[largest(gains)]:
             continue
-        if used + place[1] + place[3] > packed.size:
+        cost = count(place[1], place[3])
+        if cost > room:
             gains[seed] = -np.inf
             continue
+        room -= cost
         change(R, RT, place, u, v, -1)
-        used += _write(place, u, v, born[count], packed[used:])
-        count += 1
+        used += _write(place, u, v, born[born_count], packed[used:])
+        born_count += 1
 
 
 @compiled

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray, offsets
+from structmat.intervals import IntArray, multiplications, offsets
 from structmat.project import blocks as moves
 
 #: Factor by which the price falls from step to step, and by which it rises from a start.
@@ -46,7 +46,10 @@ class Pursuit:
     @property
     def cost(self) -> int:
         """Multiplications of all blocks."""
-        return self.contents.size
+        return int(self._costs().sum())
+
+    def _costs(self) -> IntArray:
+        return multiplications(self.places[:, 1], self.places[:, 3])
 
     def energy(self) -> float:
         """Squared Frobenius norm of the residual."""
@@ -70,9 +73,10 @@ class Pursuit:
 
     def births(self, price: float, charge: float, room: int) -> int:
         """Add blocks that gain while all cost at most `room`; returns their number."""
-        packed = np.empty(max(room - self.cost, 0), self.R.dtype)
-        born = np.empty((packed.size // 2, 4), np.int64)
-        count, used = moves.births(self.R, self.RT, price, charge, born, packed)
+        room = max(room - self.cost, 0)
+        # A block of a single entry costs one multiplication and has two contents.
+        born, packed = np.empty((room, 4), np.int64), np.empty(2 * room, self.R.dtype)
+        count, used = moves.births(self.R, self.RT, price, charge, room, born, packed)
         self.places = np.concatenate([self.places, born[:count]])
         self.contents = np.concatenate([self.contents, packed[:used]])
         return count
@@ -86,13 +90,13 @@ class Pursuit:
         if not len(self.places):
             return
         places, contents = self.places, self.contents
-        costs = places[:, 1] + places[:, 3]
-        begins = offsets(costs)
-        worth = side_norms(places, contents).prod(axis=1) ** 2 / costs
+        begins, cost = offsets(places[:, 1] + places[:, 3]), self.cost
+        worth = side_norms(places, contents).prod(axis=1) ** 2 / self._costs()
         order = np.argsort(worth, kind="stable")
-        kept, packed = np.empty_like(places), np.empty(max(room, self.cost), self.R.dtype)
+        kept, packed = np.empty_like(places), np.empty(2 * max(room, cost), self.R.dtype)
+        spare = max(room - cost, 0)
         count, used = moves.backfit(
-            self.R, self.RT, order, begins, places, contents, price, charge, kept, packed
+            self.R, self.RT, order, begins, places, contents, price, charge, spare, kept, packed
         )
         self.places, self.contents = kept[:count].copy(), packed[:used].copy()
 
@@ -118,7 +122,7 @@ def search(
     *,
     thorough: bool = True,
 ) -> tuple[IntArray, NDArray, float]:
-    """Places, contents and price of a pursuit that costs at most `cap`, at least 2.
+    """Places, contents and price of a pursuit that costs at most `cap`, at least 1.
 
     `W` is not zero, and its entries are about 1. The search ends early once it leaves at most
     `enough` energy.
@@ -199,7 +203,7 @@ def _loosened(best: Pursuit, cap: int, price: float, charge: float, enough: floa
 def _fill(best: Pursuit, cap: int, price: float, charge: float, enough: float) -> None:
     """Spend what is left of the cap, and fit all contents."""
     for factor in FILL_PRICES:
-        if best.cost + 2 > cap or best.energy() <= enough:
+        if best.cost >= cap or best.energy() <= enough:
             break
         best.births(factor * price, charge, cap)
     for _ in range(REFITS):

@@ -37,7 +37,7 @@ def pursue(
     W : array_like, shape (m, n)
         Real and finite.
     cap : int
-        Most multiplications of the result, the sum of all heights and widths.
+        Most multiplications of the result, as `GBLR` counts them.
     start : GBLR, shape (m, n), optional
         Blocks to begin with, such as those of an earlier call for a matrix nearby. If they
         respect the cap, the result leaves at most their energy.
@@ -89,7 +89,7 @@ def pursue(
     if price is not None:
         _check_number("price", price)
     largest = float(np.abs(W).max(initial=0.0))
-    if cap < 2 or largest == 0.0:
+    if cap < 1 or largest == 0.0:
         return _to_matrix(np.zeros((0, 4), np.int64), np.zeros(0, W.dtype), W.shape), 0.0
     # A power of four, so that scaling by it, and by its root, is exact.
     root = math.ldexp(1.0, (math.frexp(largest)[1] - 1) // 2)

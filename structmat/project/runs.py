@@ -43,14 +43,14 @@ THREAD_ENTRIES = 2**17
 
 
 def project_runs(
-    energy: Any, cap: int, *, price: float | None = None
+    energy: Any, cap: int, *, price: float | None = None, charge: float = 1.0
 ) -> tuple[NDArray[np.bool_] | Array, float]:
-    """Runs of rows that hold the most energy; a run of L entries costs L + 1.
+    """Runs of rows that hold the most energy; a run of L entries costs L.
 
     A run is a stretch of one row; a stretch that leaves at the end and continues at the
     beginning counts as two. First come the runs of most energy less price at the price that
-    is returned: no others of their cost, or less, hold more. What they leave of the cap,
-    usually below 0.3 %, is filled with the best parts of runs for a lower price.
+    is returned: no others of their cost and number, or less, hold more. What they leave of the
+    cap, usually below 0.3 %, is filled with the best parts of runs for a lower price.
 
     Parameters
     ----------
@@ -61,6 +61,9 @@ def project_runs(
         Most multiplications of all runs together.
     price : float, optional
         First price to try: that of a similar array and cap saves most of the search.
+    charge : float, default 1
+        Multiplications that a run is charged for beyond its cost, which makes runs few and long.
+        Without it the runs are the single entries of most energy.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def project_runs(
     ------
     InputError
         If an energy is negative, NaN or infinite, if `cap` is no integer of at least 0, or if
-        `price` is negative or not finite.
+        `price` or `charge` is negative or not finite.
 
     Notes
     -----
@@ -84,7 +87,7 @@ def project_runs(
     --------
     >>> import numpy as np
     >>> energy = np.array([[9.0, 8.0, 0.0, 0.0, 7.0], [1.0, 0.0, 6.0, 5.0, 0.0]])
-    >>> kept, price = project_runs(energy, 6)
+    >>> kept, price = project_runs(energy, 4)
     >>> kept.astype(int)
     array([[1, 1, 0, 0, 0],
            [0, 0, 1, 1, 0]])
@@ -92,11 +95,13 @@ def project_runs(
     (energy, most), cap = as_energy(energy), as_cap(cap)
     xp, place = namespace(energy), device(energy)
     first = None if price is None else as_price(price)
+    charge = as_price(charge, name="charge")
     if cap == 0 or most == 0:
         return xp.zeros(energy.shape, dtype=xp.bool, device=place), most
     if str(place) == HOST:
         energy = to_numpy(energy)
-    rows = _CompiledRows(energy) if is_numpy(namespace(energy)) else _ArrayRows(energy, xp)
+    on_host = is_numpy(namespace(energy))
+    rows = _CompiledRows(energy, charge) if on_host else _ArrayRows(energy, charge, xp)
     least = max(LEAST_PRICE * most, math.ulp(0.0))
     if first is None:
         first = _quantile(energy, cap / RUN_SHARE)
@@ -111,23 +116,27 @@ def project_runs(
 class _CompiledRows:
     """Rows in memory, which compiled loops scan one by one."""
 
-    def __init__(self, energy: NDArray) -> None:
-        self.energy = np.ascontiguousarray(energy)
+    def __init__(self, energy: NDArray, charge: float) -> None:
+        self.energy, self.charge = np.ascontiguousarray(energy), charge
         self._threads = min(num_threads(), energy.size // THREAD_ENTRIES + 1)
 
     def cost(self, price: float) -> int:
         """Multiplications of the best runs at a price."""
-        costs = np.empty(len(self.energy), np.int64)
+        costs, opening = np.empty(len(self.energy), np.int64), self.charge * price
         self._scan(
-            lambda first, last: _costs_of_rows(self.energy[first:last], price, costs[first:last])
+            lambda first, last: _costs_of_rows(
+                self.energy[first:last], price, opening, costs[first:last]
+            )
         )
         return int(costs.sum())
 
     def kept(self, price: float) -> NDArray[np.bool_]:
         """Mask of the best runs at a price."""
-        kept = np.empty(self.energy.shape, np.bool_)
+        kept, opening = np.empty(self.energy.shape, np.bool_), self.charge * price
         self._scan(
-            lambda first, last: _runs_of_rows(self.energy[first:last], price, kept[first:last])
+            lambda first, last: _runs_of_rows(
+                self.energy[first:last], price, opening, kept[first:last]
+            )
         )
         return kept
 
@@ -138,31 +147,28 @@ class _CompiledRows:
 class _ArrayRows:
     """Rows of any array library, all scanned at once."""
 
-    def __init__(self, energy: Array, xp: ModuleType) -> None:
-        self.energy, self.xp = energy, xp
+    def __init__(self, energy: Array, charge: float, xp: ModuleType) -> None:
+        self.energy, self.charge, self.xp = energy, charge, xp
 
     def cost(self, price: float) -> int:
         """Multiplications of the best runs at a price."""
-        kept, xp = self.kept(price), self.xp
-        going_on = kept[:, 1:] & kept[:, :-1]
-        entries, inner = (xp.sum(xp.astype(part, xp.int64)) for part in (kept, going_on))
-        return int(2 * entries - inner)
+        return int(self.xp.sum(self.xp.astype(self.kept(price), self.xp.int64)))
 
     def kept(self, price: float) -> Array:
         """Mask of the best runs at a price."""
-        return runs_at(self.energy, price, self.xp)
+        return runs_at(self.energy, price, self.charge * price, self.xp)
 
 
 @compiled
-def _costs_of_rows(energy: NDArray, price: float, costs: NDArray[np.int64]) -> None:
-    """Entries and runs of each row's best runs, added up."""
+def _costs_of_rows(energy: NDArray, price: float, opening: float, costs: NDArray[np.int64]) -> None:
+    """Entries of each row's best runs, added up."""
     m, n = energy.shape
     for i in range(m):
-        difference, held, left_out = -price, 1, 0
+        difference, held, left_out = -opening, 0, 0
         for j in range(n):
-            if difference < -price:  # a new run, rather than the one before it
-                held = left_out + 1
-                difference = -price
+            if difference < -opening:  # a new run, rather than the one before it
+                held = left_out
+                difference = -opening
             elif difference > 0:
                 left_out = held
                 difference = 0.0
@@ -172,20 +178,20 @@ def _costs_of_rows(energy: NDArray, price: float, costs: NDArray[np.int64]) -> N
 
 
 @compiled
-def _runs_of_rows(energy: NDArray, price: float, kept: NDArray[np.bool_]) -> None:
+def _runs_of_rows(energy: NDArray, price: float, opening: float, kept: NDArray[np.bool_]) -> None:
     """Mask of each row's best runs."""
     m, n = energy.shape
     differences = np.empty(n)
     for i in range(m):
-        difference = -price
+        difference = -opening
         for j in range(n):
-            difference = min(max(difference, -price), 0.0) + (float(energy[i, j]) - price)
+            difference = min(max(difference, -opening), 0.0) + (float(energy[i, j]) - price)
             differences[j] = difference
         held = False
         for j in range(n - 1, -1, -1):
             if differences[j] > 0:
                 held = True
-            elif differences[j] < -price:
+            elif differences[j] < -opening:
                 held = False
             kept[i, j] = held
 
@@ -244,7 +250,7 @@ def _filling(energy: Array, kept: Array, beyond: Array, left: int) -> NDArray[np
     places, mask = to_numpy(at), np.zeros(m * n, np.bool_)
     column = places % n
     before, after = before & (column > 0), after & (column < n - 1)
-    mask[places[_taken(places, column, values, before, after, left)]] = True
+    mask[places[_taken(places, column, values, after & ~before, left)]] = True
     return mask.reshape(m, n)
 
 
@@ -252,31 +258,26 @@ def _taken(
     places: NDArray,
     column: NDArray,
     values: NDArray,
-    before: NDArray[np.bool_],
     after: NDArray[np.bool_],
     left: int,
 ) -> NDArray[np.int64]:
-    """Indices of the entries to take: whole stretches by energy a multiplication, one cut.
+    """Indices of the entries to take: whole stretches by energy an entry, one cut.
 
-    `before` and `after` say which entries have a neighbour that is kept already: a stretch
-    costs one multiplication more than its entries, and one less for each such neighbour.
+    The cut stretch loses its beginning where `after` is true of its last entry: then a run
+    follows that is kept already, and none goes before.
     """
     begins = np.flatnonzero((np.diff(places, prepend=-2) > 1) | (column == 0))
     if not begins.size:
         return begins
     ends = np.append(begins[1:], len(places))
-    cost = ends - begins + 1 - before[begins] - after[ends - 1]
-    density = np.add.reduceat(values.astype(np.float64), begins) / np.maximum(cost, 1)
+    cost = ends - begins
+    density = np.add.reduceat(values.astype(np.float64), begins) / cost
     order = np.argsort(-density, kind="stable")
     total = np.cumsum(cost[order])
     whole = order[total <= left]
     found = [np.arange(begins[k], ends[k]) for k in whole]
     if len(whole) < len(order):
         k, spare = order[len(whole)], left - int(cost[whole].sum())
-        if before[begins[k]]:
-            found.append(np.arange(begins[k], begins[k] + spare))
-        elif after[ends[k] - 1]:
-            found.append(np.arange(ends[k] - spare, ends[k]))
-        else:
-            found.append(np.arange(begins[k], begins[k] + max(spare - 1, 0)))
+        first = ends[k] - spare if after[ends[k] - 1] else begins[k]
+        found.append(np.arange(first, first + spare))
     return np.concatenate(found)

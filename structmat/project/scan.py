@@ -3,13 +3,13 @@
 Let `d` be the energy, less price, of the best runs that hold an entry, minus that of the best
 runs that leave it out. Along a row it follows
 
-    d' = min(max(d, -price), 0) + energy - price,
+    d' = min(max(d, -opening), 0) + energy - price
 
-since a run costs one multiplication more than it has entries. Functions
+if the opening of a run has a price of its own. Functions
 ``min(max(d + shift, low), high)`` compose to functions of the same form, so that all values
 of a row come from a tree of compositions: O(log n) operations on arrays, O(n) work a row.
 Read from the right, an entry is held where ``d > 0`` to its left end, left out where
-``d < -price``, and follows its right neighbour elsewhere: the same recursion once more.
+``d < -opening``, and follows its right neighbour elsewhere: the same recursion once more.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from types import ModuleType
 from structmat._array import Array
 
 
-def runs_at(energy: Array, price: float, xp: ModuleType) -> Array:
+def runs_at(energy: Array, price: float, opening: float, xp: ModuleType) -> Array:
     """Mask (m, n) of the runs of most energy less price; the compiled scan's twin."""
     gain = energy - price
-    difference = _clamped(gain, gain - price, gain, -price, xp)
+    difference = _clamped(gain, gain - opening, gain, -opening, xp)
     # Entry j belongs to a run if the nearest decided difference at or after it says so.
-    kept, left_out = difference > 0, difference < -price
+    kept, left_out = difference > 0, difference < -opening
     flip = xp.flip(xp.stack([kept, left_out]), axis=2)
     low = xp.astype(flip[0, ...], energy.dtype)
     high = 1 - xp.astype(flip[1, ...], energy.dtype)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from structmat.intervals import IntArray
+from structmat.intervals import IntArray, multiplications
 from structmat.project.order import column_order
 
 #: Half-steps of a block at most, alternating between its columns and its rows.
@@ -44,7 +44,7 @@ class Subset(NamedTuple):
     @property
     def cost(self) -> int:
         """Multiplications for one vector."""
-        return len(self.rows) + len(self.cols)
+        return int(multiplications(len(self.rows), len(self.cols)))
 
 
 def pursue_subsets(
@@ -182,8 +182,8 @@ class _Search:
             if not len(cols):
                 break
             v, last = a[cols] / size, gain
-            gain = float(gains[cols].sum()) - price * len(rows)
             block = Subset(rows, u, cols, v)
+            gain = float((gains[cols] + price).sum()) - price * block.cost
             if gain <= last * (1 + 1e-6):
                 break
         return gain, block

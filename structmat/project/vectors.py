@@ -97,6 +97,19 @@ def _largest_arrays(x: NDArray) -> int:
     return int(x.argmax())
 
 
+@compiled
+def _farthest_loop(x: NDArray) -> int:
+    best = 0
+    for k in range(x.size):
+        if abs(x[k]) > abs(x[best]):
+            best = k
+    return best
+
+
+def _farthest_arrays(x: NDArray) -> int:
+    return int(np.abs(x).argmax())
+
+
 def _chosen(loop: Any, arrays: Any) -> Any:
     return loop if HAS_NUMBA else arrays
 
@@ -113,3 +126,5 @@ take = _chosen(_take_loop, _take_arrays)
 squared_norm = _chosen(_squared_norm_loop, _squared_norm_arrays)
 #: ``largest(x)``: index of the largest entry, the first one of several.
 largest = _chosen(_largest_loop, _largest_arrays)
+#: ``farthest(x)``: index of the entry farthest from zero, the first one of several.
+farthest = _chosen(_farthest_loop, _farthest_arrays)

@@ -102,21 +102,22 @@ def test_a_cap_is_passed_on_to_the_own_fit(rng):
 # Contained kinds.
 
 
+def flat_tile():
+    """Costs 6, and 9 once it is filled in."""
+    U = np.ones((3, 1))
+    return structmat.BlockLowRank({(0, 0): (U, U)}, row_sizes=[3], col_sizes=[3])
+
+
 def full_tile():
-    """Costs 4, and 6 as blocks of rank one."""
+    """Costs 4 in both forms."""
     return structmat.BlockLowRank(
         {(0, 0): np.array([[1.0, 2], [3, 4]])}, row_sizes=[2], col_sizes=[2]
     )
 
 
-def flat_tile():
-    """Costs 4 in both forms."""
-    return structmat.BlockLowRank({(0, 0): (D[:, :1], D[:, :1])}, row_sizes=[2], col_sizes=[2])
-
-
 @pytest.mark.parametrize(
     ("cap", "second", "goals"),
-    [(6, None, [6]), (5, flat_tile, [5, 4]), (4, flat_tile, [4, 2]), (5, full_tile, [5, 4])],
+    [(9, None, [9]), (8, full_tile, [8, 7]), (6, full_tile, [6, 4]), (8, flat_tile, [8, 7])],
 )
 def test_a_contained_kind_stays_within_the_cap_of_its_container(cap, second, goals, rng):
     seen, drawn = [], []
@@ -124,14 +125,14 @@ def test_a_contained_kind_stays_within_the_cap_of_its_container(cap, second, goa
     def own(kind, goal, rng, *_):
         seen.append(goal.max_cost)
         drawn.append(rng.random())
-        return (full_tile if len(seen) == 1 else second)()
+        return (flat_tile if len(seen) == 1 else second)()
 
     made = fits(own=own)
-    if second is full_tile:
-        with pytest.raises(BudgetError, match=f"costs 6 as 'gblr'; expected at most {cap}"):
-            made.within("block_low_rank", "gblr", cap, rng)
+    if second is flat_tile:
+        with pytest.raises(BudgetError, match=f"costs 9 as 'block_sparse'; expected at most {cap}"):
+            made.within("block_low_rank", "block_sparse", cap, rng)
     else:
-        made.within("block_low_rank", "gblr", cap, rng)
+        made.within("block_low_rank", "block_sparse", cap, rng)
     assert seen == goals
     assert len(set(drawn)) == 1
 

@@ -46,7 +46,7 @@ def test_theorem_2_bound_in_integers(pair, alpha, path, match):
     for name in ("row_width", "col_width"):
         mean = alpha * int(getattr(A, name).sum()) + (1 - alpha) * int(getattr(B, name).sum())
         assert int(getattr(C, name).sum()) <= mean
-    assert C.cost <= alpha * A.cost + (1 - alpha) * B.cost
+    assert C.cost <= C.storage <= alpha * A.storage + (1 - alpha) * B.storage
     assert C.num_blocks <= max(A.num_blocks, B.num_blocks)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from structmat import GBLR
 from structmat.errors import InputError, ShapeError
-from structmat.project import vectors
+from structmat.project import blocks, vectors
 from structmat.project.pursuit import pursue
 from structmat.project.vectors import best_run
 
@@ -62,6 +62,7 @@ def test_loops_and_arrays_are_equal_to_the_last_digit(seed, n, cyclic, dtype):
     assert loop == vectors._best_run_arrays(x, scale, price, cyclic)
     assert vectors._squared_norm_loop(x) == vectors._squared_norm_arrays(x)
     assert vectors._largest_loop(x) == vectors._largest_arrays(x)
+    assert vectors._farthest_loop(x) == vectors._farthest_arrays(x)
     outs = [y.copy(), y.copy()]
     vectors._add_multiple_loop(outs[0], x[0], x)
     vectors._add_multiple_arrays(outs[1], x[0], x)
@@ -132,6 +133,26 @@ def test_one_block_around_both_edges_is_exact():
     assert np.linalg.norm(matrix.u) == pytest.approx(np.linalg.norm(matrix.v))
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_single_entries_and_lines_cost_what_they_hold(across):
+    A = np.zeros((9, 11))
+    A[2, 3:8], A[7, 1] = [1.0, -2, 3, 4, 2], 5.0
+    matrix, _ = pursue(A.T if across else A, 6, charge=0.0)
+    assert (matrix.cost, matrix.storage, matrix.num_blocks) == (6, 8, 2)
+    assert np.allclose(matrix.to_dense(), A.T if across else A)
+
+
+def test_one_column_is_chosen_where_the_others_are_not_worth_two_multiplications():
+    R = np.array([[3.0, 1.2], [3.0, 1.2]])
+    # At price 1 the second column saves 2.88 of energy, and costs 2 multiplications of three.
+    gains = {}
+    for price in (1.0, 2.0):
+        place, u, v, work = np.array([0, 2, 0, 2]), np.ones(2), np.ones(2), np.empty(2)
+        gains[price] = blocks.climb(R, R.T.copy(), place, u, v, work, price, 6), place[3]
+    assert gains[1.0] == (pytest.approx(20.88 - 4.0), 2)
+    assert gains[2.0] == (pytest.approx(18.0 - 4.0), 1)
+
+
 def test_a_larger_cap_leaves_less():
     A = np.random.default_rng(3).standard_normal((40, 30))
     errors = [left(A, pursue(A, cap)[0]) for cap in (2, 40, 150, 500, 1500)]
@@ -172,8 +193,8 @@ def test_a_charge_makes_blocks_fewer():
 
 
 def test_a_matrix_of_one_entry_or_none():
-    assert pursue(np.full((1, 1), 3.0), 2)[0].to_dense() == pytest.approx(3.0)
-    assert pursue(np.full((1, 1), 3.0), 1)[0].cost == 0
+    assert pursue(np.full((1, 1), 3.0), 1)[0].to_dense() == pytest.approx(3.0)
+    assert pursue(np.full((1, 1), 3.0), 0)[0].cost == 0
     assert pursue([[1, 2], [2, 4]], 4)[0].dtype == np.float64
     empty, price = pursue(np.zeros((0, 5)), 10)
     assert (empty.shape, empty.num_blocks, price) == ((0, 5), 0, 0.0)

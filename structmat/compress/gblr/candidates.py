@@ -137,7 +137,7 @@ class Starts:
         nonzero, cap = self.A != 0, self.best.goal.max_cost
         runs = int(nonzero[:, 0].sum() + (nonzero[:, 1:] & ~nonzero[:, :-1]).sum())
         most = HELD_SHARE * self.A.size if cap is None else cap
-        return runs > self.best.most_blocks and runs + int(nonzero.sum()) <= most
+        return runs > self.best.most_blocks and int(nonzero.sum()) <= most
 
     def is_sparse(self) -> bool:
         """True if the non-zeros are fewer than the likely cost, or than a start may hold."""
@@ -167,7 +167,7 @@ class Starts:
         """The best runs of entries in single rows."""
         price, A = self._exact_price(), self._scaled()
         blocks, energy = best_lines(A, squares(A), self.best.aim)
-        return Candidate(blocks, blocks.u.size + blocks.v.size, energy, price)
+        return Candidate(blocks, blocks.cost, energy, price)
 
     def entries(self) -> Candidate:
         """The matrix itself, as runs of its rows or of its columns."""
@@ -209,11 +209,6 @@ class Starts:
             cap = min(cap, int(HELD_SHARE * self.A.size))
             aim = Goal(max_cost=cap)
         matrix = self._block_low_rank(aim)
-        if cap is not None and matrix.cost > cap:
-            # As rank-one blocks a dense tile costs a little more than its area.
-            fitting = Goal(max_cost=cap**2 // matrix.cost)
-            del matrix
-            matrix = self._block_low_rank(fitting)
         blocks = Blocks(*(getattr(matrix, name) for name in Blocks._fields))
         worth = [block.energy / block.cost for block in blocks.unpack()]
         price = min(worth, default=self.best.total)

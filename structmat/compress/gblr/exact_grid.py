@@ -33,7 +33,7 @@ def grid_blocks(A: NDArray, most: float) -> list[Block]:
     found = [_grid(A, most, 0, 0), _islands(A, most)]
     if np.count_nonzero(A) <= most:
         lines = exact_lines(A)
-        if total_cost(lines) < (LEAST_RUN_ENTRIES + 1) * len(lines):
+        if total_cost(lines) < LEAST_RUN_ENTRIES * len(lines):
             found.append(lines)
     return min((f for f in found if f and total_cost(f) <= most), key=total_cost, default=[])
 
@@ -135,8 +135,7 @@ def _cost_in_row(rows: NDArray, cols: list[int]) -> int:
     height, cost = len(rows), 0
     for a, b in pairwise(cols):
         width = b - a
-        low = _rank(rows[:, a:b]) * (height + width)
-        cost += min(low, height * (width + 1), width * (height + 1))
+        cost += min(_rank(rows[:, a:b]) * (height + width), height * width)
     return cost
 
 

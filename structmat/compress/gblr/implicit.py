@@ -68,7 +68,7 @@ def _matrix(blocks: list[Block], op: Operator) -> GBLR:
 def _inner_goal(op: Operator, goal: Goal, s: NDArray) -> Goal | None:
     """Goal of the search on the sketch; None where the sketch leaves no room."""
     if goal.max_cost is not None:
-        return goal if goal.max_cost >= 2 and s.any() else None
+        return goal if goal.max_cost >= 1 and s.any() else None
     missed = norm(op) ** 2 - float((s.astype(np.float64) ** 2).sum())
     room = (goal.max_error or 0.0) ** 2 - max(missed, 0.0)
     return Goal(max_error=math.sqrt(room) * (1 - 1e-3)) if room > 0 else None

@@ -34,7 +34,7 @@ def exact_lines(A: NDArray, top: int = 0, left: int = 0, *, cyclic: bool = True)
 
 
 def _runs(lines: NDArray, cyclic: bool) -> list[tuple[int, int, int]]:
-    """(line, start, width) of the runs; a further run costs as much as a stored zero."""
+    """(line, start, width) of the runs; a few zeros are stored, for fewer and longer runs."""
     n, found = lines.shape[1], []
     wide = max(2, n // RUNS_PER_LINE)
     for i, line in enumerate(lines):
@@ -54,7 +54,7 @@ def _runs(lines: NDArray, cyclic: bool) -> list[tuple[int, int, int]]:
 
 
 def _cost_of_runs(runs: list[tuple[int, int, int]]) -> int:
-    return sum(width + 1 for _, _, width in runs)
+    return sum(width for _, _, width in runs)
 
 
 def best_lines(A: NDArray, energy: NDArray, goal: Goal) -> tuple[Blocks, float]:
@@ -85,7 +85,10 @@ def best_lines(A: NDArray, energy: NDArray, goal: Goal) -> tuple[Blocks, float]:
 
 
 def _fitting_runs(columns: NDArray, goal: Goal, opening: int) -> NDArray[np.bool_]:
-    """Entries covered by the runs at the best price within the goal: shape (n, m)."""
+    """Entries covered by the runs at the best price within the goal: shape (n, m).
+
+    A run is charged `opening` multiplications beyond its cost, so that runs are long.
+    """
     top = float(columns.max())
     low, high = 1e-30 * top, 2 * top
     best, value = np.zeros(columns.shape, np.bool_), (np.inf, np.inf)
@@ -93,7 +96,7 @@ def _fitting_runs(columns: NDArray, goal: Goal, opening: int) -> NDArray[np.bool
     for _ in range(PRICE_STEPS):
         price = float(np.sqrt(low * high))
         keep = _best_cover(columns, price, opening)
-        cost = float(keep.sum() + _starts(keep).sum())
+        cost = float(keep.sum())
         missed = float(columns.sum(where=~keep))
         if goal.max_cost is not None:
             fits, found = cost <= goal.max_cost, (missed, cost)
@@ -110,8 +113,8 @@ def _fitting_runs(columns: NDArray, goal: Goal, opening: int) -> NDArray[np.bool
     if goal.max_cost is None or value[0] == 0 or beyond is None:
         return best
     # Equal entries come and go together: the cover beyond the goal is kept in the first rows.
-    more = (beyond.sum(0) + _starts(beyond).sum(0)) - (best.sum(0) + _starts(best).sum(0))
-    left = goal.max_cost - int(best.sum() + _starts(best).sum())
+    more = beyond.sum(0) - best.sum(0)
+    left = goal.max_cost - int(best.sum())
     count = int((np.maximum.accumulate(np.cumsum(more)) <= left).sum())
     best[:, :count] = beyond[:, :count]
     return best

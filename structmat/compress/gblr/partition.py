@@ -28,7 +28,7 @@ def tile_blocks(tile: NDArray, rank: int, top: int, left: int) -> list[Block]:
     """A tile's leading singular triples, or the whole tile where that costs no more."""
     cost = rank * sum(tile.shape)
     # The runs of a line hold at least its non-zeros.
-    if cost >= np.count_nonzero(tile) + min(tile.any(axis).sum() for axis in (0, 1)):
+    if cost >= np.count_nonzero(tile):
         lines = exact_lines(tile, top, left, cyclic=False)
         if total_cost(lines) <= cost:
             return lines
@@ -42,7 +42,7 @@ class _Level:
         (m, n), k = A.shape, 1 << level
         self.rows, self.cols = (np.arange(k + 1) * m) // k, (np.arange(k + 1) * n) // k
         h, w = np.diff(self.rows)[:, None], np.diff(self.cols)[None]
-        self.step, self.dense = h + w, np.minimum(h * (w + 1), w * (h + 1))
+        self.step, self.dense = h + w, h * w
         self.energy = np.stack([self._energies(A, i) for i in range(k)])
         tail = np.cumsum(self.energy[..., ::-1], axis=-1)[..., ::-1]
         self.tail = np.pad(tail, ((0, 0), (0, 0), (0, 1)))

@@ -42,7 +42,7 @@ def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress)
     them which blocks are found.
     """
     largest = float(np.abs(A).max(initial=0.0))
-    if largest == 0 or (goal.max_cost is not None and goal.max_cost < 2):
+    if largest == 0 or (goal.max_cost is not None and goal.max_cost < 1):
         progress(1.0)
         return GBLR(*Blocks.of([], A.dtype), shape=A.shape)
     # A power of two, so that scaling is exact.

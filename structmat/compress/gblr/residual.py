@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray
+from structmat.intervals import IntArray, multiplications
 
 #: Multiplications that a block has to earn beyond its cost, for the four integers of its
 #: runs. Without them the search ends in thousands of tiny blocks.
@@ -55,7 +55,7 @@ class Block(NamedTuple):
     @property
     def cost(self) -> int:
         """Multiplications of one product with a vector."""
-        return self.u.size + self.v.size
+        return int(multiplications(self.u.size, self.v.size))
 
     @property
     def energy(self) -> float:
@@ -66,7 +66,8 @@ class Block(NamedTuple):
 
 def total_cost(blocks: list[Block]) -> int:
     """Cost of all blocks."""
-    return sum(block.cost for block in blocks)
+    sizes = np.array([(block.u.size, block.v.size) for block in blocks]).reshape(-1, 2)
+    return int(multiplications(*sizes.T).sum())
 
 
 def most_blocks(A: "NDArray | Residual") -> int:
@@ -105,6 +106,11 @@ class Blocks(NamedTuple):
         row, height, col, width = places.T
         return cls(row, height, contents[~on_columns], col, width, contents[on_columns])
 
+    @property
+    def cost(self) -> int:
+        """Multiplications of one product with a vector."""
+        return int(multiplications(self.row_width, self.col_width).sum())
+
     def unpack(self) -> Iterator[Block]:
         """The blocks one by one, on views of the packed contents."""
         i = j = 0
@@ -138,7 +144,7 @@ class Candidate(NamedTuple):
         residual = DenseResidual(A / scale)
         for block in blocks.unpack():
             residual.change(block, -1)
-        return cls(blocks, blocks.u.size + blocks.v.size, residual.energy(), price)
+        return cls(blocks, blocks.cost, residual.energy(), price)
 
 
 class Residual(Protocol):

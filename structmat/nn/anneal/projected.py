@@ -58,6 +58,17 @@ class Projected:
         return cls(cost=math.prod(shape), support=np.ones(shape, bool))
 
     @property
+    def storage(self) -> int:
+        """Scalars of the structure, with its orders: a run of L entries has L + 1."""
+        orders = sum(len(order) for order in (self.row_order, self.col_order) if order is not None)
+        if self.matrix is not None:
+            return self.matrix.storage + orders
+        if self.side is not None or self.support.all():
+            return self.cost + orders
+        rows, cols = self.order
+        return self.cost + len(runs_of(self.support[rows][:, cols])[0]) + orders
+
+    @property
     def order(self) -> tuple[IntArray, IntArray]:
         """Orders of rows and columns; the given ones as well."""
         m, n = self.support.shape

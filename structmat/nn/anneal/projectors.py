@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
 from structmat.matrices import GBLR
-from structmat.nn.anneal.projected import Projected, balanced, in_given_order, runs_of
+from structmat.nn.anneal.projected import Projected, balanced, in_given_order
 from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
@@ -19,6 +19,8 @@ from structmat.project.tiles import project_tiles
 
 #: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
 BLOCKS_FROM = 3.0
+#: Multiplications that a run counts beside its own: without them runs would be single entries.
+RUN_CHARGE = 1.0
 #: Rows and columns of a tile of low rank, about.
 TILE = 16
 #: Share of the energy that blocks may leave where the structure of a weight is plain.
@@ -147,9 +149,8 @@ def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[I
 def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], last: Projected) -> Projected:
     rows, cols = order
     ordered = W[rows][:, cols]
-    kept, price = project_runs(ordered * ordered, cap, price=last.price)
-    _, starts, lengths = runs_of(kept)
-    cost = len(starts) + int(lengths.sum())
+    kept, price = project_runs(ordered * ordered, cap, price=last.price, charge=RUN_CHARGE)
+    cost = int(kept.sum())
     return Projected(
         cost=cost, support=in_given_order(kept, *order), price=price, **_named_order(order)
     )
@@ -169,6 +170,9 @@ def _blocks(
     price = last.price if start is not None else None
     ordered, charge = W[rows][:, cols], options.charge
     matrix, price = pursue(ordered, cap, start=start, price=price, charge=charge, thorough=thorough)
+    while matrix.storage > W.size:  # trained contents have the room of the dense weight
+        cap = cap * W.size // matrix.storage
+        matrix, price = pursue(ordered, cap, price=price, charge=charge, thorough=thorough)
     covered = in_given_order(matrix.coverage() > 0, *order)
     return Projected(
         cost=matrix.cost, support=covered, matrix=matrix, price=price, **_named_order(order)

@@ -117,13 +117,13 @@ def size_bound(shape: tuple[int, int], cap: int, kind: str) -> int:
     Examples
     --------
     >>> size_bound((256, 784), 4014, "gblr"), 4 * 256 * 784
-    (102544, 802816)
+    (198880, 802816)
     """
     (m, n), integer = shape, np.dtype(_integer(shape)).itemsize
     room = -(-m * n // 8)
     if kind == "gblr":
-        # A block has four numbers for its place, and at least two contents.
-        room = max(room, min(_SEARCHED * cap, m * n) * (2 * integer + 4))
+        # A block has four numbers for its place; one of a single entry has two contents.
+        room = max(room, min(_SEARCHED * cap, m * n) * (4 * integer + 8))
     elif kind == "block_low_rank":
         room += 3 * integer * (m // _TILE + 1) * (n // _TILE + 1)
     return _HEADER + 2 * integer * (m + n) + room

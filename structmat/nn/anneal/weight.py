@@ -210,9 +210,7 @@ class AnnealWeight(StructuredModule):
     @property
     def storage(self) -> int:
         """Scalars of that structure, with the orders of its rows and columns."""
-        projected = self.projected
-        orders = (projected.row_order, projected.col_order)
-        return projected.cost + sum(len(order) for order in orders if order is not None)
+        return self.projected.storage
 
     @property
     def fan_in(self) -> int:

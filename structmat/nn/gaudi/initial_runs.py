@@ -84,11 +84,14 @@ def _parts(wanted: float, n: int, granularity: int) -> int:
     return max(1, min(math.floor(wanted), n // granularity))
 
 
-def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> Runs:
+def strip_runs(
+    shape: tuple[int, int], cost: float, *, granularity: int = 1, held: bool = False
+) -> Runs:
     """Strips at about this cost: each output sees a run of the inputs.
 
-    A strip of length L costs L + 1 multiplications for L entries of the matrix, so nearly
-    every multiplication has an entry of its own. Up to eight neighbours begin with one
+    A strip of length L costs L + 1 multiplications for L entries of the matrix, or L if the
+    single entry of its narrow side is `held` at 1. So nearly every multiplication has an entry
+    of its own. Up to eight neighbours begin with one
     window, fewer if windows would then leave inputs out. If the strips of all outputs would
     be shorter than four grains, each input reaches a run of the outputs instead. If the
     cost is too low for strips on all samples, evenly spread ones remain; one is the least.
@@ -106,10 +109,11 @@ def strip_runs(shape: tuple[int, int], cost: float, *, granularity: int = 1) -> 
     ones, long = shape if inwards else (n, m)
     g = min(granularity, ones)
     slots = math.ceil(ones / g)  # the last one goes around the end of an axis that is no multiple
-    count = max(1, min(slots, math.floor(cost / (g + granularity))))
+    narrow_cost = 0 if held else g
+    count = max(1, min(slots, math.floor(cost / (narrow_cost + granularity))))
     place = torch.arange(count)
     # Whole grains for all strips together, dealt out so that lengths differ by one at most.
-    grains = max(count, math.floor((cost - count * g) / granularity))
+    grains = max(count, math.floor((cost - count * narrow_cost) / granularity))
     length = grains // count + (_turns(count).argsort().argsort() < grains % count).long()
     size = (length * granularity).clamp(max=long)
     units = math.ceil(long / granularity)

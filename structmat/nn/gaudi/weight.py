@@ -283,6 +283,9 @@ class GaudiWeight(StructuredModule):
     def cost(self) -> int:
         """Multiplications for one vector in evaluation: rank times the widths of live blocks.
 
+        These are the published count, to which the rules of Gaudi layers hold. The packed matrix
+        costs one less for each block one sample wide on a side.
+
         Sharded widths are gathered: ask for it on every process.
         """
         rows, cols = self.sides()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from structmat.compress import compress
 from structmat.errors import BudgetError
-from structmat.intervals import positions
+from structmat.intervals import multiplications, positions
 from structmat.matrices import GBLR, BlockLowRank, BlockSparse, LowRank, Monarch
 from structmat.matrix import StructuredMatrix
 from structmat.nn.gaudi.initial_runs import grid_rank, strip_runs
@@ -157,8 +157,12 @@ def _even_sizes(n: int, parts: int) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def strip_sides(shape: tuple[int, int], cap: int) -> list[tuple[IntArray, IntArray]] | None:
+def strip_sides(
+    shape: tuple[int, int], cap: int, *, held: bool = False
+) -> list[tuple[IntArray, IntArray]] | None:
     """Starts and widths of strips in whole samples, rows and columns; None if they miss one.
+
+    Options are those of `strip_runs`.
 
     Examples
     --------
@@ -167,7 +171,7 @@ def strip_sides(shape: tuple[int, int], cap: int) -> list[tuple[IntArray, IntArr
     >>> strip_sides((4, 8), 11) is None
     True
     """
-    runs, sides = strip_runs(shape, cap), []
+    runs, sides = strip_runs(shape, cap, held=held), []
     for n, width, location in zip(shape, runs[::2], runs[1::2], strict=True):
         start, length = (
             torch.round(part.double() * n).long().numpy() for part in (location, width)
@@ -180,7 +184,7 @@ def strip_sides(shape: tuple[int, int], cap: int) -> list[tuple[IntArray, IntArr
 
 def random_gblr(shape: tuple[int, int], cap: int) -> RandomInit:
     """GBLR matrix of strips, or a grid of tiles where strips miss a row or a column."""
-    sides = strip_sides(shape, cap)
+    sides = strip_sides(shape, cap, held=True)
     if sides is None:
         grid = random_block_low_rank(shape, cap)
         return RandomInit(grid.cost, lambda *given: grid.draw(*given).to_kind("gblr"))
@@ -195,7 +199,7 @@ def random_gblr(shape: tuple[int, int], cap: int) -> RandomInit:
         rows, cols = ((*side, part) for side, part in zip(sides, contents, strict=True))
         return GBLR(*rows, *cols, shape=shape)
 
-    return RandomInit(int(row_width.sum() + col_width.sum()), draw)
+    return RandomInit(int(multiplications(row_width, col_width).sum()), draw)
 
 
 def random_monarch(shape: tuple[int, int], cap: int) -> RandomInit:

@@ -26,8 +26,9 @@ def test_gradients_are_those_of_the_structure(kind, stage, layer):
     assert all(p.grad is not None for p in model.parameters())
     for weight in weights_of(model):
         off = torch.ones_like(weight.weight, dtype=torch.bool)
-        off.view(-1)[: weight.cost] = False
-        if not weight.is_factored:
+        if weight.is_factored:
+            off.view(-1)[: weight.projected.matrix.storage] = False
+        else:
             off = ~torch.tensor(weight.projected.support)
         assert not weight.weight.grad[off].any()
         assert weight.weight.grad[~off].any() or not weight.cost

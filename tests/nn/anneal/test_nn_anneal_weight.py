@@ -26,6 +26,8 @@ from structmat.errors import InputError, KindError, ShapeError
 from structmat.matrices import GBLR, BlockLowRank, BlockSparse, Dense, LowRank, Product
 from structmat.nn import AnnealLinear, AnnealWeight, cost, freeze_, to_dense_
 from structmat.nn.anneal.projected import Projected
+from structmat.nn.anneal.projectors import Options, project
+from structmat.project.pursuit import pursue
 
 MATRICES = {
     "gblr": GBLR,
@@ -54,7 +56,10 @@ def test_products_are_those_of_the_matrix(kind, stage, layer):
         torch.testing.assert_close(weight(v).detach(), v @ W.T, rtol=1e-4, atol=1e-5)
         assert weight.cost == weight.projected.cost
         orders = sum(weight.shape) if kind == "ordered gblr" and stage != "dense" else 0
-        assert weight.storage == weight.cost + orders
+        blocks = weight.projected.matrix
+        stored = (weight.cost if blocks is None else blocks.storage) + orders
+        is_runs = weight.kind == "gblr" and stage == "support"
+        assert weight.storage == (matrix.storage if is_runs else stored)
     reference = copy.deepcopy(model)
     report = to_dense_(reference)
     assert report.total.cost == cost(model).structured.cost
@@ -228,3 +233,11 @@ def test_dense_weights_begin_as_dense_layers_do():
     assert model[0].weight is model[0].matrix.weight
     spread = (model[0].weight.std() / reference[0].weight.std()).detach()
     assert 0.25 < float(spread) < 0.35
+
+
+def test_contents_fit_into_the_room_of_the_dense_weight(rng):
+    """Contents of a single entry are two numbers."""
+    W = rng.standard_normal((6, 8)).astype(np.float32)
+    assert pursue(W, 47, charge=0.0)[0].storage > W.size
+    given, options = Projected.whole(W.shape), Options(charge=0.0, orders=False)
+    assert project("gblr", W, 47, 47, given, options).matrix.storage <= W.size
