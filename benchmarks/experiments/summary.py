@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.experiments.judged import CLEAR_SEEDS, Judged
-from benchmarks.experiments.samples import Sample
 from benchmarks.reporting.tables import number, percent
 
 #: Budget of the sentences, where all data sets have it: the default of `structmat learn`.
 HEADLINE = 0.02
+#: Units of differences by metric; others have the metric's name.
+UNITS = {"accuracy": " points"}
+#: Words for numbers of seeds that are too few to judge by.
+FEW = {1: "one seed", 2: "two seeds"}
 
 
 def five_sentences(every: Sequence[Judged]) -> list[str]:
@@ -37,13 +40,6 @@ def headline(every: Sequence[Judged]) -> float:
     return HEADLINE if HEADLINE in budgets else min(budgets)
 
 
-def difference(one: Judged, gap: Sample) -> str:
-    """Difference ± its standard error, with its unit; too few seeds to judge by are said."""
-    unit = "points" if one.runs.config["metric"] == "accuracy" else one.runs.metric.name
-    few = {1: ", one seed", 2: ", two seeds"}.get(gap.count, "")
-    return f"{one.runs.metric.change(gap)} {unit}{few}"
-
-
 def _verdict(chosen: Sequence[Judged], rival: str) -> str:
     """Words for the data sets on which the learned structure is clearly better or worse."""
     signs = [sign for one in chosen if (sign := one.gain(rival)) is not None]
@@ -59,14 +55,25 @@ def _verdict(chosen: Sequence[Judged], rival: str) -> str:
 def _gaps(
     chosen: Sequence[Judged], rival: str, *, part: str = "learned", named: bool = False
 ) -> str:
-    """Differences on each data set, with the rival's name on request."""
-    found = []
-    for one in chosen:
-        gap = one.gap(rival, part)
-        if gap is not None:
-            name = f"; {one.cases[rival]}" if named else ""
-            found.append(f"{difference(one, gap)} ({one.runs.title}{name})")
-    return joined(found) or "not measured"
+    """Differences on each data set, with the rival's name on request.
+
+    The unit stands once for each metric. Too few seeds to judge by are said, once if all data
+    sets have as many.
+    """
+    found = [(one, gap) for one in chosen if (gap := one.gap(rival, part))]
+    counts = {gap.count for _, gap in found}
+    texts: list[str] = []
+    units: set[str] = set()
+    for one, gap in found:
+        metric = one.runs.config["metric"]
+        unit = "" if metric in units else UNITS.get(metric, f" {metric}")
+        units.add(metric)
+        beside = [one.cases[rival]] if named else []
+        beside += [FEW[gap.count]] if gap.count in FEW and len(counts) > 1 else []
+        more = f" ({', '.join(beside)})" if beside else ""
+        texts.append(f"{one.runs.metric.change(gap)}{unit} on {one.runs.title}{more}")
+    few = [f", {FEW[count]} each" for count in counts if count in FEW and len(counts) == 1]
+    return "".join([joined(texts), *few]) if texts else "not measured"
 
 
 def _unpaid(every: Sequence[Judged]) -> str:

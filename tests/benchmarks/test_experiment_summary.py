@@ -36,6 +36,7 @@ CASES = [
     {"name": "single entries", "kind": "entries"},
     {"name": "frozen entries", "kind": "entries", "rule": "none"},
     {"name": "block sparse, learned", "kind": "block_sparse", "convert": {"learn": True}},
+    {"name": "a kept fit", "kind": "gblr", "convert": {"learn": False}},
 ]
 
 
@@ -86,6 +87,9 @@ def test_rivals_are_found_by_their_part():
         "ceiling": "single entries",
     }
     assert runs.title == "Made-up pictures"
+    more = made_up()
+    more["rows"].insert(0, row("a kept fit", 0.02, 0, 0.5))
+    assert samples.ExperimentRuns(more).learned == ["GBLR"]
     assert [one.budget for one in found()] == [0.02, 0.1]
     assert runs.learned_kinds == {"block sparse": ("block sparse, learned", "block sparse")}
 
@@ -144,9 +148,9 @@ def test_tables_of_all_data_sets():
 def test_five_sentences_follow_the_figures():
     every = [*found(), *found(seeds=1, name="b", title="Other ones, large")]
     pays, gain, far, unpaid, costs = five_sentences(every)
-    assert "is clearly better on 1 of 1 data set with 3 seeds: +17.00 ± 0.58 points " in pays
-    assert "(Made-up pictures; Monarch) and +18.00 points, one seed (Other ones; Monarch)." in pays
-    assert "from that start by +4.00 ± 0.00 points (Made-up pictures) and +4.00 points" in gain
+    assert "is clearly better on 1 of 1 data set with 3 seeds: +17.00 ± 0.58 points on " in pays
+    assert "Made-up pictures (Monarch) and +18.00 on Other ones (Monarch, one seed)." in pays
+    assert "differ from that start by +4.00 ± 0.00 points on Made-up pictures and +4.00 on" in gain
     assert "single entries, learned without any structure, it is even on 1 of 1" in far
     assert "dense network it is clearly worse on 1 of 1" in far
     assert "No clear gain over the best fixed structure at 1 of 2 pairs" in unpaid
@@ -164,10 +168,12 @@ def test_five_sentences_follow_the_figures():
 
 def test_one_seed_has_no_error_and_no_verdict():
     pays, gain, far, unpaid, _ = five_sentences(found(seeds=1))
-    assert "not told apart, for want of seeds: +18.00 points, one seed" in pays
+    assert "for want of seeds: +18.00 points on Made-up pictures (Monarch), one seed each." in pays
     assert "No data set has 3 seeds yet" in unpaid
     assert "±" not in pays + gain + far + unpaid
-    assert "two seeds" in five_sentences(found(seeds=2))[0]
+    assert "two seeds each" in five_sentences(found(seeds=2))[0]
+    less = found(metric="perplexity", less=-1, title="Text, small")
+    assert "perplexity on Text (block sparse)" in five_sentences([*found(), *less])[0]
 
 
 def test_missing_rows_are_said_and_missing_files_are_no_error():
