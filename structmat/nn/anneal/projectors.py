@@ -1,7 +1,7 @@
 """Projections of a dense array onto the structures that layers learn, by kind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from structmat.project.tiles import project_tiles
 BLOCKS_FROM = 3.0
 #: Multiplications that a run counts beside its own: without them runs would be single entries.
 RUN_CHARGE = 1.0
+#: Multiplications that a block counts beside its own where the structure is plain: without them
+#: small blocks would stand for the noise.
+PLAIN_CHARGE = 2.0
 #: Rows and columns of a tile of low rank, about.
 TILE = 16
 #: Share of the energy that blocks may leave where the structure of a weight is plain.
@@ -110,6 +113,7 @@ def _plain(
     """Blocks within the budget, if they hold nearly all of the weight."""
     if not options.orders or not 0 < W.size <= ORDERED_ENTRIES:
         return None
+    options = replace(options, charge=max(options.charge, PLAIN_CHARGE))
     if sample_left(W, budget, charge=options.charge) > DOUBT * PLAIN:
         return None
     least = PLAIN * _energy(W)
@@ -180,6 +184,8 @@ def _blocks(
     start = last.matrix if isinstance(last.matrix, GBLR) else None
     price = last.price if start is not None else None
     ordered, charge = W[rows][:, cols], options.charge
+    if start is not None and _missed(W, last) <= PLAIN * _energy(W):
+        charge = max(charge, PLAIN_CHARGE)
     matrix, price = pursue(ordered, cap, start=start, price=price, charge=charge, thorough=thorough)
     while matrix.storage > W.size:  # trained contents have the room of the dense weight
         cap = cap * W.size // matrix.storage
