@@ -22,9 +22,11 @@ __all__ = ["BLUE", "GREY", "Axes", "Figure", "colormaps", "cost_axis", "legend"]
 __all__ += ["log_axis", "panels", "ratio_axis", "save"]
 
 BLUE, GREY, PALE = "#30628f", "#767676", "#e4e4e4"
-#: Ticks of an axis of ratios: every third one is enough for an axis with a wide range.
+#: Ticks of an axis of ratios, where every third one is enough for a wide range; and for a
+#: narrow range.
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-WIDE = 100.0
+CLOSE_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+WIDE, NARROW = 100.0, 6.0
 #: Colours of a picture: few keep its file small.
 PALETTE_SIZE = 64
 
@@ -62,8 +64,8 @@ def ratio_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.12)
     low, high = axes.get_xlim()
-    wide = high > WIDE * low
-    ticks = [tick for tick in (RATIOS[::3] if wide else RATIOS) if low <= tick <= high]
+    ratios = RATIOS[::3] if high > WIDE * low else CLOSE_RATIOS if high < NARROW * low else RATIOS
+    ticks = [tick for tick in ratios if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
 
