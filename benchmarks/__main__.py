@@ -1,4 +1,5 @@
-"""Command line: `python -m benchmarks [SUITE|all|report]`, `experiments …`, `reliability …`."""
+"""Command line: `python -m benchmarks [SUITE|all|report]`, `experiments …`, `learn …`,
+`reliability …`."""
 
 import argparse
 import importlib
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import learn
 from benchmarks.experiments import command as experiments
 from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
@@ -21,9 +23,13 @@ RESULTS_FOLDER = Path(__file__).parent / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if every check passed, 1 if not, 2 for bad arguments."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    for name, run in (("experiments", experiments.main), ("reliability", reliability.main)):
-        if arguments[:1] == [name]:
-            return _checked(run, arguments[1:])
+    commands = {
+        "experiments": experiments.main,
+        "learn": learn.main,
+        "reliability": reliability.main,
+    }
+    if arguments and arguments[0] in commands:
+        return _checked(commands[arguments[0]], arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         if options.suite == "report":

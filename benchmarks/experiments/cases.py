@@ -29,10 +29,17 @@ def dense_layers(model: nn.Module, example: Tensor) -> dict[str, tuple[int, int]
     return {row.name: (row.dense_cost, row.positions) for row in rows}
 
 
-def convert(model: nn.Module, example: Tensor, job: Job, shares: Shares | None) -> None:
+def convert(
+    model: nn.Module,
+    example: Tensor,
+    job: Job,
+    shares: Shares | None,
+    calibration: Sequence[Tensor] | None = None,
+) -> None:
     """Convert the dense network to that of a job, in place.
 
-    `shares` gives the cost of every layer, for cases that take the costs from elsewhere.
+    `shares` gives the cost of every layer, for cases that take the costs from elsewhere;
+    `calibration` holds the inputs that trained weights are fitted to.
 
     Raises
     ------
@@ -58,7 +65,14 @@ def convert(model: nn.Module, example: Tensor, job: Job, shares: Shares | None) 
             _by_rule(model, job, generator, **case.convert)
         elif case.kind != "dense":
             config = Config(kind=case.kind, budget=job.budget, **case.convert)
-            convert_(model, config, is_inner, example=example, generator=generator)
+            convert_(
+                model,
+                config,
+                is_inner,
+                example=example,
+                calibration=calibration,
+                generator=generator,
+            )
     except (BudgetError, BenchmarkError) as reason:
         raise Skip(str(reason)) from None
 

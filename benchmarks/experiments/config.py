@@ -32,7 +32,7 @@ KINDS = {
 }
 #: Kinds whose contents have no rate of their own.
 PLAIN = ("dense", "blast", "entries", "narrow")
-TASKS = ("train", "matrices", "minilm")
+TASKS = ("train", "matrices", "minilm", "advice")
 METRICS = ("accuracy", "perplexity", "cosine", "error")
 
 
@@ -64,6 +64,8 @@ class Case:
     structure : str
         Name of the case whose trained network gives the structure, at the same budget and
         seed; its contents are drawn afresh and trained, and the structure stays.
+    calibrated : bool
+        Fit trained weights to the outputs of their layers on training batches.
     budgets : list of float, optional
         Budgets in place of the experiment's.
     seeds : list of int, optional
@@ -79,6 +81,7 @@ class Case:
     threshold: Mapping[str, Any] = field(default_factory=dict)
     like: str = ""
     structure: str = ""
+    calibrated: bool = False
     budgets: list[float] | None = None
     seeds: list[int] | None = None
 

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.experiments.samples import DENSE, LEARNED, ExperimentRuns, Sample, minus
@@ -15,6 +15,7 @@ from benchmarks.reporting.plots import (
     legend,
     log_axis,
     panels,
+    ratio_axis,
     save,
 )
 from benchmarks.results import Row
@@ -39,12 +40,10 @@ DASHES = ("-", "--", ":", "-.")
 PANELS_ACROSS = 3
 #: Key of a row for its time.
 TIME = "inference_over_dense"
-#: Ticks of its axis.
-TIME_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 #: Measures of a network over the dense one's, and the label of an axis of each.
 MEASURES = {
-    "relative_cost": "multiplications over those of the dense layers",
-    TIME: "inference time over that of the dense network",
+    "relative_cost": "multiplications over those of dense layers",
+    TIME: "inference time over the dense network's",
 }
 RESOLUTION_DPI = 110
 
@@ -68,12 +67,10 @@ def write(result: Row, folder: Path) -> dict[str, str]:
     what, title = runs.metric.name, runs.config["title"]
     drawn = {}
     if runs.budgets():
-        text = f"{title}: {what} against cost, with the spread over seeds"
-        drawn[f"{runs.name}_cost.png"] = (against_cost(runs), text)
-    # Results from before multiplications of the training were counted keep their pictures.
-    if any(row.get("training_cost") is not None for row in runs.group("kinds")):
-        text = f"{title}: {what} against measured inference time, with the spread over seeds"
-        drawn[f"{runs.name}_time.png"] = (against_cost(runs, TIME), text)
+        drawn_over = measures(runs)
+        time = " and against measured inference time" * (TIME in drawn_over)
+        text = f"{title}: {what} against cost{time}, with the spread over seeds"
+        drawn[f"{runs.name}_cost.png"] = (against(runs, drawn_over), text)
     if list(_ablated(runs)):
         text = f"{title}: what each change does to {what}"
         drawn[f"{runs.name}_ablations.png"] = (ablations(runs), text)
@@ -83,23 +80,32 @@ def write(result: Row, folder: Path) -> dict[str, str]:
     return save(drawn, folder, RESOLUTION_DPI)
 
 
-def against_cost(runs: ExperimentRuns, measure: str = "relative_cost") -> Figure:
-    """Scores against multiplications or time, a panel a model; the dense network as a line."""
-    count = len(runs.models)
-    across = min(count, PANELS_ACROSS)
-    down = math.ceil(count / across)
+def measures(runs: ExperimentRuns) -> list[str]:
+    """Cost, and time where learned structures were timed with the network that they ended as."""
+    timed = any(row.get("training_cost") is not None for row in runs.group("kinds"))
+    return list(MEASURES) if timed else ["relative_cost"]
+
+
+def against(runs: ExperimentRuns, wanted: Sequence[str] = ("relative_cost",)) -> Figure:
+    """Scores against multiplications or time, a panel each; the dense network as a line."""
+    drawn = [(model, measure) for model in runs.models for measure in wanted]
+    across = min(len(drawn), PANELS_ACROSS)
+    down = math.ceil(len(drawn) / across)
     figure, every = panels((3.0 * across + 2.2, 2.8 * down + 0.4), down, across)
-    for axes, model in zip(every, runs.models, strict=False):
+    for axes, (model, measure) in zip(every, drawn, strict=False):
         _curves(axes, runs, model, measure)
         _dense(axes, runs, model)
         if runs.config["metric"] == "error":
             low, high = axes.get_ylim()
             log_axis(axes, few_decades=high < 100 * low)
-        if count > 1:
+        if len(runs.models) > 1:
             axes.set_title(model, fontsize=9)
-    for axes in every[count:]:
+        if len(wanted) > 1:
+            axes.set_xlabel(MEASURES[measure], fontsize=9)
+    for axes in every[len(drawn) :]:
         axes.set_axis_off()
-    figure.supxlabel(MEASURES[measure], fontsize=9)
+    if len(wanted) == 1:
+        figure.supxlabel(MEASURES[wanted[0]], fontsize=9)
     figure.supylabel(runs.metric.label, fontsize=9)
     legend(figure, every)
     return figure
@@ -138,8 +144,7 @@ def _curves(axes: Axes, runs: ExperimentRuns, model: str, measure: str) -> None:
             label=name,
         )
     if measure == TIME:
-        low, high = axes.get_xlim()
-        cost_axis(axes, [tick for tick in TIME_TICKS if low <= tick <= high])
+        ratio_axis(axes)
         return
     budgets = runs.budgets()
     cost_axis(axes, [b for i, b in enumerate(budgets) if i == 0 or b > 1.4 * budgets[i - 1]])

@@ -6,57 +6,80 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.experiments import config
+from benchmarks.experiments.judged import judged
 from benchmarks.experiments.runner import command_of
 from benchmarks.experiments.samples import ExperimentRuns, read
-from benchmarks.experiments.sentences import (
-    fill,
-    losses,
-    sentences,
-    standing,
-    undone,
-    wins,
-    worth,
-)
-from benchmarks.experiments.tables import tables
-from benchmarks.reporting.page import DOCS, items, machine, placed, section
-from benchmarks.reporting.tables import Table
+from benchmarks.experiments.sentences import fill, losses, sentences, undone
+from benchmarks.experiments.summary import five_sentences
+from benchmarks.experiments.tables import details
+from benchmarks.experiments.worth import kinds_learned, learning, spent, worth
+from benchmarks.reporting.page import DOCS, failed, items, machine, placed, shown
+from benchmarks.reporting.tables import Table, folded
 from benchmarks.results import BenchmarkError, Row, write_text
 
 PAGE = DOCS / "evidence.md"
 #: Folder of the plots, seen from the page.
 PICTURES = Path("_static") / "evidence"
+#: Key of the pictures that show all data sets.
+ALL = ""
+#: Parts of the page after its beginning: titles, and what their experiments have in common.
+PARTS = {
+    "learning": (
+        "Data sets with learned structure",
+        "Each network is trained dense and with its inner layers in each structure, at the same "
+        "few per cent of their multiplications.",
+    ),
+    "trained": (
+        "Trained networks, cut",
+        "Layers of a trained network are replaced by structures near their weights.",
+    ),
+    "fixed": (
+        "Fixed kinds at a tenth and more",
+        "At larger budgets, kinds of structure are compared with one another and with GBLR by "
+        "Gaudi masks, the published way to learn it.",
+    ),
+    "advice": (
+        "Advice before a training",
+        "Figures that networks have before a training, beside what came of it.",
+    ),
+    "matrices": ("Matrices", "No network: the error of an approximation at equal cost."),
+    "rates": (
+        "Learning rates of contents",
+        "Rates that follow from the structure beside the best of a grid.",
+    ),
+}
 
-INTRODUCTION = """\
+HEAD = """\
 % Written by `python -m benchmarks experiments report` from benchmarks/results/experiments:
 % do not edit.
 
 # Evidence
+"""
 
-What is a learned structure worth inside a network, at the multiplications of another
-structure? Every experiment on this page trains or compresses the same network with each
-kind of structure at the same budget, a share of the multiplications of its dense layers,
-and asks three things: which kind scores best, how far it stays from the dense network,
-and whether it is the learning of the structure that pays or only having one.
+READING = """\
+Figures are means over seeds on test sets; every choice, also that of the best fixed structure, was
+made on validation data. A difference is taken seed by seed, between runs that see the same data in
+the same order, and stands ± the standard error of its mean. It is *clear* with three seeds or more
+and above two standard errors. Costs are [multiplications](glossary.md#cost) of the converted layers
+over those of the dense ones. Learned [GBLR](structures/gblr.md) begins dense and comes down to
+rank-one blocks in learned orders of rows and columns ([how](guide/learn.md)).
+"""
 
-Figures are means over seeds ± standard deviations. A difference is taken seed by seed
-between runs that see the same data in the same order, and is given ± the standard error
-of its mean; a difference smaller than about twice that says nothing. Costs are counted,
-not wished for: hard boxcars, true widths. Scores are those of evaluation with the same
-hard structure. In the plots, points at one cost are drawn a little apart. Every figure
-comes from the result files in `benchmarks/results/experiments`, also those inside
-sentences.
+AGAIN = """\
+## Run it again
 
-Each experiment is one config file. A run that was interrupted goes on where it stopped,
-and what is done is skipped. Data sets that may not be shipped are read from a folder of
-your own:
+Each experiment is one file in `benchmarks/experiments/configs`. A run that was interrupted goes on
+where it stopped, and what is done is skipped. Data sets that may not be shipped are read from a
+folder of your own. Every figure of this page comes from the files in
+`benchmarks/results/experiments`, also those inside sentences.
 
 ```console
 {commands}
 $ python -m benchmarks experiments report
 ```
 
-The configs `vit_full` and `mixer_full` hold the sizes of the paper, in bfloat16 and by
-`torch.compile`: `--device cuda` trains them on a GPU. They were not run for this page.
+Configs whose names end in `_full` hold larger networks, some of them the sizes of the paper:
+`--device cuda` trains them on a GPU. They were not run for this page.
 """
 
 
@@ -82,9 +105,15 @@ def write(results_folder: Path) -> Path:
         )
     # Imported here, because plots need matplotlib and tables do not.
     figures = importlib.import_module("benchmarks.experiments.figures")
+    overview = importlib.import_module("benchmarks.experiments.overview")
     render(results, {})  # a text that is refused leaves page and plots as they were
     folder = PAGE.parent / PICTURES
     pictures = {result["experiment"]: figures.write(result, folder) for result in results}
+    every = [one for result in results for one in judged(ExperimentRuns(result))]
+    pictures[ALL] = overview.write(every, folder)
+    for old in folder.glob("*.png"):
+        if not any(old.name in drawn for drawn in pictures.values()):
+            old.unlink()
     write_text(PAGE, render(results, pictures))
     return PAGE
 
@@ -93,66 +122,88 @@ def render(results: Sequence[Row], pictures: Mapping[str, Mapping[str, str]]) ->
     """Page as Markdown; `pictures` holds the files of each experiment and their descriptions."""
     every = [ExperimentRuns(result) for result in results]
     commands = "\n".join(f"$ {command_of(runs.name)}" for runs in every)
-    parts = [INTRODUCTION.format(commands=commands), _summary(every)]
-    parts += [_section(runs, pictures.get(runs.name, {})) for runs in every]
-    parts.append(_listed(
-        "Negative results",
-        "Where a learned structure does not come first, and changes of the method that do no "
-        "harm: each is counted from the means, within the spread or not.",
-        [(runs, [*sentences(runs, "negative"), *losses(runs)]) for runs in every],
-    ))  # fmt: skip
-    parts.append(_listed(
-        "What was not tried", "Runs that were left out, and questions that stay open.",
-        [(runs, [*sentences(runs, "not_tried"), *undone(runs, _planned(runs))]) for runs in every],
-    ))  # fmt: skip
+    parts = [HEAD, *_beginning(every, pictures.get(ALL, {}))]
+    for part, (title, note) in PARTS.items():
+        own = [runs for runs in every if part_of(runs) == part]
+        if own:
+            parts.append(f"## {title}\n\n{note}\n")
+            parts += [_experiment(runs, pictures.get(runs.name, {})) for runs in own]
+    parts.append(AGAIN.format(commands=commands))
     return "\n".join(part for part in parts if part)
 
 
-def _summary(every: Sequence[ExperimentRuns]) -> str:
-    """Tables of all experiments with several seeds."""
-    lines = [line for runs in every for line in standing(runs)]
-    still = [line for runs in every for line in worth(runs)]
-    counted = [sentence for runs in every for sentence in wins(runs)]
-    if not lines:
-        return ""
-    first = Table(
-        "Learned structure against the best other kind and against dense",
-        "Mean ± standard deviation; differences are learned minus other, paired over seeds, ± "
-        "standard error. For accuracy and cosine more is better, for perplexity and error less.",
-        ["experiment", "network", "budget", "learned", "score", "best other kind",
-         "difference to it", "difference to dense"],
-        lines,
-    )  # fmt: skip
-    second = Table(
-        "Learned structure against structure that is not learned",
-        "The same with the method's structure frozen as it was drawn, and laid as the best of "
-        "the fixed grids; differences are learned minus frozen, ± standard error.",
-        ["experiment", "network", "budget", "learned", "minus frozen at random",
-         "minus best fixed grid"],
-        still,
-    )  # fmt: skip
-    return section("Summary", [items(counted)], {}, [], [first, second] if still else [first])
+def part_of(runs: ExperimentRuns) -> str:
+    """Part of the page for an experiment, by what it has."""
+    if "ceiling" in runs.beside:
+        return "learning"
+    if runs.config.get("task") == "advice":
+        return "advice"
+    if runs.config["metric"] == "error":
+        return "matrices"
+    if runs.config.get("task") == "minilm" or "begin" in runs.config:
+        return "trained"
+    return "fixed" if runs.group("kinds") else "rates"
 
 
-def _section(runs: ExperimentRuns, pictures: Mapping[str, str]) -> str:
+def _beginning(every: Sequence[ExperimentRuns], pictures: Mapping[str, str]) -> list[str]:
+    """One picture and five sentences, then what they rest on: tables over all data sets."""
+    found = [one for runs in every for one in judged(runs)]
+    if not found:
+        return [f"No file of results has a learned structure yet.\n\n{READING}"]
+    first, *others = _one_by_one(pictures) or [""]
+    return [
+        first,
+        f"{items(five_sentences(found))}\n",
+        READING,
+        _over_all(worth(found)),
+        _over_all(spent(found), *others),
+        _over_all(learning(found)),
+        _over_all(kinds_learned(found)),
+    ]
+
+
+def _over_all(table: Table, picture: str = "") -> str:
+    """Section of a table over all data sets, after its picture; empty without rows."""
+    parts = [f"## {table.title}\n", *([picture] if picture else []), table.body()]
+    return "\n".join(parts) if table.rows else ""
+
+
+def _experiment(runs: ExperimentRuns, pictures: Mapping[str, str]) -> str:
+    """Section of an experiment: what was found, its first picture, and all else folded."""
     result = runs.result
-    findings = sentences(runs, "findings")
+    first, *others = _one_by_one(pictures) or [""]
+    every, beside = details(runs), 0 if first else 1
+    parts = [f"### {runs.config['title']}\n", f"{fill(runs, runs.config['note'].strip())}\n"]
+    parts += [f"{items(found)}\n"] if (found := sentences(runs, "findings")) else []
+    parts += [first, failed([text for row in result["rows"] for text in row.get("failures", [])])]
+    # Results without a picture have a table that takes its place.
+    parts += [table.body() for table in every[:beside]]
+    parts += _folds(runs, every[beside:])
+    parts += [folded("More pictures", "\n".join(others))] if others else []
+    if against := [*sentences(runs, "negative"), *losses(runs)]:
+        parts.append(folded("Against it", f"{items(against)}\n"))
     made = (
         f"Run by `{result['command']}`, last on {result['machine']['date']}: "
         f"{machine(result['machine'], threads=False)}"
     )
-    return section(
-        runs.config["title"],
-        [fill(runs, runs.config["note"].strip()), *([items(findings)] if findings else []), made],
-        placed(PICTURES, pictures),
-        [text for row in result["rows"] for text in row.get("failures", [])],
-        tables(result),
-    )
+    rest = [made, *sentences(runs, "not_tried"), *undone(runs, _planned(runs))]
+    parts.append(folded("Machine, and what was not tried", f"{items(rest)}\n"))
+    return "\n".join(part for part in parts if part)
 
 
-def _listed(title: str, note: str, texts: Sequence[tuple[ExperimentRuns, list[str]]]) -> str:
-    own = [f"{runs.config['title']}:\n\n{items(some)}" for runs, some in texts if some]
-    return section(title, [note, *own], {}, [], [])
+def _folds(runs: ExperimentRuns, tables: Sequence[Table]) -> list[str]:
+    """Tables, folded; those that differ in the network or matrix alone are in one fold."""
+    found: dict[str, list[str]] = {}
+    for table in tables:
+        model = next((name for name in runs.models if table.title.endswith(f", {name}")), "")
+        title = table.title.removesuffix(f", {model}") if model else table.title
+        heading = f"**{model}**\n\n" if model else ""
+        found.setdefault(title, []).append(heading + table.body())
+    return [folded(title, "\n".join(bodies)) for title, bodies in found.items()]
+
+
+def _one_by_one(pictures: Mapping[str, str]) -> list[str]:
+    return [shown(placed(PICTURES, {name: text})) for name, text in pictures.items()]
 
 
 def _planned(runs: ExperimentRuns) -> list[tuple[str, str, float, int]]:

@@ -170,7 +170,8 @@ def _recipe(experiment: ExperimentFile, row: Row) -> Row:
 
 def _essence(case: Case) -> Row:
     """Settings of a case; one that came later counts where it is set, so older rows stand."""
-    idle = {"budgets", "seeds", *(() if case.structure else ("structure",))}
+    later = [key for key in ("structure", "calibrated") if not getattr(case, key)]
+    idle = {"budgets", "seeds", *later}
     return {key: value for key, value in asdict(case).items() if key not in idle}
 
 

@@ -41,6 +41,10 @@ class ScoreFormat:
         """Mean ± standard deviation, or a dash."""
         return "–" if sample is None else self._text(sample.mean, sample.std)
 
+    def within(self, sample: "Sample | None") -> str:
+        """Mean ± standard error, or a dash."""
+        return "–" if sample is None else self._text(sample.mean, sample.error)
+
     def change(self, gap: "Sample | None") -> str:
         """Mean difference ± its standard error, or a dash."""
         return "–" if gap is None else self._text(gap.mean, gap.error, "+")
@@ -110,6 +114,11 @@ class ExperimentRuns:
         """Content of the experiment's file."""
         return self.result["config"]
 
+    @property
+    def title(self) -> str:
+        """Name of the data set in a few words: the title up to its first comma."""
+        return self.config["title"].partition(",")[0]
+
     @cached_property
     def metric(self) -> ScoreFormat:
         """Format of the scores."""
@@ -170,8 +179,9 @@ class ExperimentRuns:
 
     @cached_property
     def learned(self) -> list[str]:
-        """Cases whose structure is learned; the one called GBLR, the method itself, first."""
-        names = [name for name, kind in self.cases().items() if kind == LEARNED]
+        """Cases of GBLR whose structure is learned; the one called GBLR, the method, first."""
+        held = {c["name"] for c in self.described if c.get("convert", {}).get("learn") is False}
+        names = [n for n, kind in self.cases().items() if kind == LEARNED and n not in held]
         return sorted(names, key=lambda name: name != "GBLR")
 
     @cached_property
@@ -183,6 +193,16 @@ class ExperimentRuns:
     def dense(self) -> str | None:
         """Case of the dense network."""
         return next((name for name, kind in self.cases().items() if kind == DENSE), None)
+
+    @property
+    def learned_kinds(self) -> dict[str, tuple[str, str]]:
+        """Kinds beside GBLR that have a learned and a fixed case: the names of both."""
+        fixed = {kind: name for name, kind in self.cases().items() if name in self.others}
+        return {
+            fixed[kind]: (name, fixed[kind])
+            for name, kind in self.cases().items()
+            if kind in fixed and name not in self.others
+        }
 
     @property
     def others(self) -> list[str]:
@@ -214,10 +234,18 @@ class ExperimentRuns:
                 found["ceiling"] = case["name"]
         return found
 
-    def anywhere(self, case: str | None, budget: float, model: str) -> Sample | None:
-        """Scores of a case of the kinds or, if it is none, of the ablations."""
+    def anywhere(
+        self, case: str | None, budget: float, model: str, key: str = "score"
+    ) -> Sample | None:
+        """Figures of a case of the kinds or, if it is none, of the ablations.
+
+        `key` names another figure of its rows than the score; scores are in the metric's unit.
+        """
         groups = (g for g in ("kinds", "ablations") if case in self.cases(g))
-        return self.sample(case, budget, model, next(groups, "kinds"))
+        unit = self.metric.scale if key.endswith("score") else 1.0
+        rows = self.rows(case, budget, model, next(groups, "kinds")) if case else []
+        values = {row["seed"]: unit * row[key] for row in rows if row.get(key) is not None}
+        return Sample(values) if values else None
 
     def best(
         self, names: Iterable[str], budget: float, model: str, group: str = "kinds"

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from benchmarks.experiments.judged import best_fixed
 from benchmarks.experiments.samples import ExperimentRuns, Sample, minus
 from benchmarks.reporting.tables import percent
 from benchmarks.results import BenchmarkError
@@ -91,83 +92,26 @@ def _refuse_typed_figures(runs: ExperimentRuns, text: str) -> None:
         )
 
 
-def standing(runs: ExperimentRuns) -> list[list[str]]:
-    """Line for each network, budget and learned case: scores, best other kind, differences."""
-    lines = []
-    show = runs.metric
-    for model, budget in runs.places:
-        for name in runs.learned:
-            sample, rival = _against(runs, name, budget, model)
-            if sample is None or sample.count < 2:
-                continue
-            dense = runs.sample(runs.dense, budget, model)
-            lines.append([
-                runs.name, model, percent(budget), name, show.spread(sample),
-                f"{rival[0]}: {show.spread(rival[1])}" if rival else "–",
-                show.change(minus(sample, rival[1])) if rival else "–",
-                show.change(minus(sample, dense)),
-            ])  # fmt: skip
-    return lines
-
-
-def worth(runs: ExperimentRuns) -> list[list[str]]:
-    """Line for each network and budget: the method against structures that are not learned.
-
-    These are the ablations whose names say "frozen" or "fixed", and "random" or "grid"; of
-    several grids, the best at that budget.
-    """
-    lines = []
-    still = [n for n in runs.cases("ablations") if re.search("frozen|fixed", n, re.IGNORECASE)]
-    for model in runs.models:
-        for budget in runs.budgets("ablations"):
-            method = runs.sample(runs.method, budget, model)
-            if method is None or method.count < 2:
-                continue
-            cells = []
-            for word in ("random", "grid"):
-                names = [n for n in still if word in n.lower()]
-                best = runs.best(names, budget, model, "ablations")
-                gap = runs.metric.change(minus(method, best[1])) if best else "–"
-                cells.append(f"{gap} ({best[0]})" if best else gap)
-            if cells != ["–", "–"]:
-                own = [runs.name, model, percent(budget)]
-                lines.append([*own, runs.metric.spread(method), *cells])
-    return lines
-
-
-def wins(runs: ExperimentRuns) -> list[str]:
-    """Sentence for each network and learned case: budgets at which its mean is the best."""
-    found = []
-    for model in runs.models:
-        for name in runs.learned:
-            held = [_against(runs, name, budget, model) for budget in runs.budgets()]
-            fair = [(s, rival[1]) for s, rival in held if s and s.count > 1 and rival]
-            won = sum(runs.metric.sign * (own.mean - other.mean) > 0 for own, other in fair)
-            if fair:
-                where = runs.name + (f", {model}" if len(runs.models) > 1 else "")
-                found.append(f"{where}: {name} has the best mean at {won} of {len(fair)} budgets.")
-    return found
-
-
 def losses(runs: ExperimentRuns) -> list[str]:
     """Rivals that a learned case does not beat, and ablations that are no worse than it."""
     found: dict[str, list[str]] = {}
 
     def note(start: str, name: str, budget: float, gap: Sample) -> None:
-        where = f"{name}at {percent(budget)} ({runs.metric.change(gap)})"
-        found.setdefault(start, []).append(where)
+        place = f"{name}at {percent(budget)} ({runs.metric.change(gap)})"
+        found.setdefault(start, []).append(place)
 
     for model, budget in runs.places:
+        where = f"{model}: " if len(runs.models) > 1 else ""
         for name in runs.learned:
             sample, rival = _against(runs, name, budget, model)
             gap = minus(sample, rival[1]) if rival else None
             if rival and gap and runs.metric.sign * gap.mean <= 0:
-                note(f"{model}: {name} is not better than", f"{rival[0]} ", budget, gap)
+                note(f"{where}{name} is not better than", f"{rival[0]} ", budget, gap)
         method = runs.sample(runs.method, budget, model)
         for name, sample in runs.ablations(budget, model).items():
             gap = minus(sample, method)
             if gap and runs.metric.sign * gap.mean >= 0:
-                note(f"{model}: “{name}” is no worse than the method as it is", "", budget, gap)
+                note(f"{where}“{name}” is no worse than {runs.method}", "", budget, gap)
     return [f"{start} {', '.join(places)}." for start, places in found.items()]
 
 
@@ -187,5 +131,7 @@ def undone(runs: ExperimentRuns, planned: Sequence[tuple[str, str, float, int]])
 def _against(
     runs: ExperimentRuns, name: str, budget: float, model: str
 ) -> tuple[Sample | None, tuple[str, Sample] | None]:
-    """Sample of a case, and the best kind that is not learned."""
-    return runs.sample(name, budget, model), runs.best(runs.others, budget, model)
+    """Sample of a case, and the best case of fixed structure."""
+    fixed = best_fixed(runs, budget, model)
+    rival = runs.sample(fixed, budget, model)
+    return runs.sample(name, budget, model), (fixed, rival) if fixed and rival else None

@@ -3,9 +3,12 @@
 import statistics
 from collections.abc import Callable, Iterable
 
-from benchmarks.experiments.learning import gains, generalisation
+from benchmarks.experiments.advice_tables import advised
+from benchmarks.experiments.generalisation import generalisation
+from benchmarks.experiments.judged import judged
 from benchmarks.experiments.rates import has_rule, rates
 from benchmarks.experiments.samples import DENSE, ExperimentRuns, Sample, minus
+from benchmarks.experiments.worth import kinds_learned, learning, spent, worth
 from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
 
@@ -19,9 +22,15 @@ def tables(result: Row) -> list[Table]:
         Content of a result file.
     """
     runs = ExperimentRuns(result)
+    own = judged(runs)
+    found = [*(make(own) for make in (worth, spent, learning, kinds_learned)), *details(runs)]
+    return [table for table in found if table.rows]
+
+
+def details(runs: ExperimentRuns) -> list[Table]:
+    """Tables of one experiment alone."""
     found = [
         *(kinds(runs, model, score) for score in (None, *_scores(runs)) for model in runs.models),
-        *(gains(runs, m, _title(runs, "Worth of learning", m)) for m in runs.models),
         *(
             make(runs, model)
             for make in (ablations, tuning, times, layers)
@@ -32,6 +41,7 @@ def tables(result: Row) -> list[Table]:
             generalisation(runs, m, _title(runs, "Generalisation and turnover", m))
             for m in runs.models
         ),
+        *advised(runs),
     ]
     return [table for table in found if table.rows]
 
@@ -50,12 +60,13 @@ def kinds(runs: ExperimentRuns, model: str, score: str | None = None) -> Table:
             cells.append(_cell(runs, sample, runs.rows(name, budget, model), bold))
         if set(cells) != {"–"}:
             lines.append([name, *cells])
+    shown = _words(score) if score else runs.metric.label
     note = (
-        f"{_upper(score or runs.metric.label)}: mean ± standard deviation over the seeds; in "
-        "brackets, how many seeds, and the multiplications used over those of the dense layers."
+        f"{_upper(shown)}: mean ± standard deviation over the seeds; in brackets, how many seeds, "
+        "and the multiplications used over those of the dense layers."
     )
     note += " The best mean at each budget is bold." if score is None else ""
-    title = _title(runs, "Kinds at equal cost" + (f": {score}" if score else ""), model)
+    title = _title(runs, "Kinds at equal cost" + (f": {_words(score)}" if score else ""), model)
     headers = ["network", *(f"at {percent(b)}" for b in budgets)]
     return Table(title, note + _left_out(runs, model, "kinds"), headers, lines)
 
@@ -72,15 +83,20 @@ def ablations(runs: ExperimentRuns, model: str) -> Table:
         for name, sample in changed.items():
             cell = _cell(runs, sample, runs.rows(name, budget, model, "ablations"))
             lines.append([percent(budget), name, cell, _difference(runs, sample, start)])
-    note = (
-        f"{_upper(runs.metric.label)}: mean ± standard deviation (seeds; cost). The last column "
-        f"is the difference to {runs.method} as it is, paired over the seeds that both have, ± its "
-        "standard error: bold where it is more than twice that, which with few seeds is a hint "
-        f"and no proof.{' More is worse.' if not runs.metric.higher else ''}"
-    )
+    note = f"{_upper(runs.metric.label)}: mean ± standard deviation (seeds; cost)."
     headers = ["budget", "network", runs.metric.name, "difference"]
+    title = "Changes of the method"
+    if runs.method is None:
+        title, headers, lines = "Other runs", headers[:3], [line[:3] for line in lines]
+    else:
+        note += (
+            f" The last column is the difference to {runs.method} as it is, paired over the seeds "
+            "that both have, ± its standard error: bold where it is more than twice that, which "
+            "with few seeds is a hint and no proof."
+            f"{' More is worse.' if not runs.metric.higher else ''}"
+        )
     note += _left_out(runs, model, "ablations")
-    return Table(_title(runs, "Ablations", model), note, headers, lines)
+    return Table(_title(runs, title, model), note, headers, lines)
 
 
 def tuning(runs: ExperimentRuns, model: str) -> Table:
@@ -207,6 +223,11 @@ def _scores(runs: ExperimentRuns) -> list[str]:
 
 def _title(runs: ExperimentRuns, title: str, model: str) -> str:
     return f"{title}, {model}" if len(runs.models) > 1 else title
+
+
+def _words(score: str) -> str:
+    """Name of a further score in words."""
+    return score.replace("_", " ")
 
 
 def _upper(text: str) -> str:

@@ -1,15 +1,16 @@
 """One run of a training experiment: build, train, freeze, score, time."""
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
+from benchmarks.experiments.clock import check_device, inference, now
 from benchmarks.experiments.config import ExperimentFile, Job
 from benchmarks.experiments.narrow import narrow
 from benchmarks.experiments.supports import Weights, dense_weights, redraw_, turnover
@@ -17,7 +18,6 @@ from benchmarks.experiments.tasks import read_tasks
 from benchmarks.models.pruned import Pruning
 from benchmarks.results import BenchmarkError, Row, Skip, short
 from structmat.errors import BudgetError, FileFormatError
-from structmat.learn.tasks import ImageTask, TextTask
 from structmat.learn.train import Rules, Settings, Trained, train
 from structmat.nn import (
     SigmaSchedule,
@@ -30,8 +30,10 @@ from structmat.nn import (
 from structmat.nn.models.layer_types import LEARNING
 from structmat.nn.training.step_hook import Rule
 
-#: Timings of both networks on the same batch, in turns.
-_TIMING_COUNT = 7
+#: Training batches that trained weights are fitted to, where a case is calibrated.
+_CALIBRATION_COUNT = 16
+#: Further score of a case that begins with trained weights: before it is trained.
+AS_CUT = "before further training"
 Layers = Mapping[str, tuple[int, int]]
 #: Called with the epochs done, all epochs, and the last loss.
 EpochReport = Callable[[int, int, float], None]
@@ -46,6 +48,8 @@ class _Run:
     trained: Trained
     before: Weights
     costs: Sequence[float]
+    #: Score before the training, of a network that begins with trained weights.
+    begun: float | None
 
 
 class Trainer:
@@ -64,7 +68,7 @@ class Trainer:
     def __init__(
         self, experiment: ExperimentFile, data_dir: Path | None, folder: Path, device: str = "cpu"
     ) -> None:
-        _check_device(device)
+        check_device(device)
         self.experiment, self.folder, self.device = experiment, folder, device
         self.tasks = read_tasks(experiment, data_dir, device)
 
@@ -77,7 +81,7 @@ class Trainer:
             If the kind has no matrix at this budget.
         """
         state = self.folder / f"{job.name}.state"
-        resumed, begin = state.exists(), _now(self.device)
+        resumed, begin = state.exists(), now(self.device)
         try:
             run = self._trained(job, rows, state, report)
         except FileFormatError:
@@ -85,10 +89,10 @@ class Trainer:
                 raise
             # The state is of other settings or other code.
             state.unlink()
-            resumed, begin = False, _now(self.device)
+            resumed, begin = False, now(self.device)
             run = self._trained(job, rows, state, report)
         # The seconds and costs of an earlier process are unknown.
-        seconds = None if resumed else _now(self.device) - begin
+        seconds = None if resumed else now(self.device) - begin
         cost = None if resumed else statistics.fmean(run.costs)
         run.model.cpu()
         if any(isinstance(m, LEARNING) for m in run.model.modules()):
@@ -103,7 +107,7 @@ class Trainer:
         """Train the network of a job, from the beginning or from its state."""
         settings = self.settings(job)
         model, layers = self._network(job, rows)
-        before = dense_weights(model, layers)
+        before, begun = dense_weights(model, layers), self._begun(job, model)
         costs = [_relative_cost(model, layers)]
 
         def progress(epoch: int, epochs: int, loss: float) -> None:
@@ -127,7 +131,15 @@ class Trainer:
             resume=True,
             progress=progress,
         )
-        return _Run(model, layers, trained, before, costs)
+        return _Run(model, layers, trained, before, costs, begun)
+
+    def _begun(self, job: Job, model: nn.Module) -> float | None:
+        """Score of a network that begins with trained weights; None if it is still to be cut."""
+        learns = any(isinstance(m, LEARNING) for m in model.modules())
+        if job.case.convert.get("start") != "weights" or learns:
+            return None
+        model.to(self.device)
+        return self.tasks.task.score(model.eval())
 
     def settings(self, job: Job) -> Settings:
         """Settings of the file with those of the case."""
@@ -153,7 +165,11 @@ class Trainer:
         begun = self._dense(job)
         if job.case.convert.get("start") == "weights" and begun is not None:
             model = begun
-        convert(model, example, job, shares_of(job, rows, begun, example))
+        calibration = None
+        if job.case.calibrated:
+            batches = islice(self.tasks.task.batches(job.seed, 0), _CALIBRATION_COUNT)
+            calibration = [x.cpu() for x, _ in batches]
+        convert(model, example, job, shares_of(job, rows, begun, example), calibration)
         return model, layers
 
     def _dense(self, job: Job) -> nn.Module | None:
@@ -189,11 +205,11 @@ class Trainer:
         costs = layer_costs(run.model, run.layers)
         new = turnover(run.before, dense_weights(run.model, run.layers))
         model = run.model.to(self.device)
-        seconds, ratio = _inference(model, self.tasks.task, self.device)
+        seconds, ratio = inference(model, self.tasks.task, self.device)
         return {
             **job.head,
             "model": self.experiment.raw["model"],
-            **self._scores(job, model),
+            **self._scores(job, model, run.begun),
             **totals(costs),
             "turnover": short(new),
             "inference_seconds": short(seconds),
@@ -209,14 +225,16 @@ class Trainer:
             ],
         }
 
-    def _scores(self, job: Job, model: nn.Module) -> Row:
+    def _scores(self, job: Job, model: nn.Module, begun: float | None) -> Row:
         """Scores of a network; tuning never looks at the test set."""
         tasks, tuning = self.tasks, job.case.group == "tuning"
         valid = tasks.valid.score(model) if tasks.valid.sizes[1] else None
-        others = {} if tuning else tasks.others
+        scores = {} if tuning else {n: t.score(model) for n, t in tasks.others.items()}
+        if begun is not None and not tuning:
+            scores[AS_CUT] = begun
         return {
             "score": short(valid if tuning else tasks.task.score(model)),
-            "scores": {name: short(other.score(model)) for name, other in others.items()},
+            "scores": {name: short(score) for name, score in scores.items()},
             "train_score": short(tasks.train.score(model)),
             "valid_score": short(valid),
         }
@@ -251,38 +269,3 @@ def _rules(job: Job, settings: Settings) -> Rules | None:
 
 def _relative_cost(model: nn.Module, layers: Layers) -> float:
     return totals(layer_costs(model, layers))["relative_cost"]
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError) as reason:
-        raise BenchmarkError(
-            f"--device {device} does not work here ({str(reason).splitlines()[0]}); expected cpu, "
-            "or cuda where torch finds a GPU"
-        ) from None
-
-
-def _now(device: str) -> float:
-    """Seconds: of this process alone on the CPU, which others share, else by the wall clock."""
-    if torch.device(device).type == "cpu":
-        return time.process_time()
-    torch.accelerator.synchronize(device)
-    return time.perf_counter()
-
-
-@torch.no_grad()
-def _inference(model: nn.Module, task: ImageTask | TextTask, device: str) -> tuple[float, float]:
-    """Seconds for a batch of the test set, and their ratio to the dense network's, in turns."""
-    dense = task.model().to(device).eval()
-    x, _ = next(iter(task.test_batches()))
-    times: list[tuple[float, float]] = []
-    for _ in range(_TIMING_COUNT + 1):
-        pair = []
-        for network in (model.eval(), dense):
-            begin = _now(device)
-            network(x)
-            pair.append(_now(device) - begin)
-        times.append((pair[0], pair[1]))
-    times = times[1:]  # the first one compiles
-    return statistics.median(t for t, _ in times), statistics.median(a / b for a, b in times)

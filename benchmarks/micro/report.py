@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.micro.compression_tables import compression_tables
 from benchmarks.micro.layer_tables import layer_tables
+from benchmarks.micro.learned_tables import learned_tables
 from benchmarks.micro.product_tables import product_tables
 from benchmarks.micro.suites import read
 from benchmarks.micro.training_tables import training_tables
@@ -21,6 +22,7 @@ SUITES = {
     "products": ("Products", product_tables),
     "compression": ("Compression", compression_tables),
     "layers": ("Layers", layer_tables),
+    "learned": ("Learned layers", learned_tables),
     "training": ("Training steps", training_tables),
 }
 

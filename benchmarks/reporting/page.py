@@ -18,10 +18,20 @@ def section(
 ) -> str:
     """Section of a page; `pictures` holds descriptions by the files' places, from the page."""
     parts = [f"## {title}\n", *(f"{paragraph}\n" for paragraph in paragraphs)]
-    parts += [f"![{text}]({name})\n" for name, text in pictures.items()]
-    if failures:
-        parts.append(f"```{{warning}}\nThese checks failed:\n\n{items(failures)}\n```\n")
-    return "\n".join([*parts, *(table.markdown() for table in tables)])
+    parts += [shown(pictures), failed(failures), *(table.markdown() for table in tables)]
+    return "\n".join(part for part in parts if part)
+
+
+def shown(pictures: Mapping[str, str]) -> str:
+    """Pictures of a page, by their places and descriptions."""
+    return "\n".join(f"![{text}]({name})\n" for name, text in pictures.items())
+
+
+def failed(failures: Sequence[str]) -> str:
+    """Warning of a page about checks that failed; empty if none did."""
+    if not failures:
+        return ""
+    return f"```{{warning}}\nThese checks failed:\n\n{items(failures)}\n```\n"
 
 
 def items(texts: Sequence[str]) -> str:

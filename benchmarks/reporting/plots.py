@@ -19,9 +19,12 @@ except ImportError:
     ) from None
 
 __all__ = ["BLUE", "GREY", "Axes", "Figure", "colormaps", "cost_axis", "legend"]
-__all__ += ["log_axis", "panels", "save"]
+__all__ += ["log_axis", "panels", "ratio_axis", "save"]
 
 BLUE, GREY, PALE = "#30628f", "#767676", "#e4e4e4"
+#: Ticks of an axis of ratios: every third one is enough for an axis with a wide range.
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+WIDE = 100.0
 #: Colours of a picture: few keep its file small.
 PALETTE_SIZE = 64
 
@@ -50,6 +53,18 @@ def cost_axis(axes: Axes, costs: Sequence[float]) -> None:
     """Logarithmic horizontal axis with these costs in per cent."""
     axes.set_xscale("log")
     axes.set_xticks(costs, [f"{100 * cost:.3g} %" for cost in costs])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def ratio_axis(axes: Axes) -> None:
+    """Logarithmic horizontal axis of ratios, with a line at one."""
+    axes.axvline(1.0, color=GREY, lw=0.8, ls=":", zorder=0)
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    low, high = axes.get_xlim()
+    wide = high > WIDE * low
+    ticks = [tick for tick in (RATIOS[::3] if wide else RATIOS) if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
 
 

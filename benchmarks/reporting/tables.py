@@ -32,12 +32,21 @@ class Table:
 
     def markdown(self) -> str:
         """Section of a page."""
+        return f"### {self.title}\n\n{self.body()}"
+
+    def body(self) -> str:
+        """Sentence on how to read it and the cells, for a page."""
         if not self.rows:
-            return f"### {self.title}\n\n{self.note}\n"
+            return f"{self.note}\n"
         lines = [self.headers, ["---"] * len(self.headers), *self.rows]
         cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
         body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-        return f"### {self.title}\n\n{self.note}\n\n{body}\n"
+        return f"{self.note}\n\n{body}\n"
+
+
+def folded(title: str, text: str) -> str:
+    """Part of a page that is closed until the reader opens it; `text` has no headings."""
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n</details>\n"
 
 
 def listing(title: str, note: str, columns: Mapping[str, Cell], rows: Iterable[Row]) -> Table:

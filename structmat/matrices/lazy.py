@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ from structmat._array import Array, adjoint, belongs, conj, is_complex, moved, t
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
+from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
 
@@ -87,14 +89,28 @@ class Product(StructuredMatrix, kind="product"):
         return sum(factor.cost for factor in self.children)
 
     def _multiply(self, x: Array) -> Array:
+        ordered = self._kept("between orders", self._between_orders)
+        if ordered is not None:
+            return ordered.multiply(x)
         for factor in reversed(self.children):
             x = multiplied(factor, x, adjoint=False)
         return x
 
     def _multiply_adjoint(self, y: Array) -> Array:
+        ordered = self._kept("between orders", self._between_orders)
+        if ordered is not None:
+            return ordered.multiply_adjoint(y)
         for factor in self.children:
             y = multiplied(factor, y, adjoint=True)
         return y
+
+    def _between_orders(self) -> OrderedMatrix | None:
+        """The matrix between orders, if it is the only one and made of sparse factors."""
+        left, inner, right = split_orders(self) if len(self.children) <= 3 else (None, self, None)
+        factored = None if inner is self else getattr(inner, "_factored", None)
+        if factored is None:
+            return None
+        return OrderedMatrix(left, factored, right, partial(self._structural, "places"))
 
     def _dense(self) -> Array:
         *factors, last = self.children

@@ -32,6 +32,8 @@ from structmat.nn.gaudi.linear import GaudiLinear
 from structmat.nn.gaudi.masks import gaudi_mask
 from structmat.nn.gaudi.structure import GaudiStructure
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.models.advice import Advice, LayerAdvice
+from structmat.nn.models.advise import advise
 from structmat.nn.models.changed import FOLLOWERS as _FOLLOWERS
 from structmat.nn.models.config import Config
 from structmat.nn.models.convert import convert_
@@ -51,6 +53,7 @@ from structmat.nn.training.sigma import SigmaSchedule
 _FOLLOWERS.append(_follow)
 
 __all__ = [
+    "Advice",
     "Anneal",
     "AnnealConv2d",
     "AnnealLinear",
@@ -62,6 +65,7 @@ __all__ = [
     "GaudiLinear",
     "GaudiStructure",
     "GaudiWeight",
+    "LayerAdvice",
     "LayerReport",
     "MeanShrink",
     "ModelCost",
@@ -73,6 +77,7 @@ __all__ = [
     "StructuredLinear",
     "StructuredWeight",
     "Total",
+    "advise",
     "convert_",
     "cost",
     "freeze_",

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 import structmat
-from benchmarks.experiments import cases, config, figures, runner, samples, tasks
+from benchmarks.experiments import cases, config, runner, tasks
 from benchmarks.experiments.narrow import narrow
 from benchmarks.experiments.passages import LETTER_COUNT, authors
 from benchmarks.experiments.supports import dense_weights, redraw_, turnover
-from benchmarks.experiments.tables import tables
 from benchmarks.models.pruned import PrunedLinear, Pruning, convert_to_pruned_
 from benchmarks.results import BenchmarkError
 from structmat.errors import BudgetError
@@ -211,74 +210,6 @@ def test_books_without_authors_are_refused(tmp_path):
         (tmp_path / f"classics_{part}.txt").write_bytes(b"no author \f at all " * 100)
     with pytest.raises(BenchmarkError, match="name 0 authors"):
         authors(tmp_path)
-
-
-def made_up():
-    """Rows of three seeds: accuracy, and what the tables of learning show."""
-    scores = {"dense": 0.8, "GBLR": 0.78, "Monarch": 0.6, "single entries": 0.77}
-    scores |= {"own start, held": 0.7, "its structure alone": 0.74, "equal widths": 0.75}
-    kinds = {"dense": "dense", "Monarch": "monarch", "single entries": "entries"}
-    still = ("own start, held", "its structure alone", "equal widths")
-    rows = []
-    for seed in range(3):
-        for case, score in scores.items():
-            rows.append({
-                "case": case, "kind": kinds.get(case, "gblr"), "seed": seed,
-                "group": "ablations" if case in still else "kinds",
-                "budget": 1.0 if case == "dense" else 0.02,
-                "score": score + 0.01 * seed * (case != "GBLR"), "scores": {},
-                "train_score": 0.9, "valid_score": 0.81, "turnover": 0.25, "training_cost": 0.31,
-                "relative_cost": 0.02, "inference_over_dense": 0.3 if case != "Monarch" else 0.1,
-                "history": [{"loss": 1.5}, {"loss": 0.125}],
-            })  # fmt: skip
-    cases = [
-        {"name": "own start, held", "kind": "gblr", "rule": "none"},
-        {"name": "equal widths", "kind": "gblr", "rule": "none", "convert": {"start_rule": "lr"}},
-        {"name": "its structure alone", "kind": "gblr", "rule": "none", "structure": "GBLR"},
-        {"name": "single entries", "kind": "entries"},
-        {"name": "frozen entries", "kind": "entries", "rule": "none"},
-    ]
-    return {
-        "schema": 1, "experiment": "made_up", "command": "", "machine": {}, "rows": rows,
-        "config": {"title": "Made up", "metric": "accuracy", "model": "mlp", "cases": cases},
-    }  # fmt: skip
-
-
-def test_gains_are_paired_with_the_frozen_start_and_the_ceiling():
-    result = made_up()
-    runs = samples.ExperimentRuns(result)
-    assert runs.beside == {
-        "frozen": "own start, held",
-        "alone": "its structure alone",
-        "ceiling": "single entries",
-    }
-    (found,) = (t for t in tables(result) if t.title == "Worth of learning")
-    (line,) = found.rows
-    by_name = dict(zip(found.headers, line, strict=True))
-    assert by_name["ceiling minus frozen"] == "+7.00 ± 0.00"
-    assert by_name["structure alone minus frozen"] == "+4.00 ± 0.00"
-    assert by_name["learned minus frozen"] == "+7.00 ± 0.58"
-    assert by_name["learned minus ceiling"] == "+0.00 ± 0.58"
-    # Single entries are no structure, so the best fixed kind is Monarch.
-    assert by_name["learned minus best fixed kind"] == "+17.00 ± 0.58 (Monarch)"
-    assert by_name["learned minus dense"] == "-3.00 ± 0.58"
-
-
-def test_training_scores_stand_beside_the_others():
-    (found,) = (t for t in tables(made_up()) if t.title == "Generalisation and turnover")
-    lines = {line[0]: line[1:] for line in found.rows}
-    assert lines["GBLR"] == ["2 %", "90.00", "81.00", "78.00", "0.125", "25 %", "31 %"]
-    assert lines["dense"][0] == "100 %"
-    assert "its structure alone" in lines
-
-
-def test_scores_are_drawn_over_inference_time_too(tmp_path):
-    drawn = figures.write(made_up(), tmp_path)
-    assert {"made_up_cost.png", "made_up_time.png"} <= set(drawn)
-    older = made_up()
-    for row in older["rows"]:
-        del row["training_cost"]
-    assert "made_up_time.png" not in figures.write(older, tmp_path)
 
 
 @pytest.mark.parametrize("budget", [0.05, 0.2, 1.0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.experiments import cases, config, runner, tasks
+from benchmarks.experiments import cases, config, runner, tasks, training
 from benchmarks.results import BenchmarkError, Skip
 from structmat.learn.tasks import is_inner
 from structmat.nn import GaudiWeight
@@ -340,16 +340,24 @@ def test_text_is_scored_on_two_texts(tmp_path):
 
 
 def test_fine_tuning_begins_with_the_trained_dense_network(tmp_path):
-    scratch = experiment(kinds=["dense"])
-    runner.run(scratch, places(tmp_path), silent)
+    settings = {"epochs": 4, "batch": 32, "lr": 1e-2}
+    runner.run(experiment(kinds=["dense"], settings=settings), places(tmp_path), silent)
     begin = {"convert": {"start": "weights"}, "settings": {"lr": 0.0}}
     chosen = dict.fromkeys(("dense", "alds", "low_rank", "gblr"), begin)
     kinds = ["dense", "alds", "low_rank", "gblr"]
+    fitted = {"name": "calibrated", "kind": "low_rank", "calibrated": True, "budgets": [0.3]}
+    plain = {"name": "plain", "kind": "low_rank", "budgets": [0.3]}
+    more = [{**case, **begin} for case in (plain, fitted)]
     raw = {**DIGITS, "kinds": kinds, "chosen": chosen, "begin": "test", "budgets": [0.6]}
-    path = runner.run(config.parse("finetune", raw), places(tmp_path), silent)
+    path = runner.run(config.parse("finetune", raw | {"cases": more}), places(tmp_path), silent)
     scores = {row["case"]: row["score"] for row in rows_of(path)}
+    # Nothing was learned.
+    assert [row["scores"] for row in rows_of(path)] == [
+        {training.AS_CUT: score} for score in scores.values()
+    ]
     dense = rows_of(tmp_path / "results" / "test.json")[0]["score"]
-    assert scores.pop("dense") == pytest.approx(dense)  # nothing was learned
+    assert scores.pop("dense") == pytest.approx(dense)
+    assert scores.pop("calibrated") > scores.pop("plain")
     assert all(0.6 * dense < score <= 1 for score in scores.values())
 
 

@@ -106,10 +106,11 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "compression.quick.json",
         "layers.quick.json",
+        "learned.quick.json",
         "products.quick.json",
         "training.quick.json",
     ]
-    for suite in ("products", "compression", "layers", "training"):
+    for suite in ("products", "compression", "layers", "learned", "training"):
         text = (tmp_path / f"{suite}.quick.json").read_text(encoding="utf-8")
         assert str(tmp_path) not in text
         assert "NaN" not in text

@@ -554,7 +554,8 @@ def test_every_image_model_learns_its_structure(model, tmp_path):
 
 def test_the_gpt_learns_its_structure(tmp_path):
     part = np.tile(np.arange(97, 123, dtype=np.uint8), 40)
-    task = TextTask(Text("abc", part, part, part, ""), "gpt", "small", batch=2, steps=3)
+    size = {"dim": 64, "depth": 1, "heads": 2}
+    task = TextTask(Text("abc", part, part, part, ""), "gpt", size, batch=2, steps=3)
     settings = replace(default_settings("text", "gpt"), epochs=1, batch=2, anneal=COARSELY)
     outcome = Experiment(
         task=task, facts={"data": "text"}, kinds=["gblr"], budget=0.03, seeds=[0],

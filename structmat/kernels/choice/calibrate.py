@@ -24,8 +24,8 @@ _COLUMNS = (1, 3, 16, 64, 512)
 _MOST_MULTIPLICATIONS = 3e9
 #: Timings of a product, and seconds that one of them takes at least.
 _REPEATS, _LEAST_SECONDS = 5, 2e-4
-#: Rows and columns of a block.
-_BLOCK = 32
+#: Rows and columns of a tile, and of the small blocks of a GBLR matrix; cost of all of those.
+_BLOCK, _SMALL, _SMALL_COST = 32, (3, 5), 0.02
 
 
 def calibrate(
@@ -66,8 +66,8 @@ def calibrate(
                     if name in factored.kernels and multiplications < _MOST_MULTIPLICATIONS:
                         product = partial(factored.bound(name).multiply, x, by_columns=False)
                         samples[name].append((price.counts(work, columns), _seconds(product)))
-            # Two matrices, of runs and of blocks, for each cost and size.
-            report(i / (2 * len(_COSTS) * len(sizes)))
+            # For each size one of small blocks, and two, of runs and of tiles, for each cost.
+            report(i / ((1 + 2 * len(_COSTS)) * len(sizes)))
     fits = {name: _fitted(found) for name, found in samples.items() if found}
     used = KERNELS.coefficients()
     result = {name: fits[name][0] if name in fits else list(used[name]) for name in prices}
@@ -77,19 +77,25 @@ def calibrate(
 def _matrices(sizes: tuple[int, ...]) -> Iterator[FactoredMatrix]:
     rng = np.random.default_rng(0)
     for n in sizes:
+        count = max(1, int(_SMALL_COST * n * n / sum(_SMALL)))
+        yield _gblr(np.repeat(np.minimum([_SMALL], n).T, count, axis=1), n, rng)
         for cost in _COSTS:
             width = np.maximum(rng.uniform(0, cost * n, (2, n)).astype(np.int64), 1)
-            start = rng.integers(0, n, (2, n))
-            rows, cols = (RunPattern(s, w, n) for s, w in zip(start, width, strict=True))
-            contents = [rng.standard_normal(w.sum()).astype(np.float32) for w in width]
-            structure = FactorStructure(rows, cols, _NUMPY, "cpu")
-            yield FactoredMatrix(structure, contents)
+            yield _gblr(width, n, rng)
             grid = n // _BLOCK
             place = np.sort(rng.choice(grid * grid, max(1, int(cost * grid * grid)), replace=False))
             blocks = rng.standard_normal(place.size * _BLOCK * _BLOCK).astype(np.float32)
             pattern = BlockPattern(*np.divmod(place, grid), (_BLOCK, _BLOCK), (n, n))
             structure = FactorStructure(pattern, None, _NUMPY, "cpu")
             yield FactoredMatrix(structure, [blocks])
+
+
+def _gblr(width: np.ndarray, n: int, rng: np.random.Generator) -> FactoredMatrix:
+    """Blocks of these widths, (2, K), at random places."""
+    start = rng.integers(0, n, width.shape)
+    rows, cols = (RunPattern(s, w, n) for s, w in zip(start, width, strict=True))
+    contents = [rng.standard_normal(w.sum()).astype(np.float32) for w in width]
+    return FactoredMatrix(FactorStructure(rows, cols, _NUMPY, "cpu"), contents)
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from typing import Any
 
 from structmat._array import Array
-from structmat.kernels.bound import BoundKernel
+from structmat.kernels.bound import BoundKernel, ListingKernel
 from structmat.kernels.choice.record import imports, is_modelled
 from structmat.kernels.choice.table import KERNELS
 from structmat.kernels.cost_model.prices import Work
@@ -30,7 +31,7 @@ def using(kernel: str) -> Iterator[None]:
     Parameters
     ----------
     kernel : str
-        One of "panels", "rows", "vectors", "tiles", "triton", "intervals", "pair" and
+        One of "panels", "rows", "vectors", "tiles", "blocks", "triton", "intervals", "pair" and
         "dense"; see `plan`, which says what each of them is.
 
     Raises
@@ -134,6 +135,12 @@ class FactoredMatrix:
     def multiply_adjoint(self, y: Array) -> Array:
         """A^H y: (m, k) to (n, k)."""
         return self._bound_for(y).multiply_adjoint(y, by_columns=self._by_columns(y))
+
+    def listing(self, x: Array) -> ListingKernel | None:
+        """The kernel for an operand, if it lists places one by one."""
+        bound: Any = self._bound_for(x)
+        lists = getattr(bound, "lists", None)
+        return bound if lists is not None and lists(x) else None
 
     def _by_columns(self, x: Array) -> bool:
         return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)

@@ -45,7 +45,7 @@ class Options:
         Whether rows and columns may be reordered.
     """
 
-    charge: float = 2.0
+    charge: float = 0.0
     orders: bool = True
 
 

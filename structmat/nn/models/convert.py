@@ -17,7 +17,7 @@ from structmat.nn.models.cost import layer_rows, linear_layers, structured_row
 from structmat.nn.models.layer_types import layer_shape
 from structmat.nn.models.modules import check_replaceable, replace_
 from structmat.nn.models.report import ConversionReport, LayerReport, SkippedLayer
-from structmat.nn.models.targets import Filter, Selection, Target, find_targets
+from structmat.nn.models.targets import Filter, Selection, Target, check_weights, find_targets
 from structmat.nn.models.trace import batches_of, collect_grams, count_vectors
 
 #: Share of the progress that runs of the model on a calibration take.
@@ -229,7 +229,7 @@ def _builder(
     progress: Progress,
 ) -> Builder:
     grams: list[torch.Tensor | None] = [None] * len(found.targets)
-    _check_weights(found.targets, needed=config.start == "weights")
+    check_weights(found.targets, needed=config.start == "weights")
     if batches is not None:
         grams = list(_target_grams(model, config, found.targets, batches, progress))
     seeds = torch.randint(2**31, (len(found.targets),), generator=generator).tolist()
@@ -252,21 +252,6 @@ def _target_grams(
     layers = {module: reader(target) for target in targets for module in target.modules}
     grams = collect_grams(model, layers, batches, progress)
     return [sum(grams[module] for module in target.modules) for target in targets]
-
-
-def _check_weights(targets: list[Target], *, needed: bool) -> None:
-    for target in targets:
-        name = target.names[0]
-        if target.matrix.device.type == "meta":
-            raise InputError(
-                f"{name!r} is on the meta device, without contents; expected a device that holds "
-                "some (build the model there, or move it with to_empty)"
-            )
-        if needed and not torch.isfinite(target.matrix).all():
-            raise InputError(
-                f"{name!r} has NaN or infinite weights; expected finite ones (correct them, "
-                "or take start='scratch')"
-            )
 
 
 def _planned_row(target: Target, config: Config, planned: int) -> LayerReport:

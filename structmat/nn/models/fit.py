@@ -272,13 +272,14 @@ def refine(
     gram: Tensor,
     *,
     dim: int = 0,
+    steps: int = LBFGS_STEPS,
     progress: Progress = no_progress,
 ) -> list[StructuredMatrix]:
     """Lower the error on these inputs by other contents; structures stay.
 
     The matrices, of any kind on torch, side by side approximate W: as row blocks along `dim`
-    0, as column blocks along 1. L-BFGS in double precision runs on all contents at once. The
-    error never rises.
+    0, as column blocks along 1. L-BFGS in double precision runs on all contents at once, for
+    `steps` steps at most. The error never rises.
     """
     target, gram = W.double(), gram.double()
     size = squared_error(target, gram)
@@ -300,11 +301,11 @@ def refine(
         optimizer.zero_grad()
         value = loss()
         value.backward()
-        progress(min(next(evaluations) / (LBFGS_EVALUATIONS * LBFGS_STEPS), 1.0))
+        progress(min(next(evaluations) / (LBFGS_EVALUATIONS * steps), 1.0))
         return value
 
     optimizer = torch.optim.LBFGS(
-        contents, max_iter=LBFGS_STEPS, history_size=LBFGS_HISTORY, line_search_fn="strong_wolfe"
+        contents, max_iter=steps, history_size=LBFGS_HISTORY, line_search_fn="strong_wolfe"
     )
     before = float(loss().detach())
     optimizer.step(closure)

@@ -129,6 +129,22 @@ def find_targets(
     return Selection(_grouped(picked), skipped)
 
 
+def check_weights(targets: list[Target], *, needed: bool) -> None:
+    """Refuse weights without contents and, if the contents are needed, NaN and infinite ones."""
+    for target in targets:
+        name = target.names[0]
+        if target.matrix.device.type == "meta":
+            raise InputError(
+                f"{name!r} is on the meta device, without contents; expected a device that holds "
+                "some (build the model there, or move it with to_empty)"
+            )
+        if needed and not torch.isfinite(target.matrix).all():
+            raise InputError(
+                f"{name!r} has NaN or infinite weights; expected finite ones (correct them, "
+                "or take start='scratch')"
+            )
+
+
 def _chosen(names: dict[nn.Module, list[str]], filter_fn: Filter | None) -> dict[nn.Module, bool]:
     """Tell for every module with a weight matrix whether it is selected.
 

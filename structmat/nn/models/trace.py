@@ -49,10 +49,10 @@ def batch_size(batch: Any) -> int:
 def forward_hooks(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
     """Call ``hook(module, input, output)`` after every run of one of the modules."""
 
-    def call(module: nn.Module, args: tuple, keywords: dict[str, Any], output: Tensor) -> None:
+    def seen(module: nn.Module, args: tuple, keywords: dict[str, Any], output: Tensor) -> None:
         hook(module, (*args, *keywords.values())[0], output)
 
-    handles = [module.register_forward_hook(call, with_kwargs=True) for module in modules]
+    handles = [module.register_forward_hook(seen, with_kwargs=True) for module in modules]
     try:
         yield
     finally:
@@ -60,21 +60,29 @@ def forward_hooks(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
             handle.remove()
 
 
-def run_in_evaluation(model: nn.Module, batch: Any) -> None:
-    """Run the model on a batch in evaluation mode, without gradients, and restore its mode."""
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, and restore the mode of every module."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
-            if isinstance(batch, Mapping):
-                model(**batch)
-            elif isinstance(batch, tuple):
-                model(*batch)
-            else:
-                model(batch)
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def run_in_evaluation(model: nn.Module, batch: Any) -> None:
+    """Run the model on a batch in evaluation mode, without gradients, and restore its mode."""
+    with in_evaluation(model), torch.no_grad():
+        call(model, batch)
+
+
+def call(model: nn.Module, batch: Any) -> Any:
+    """Output of the model for a tensor, a tuple of arguments, or a mapping of keywords."""
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple) else model(batch)
 
 
 def count_vectors(

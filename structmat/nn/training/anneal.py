@@ -55,8 +55,8 @@ class Anneal:
         twice the budget, say, to leave room. By default every layer keeps its share, and
         low-rank layers always do.
     charge : float
-        Multiplications that a block counts beside its own: small blocks take more time than
-        they count.
+        Multiplications that a block counts beside its own. A charge gives fewer and larger
+        blocks, for devices on which small ones take more time than they count.
     orders : bool
         Whether rows and columns may be reordered.
 
@@ -122,7 +122,7 @@ class Anneal:
         end: float = 0.6,
         every: float = 0.05,
         across: bool = False,
-        charge: float = 2.0,
+        charge: float = Options.charge,
         orders: bool = True,
     ) -> None:
         if not 0 < budget <= 1:

@@ -1,47 +1,11 @@
-"""Tables of what learning the structure is worth, from the result file alone."""
+"""Table of training scores, turnover and training multiplications of one experiment."""
 
 import statistics
 from collections.abc import Callable
 
-from benchmarks.experiments.samples import DENSE, ExperimentRuns, minus
+from benchmarks.experiments.samples import DENSE, ExperimentRuns
 from benchmarks.reporting.tables import Table, percent
 from benchmarks.results import Row
-
-#: Differences of the table of gains: name of the column, and the two that are compared.
-GAINS = {
-    "learned minus frozen": ("learned", "frozen"),
-    "ceiling minus frozen": ("ceiling", "frozen"),
-    "structure alone minus frozen": ("alone", "frozen"),
-    "learned minus ceiling": ("learned", "ceiling"),
-    "learned minus best fixed kind": ("learned", "fixed"),
-    "learned minus dense": ("learned", "dense"),
-}
-
-
-def gains(runs: ExperimentRuns, model: str, title: str) -> Table:
-    """Differences between the method and what bounds it, a line a budget."""
-    lines = []
-    for budget in runs.budgets() if runs.beside else []:
-        cells, best = [], ""
-        rival = runs.best(runs.others, budget, model)
-        samples = {part: runs.anywhere(n, budget, model) for part, n in runs.beside.items()}
-        samples["learned"] = runs.sample(runs.method, budget, model)
-        samples["dense"] = runs.sample(runs.dense, budget, model)
-        if rival:
-            best, samples["fixed"] = f" ({rival[0]})", rival[1]
-        for one, other in GAINS.values():
-            gap = minus(samples.get(one), samples.get(other))
-            cells.append(runs.metric.change(gap) + (best if gap and other == "fixed" else ""))
-        if set(cells) != {"–"}:
-            lines.append([percent(budget), *cells])
-    words = "; ".join(f"{part}: {name}" for part, name in sorted(runs.beside.items()))
-    note = (
-        f"Differences in {runs.metric.name}, paired over the seeds, ± standard error "
-        f"(learned: {runs.method}; {words}). The frozen one keeps its start; the structure alone "
-        "is the learned one with contents drawn afresh; the ceiling counts single entries once, "
-        "without the price of their positions."
-    )
-    return Table(title, note, ["budget", *GAINS], lines)
 
 
 def generalisation(runs: ExperimentRuns, model: str, title: str) -> Table:
