@@ -5,6 +5,7 @@ gaudi        weights whose structure is learned through masks
 anneal       weights whose structure is learned from a dense start
 training     rules after an optimizer step: budgets, thresholds, schedules
 models       whole models: conversion, freezing, cost
+advice       kinds, starts and budgets worth trying, before a conversion
 files        whole models in files
 pretrained   structure in Hugging Face's pretrained models
 hf           Hugging Face's transformers
@@ -23,6 +24,8 @@ except ModuleNotFoundError as _missing:
         "pip install 'structmat[torch]'"
     ) from None
 
+from structmat.nn.advice.advice import Advice, LayerAdvice
+from structmat.nn.advice.advise import advise
 from structmat.nn.anneal.conv import AnnealConv2d
 from structmat.nn.anneal.linear import AnnealLinear
 from structmat.nn.anneal.weight import AnnealWeight
@@ -32,8 +35,6 @@ from structmat.nn.gaudi.linear import GaudiLinear
 from structmat.nn.gaudi.masks import gaudi_mask
 from structmat.nn.gaudi.structure import GaudiStructure
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.advice import Advice, LayerAdvice
-from structmat.nn.models.advise import advise
 from structmat.nn.models.changed import FOLLOWERS as _FOLLOWERS
 from structmat.nn.models.config import Config
 from structmat.nn.models.convert import convert_

@@ -18,11 +18,6 @@ builder        new weights of the converted layers
 report         rows, sums and tables
 cost           `cost`
 convert        `convert_`
-observe        inputs and losses of a model that is looked at
-trials         quick fits of every kind
-advice         rows of advice, and their table
-outlook        rows from quick fits
-advise         `advise`
 merge_orders   orders of rows and columns, merged between neighbours
 freeze         `freeze_`, `to_dense_`
 """

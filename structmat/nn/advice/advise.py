@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from structmat._progress import Progress, part, reporting
 from structmat.errors import BudgetError, InputError
-from structmat.nn.models.advice import Advice
+from structmat.nn.advice.advice import Advice
+from structmat.nn.advice.observe import Loss, Seen, mean_loss, observe, undisturbed
+from structmat.nn.advice.outlook import Outlook
 from structmat.nn.models.attention import split_attentions
 from structmat.nn.models.config import Config
 from structmat.nn.models.cost import linear_layers
 from structmat.nn.models.layer_types import layer_shape
 from structmat.nn.models.modules import check_module
-from structmat.nn.models.observe import Loss, Seen, mean_loss, observe, undisturbed
-from structmat.nn.models.outlook import Outlook
 from structmat.nn.models.targets import Filter, Target, check_weights, find_targets
 from structmat.nn.models.trace import batches_of, forward_hooks
 

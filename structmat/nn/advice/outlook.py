@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from structmat._progress import Progress
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
-from structmat.nn.models.advice import LayerAdvice
-from structmat.nn.models.observe import Loss, Seen, mean_loss, replaced
+from structmat.nn.advice.advice import LayerAdvice
+from structmat.nn.advice.observe import Loss, Seen, mean_loss, replaced
+from structmat.nn.advice.trials import Fit, chance_error, quick_fits, reaches_all
 from structmat.nn.models.targets import Target
-from structmat.nn.models.trials import Fit, chance_error, quick_fits, reaches_all
 from structmat.nn.structured.weight import StructuredWeight
 
 #: Budgets from which learning did not gain over a fixed structure, in all cases that were measured.

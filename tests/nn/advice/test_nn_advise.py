@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from structmat.errors import BudgetError, InputError
 from structmat.nn import Config, advise, convert_
-from structmat.nn.models import trials
-from structmat.nn.models.trials import quick_fits
+from structmat.nn.advice import trials
+from structmat.nn.advice.trials import quick_fits
 
 
 @pytest.fixture(autouse=True)
