@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from structmat.intervals import IntArray, multiplications, offsets
 from structmat.project import blocks as moves
 
-#: Factor by which the price falls from step to step, and by which it rises from a start.
-FALL, RISE = 0.85, 1.4
-#: Bisections of the price between a cost above the cap and one below.
-BISECTIONS = 5
+#: Factor by which the price falls from step to step, in a thorough search and in a quick one.
+FALL, QUICK_FALL = 0.85, 0.7
+#: Factor by which the price rises from a start that costs too much.
+RISE = 1.4
+#: Bisections of the price between a cost above the cap and one below, in the same searches.
+BISECTIONS, QUICK_BISECTIONS = 5, 3
 #: Share of the cap from which on the price is right.
 FULL = 0.99
 #: Cost beyond the cap at which births at one price end, as a share of the cap.
@@ -148,7 +150,7 @@ def search(
             sensible = state.energy() <= LEFT_BY_START * total
         state = state if sensible else Pursuit.of(W)
         given = state if state.cost <= cap else None
-    best, price = _meet(state, cap, price, charge, enough)
+    best, price = _meet(state, cap, price, charge, enough, thorough=thorough)
     _fill(best, cap, price, charge, enough)
     if thorough and best.energy() > enough:
         best = _loosened(best, cap, price, charge, enough)
@@ -158,13 +160,14 @@ def search(
 
 
 def _meet(
-    state: Pursuit, cap: int, price: float, charge: float, enough: float
+    state: Pursuit, cap: int, price: float, charge: float, enough: float, *, thorough: bool
 ) -> tuple[Pursuit, float]:
     """The pursuit at the least price found whose cost respects the cap."""
     room = _room(state, cap)
+    fall, most = (FALL, BISECTIONS) if thorough else (QUICK_FALL, QUICK_BISECTIONS)
     low, high, best = 0.0, math.inf, state
     bisections = 0
-    while bisections <= BISECTIONS:
+    while bisections <= most:
         trial = state.copy()
         if high == math.inf and low:  # above the cap still: new blocks would only add to it
             trial.backfit(price, charge, room)
@@ -179,7 +182,7 @@ def _meet(
             if high == math.inf:
                 state = trial
         if low == 0:
-            price *= FALL if trial.cost else FALL**3
+            price *= fall if trial.cost else fall**3
         elif high == math.inf:
             price *= RISE
         else:

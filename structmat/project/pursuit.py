@@ -49,8 +49,8 @@ def pursue(
         a block whatever its size, and a charge keeps blocks few and large.
 
     thorough : bool, default True
-        Whether the blocks also grow beyond the cap once and come back, which takes about as
-        long again and finds sums of blocks that overlap.
+        Whether the price falls in small steps, and the blocks also grow beyond the cap once and
+        come back, which takes three times as long and finds sums of blocks that overlap.
 
     Returns
     -------
