@@ -41,6 +41,8 @@ class Projected:
     price : float
         Energy for one multiplication at which the projection met its cap, to start the next
         one from.
+    charge : float
+        Multiplications that each block counted beside its own.
     """
 
     cost: int
@@ -50,6 +52,7 @@ class Projected:
     matrix: StructuredMatrix | None = None
     side: int | None = None
     price: float | None = None
+    charge: float = 0.0
     is_final: bool = False
 
     @classmethod

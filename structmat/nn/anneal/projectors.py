@@ -183,16 +183,14 @@ def _blocks(
     rows, cols = order
     start = last.matrix if isinstance(last.matrix, GBLR) else None
     price = last.price if start is not None else None
-    ordered, charge = W[rows][:, cols], options.charge
-    if start is not None and _missed(W, last) <= PLAIN * _energy(W):
-        charge = max(charge, PLAIN_CHARGE)
+    ordered, charge = W[rows][:, cols], options.charge if start is None else last.charge
     matrix, price = pursue(ordered, cap, start=start, price=price, charge=charge, thorough=thorough)
     while matrix.storage > W.size:  # trained contents have the room of the dense weight
         cap = cap * W.size // matrix.storage
         matrix, price = pursue(ordered, cap, price=price, charge=charge, thorough=thorough)
-    covered = in_given_order(matrix.coverage() > 0, *order)
+    covered, named = in_given_order(matrix.coverage() > 0, *order), _named_order(order)
     return Projected(
-        cost=matrix.cost, support=covered, matrix=matrix, price=price, **_named_order(order)
+        cost=matrix.cost, support=covered, matrix=matrix, price=price, charge=charge, **named
     )
 
 

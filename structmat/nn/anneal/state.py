@@ -55,6 +55,7 @@ def described(weight: Any) -> Structure:
         "cost": projected.cost,
         "side": projected.side,
         "price": projected.price,
+        "charge": projected.charge,
         "matrix": blocks,
     }
     return {"annealing": found}, arrays
@@ -90,6 +91,7 @@ def take_(weight: Any, entry: dict[str, Any], arrays: dict[str, NDArray]) -> Non
         matrix=matrix,
         side=there["side"],
         price=there["price"],
+        charge=there["charge"],
     )
     weight.follow(projected, factored=there["is_factored"], gain=there["gain"])
 

@@ -67,8 +67,8 @@ def trained(kind, *, across, steps=40):
 def test_cost_goes_to_the_layer_that_needs_it(kind):
     first, second = trained(kind, across=True)
     assert second > 1.5 * first
-    first, second = trained(kind, across=False)
-    assert abs(first - second) <= 0.1 * second
+    assert second > 0.2 * 32**2
+    assert max(trained(kind, across=False)) <= 0.2 * 32**2
 
 
 def test_low_rank_layers_keep_their_shares():
