@@ -266,10 +266,10 @@ def births(
         gains[k] = _candidate(R, RT, seeds[k], place, u, v, work, price)
     least = price * charge
     born_count = used = 0
-    while True:
+    while gains.size > 0:
         k = largest(gains)
         if gains[k] <= least:
-            return born_count, used
+            break
         gains[k] = _candidate(R, RT, seeds[k], place, u, v, work, price)
         if gains[k] <= least or gains[k] < KEPT_GAIN * gains[largest(gains)]:
             continue
@@ -281,6 +281,7 @@ def births(
         change(R, RT, place, u, v, -1)
         used += _write(place, u, v, born[born_count], packed[used:])
         born_count += 1
+    return born_count, used
 
 
 @compiled

@@ -149,7 +149,7 @@ def find(
     for k in range(seeds.size):
         gains[k] = _seeded(R, RT, seeds[k], price, size, rows, u, cols, v, work)
     found = used = 0
-    while room > 0:
+    while room > 0 and gains.size > 0:
         k = largest(gains)
         if gains[k] <= price * charge:
             break

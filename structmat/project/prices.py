@@ -82,7 +82,8 @@ class Pursuit:
         They begin at every third row and column, other ones each time.
         """
         room = max(room - self.cost, 0)
-        seeds = np.arange(self.turn % EVERY, sum(self.R.shape), EVERY)
+        widest = sum(self.R.shape)
+        seeds = np.arange(self.turn % min(EVERY, widest), widest, EVERY)
         self.turn += 1
         # A block of a single entry costs one multiplication and has two contents.
         born, packed = np.empty((room, 4), np.int64), np.empty(2 * room, self.R.dtype)

@@ -175,7 +175,7 @@ class _Search:
         They begin at every third row and column, other ones each time.
         """
         room, widest = max(most - self.cost, 0), sum(self.R.shape)
-        seeds = np.arange(self._turn % EVERY, widest, EVERY)
+        seeds = np.arange(self._turn % min(EVERY, max(widest, 1)), widest, EVERY)
         self._turn += 1
         sizes = np.empty((room, 2), np.int64)
         places = np.empty(2 * room + widest, np.int64)

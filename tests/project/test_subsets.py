@@ -87,3 +87,14 @@ def test_the_input_stays_and_the_result_is_the_same_each_time():
     first, second = (pursue_subsets(W, cost) for _ in range(2))
     assert np.array_equal(W, kept)
     assert all(np.array_equal(a.v, b.v) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("charge", [0.0, 2.0, 8.0])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1)])
+def test_the_smallest_matrices_have_somewhere_to_begin(shape, charge):
+    W = np.full(shape, 3.0)
+    cost = max(shape)
+    found, _ = pursue(W, cost, charge=charge)
+    assert found.cost <= cost
+    assert sum(block.cost for block in pursue_subsets(W, cost, charge=charge)) <= 2 * cost
+    assert 0 <= sample_left(W, cost, charge=charge) <= 1
