@@ -62,7 +62,9 @@ made on validation data. A difference is taken seed by seed, between runs that s
 the same order, and stands ± the standard error of its mean. It is *clear* with three seeds or more
 and above two standard errors. Costs are [multiplications](glossary.md#cost) of the converted layers
 over those of the dense ones. Learned [GBLR](structures/gblr.md) begins dense and comes down to
-rank-one blocks in learned orders of rows and columns ([how](guide/learn.md)).
+rank-one blocks in learned orders of rows and columns ([how](guide/learn.md)). Blocks are charged
+nothing beside their multiplications, and most are short runs and single entries
+([how many](benchmarks.md#learned-layers)); "blocks charged 2 multiplications each" are larger.
 """
 
 AGAIN = """\
