@@ -8,6 +8,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+#: Vectors that a thread takes through a structure at once where no gradient is recorded: by
+#: panels, so that the numbers between two factors stay in its cache, and by compiled kernels,
+#: which keep them there by themselves.
+CHUNK, COMPILED_CHUNK = 256, 8192
 #: Factor on the time of the dense weight: the structure has to promise less than that.
 LAYER_MARGIN = 0.85
 
@@ -67,8 +71,10 @@ class Times(NamedTuple):
 
     dense_once: float
     dense_each: float
+    #: By the structure, once for each `chunk` of vectors.
     once: float
     each: float
+    chunk: int = CHUNK
 
     @classmethod
     def of(cls, work: LayerWork, shape: tuple[int, int], device: str) -> "Times":
@@ -84,6 +90,7 @@ class Times(NamedTuple):
             ns.dense_multiply * area,
             once,
             multiplying + ns.write * (work.written + shape[0]),
+            COMPILED_CHUNK if work.compiled > 0 else CHUNK,
         )
 
     @classmethod
@@ -94,6 +101,7 @@ class Times(NamedTuple):
         return total._replace(
             dense_each=total.dense_each * ns.convolve / ns.dense_multiply,
             each=total.each + ns.write * width,
+            chunk=min(tap.chunk for tap in taps),
         )
 
 

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from structmat import binding
 from structmat.errors import InputError, ShapeError
-from structmat.kernels.cost_model.layers import Times
+from structmat.kernels.cost_model.layers import CHUNK, Times
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
 from structmat.nn.structured.parameters import bias_parameter
 from structmat.nn.structured.products import autocast_dtype
-from structmat.nn.structured.speed import CHUNK, dense_is_quicker
+from structmat.nn.structured.speed import dense_is_quicker
 from structmat.nn.structured.weight import StructuredWeight
 
 Weight = StructuredMatrix | StructuredWeight

@@ -12,7 +12,7 @@ from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
-from structmat.nn.structured.speed import CHUNK, count_operations, dense_is_quicker
+from structmat.nn.structured.speed import count_operations, dense_is_quicker
 
 
 def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Times) -> Tensor:
@@ -22,18 +22,23 @@ def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Time
     count = math.prod(x.shape[:-1])
     if dense_is_quicker(times, count, assembly=assembly(matrix), device=x.device.type):
         return F.linear(x, dense(matrix).to(x.dtype), bias)
-    return _through(matrix, x, count, bias)
+    return _through(matrix, x, count, bias, times.chunk)
 
 
-def _through(matrix: StructuredMatrix, x: Tensor, count: int, bias: Tensor | None) -> Tensor:
-    """Vectors (…, n), `count` of them, to (…, m) by the structure."""
+def _through(
+    matrix: StructuredMatrix, x: Tensor, count: int, bias: Tensor | None, chunk: int
+) -> Tensor:
+    """Vectors (…, n), `count` of them, to (…, m) by the structure.
+
+    Where no gradient is recorded, each thread takes a `chunk` of them at once.
+    """
     m, n = matrix.shape
     shape, x = (*x.shape[:-1], m), x.reshape(count, n)
     if torch.is_grad_enabled() or not binding.remembers(matrix):
         y = binding.multiply(matrix, x.T).T.contiguous()
         # No view, as from F.linear: the result of a layer may be written to.
         return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
-    out, size = x.new_empty(shape), CHUNK * torch.get_num_threads()
+    out, size = x.new_empty(shape), chunk * torch.get_num_threads()
     for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
         y = binding.multiply(matrix, part.T).T
         target.copy_(y) if bias is None else torch.add(y, bias, out=target)

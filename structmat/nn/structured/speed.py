@@ -15,10 +15,6 @@ from structmat import binding
 from structmat.kernels.cost_model.layers import LAYER_MARGIN, LayerWork, Times
 from structmat.matrix import StructuredMatrix
 
-#: Vectors that a thread takes through the structure at once where no gradient is
-#: recorded, so that the numbers between two factors stay in its cache.
-CHUNK = 256
-
 _aten = torch.ops.aten
 _PRODUCTS = {
     _aten.addmm,
@@ -90,5 +86,5 @@ def dense_is_quicker(times: Times, count: int, *, assembly: int, device: str) ->
     dense = times.dense_once + times.dense_each * count / threads
     if assembly:
         return dense < times.each * (count - assembly) / threads
-    rounds = -(-count // (CHUNK * threads))
+    rounds = -(-count // (times.chunk * threads))
     return LAYER_MARGIN * dense < times.once * rounds + times.each * count / threads
