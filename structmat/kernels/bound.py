@@ -1,6 +1,6 @@
 """Bound kernels: products by one matrix, and by its factors one after the other."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from structmat._array import Array
 from structmat.kernels.layouts.factors import FactorStructure
@@ -18,6 +18,19 @@ class BoundKernel(Protocol):
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool) -> Array:
         """A^H y: (m, k) to (n, k)."""
+
+
+class ListingKernel(BoundKernel, Protocol):
+    """A bound kernel that lists the places of contents one by one: any order costs nothing."""
+
+    #: The places, with a method `in_orders` that moves them.
+    index: Any
+
+    def lists(self, x: Array) -> bool:
+        """Tell whether an operand is multiplied by the lists."""
+
+    def listed(self, index: Any) -> BoundKernel:
+        """The kernel of the same contents at other places."""
 
 
 class BoundFactor(Protocol):

@@ -62,7 +62,8 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     kernel : str, optional
         A kernel to use instead of the one that promises the least time: "panels" (BLAS on
         dense panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
-        "tiles" (compiled, one vector at a time or many columns at once), "triton" (matrix
+        "tiles" (compiled, one vector at a time or many columns at once), "blocks" (compiled,
+        block by block, for GBLR), "triton" (matrix
         units of a GPU, on torch), "intervals" (CUDA, by CuPy), "pair" (both factors as
         dense arrays) or "dense".
 

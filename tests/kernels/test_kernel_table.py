@@ -1,6 +1,7 @@
 """The table of kernels: defaults, times, and a new kernel as one record."""
 
 import ast
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,11 +29,14 @@ KERNELS_FOLDER = Path(table.__file__).parents[1]
 def structure_on(library, device, patterns=("runs", "runs")):
     """A structure on a library that need not be installed."""
     row, col = (None if name is None else PATTERNS[name] for name in patterns)
-    return FactorStructure(row, col, SimpleNamespace(__name__=library), device)
+    namespace = SimpleNamespace(
+        __name__=library, isdtype=lambda dtype, kind: False, inference_mode=nullcontext
+    )
+    return FactorStructure(row, col, namespace, device)
 
 
 def contents_of(structure, dtype, size):
-    return [SimpleNamespace(dtype=dtype, shape=(size,)) for _ in structure.patterns]
+    return [SimpleNamespace(dtype=dtype, shape=(size,), itemsize=4) for _ in structure.patterns]
 
 
 #: Kernel for 1, 16, 17, 63, 64 and 1000 columns with 10,000 scalars, then with 100 of them.
@@ -102,6 +106,7 @@ TIMES = {
         "rows": (9.57175, 24.8877, 195.924),
         "vectors": (4.56479, 8.47437, 491.307),
         "tiles": (22.4088, 22.4088, 93.8284),
+        "blocks": (20.9272, 20.9272, 113.943),
         "pair": (1.50528, 2.2055, 82.5418),
         "dense": (1.4976, 2.2737, 93.7872),
     },

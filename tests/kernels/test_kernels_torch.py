@@ -48,7 +48,7 @@ def around(matrix, arrays):
 
 def tiles_of(matrix):
     """The product by the operators, whatever looks on."""
-    return matrix._fill().bound("tiles")._tiles
+    return matrix._fill().bound("tiles")._operators
 
 
 def times(matrix, x, adjoint):
@@ -242,7 +242,7 @@ def met(monkeypatch):
 
     def operator(self, x):
         found = recording(self, x)
-        names.append("operator" if found is self._tiles else "panels")
+        names.append("operator" if found is self._operators else "panels")
         return found
 
     def way(self, x):

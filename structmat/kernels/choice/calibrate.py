@@ -24,8 +24,8 @@ _COLUMNS = (1, 3, 16, 64, 512)
 _MOST_MULTIPLICATIONS = 3e9
 #: Timings of a product, and seconds that one of them takes at least.
 _REPEATS, _LEAST_SECONDS = 5, 2e-4
-#: Rows and columns of a block.
-_BLOCK = 32
+#: Rows and columns of a tile, and of the small blocks of a GBLR matrix.
+_BLOCK, _SMALL = 32, (3, 5)
 
 
 def calibrate(
@@ -51,7 +51,7 @@ def calibrate(
 
     Notes
     -----
-    About a minute on one thread, and as much memory as a few dense matrices of the
+    About two minutes on one thread, and as much memory as a few dense matrices of the
     largest size.
     """
     prices = {name: kernel.price for name, kernel in KERNELS.items() if kernel.price}
@@ -66,8 +66,8 @@ def calibrate(
                     if name in factored.kernels and multiplications < _MOST_MULTIPLICATIONS:
                         product = partial(factored.bound(name).multiply, x, by_columns=False)
                         samples[name].append((price.counts(work, columns), _seconds(product)))
-            # Two matrices, of runs and of blocks, for each cost and size.
-            report(i / (2 * len(_COSTS) * len(sizes)))
+            # Three matrices, of runs, of small blocks and of tiles, for each cost and size.
+            report(i / (3 * len(_COSTS) * len(sizes)))
     fits = {name: _fitted(found) for name, found in samples.items() if found}
     used = KERNELS.coefficients()
     result = {name: fits[name][0] if name in fits else list(used[name]) for name in prices}
@@ -79,17 +79,23 @@ def _matrices(sizes: tuple[int, ...]) -> Iterator[FactoredMatrix]:
     for n in sizes:
         for cost in _COSTS:
             width = np.maximum(rng.uniform(0, cost * n, (2, n)).astype(np.int64), 1)
-            start = rng.integers(0, n, (2, n))
-            rows, cols = (RunPattern(s, w, n) for s, w in zip(start, width, strict=True))
-            contents = [rng.standard_normal(w.sum()).astype(np.float32) for w in width]
-            structure = FactorStructure(rows, cols, _NUMPY, "cpu")
-            yield FactoredMatrix(structure, contents)
+            yield _gblr(width, n, rng)
+            count = max(1, int(cost * n * n / sum(_SMALL)))
+            yield _gblr(np.repeat(np.minimum([_SMALL], n).T, count, axis=1), n, rng)
             grid = n // _BLOCK
             place = np.sort(rng.choice(grid * grid, max(1, int(cost * grid * grid)), replace=False))
             blocks = rng.standard_normal(place.size * _BLOCK * _BLOCK).astype(np.float32)
             pattern = BlockPattern(*np.divmod(place, grid), (_BLOCK, _BLOCK), (n, n))
             structure = FactorStructure(pattern, None, _NUMPY, "cpu")
             yield FactoredMatrix(structure, [blocks])
+
+
+def _gblr(width: np.ndarray, n: int, rng: np.random.Generator) -> FactoredMatrix:
+    """Blocks of these widths, (2, K), at random places."""
+    start = rng.integers(0, n, width.shape)
+    rows, cols = (RunPattern(s, w, n) for s, w in zip(start, width, strict=True))
+    contents = [rng.standard_normal(w.sum()).astype(np.float32) for w in width]
+    return FactoredMatrix(FactorStructure(rows, cols, _NUMPY, "cpu"), contents)
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -1,13 +1,14 @@
 """Matrices made of sparse factors, and their products by the kernel of least expected time."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from typing import Any
 
 from structmat._array import Array
-from structmat.kernels.bound import BoundKernel
+from structmat.kernels.bound import BoundKernel, ListingKernel
 from structmat.kernels.choice.record import imports, is_modelled
 from structmat.kernels.choice.table import KERNELS
 from structmat.kernels.cost_model.prices import Work
@@ -30,7 +31,7 @@ def using(kernel: str) -> Iterator[None]:
     Parameters
     ----------
     kernel : str
-        One of "panels", "rows", "vectors", "tiles", "triton", "intervals", "pair" and
+        One of "panels", "rows", "vectors", "tiles", "blocks", "triton", "intervals", "pair" and
         "dense"; see `plan`, which says what each of them is.
 
     Raises
@@ -135,6 +136,12 @@ class FactoredMatrix:
         """A^H y: (m, k) to (n, k)."""
         return self._bound_for(y).multiply_adjoint(y, by_columns=self._by_columns(y))
 
+    def listing(self, x: Array) -> ListingKernel | None:
+        """The kernel for an operand, if it lists places one by one."""
+        bound: Any = self._bound_for(x)
+        lists = getattr(bound, "lists", None)
+        return bound if lists is not None and lists(x) else None
+
     def _by_columns(self, x: Array) -> bool:
         return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)
 
@@ -146,3 +153,23 @@ class FactoredMatrix:
         if bound is None:
             bound = self._chosen[columns] = self.bound(self.choose(columns))
         return bound
+
+
+class InOrders:
+    """A matrix with orders of its rows and columns around it, for kernels that list places.
+
+    `move` takes the lists of a kernel to these orders.
+    """
+
+    def __init__(self, factored: FactoredMatrix, move: Callable[[Any], Any]) -> None:
+        self._factored, self._move = factored, move
+        self._moved: tuple[ListingKernel, BoundKernel] | None = None
+
+    def kernel(self, x: Array) -> BoundKernel | None:
+        """The kernel for an operand, orders included; None if it lists no places."""
+        listing = self._factored.listing(x)
+        if listing is None:
+            return None
+        if self._moved is None or self._moved[0] is not listing:
+            self._moved = listing, listing.listed(self._move(listing.index))
+        return self._moved[1]

@@ -17,6 +17,10 @@ from structmat.kernels.layouts.panels import RunPattern
 
 #: Scalars that a kernel may keep for one stored scalar, and at all, to be compared.
 _MOST_PER_SCALAR, _MOST_SCALARS = 32, 2**20
+#: Stored scalars that a run counts for, since each takes time to start.
+_SCALARS_PER_RUN = 16
+#: Number of columns for which compiled defaults are compared.
+_MANY_COLUMNS = 256
 #: Packages that are installed: looked for, not imported.
 _PRESENT = {name for name in ("numba", "triton") if importlib.util.find_spec(name)}
 #: Packages whose import succeeded.
@@ -69,7 +73,8 @@ class Kernel:
     install : str
         Argument of ``pip install`` that brings the package.
     least_scalars : int
-        Stored scalars from which on the kernel is worth its preparation.
+        Stored scalars from which on the kernel is worth its preparation; a run counts for
+        some of them.
     price : Price, optional
         Memory and time; a kernel without it is never compared by its time.
     default_from, default_to : int
@@ -87,6 +92,10 @@ class Kernel:
     price: Price | None = None
     default_from: int = sys.maxsize
     default_to: int = sys.maxsize
+
+    def is_worth(self, scalars: int, runs: int) -> bool:
+        """Tell whether a number of stored scalars and of runs is worth the preparation."""
+        return scalars + _SCALARS_PER_RUN * runs >= self.least_scalars
 
     def serves(self, structure: FactorStructure, contents: list[Array]) -> bool:
         """Tell whether the kernel fits a matrix, and its package is installed."""
@@ -165,7 +174,7 @@ class KernelTable(dict[str, Kernel]):
         found, reference = {}, next(iter(self))
         for name in self.fitting(structure, contents):
             kernel = self[name]
-            if (price := kernel.price) is None or work.scalars < kernel.least_scalars:
+            if (price := kernel.price) is None or not kernel.is_worth(work.scalars, work.middle):
                 continue
             if price.dtypes and dtype_name(contents) not in price.dtypes:
                 continue
@@ -178,16 +187,38 @@ class KernelTable(dict[str, Kernel]):
         return measured_or({n: k.price.coefficients for n, k in self.items() if k.price})
 
     def default(self, structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
-        """The kernel where no times are known: the last one that is a default here."""
+        """The kernel where no times are known: the last one that is a default here.
+
+        Of several compiled ones it is the one that promises the least time for many columns.
+        """
         scalars = sum(c.shape[0] for c in contents)
-        return next(
+        found = [
             kernel
-            for kernel in reversed(self.values())
+            for kernel in self.values()
             if kernel.default_from <= columns <= kernel.default_to
-            and scalars >= kernel.least_scalars
+            and kernel.is_worth(scalars, structure.middle)
             and kernel.serves(structure, contents)
             and imports(kernel.package)
+        ]
+        last = found[-1]
+        compiled = [k for k in found if k.price and k.package and k.package == last.package]
+        if len(compiled) < 2:
+            return last
+        names = structure.kept(
+            f"quickest {dtype_name(contents)}",
+            lambda: self._ranked(compiled, Work.of(structure, contents)),
         )
+        return self[names[0]]
+
+    def _ranked(self, kernels: list[Kernel], work: Work) -> list[str]:
+        """Names of kernels, that of the least time for many columns first."""
+        known = self.coefficients()
+
+        def seconds(kernel: Kernel) -> float:
+            assert kernel.price is not None
+            return kernel.price.seconds(work, _MANY_COLUMNS, known[kernel.name])
+
+        return [kernel.name for kernel in sorted(kernels, key=seconds)]
 
     def default_steps(self, structure: FactorStructure, contents: list[Array]) -> list[int]:
         """Numbers of columns, above 1, at which the default may change."""

@@ -6,7 +6,7 @@ of `arrays`, `cpu`, `triton` or `cuda`, which is imported when the kernel is bou
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from structmat._array import Array, namespace_named, to_numpy
 from structmat.kernels.arrays.csr import RowsFactor
@@ -25,9 +25,10 @@ LEAST_COMPILED_SCALARS = 4096
 _MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 64
 #: Vectors above which torch never multiplies them one by one.
 _MOST_SINGLE_VECTORS = 8
-#: Dtypes of matrix units, and of compiled kernels: torch compiles the first two of these.
+#: Dtypes of matrix units, and of compiled kernels: torch compiles the real ones.
 _MATRIX_UNITS = ("float32", "float16", "bfloat16")
-_COMPILED = ("float32", "float64", "complex64", "complex128")
+_REAL = ("float32", "float64")
+_COMPILED = (*_REAL, "complex64", "complex128")
 
 
 # Binding: what each kernel makes of a structure and its contents.
@@ -51,13 +52,30 @@ def _vectors(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     if structure.library == "torch":
-        return _tiles_on_torch(structure, contents)
+        from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles
+
+        indices = structure.layouts("row groups", RowGroupIndex, contents)
+        tiles = partial(TorchTiles, indices, contents, through=structure.through)
+        return _on_torch(structure, contents, TILES, tiles)
     from structmat.kernels.cpu.vectors import tile_product
 
     return tile_product(structure, contents)
 
 
-def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+def _blocks(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    if structure.library == "torch":
+        from structmat.kernels.cpu.torch_blocks import TorchBlockIndex, TorchBlocks
+
+        index = structure.kept("places", partial(TorchBlockIndex.of, structure))
+        return _on_torch(structure, contents, BLOCKS, partial(TorchBlocks, index, contents))
+    from structmat.kernels.cpu.blocks import BlockIndex, BlockProduct
+
+    return BlockProduct(structure.kept("places", partial(BlockIndex.of, structure)), contents)
+
+
+def _on_torch(
+    structure: FactorStructure, contents: list[Array], kernel: Kernel, operators: Callable[[], Any]
+) -> BoundKernel:
     from structmat._derivatives import is_transformed
     from structmat.kernels.arrays.torch_panels import panel_indices
     from structmat.kernels.cpu.torch_kernel import TorchKernel
@@ -72,14 +90,21 @@ def _tiles_on_torch(structure: FactorStructure, contents: list[Array]) -> BoundK
 
     def few() -> int:
         work, known = Work.of(structure, contents), KERNELS.coefficients()
-        one, many = known[VECTORS.name], known[TILES.name]
-        return sum(
-            prices.VECTORS.seconds(work, k, one) < prices.TILES.seconds(work, k, many)
-            for k in range(1, _MOST_SINGLE_VECTORS + 1)
-        )
 
-    panels = partial(by_panels, structure, contents)
-    return TorchKernel(structure, contents, vectors=vectors, panels=panels, few=few)
+        def seconds(record: Kernel, count: int) -> float:
+            assert record.price is not None
+            return record.price.seconds(work, count, known[record.name])
+
+        counts = range(1, _MOST_SINGLE_VECTORS + 1)
+        return sum(seconds(VECTORS, count) < seconds(kernel, count) for count in counts)
+
+    return TorchKernel(
+        operators(),
+        vectors=vectors,
+        panels=partial(by_panels, structure, contents),
+        few=few,
+        recorded=any(c.requires_grad for c in contents),
+    )
 
 
 def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
@@ -124,7 +149,12 @@ def _for_tiles(structure: FactorStructure, contents: list[Array]) -> str:
         return on("numpy", dtypes=_COMPILED)(structure, contents)
     if str(structure.device) != "cpu":
         return "contents on the CPU"
-    return on("torch", dtypes=_COMPILED[:2])(structure, contents)
+    return on("torch", dtypes=_REAL)(structure, contents)
+
+
+def _for_blocks(structure: FactorStructure, contents: list[Array]) -> str:
+    runs = on("numpy", "torch", dtypes=_REAL, runs=True)(structure, contents)
+    return runs or _for_tiles(structure, contents)
 
 
 #: The kernel that fits every matrix, and against which the others are tested.
@@ -155,6 +185,16 @@ TILES = Kernel(
     price=prices.TILES,
     default_from=0,
 )
+BLOCKS = Kernel(
+    "blocks",
+    "compiled, block by block, in any order of rows and columns",
+    _blocks,
+    _for_blocks,
+    package="numba",
+    least_scalars=LEAST_COMPILED_SCALARS,
+    price=prices.BLOCKS,
+    default_from=0,
+)
 KERNELS = KernelTable(
     REFERENCE,
     Kernel(
@@ -166,6 +206,7 @@ KERNELS = KernelTable(
     ),
     VECTORS,
     TILES,
+    BLOCKS,
     Kernel(
         "triton",
         "matrix units of a GPU by Triton",

@@ -6,10 +6,13 @@ row_groups     factors cut into groups of rows that registers hold
 copies         copies between buffers and arrays
 column_loops   compiled loops for many columns
 vector_loops   compiled loops for one vector
+block_loops    compiled loops over blocks on listed rows and columns
 columns        products of factors and matrices with many columns
 vectors        products of factors with one vector
+blocks         products by blocks on listed rows and columns
 threads        the thread pool
 torch_op       products of many columns on PyTorch's CPU tensors, as operators
+torch_blocks   products by blocks on listed rows and columns, as operators
 torch_kernel   the choice among operators, direct calls and panels on such tensors
 torch_runs     products by blocks whose runs move while they are learned
 """

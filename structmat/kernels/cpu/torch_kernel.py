@@ -1,4 +1,4 @@
-"""The compiled kernel for torch on a CPU: operators, direct calls, or panels, as torch allows."""
+"""Compiled kernels for torch on a CPU: operators, direct calls, or panels, as torch allows."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -8,35 +8,55 @@ from torch import Tensor
 
 from structmat._derivatives import is_traced, is_transformed, is_translated
 from structmat.kernels.bound import BoundKernel
-from structmat.kernels.cpu.torch_op import RowGroupIndex, TorchTiles, on_numpy
-from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.cpu.torch_blocks import TorchBlockIndex, TorchBlocks
+from structmat.kernels.cpu.torch_op import TorchTiles, on_numpy
 
 
 class TorchKernel:
     """A matrix on CPU tensors, bound to compiled kernels and, where they do not serve, to panels.
 
-    Products with gradients and traced ones go by the operators of `TorchTiles`. Plain ones
-    call the kernels directly; few vectors go by the kernel for single vectors. Transforms
-    of `torch.func`, and ONNX, follow the plain operations of panels.
+    Products with gradients and traced ones go by `operators`. Plain ones call the kernels
+    directly; few vectors go by the kernel for single vectors. Transforms of `torch.func`,
+    and ONNX, follow the plain operations of panels.
 
     `vectors` binds the matrix to the kernel for single vectors, on NumPy, and `panels` to
     panels; `few` is the number of vectors up to which they are multiplied one by one. All
-    three are called when first needed.
+    three are called when first needed. `recorded` tells that contents need gradients.
     """
 
     def __init__(
         self,
-        structure: FactorStructure,
-        contents: list[Tensor],
+        operators: TorchTiles | TorchBlocks,
         *,
         vectors: Callable[[], BoundKernel],
         panels: Callable[[], BoundKernel],
         few: Callable[[], int],
+        recorded: bool,
     ) -> None:
-        indices = structure.layouts("row groups", RowGroupIndex, contents)
-        self._tiles = TorchTiles(indices, contents, through=structure.through)
-        self._recorded = any(c.requires_grad for c in contents)
+        self._operators, self._recorded = operators, recorded
         self._bind_vectors, self._bind_panels, self._count_few = vectors, panels, few
+
+    def lists(self, x: Tensor) -> bool:
+        """Tell whether an operand is multiplied by listed places, which may be moved."""
+        listing = isinstance(self._operators, TorchBlocks)
+        return listing and not is_transformed(x) and not is_translated()
+
+    @property
+    def index(self) -> TorchBlockIndex:
+        """The listed places."""
+        assert isinstance(self._operators, TorchBlocks)
+        return self._operators.index
+
+    def listed(self, index: TorchBlockIndex) -> "TorchKernel":
+        """The kernel of the same contents at other places; it multiplies by lists alone."""
+        assert isinstance(self._operators, TorchBlocks)
+        return TorchKernel(
+            TorchBlocks(index, self._operators.contents),
+            vectors=self._bind_vectors,
+            panels=self._bind_panels,
+            few=lambda: 0,
+            recorded=self._recorded,
+        )
 
     @cached_property
     def _few(self) -> int:
@@ -74,9 +94,9 @@ class TorchKernel:
     def _direct(self, x: Tensor) -> BoundKernel:
         if x.shape[1] <= self._few:
             return self._vectors
-        product = self._tiles.product
+        product = self._operators.product
         product.threads = torch.get_num_threads()  # it may have been set since
         return product
 
     def _traceable(self, x: Tensor) -> BoundKernel:
-        return self._panels if is_transformed(x) or is_translated() else self._tiles
+        return self._panels if is_transformed(x) or is_translated() else self._operators

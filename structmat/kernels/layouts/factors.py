@@ -57,7 +57,7 @@ class FactorStructure:
         self.middle = 0 if col is None else col.shape[1]
         self.shape = m, inner if col is None else col.shape[0]
         self.patterns = [row] if col is None else [row, col]
-        self._layouts: dict[str, list[Any]] = {}
+        self._layouts: dict[str, Any] = {}
 
     def layouts(
         self, form: str, make: Callable[[Pattern, int], Layout], contents: list[Array]
@@ -66,11 +66,16 @@ class FactorStructure:
 
         `make` lays out a pattern with a number of packed contents; `contents` give this number.
         """
+        pairs = zip(self.patterns, contents, strict=True)
+        return self.kept(form, lambda: [make(pattern, c.shape[0]) for pattern, c in pairs])
+
+    def kept(self, form: str, make: Callable[[], Layout]) -> Layout:
+        """A layout of the whole structure, made when it is first asked for by its name."""
         if form not in self._layouts:
-            pairs = zip(self.patterns, contents, strict=True)
             with self.backend.caching(self.xp):
-                self._layouts[form] = [make(pattern, c.shape[0]) for pattern, c in pairs]
-        return self._layouts[form]
+                self._layouts[form] = make()
+        found: Layout = self._layouts[form]
+        return found
 
     def on(self, xp: ModuleType, device: Device) -> "FactorStructure":
         """The same structure for contents of another library or device."""

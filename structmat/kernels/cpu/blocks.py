@@ -1,0 +1,149 @@
+"""Products by rank-one blocks on listed rows and columns, one column group after another.
+
+Made for many small blocks, in orders of rows and columns that are learned: `BlockIndex` lists
+the places of all contents, orders included, and `BlockProduct` multiplies NumPy arrays.
+Results are the same, bit for bit, with any number of threads.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from structmat.errors import InputError
+from structmat.intervals import IntArray, offsets, positions
+from structmat.kernels.cpu.block_loops import gradient_columns, multiply_columns
+from structmat.kernels.cpu.column_loops import column_group
+from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS
+from structmat.kernels.cpu.row_groups import aligned
+from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.panels import RunPattern
+
+Array = np.ndarray
+#: Rows and columns that 32-bit integers count.
+_MOST_ROWS = np.iinfo(np.int32).max
+
+
+class BlockIndex:
+    """Places of the packed contents of all blocks, listed one by one.
+
+    Attributes
+    ----------
+    arrays : list of ndarray
+        The row of every entry of u and the column of every entry of v, in int32, and the
+        first entries and ends of u and v for every block that is not empty, (K, 4).
+    shape : tuple of int
+        Rows and columns of the matrix.
+    """
+
+    def __init__(self, arrays: list[Array], shape: tuple[int, int]) -> None:
+        self.arrays, self.shape = arrays, shape
+
+    @classmethod
+    def of(cls, structure: FactorStructure) -> "BlockIndex":
+        """Places of a matrix whose factors are made of runs."""
+        if max(structure.shape) > _MOST_ROWS:
+            raise InputError(
+                f"a matrix of {structure.shape[0]}x{structure.shape[1]}; expected at most "
+                f"{_MOST_ROWS} rows and columns in compiled kernels (ask for the kernel 'panels')"
+            )
+        runs = [p for p in structure.patterns if isinstance(p, RunPattern)]
+        places = [positions(p.start, p.width, p.n).astype(np.int32) for p in runs]
+        u, v = (offsets(p.width) for p in runs)
+        filled = (runs[0].width > 0) & (runs[1].width > 0)
+        spans: IntArray = np.stack([u[:-1], u[1:], v[:-1], v[1:]], axis=1)[filled]
+        return cls([*places, np.ascontiguousarray(spans)], structure.shape)
+
+    def in_orders(self, rows: IntArray | None, cols: IntArray | None) -> "BlockIndex":
+        """The same blocks where row i lies at ``rows[i]`` and column j at ``cols[j]``."""
+        *places, spans = self.arrays
+        moved = [
+            at if order is None else order.astype(np.int32)[at]
+            for order, at in zip((rows, cols), places, strict=True)
+        ]
+        return BlockIndex([*moved, spans], self.shape)
+
+
+class BlockProduct:
+    """A = Σ_k u_k v_k^T on listed rows and columns, in float32 or float64, for many columns.
+
+    At most `threads` threads multiply; 0 stands for `num_threads`.
+    """
+
+    def __init__(self, index: BlockIndex, contents: list[Array], *, threads: int = 0) -> None:
+        self.index, self.threads = index, threads
+        (self._rows, self._cols, spans), self.shape = index.arrays, index.shape
+        self._u, self._v = (np.ascontiguousarray(c) for c in contents)
+        self._spans, self._turned = spans, np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
+        self._work = self._u.size + self._v.size
+
+    def lists(self, x: Array) -> bool:
+        """Tell whether an operand is multiplied by listed places, here or elsewhere."""
+        return True
+
+    def listed(self, index: BlockIndex) -> "BlockProduct":
+        """The product of the same contents at other places."""
+        return BlockProduct(index, [self._u, self._v], threads=self.threads)
+
+    def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
+        """A x: (n, k) to (m, k), in memory column after column if asked."""
+        sides = self._rows, self._u, self._cols, self._v, self._spans
+        return self._product(sides, x, self.shape, by_columns)
+
+    def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
+        """A^T y: (m, k) to (n, k), in memory column after column if asked."""
+        sides = self._cols, self._v, self._rows, self._u, self._turned
+        return self._product(sides, y, self.shape[::-1], by_columns)
+
+    def gradients(
+        self, x: Array, grad: Array, *, operand: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """Gradients of y = A x by the operand, if wanted, and by the contents u and v.
+
+        The gradient by x, (n, k), lies in memory column after column.
+        """
+        sides = self._rows, self._u, self._cols, self._v, self._spans
+        (m, n), dtype = self.shape, self._u.dtype
+        by_x = np.empty(x.shape[::-1], dtype).T if operand else None
+        target = (0, 0, 0) if by_x is None else _place(by_x)
+        parts = {-1: (np.zeros_like(self._u), np.zeros_like(self._v))}
+
+        def work(first: int, last: int, vectors: int, width: int) -> None:
+            own = parts[first] = np.zeros_like(self._u), np.zeros_like(self._v)
+            buffers = tuple(aligned((size, width), dtype) for size in (n, m, n))
+            arrays = _place(x), _place(grad), target
+            gradient_columns(*sides, *arrays, self.shape, buffers, own, first, last, vectors)
+
+        self._over_columns(work, x.shape[1], 3)
+        # In the order of the columns, whichever thread was first.
+        ordered = [parts[first] for first in sorted(parts)]
+        by_u, by_v = (sum(same[1:], same[0]) for same in zip(*ordered, strict=True))
+        return by_x, by_u, by_v
+
+    def _product(
+        self, sides: tuple[Array, ...], x: Array, shape: tuple[int, int], by_columns: bool
+    ) -> Array:
+        (m, n), count, dtype = shape, x.shape[1], self._u.dtype
+        y = np.empty((count, m), dtype).T if by_columns else np.empty((m, count), dtype)
+
+        def work(first: int, last: int, vectors: int, width: int) -> None:
+            buffers = aligned((n, width), dtype), aligned((m, width), dtype)
+            multiply_columns(*sides, _place(x), _place(y), shape, buffers, first, last, vectors)
+
+        self._over_columns(work, count, 1)
+        return y
+
+    def _over_columns(self, work: Any, count: int, passes: int) -> None:
+        """Run `work` on ranges of columns, as wide as registers allow, shared among threads."""
+        vectors, width = column_group(count, self._u.dtype)
+        whole, total = count // width, count * passes * self._work
+        threads = min(self.threads or num_threads(), total // THREAD_MULTIPLICATIONS + 1)
+        shared_out(lambda a, b: work(a * width, b * width, vectors, width), whole, threads)
+        if whole * width < count:
+            work(whole * width, count, *column_group(count - whole * width, self._u.dtype))
+
+
+def _place(array: Array) -> tuple[int, int, int]:
+    """Address of an array in memory, and bytes from row to row and from column to column."""
+    row, column = array.strides
+    return int(array.__array_interface__["data"][0]), row, column
