@@ -10,6 +10,7 @@ monarch          `Monarch`
 gblr             `GBLR`
 from_sparse      a sparse matrix of SciPy as one of these
 lazy             sums, products, multiples and adjoints that no structure holds exactly
+ordered          products of a matrix between orders of its rows and columns
 orders           permutations around a matrix: how they meet, and what passes through them
 """
 

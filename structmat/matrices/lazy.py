@@ -2,27 +2,17 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from structmat._array import (
-    Array,
-    adjoint,
-    belongs,
-    conj,
-    is_complex,
-    moved,
-    stored_by_columns,
-    taken,
-    to_numpy,
-)
+from structmat._array import Array, adjoint, belongs, conj, is_complex, moved, taken, to_numpy
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
-from structmat.kernels.bound import BoundKernel
-from structmat.kernels.choice.factored import InOrders
+from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
 
@@ -99,37 +89,28 @@ class Product(StructuredMatrix, kind="product"):
         return sum(factor.cost for factor in self.children)
 
     def _multiply(self, x: Array) -> Array:
-        if (kernel := self._in_orders(x)) is not None:
-            return kernel.multiply(x, by_columns=stored_by_columns(x, self.xp))
+        ordered = self._kept("between orders", self._between_orders)
+        if ordered is not None:
+            return ordered.multiply(x)
         for factor in reversed(self.children):
             x = multiplied(factor, x, adjoint=False)
         return x
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        if (kernel := self._in_orders(y)) is not None:
-            return kernel.multiply_adjoint(y, by_columns=stored_by_columns(y, self.xp))
+        ordered = self._kept("between orders", self._between_orders)
+        if ordered is not None:
+            return ordered.multiply_adjoint(y)
         for factor in self.children:
             y = multiplied(factor, y, adjoint=True)
         return y
 
-    def _in_orders(self, x: Array) -> BoundKernel | None:
-        """The kernel of the matrix inside for an operand, if orders cost it nothing."""
-        inside = self._kept("in orders", self._inside_orders)
-        return None if inside is None else inside.kernel(x)
-
-    def _inside_orders(self) -> InOrders | None:
-        """The matrix of sparse factors inside, if it is the only one between orders."""
+    def _between_orders(self) -> OrderedMatrix | None:
+        """The matrix between orders, if it is the only one and made of sparse factors."""
         left, inner, right = split_orders(self) if len(self.children) <= 3 else (None, self, None)
         factored = None if inner is self else getattr(inner, "_factored", None)
         if factored is None:
             return None
-
-        def moved(index: Any) -> Any:
-            rows = None if left is None else to_numpy(left._inverse)
-            cols = None if right is None else to_numpy(right.p)
-            return index.in_orders(rows, cols)
-
-        return InOrders(factored, lambda index: self._structural("places", lambda: moved(index)))
+        return OrderedMatrix(left, factored, right, partial(self._structural, "places"))
 
     def _dense(self) -> Array:
         *factors, last = self.children

@@ -24,8 +24,8 @@ _COLUMNS = (1, 3, 16, 64, 512)
 _MOST_MULTIPLICATIONS = 3e9
 #: Timings of a product, and seconds that one of them takes at least.
 _REPEATS, _LEAST_SECONDS = 5, 2e-4
-#: Rows and columns of a tile, and of the small blocks of a GBLR matrix.
-_BLOCK, _SMALL = 32, (3, 5)
+#: Rows and columns of a tile, and of the small blocks of a GBLR matrix; cost of all of those.
+_BLOCK, _SMALL, _SMALL_COST = 32, (3, 5), 0.02
 
 
 def calibrate(
@@ -51,7 +51,7 @@ def calibrate(
 
     Notes
     -----
-    About two minutes on one thread, and as much memory as a few dense matrices of the
+    About a minute on one thread, and as much memory as a few dense matrices of the
     largest size.
     """
     prices = {name: kernel.price for name, kernel in KERNELS.items() if kernel.price}
@@ -66,8 +66,8 @@ def calibrate(
                     if name in factored.kernels and multiplications < _MOST_MULTIPLICATIONS:
                         product = partial(factored.bound(name).multiply, x, by_columns=False)
                         samples[name].append((price.counts(work, columns), _seconds(product)))
-            # Three matrices, of runs, of small blocks and of tiles, for each cost and size.
-            report(i / (3 * len(_COSTS) * len(sizes)))
+            # For each size one of small blocks, and two, of runs and of tiles, for each cost.
+            report(i / ((1 + 2 * len(_COSTS)) * len(sizes)))
     fits = {name: _fitted(found) for name, found in samples.items() if found}
     used = KERNELS.coefficients()
     result = {name: fits[name][0] if name in fits else list(used[name]) for name in prices}
@@ -77,11 +77,11 @@ def calibrate(
 def _matrices(sizes: tuple[int, ...]) -> Iterator[FactoredMatrix]:
     rng = np.random.default_rng(0)
     for n in sizes:
+        count = max(1, int(_SMALL_COST * n * n / sum(_SMALL)))
+        yield _gblr(np.repeat(np.minimum([_SMALL], n).T, count, axis=1), n, rng)
         for cost in _COSTS:
             width = np.maximum(rng.uniform(0, cost * n, (2, n)).astype(np.int64), 1)
             yield _gblr(width, n, rng)
-            count = max(1, int(cost * n * n / sum(_SMALL)))
-            yield _gblr(np.repeat(np.minimum([_SMALL], n).T, count, axis=1), n, rng)
             grid = n // _BLOCK
             place = np.sort(rng.choice(grid * grid, max(1, int(cost * grid * grid)), replace=False))
             blocks = rng.standard_normal(place.size * _BLOCK * _BLOCK).astype(np.float32)

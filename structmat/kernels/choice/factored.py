@@ -1,7 +1,7 @@
 """Matrices made of sparse factors, and their products by the kernel of least expected time."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -153,23 +153,3 @@ class FactoredMatrix:
         if bound is None:
             bound = self._chosen[columns] = self.bound(self.choose(columns))
         return bound
-
-
-class InOrders:
-    """A matrix with orders of its rows and columns around it, for kernels that list places.
-
-    `move` takes the lists of a kernel to these orders.
-    """
-
-    def __init__(self, factored: FactoredMatrix, move: Callable[[Any], Any]) -> None:
-        self._factored, self._move = factored, move
-        self._moved: tuple[ListingKernel, BoundKernel] | None = None
-
-    def kernel(self, x: Array) -> BoundKernel | None:
-        """The kernel for an operand, orders included; None if it lists no places."""
-        listing = self._factored.listing(x)
-        if listing is None:
-            return None
-        if self._moved is None or self._moved[0] is not listing:
-            self._moved = listing, listing.listed(self._move(listing.index))
-        return self._moved[1]

@@ -13,6 +13,7 @@ import structmat
 from structmat import GBLR, LowRank
 from structmat.errors import InputError, ShapeError
 from structmat.kernels import using
+from structmat.kernels.cost_model.layers import CHUNK
 from structmat.kernels.layouts import panels as layout
 from structmat.nn.structured import layers as structured
 from structmat.nn.structured import products as structured_products
@@ -78,7 +79,7 @@ def test_a_layer_multiplies_by_its_matrix(name, grad, way):
 
 def test_many_vectors_are_multiplied_in_parts(way):
     layer, twin = layer_of("gblr-prime")
-    x = double(2, _speed.CHUNK * torch.get_num_threads() + 1, twin.shape[1])
+    x = double(2, CHUNK * torch.get_num_threads() + 1, twin.shape[1])
     with torch.no_grad():
         close(layer(x), x @ twin.T + layer.bias)
 
@@ -712,7 +713,7 @@ def test_a_point_convolution(taps, way):
 
 def test_small_images_are_convolved_together(way):
     dense, layer = convolution(True, kernel=(2, 2))
-    x = double(2 * _speed.CHUNK * torch.get_num_threads() + 1, 4, 2, 3)
+    x = double(2 * CHUNK * torch.get_num_threads() + 1, 4, 2, 3)
     with torch.no_grad():
         close(layer(x), dense(x))
 

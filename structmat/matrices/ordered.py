@@ -1,0 +1,62 @@
+"""Products of a matrix between orders of its rows and columns, at no gather where a kernel can."""
+
+from collections.abc import Callable
+from typing import Any
+
+from structmat._array import Array, stored_by_columns, to_numpy
+from structmat.kernels.bound import BoundKernel, ListingKernel
+from structmat.kernels.choice.factored import FactoredMatrix
+from structmat.matrices.permutation import Permutation
+
+
+class OrderedMatrix:
+    """A matrix of sparse factors with orders of its rows and columns around it.
+
+    Kernels that list places take the orders into their lists; for others the operand and the
+    result are gathered. `keep` makes the lists in these orders once for all contents.
+    """
+
+    def __init__(
+        self,
+        left: Permutation | None,
+        factored: FactoredMatrix,
+        right: Permutation | None,
+        keep: Callable[[Callable[[], Any]], Any],
+    ) -> None:
+        self._left, self._factored, self._right, self._keep = left, factored, right, keep
+        self._moved: tuple[ListingKernel, BoundKernel] | None = None
+
+    def multiply(self, x: Array) -> Array:
+        """A x: (n, k) to (m, k)."""
+        if (kernel := self._listed(x)) is not None:
+            return kernel.multiply(x, by_columns=_by_columns(x, self._factored))
+        x = x if self._right is None else self._right._multiply(x)
+        y = self._factored.multiply(x)
+        return y if self._left is None else self._left._multiply(y)
+
+    def multiply_adjoint(self, y: Array) -> Array:
+        """A^H y: (m, k) to (n, k)."""
+        if (kernel := self._listed(y)) is not None:
+            return kernel.multiply_adjoint(y, by_columns=_by_columns(y, self._factored))
+        y = y if self._left is None else self._left._multiply_adjoint(y)
+        x = self._factored.multiply_adjoint(y)
+        return x if self._right is None else self._right._multiply_adjoint(x)
+
+    def _listed(self, x: Array) -> BoundKernel | None:
+        """The kernel for an operand, orders included; None if it lists no places."""
+        listing = self._factored.listing(x)
+        if listing is None:
+            return None
+        if self._moved is None or self._moved[0] is not listing:
+            index = self._keep(lambda: self._in_orders(listing.index))
+            self._moved = listing, listing.listed(index)
+        return self._moved[1]
+
+    def _in_orders(self, index: Any) -> Any:
+        left, right = self._left, self._right
+        rows = None if left is None else to_numpy(left._inverse)
+        return index.in_orders(rows, None if right is None else to_numpy(right.p))
+
+
+def _by_columns(x: Array, factored: FactoredMatrix) -> bool:
+    return x.shape[1] > 1 and stored_by_columns(x, factored.structure.xp)
