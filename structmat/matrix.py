@@ -211,20 +211,20 @@ class StructuredMatrix(Entries):
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the result of `make`, remembered unless gradients flow through contents."""
-        if self._memory is None or self._records_gradients():
+        if self._memory is None:
             return make()
-        if (version := self._backend.version) is not None:
-            versions = list(map(version, self._leaves()))
+        leaves, version = self._leaves(), self._backend.version
+        records = self._backend.records_gradients
+        if records is not None and any(map(records, leaves)):
+            return make()
+        if version is not None:
+            versions = list(map(version, leaves))
             if self._memory.get("versions") != versions:  # contents changed in place
                 self._memory = {"versions": versions}
         if name not in self._memory:
             with self._backend.caching(self.xp):
                 self._memory[name] = make()
         return self._memory[name]
-
-    def _records_gradients(self) -> bool:
-        records = self._backend.records_gradients
-        return records is not None and any(map(records, self._leaves()))
 
     def _structural(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the result of `make`, which depends on structure alone: always remembered.
@@ -285,8 +285,10 @@ class StructuredMatrix(Entries):
     # Contents.
 
     def _leaves(self) -> list[Array]:
-        own = [getattr(self, name) for name in self.data_names]
-        return own + [array for child in self.children for array in child._leaves()]
+        found = [getattr(self, name) for name in self.data_names]
+        for child in self.children:
+            found += child._leaves()
+        return found
 
     def _map(self, change: Callable[[Array], Array]) -> Self:
         """The same structure with every content array changed."""

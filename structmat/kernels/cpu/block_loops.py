@@ -12,11 +12,12 @@ out among threads.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
 from structmat.kernels.cpu.copies import load_columns, store_columns
-from structmat.kernels.cpu.llvm import Builder, address_of, compiled, constant
+from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, address_of, compiled, constant
 
 
 class _Side(NamedTuple):
@@ -152,7 +153,7 @@ def _members(builder: Any, pack: Any) -> list[Any]:
 
 
 @compiled
-def multiply_columns(rows, u, cols, v, spans, x, y, size, buffers, first, last, vectors):
+def multiply_columns(rows, u, cols, v, spans, x, y, size, first, last, vectors, width):
     """Write A x for the columns from `first` to `last`.
 
     Parameters
@@ -167,11 +168,10 @@ def multiply_columns(rows, u, cols, v, spans, x, y, size, buffers, first, last, 
         Addresses of operand and result, and bytes from row to row and from column to column.
     size : tuple of int
         Rows of y, rows of x.
-    buffers : tuple of arrays
-        For a column group of x and of y, (rows, vectors * lanes), aligned.
+    width : int
+        Columns of a column group, a multiple of `vectors`.
     """
-    X, Y = buffers
-    width, item = X.shape[1], X.itemsize
+    X, Y, item = _buffer(u, size[1], width), _buffer(u, size[0], width), u.itemsize
     row_side, col_side = (address_of(rows), address_of(u)), (address_of(cols), address_of(v))
     for begin in range(first, last, width):
         count = min(width, last - begin)
@@ -191,15 +191,15 @@ def multiply_columns(rows, u, cols, v, spans, x, y, size, buffers, first, last, 
 
 @compiled
 def gradient_columns(
-    rows, u, cols, v, spans, x, above, target, size, buffers, gradients, first, last, vectors
+    rows, u, cols, v, spans, x, above, target, size, gradients, first, last, vectors, width
 ):
     """Write A^T g for some columns, and add to the gradients of `u` and `v`.
 
     Parameters as for `multiply_columns`: `above` is g, `target` the gradient of x, and
-    `gradients` are those of u and v. The third buffer is for the gradient of x.
+    `gradients` are those of u and v.
     """
-    X, G, T = buffers
-    width, item = X.shape[1], X.itemsize
+    m, n = size
+    X, G, T, item = _buffer(u, n, width), _buffer(u, m, width), _buffer(u, n, width), u.itemsize
     row_side, col_side = (address_of(rows), address_of(u)), (address_of(cols), address_of(v))
     sums = address_of(gradients[0]), address_of(gradients[1])
     for begin in range(first, last, width):
@@ -219,6 +219,15 @@ def gradient_columns(
         if target[0]:
             begins = target[0] + begin * target[2]
             store_columns(T, begins, target[1], target[2], size[1], count, width // vectors)
+
+
+@compiled
+def _buffer(kind, rows, width):
+    """An array (rows, width) that begins with a line of memory; `kind` is one of its type."""
+    line = VECTOR_BYTES // kind.itemsize
+    memory = np.empty(rows * width + line, kind.dtype)
+    begin = -(address_of(memory) // kind.itemsize) % line
+    return memory[begin : begin + rows * width].reshape(rows, width)
 
 
 @compiled

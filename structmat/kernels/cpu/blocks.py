@@ -14,7 +14,6 @@ from structmat.intervals import IntArray, offsets, positions
 from structmat.kernels.cpu.block_loops import gradient_columns, multiply_columns
 from structmat.kernels.cpu.column_loops import column_group
 from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS
-from structmat.kernels.cpu.row_groups import aligned
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
@@ -103,16 +102,14 @@ class BlockProduct:
         The gradient by x, (n, k), lies in memory column after column.
         """
         sides = self._rows, self._u, self._cols, self._v, self._spans
-        (m, n), dtype = self.shape, self._u.dtype
-        by_x = np.empty(x.shape[::-1], dtype).T if operand else None
+        by_x = np.empty(x.shape[::-1], self._u.dtype).T if operand else None
         target = (0, 0, 0) if by_x is None else _place(by_x)
         parts = {-1: (np.zeros_like(self._u), np.zeros_like(self._v))}
 
         def work(first: int, last: int, vectors: int, width: int) -> None:
             own = parts[first] = np.zeros_like(self._u), np.zeros_like(self._v)
-            buffers = tuple(aligned((size, width), dtype) for size in (n, m, n))
             arrays = _place(x), _place(grad), target
-            gradient_columns(*sides, *arrays, self.shape, buffers, own, first, last, vectors)
+            gradient_columns(*sides, *arrays, self.shape, own, first, last, vectors, width)
 
         self._over_columns(work, x.shape[1], 3)
         # In the order of the columns, whichever thread was first.
@@ -123,12 +120,13 @@ class BlockProduct:
     def _product(
         self, sides: tuple[Array, ...], x: Array, shape: tuple[int, int], by_columns: bool
     ) -> Array:
-        (m, n), count, dtype = shape, x.shape[1], self._u.dtype
+        m, count, dtype = shape[0], x.shape[1], self._u.dtype
         y = np.empty((count, m), dtype).T if by_columns else np.empty((m, count), dtype)
 
+        places = _place(x), _place(y)
+
         def work(first: int, last: int, vectors: int, width: int) -> None:
-            buffers = aligned((n, width), dtype), aligned((m, width), dtype)
-            multiply_columns(*sides, _place(x), _place(y), shape, buffers, first, last, vectors)
+            multiply_columns(*sides, *places, shape, first, last, vectors, width)
 
         self._over_columns(work, count, 1)
         return y

@@ -121,8 +121,8 @@ def _refuse_other_arrays(matrix: StructuredMatrix) -> None:
 def tensors_of(module: nn.Module) -> list[Tensor]:
     """List all parameters and buffers of the moment, which wrappers and transforms swap."""
     found = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
-    for child in module.children():
-        found += tensors_of(child)
+    for child in module._modules.values():
+        found += [] if child is None else tensors_of(child)
     return found
 
 

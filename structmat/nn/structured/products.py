@@ -38,6 +38,10 @@ def _through(
         y = binding.multiply(matrix, x.T).T.contiguous()
         # No view, as from F.linear: the result of a layer may be written to.
         return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
+    size = chunk * torch.get_num_threads()
+    if count <= size:
+        y = binding.multiply(matrix, x.T).T
+        return (y.contiguous() if bias is None else y + bias).view(shape)
     out, size = x.new_empty(shape), chunk * torch.get_num_threads()
     for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
         y = binding.multiply(matrix, part.T).T
