@@ -193,3 +193,22 @@ def test_layers_train_through_listed_blocks(compiled, monkeypatch):
     monkeypatch.undo()
     found = torch.func.vmap(layer)(x[:, None])[:, 0]
     torch.testing.assert_close(found, y, rtol=0, atol=1e-11)
+
+
+def test_gradients_of_gradients_need_no_array_of_entries_times_blocks():
+    """The dense factors at most: a float for each row and block."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found = func(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor):
+                self.size = max(self.size, found.numel())
+            return found
+
+    x, index, u, v, sizes = tensors(13, 9, 60, 4)
+    with Largest() as largest:
+        operators._plain_blocks(x, index, u, v, sizes, False)
+    assert largest.size <= max(13, 9) * 60

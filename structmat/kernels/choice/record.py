@@ -189,7 +189,8 @@ class KernelTable(dict[str, Kernel]):
     def default(self, structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
         """The kernel where no times are known: the last one that is a default here.
 
-        Of several compiled ones it is the one that promises the least time for many columns.
+        Of several compiled ones it is the one that promises the least time for many columns,
+        by the coefficients in use when a structure is first asked for.
         """
         scalars = sum(c.shape[0] for c in contents)
         found = [

@@ -2,7 +2,8 @@
 
 Made for many small blocks, in orders of rows and columns that are learned: `BlockIndex` lists
 the places of all contents, orders included, and `BlockProduct` multiplies NumPy arrays.
-Results are the same, bit for bit, with any number of threads.
+Products are the same, bit for bit, with any number of threads. Gradients of contents are sums of
+one part for each thread, the same for one number of threads.
 """
 
 from typing import Any

@@ -152,10 +152,15 @@ def _plain_blocks(
 
 def _dense(contents: Tensor, places: Tensor, begin: Tensor, end: Tensor, size: int) -> Tensor:
     """Contents as the columns of a dense factor, (size, K)."""
-    entry = torch.arange(contents.shape[0])[:, None]
-    own = (entry >= begin) & (entry < end)  # (entries, K)
-    lines = torch.where(own, contents[:, None], contents.new_zeros(()))
-    return contents.new_zeros(size, begin.shape[0]).index_add(0, places, lines)
+    dense = contents.new_zeros(size, begin.shape[0])
+    if not begin.shape[0]:
+        return dense
+    entry = torch.arange(contents.shape[0])
+    block = torch.searchsorted(end.contiguous(), entry, right=True).clamp(max=begin.shape[0] - 1)
+    # Entries of blocks with an empty side belong to none.
+    inside = (entry >= begin[block]) & (entry < end[block])
+    own = torch.where(inside, contents, contents.new_zeros(()))
+    return dense.index_put((places.long(), block), own, accumulate=True)
 
 
 def _product(index: list[Tensor], u: Tensor, v: Tensor, sizes: list[int]) -> BlockProduct:

@@ -41,8 +41,8 @@ def _through(
     size = chunk * torch.get_num_threads()
     if count <= size:
         y = binding.multiply(matrix, x.T).T
-        return (y.contiguous() if bias is None else y + bias).view(shape)
-    out, size = x.new_empty(shape), chunk * torch.get_num_threads()
+        return (y if bias is None else y + bias).contiguous().view(shape)
+    out = x.new_empty(shape)
     for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
         y = binding.multiply(matrix, part.T).T
         target.copy_(y) if bias is None else torch.add(y, bias, out=target)
