@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from structmat._array import Array, stored_by_columns, to_numpy
+from structmat._array import Array, to_numpy
 from structmat.kernels.bound import BoundKernel, ListingKernel
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.matrices.permutation import Permutation
@@ -29,7 +29,7 @@ class OrderedMatrix:
     def multiply(self, x: Array) -> Array:
         """A x: (n, k) to (m, k)."""
         if (kernel := self._listed(x)) is not None:
-            return kernel.multiply(x, by_columns=_by_columns(x, self._factored))
+            return kernel.multiply(x, by_columns=self._factored.by_columns(x))
         x = x if self._right is None else self._right._multiply(x)
         y = self._factored.multiply(x)
         return y if self._left is None else self._left._multiply(y)
@@ -37,7 +37,7 @@ class OrderedMatrix:
     def multiply_adjoint(self, y: Array) -> Array:
         """A^H y: (m, k) to (n, k)."""
         if (kernel := self._listed(y)) is not None:
-            return kernel.multiply_adjoint(y, by_columns=_by_columns(y, self._factored))
+            return kernel.multiply_adjoint(y, by_columns=self._factored.by_columns(y))
         y = y if self._left is None else self._left._multiply_adjoint(y)
         x = self._factored.multiply_adjoint(y)
         return x if self._right is None else self._right._multiply_adjoint(x)
@@ -56,7 +56,3 @@ class OrderedMatrix:
         left, right = self._left, self._right
         rows = None if left is None else to_numpy(left._inverse)
         return index.in_orders(rows, None if right is None else to_numpy(right.p))
-
-
-def _by_columns(x: Array, factored: FactoredMatrix) -> bool:
-    return x.shape[1] > 1 and stored_by_columns(x, factored.structure.xp)

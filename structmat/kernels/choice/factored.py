@@ -130,11 +130,11 @@ class FactoredMatrix:
 
     def multiply(self, x: Array) -> Array:
         """A x: (n, k) to (m, k)."""
-        return self._bound_for(x).multiply(x, by_columns=self._by_columns(x))
+        return self._bound_for(x).multiply(x, by_columns=self.by_columns(x))
 
     def multiply_adjoint(self, y: Array) -> Array:
         """A^H y: (m, k) to (n, k)."""
-        return self._bound_for(y).multiply_adjoint(y, by_columns=self._by_columns(y))
+        return self._bound_for(y).multiply_adjoint(y, by_columns=self.by_columns(y))
 
     def listing(self, x: Array) -> ListingKernel | None:
         """The kernel for an operand, if it lists places one by one."""
@@ -142,7 +142,8 @@ class FactoredMatrix:
         lists = getattr(bound, "lists", None)
         return bound if lists is not None and lists(x) else None
 
-    def _by_columns(self, x: Array) -> bool:
+    def by_columns(self, x: Array) -> bool:
+        """Tell whether the result is to lie as the operand does, column after column."""
         return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)
 
     def _bound_for(self, x: Array) -> BoundKernel:

@@ -205,21 +205,21 @@ class KernelTable(dict[str, Kernel]):
         compiled = [k for k in found if k.price and k.package and k.package == last.package]
         if len(compiled) < 2:
             return last
-        names = structure.kept(
+        quickest = structure.kept(
             f"quickest {dtype_name(contents)}",
-            lambda: self._ranked(compiled, Work.of(structure, contents)),
+            lambda: self._quickest(compiled, Work.of(structure, contents)),
         )
-        return self[names[0]]
+        return self[quickest]
 
-    def _ranked(self, kernels: list[Kernel], work: Work) -> list[str]:
-        """Names of kernels, that of the least time for many columns first."""
+    def _quickest(self, kernels: list[Kernel], work: Work) -> str:
+        """Name of the kernel of the least time for many columns."""
         known = self.coefficients()
 
         def seconds(kernel: Kernel) -> float:
             assert kernel.price is not None
             return kernel.price.seconds(work, _MANY_COLUMNS, known[kernel.name])
 
-        return [kernel.name for kernel in sorted(kernels, key=seconds)]
+        return min(kernels, key=seconds).name
 
     def default_steps(self, structure: FactorStructure, contents: list[Array]) -> list[int]:
         """Numbers of columns, above 1, at which the default may change."""

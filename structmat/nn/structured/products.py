@@ -41,7 +41,7 @@ def _through(
     size = chunk * torch.get_num_threads()
     if count <= size:
         y = binding.multiply(matrix, x.T).T
-        return (y.contiguous() if bias is None else y + bias).view(shape)
+        return (y if bias is None else y + bias).contiguous().view(shape)
     out = x.new_empty(shape)
     for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
         y = binding.multiply(matrix, part.T).T
