@@ -166,7 +166,7 @@ def _costs_of_rows(energy: NDArray, price: float, opening: float, costs: NDArray
     for i in range(m):
         difference, held, left_out = -opening, 0, 0
         for j in range(n):
-            if difference < -opening:  # a new run, rather than the one before it
+            if difference <= -opening:  # a new run, rather than the one before it
                 held = left_out
                 difference = -opening
             elif difference > 0:
@@ -191,7 +191,7 @@ def _runs_of_rows(energy: NDArray, price: float, opening: float, kept: NDArray[n
         for j in range(n - 1, -1, -1):
             if differences[j] > 0:
                 held = True
-            elif differences[j] < -opening:
+            elif differences[j] <= -opening:
                 held = False
             kept[i, j] = held
 

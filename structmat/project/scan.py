@@ -9,7 +9,7 @@ if the opening of a run has a price of its own. Functions
 ``min(max(d + shift, low), high)`` compose to functions of the same form, so that all values
 of a row come from a tree of compositions: O(log n) operations on arrays, O(n) work a row.
 Read from the right, an entry is held where ``d > 0`` to its left end, left out where
-``d < -opening``, and follows its right neighbour elsewhere: the same recursion once more.
+``d <= -opening``, and follows its right neighbour elsewhere: the same recursion once more.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def runs_at(energy: Array, price: float, opening: float, xp: ModuleType) -> Arra
     gain = energy - price
     difference = _clamped(gain, gain - opening, gain, -opening, xp)
     # Entry j belongs to a run if the nearest decided difference at or after it says so.
-    kept, left_out = difference > 0, difference < -opening
+    kept, left_out = difference > 0, difference <= -opening
     flip = xp.flip(xp.stack([kept, left_out]), axis=2)
     low = xp.astype(flip[0, ...], energy.dtype)
     high = 1 - xp.astype(flip[1, ...], energy.dtype)

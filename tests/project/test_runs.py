@@ -97,9 +97,11 @@ def test_ties_are_cut_at_the_cap(cap, price):
     assert kept.sum() == min(cap, 77)
 
 
-def test_a_gap_that_costs_nothing_is_closed():
-    kept, _ = project_runs(np.array([[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]]), 100)
-    assert kept.tolist() == [[True, True, True, False, False, True]]
+def test_a_gap_is_closed_where_that_costs_less_than_a_run():
+    energy = np.array([[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]])
+    for charge, expected in ((1.0, "101001"), (1.5, "111001"), (2.5, "111111")):
+        kept, _ = project_runs(energy, 100, charge=charge)
+        assert "".join(map(str, kept[0].astype(int))) == expected
 
 
 def test_what_is_left_goes_to_the_best_part():

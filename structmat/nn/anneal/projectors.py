@@ -127,7 +127,7 @@ def _plain(
 
 
 def _nearest(W: NDArray, made: list[Projected]) -> Projected:
-    return min(made, key=lambda one: _missed(W, one))
+    return min(made, key=lambda one: (_missed(W, one), one.storage))
 
 
 def _energy(W: NDArray) -> float:

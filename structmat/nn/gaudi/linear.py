@@ -35,8 +35,8 @@ class GaudiLinear(nn.Module):
     >>> layer = GaudiLinear(16, 8, budget=0.75)
     >>> layer(torch.ones(2, 3, 16)).shape
     torch.Size([2, 3, 8])
-    >>> layer.to_matrix().cost
-    96
+    >>> layer.matrix.cost, layer.to_matrix().cost
+    (96, 88)
     """
 
     def __init__(

@@ -33,7 +33,7 @@ from structmat.nn.models.fit import (
 )
 from structmat.nn.models.kinds import random_init
 from structmat.nn.models.layer_types import Weight
-from structmat.nn.models.random_init import strip_sides, tile_grid
+from structmat.nn.models.random_init import strip_or_grid_widths, strip_sides, tile_grid
 from structmat.nn.models.split_budget import CostCurve, split_budget
 from structmat.nn.models.targets import Target
 from structmat.nn.structured.weight import StructuredWeight
@@ -117,9 +117,15 @@ class Builder:
         if self.config.method == "anneal":
             return target.matrix.numel()
         with _naming(target):
-            plans = [random_init(self.config.kind, target.shape, cap) for cap in caps]
+            costs = [self._begun(target.shape, cap) for cap in caps]
         exact = self.config.start == "scratch" or self.config.kind == "low_rank"
-        return sum(plan.cost for plan in plans) if exact else sum(caps)
+        return sum(costs if exact else caps)
+
+    def _begun(self, shape: tuple[int, int], cap: int) -> int:
+        """Cost of a matrix from scratch; a `BudgetError` if the cap is too low for one."""
+        if self.config.method == "gaudi":
+            return strip_or_grid_widths(shape, cap)
+        return random_init(self.config.kind, shape, cap).cost
 
     def build(
         self, i: int, caps: Sequence[int], progress: Progress = no_progress
@@ -233,11 +239,13 @@ class Builder:
     ) -> dict[str, StructuredMatrix]:
         """Fits of one matrix by kind; learned layers may also begin as a grid of tiles."""
         kind = self.config.kind
-        random_init(kind, self.targets[i].shape, cap)  # a zero matrix would never learn
-        # Gaudi layers have no orders of their own.
-        orders = self.config.method != "gaudi"
-        found = fits_of(kind, W, cap, gram, self.seeds[i], orders=orders, progress=progress)
-        if self.config.method == "gaudi":
+        self._begun(self.targets[i].shape, cap)  # a zero matrix would never learn
+        # Gaudi layers have no orders of their own, and their budget counts all widths.
+        gaudi = self.config.method == "gaudi"
+        found = fits_of(
+            kind, W, cap, gram, self.seeds[i], orders=not gaudi, stored=gaudi, progress=progress
+        )
+        if gaudi:
             found.setdefault("grid", fit_grid(W, cap))
         return found
 
@@ -254,7 +262,7 @@ class Builder:
     ) -> StructuredMatrix:
         """A single fit, which tells how the error falls with the cost."""
         W, kind = _precise(W), self.config.kind
-        random_init(kind, self.targets[i].shape, cap)
+        self._begun(self.targets[i].shape, cap)
         if self.config.method == "gaudi":
             found = refined(fit_grid(W, cap), W, gram, progress)
         else:

