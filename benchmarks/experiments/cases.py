@@ -14,8 +14,8 @@ from structmat import LowRank
 from structmat.errors import BudgetError
 from structmat.learn.tasks import is_inner
 from structmat.nn import Config, GaudiLinear, convert_, cost
-from structmat.nn.models.kinds import random_init
 from structmat.nn.models.layer_types import STRUCTURED, layer_type, weights_of
+from structmat.nn.starts.kinds import random_init
 from structmat.nn.structured.layers import StructuredWeight
 
 #: Relative cost of each layer by its name.

@@ -19,8 +19,8 @@ from benchmarks.models._replacing import check_finite, check_linear, check_start
 from benchmarks.results import BenchmarkError
 from structmat import LowRank
 from structmat.nn import StructuredLinear
-from structmat.nn.models.kinds import random_init
 from structmat.nn.models.modules import replace_
+from structmat.nn.starts.kinds import random_init
 
 __all__ = ["alds_ranks", "convert_to_ranks_"]
 

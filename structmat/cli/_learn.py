@@ -107,7 +107,7 @@ def _learn(options: argparse.Namespace) -> Report:
         from structmat.learn.experiment import Experiment
         from structmat.learn.settings import default_settings
         from structmat.learn.tasks import make_task
-        from structmat.nn.models.kinds import network_kinds
+        from structmat.nn.starts.kinds import network_kinds
     except ModuleNotFoundError as missing:
         raise MissingDependencyError(
             f"{missing.name} is not installed; install what learning needs with "

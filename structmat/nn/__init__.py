@@ -4,6 +4,7 @@ structured   layers with a fixed structure of any kind
 gaudi        weights whose structure is learned through masks
 anneal       weights whose structure is learned from a dense start
 training     rules after an optimizer step: budgets, thresholds, schedules
+starts       matrices that layers begin with: random ones, and fits of given weights
 models       whole models: conversion, freezing, cost
 advice       kinds, starts and budgets worth trying, before a conversion
 files        whole models in files

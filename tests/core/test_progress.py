@@ -156,7 +156,7 @@ def quick(monkeypatch):
     calibration = import_module("structmat.kernels.choice.calibrate")
     monkeypatch.setattr(calibration, "_COLUMNS", (1,))
     monkeypatch.setattr(calibration, "_REPEATS", 1)
-    monkeypatch.setattr(import_module("structmat.nn.models.fit"), "LBFGS_STEPS", 2)
+    monkeypatch.setattr(import_module("structmat.nn.starts.on_inputs"), "LBFGS_STEPS", 2)
 
 
 @pytest.mark.usefixtures("quick")

@@ -134,7 +134,7 @@ def test_networks(diagonal):
 def test_a_random_start_keeps_to_the_cap(diagonal):
     """MainDiagonal takes no factor into its contents; one beside them would cost 32 more."""
     torch = pytest.importorskip("torch")
-    from structmat.nn.models.kinds import network_kinds, random_init
+    from structmat.nn.starts.kinds import network_kinds, random_init
 
     assert "main_diagonal" in network_kinds()
     matrix = random_init("main_diagonal", (32, 32), 40).draw(0.25, torch.Generator().manual_seed(0))

@@ -12,9 +12,9 @@ from structmat.compress.goal import Goal
 from structmat.compress.source import source_of
 from structmat.errors import BudgetError
 from structmat.matrix import StructuredMatrix
-from structmat.nn.models.fit import fit_low_rank, refine, relative_error
-from structmat.nn.models.kinds import random_init
-from structmat.nn.models.projections import projected_fit, weighed_fit
+from structmat.nn.starts.kinds import random_init
+from structmat.nn.starts.on_inputs import fit_low_rank, refine, relative_error
+from structmat.nn.starts.projections import projected_fit, weighed_fit
 
 #: Kinds that are compared.
 KINDS = ("gblr", "block_sparse", "block_low_rank", "low_rank", "monarch")

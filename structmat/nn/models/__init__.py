@@ -9,11 +9,6 @@ changed        announcement that layers were replaced
 targets        layers that a conversion takes, and layers that it leaves
 trace          inputs of the layers of a running model
 split_budget   one budget over many matrices
-random_init    random matrices of every kind
-pixelfly       a flat block butterfly plus low rank
-kinds          kinds that a network can have
-projections    approximations by the projections with which layers learn
-fit            approximations of given weights, also on their inputs
 builder        new weights of the converted layers
 report         rows, sums and tables
 cost           `cost`

@@ -18,24 +18,26 @@ from structmat.nn.gaudi.conversion import allows
 from structmat.nn.gaudi.initial_runs import COST_RULES
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.models.config import Config
-from structmat.nn.models.fit import (
+from structmat.nn.models.layer_types import Weight
+from structmat.nn.models.split_budget import CostCurve, split_budget
+from structmat.nn.models.targets import Target
+from structmat.nn.starts.fits import (
     TRIAL_MULTIPLES,
     converted,
     fit_grid,
     fits_of,
     nearest,
+    trial_curve,
+)
+from structmat.nn.starts.kinds import random_init
+from structmat.nn.starts.on_inputs import (
     rank_curve,
     refine,
     refined,
     relative_error,
     squared_error,
-    trial_curve,
 )
-from structmat.nn.models.kinds import random_init
-from structmat.nn.models.layer_types import Weight
-from structmat.nn.models.random_init import strip_or_grid_widths, strip_sides, tile_grid
-from structmat.nn.models.split_budget import CostCurve, split_budget
-from structmat.nn.models.targets import Target
+from structmat.nn.starts.random_init import strip_or_grid_widths, strip_sides, tile_grid
 from structmat.nn.structured.weight import StructuredWeight
 
 #: Size of the weights that learning begins with, relative to those of dense layers.

@@ -12,7 +12,7 @@ from torch import nn
 from structmat.errors import BudgetError, InputError, KindError
 from structmat.nn.anneal.weight import LEARNED_KINDS
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.models.kinds import network_kinds
+from structmat.nn.starts.kinds import network_kinds
 
 #: Parameters of `GaudiWeight` that the conversion sets itself.
 _RESERVED_OPTIONS = ("self", "shape", "budget", "generator", "device", "dtype")

@@ -8,10 +8,11 @@ from torch import nn
 
 from structmat.errors import InputError
 from structmat.matrices import Permutation
-from structmat.nn.models.fit import fit_grid, fit_kind, fit_low_rank, refine, squared_error
-from structmat.nn.models.kinds import network_kinds
 from structmat.nn.models.layer_types import layer_type
 from structmat.nn.models.trace import batches_of, collect_grams, count_vectors
+from structmat.nn.starts.fits import fit_grid, fit_kind
+from structmat.nn.starts.kinds import network_kinds
+from structmat.nn.starts.on_inputs import fit_low_rank, refine, squared_error
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from torch import nn
 
 from structmat.errors import BudgetError
 from structmat.nn import Config, convert_
-from structmat.nn.models.fit import fit_low_rank, squared_error
-from structmat.nn.models.kinds import network_kinds
 from structmat.nn.models.layer_types import LAYERS
+from structmat.nn.starts.kinds import network_kinds
+from structmat.nn.starts.on_inputs import fit_low_rank, squared_error
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +215,7 @@ def test_taps_are_fitted_together():
 
 def test_fits_of_taps_above_the_cap_are_passed_over(monkeypatch):
     dear = lambda W, gram, rank: fit_low_rank(W, gram, rank + 1)  # noqa: E731
-    monkeypatch.setattr("structmat.nn.models.fit.fit_low_rank", dear)
+    monkeypatch.setattr("structmat.nn.starts.fits.fit_low_rank", dear)
     model = nn.Sequential(nn.Conv2d(8, 8, (1, 2)), nn.ReLU())
     config = Config(kind="block_low_rank", budget=0.5, start="weights", conv="taps", min_features=8)
     report = convert_(model, config, calibration=torch.randn(8, 8, 4, 4))

@@ -28,7 +28,7 @@ from structmat.nn import (
     parameter_groups,
     to_dense_,
 )
-from structmat.nn.models.kinds import network_kinds
+from structmat.nn.starts.kinds import network_kinds
 
 
 @pytest.fixture(autouse=True)

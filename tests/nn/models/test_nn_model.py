@@ -23,7 +23,7 @@ from structmat.nn import (
     convert_,
     cost,
 )
-from structmat.nn.models.kinds import network_kinds
+from structmat.nn.starts.kinds import network_kinds
 
 FIXED = [kind for kind in network_kinds() if kind != "gblr"]
 EXACT = {"kind": "block_sparse", "start": "weights", "budget": 1.0}

@@ -14,9 +14,10 @@ from structmat.compress import compress
 from structmat.errors import BudgetError
 from structmat.kinds import contained_kinds
 from structmat.nn import Config, convert_
-from structmat.nn.models.fit import fit_kind, squared_error
-from structmat.nn.models.kinds import network_kinds
-from structmat.nn.models.pixelfly import fit_pixelfly, pixelfly_layout
+from structmat.nn.starts.fits import fit_kind
+from structmat.nn.starts.kinds import network_kinds
+from structmat.nn.starts.on_inputs import squared_error
+from structmat.nn.starts.pixelfly import fit_pixelfly, pixelfly_layout
 
 HOLDING_LOW_RANK = [kind for kind in network_kinds() if "low_rank" in contained_kinds(kind)]
 

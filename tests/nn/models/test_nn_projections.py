@@ -10,9 +10,10 @@ from torch import nn
 
 from structmat import GBLR, BlockLowRank, Diagonal
 from structmat.nn import Config, GaudiLinear, convert_, load_model, save_model
-from structmat.nn.models import fit
-from structmat.nn.models.fit import fits_of, nearest, relative_error
-from structmat.nn.models.projections import PROJECTED, projected_fit
+from structmat.nn.starts import fits
+from structmat.nn.starts.fits import fits_of, nearest
+from structmat.nn.starts.on_inputs import relative_error
+from structmat.nn.starts.projections import PROJECTED, projected_fit
 
 SHAPES = (2, 14), (14, 2), (5, 5), (8, 3)
 
@@ -41,7 +42,7 @@ def inputs(n, seed=0):
 
 def error(W, budget, monkeypatch=None, **given):
     if monkeypatch is not None:
-        monkeypatch.setattr(fit, "projections", lambda *given, **options: [])
+        monkeypatch.setattr(fits, "projections", lambda *given, **options: [])
     row = convert_(
         network(W), Config(budget=budget, start="weights"), generator=torch.Generator(), **given
     ).rows[0]
@@ -92,7 +93,7 @@ def test_energies_weigh_inputs_by_their_size(monkeypatch):
     W, X = np.random.default_rng(0).standard_normal((16, 24)), inputs(24)
     found = error(W, 0.15, calibration=X)
     monkeypatch.setattr(
-        "structmat.nn.models.projections._input_sizes", lambda _, W: 2 * [np.ones(W.shape[1])]
+        "structmat.nn.starts.projections._input_sizes", lambda _, W: 2 * [np.ones(W.shape[1])]
     )
     assert found < 0.8 * error(W, 0.15, calibration=X)
 
@@ -170,7 +171,7 @@ def test_fits_of_tiles_weigh_inputs_by_their_size(kind, monkeypatch):
     assert row.cost <= 0.25 * W.size
     assert model[0].to_matrix().kind == kind
     monkeypatch.setattr(
-        "structmat.nn.models.projections._input_sizes",
+        "structmat.nn.starts.projections._input_sizes",
         lambda gram, W: 2 * [np.ones(W.shape[1], W.dtype)],
     )
     assert row.error < 0.95 * convert_(network(W), config, calibration=X).rows[0].error

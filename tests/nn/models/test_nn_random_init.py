@@ -9,7 +9,7 @@ import torch
 import structmat
 from structmat.errors import BudgetError
 from structmat.matrices import LowRank
-from structmat.nn.models.kinds import network_kinds, random_init
+from structmat.nn.starts.kinds import network_kinds, random_init
 
 SHAPES = [(64, 64), (256, 64), (48, 160), (33, 70)]
 

@@ -10,9 +10,9 @@ from torch import nn
 from structmat.errors import BudgetError
 from structmat.nn.models.builder import Builder
 from structmat.nn.models.config import Config
-from structmat.nn.models.fit import trial_curve
 from structmat.nn.models.split_budget import CostCurve, split_budget
 from structmat.nn.models.targets import find_targets
+from structmat.nn.starts.fits import trial_curve
 
 
 def convex_curve(rng, name, cost, positions=1):

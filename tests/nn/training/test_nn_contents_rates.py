@@ -22,7 +22,7 @@ from structmat.nn import (
     freeze_,
     parameter_groups,
 )
-from structmat.nn.models.kinds import random_init
+from structmat.nn.starts.kinds import random_init
 from structmat.nn.structured.packed import PackedLinear
 from structmat.nn.training.contents_rates import rate_multiples
 

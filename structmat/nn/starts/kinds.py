@@ -7,8 +7,8 @@ from torch import Tensor
 
 from structmat.kinds import all_kinds
 from structmat.matrix import StructuredMatrix
-from structmat.nn.models.pixelfly import fit_pixelfly, random_pixelfly
-from structmat.nn.models.random_init import (
+from structmat.nn.starts.pixelfly import fit_pixelfly, random_pixelfly
+from structmat.nn.starts.random_init import (
     RandomInit,
     random_block_low_rank,
     random_block_sparse,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from structmat.errors import BudgetError
 from structmat.matrices import BlockSparse, LowRank, Sum
-from structmat.nn.models.random_init import LEAST_BLOCK_SIDE, RandomInit
+from structmat.nn.starts.random_init import LEAST_BLOCK_SIDE, RandomInit
 
 #: Share of the multiplications that the low-rank matrix gets, at least one rank.
 LOW_RANK_SHARE = 0.25

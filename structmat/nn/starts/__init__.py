@@ -1,0 +1,9 @@
+"""Matrices with which layers begin: random ones, and fits of given weights.
+
+random_init    random matrices of every kind
+pixelfly       a flat block butterfly plus low rank
+kinds          kinds that a network can have
+projections    approximations by the projections with which layers learn
+on_inputs      errors on the inputs of a layer, and contents fitted to them
+fits           approximations of given weights of every kind
+"""
