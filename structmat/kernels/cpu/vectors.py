@@ -10,19 +10,60 @@ Results are the same, bit for bit, with any number of threads.
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
-from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS, TileFactor, TileProduct
+from structmat.kernels.cpu.columns import TileFactor, TileProduct
+from structmat.kernels.cpu.crew import board_for
 from structmat.kernels.cpu.row_groups import RowGroups, aligned
-from structmat.kernels.cpu.threads import num_threads, shared_out
-from structmat.kernels.cpu.vector_loops import collect_vector, register_rows, spread_vector
+from structmat.kernels.cpu.threads import num_threads
+from structmat.kernels.cpu.vector_loops import (
+    BOUNDS,
+    CACHE_BYTES,
+    CELLS,
+    FAR,
+    INDEX,
+    PADDED,
+    PIECES,
+    PLACES,
+    PTR,
+    ROWS,
+    register_rows,
+)
+from structmat.kernels.cpu.vector_steps import multiply_vectors
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 Array = np.ndarray
+#: Bytes of cells that a thread reads in the time in which another one is asked for help.
+THREAD_BYTES = 300_000
+#: Bytes of a piece of work, at least, and number of pieces of a factor at most.
+_PIECE_BYTES, _MOST_PIECES = 16_384, 64
+#: Cells that take as long as the start of a row group or column.
+_CELLS_TO_START = 4
+
+
+class _Step:
+    """One direction of a factor as compiled kernels take it: the address of a few words."""
+
+    def __init__(
+        self, ptr: Array, index: Array, cells: Array, frame: tuple[int, int, Array], grain: int
+    ) -> None:
+        rows, padded, places = frame
+        pieces = min(max(cells.nbytes // _PIECE_BYTES, 1), _MOST_PIECES)
+        # A group, or column, costs something by itself.
+        cost = ptr + _CELLS_TO_START * np.arange(ptr.size)
+        cuts = np.searchsorted(cost, cost[-1] * np.arange(1, pieces) // pieces)
+        bounds = np.concatenate([[0], cuts // grain * grain, [ptr.size - 1]])
+        words = np.zeros(PADDED + 1, np.int64)
+        for place, array in ((PTR, ptr), (INDEX, index), (CELLS, cells), (BOUNDS, bounds)):
+            words[place] = _address(array)
+        words[[FAR, PIECES]] = cells.nbytes > CACHE_BYTES, pieces
+        words[[PLACES, ROWS, PADDED]] = _address(places) if places.size else 0, rows, padded
+        # The words hold addresses: the arrays stay as long as they do.
+        self._arrays = ptr, index, cells, places, bounds, words
+        self.address, self.bytes = _address(words), cells.nbytes
 
 
 class VectorFactor:
@@ -35,64 +76,102 @@ class VectorFactor:
         self.shape, self._contents = pattern.shape, contents
         self._pattern, self._order = pattern, order
         self._rows = register_rows(contents.dtype)
-        self._threads_worth = contents.size // THREAD_MULTIPLICATIONS + 1
 
     def _cut(self) -> RowGroups:
         # Not kept: it takes more memory than the contents.
         return RowGroups.of(self._pattern, self._rows, self._contents.size, self._order)
 
     @cached_property
-    def _by_groups(self) -> tuple[Array, ...]:
+    def spread(self) -> _Step:
+        """The factor by row groups."""
         groups = self._cut()
-        return groups.ptr, groups.column, groups.filled(self._contents)
+        cells = groups.filled(self._contents)
+        return _Step(groups.ptr, groups.column, cells, self._frame(groups), 1)
 
     @cached_property
-    def _by_columns(self) -> tuple[Array, ...]:
+    def collect(self) -> _Step:
+        """The factor by columns."""
         groups = self._cut()
         ptr, group, order = groups.by_columns()
         cells = groups.filled(self._contents)
-        return ptr, group, np.take(cells, order, axis=0, out=aligned(cells.shape, cells.dtype))
+        cells = np.take(cells, order, axis=0, out=aligned(cells.shape, cells.dtype))
+        return _Step(ptr, group, cells, self._frame(groups), self._rows)
 
-    @cached_property
-    def _frame(self) -> tuple[int, Array]:
-        """Number of row groups, and the place of every row once all have one height.
+    def _frame(self, groups: RowGroups) -> tuple[int, int, Array]:
+        """Rows, rows once all groups have one height, and the place of every row then.
 
         An empty array of places means the identity.
         """
-        groups, height = self._cut(), self._rows
-        begin, rows = groups.begin, groups.rows
+        begin, rows, height = groups.begin, groups.rows, self._rows
+        padded, count = rows.size * height, self.shape[0]
         if np.array_equal(begin, np.arange(begin.size) * height):
-            return rows.size, np.zeros(0, np.int64)
+            return count, padded, np.zeros(0, np.int64)
         first = np.arange(begin.size) * height - (np.cumsum(rows) - rows)
-        return rows.size, np.repeat(first, rows) + np.arange(self.shape[0])
+        return count, padded, np.repeat(first, rows) + np.arange(count)
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S z, column after column: (K, k) to (n, k)."""
-        groups, places = self._frame
-        out = np.empty((z.shape[1], groups * self._rows), z.dtype)
-        for column, y in zip(_vectors(z), out, strict=True):
-            self._shared(spread_vector, (*self._by_groups, column, y), groups)
-        return (out[:, places] if places.size else out[:, : self.shape[0]]).T
+        return _multiplied(z, self.shape[0], None, self.spread)
 
     def rmatmat(self, y: Array) -> Array:
         """S^T y, column after column: (n, k) to (K, k)."""
-        out = np.empty((y.shape[1], self.shape[1]), y.dtype)
-        for column, z in zip(_vectors(y), out, strict=True):
-            arguments = (*self._by_columns, self._frame[1], column, z)
-            self._shared(collect_vector, arguments, self.shape[1])
-        return out.T
-
-    def _shared(self, kernel: Any, arguments: tuple[Array, ...], count: int) -> None:
-        threads = min(num_threads(), self._threads_worth) if self._threads_worth > 1 else 1
-        if threads == 1:
-            kernel(*arguments, 0, count)
-        else:
-            shared_out(lambda first, last: kernel(*arguments, first, last), count, threads)
+        return _multiplied(y, self.shape[1], self.collect, None)
 
 
-def _vectors(x: Array) -> Array:
-    """Columns, each in one piece of memory."""
-    return np.ascontiguousarray(x.T)
+class VectorProduct:
+    """The matrix R C^T, or R alone, or, `through`, R [C^T; I], for one vector at a time.
+
+    At most `threads` threads multiply; 0 stands for `num_threads`.
+    """
+
+    def __init__(
+        self, row: VectorFactor, col: VectorFactor | None, *, through: bool, threads: int = 0
+    ) -> None:
+        self._row, self._col, self._through, self.threads = row, col, through, threads
+        self._middle = 0 if col is None else col.shape[1]
+
+    def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
+        """A x, column after column: (n, k) to (m, k)."""
+        row, col = self._row, self._col
+        if col is None:
+            return _multiplied(x, row.shape[0], None, row.spread, threads=self.threads)
+        through, steps = int(self._through), (col.collect, row.spread)
+        return _multiplied(x, row.shape[0], *steps, self._middle, through, self.threads)
+
+    def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
+        """A^T y, column after column: (m, k) to (n, k)."""
+        row, col = self._row, self._col
+        if col is None:
+            return _multiplied(y, row.shape[1], row.collect, None, threads=self.threads)
+        through, steps = -int(self._through), (row.collect, col.spread)
+        return _multiplied(y, col.shape[0], *steps, row.shape[1], through, self.threads)
+
+
+def _multiplied(
+    x: Array,
+    rows: int,
+    collect: _Step | None,
+    spread: _Step | None,
+    count: int = 0,
+    through: int = 0,
+    threads: int = 0,
+) -> Array:
+    """Products by `multiply_vectors`, (rows, k), in memory column after column."""
+    out = np.empty((x.shape[1], rows), x.dtype)
+    size, first, second = 0, 0, 0
+    if collect is not None:
+        size, first = collect.bytes, collect.address
+    if spread is not None:
+        size, second = size + spread.bytes, spread.address
+    board, parts = 0, size // THREAD_BYTES + 1
+    if parts > 1:
+        board, parts = board_for(min(parts, threads or num_threads()))
+    multiply_vectors(board, parts, first, second, count, through, np.ascontiguousarray(x.T), out)
+    return out.T
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 class ComplexFactor:
@@ -112,16 +191,21 @@ class ComplexFactor:
         return _joined(a, b, -1)
 
 
-def vector_factors(patterns: list[Pattern], contents: list[Array]) -> list[BoundFactor]:
-    """Factors of one matrix by `VectorFactor`.
+def vector_product(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    """A matrix by `VectorFactor`: both factors at once where they are real.
 
     Blocks of runs are sorted by the start of the entries that they read: most of what a
     product reads next then is in the cache already.
     """
+    patterns = structure.patterns
     runs = [pattern.start for pattern in patterns if isinstance(pattern, RunPattern)]
     order = np.argsort(runs[-1], kind="stable") if len(runs) == 2 else None
     pairs = zip(patterns, contents, strict=True)
-    return [factor_of(partial(VectorFactor, order=order), p, c) for p, c in pairs]
+    row, *rest = (factor_of(partial(VectorFactor, order=order), p, c) for p, c in pairs)
+    col = rest[0] if rest else None
+    if isinstance(row, VectorFactor) and isinstance(col, VectorFactor | None):
+        return VectorProduct(row, col, through=structure.through)
+    return Chain(structure, row, col)
 
 
 def factor_of(
