@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from structmat.kernels.cpu.row_groups import aligned
+from structmat.kernels.cpu.row_groups import aligned, first_address
 from structmat.kernels.cpu.threads import num_threads, processors
 from structmat.kernels.cpu.vector_steps import (
     board_words,
@@ -36,7 +36,7 @@ class _Crew:
         self._most = min(max(num_threads(), processors()) - 1, _MOST_HELPERS)
         words = aligned((board_words(self._most),), np.int64)
         words[:] = 0
-        self._words, self.board = words, words.__array_interface__["data"][0]
+        self._words, self.board = words, first_address(words)
         self._threads: list[threading.Thread] = []
         self._wakes: list[int] = []
         self._lock = threading.Lock()

@@ -16,7 +16,7 @@ import numpy as np
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
 from structmat.kernels.cpu.columns import TileFactor, TileProduct
 from structmat.kernels.cpu.crew import board_for
-from structmat.kernels.cpu.row_groups import RowGroups, aligned
+from structmat.kernels.cpu.row_groups import RowGroups, aligned, first_address
 from structmat.kernels.cpu.threads import num_threads
 from structmat.kernels.cpu.vector_loops import (
     BOUNDS,
@@ -36,10 +36,11 @@ from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 Array = np.ndarray
-#: Bytes of cells that a thread reads in the time in which another one is asked for help.
-THREAD_BYTES = 300_000
+#: Bytes of cells from which on one more thread pays. A helper costs about 5 microseconds, to be
+#: asked and to move operands between cores, in which one thread reads half as many bytes.
+THREAD_BYTES = 700_000
 #: Bytes of a piece of work, at least, and number of pieces of a factor at most.
-_PIECE_BYTES, _MOST_PIECES = 16_384, 64
+_PIECE_BYTES, _MOST_PIECES = 32_768, 64
 #: Cells that take as long as the start of a row group or column.
 _CELLS_TO_START = 4
 
@@ -58,12 +59,43 @@ class _Step:
         bounds = np.concatenate([[0], cuts // grain * grain, [ptr.size - 1]])
         words = np.zeros(PADDED + 1, np.int64)
         for place, array in ((PTR, ptr), (INDEX, index), (CELLS, cells), (BOUNDS, bounds)):
-            words[place] = _address(array)
+            words[place] = first_address(array)
         words[[FAR, PIECES]] = cells.nbytes > CACHE_BYTES, pieces
-        words[[PLACES, ROWS, PADDED]] = _address(places) if places.size else 0, rows, padded
+        words[[PLACES, ROWS, PADDED]] = first_address(places) if places.size else 0, rows, padded
         # The words hold addresses: the arrays stay as long as they do.
         self._arrays = ptr, index, cells, places, bounds, words
-        self.address, self.bytes = _address(words), cells.nbytes
+        self.address, self.bytes = first_address(words), cells.nbytes
+
+
+class _Passage:
+    """A passage of vectors through one factor or two: the arguments of `multiply_vectors`.
+
+    Results have `rows` rows, and `count` numbers are collected on the way to the second step.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        collect: _Step | None,
+        spread: _Step | None,
+        count: int = 0,
+        through: int = 0,
+    ) -> None:
+        self._steps = steps = [collect, spread]
+        first, second = (0 if step is None else step.address for step in steps)
+        self._arguments = first, second, count, through
+        self._rows = rows
+        #: Threads that are worth their start.
+        self._threads = sum(s.bytes for s in steps if s is not None) // THREAD_BYTES + 1
+
+    def multiply(self, x: Array, threads: int = 0) -> Array:
+        """Products of the columns of `x` on some threads, in memory column after column."""
+        out = np.empty((x.shape[1], self._rows), x.dtype)
+        board, parts = 0, 1
+        if self._threads > 1:
+            board, parts = board_for(min(self._threads, threads or num_threads()))
+        multiply_vectors(board, parts, *self._arguments, np.ascontiguousarray(x.T), out)
+        return out.T
 
 
 class VectorFactor:
@@ -109,13 +141,21 @@ class VectorFactor:
         first = np.arange(begin.size) * height - (np.cumsum(rows) - rows)
         return count, padded, np.repeat(first, rows) + np.arange(count)
 
+    @cached_property
+    def _forwards(self) -> _Passage:
+        return _Passage(self.shape[0], None, self.spread)
+
+    @cached_property
+    def _backwards(self) -> _Passage:
+        return _Passage(self.shape[1], self.collect, None)
+
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S z, column after column: (K, k) to (n, k)."""
-        return _multiplied(z, self.shape[0], None, self.spread)
+        return self._forwards.multiply(z)
 
     def rmatmat(self, y: Array) -> Array:
         """S^T y, column after column: (n, k) to (K, k)."""
-        return _multiplied(y, self.shape[1], self.collect, None)
+        return self._backwards.multiply(y)
 
 
 class VectorProduct:
@@ -128,50 +168,28 @@ class VectorProduct:
         self, row: VectorFactor, col: VectorFactor | None, *, through: bool, threads: int = 0
     ) -> None:
         self._row, self._col, self._through, self.threads = row, col, through, threads
-        self._middle = 0 if col is None else col.shape[1]
+
+    @cached_property
+    def _forwards(self) -> _Passage:
+        row, col = self._row, self._col
+        if col is None:
+            return _Passage(row.shape[0], None, row.spread)
+        return _Passage(row.shape[0], col.collect, row.spread, col.shape[1], int(self._through))
+
+    @cached_property
+    def _backwards(self) -> _Passage:
+        row, col = self._row, self._col
+        if col is None:
+            return _Passage(row.shape[1], row.collect, None)
+        return _Passage(col.shape[0], row.collect, col.spread, row.shape[1], -int(self._through))
 
     def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
         """A x, column after column: (n, k) to (m, k)."""
-        row, col = self._row, self._col
-        if col is None:
-            return _multiplied(x, row.shape[0], None, row.spread, threads=self.threads)
-        through, steps = int(self._through), (col.collect, row.spread)
-        return _multiplied(x, row.shape[0], *steps, self._middle, through, self.threads)
+        return self._forwards.multiply(x, self.threads)
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y, column after column: (m, k) to (n, k)."""
-        row, col = self._row, self._col
-        if col is None:
-            return _multiplied(y, row.shape[1], row.collect, None, threads=self.threads)
-        through, steps = -int(self._through), (row.collect, col.spread)
-        return _multiplied(y, col.shape[0], *steps, row.shape[1], through, self.threads)
-
-
-def _multiplied(
-    x: Array,
-    rows: int,
-    collect: _Step | None,
-    spread: _Step | None,
-    count: int = 0,
-    through: int = 0,
-    threads: int = 0,
-) -> Array:
-    """Products by `multiply_vectors`, (rows, k), in memory column after column."""
-    out = np.empty((x.shape[1], rows), x.dtype)
-    size, first, second = 0, 0, 0
-    if collect is not None:
-        size, first = collect.bytes, collect.address
-    if spread is not None:
-        size, second = size + spread.bytes, spread.address
-    board, parts = 0, size // THREAD_BYTES + 1
-    if parts > 1:
-        board, parts = board_for(min(parts, threads or num_threads()))
-    multiply_vectors(board, parts, first, second, count, through, np.ascontiguousarray(x.T), out)
-    return out.T
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
+        return self._backwards.multiply(y, self.threads)
 
 
 class ComplexFactor:
