@@ -13,7 +13,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
+from structmat.kernels.bound import BoundFactor, BoundKernel, Chain, Orders
 from structmat.kernels.cpu.columns import TileFactor, TileProduct
 from structmat.kernels.cpu.crew import board_for
 from structmat.kernels.cpu.row_groups import RowGroups, aligned, first_address
@@ -101,12 +101,19 @@ class _Passage:
 class VectorFactor:
     """A real sparse factor S, (n, K), that multiplies one vector at a time.
 
-    Contents are float32 or float64. Columns that are runs may be taken in another order.
+    Contents are float32 or float64. Columns that are runs may be taken in another order, and
+    row i of the factor may lie at ``rows[i]``.
     """
 
-    def __init__(self, pattern: Pattern, contents: Array, order: Array | None = None) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        contents: Array,
+        order: Array | None = None,
+        rows: Array | None = None,
+    ) -> None:
         self.shape, self._contents = pattern.shape, contents
-        self._pattern, self._order = pattern, order
+        self._pattern, self._order, self._at = pattern, order, rows
         self._rows = register_rows(contents.dtype)
 
     def _cut(self) -> RowGroups:
@@ -136,10 +143,18 @@ class VectorFactor:
         """
         begin, rows, height = groups.begin, groups.rows, self._rows
         padded, count = rows.size * height, self.shape[0]
-        if np.array_equal(begin, np.arange(begin.size) * height):
+        even = np.array_equal(begin, np.arange(begin.size) * height)
+        if even and self._at is None:
             return count, padded, np.zeros(0, np.int64)
         first = np.arange(begin.size) * height - (np.cumsum(rows) - rows)
-        return count, padded, np.repeat(first, rows) + np.arange(count)
+        places = np.repeat(first, rows) + np.arange(count)
+        if self._at is not None:
+            places[self._at] = places.copy()
+        return count, padded, places
+
+    def with_rows_at(self, rows: Array | None) -> "VectorFactor":
+        """The same factor whose row i lies at ``rows[i]``."""
+        return VectorFactor(self._pattern, self._contents, self._order, rows)
 
     @cached_property
     def _forwards(self) -> _Passage:
@@ -164,10 +179,22 @@ class VectorProduct:
     At most `threads` threads multiply; 0 stands for `num_threads`.
     """
 
+    index = Orders()
+
     def __init__(
         self, row: VectorFactor, col: VectorFactor | None, *, through: bool, threads: int = 0
     ) -> None:
         self._row, self._col, self._through, self.threads = row, col, through, threads
+
+    def lists(self, x: Array) -> bool:
+        """Tell whether rows and columns can be put elsewhere: not where x meets R itself."""
+        return self._col is not None and not self._through
+
+    def listed(self, index: Orders) -> "VectorProduct":
+        """The product by the same contents with rows and columns at other places."""
+        row, col = self._row.with_rows_at(index.rows), self._col
+        col = None if col is None else col.with_rows_at(index.cols)
+        return VectorProduct(row, col, through=self._through, threads=self.threads)
 
     @cached_property
     def _forwards(self) -> _Passage:
