@@ -57,9 +57,9 @@ def is_plain(x: Any) -> bool:
 
 def as_operand(x: Any, xp: ModuleType) -> Array:
     """Return an operand as an array of a matrix's library; lists and sparse only for NumPy."""
+    if type(x) is np.ndarray and x.dtype.kind in "fc" and is_numpy(xp):
+        return x
     if is_numpy(xp):
-        if type(x) is np.ndarray and x.dtype.kind in "fc":
-            return x
         if issparse(x):
             x = x.toarray()
         if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
@@ -80,6 +80,8 @@ def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     """A @ x or A^H @ x for a batch of vectors (…, n), or for one column (n, 1)."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
+    if x.ndim == 1 and x.shape[0] == size:
+        return multiplied(A, x[:, None], adjoint=adjoint)[:, 0]
     if tuple(x.shape) == (size, 1):
         return multiplied(A, x, adjoint=adjoint)
     if x.ndim == 0 or x.shape[-1] != size:
@@ -88,8 +90,6 @@ def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
             f"{name} of a {A.shape[0]}x{A.shape[1]} matrix got an array of shape {tuple(x.shape)}; "
             f"expected (…, {size}) (for columns side by side use {name[:-3]}mat)"
         )
-    if x.ndim == 1:
-        return multiplied(A, x[:, None], adjoint=adjoint)[:, 0]
     batch = tuple(x.shape[:-1])
     columns = xp.matrix_transpose(xp.reshape(x, (math.prod(batch), size)))
     y = multiplied(A, columns, adjoint=adjoint)

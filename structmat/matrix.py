@@ -213,14 +213,14 @@ class StructuredMatrix(Entries):
         """Return the result of `make`, remembered unless gradients flow through contents."""
         if self._memory is None:
             return make()
-        leaves, version = self._leaves(), self._backend.version
-        records = self._backend.records_gradients
-        if records is not None and any(map(records, leaves)):
-            return make()
-        if version is not None:
-            versions = list(map(version, leaves))
-            if self._memory.get("versions") != versions:  # contents changed in place
-                self._memory = {"versions": versions}
+        records, version = self._backend.records_gradients, self._backend.version
+        if records is not None or version is not None:
+            leaves = self._leaves()
+            if records is not None and any(map(records, leaves)):
+                return make()
+            versions = None if version is None else list(map(version, leaves))
+            if versions is not None and self._memory.get("versions") != versions:
+                self._memory = {"versions": versions}  # contents changed in place
         if name not in self._memory:
             with self._backend.caching(self.xp):
                 self._memory[name] = make()

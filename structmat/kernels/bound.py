@@ -1,8 +1,11 @@
 """Bound kernels: products by one matrix, and by its factors one after the other."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from structmat._array import Array
+from structmat.intervals import IntArray
 from structmat.kernels.layouts.factors import FactorStructure
 
 
@@ -20,8 +23,27 @@ class BoundKernel(Protocol):
         """A^H y: (m, k) to (n, k)."""
 
 
+class Orders(NamedTuple):
+    """Places of the rows and columns of a matrix in another one; None for their own."""
+
+    rows: IntArray | None = None
+    cols: IntArray | None = None
+
+    def in_orders(self, rows: IntArray | None, cols: IntArray | None) -> "Orders":
+        """The places where row i lies at ``rows[i]`` and column j at ``cols[j]``."""
+        sides = zip(self, (rows, cols), strict=True)
+        return Orders(*(own if to is None else to if own is None else to[own] for own, to in sides))
+
+    def moved(self, dense: np.ndarray) -> np.ndarray:
+        """A dense matrix with its rows and columns at their places."""
+        for axis, places in enumerate(self):
+            if places is not None:
+                dense = np.take(dense, np.argsort(places), axis=axis)
+        return dense
+
+
 class ListingKernel(BoundKernel, Protocol):
-    """A bound kernel that lists the places of contents one by one: any order costs nothing."""
+    """A bound kernel that can put rows and columns elsewhere: any order costs nothing."""
 
     #: The places, with a method `in_orders` that moves them.
     index: Any

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -110,7 +109,7 @@ class Product(StructuredMatrix, kind="product"):
         factored = None if inner is self else getattr(inner, "_factored", None)
         if factored is None:
             return None
-        return OrderedMatrix(left, factored, right, partial(self._structural, "places"))
+        return OrderedMatrix(left, factored, right, self._structural)
 
     def _dense(self) -> Array:
         *factors, last = self.children

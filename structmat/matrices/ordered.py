@@ -12,8 +12,9 @@ from structmat.matrices.permutation import Permutation
 class OrderedMatrix:
     """A matrix of sparse factors with orders of its rows and columns around it.
 
-    Kernels that list places take the orders into their lists; for others the operand and the
-    result are gathered. `keep` makes the lists in these orders once for all contents.
+    Kernels that can put rows and columns elsewhere take the orders in; for others the operand and
+    the result are gathered. `keep` makes the places in these orders once for all contents, by
+    a name.
     """
 
     def __init__(
@@ -21,10 +22,10 @@ class OrderedMatrix:
         left: Permutation | None,
         factored: FactoredMatrix,
         right: Permutation | None,
-        keep: Callable[[Callable[[], Any]], Any],
+        keep: Callable[[str, Callable[[], Any]], Any],
     ) -> None:
         self._left, self._factored, self._right, self._keep = left, factored, right, keep
-        self._moved: tuple[ListingKernel, BoundKernel] | None = None
+        self._moved: dict[ListingKernel, BoundKernel] = {}
 
     def multiply(self, x: Array) -> Array:
         """A x: (n, k) to (m, k)."""
@@ -47,10 +48,11 @@ class OrderedMatrix:
         listing = self._factored.listing(x)
         if listing is None:
             return None
-        if self._moved is None or self._moved[0] is not listing:
-            index = self._keep(lambda: self._in_orders(listing.index))
-            self._moved = listing, listing.listed(index)
-        return self._moved[1]
+        if listing not in self._moved:
+            index = listing.index
+            places = self._keep(type(index).__name__, lambda: self._in_orders(index))
+            self._moved[listing] = listing.listed(places)
+        return self._moved[listing]
 
     def _in_orders(self, index: Any) -> Any:
         left, right = self._left, self._right

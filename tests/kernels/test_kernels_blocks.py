@@ -8,9 +8,11 @@ torch = pytest.importorskip("torch")
 
 from structmat import GBLR, Permutation  # noqa: E402
 from structmat.kernels import plan, using  # noqa: E402
+from structmat.kernels.bound import Orders  # noqa: E402
 from structmat.kernels.cpu import blocks as kernel  # noqa: E402
 from structmat.kernels.cpu import torch_blocks as operators  # noqa: E402
 from structmat.kernels.cpu.blocks import BlockIndex, BlockProduct  # noqa: E402
+from structmat.kernels.layouts.factors import are_entries  # noqa: E402
 from structmat.nn import StructuredLinear  # noqa: E402
 
 SIZES = [(7, 5, 4), (50, 70, 33), (64, 48, 300), (3, 2, 0), (1, 1, 1)]
@@ -62,6 +64,29 @@ def test_values_in_every_layout_and_order(size, dtype):
                     np.testing.assert_allclose(found, A @ x, **exact)
                     found = product.multiply_adjoint(y, by_columns=by_columns)
                     np.testing.assert_allclose(found, A.T @ y, **exact)
+
+
+def test_blocks_of_few_entries_are_multiplied_entry_by_entry():
+    """Each entry of a small block once, row by row; the other blocks as they are."""
+    sizes = [(1, 1), (1, 9), (7, 1), (2, 3), (12, 9), (0, 3), (3, 0)]
+    widths = np.array(sizes).T
+    small = are_entries(*widths)
+    assert small.tolist() == [True, True, True, True, False, True, True]
+    rng = np.random.default_rng(0)
+    u, v = (rng.standard_normal(w.sum()) for w in widths)
+    A = GBLR([0, 3, 14, 19, 12, 1, 5], widths[0], u, [2, 6, 0, 4, 5, 3, 9], widths[1], v,
+             shape=(20, 10))  # fmt: skip
+    index = A._factored.bound("blocks").index
+    for entries, rows in zip(index.sides, (20, 10), strict=True):
+        assert len(entries.ptr) == rows + 1
+        assert entries.ptr[-1] == entries.column.size == (1 + 9 + 7 + 6)
+        assert len(entries.spans) == 1
+    assert A._factored.work.entries == 1 + 9 + 7 + 6
+    assert A._factored.work.blocks == 1
+    assert A._factored.work.block_scalars == 21
+    with using("blocks"):
+        for k in (1, 40, 130):
+            np.testing.assert_allclose(A @ np.ones((10, k)), A.to_dense() @ np.ones((10, k)))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -133,17 +158,44 @@ def learned(m=60, n=50, count=300):
     return Permutation(rows) @ inside @ Permutation(cols).H, inside.to_dense()[rows][:, cols]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_orders_cost_no_gather(backend, monkeypatch):
+@pytest.mark.parametrize(
+    ("backend", "kernel"),
+    [("numpy", "blocks"), ("torch", "blocks"), ("numpy", "vectors"), ("numpy", "dense")],
+)
+def test_orders_cost_no_gather(backend, kernel, monkeypatch):
     matrix, twin = learned()
     matrix = matrix.to(backend)
     monkeypatch.setattr(Permutation, "_multiply", None)
     monkeypatch.setattr(Permutation, "_multiply_adjoint", None)
     for k in (1, 70):
         x, y = (matrix.xp.asarray(arrays("float64", s, k)[0]) for s in (50, 60))
-        with using("blocks"):
+        with using(kernel):
             np.testing.assert_allclose(matrix.matmat(x), twin @ np.asarray(x), atol=1e-12)
             np.testing.assert_allclose(matrix.rmatmat(y), twin.T @ np.asarray(y), atol=1e-12)
+
+
+def test_a_matrix_in_other_orders_is_written_out_once():
+    matrix, twin = learned()
+    matrix = matrix.copy()  # the twin was made with the other
+    with using("dense"):
+        for k in (1, 3):
+            np.testing.assert_allclose(matrix @ np.ones((50, k)), twin @ np.ones((50, k)))
+    inside = matrix.children[1]
+    (outer,) = matrix._memory["between orders"]._moved.values()
+    assert "_dense" in vars(outer)
+    assert "_dense" not in vars(inside._factored.bound("dense"))
+
+
+def test_orders_of_orders():
+    rows, cols, again = (np.random.default_rng(i).permutation(n) for i, n in enumerate((4, 5, 4)))
+    dense = np.arange(20).reshape(4, 5)
+    once = Orders().in_orders(rows, None)
+    twice = once.in_orders(again, cols)
+    found = twice.moved(dense)
+    for i in range(4):
+        for j in range(5):
+            assert found[again[rows[i]], cols[j]] == dense[i, j]
+    assert Orders().moved(dense) is dense
 
 
 def test_other_kernels_and_contents_that_changed_in_place():

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,22 @@ from structmat._array import namespace
 from structmat.errors import InputError
 from structmat.kernels.bound import Chain
 from structmat.kernels.cpu import columns as cpu_panels
-from structmat.kernels.cpu import llvm, threads
+from structmat.kernels.cpu import crew, llvm, threads, vector_steps
 from structmat.kernels.cpu import vectors as cpu
 from structmat.kernels.cpu.column_loops import ROWS, collect_columns, column_group, spread_columns
 from structmat.kernels.cpu.copies import load_columns, store_columns
 from structmat.kernels.cpu.llvm import VECTOR_BYTES
 from structmat.kernels.cpu.row_groups import RowGroups, aligned
-from structmat.kernels.cpu.vector_loops import collect_vector, register_rows, spread_vector
+from structmat.kernels.cpu.vector_loops import register_rows
+from structmat.kernels.cpu.vector_steps import multiply_vectors
 from structmat.kernels.cpu.vectors import (
     TileFactor,
     TileProduct,
     VectorFactor,
+    VectorProduct,
     factor_of,
     tile_product,
+    vector_product,
 )
 from structmat.kernels.layouts.factors import FactorStructure
 
@@ -157,43 +161,48 @@ def test_panels_are_as_narrow_as_they_can_be(columns, dtype):
     assert vectors == 1 or width // 2 < columns
 
 
-def products(dtype):
+def products(dtype, kind=TileProduct):
     """Products of two factors, each with its dense twin: R C^T, and R [C^T; I]."""
+    factor = {TileProduct: TileFactor, VectorProduct: VectorFactor}[kind]
     C = random_runs(83, 29, 50, seed=1)
     R = random_runs(70, 29, 50, seed=2)
     wide = stacked([40, 30], [(0, range(29)), (1, [0, 5]), (1, range(40, 112))], 29 + 83)
     for row, through in ((R, False), (wide, True)):
         u, v = draw(row, dtype, 3), draw(C, dtype, 4)
-        made = TileProduct(TileFactor(row, u), TileFactor(C, v), through=through)
+        made = kind(factor(row, u), factor(C, v), through=through)
         A = dense(row, u)
         passed = A[:, 29:] if through else np.zeros((70, 83), dtype)
         yield made, A[:, :29] @ dense(C, v).T + passed
 
 
+@pytest.mark.parametrize("kind", [TileProduct, VectorProduct])
 @pytest.mark.parametrize("dtype", REAL)
-def test_both_factors_at_once(dtype, rng):
-    for product, A in products(dtype):
+def test_both_factors_at_once(dtype, kind, rng):
+    for product, A in products(dtype, kind):
         for k in (1, 15, 40, 64, 131):
             x, y = operand(rng, (83, k), dtype), operand(rng, (70, k), dtype)
             for layout in LAYOUTS.values():
                 for by_columns in (False, True):
+                    in_columns = by_columns or kind is VectorProduct
                     found = product.multiply(layout(x), by_columns=by_columns)
-                    assert found.flags.f_contiguous if by_columns else found.flags.c_contiguous
+                    assert found.flags.f_contiguous if in_columns else found.flags.c_contiguous
                     np.testing.assert_allclose(found, A @ x, rtol=1e-4, atol=1e-4)
                     found = product.multiply_adjoint(layout(y), by_columns=by_columns)
-                    assert found.flags.f_contiguous if by_columns else found.flags.c_contiguous
+                    assert found.flags.f_contiguous if in_columns else found.flags.c_contiguous
                     np.testing.assert_allclose(found, A.T @ y, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [("float32", TileProduct), ("complex64", Chain)])
-def test_only_real_factors_in_tiles_go_together(dtype, kind):
+@pytest.mark.parametrize("make", [tile_product, vector_product])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_only_real_factors_go_together(dtype, make):
+    together = TileProduct if make is tile_product else VectorProduct
     pattern, xp = PATTERNS["runs"], namespace(np.zeros(0))
     contents = draw(pattern, dtype)
     S = dense(pattern, contents)
     for col, A in ((None, S), (pattern, S @ S.conj().T)):
         structure = FactorStructure(pattern, col, xp, "cpu")
-        made = tile_product(structure, [contents] * len(structure.patterns))
-        assert type(made) is kind
+        made = make(structure, [contents] * len(structure.patterns))
+        assert type(made) is (together if dtype == "float32" else Chain)
         x = np.ones((A.shape[1], 3), dtype)
         np.testing.assert_allclose(made.multiply(x, by_columns=False), A @ x, rtol=1e-4, atol=1e-4)
 
@@ -277,29 +286,17 @@ def test_panel_kernels_write_their_places_and_no_others(name, dtype, vectors, rn
 
 @pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize("name", PATTERNS)
-def test_vector_kernels_write_their_part_and_no_other(name, dtype, rng):
-    pattern, lanes = PATTERNS[name], register_rows(np.dtype(dtype))
+def test_vector_kernels_write_their_results_and_nothing_else(name, dtype, rng):
+    pattern = PATTERNS[name]
     contents = draw(pattern, dtype)
     S, factor = dense(pattern, contents), VectorFactor(pattern, contents)
-    groups, given = factor._frame
-    places = given if given.size else np.arange(S.shape[0])
-    z, y = operand(rng, S.shape[1], dtype), operand(rng, S.shape[0], dtype)
-
-    for first, last in ((0, groups), (groups // 3, groups // 2), (groups // 2, groups)):
-        padded, memory = poison((groups * lanes,), dtype)
-        spread_vector(*factor._by_groups, z, padded, first, last)
-        inside = (places >= first * lanes) & (places < last * lanes)
-        check(padded[places[inside], None], S[inside], z[:, None])
-        assert np.isnan(np.delete(padded, slice(first * lanes, last * lanes))).all()
-        assert untouched(memory, padded)
-
-    end = S.shape[1]
-    for first, last in ((0, end), (end // 3, end // 2), (end // 2, end), (end, end)):
-        out, memory = poison((end,), dtype)
-        collect_vector(*factor._by_columns, given, y, out, first, last)
-        check(out[first:last, None], S.T[first:last], y[:, None])
-        assert np.isnan(np.delete(out, slice(first, last))).all()
-        assert untouched(memory, out)
+    for k in (1, 3):
+        for steps, T in (((0, factor.spread.address), S), ((factor.collect.address, 0), S.T)):
+            x = operand(rng, (k, T.shape[1]), dtype)
+            out, memory = poison((k, T.shape[0]), dtype)
+            multiply_vectors(0, 1, *steps, 0, 0, x, out)
+            check(out.T, T, x.T)
+            assert untouched(memory, out)
 
 
 def run_alone(*words, timeout=60, **environment):
@@ -420,9 +417,15 @@ def eager(monkeypatch):
         parts.append(min(count, threads_))
         threads.shared_out(work, count, threads_)
 
-    for module in (cpu, cpu_panels):
-        monkeypatch.setattr(module, "THREAD_MULTIPLICATIONS", 10)
-        monkeypatch.setattr(module, "shared_out", counted)
+    def helped(threads_):
+        parts.append(threads_)
+        return crew.board_for(threads_)
+
+    monkeypatch.setattr(cpu_panels, "THREAD_MULTIPLICATIONS", 10)
+    monkeypatch.setattr(cpu_panels, "shared_out", counted)
+    for name, least in (("THREAD_BYTES", 10), ("_PIECE_BYTES", 100)):
+        monkeypatch.setattr(cpu, name, least)
+    monkeypatch.setattr(cpu, "board_for", helped)
     return parts
 
 
@@ -442,6 +445,41 @@ def test_results_do_not_depend_on_threads(name, dtype, rng, eager, monkeypatch):
             for a, b in zip(results[0], other, strict=True):
                 np.testing.assert_array_equal(a, b)
     assert {1, 3} <= set(eager)
+
+
+@pytest.mark.parametrize("dtype", REAL)
+def test_products_with_helpers_have_the_same_bits(dtype, rng, eager):
+    for product, A in products(dtype, VectorProduct):
+        x, y = operand(rng, (83, 2), dtype), operand(rng, (70, 2), dtype)
+        results = []
+        for product.threads in (1, 2, 5, 2, 1) * 20:
+            results.append((product.multiply(x), product.multiply_adjoint(y)))
+        np.testing.assert_allclose(results[0][0], A @ x, rtol=1e-4, atol=1e-4)
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert set(eager) == {1, 2, 5}
+
+
+def test_a_helper_does_what_the_calling_thread_leaves(eager):
+    """The task is posted, and the thread that posts it only looks on."""
+    pattern = random_runs(61, 47, 40)
+    step = VectorFactor(pattern, contents := np.ones(total(pattern))).collect
+    y, z = aligned((64,), float), aligned((47,), float)
+    y[:] = 1
+    task = aligned((64,), np.int64)
+    board, threads_ = crew.board_for(2)
+    assert threads_ == 2
+    for pause in (0, 0.1, 0):  # a helper that watches, then one that sleeps
+        time.sleep(pause)
+        task[:], z[:] = 0, np.nan
+        task[:7] = 8, step.address, 0, y.ctypes.data, z.ctypes.data, 0, 2
+        vector_steps._open_task(board, task.ctypes.data, 2)
+        deadline = time.monotonic() + 30
+        while task[vector_steps._DONE] < step._arrays[-1][4] and time.monotonic() < deadline:
+            time.sleep(1e-3)
+        vector_steps._close_task(board)
+        np.testing.assert_allclose(z, dense(pattern, contents).sum(0))
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
@@ -560,7 +598,7 @@ def multiply(number):
     barrier.wait()
     from structmat.kernels.cpu import vectors as cpu
     from structmat.kernels.cpu import columns as cpu_panels
-    cpu.THREAD_MULTIPLICATIONS = cpu_panels.THREAD_MULTIPLICATIONS = 1000
+    cpu.THREAD_BYTES = cpu_panels.THREAD_MULTIPLICATIONS = 1000
     with lock:
         if not shared:
             shared.append([kind(pattern, contents) for kind in (cpu.TileFactor, cpu.VectorFactor)])
@@ -597,7 +635,7 @@ from structmat.kernels.cpu import vectors as cpu
 from structmat.kernels.cpu import columns as cpu_panels
 from structmat.kernels.cpu import llvm, threads
 warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads, from Python 3.12 on
-cpu.THREAD_MULTIPLICATIONS = cpu_panels.THREAD_MULTIPLICATIONS = 1000
+cpu.THREAD_BYTES = cpu_panels.THREAD_MULTIPLICATIONS = 1000
 pattern = random_runs(300, 200, 250)
 contents = draw(pattern, "float64")
 S, X = dense(pattern, contents), np.random.default_rng(0).standard_normal((200, 700))

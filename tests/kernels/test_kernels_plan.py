@@ -29,6 +29,7 @@ from structmat.kernels.choice.calibrate import calibrate
 from structmat.kernels.cost_model.coefficients import coefficients_file, forget, keep
 from structmat.kernels.cost_model.prices import DENSE_MARGIN, Work
 from structmat.kernels.cpu.row_groups import RowGroups
+from structmat.kernels.layouts.panels import RunPattern
 
 FACTORED = [name for name in CASES if name.startswith(("gblr", "block_"))]
 DIRECT = [name for name in CASES if name not in FACTORED]
@@ -418,6 +419,9 @@ def test_work_is_counted_as_it_is(name, dtype):
     }
     layouts = [p.layout() for p in patterns]
     areas = [e.size for layout in layouts for e in layout.entries]
+    widths = [p.width for p in patterns if isinstance(p, RunPattern)]
+    sizes = list(zip(*widths, strict=True)) if len(widths) == 2 else []
+    large = [p + q for p, q in sizes if p * q > 4 + 1.5 * (p + q)]
     assert work == Work(
         *matrix.shape,
         0 if name == "blocks" else patterns[1].shape[1],
@@ -429,6 +433,9 @@ def test_work_is_counted_as_it_is(name, dtype):
         cells[height],
         len(areas),
         sum(areas),
+        sum(p * q for p, q in sizes if p * q <= 4 + 1.5 * (p + q)),
+        len(large),
+        sum(large),
     )
 
 

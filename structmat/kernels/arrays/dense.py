@@ -1,16 +1,39 @@
 """Factors and matrices as dense arrays, zeros included."""
 
 from collections.abc import Callable
+from functools import cached_property
+from types import ModuleType
 
-from structmat._array import Array, adjoint, adjoint_times, identity, namespace, product
+from structmat._array import Array, adjoint, adjoint_times, identity, is_numpy, product
+from structmat.kernels.bound import Orders
 from structmat.kernels.layouts.factors import FactorStructure
 
 
 class DenseFactor:
-    """A dense array S, (m, n), as a factor or as a matrix of its own."""
+    """A dense array S, (m, n), as a factor or as a matrix of its own.
 
-    def __init__(self, dense: Array) -> None:
-        self._dense, self._xp = dense, namespace(dense)
+    `make` gives the array, of the library `xp`: at once, or on NumPy when it is first needed,
+    so that a matrix in other orders is the only one that is written out.
+    """
+
+    index = Orders()
+
+    def __init__(self, make: Callable[[], Array], xp: ModuleType) -> None:
+        self._make, self._xp, self._orders = make, xp, is_numpy(xp)
+        if not self._orders:
+            _ = self._dense  # now, while layouts may be kept
+
+    @cached_property
+    def _dense(self) -> Array:
+        return self._make()
+
+    def lists(self, x: Array) -> bool:
+        """Tell whether rows and columns can be put elsewhere."""
+        return self._orders
+
+    def listed(self, index: Orders) -> "DenseFactor":
+        """The same array with its rows and columns at other places."""
+        return DenseFactor(lambda: index.moved(self._make()), self._xp)
 
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S z: (n, k) to (m, k)."""
@@ -43,5 +66,9 @@ def written_out(
     `times` and `adjoint_times` multiply by it; `contents` give the dtype.
     """
     xp, (m, n) = structure.xp, shape
-    unit = identity(min(m, n), contents.dtype, xp, structure.device)
-    return DenseFactor(times(unit) if n <= m else adjoint(adjoint_times(unit), xp))
+
+    def make() -> Array:
+        unit = identity(min(m, n), contents.dtype, xp, structure.device)
+        return times(unit) if n <= m else adjoint(adjoint_times(unit), xp)
+
+    return DenseFactor(make, xp)

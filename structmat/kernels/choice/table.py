@@ -45,9 +45,9 @@ def _factors(factor: Callable[[Pattern, Array], BoundFactor]) -> Bind:
 
 
 def _vectors(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    from structmat.kernels.cpu.vectors import vector_factors
+    from structmat.kernels.cpu.vectors import vector_product
 
-    return Chain(structure, *vector_factors(structure.patterns, contents))
+    return vector_product(structure, contents)
 
 
 def _tiles(structure: FactorStructure, contents: list[Array]) -> BoundKernel:

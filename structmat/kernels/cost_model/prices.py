@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from structmat._array import Array, is_complex
-from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.factors import FactorStructure, are_entries
+from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 #: Bytes that stay in a core's own cache, and in the cache that cores share.
 CACHE_BYTES = (800_000, 24_000_000)
@@ -40,6 +41,10 @@ class Work(NamedTuple):
     #: Panels, and their entries, padding included.
     panels: int
     area: int
+    #: Entries of the smallest blocks of runs; number of the others, and their stored scalars.
+    entries: int
+    blocks: int
+    block_scalars: int
 
     @classmethod
     def of(cls, structure: FactorStructure, contents: list[Array]) -> "Work":
@@ -61,7 +66,20 @@ class Work(NamedTuple):
             sum(p.cells(height) for p in patterns),
             sum(count for count, _ in outlines),
             sum(area for _, area in outlines),
+            *_small_and_other(patterns),
         )
+
+
+def _small_and_other(patterns: list[Pattern]) -> tuple[int, int, int]:
+    """Entries of blocks that are quicker as such, number of other blocks, and their scalars."""
+    runs = [p.width for p in patterns if isinstance(p, RunPattern)]
+    if len(runs) < 2:
+        return 0, 0, 0
+    height, width = runs
+    small, filled = are_entries(height, width), (height > 0) & (width > 0)
+    others = filled & ~small
+    entries, scalars = (height * width)[small].sum(), (height + width)[others].sum()
+    return int(entries), int(others.sum()), int(scalars)
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,9 @@ def _blocks(work: Work, size: float, k: int) -> tuple[float, ...]:
     registers = -(-k * work.itemsize // REGISTER_BYTES)
     groups = -(-registers // 4)
     around = registers * (work.rows + work.columns)
-    return 1.0, groups * work.middle, groups * work.scalars, registers * work.scalars, around
+    scalars, entries = work.block_scalars, work.entries
+    blocks = groups * work.blocks, groups * scalars, registers * scalars
+    return 1.0, *blocks, groups * entries, registers * entries, around
 
 
 def _panels(work: Work, size: float, k: int) -> tuple[float, ...]:
@@ -170,7 +190,7 @@ TILES = Price(
 BLOCKS = Price(
     lambda work: work.scalars * (work.itemsize + 4.0),
     _blocks,
-    (9000.0, 5.0, 0.82, 0.545, 0.756),
+    (9000.0, 2.5, 0.3, 0.95, 0.45, 0.6, 0.6),
 )
 PANELS = Price(
     lambda work: work.area * work.itemsize,

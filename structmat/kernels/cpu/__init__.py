@@ -5,12 +5,15 @@ run_cells      cells of interval factors, made by a compiled loop
 row_groups     factors cut into groups of rows that registers hold
 copies         copies between buffers and arrays
 column_loops   compiled loops for many columns
+words          words of memory that threads share, read and written in one step
 vector_loops   compiled loops for one vector
+vector_steps   compiled products with one vector, shared out among threads
 block_loops    compiled loops over blocks on listed rows and columns
 columns        products of factors and matrices with many columns
 vectors        products of factors with one vector
 blocks         products by blocks on listed rows and columns
 threads        the thread pool
+crew           helpers for products of single vectors, which wait in compiled code
 torch_op       products of many columns on PyTorch's CPU tensors, as operators
 torch_blocks   products by blocks on listed rows and columns, as operators
 torch_kernel   the choice among operators, direct calls and panels on such tensors

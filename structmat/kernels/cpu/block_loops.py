@@ -5,6 +5,9 @@ z = sum over J of v_j X_j, which stays in registers, and adds u_i z to row i of 
 every row of I. Each number is multiplied once: there is no padding, and no memory between the
 factors. Rows and columns are listed one by one, so that any order of them costs nothing.
 
+A block of few entries takes longer to start than to multiply. Such blocks are entries instead,
+listed row by row: the sum of a row stays in registers until it is written.
+
 Serial, without the interpreter's lock; `structmat.kernels.cpu.blocks` shares column groups
 out among threads.
 """
@@ -18,6 +21,9 @@ from numba.extending import intrinsic
 
 from structmat.kernels.cpu.copies import load_columns, store_columns
 from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, address_of, compiled, constant
+
+#: Bytes from row to row from which on a column group is copied before it is multiplied.
+_FAR_BYTES = 1024
 
 
 class _Side(NamedTuple):
@@ -117,6 +123,44 @@ def _multiply_block(
 
 
 @intrinsic
+def _sum_row(
+    typing: Any, vectors: Any, kind: Any, entries: Any, low: Any, high: Any, source: Any, row: Any
+) -> Any:
+    """Write the row at the address `row`: entries from `low` to `high` times rows of the source.
+
+    `kind` is an array of the type, `entries` the addresses of the entries' columns and values,
+    and `source` an address and the bytes from row to row.
+    """
+    count = constant(vectors)
+    signature = types.void(vectors, kind, entries, low, high, source, row)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        build = Builder(builder, signature.args[1].dtype)
+        (places, values), (address, step) = (_members(builder, args[i]) for i in (2, 5))
+        low, high, target = args[3], args[4], args[6]
+        block = _Block(build, count)
+
+        def several(i: Any, sums: list[Any]) -> list[Any]:
+            found = []
+            for r in range(len(sums) // count):
+                entry = build.ir.add(i, build.integer(r))
+                side = _Side(places, values, (low, high), address, step)
+                factor = build.spread(build.at(values, entry))
+                pairs = zip(block.registers(side, entry), sums[r * count :], strict=False)
+                found += [build.multiply_add(factor, build.load(x), y) for x, y in pairs]
+            return found
+
+        # Two entries at a time, so that no sum waits for its last term.
+        i, sums = build.loop(low, high, 2, [build.zero] * (2 * count), several)
+        _, first = build.loop(i, high, 1, sums[:count], several)
+        for j, (a, b) in enumerate(zip(first, sums[count:], strict=True)):
+            build.store(builder.fadd(a, b), build.at(target, j * build.lanes))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
 def _block_gradients(
     typing: Any, vectors: Any, kind: Any, rows: Any, cols: Any, span: Any,
     source: Any, above: Any, target: Any, gradients: Any,
@@ -153,7 +197,7 @@ def _members(builder: Any, pack: Any) -> list[Any]:
 
 
 @compiled
-def multiply_columns(rows, u, cols, v, spans, x, y, size, first, last, vectors, width):
+def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, vectors, width):
     """Write A x for the columns from `first` to `last`.
 
     Parameters
@@ -164,6 +208,9 @@ def multiply_columns(rows, u, cols, v, spans, x, y, size, first, last, vectors, 
         Packed contents of the blocks.
     spans : array of int, shape (K, 4)
         First entry of `u` and end, first entry of `v` and end, of every block.
+    entries : tuple of array
+        What there is beside the blocks: first entry of every row and the end, and the column,
+        in int32, and value of each.
     x, y : tuple of int
         Addresses of operand and result, and bytes from row to row and from column to column.
     size : tuple of int
@@ -173,11 +220,21 @@ def multiply_columns(rows, u, cols, v, spans, x, y, size, first, last, vectors, 
     """
     X, Y, item = _buffer(u, size[1], width), _buffer(u, size[0], width), u.itemsize
     row_side, col_side = (address_of(rows), address_of(u)), (address_of(cols), address_of(v))
+    ptr, column, value = entries
+    listed = address_of(column), address_of(value)
     for begin in range(first, last, width):
         count = min(width, last - begin)
         source = _loaded(x, size[1], begin, count, X, width // vectors)
-        Y[:] = 0
-        target = address_of(Y), width * item
+        in_place = y[2] == item and count == width
+        target = (y[0] + begin * item, y[1]) if in_place else (address_of(Y), width * item)
+        for i in range(size[0]):
+            low, high, row = ptr[i], ptr[i + 1], target[0] + i * target[1]
+            if vectors == 4:
+                _sum_row(4, u, listed, low, high, source, row)
+            elif vectors == 2:
+                _sum_row(2, u, listed, low, high, source, row)
+            else:
+                _sum_row(1, u, listed, low, high, source, row)
         for k in range(len(spans)):
             span = spans[k, 0], spans[k, 1], spans[k, 2], spans[k, 3]
             if vectors == 4:
@@ -186,7 +243,8 @@ def multiply_columns(rows, u, cols, v, spans, x, y, size, first, last, vectors, 
                 _multiply_block(2, u, row_side, col_side, span, source, target)
             else:
                 _multiply_block(1, u, row_side, col_side, span, source, target)
-        store_columns(Y, y[0] + begin * y[2], y[1], y[2], size[0], count, width // vectors)
+        if not in_place:
+            store_columns(Y, y[0] + begin * y[2], y[1], y[2], size[0], count, width // vectors)
 
 
 @compiled
@@ -235,7 +293,8 @@ def _loaded(array, rows, begin, count, buffer, lanes):
     """Address and step of a column group that registers can read: in place, or in a buffer."""
     address, row, column = array
     item, width = buffer.itemsize, buffer.shape[1]
-    if column == item and count == width:
+    # Rows far apart share few places of a cache; a copy of a column group has them all.
+    if column == item and count == width and abs(row) < _FAR_BYTES:
         return address + begin * column, row
     load_columns(address + begin * column, row, column, rows, count, buffer, lanes)
     return address_of(buffer), width * item

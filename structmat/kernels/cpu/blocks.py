@@ -6,7 +6,8 @@ Products are the same, bit for bit, with any number of threads. Gradients of con
 one part for each thread, the same for one number of threads.
 """
 
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from structmat.kernels.cpu.block_loops import gradient_columns, multiply_columns
 from structmat.kernels.cpu.column_loops import column_group
 from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS
 from structmat.kernels.cpu.threads import num_threads, shared_out
-from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.factors import FactorStructure, are_entries
 from structmat.kernels.layouts.panels import RunPattern
 
 Array = np.ndarray
@@ -38,6 +39,14 @@ class BlockIndex:
 
     def __init__(self, arrays: list[Array], shape: tuple[int, int]) -> None:
         self.arrays, self.shape = arrays, shape
+
+    @cached_property
+    def sides(self) -> tuple["Entries", "Entries"]:
+        """Few-entry blocks and others, for products and for those with the adjoint."""
+        rows, cols, spans = self.arrays
+        turned = np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
+        m, n = self.shape
+        return Entries.of(rows, cols, spans, m), Entries.of(cols, rows, turned, n)
 
     @classmethod
     def of(cls, structure: FactorStructure) -> "BlockIndex":
@@ -64,6 +73,41 @@ class BlockIndex:
         return BlockIndex([*moved, spans], self.shape)
 
 
+class Entries(NamedTuple):
+    """Blocks of few entries as single ones, row by row, and the spans of the others."""
+
+    #: The first entry of every row and the end, and the column of every entry, in int32.
+    ptr: Array
+    column: Array
+    #: What each entry is the product of: positions in the contents of both sides.
+    factors: tuple[Array, Array]
+    spans: Array
+
+    @classmethod
+    def of(cls, rows: Array, cols: Array, spans: Array, size: int) -> "Entries":
+        """Entries of blocks on listed places, where there are `size` rows."""
+        height, width = spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]
+        small = are_entries(height, width)
+        first, height, width = spans[small][:, [0, 2]], height[small], width[small]
+        block = np.repeat(np.arange(len(first)), height * width)
+        place = np.arange(block.size) - np.repeat(
+            np.cumsum(height * width) - height * width, height * width
+        )
+        down, across = np.divmod(place, width[block])
+        u, v = first[block, 0] + down, first[block, 1] + across
+        order = np.lexsort((cols[v], rows[u]))
+        u, v = u[order], v[order]
+        counts = np.bincount(rows[u], minlength=size)
+        ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        others = np.ascontiguousarray(spans[~small])
+        return cls(ptr, cols[v], (u, v), others)
+
+    def filled(self, u: Array, v: Array) -> tuple[Array, Array, Array]:
+        """What the kernel takes, for these contents of both sides."""
+        one, other = self.factors
+        return self.ptr, self.column, u[one] * v[other]
+
+
 class BlockProduct:
     """A = Σ_k u_k v_k^T on listed rows and columns, in float32 or float64, for many columns.
 
@@ -74,8 +118,18 @@ class BlockProduct:
         self.index, self.threads = index, threads
         (self._rows, self._cols, spans), self.shape = index.arrays, index.shape
         self._u, self._v = (np.ascontiguousarray(c) for c in contents)
-        self._spans, self._turned = spans, np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
+        self._spans = spans
         self._work = self._u.size + self._v.size
+
+    @cached_property
+    def _forwards(self) -> tuple[Any, ...]:
+        u, v, entries = self._u, self._v, self.index.sides[0]
+        return self._rows, u, self._cols, v, entries.spans, entries.filled(u, v)
+
+    @cached_property
+    def _backwards(self) -> tuple[Any, ...]:
+        u, v, entries = self._u, self._v, self.index.sides[1]
+        return self._cols, v, self._rows, u, entries.spans, entries.filled(v, u)
 
     def lists(self, x: Array) -> bool:
         """Tell whether an operand is multiplied by listed places, here or elsewhere."""
@@ -87,13 +141,11 @@ class BlockProduct:
 
     def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
         """A x: (n, k) to (m, k), in memory column after column if asked."""
-        sides = self._rows, self._u, self._cols, self._v, self._spans
-        return self._product(sides, x, self.shape, by_columns)
+        return self._product(self._forwards, x, self.shape, by_columns)
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y: (m, k) to (n, k), in memory column after column if asked."""
-        sides = self._cols, self._v, self._rows, self._u, self._turned
-        return self._product(sides, y, self.shape[::-1], by_columns)
+        return self._product(self._backwards, y, self.shape[::-1], by_columns)
 
     def gradients(
         self, x: Array, grad: Array, *, operand: bool
@@ -119,7 +171,7 @@ class BlockProduct:
         return by_x, by_u, by_v
 
     def _product(
-        self, sides: tuple[Array, ...], x: Array, shape: tuple[int, int], by_columns: bool
+        self, sides: tuple[Any, ...], x: Array, shape: tuple[int, int], by_columns: bool
     ) -> Array:
         m, count, dtype = shape[0], x.shape[1], self._u.dtype
         y = np.empty((count, m), dtype).T if by_columns else np.empty((m, count), dtype)

@@ -20,7 +20,7 @@ from structmat.kernels.cpu.column_loops import (
     spread_columns,
 )
 from structmat.kernels.cpu.copies import load_columns, store_columns
-from structmat.kernels.cpu.row_groups import RowGroups, aligned
+from structmat.kernels.cpu.row_groups import RowGroups, aligned, first_address
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.layouts.panels import Pattern
 
@@ -42,12 +42,12 @@ class Place:
         self.array, self.first, self.vectors = array, first, vectors
         self.width, self.lanes = min(width, array.shape[1] - first), width // vectors
         row, column = array.strides
-        self._begin = _address(array) + first * column
+        self._begin = first_address(array) + first * column
         if column == array.itemsize and self.width == width:
             self.buffer, self.address, self.row = None, self._begin, row
         else:
             self.buffer = buffer = memory(array.shape[0])
-            self.address, self.row = _address(buffer), buffer.strides[0]
+            self.address, self.row = first_address(buffer), buffer.strides[0]
 
     def load(self, buffer: Array | None = None) -> None:
         """Fill a buffer, by default the place's own, from the array."""
@@ -215,11 +215,6 @@ def _share_columns(
         first += width
     threads = min(threads or num_threads(), columns * multiplications // THREAD_MULTIPLICATIONS + 1)
     shared_out(lambda low, high: work(ColumnGroups(groups[low:high], dtype)), len(groups), threads)
-
-
-def _address(array: Array) -> int:
-    """Address of an array's first entry in memory."""
-    return int(array.__array_interface__["data"][0])
 
 
 def _empty(shape: tuple[int, int], dtype: np.dtype, by_columns: bool) -> Array:

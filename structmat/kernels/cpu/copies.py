@@ -47,6 +47,19 @@ def _transpose(
 
 
 @intrinsic
+def _copy_register(typing: Any, buffer: Any, source: Any, target: Any) -> Any:
+    """Copy as many numbers as a register holds; `buffer` gives the type."""
+    signature = types.void(buffer, types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        build = Builder(builder, signature.args[0].dtype)
+        build.store(build.load(args[1]), args[2])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
 def _copy_number(typing: Any, buffer: Any, source: Any, target: Any) -> Any:
     """Copy one number; `buffer` gives the type."""
     signature = types.void(buffer, types.intp, types.intp)
@@ -67,14 +80,20 @@ def _copy(kind, source, row, column, target, target_row, target_column, rows, co
     """Copy between addresses, steps in bytes; `kind` is an array of the type.
 
     Whole blocks are transposed in registers where one side lies row after row and the other
-    column after column.
+    column after column; where both lie row after row, whole registers are copied.
     """
     size = kind.itemsize
     across = column != size and row == size and target_column == size
     along = column == size and target_row == size and target_column != size
-    full_rows = rows // lanes * lanes if across or along else 0
+    level = column == size and target_column == size
+    full_rows = rows // lanes * lanes if across or along else rows if level else 0
     full_columns = columns // lanes * lanes
-    for i in range(0, full_rows, lanes):
+    if level:
+        for i in range(rows):
+            for j in range(0, full_columns, lanes):
+                shift = j * size
+                _copy_register(kind, source + i * row + shift, target + i * target_row + shift)
+    for i in range(0, 0 if level else full_rows, lanes):
         for j in range(0, full_columns, lanes):
             begin, end = source + i * row + j * column, target + i * target_row + j * target_column
             if across:

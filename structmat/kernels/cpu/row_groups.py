@@ -109,3 +109,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     memory = np.empty(size + _LINE_BYTES, np.uint8)
     begin = -memory.__array_interface__["data"][0] % _LINE_BYTES
     return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+def first_address(array: np.ndarray) -> int:
+    """Address of an array's first entry in memory."""
+    return int(array.__array_interface__["data"][0])

@@ -5,8 +5,8 @@ column, is one register of stored scalars, aligned. Each cell is read once, in t
 memory, with four bytes for the number (or the register of the operand) that it multiplies.
 There is no work per run, no remainder, and no wrap-around: a run becomes cells.
 
-Serial, without the interpreter's lock; `structmat.kernels.cpu.vectors` shares row groups and
-columns out among threads.
+A factor is given by the address of a few words, its step, and multiplied piece by piece;
+`structmat.kernels.cpu.vector_steps` shares the pieces out among threads.
 """
 
 from functools import partial
@@ -16,14 +16,23 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, address_of, compiled, constant
+from structmat.kernels.cpu.llvm import VECTOR_BYTES, Builder, compiled, constant
+from structmat.kernels.cpu.words import word
 
+#: Words of a step: addresses of the first cell of every group (or column) and the end, of the
+#: column (or group) of every cell, in int32, and of the cells; whether cells come from memory;
+#: number of pieces; the address of the first group (or column) of every piece and the end;
+#: the address of the place of every row once groups have one height, or 0 where it is the
+#: row's own; number of rows, and that with padding.
+PTR, INDEX, CELLS, FAR, PIECES, BOUNDS, PLACES, ROWS, PADDED = range(9)
+#: Bytes that a thread needs to collect.
+SCRATCH_BYTES = VECTOR_BYTES * (VECTOR_BYTES // 4 + 1)
 #: Cells whose sums run side by side.
 _SUMS = 4
 #: Cells between the one that is read and the one that is fetched from memory meanwhile.
 _CELLS_AHEAD = 16
 #: Bytes of all cells above which they come from memory; fewer are in a cache.
-_CACHE_BYTES = 6_000_000
+CACHE_BYTES = 6_000_000
 
 
 def register_rows(dtype: np.dtype) -> int:
@@ -31,14 +40,12 @@ def register_rows(dtype: np.dtype) -> int:
     return VECTOR_BYTES // dtype.itemsize
 
 
-def _cell_kernel(cells: Any, arguments: int, body: Any, *constants: Any) -> Any:
-    """A kernel whose arguments are the array of cells, integers, and constants."""
-    signature = types.void(cells, *[types.intp] * arguments, *constants)
+def _kernel(kind: Any, arguments: int, body: Any, *constants: Any) -> Any:
+    """A kernel whose arguments are a number, for its type, then integers and constants."""
+    signature = types.void(kind, *[types.intp] * arguments, *constants)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        build = Builder(builder, signature.args[0].dtype)
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        body(build, builder.ptrtoint(array.data, args[1].type), *args[1 : arguments + 1])
+        body(Builder(builder, signature.args[0]), *args[1 : arguments + 1])
         return context.get_dummy_value()
 
     return signature, generate
@@ -85,7 +92,7 @@ def _collect_column(
     build.store(_sum_of_cells(build, low, high, term), target, aligned=True)
 
 
-def _sum_rows(build: Builder, _: Any, source: Any, target: Any) -> None:
+def _sum_rows(build: Builder, source: Any, target: Any) -> None:
     """Sums of as many vectors as a vector has lanes, one after another in one vector."""
     lanes = build.lanes
     rows = [build.load(build.at(source, r * lanes), aligned=True) for r in range(lanes)]
@@ -98,75 +105,92 @@ def _times_lanes(build: Builder, i: Any) -> Any:
 
 @intrinsic
 def _spread(
-    typing: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any, ahead: Any
+    typing: Any, kind: Any, cells: Any, column: Any, low: Any, high: Any, z: Any, target: Any,
+    ahead: Any,
 ) -> Any:  # fmt: skip
     """Write one row group of the result: its cells times their numbers of z."""
-    return _cell_kernel(cells, 5, partial(_spread_group, ahead=constant(ahead)), ahead)
+    return _kernel(kind, 6, partial(_spread_group, ahead=constant(ahead)), ahead)
 
 
 @intrinsic
 def _collect(
-    typing: Any, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any, ahead: Any
+    typing: Any, kind: Any, cells: Any, group: Any, low: Any, high: Any, y: Any, target: Any,
+    ahead: Any,
 ) -> Any:  # fmt: skip
     """Write a vector whose lanes add up to one column's product with y."""
-    return _cell_kernel(cells, 5, partial(_collect_column, ahead=constant(ahead)), ahead)
+    return _kernel(kind, 6, partial(_collect_column, ahead=constant(ahead)), ahead)
 
 
 @intrinsic
-def _row_sums(typing: Any, cells: Any, source: Any, target: Any) -> Any:
-    """Write the sums of vectors; `cells` gives the type alone."""
-    return _cell_kernel(cells, 2, _sum_rows)
+def _row_sums(typing: Any, kind: Any, source: Any, target: Any) -> Any:
+    """Write the sums of vectors; `kind` gives the type alone."""
+    return _kernel(kind, 2, _sum_rows)
+
+
+@intrinsic
+def size_of(typing: Any, kind: Any) -> Any:
+    """Bytes of a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.get_constant(types.intp, signature.args[0].bitwidth // 8)
+
+    return types.intp(kind), generate
+
+
+@intrinsic
+def _copy_number(typing: Any, kind: Any, source: Any, target: Any) -> Any:
+    """Copy a number from one address to another; `kind` gives the type alone."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = context.get_data_type(signature.args[0]).as_pointer()
+        value = builder.load(builder.inttoptr(args[1], number))
+        builder.store(value, builder.inttoptr(args[2], number))
+        return context.get_dummy_value()
+
+    return types.void(kind, types.intp, types.intp), generate
 
 
 @compiled
-def spread_vector(ptr, column, cells, z, y, first, last):
-    """Write row groups `first` to `last` of S z to y, shape (groups * lanes,).
+def spread_piece(kind, step, piece, z, y):
+    """Write the row groups of one piece of S z; `kind` is a number of the type.
 
-    Cells lie group after group, as in `structmat.kernels.cpu.row_groups.RowGroups`.
+    `step` is the address of a factor's `Step` by row groups, `z` and `y` those of the operand
+    and of the result, whose row groups all have one height.
     """
-    index, source, target = address_of(column), address_of(z), address_of(y)
-    step = y.itemsize * cells.shape[1]
-    far = cells.nbytes > _CACHE_BYTES
+    ptr, index, cells, far = word(step, PTR), word(step, INDEX), word(step, CELLS), word(step, FAR)
+    first, last = word(word(step, BOUNDS), piece), word(word(step, BOUNDS), piece + 1)
     for s in range(first, last):
-        low, high, place = ptr[s], ptr[s + 1], target + s * step
+        low, high, place = word(ptr, s), word(ptr, s + 1), y + s * VECTOR_BYTES
         if far:
-            _spread(cells, index, low, high, source, place, _CELLS_AHEAD)
+            _spread(kind, cells, index, low, high, z, place, _CELLS_AHEAD)
         else:
-            _spread(cells, index, low, high, source, place, 0)
+            _spread(kind, cells, index, low, high, z, place, 0)
 
 
 @compiled
-def collect_vector(ptr, group, cells, places, y, z, first, last):
-    """Write entries `first` to `last` of z = S^T y.
+def collect_piece(kind, step, piece, y, z, scratch):
+    """Write the entries of one piece of z = S^T y.
 
-    Cells lie column after column; `group` is the row group of each. `places` are those of
-    all rows once row groups are padded; an empty array means the identity.
+    `step` is the address of a factor's `Step` by columns, `y` that of the operand, aligned,
+    whose row groups all have one height, and `scratch` that of `SCRATCH_BYTES`, aligned.
     """
-    lanes, size = cells.shape[1], z.itemsize
-    # As many columns at a time as make one vector of sums; then y, padded and aligned.
-    block, length = lanes * lanes, places[-1] + 1 if places.size else y.size
-    memory = np.zeros(block + length + 4 * lanes, z.dtype)
-    shift = (-address_of(memory) % (lanes * size)) // size
-    operand = memory[shift + block + lanes :]
-    if places.size:
-        for i in range(y.size):
-            operand[places[i]] = y[i]
-    else:
-        operand[: y.size] = y
-    begin, ready = address_of(memory) + shift * size, address_of(operand)
-    index, target = address_of(group), address_of(z)
-    far = cells.nbytes > _CACHE_BYTES
+    size = size_of(kind)
+    lanes = VECTOR_BYTES // size
+    ptr, index, cells, far = word(step, PTR), word(step, INDEX), word(step, CELLS), word(step, FAR)
+    first, last = word(word(step, BOUNDS), piece), word(word(step, BOUNDS), piece + 1)
+    # As many columns at a time as make one vector of sums.
     for k in range(first, last, lanes):
         count = min(lanes, last - k)
         for r in range(count):
-            place = begin + r * lanes * size
-            low, high = ptr[k + r], ptr[k + r + 1]
+            low, high, place = word(ptr, k + r), word(ptr, k + r + 1), scratch + r * VECTOR_BYTES
             if far:
-                _collect(cells, index, low, high, ready, place, _CELLS_AHEAD)
+                _collect(kind, cells, index, low, high, y, place, _CELLS_AHEAD)
             else:
-                _collect(cells, index, low, high, ready, place, 0)
+                _collect(kind, cells, index, low, high, y, place, 0)
         if count == lanes:
-            _row_sums(cells, begin, target + k * size)
+            _row_sums(kind, scratch, z + k * size)
         else:
-            _row_sums(cells, begin, begin + block * size)
-            z[k:last] = memory[shift + block : shift + block + count]
+            total = scratch + lanes * VECTOR_BYTES
+            _row_sums(kind, scratch, total)
+            for r in range(count):
+                _copy_number(kind, total + r * size, z + (k + r) * size)

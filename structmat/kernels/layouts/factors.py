@@ -8,10 +8,23 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
+
 from structmat._array import Array, Device, backend_of
+from structmat.intervals import IntArray
 from structmat.kernels.layouts.panels import Pattern
 
 Layout = TypeVar("Layout")
+#: Entries that take as long as the start of a block, and as a scalar of a block's contents.
+_ENTRIES_TO_START, _ENTRIES_A_SCALAR = 4, 1.5
+
+
+def are_entries(height: IntArray, width: IntArray) -> np.ndarray:
+    """Tell which rank-one blocks are quicker as single entries than as two vectors.
+
+    Measured with blocks of 1x1 to 10x10: a block takes time to start, and writes its rows.
+    """
+    return height * width <= _ENTRIES_TO_START + _ENTRIES_A_SCALAR * (height + width)
 
 
 class FactorStructure:
