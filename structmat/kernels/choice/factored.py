@@ -125,7 +125,8 @@ class FactoredMatrix:
     def bound(self, kernel: str) -> BoundKernel:
         """The matrix bound to a kernel, once; errors say why it cannot be."""
         if kernel not in self._bound:
-            self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
+            with self.structure.binding():
+                self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
         return self._bound[kernel]
 
     def multiply(self, x: Array) -> Array:
