@@ -60,6 +60,8 @@ class Backend:
     current : callable
         Device to the context in which it is the current one. None for a library whose operations
         run on the device of their operands, whichever is current.
+    device_name : callable
+        Namespace and device to the name of its model, under which figures of it are kept.
     stored_by_columns : callable
         True for a two-dimensional array in column-major order: the result of its product
         is then laid out likewise. False where the library does not tell.
@@ -83,6 +85,7 @@ class Backend:
     records_gradients: Callable[[Array], bool] | None = None
     caching: Callable[[ModuleType], AbstractContextManager[Any]] = nullcontext
     current: Callable[[Device], AbstractContextManager[Any]] | None = None
+    device_name: Callable[[ModuleType, Device], str] = lambda xp, place: str(place)
     stored_by_columns: Callable[[Array], bool] = lambda x: False
     fault: Callable[[Array], str] = lambda x: ""
     to_scipy: Callable[[Array], Any] | None = None
@@ -102,6 +105,14 @@ def _add_rows_by_product(target: Array, index: Array, values: Array) -> Array:
     rows = xp.arange(target.shape[0], device=device(target))
     place = xp.astype(rows[:, None] == index[None, :], values.dtype)
     return target + place @ values
+
+
+def _torch_device_name(xp: ModuleType, place: Device) -> str:
+    return str(xp.cuda.get_device_name(place)) if place.type == "cuda" else str(place.type)
+
+
+def _cupy_device_name(xp: ModuleType, place: Device) -> str:
+    return str(xp.cuda.runtime.getDeviceProperties(place.id)["name"].decode())
 
 
 @contextmanager
@@ -138,6 +149,7 @@ BACKENDS = {
             attrgetter("requires_grad"),
             # A tensor made in inference mode could never take part in a gradient later.
             methodcaller("inference_mode", False),
+            device_name=_torch_device_name,
             stored_by_columns=lambda x: x.stride(0) == 1 and x.shape[1] > 1,
             fault=tensor_fault,
             to_scipy=lambda x: tensor_to_scipy(x) if is_sparse_tensor(x) else None,
@@ -152,6 +164,7 @@ BACKENDS = {
             _from_numpy,
             _add_rows_in_place,
             caching=_settled,
+            device_name=_cupy_device_name,
             # A device of its own for each context: it remembers, across threads, what was current.
             current=lambda device: cast(AbstractContextManager[Any], type(device)(device.id)),
         ),
@@ -213,6 +226,18 @@ def common_device(*arrays: Array) -> Device:
 def device_key(place: Device) -> str:
     """A device as a key of dictionaries: CuPy's own have no hash."""
     return str(place)
+
+
+#: Names of devices by namespace and key: a driver may take a millisecond for one.
+_device_names: dict[tuple[ModuleType, str], str] = {}
+
+
+def device_name(xp: ModuleType, place: Device) -> str:
+    """Name of the model of a device, such as "cpu" or "NVIDIA H200"."""
+    key = xp, device_key(place)
+    if key not in _device_names:
+        _device_names[key] = backend_of(xp).device_name(xp, place)
+    return _device_names[key]
 
 
 def computing_on(xp: ModuleType, place: Device) -> AbstractContextManager[Any]:
