@@ -630,7 +630,7 @@ def test_times_are_those_of_the_call(monkeypatch):
     def call():
         clock[0] += next(durations)
 
-    assert calibration._seconds(call) == pytest.approx(0.001)
+    assert calibration.seconds(call) == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])
