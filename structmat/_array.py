@@ -108,7 +108,9 @@ def _add_rows_by_product(target: Array, index: Array, values: Array) -> Array:
 
 
 def _torch_device_name(xp: ModuleType, place: Device) -> str:
-    return str(xp.cuda.get_device_name(place)) if place.type == "cuda" else str(place.type)
+    if place.type != "cuda":
+        return str(place.type)
+    return str(importlib.import_module("torch").cuda.get_device_name(place))
 
 
 def _cupy_device_name(xp: ModuleType, place: Device) -> str:

@@ -82,7 +82,7 @@ def as_operand(x: Any, xp: ModuleType) -> Array:
 
 def _check_device(A: Factor, x: Array) -> None:
     """Refuse an operand on another device, where the library itself may read it slowly or not."""
-    if not is_numpy(A.xp) and backend_of(A.xp).current is not None and device(x) != A.device:
+    if backend_of(A.xp).current is not None and device(x) != A.device:
         raise BackendError(
             f"operand on {device(x)}; expected {A.device}, that of the matrix (move one of them)"
         )
@@ -92,7 +92,8 @@ def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     """A @ x or A^H @ x for a batch of vectors (…, n), or for one column (n, 1)."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
-    _check_device(A, x)
+    if type(x) is not np.ndarray:
+        _check_device(A, x)
     if tuple(x.shape) == (size, 1):
         return multiplied(A, x, adjoint=adjoint)
     if x.ndim == 0 or x.shape[-1] != size:
@@ -113,7 +114,8 @@ def matrix_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     """A @ X or A^H @ X for a batch of matrices (…, n, k)."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
-    _check_device(A, x)
+    if type(x) is not np.ndarray:
+        _check_device(A, x)
     if x.ndim < 2 or x.shape[-2] != size:
         name = "rmatmat" if adjoint else "matmat"
         raise ShapeError(

@@ -12,7 +12,11 @@ from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
-from structmat.nn.structured.speed import count_operations, dense_is_quicker
+from structmat.nn.structured.speed import (
+    count_operations,
+    dense_is_quicker,
+    place_of_products,
+)
 
 
 def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Times) -> Tensor:
@@ -68,7 +72,7 @@ def prepare(matrix: StructuredMatrix) -> Times:
     for size, adjoint in zip(matrix.shape, (True, False), strict=True):
         column = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
         binding.multiply(matrix, column, adjoint=adjoint)
-    return Times.of(count_operations(matrix), matrix.shape, matrix.device.type)
+    return Times.of(count_operations(matrix), matrix.shape, place_of_products(matrix))
 
 
 def check_inputs(x: Tensor, shape: tuple[int, int]) -> None:

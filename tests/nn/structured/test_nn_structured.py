@@ -559,7 +559,7 @@ def test_what_is_refused(new_kind):
 
 def test_work_is_counted_by_watching_a_product():
     A = LowRank(torch.ones(30, 2), torch.ones(20, 2))
-    assert _speed.count_operations(A) == (2, 100.0, 32.0, 0.0)
+    assert _speed.count_operations(A) == (2, 100.0, 32.0, 0.0, 0.0)
     grid = even_grid(0.1).to("torch")
     with using("panels"):
         grid.matvec(torch.ones(768))
