@@ -83,6 +83,7 @@ def test_a_device_is_measured_for_each_dtype(quick, user_cache):
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_figures_of_a_device_by_the_command_line(words, quick, user_cache, capsys, monkeypatch):
     monkeypatch.setattr("structmat.cli._calibrate.calibrate_device", quick)
+    monkeypatch.setattr("structmat.cli._calibrate._layers", {"cuda": {}}.__getitem__)
     matrix, _ = random_gblr(40, 30, 9, 3)(contents("float32"))
     A = matrix.to(quick.keywords["xp"])
     assert "calibrate --device cuda" in plan(A, 3).note
@@ -134,3 +135,18 @@ def test_a_device_needs_cupy(monkeypatch, capsys):
         calibrate_device("cuda")
     assert main(["calibrate", "--device", "cuda"]) == 1
     assert "structmat: kernels of 'cuda' are measured by CuPy" in capsys.readouterr().err
+
+
+def test_layers_are_measured_without_cupy(monkeypatch, capsys, user_cache):
+    torch = pytest.importorskip("torch")
+
+    def missing(name):
+        raise MissingDependencyError(name)
+
+    layers = {"Imagined 0, float32": {"figures": [1.0] * 12, "error": 0.25}}
+    monkeypatch.setattr(on_devices, "namespace_named", missing)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("structmat.cli._calibrate._layers", {"cuda": layers}.__getitem__)
+    assert main(["calibrate", "--device", "cuda", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["figures"], report["layers"]) == ({}, layers)

@@ -635,6 +635,8 @@ def test_times_are_those_of_the_call(monkeypatch):
 
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_calibrate_on_the_command_line(words, quick, user_cache, capsys, monkeypatch):
+    layers = {"cpu": {"figures": [1.0] * 12, "error": 0.25}}
+    monkeypatch.setattr("structmat.cli._calibrate._layers", {"cpu": layers}.__getitem__)
     monkeypatch.setattr("structmat.cli._calibrate.calibrate", quick)
     assert main(["calibrate", *words]) == 0
     out, err = capsys.readouterr()
@@ -648,7 +650,9 @@ def test_calibrate_on_the_command_line(words, quick, user_cache, capsys, monkeyp
         assert report["file"] == str(path)
         assert report["figures"] == kept
         assert set(report["errors"]) == set(PRICES)
+        assert report["layers"] == layers
     else:
+        assert "25 %" in out
         assert all(name in out for name in PRICES)
         assert "delete the file" in out
 

@@ -9,9 +9,10 @@ structure counts as endless, so that layers multiply by their dense weight.
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from structmat.kernels.cost_model.coefficients import CPU, measured_at
+from structmat.kernels.cost_model.coefficients import CPU, keep, measured_at
 
 #: Vectors that a thread takes through a structure at once where no gradient is recorded: by
 #: panels, so that the numbers between two factors stay in its cache, and by compiled kernels,
@@ -78,14 +79,24 @@ _ON_H200 = LayerCoefficients(
 )
 SHIPPED: Mapping[str, LayerCoefficients] = {CPU: _ON_CPU, "NVIDIA H200, bfloat16": _ON_H200}
 #: Name of the coefficients of layers in the file of measured ones.
-LAYERS = "layers"
+_NAME = "layers"
 
 
 def layer_coefficients(place: str) -> LayerCoefficients | None:
     """Coefficients of layers at a place: measured, or shipped, or None."""
     count = len(LayerCoefficients._fields) - 1
-    found = measured_at(place, {LAYERS: count}).get(LAYERS)
+    found = measured_at(_beside(place), {_NAME: count}).get(_NAME)
     return SHIPPED.get(place) if found is None else LayerCoefficients._make([*found, True])
+
+
+def keep_layers(measured: LayerCoefficients, place: str) -> Path:
+    """Write measured coefficients of layers at a place to the file, and use them from now on."""
+    return keep({_NAME: list(measured[:-1])}, _beside(place))
+
+
+def _beside(place: str) -> str:
+    """The place of layers in the file, beside that of kernels."""
+    return f"{place}, {_NAME}"
 
 
 def chunk_at(place: str, *, compiled: bool = False) -> int:

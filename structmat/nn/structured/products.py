@@ -26,10 +26,10 @@ def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Time
     count = math.prod(x.shape[:-1])
     if dense_is_quicker(times, count, assembly=assembly(matrix), device=x.device.type):
         return F.linear(x, dense(matrix).to(x.dtype), bias)
-    return _through(matrix, x, count, bias, times.chunk)
+    return through(matrix, x, count, bias, times.chunk)
 
 
-def _through(
+def through(
     matrix: StructuredMatrix, x: Tensor, count: int, bias: Tensor | None, chunk: int
 ) -> Tensor:
     """Vectors (…, n), `count` of them, to (…, m) by the structure.

@@ -10,11 +10,12 @@ from structmat import GBLR, LowRank, Monarch
 from structmat.kernels.cost_model.coefficients import coefficients_file, forget, keep
 from structmat.kernels.cost_model.layers import (
     ALL_VECTORS,
-    LAYERS,
     SHIPPED,
+    LayerCoefficients,
     LayerWork,
     Times,
     chunk_at,
+    keep_layers,
 )
 from structmat.nn.structured import StructuredWeight
 from structmat.nn.structured import speed as _speed
@@ -104,14 +105,14 @@ def test_measured_figures_of_layers_come_first(user_cache):
     work, shape = low_rank(8192, 1 / 8), (8192, 8192)
     assert Times.of(work, shape, "Imagined 7000, float32").known is False
     figures = [float(i) for i in range(1, 13)]
-    keep({LAYERS: figures}, "Imagined 7000, float32")
+    keep_layers(LayerCoefficients(*figures), "Imagined 7000, float32")
     times = Times.of(work, shape, "Imagined 7000, float32")
     assert (times.dense_once, times.dense_each) == (1 + 4 * 8192**2, 6 * 8192**2)
     assert times.each == 8 * work.scalars + 9 * (work.written + 8192)
     shipped = Times.of(work, shape, "cpu")
-    keep({LAYERS: figures[:-1]}, "cpu")
+    keep({"layers": figures[:-1]}, "cpu, layers")
     assert Times.of(work, shape, "cpu") == shipped
-    keep({LAYERS: figures}, "cpu")
+    keep_layers(LayerCoefficients(*figures), "cpu")
     assert Times.of(work, shape, "cpu") == times._replace(chunk=256)
 
 
