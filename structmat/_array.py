@@ -8,12 +8,13 @@ library is imported when one of its arrays, or its name, turns up.
 """
 
 import importlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import wraps
 from operator import attrgetter, methodcaller
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import array_api_compat as compat
 import numpy as np
@@ -32,6 +33,7 @@ from structmat.errors import BackendError, InputError, MissingDependencyError
 Array = Any
 DType = Any
 Device = Any
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class Backend:
         from such an array are not cached. None for a library without gradients.
     caching : callable
         Namespace to the context in which values are computed that are cached for later
-        products.
+        products. A library with streams waits at its end, so that any stream may read them.
+    current : callable
+        Device to the context in which it is the current one. None for a library whose operations
+        run on the device of their operands, whichever is current.
+    device_name : callable
+        Namespace and device to the name of its model, under which figures of it are kept.
     stored_by_columns : callable
         True for a two-dimensional array in column-major order: the result of its product
         is then laid out likewise. False where the library does not tell.
@@ -77,6 +84,8 @@ class Backend:
     add_rows: Callable[[Array, Array, Array], Array]
     records_gradients: Callable[[Array], bool] | None = None
     caching: Callable[[ModuleType], AbstractContextManager[Any]] = nullcontext
+    current: Callable[[Device], AbstractContextManager[Any]] | None = None
+    device_name: Callable[[ModuleType, Device], str] = lambda xp, place: str(place)
     stored_by_columns: Callable[[Array], bool] = lambda x: False
     fault: Callable[[Array], str] = lambda x: ""
     to_scipy: Callable[[Array], Any] | None = None
@@ -96,6 +105,23 @@ def _add_rows_by_product(target: Array, index: Array, values: Array) -> Array:
     rows = xp.arange(target.shape[0], device=device(target))
     place = xp.astype(rows[:, None] == index[None, :], values.dtype)
     return target + place @ values
+
+
+def _torch_device_name(xp: ModuleType, place: Device) -> str:
+    if place.type != "cuda":
+        return str(place.type)
+    return str(importlib.import_module("torch").cuda.get_device_name(place))
+
+
+def _cupy_device_name(xp: ModuleType, place: Device) -> str:
+    return str(xp.cuda.runtime.getDeviceProperties(place.id)["name"].decode())
+
+
+@contextmanager
+def _settled(xp: ModuleType) -> Iterator[None]:
+    """Wait for what was computed in the current stream: products may come in another one."""
+    yield
+    xp.cuda.get_current_stream().synchronize()
 
 
 def _from_numpy(xp: ModuleType, array: np.ndarray, device: Device) -> Array:
@@ -125,15 +151,25 @@ BACKENDS = {
             attrgetter("requires_grad"),
             # A tensor made in inference mode could never take part in a gradient later.
             methodcaller("inference_mode", False),
-            lambda x: x.stride(0) == 1 and x.shape[1] > 1,
-            tensor_fault,
-            lambda x: tensor_to_scipy(x) if is_sparse_tensor(x) else None,
+            device_name=_torch_device_name,
+            stored_by_columns=lambda x: x.stride(0) == 1 and x.shape[1] > 1,
+            fault=tensor_fault,
+            to_scipy=lambda x: tensor_to_scipy(x) if is_sparse_tensor(x) else None,
             # Without the checks of the array API for negative indices.
             take=lambda xp, x, at, axis: x.index_select(axis, at),
             # Tensors of inference mode count no changes.
             version=lambda x: 0 if x.is_inference() else x._version,
         ),
-        Backend("cupy", lambda x: x.get(), _from_numpy, _add_rows_in_place),
+        Backend(
+            "cupy",
+            lambda x: x.get(),
+            _from_numpy,
+            _add_rows_in_place,
+            caching=_settled,
+            device_name=_cupy_device_name,
+            # A device of its own for each context: it remembers, across threads, what was current.
+            current=lambda device: cast(AbstractContextManager[Any], type(device)(device.id)),
+        ),
     )
 }
 
@@ -187,6 +223,56 @@ def common_device(*arrays: Array) -> Device:
             f"arrays on devices {', '.join(map(str, devices))}; expected one (move them first)"
         )
     return devices[0]
+
+
+def device_key(place: Device) -> str:
+    """A device as a key of dictionaries: CuPy's own have no hash."""
+    return str(place)
+
+
+#: Names of devices by namespace and key: a driver may take a millisecond for one.
+_device_names: dict[tuple[ModuleType, str], str] = {}
+
+
+def device_name(xp: ModuleType, place: Device) -> str:
+    """Name of the model of a device, such as "cpu" or "NVIDIA H200"."""
+    key = xp, device_key(place)
+    if key not in _device_names:
+        _device_names[key] = backend_of(xp).device_name(xp, place)
+    return _device_names[key]
+
+
+def computing_on(xp: ModuleType, place: Device) -> AbstractContextManager[Any]:
+    """The context in which operations of a library run on a device."""
+    current = backend_of(xp).current
+    return nullcontext() if current is None else current(place)
+
+
+def on_own_device(method: Method) -> Method:
+    """Let a method of a matrix compute on the device of its contents, whichever is current."""
+
+    @wraps(method)
+    def run(self: Any, *args: Any, **options: Any) -> Any:
+        current = self._backend.current
+        if current is None:
+            return method(self, *args, **options)
+        with current(self.device):
+            return method(self, *args, **options)
+
+    return cast(Method, run)
+
+
+def on_operand_device(function: Method) -> Method:
+    """Let a function compute on the device of its first operand, whichever is current."""
+
+    @wraps(function)
+    def run(x: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(x, np.ndarray) or not compat.is_array_api_obj(x):
+            return function(x, *args, **options)
+        with computing_on(namespace(x), device(x)):
+            return function(x, *args, **options)
+
+    return cast(Method, run)
 
 
 def backend_of(xp: ModuleType) -> Backend:
@@ -301,7 +387,8 @@ def inexact(x: Array, xp: ModuleType, name: str) -> Array:
     if is_inexact(x.dtype, xp):
         return x
     if is_dtype(x.dtype, "integral", xp):
-        return xp.astype(x, xp.__array_namespace_info__().default_dtypes()["real floating"])
+        with computing_on(xp, device(x)):
+            return xp.astype(x, xp.__array_namespace_info__().default_dtypes()["real floating"])
     raise InputError(
         f"{name} has dtype {x.dtype}; expected real or complex numbers (convert it to floats first)"
     )

@@ -29,6 +29,7 @@ _SHORT_SIDE = 400
 class Entries(Operators):
     """Abstract operator whose entries, parts and norms follow from structure or products."""
 
+    @_array.on_own_device
     def diagonal(self) -> Array:
         """Main diagonal, shape (min(m, n),).
 
@@ -44,6 +45,7 @@ class Entries(Operators):
         at = np.arange(min(self.shape))
         return self._entries_at(at, at)
 
+    @_array.on_own_device
     def trace(self) -> Array:
         """Sum of the main diagonal, at the cost of `diagonal`; an array without axes.
 
@@ -55,6 +57,7 @@ class Entries(Operators):
         """
         return self.xp.sum(self.diagonal())
 
+    @_array.on_own_device
     def norm(self, ord: Any = "fro") -> float:
         """Norm of the matrix, never an estimate.
 
@@ -100,6 +103,7 @@ class Entries(Operators):
         found = NotImplemented if special is None else special(ord)
         return float(_NORMS[ord](self) if found is NotImplemented else found)
 
+    @_array.on_own_device
     def __getitem__(self, key: Any) -> Any:
         """Entry, row, column, entries at pairs of indices, or submatrix, as NumPy's arrays.
 

@@ -14,10 +14,13 @@ from scipy.sparse import issparse
 
 from structmat._array import (
     Array,
+    Device,
     DType,
     backend_name,
+    backend_of,
     belongs,
     check_plain,
+    device,
     is_complex,
     is_dtype,
     is_inexact,
@@ -33,6 +36,7 @@ class Factor(Protocol):
     shape: tuple[int, int]
     dtype: DType
     xp: ModuleType
+    device: Device
     neutral: bool
 
     def _multiply(self, x: Array) -> Array: ...
@@ -76,10 +80,20 @@ def as_operand(x: Any, xp: ModuleType) -> Array:
     return x
 
 
+def _check_device(A: Factor, x: Array) -> None:
+    """Refuse an operand on another device, where the library itself may read it slowly or not."""
+    if backend_of(A.xp).current is not None and device(x) != A.device:
+        raise BackendError(
+            f"operand on {device(x)}; expected {A.device}, that of the matrix (move one of them)"
+        )
+
+
 def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     """A @ x or A^H @ x for a batch of vectors (…, n), or for one column (n, 1)."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
+    if type(x) is not np.ndarray:
+        _check_device(A, x)
     if x.ndim == 1 and x.shape[0] == size:
         return multiplied(A, x[:, None], adjoint=adjoint)[:, 0]
     if tuple(x.shape) == (size, 1):
@@ -100,6 +114,8 @@ def matrix_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     """A @ X or A^H @ X for a batch of matrices (…, n, k)."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
+    if type(x) is not np.ndarray:
+        _check_device(A, x)
     if x.ndim < 2 or x.shape[-2] != size:
         name = "rmatmat" if adjoint else "matmat"
         raise ShapeError(

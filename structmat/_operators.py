@@ -49,6 +49,7 @@ class Operators(Protocols):
 
     # Products.
 
+    @_array.on_own_device
     def matvec(self, x: Array) -> Array:
         """A @ x for one vector or a batch of them.
 
@@ -70,10 +71,12 @@ class Operators(Protocols):
         """
         return vector_product(self, x, adjoint=False)
 
+    @_array.on_own_device
     def rmatvec(self, x: Array) -> Array:
         """A^H @ x for one vector or a batch of them: (…, m) to (…, n)."""
         return vector_product(self, x, adjoint=True)
 
+    @_array.on_own_device
     def matmat(self, X: Array) -> Array:
         """A @ X for one matrix or a batch of them.
 
@@ -94,6 +97,7 @@ class Operators(Protocols):
         """
         return matrix_product(self, X, adjoint=False)
 
+    @_array.on_own_device
     def rmatmat(self, X: Array) -> Array:
         """A^H @ X for one matrix or a batch of them: (…, m, k) to (…, n, k)."""
         return matrix_product(self, X, adjoint=True)
@@ -101,6 +105,7 @@ class Operators(Protocols):
     # SciPy's wrappers call these without any check.
     _matvec, _rmatvec, _matmat, _rmatmat = matvec, rmatvec, matmat, rmatmat
 
+    @_array.on_own_device
     def dot(self, x: Any) -> Any:
         """A @ x: a vector (n,), a matrix (…, n, k), an operator, or a scalar factor."""
         if not is_plain(x):
@@ -113,6 +118,7 @@ class Operators(Protocols):
         product = vector_product if x.ndim == 1 else matrix_product
         return product(self, x, adjoint=False)
 
+    @_array.on_own_device
     def rdot(self, x: Any) -> Any:
         """X @ A: a vector (m,), a matrix (…, k, m), an operator, or a scalar factor."""
         x = _structured(x)
@@ -196,6 +202,7 @@ class Operators(Protocols):
             result = result @ self
         return result
 
+    @_array.on_own_device
     def _pair(self, operation: str, other: LinearOperator) -> Any:
         """A + B or A @ B by the rule for the two kinds, or lazily."""
         fits = self.shape == other.shape if operation == "add" else self.shape[1] == other.shape[0]

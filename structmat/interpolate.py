@@ -107,7 +107,8 @@ def interpolate(
                 "permutations (approximate it with structmat.compress(A, 'gblr', budget=…))"
             )
     pairing = _assigned if match else _in_order
-    return in_orders(left, _mixed(first, second, weight, pairing, path), right)
+    with _array.computing_on(A.xp, A.device):
+        return in_orders(left, _mixed(first, second, weight, pairing, path), right)
 
 
 def _mixed(A: GBLR, B: GBLR, weight: Fraction, pairing: Any, path: str) -> GBLR:

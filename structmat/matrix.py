@@ -127,8 +127,9 @@ class StructuredMatrix(Entries):
         double = _array.floating_dtype("float64", self.xp)
         self.dtype = double if self.neutral else self.xp.result_type(*dtypes)
         for name, array in arrays.items():
-            alike = neutral or array.dtype == self.dtype
-            array = array if alike else self.xp.astype(array, self.dtype)
+            if not (neutral or array.dtype == self.dtype):
+                with _array.computing_on(self.xp, self.device):
+                    array = self.xp.astype(array, self.dtype)
             setattr(self, name, _array.read_only(array))
 
     # Hooks of a concrete class.
@@ -231,7 +232,7 @@ class StructuredMatrix(Entries):
 
         Matrices that `binding.bind` makes around other contents share it.
         """
-        key = name, self.device
+        key = name, _array.device_key(self.device)
         if key not in self._structure:
             with self._backend.caching(self.xp):
                 self._structure[key] = make()
@@ -239,10 +240,12 @@ class StructuredMatrix(Entries):
 
     # Algebra.
 
+    @_array.on_own_device
     def adjoint(self) -> "StructuredMatrix":
         """A^H, the conjugate transpose, shape (n, m)."""
         return self._kept("adjoint", self._adjoint)
 
+    @_array.on_own_device
     def transpose(self) -> "StructuredMatrix":
         """A^T, shape (n, m)."""
         return self.adjoint().conj()
@@ -253,12 +256,14 @@ class StructuredMatrix(Entries):
     def _transpose(self) -> "StructuredMatrix":
         return self.transpose()
 
+    @_array.on_own_device
     def conj(self) -> "StructuredMatrix":
         """Complex conjugate; the matrix itself if it is real."""
         if not self.xp.isdtype(self.dtype, "complex floating"):
             return self
         return self._map(lambda array: _array.conj(array, self.xp))
 
+    @_array.on_own_device
     def _scale(
         self, scalar: Any, apply: Callable[[Any, Any], Any] = operator.mul
     ) -> "StructuredMatrix":
@@ -296,6 +301,7 @@ class StructuredMatrix(Entries):
         children = tuple(child._map(change) for child in self.children)
         return type(self)._build(arrays, children, self._static())
 
+    @_array.on_own_device
     def to_dense(self) -> Array:
         """The matrix as an array of shape (m, n)."""
         return self._dense()
@@ -308,6 +314,7 @@ class StructuredMatrix(Entries):
             return self._multiply(unit)
         return _array.adjoint(self._multiply_adjoint(unit), xp)
 
+    @_array.on_own_device
     def astype(self, dtype: DType) -> Self:
         """The same matrix with contents of another real or complex floating dtype."""
         xp = self.xp
@@ -335,6 +342,7 @@ class StructuredMatrix(Entries):
         xp = _array.namespace_of_module(target)
         return self._map(lambda a: _array.from_numpy(_array.to_numpy(a), xp))
 
+    @_array.on_own_device
     def to_kind(self, kind: str) -> "StructuredMatrix":
         """The same matrix as another structure, exactly; see `structmat.convert`."""
         kind_class(kind)
@@ -347,6 +355,7 @@ class StructuredMatrix(Entries):
             f"defined; approximate it with structmat.compress(A, {kind!r}, budget=…)"
         )
 
+    @_array.on_own_device
     def copy(self) -> Self:
         """A copy with contents of its own."""
         return self._map(lambda array: self.xp.astype(array, array.dtype, copy=True))

@@ -29,6 +29,8 @@ class Plan:
         Expected time of one product on one thread; None where no times are known.
     expected : dict of str to float
         Expected time of every kernel that was compared.
+    note : str
+        A sentence on what the choice follows where no times are known; else empty.
     """
 
     kernel: str
@@ -36,6 +38,7 @@ class Plan:
     seconds: float | None
     expected: dict[str, float]
     _multiply: Callable[[Array], Array] = field(repr=False, compare=False)
+    note: str = ""
 
     def multiply(self, X: Array) -> Array:
         """A @ X by this kernel, with the shapes of `matmat`: (…, n, k) to (…, m, k)."""
@@ -47,6 +50,7 @@ class Plan:
         lines = [f"{self.kernel} ({what}) for {self.columns} columns"]
         for name, seconds in sorted(self.expected.items(), key=lambda item: item[1]):
             lines.append(f"  {name:10}{1e6 * seconds:12.1f} us expected")
+        lines += [f"  {self.note}"] if self.note else []
         return "\n".join(lines)
 
 
@@ -86,7 +90,8 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     -----
     Expected times come from counts of each kernel's work and from coefficients of the
     machine: the shipped ones, or those that ``structmat calibrate`` measured. They are known
-    for NumPy alone.
+    for NumPy, and for CuPy on devices that were measured. On others the dense matrix multiplies,
+    unless it takes far more memory than the structure, and the plan has a note that says so.
 
     Examples
     --------
@@ -123,4 +128,4 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
         with using(name):
             return A.matmat(X)
 
-    return Plan(name, batch, expected.get(name), expected, multiply)
+    return Plan(name, batch, expected.get(name), expected, multiply, factored.note(batch))

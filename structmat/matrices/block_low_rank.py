@@ -11,6 +11,7 @@ from structmat._array import (
     adjoint,
     as_content,
     common_device,
+    computing_on,
     conj,
     integers,
     namespace,
@@ -346,8 +347,9 @@ def _packed(parts: list[Array], everything: list[Array]) -> Array:
     """The parts, flattened, one after another, in the dtype and on the device of all."""
     xp, device = namespace(*everything), common_device(*everything)
     dtype = xp.result_type(*everything)
-    flat = [xp.astype(xp.reshape(a, (-1,)), dtype) for a in parts]
-    return xp.concat([*flat, xp.zeros(0, dtype=dtype, device=device)])
+    with computing_on(xp, device):
+        flat = [xp.astype(xp.reshape(a, (-1,)), dtype) for a in parts]
+        return xp.concat([*flat, xp.zeros(0, dtype=dtype, device=device)])
 
 
 @rule("add", "block_low_rank", "block_low_rank")

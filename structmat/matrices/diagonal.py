@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from structmat._array import (
     Array,
     as_content,
     common_device,
+    computing_on,
     conj,
     integers,
     masked,
@@ -66,7 +68,9 @@ class Identity(StructuredMatrix, kind="identity"):
         self.n = int(n)
         # Contents without entries carry the library and the device.
         xp = namespace(np.zeros(0) if like is None else like)
-        none = xp.zeros(0, device=None if like is None else common_device(like))
+        place = None if like is None else common_device(like)
+        with nullcontext() if place is None else computing_on(xp, place):
+            none = xp.zeros(0, device=place)
         super().__init__((self.n, self.n), {"like": none}, neutral=True)
 
     @property

@@ -4,7 +4,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from structmat._array import Array, as_content, common_device, conj, integers, namespace
+from structmat._array import (
+    Array,
+    as_content,
+    common_device,
+    computing_on,
+    conj,
+    integers,
+    namespace,
+)
 from structmat._checks import check_runs, matrix_shape
 from structmat.errors import ShapeError
 from structmat.intervals import (
@@ -142,9 +150,10 @@ class GBLR(StructuredMatrix, kind="gblr"):
             )
 
         def packed(full: Array, start: np.ndarray, width: np.ndarray) -> Array:
-            size = full.shape[1]
+            size, place = full.shape[1], common_device(full)
             at = np.repeat(np.arange(width.size) * size, width) + positions(start, width, size)
-            return xp.take(xp.reshape(full, (-1,)), integers(at, xp, common_device(full)))
+            with computing_on(xp, place):
+                return xp.take(xp.reshape(full, (-1,)), integers(at, xp, place))
 
         u, v = packed(U, row_start, row_width), packed(V, col_start, col_width)
         return cls(row_start, row_width, u, col_start, col_width, v, shape=(m, n))

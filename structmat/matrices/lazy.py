@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, adjoint, belongs, conj, is_complex, moved, taken, to_numpy
+from structmat._array import (
+    Array,
+    adjoint,
+    belongs,
+    computing_on,
+    conj,
+    is_complex,
+    moved,
+    taken,
+    to_numpy,
+)
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
@@ -164,7 +174,8 @@ class Scaled(StructuredMatrix, kind="scaled"):
         # A plain number takes the precision of the matrix it scales.
         turned = is_complex(alpha, xp)
         wide = xp.result_type(A.dtype, xp.complex64) if turned else A.dtype
-        alpha = xp.astype(alpha, wide)
+        with computing_on(xp, A.device):
+            alpha = xp.astype(alpha, wide)
         super().__init__(A.shape, {"alpha": alpha}, (A,), neutral=A.neutral and not turned)
 
     @property

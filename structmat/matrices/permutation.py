@@ -9,6 +9,8 @@ import numpy as np
 from structmat._array import (
     Array,
     check_plain,
+    computing_on,
+    device,
     integers,
     is_dtype,
     namespace,
@@ -72,7 +74,9 @@ class Permutation(StructuredMatrix, kind="permutation"):
         n = p.shape[0]
         if not np.array_equal(np.sort(to_numpy(p)), np.arange(n)):
             raise InputError(f"p is no permutation: expected each of 0 to {n - 1} exactly once")
-        super().__init__((n, n), {"p": xp.astype(p, xp.int64)}, neutral=True)
+        with computing_on(xp, device(p)):
+            p = xp.astype(p, xp.int64)
+        super().__init__((n, n), {"p": p}, neutral=True)
 
     @property
     def cost(self) -> int:

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._array import Array, device, from_numpy, is_numpy, namespace, to_numpy
+from structmat._array import (
+    Array,
+    device,
+    from_numpy,
+    is_numpy,
+    namespace,
+    on_operand_device,
+    to_numpy,
+)
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.project.arguments import as_cap, as_energy, as_price
 from structmat.project.compiled import compiled
@@ -42,6 +50,7 @@ RUN_SHARE = 1.6
 THREAD_ENTRIES = 2**17
 
 
+@on_operand_device
 def project_runs(
     energy: Any, cap: int, *, price: float | None = None, charge: float = 1.0
 ) -> tuple[NDArray[np.bool_] | Array, float]:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._array import Array, device, from_numpy, namespace, to_numpy
+from structmat._array import Array, device, from_numpy, namespace, on_operand_device, to_numpy
 from structmat.errors import InputError
 from structmat.project.arguments import as_cap, as_energy
 
 
+@on_operand_device
 def project_tiles(energy: Any, cap: int, side: int) -> NDArray[np.bool_] | Array:
     """Tiles of `side` rows and columns that hold the most energy; a tile costs its entries.
 

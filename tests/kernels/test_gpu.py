@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cases import CASES, build
 
+import structmat
 from structmat.intervals import positions
 from structmat.kernels.cuda.intervals import CudaIntervals
 from structmat.testing import check_matrix
@@ -30,6 +31,53 @@ def test_solver_of_cupy_takes_a_matrix():
     x, info = cg(shifted.to_cupyx(), shifted @ b)
     assert info == 0
     assert float(cupy.linalg.norm(shifted @ x - shifted @ b)) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["gblr", "block_sparse", "block_low_rank"])
+def test_solver_of_cupy_takes_a_preconditioner(name):
+    """A structured matrix beside an ordinary one: A + 10 I with a product of it in front."""
+    import cupy
+    from cupyx.scipy.sparse.linalg import gmres
+
+    A, _ = build(name, "float64")
+    normal = (A.H @ A).to("cupy")
+    n = normal.shape[0]
+    dense = normal.to_dense() / float(cupy.linalg.norm(normal.to_dense())) + cupy.eye(n)
+    b = cupy.ones(n)
+    x, info = gmres(dense, b, M=(normal * 0 + structmat.Identity(n, like=b)).to_cupyx(), tol=1e-8)
+    assert info == 0
+    assert float(cupy.linalg.norm(dense @ x - b)) < 1e-5 * n
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_kept_is_there_for_another_stream(name):
+    import cupy
+
+    matrix, twin = build(name, "float64")
+    first, second = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+    with first:
+        A = matrix.to("cupy")
+        x = cupy.ones((A.shape[1], 3))
+        first.synchronize()
+        A @ x
+    with second:
+        found = A @ x
+        second.synchronize()
+    np.testing.assert_allclose(found.get(), twin @ np.ones((A.shape[1], 3)), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_matrices_compute_on_their_own_device(name):
+    import cupy
+
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two devices; there is one (tests/kernels/test_cupy_devices.py has two)")
+    matrix, twin = build(name, "float64")
+    with cupy.cuda.Device(1):
+        A, x = matrix.to("cupy"), cupy.ones((matrix.shape[1], 3))
+    y = A @ x
+    assert y.device == A.device == cupy.cuda.Device(1)
+    np.testing.assert_allclose(y.get(), twin @ np.ones((A.shape[1], 3)), atol=1e-9)
 
 
 # Rows, runs and the widest run: tiles of 32, 64 and 128 rows; runs for parts of a warp, for

@@ -49,8 +49,8 @@ DEFAULTS = {
     ("torch", "cuda:1", "float32"): (["panels"] * 4 + ["triton"] * 2,) * 2,
     ("torch", "cuda", "bfloat16"): (["panels"] * 4 + ["triton"] * 2,) * 2,
     ("torch", "cuda", "float64"): (["panels"] * 6, ["panels"] * 6),
-    ("cupy", "gpu", "float32"): (["intervals"] * 2 + ["panels"] * 4,) * 2,
-    ("cupy", "gpu", "complex128"): (["intervals"] * 2 + ["panels"] * 4,) * 2,
+    ("cupy", "gpu", "float32"): (["intervals"] * 6,) * 2,
+    ("cupy", "gpu", "complex128"): (["intervals"] * 6,) * 2,
     ("cupy", "gpu", "float16"): (["panels"] * 6, ["panels"] * 6),
     ("jax", "gpu", "float32"): (["panels"] * 6, ["panels"] * 6),
 }

@@ -637,11 +637,13 @@ def test_times_are_those_of_the_call(monkeypatch):
     def call():
         clock[0] += next(durations)
 
-    assert calibration._seconds(call) == pytest.approx(0.001)
+    assert calibration.seconds(call) == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_calibrate_on_the_command_line(words, quick, user_cache, capsys, monkeypatch):
+    layers = {"cpu": {"figures": [1.0] * 12, "error": 0.25}}
+    monkeypatch.setattr("structmat.cli._calibrate._layers", {"cpu": layers}.__getitem__)
     monkeypatch.setattr("structmat.cli._calibrate.calibrate", quick)
     assert main(["calibrate", *words]) == 0
     out, err = capsys.readouterr()
@@ -655,7 +657,9 @@ def test_calibrate_on_the_command_line(words, quick, user_cache, capsys, monkeyp
         assert report["file"] == str(path)
         assert report["figures"] == kept
         assert set(report["errors"]) == set(PRICES)
+        assert report["layers"] == layers
     else:
+        assert "25 %" in out
         assert all(name in out for name in PRICES)
         assert "delete the file" in out
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from structmat._array import Array, integers, is_complex, product
+from structmat._array import Array, computing_on, integers, is_complex, product
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern
@@ -47,7 +47,7 @@ class Panels:
     def _panels(self) -> list[tuple[slice, Array | slice, Array]]:
         """Rows, columns and entries of every panel."""
         xp, device, layout = self.xp, self.device, self._pattern.layout()
-        with self.backend.caching(xp):
+        with computing_on(xp, device), self.backend.caching(xp):
             nothing = xp.zeros(1, dtype=self._contents.dtype, device=device)
             padded = xp.concat([self._contents, nothing])
             return [

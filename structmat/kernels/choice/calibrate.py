@@ -65,7 +65,7 @@ def calibrate(
                     multiplications = price.size(work) / work.itemsize * columns
                     if name in factored.kernels and multiplications < _MOST_MULTIPLICATIONS:
                         product = partial(factored.bound(name).multiply, x, by_columns=False)
-                        samples[name].append((price.counts(work, columns), _seconds(product)))
+                        samples[name].append((price.counts(work, columns), seconds(product)))
             # For each size one of small blocks, and two, of runs and of tiles, for each cost.
             report(i / ((1 + 2 * len(_COSTS)) * len(sizes)))
     fits = {name: _fitted(found) for name, found in samples.items() if found}
@@ -80,14 +80,18 @@ def _matrices(sizes: tuple[int, ...]) -> Iterator[FactoredMatrix]:
         count = max(1, int(_SMALL_COST * n * n / sum(_SMALL)))
         yield _gblr(np.repeat(np.minimum([_SMALL], n).T, count, axis=1), n, rng)
         for cost in _COSTS:
-            width = np.maximum(rng.uniform(0, cost * n, (2, n)).astype(np.int64), 1)
-            yield _gblr(width, n, rng)
+            yield _gblr(gblr_widths(n, cost, rng), n, rng)
             grid = n // _BLOCK
             place = np.sort(rng.choice(grid * grid, max(1, int(cost * grid * grid)), replace=False))
             blocks = rng.standard_normal(place.size * _BLOCK * _BLOCK).astype(np.float32)
             pattern = BlockPattern(*np.divmod(place, grid), (_BLOCK, _BLOCK), (n, n))
             structure = FactorStructure(pattern, None, _NUMPY, "cpu")
             yield FactoredMatrix(structure, [blocks])
+
+
+def gblr_widths(n: int, cost: float, rng: np.random.Generator) -> np.ndarray:
+    """Widths of n blocks, (2, n), that cost about that share of the dense matrix."""
+    return np.maximum(rng.uniform(0, cost * n, (2, n)).astype(np.int64), 1)
 
 
 def _gblr(width: np.ndarray, n: int, rng: np.random.Generator) -> FactoredMatrix:
@@ -98,17 +102,23 @@ def _gblr(width: np.ndarray, n: int, rng: np.random.Generator) -> FactoredMatrix
     return FactoredMatrix(FactorStructure(rows, cols, _NUMPY, "cpu"), contents)
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """Median time of a call, after a first call that prepares it."""
+def seconds(call: Callable[[], object], wait: Callable[[], object] = lambda: None) -> float:
+    """Median time of a call, after a first call that prepares it.
+
+    `wait` returns once a device has done what calls have started there.
+    """
     call()
+    wait()
     begin = time.perf_counter()
     call()
+    wait()
     loops = int(_LEAST_SECONDS / (time.perf_counter() - begin)) + 1
     taken = []
     for _ in range(_REPEATS):
         begin = time.perf_counter()
         for _ in range(loops):
             call()
+        wait()
         taken.append((time.perf_counter() - begin) / loops)
     return float(np.median(taken))
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from structmat._array import Array
 from structmat.kernels.bound import BoundKernel, ListingKernel
-from structmat.kernels.choice.record import imports, is_modelled
+from structmat.kernels.choice.record import device_place, imports, is_modelled, is_on_device
 from structmat.kernels.choice.table import KERNELS
+from structmat.kernels.cost_model.devices import DeviceWork
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 
@@ -68,9 +69,9 @@ class FactoredMatrix:
         self.structure, self.shape, self.contents = structure, structure.shape, contents
         self._bound: dict[str, BoundKernel] = {}
         self._chosen: dict[int, BoundKernel] = {}
-        self._is_modelled = is_modelled(structure)
+        self._is_modelled, self._is_on_device = is_modelled(structure), is_on_device(structure)
         self._steps: list[int] = []
-        if not self._is_modelled:
+        if not (self._is_modelled or self._is_on_device):
             self._steps = KERNELS.default_steps(structure, contents)
             # Now, while layouts may be kept: a tracer may ask for the product later.
             self._chosen[1] = self.bound(KERNELS.default(structure, contents, 1).name)
@@ -79,6 +80,16 @@ class FactoredMatrix:
     def work(self) -> Work:
         """Counts of what products do."""
         return Work.of(self.structure, self.contents)
+
+    @cached_property
+    def device_work(self) -> DeviceWork:
+        """Counts of what products do on a device."""
+        return DeviceWork.of(self.structure, self.contents)
+
+    @cached_property
+    def place(self) -> str:
+        """The device and the dtype of products on a device; empty on a CPU, and on torch."""
+        return device_place(self.structure, self.contents) if self._is_on_device else ""
 
     @cached_property
     def kernels(self) -> list[str]:
@@ -92,13 +103,28 @@ class FactoredMatrix:
     def choose(self, columns: int) -> str:
         """Name of the kernel that promises the least time for a number of columns."""
         times = self._times(columns)
+        if not times and self._is_on_device:
+            return KERNELS.without_times(self.structure, self.contents, self.device_work).name
         if not times:
             return KERNELS.default(self.structure, self.contents, columns).name
         ranked = sorted(times, key=lambda name: math.prod(times[name]))
         return next(name for name in ranked if imports(KERNELS[name].package))
 
+    def note(self, columns: int) -> str:
+        """A sentence on the choice where the device has no figures; else empty."""
+        if not self._is_on_device or self._times(columns):
+            return ""
+        chosen = KERNELS.without_times(self.structure, self.contents, self.device_work)
+        why = "is never slower than itself" if chosen is KERNELS.dense else "takes little memory"
+        return (
+            f"no times are known for {self.place}: {chosen.what} multiplies, which {why} (measure "
+            "the device by structmat calibrate --device cuda)"
+        )
+
     def _times(self, columns: int) -> dict[str, tuple[float, float]]:
         """Expected seconds of each kernel, and the margin to compare them with."""
+        if self._is_on_device:
+            return self._times_on_device(columns)
         if not self._is_modelled:
             return {}
         known, work = KERNELS.coefficients(), self.work
@@ -108,13 +134,23 @@ class FactoredMatrix:
             for name, price in prices.items()
         }
 
+    def _times_on_device(self, columns: int) -> dict[str, tuple[float, float]]:
+        """The same on a device, for kernels of which the device has figures."""
+        known, work = KERNELS.figures(self.place), self.device_work
+        prices = KERNELS.compared_on_device(self.structure, self.contents, work)
+        return {
+            name: (price.seconds(work, columns, known[name]), price.margin)
+            for name, price in prices.items()
+            if name in known
+        }
+
     def counted(self, columns: int) -> int:
         """A number of columns that stands for all with the same kernel.
 
         Each number stands for itself where times are known; else 1 and the steps of the
         defaults do. Without steps `columns` may be a symbol of a tracer: nothing reads it.
         """
-        if self._is_modelled:
+        if self._is_modelled or self._is_on_device:
             return columns
         counted = 1
         for step in self._steps:
@@ -125,7 +161,8 @@ class FactoredMatrix:
     def bound(self, kernel: str) -> BoundKernel:
         """The matrix bound to a kernel, once; errors say why it cannot be."""
         if kernel not in self._bound:
-            self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
+            with self.structure.binding():
+                self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
         return self._bound[kernel]
 
     def multiply(self, x: Array) -> Array:

@@ -7,16 +7,27 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from structmat._array import Array
+from structmat._array import Array, device_name
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kernels.bound import BoundKernel
-from structmat.kernels.cost_model.coefficients import Coefficients, measured_or
+from structmat.kernels.cost_model.coefficients import (
+    Coefficients,
+    measured_at,
+    measured_or,
+    place_of,
+)
+from structmat.kernels.cost_model.devices import DevicePrice, DeviceWork
 from structmat.kernels.cost_model.prices import Price, Work
+from structmat.kernels.cpu.threads import num_threads
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
 
 #: Scalars that a kernel may keep for one stored scalar, and at all, to be compared.
 _MOST_PER_SCALAR, _MOST_SCALARS = 32, 2**20
+#: Scalars that a kernel may keep on a device to be compared there: memory is rarely short.
+_MOST_DEVICE_SCALARS = 2**28
+#: Numbers that a price on devices multiplies.
+_DEVICE_COUNTS = 3
 #: Stored scalars that a run counts for, since each takes time to start.
 _SCALARS_PER_RUN = 16
 #: Number of columns for which compiled defaults are compared.
@@ -76,7 +87,9 @@ class Kernel:
         Stored scalars from which on the kernel is worth its preparation; a run counts for
         some of them.
     price : Price, optional
-        Memory and time; a kernel without it is never compared by its time.
+        Memory and time on a CPU; a kernel without it is never compared there by its time.
+    on_devices : DevicePrice, optional
+        Memory and time on devices, likewise.
     default_from, default_to : int
         Numbers of columns for which the kernel is the default where no times are known: of
         the kernels that fit, the last one in the table is. By default, for none.
@@ -90,6 +103,7 @@ class Kernel:
     install: str = "'structmat[fast]'"
     least_scalars: int = 0
     price: Price | None = None
+    on_devices: DevicePrice | None = None
     default_from: int = sys.maxsize
     default_to: int = sys.maxsize
 
@@ -125,21 +139,37 @@ def on(
     return wants
 
 
+def device_place(structure: FactorStructure, contents: list[Array]) -> str:
+    """The place of figures for products of a matrix on its device."""
+    name = device_name(structure.xp, structure.device)
+    return place_of(name, dtype=dtype_name(contents))
+
+
 def dtype_name(contents: list[Array]) -> str:
     """The dtype of contents, without its library."""
     return str(contents[0].dtype).rpartition(".")[2]
 
 
 def is_modelled(structure: FactorStructure) -> bool:
-    """Tell whether times are known: they are measured with NumPy."""
+    """Tell whether times are known on the CPU: they are measured with NumPy."""
     return structure.library == "numpy"
 
 
+def is_on_device(structure: FactorStructure) -> bool:
+    """Tell whether kernels are compared by their times on a device: those of CuPy."""
+    return structure.library == "cupy"
+
+
 class KernelTable(dict[str, Kernel]):
-    """Records by name; the first is the reference, which fits every matrix."""
+    """Records by name.
+
+    The first one is the reference, which fits every matrix; the last one, the dense matrix, is
+    what times are compared to.
+    """
 
     def __init__(self, *kernels: Kernel) -> None:
         super().__init__({kernel.name: kernel for kernel in kernels})
+        self.dense = kernels[-1]
 
     def check_name(self, kernel: object) -> None:
         """Refuse a name that no kernel has."""
@@ -182,9 +212,42 @@ class KernelTable(dict[str, Kernel]):
                 found[name] = price
         return found
 
+    def compared_on_device(
+        self, structure: FactorStructure, contents: list[Array], work: DeviceWork
+    ) -> dict[str, DevicePrice]:
+        """Prices of the kernels to choose from on a device: not of those of much memory."""
+        limit = max(_MOST_PER_SCALAR * work.scalars, _MOST_DEVICE_SCALARS) * work.itemsize
+        return {
+            name: price
+            for name in self.fitting(structure, contents)
+            if (price := self[name].on_devices) is not None and price.size(work) <= limit
+        }
+
     def coefficients(self) -> Coefficients:
-        """Coefficients of all kernels that have a price: measured on this machine, or shipped."""
-        return measured_or({n: k.price.coefficients for n, k in self.items() if k.price})
+        """Coefficients of all kernels that have a price: measured on this machine, or shipped.
+
+        Those measured with the present number of threads come first, then those of one.
+        """
+        shipped = {n: k.price.coefficients for n, k in self.items() if k.price}
+        return measured_or(measured_or(shipped), place_of("cpu", threads=num_threads()))
+
+    def figures(self, place: str) -> Coefficients:
+        """Figures of the kernels on a device: measured, or shipped, or none at all."""
+        prices = {name: kernel.on_devices for name, kernel in self.items() if kernel.on_devices}
+        measured = measured_at(place, dict.fromkeys(prices, _DEVICE_COUNTS))
+        if self.dense.name in measured:
+            return measured
+        return {name: p.figures[place] for name, p in prices.items() if place in p.figures}
+
+    def without_times(
+        self, structure: FactorStructure, contents: list[Array], work: DeviceWork
+    ) -> Kernel:
+        """The kernel on a device where no times are known: the dense matrix, or a default.
+
+        The default multiplies where a dense matrix would take too much memory.
+        """
+        fits = self.dense.name in self.compared_on_device(structure, contents, work)
+        return self.dense if fits else self.default(structure, contents, work.columns)
 
     def default(self, structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
         """The kernel where no times are known: the last one that is a default here.

@@ -13,16 +13,23 @@ from structmat.kernels.arrays.csr import RowsFactor
 from structmat.kernels.arrays.dense import DenseFactor, written_out
 from structmat.kernels.arrays.panels import by_panels, panel_factors
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain
-from structmat.kernels.choice.record import Bind, Kernel, KernelTable, is_modelled, on
-from structmat.kernels.cost_model import prices
+from structmat.kernels.choice.record import (
+    Bind,
+    Kernel,
+    KernelTable,
+    is_modelled,
+    is_on_device,
+    on,
+)
+from structmat.kernels.cost_model import devices, prices
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 #: Stored scalars from which on a product is worth importing a package and compiling for.
 LEAST_COMPILED_SCALARS = 4096
-#: Columns up to which CuPy multiplies run by run, and from which on torch takes matrix units.
-_MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 64
+#: Columns from which on torch takes matrix units.
+_LEAST_UNIT_COLUMNS = 64
 #: Vectors above which torch never multiplies them one by one.
 _MOST_SINGLE_VECTORS = 8
 #: Dtypes of matrix units, and of compiled kernels: torch compiles the real ones.
@@ -131,9 +138,9 @@ def _pair(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 def _dense(structure: FactorStructure, contents: list[Array]) -> DenseFactor:
-    # On other libraries by the reference: transforms of torch differentiate its operations.
+    # On torch by the reference: its transforms differentiate the operations.
     columns = min(structure.shape)
-    modelled = is_modelled(structure)
+    modelled = is_modelled(structure) or is_on_device(structure)
     writer = KERNELS.default(structure, contents, columns) if modelled else REFERENCE
     bound = writer.bind(structure, contents)
     times = partial(bound.multiply, by_columns=False)
@@ -221,9 +228,23 @@ KERNELS = KernelTable(
         "CUDA, run by run",
         _factors(_intervals),
         on("cupy", dtypes=_COMPILED, runs=True),
+        on_devices=devices.INTERVALS,
         default_from=0,
-        default_to=_MOST_RUN_COLUMNS,
     ),
-    Kernel("pair", "both factors as dense arrays with zeros", _pair, on(), price=prices.PAIR),
-    Kernel("dense", "the matrix as a dense array", _dense, on(), price=prices.DENSE),
+    Kernel(
+        "pair",
+        "both factors as dense arrays with zeros",
+        _pair,
+        on(),
+        price=prices.PAIR,
+        on_devices=devices.PAIR,
+    ),
+    Kernel(
+        "dense",
+        "the matrix as a dense array",
+        _dense,
+        on(),
+        price=prices.DENSE,
+        on_devices=devices.DENSE,
+    ),
 )

@@ -2,16 +2,24 @@
 
 Layers choose by the counts of one product, so that the same layer multiplies in the same
 way again and again. Plain numbers: the counting itself is left to `structmat.nn`.
+
+Coefficients stand for a place, as those of kernels do. Where a place has none, a product by the
+structure counts as endless, so that layers multiply by their dense weight.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from structmat.kernels.cost_model.coefficients import CPU, keep, measured_at
 
 #: Vectors that a thread takes through a structure at once where no gradient is recorded: by
 #: panels, so that the numbers between two factors stay in its cache, and by compiled kernels,
 #: which keep them there by themselves.
 CHUNK, COMPILED_CHUNK = 256, 8192
+#: Vectors that a device takes at once: all, since parts would only start more operations.
+ALL_VECTORS = 2**40
 #: Factor on the time of the dense weight: the structure has to promise less than that.
 LAYER_MARGIN = 0.85
 
@@ -27,10 +35,12 @@ class LayerWork(NamedTuple):
     written: float
     #: Scalars that a vector is multiplied by in compiled kernels, padding included.
     compiled: float = 0.0
+    #: Those of `scalars` that belong to batched products.
+    batched: float = 0.0
 
 
 class LayerCoefficients(NamedTuple):
-    """Nanoseconds of a device, with one thread."""
+    """Nanoseconds at a place; those of a CPU with one thread."""
 
     #: To start a product.
     dense: float
@@ -50,20 +60,50 @@ class LayerCoefficients(NamedTuple):
     compiled_call: float
     compiled_read: float
     compiled_multiply: float
+    #: Whether batched products were measured, and multiply as fast as others.
+    batches: bool = True
 
 
 # Least squares on 714 products in float32, relative errors, one thread of an AMD EPYC
 # (Zen 4): all kinds at 6 to 75 % of the dense cost, 1 to 4096 vectors, weights from
 # 256 x 256 to 3072 x 768. The choice was right for 95 % of them.
-CPU = LayerCoefficients(
+_ON_CPU = LayerCoefficients(
     5300.0, 43700.0, 4150.0, 0.112, 0.27, 0.0215, 0.0165, 0.0234, 0.3, 3e4, 0.11, 0.0185
 )
-# Orders of magnitude of a data-centre GPU, from its data sheet: nothing was measured.
-ACCELERATOR = LayerCoefficients(1e4, 2e4, 5e3, 2e-3, 2e-3, 4e-5, 4e-5, 1e-4, 4e-3, 2e4, 2e-3, 1e-4)
+# Measured on an H200, 2026-11-29, bfloat16: dense layers of 1 to 8192 vectors, dense training
+# steps, low-rank pairs and Triton's tiles with 8192 vectors, weights 4096 x 4096 and 8192 x 8192
+# at 1/8 and 1/4 of the dense cost. The start of a structure is a bound. Convolutions were not
+# measured: dense ones count as free.
+_ON_H200 = LayerCoefficients(
+    *(1e4, 6e4, 5e3, 6e-4, 6e-4, 2.6e-6, 0.0, 2.6e-6, 4.65e-4, 2.5e5, 6e-4, 3.5e-6), batches=False
+)
+SHIPPED: Mapping[str, LayerCoefficients] = {CPU: _ON_CPU, "NVIDIA H200, bfloat16": _ON_H200}
+#: Name of the coefficients of layers in the file of measured ones.
+_NAME = "layers"
 
 
-def _coefficients(device: str) -> LayerCoefficients:
-    return CPU if device == "cpu" else ACCELERATOR
+def layer_coefficients(place: str) -> LayerCoefficients | None:
+    """Coefficients of layers at a place: measured, or shipped, or None."""
+    count = len(LayerCoefficients._fields) - 1
+    found = measured_at(_beside(place), {_NAME: count}).get(_NAME)
+    return SHIPPED.get(place) if found is None else LayerCoefficients._make([*found, True])
+
+
+def keep_layers(measured: LayerCoefficients, place: str) -> Path:
+    """Write measured coefficients of layers at a place to the file, and use them from now on."""
+    return keep({_NAME: list(measured[:-1])}, _beside(place))
+
+
+def _beside(place: str) -> str:
+    """The place of layers in the file, beside that of kernels."""
+    return f"{place}, {_NAME}"
+
+
+def chunk_at(place: str, *, compiled: bool = False) -> int:
+    """Vectors that a thread, or a device, takes through a structure at once."""
+    if place != CPU:
+        return ALL_VECTORS
+    return COMPILED_CHUNK if compiled else CHUNK
 
 
 class Times(NamedTuple):
@@ -75,11 +115,16 @@ class Times(NamedTuple):
     once: float
     each: float
     chunk: int = CHUNK
+    #: To write one number, and a dense convolution's multiplication over a dense product's.
+    write: float = 0.0
+    convolution: float = 1.0
 
     @classmethod
-    def of(cls, work: LayerWork, shape: tuple[int, int], device: str) -> "Times":
-        """Times of a structure (m, n) on a type of device."""
-        ns, area = _coefficients(device), math.prod(shape)
+    def of(cls, work: LayerWork, shape: tuple[int, int], place: str) -> "Times":
+        """Times of a structure (m, n) at a place; endless for a structure without figures."""
+        ns, area = layer_coefficients(place), math.prod(shape)
+        if ns is None or (work.batched > 0 and not ns.batches):
+            return cls(0.0, 0.0, math.inf, math.inf, chunk_at(place))
         plain = work.scalars > 0 or work.calls > 0
         once = ns.read * work.scalars + ns.compiled_read * work.compiled
         once += plain * ns.structured + ns.call * work.calls
@@ -90,18 +135,27 @@ class Times(NamedTuple):
             ns.dense_multiply * area,
             once,
             multiplying + ns.write * (work.written + shape[0]),
-            COMPILED_CHUNK if work.compiled > 0 else CHUNK,
+            chunk_at(place, compiled=work.compiled > 0),
+            ns.write,
+            ns.convolve / ns.dense_multiply,
         )
 
+    @property
+    def known(self) -> bool:
+        """Whether the place has figures of this structure."""
+        return math.isfinite(self.each)
+
     @classmethod
-    def of_convolution(cls, taps: Sequence["Times"], width: int, device: str) -> "Times":
+    def of_convolution(cls, taps: Sequence["Times"], width: int) -> "Times":
         """Times of a convolution by these taps, with `width` numbers in a patch and its result."""
-        ns = _coefficients(device)
         total = cls(*map(sum, zip(*taps, strict=True)))
+        first = taps[0]
         return total._replace(
-            dense_each=total.dense_each * ns.convolve / ns.dense_multiply,
-            each=total.each + ns.write * width,
+            dense_each=total.dense_each * first.convolution,
+            each=total.each + first.write * width,
             chunk=min(tap.chunk for tap in taps),
+            write=first.write,
+            convolution=first.convolution,
         )
 
 

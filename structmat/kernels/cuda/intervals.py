@@ -4,6 +4,7 @@ The source is `intervals.cu`, compiled by CuPy when a kernel is first launched, 
 template instance at a time. CuPy is imported by whoever made the contents, never here.
 """
 
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import resources
 from types import ModuleType
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._array import Array, backend_name, namespace
+from structmat._array import Array, backend_name, backend_of, computing_on, namespace
 from structmat._checks import check_runs
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.intervals import IntArray, offsets
@@ -83,7 +84,8 @@ class CudaIntervals:
                 f"contents have shape {tuple(contents.shape)}; expected "
                 f"({self._width.sum()},), the sum of the widths"
             )
-        with contents.device:
+        self._backend, self._device = backend_of(self._xp), contents.device
+        with self._computing(), self._backend.caching(self._xp):
             self._contents = _column_major(contents)
         self._scalar, self._size = SCALARS[str(contents.dtype)], contents.itemsize
         self._threads = _threads(self._width)
@@ -93,7 +95,7 @@ class CudaIntervals:
     def matmat(self, z: Array, *, by_columns: bool = False) -> Array:
         """S @ z: (K, k) to (n, k), in memory column after column if asked."""
         n, k = self.shape[0], self._columns_of(z, 1)
-        with self._contents.device:
+        with self._computing():
             y = self._empty((k, n)).T if by_columns else self._empty((n, k))
             if y.size:
                 self._matmat(_column_major(z), y)
@@ -102,7 +104,7 @@ class CudaIntervals:
     def rmatmat(self, y: Array) -> Array:
         """S^H @ y: (n, k) to (K, k), in memory column after column."""
         k = self._columns_of(y, 0)
-        with self._contents.device:
+        with self._computing():
             z = self._empty((k, self.shape[1])).T
             if z.size:
                 self._rmatmat(_column_major(y), z)
@@ -114,7 +116,7 @@ class CudaIntervals:
         rows = next(r for r in (4, 2, 1) if r == 1 or _many_rows(n, r, r * columns * size))
         if rows not in self._tiles:
             begin, pieces = tile_pieces(self._start, self._width, n, 32 * rows)
-            self._tiles[rows] = (self._xp.asarray(begin), self._xp.asarray(pieces))
+            self._tiles[rows] = self._placed(begin, pieces)
         begin, pieces = self._tiles[rows]
         tiles = -(-n // (32 * rows))
         most = min(32, 1024 // (rows * columns * size))
@@ -135,7 +137,7 @@ class CudaIntervals:
         (n, runs), k, size, threads = self.shape, y.shape[1], self._size, self._threads
         if self._runs is None:
             start = self._start.astype(np.int32)
-            self._runs = (self._xp.asarray(offsets(self._width)), self._xp.asarray(start))
+            self._runs = self._placed(offsets(self._width), start)
         columns, block = _columns_of_block(k), max(threads, 256)
         self._launch(
             f"rmatmat<{self._scalar}, {columns}, {threads}>",
@@ -165,12 +167,21 @@ class CudaIntervals:
                 f"operand of dtype {x.dtype}; expected {self._contents.dtype}, that of the "
                 "contents (convert one by astype)"
             )
-        if x.device != self._contents.device:
+        if x.device != self._device:
             raise BackendError(
-                f"operand on device {x.device}; expected {self._contents.device}, that of the "
-                "contents (move one of them)"
+                f"operand on device {x.device}; expected {self._device}, that of the contents "
+                "(move one of them)"
             )
         return int(x.shape[1])
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        """The context in which new arrays lie beside the contents, and kernels run there."""
+        return computing_on(self._xp, self._device)
+
+    def _placed(self, first: Any, second: Any) -> tuple[Array, Array]:
+        """Two arrays of the host on the current device, ready for products in any stream."""
+        with self._backend.caching(self._xp):
+            return self._xp.asarray(first), self._xp.asarray(second)
 
     def _empty(self, shape: tuple[int, int]) -> Array:
         return self._xp.empty(shape, dtype=self._contents.dtype)

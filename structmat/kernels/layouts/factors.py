@@ -4,13 +4,14 @@ GBLR, block-sparse and block-low-rank matrices have this form: a row factor mult
 a column factor makes of the operand, the operand itself, or both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from structmat._array import Array, Device, backend_of
+from structmat._array import Array, Device, backend_of, computing_on
 from structmat.intervals import IntArray
 from structmat.kernels.layouts.panels import Pattern
 
@@ -85,10 +86,19 @@ class FactorStructure:
     def kept(self, form: str, make: Callable[[], Layout]) -> Layout:
         """A layout of the whole structure, made when it is first asked for by its name."""
         if form not in self._layouts:
-            with self.backend.caching(self.xp):
+            with computing_on(self.xp, self.device), self.backend.caching(self.xp):
                 self._layouts[form] = make()
         found: Layout = self._layouts[form]
         return found
+
+    @contextmanager
+    def binding(self) -> Iterator[None]:
+        """The context in which kernels are bound: on the device, for products in any stream."""
+        if self.backend.current is None:
+            yield
+            return
+        with self.backend.current(self.device), self.backend.caching(self.xp):
+            yield
 
     def on(self, xp: ModuleType, device: Device) -> "FactorStructure":
         """The same structure for contents of another library or device."""

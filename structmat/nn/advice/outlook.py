@@ -120,8 +120,10 @@ def _over_chance(W: Tensor, cap: int, gram: Tensor, fits: dict[str, Fit]) -> flo
 
 def relative_time(matrix: StructuredMatrix, target: Target, vectors: float) -> float:
     """Estimated time of products with some vectors, over that of the dense weight's."""
-    times, device = StructuredWeight(matrix).times, target.matrix.device.type
+    times = StructuredWeight(matrix).times
     if isinstance(target.modules[0], nn.Conv2d):
-        times = Times.of_convolution([times], sum(matrix.shape), device)
+        times = Times.of_convolution([times], sum(matrix.shape))
+    if not times.known:
+        return 1.0  # the dense weight multiplies
     own = times.once + times.each * vectors
     return own / (times.dense_once + times.dense_each * vectors)

@@ -7,6 +7,7 @@ structure     structure of a matrix, described and put around other contents
 weight        `StructuredWeight`: a matrix as a module
 speed         the choice between the structure and its dense weight
 products      products by either, plus a bias
+calibrate     measuring the coefficients of that choice
 convolution   the common part of convolutions by one matrix, or one a tap
 layers        `StructuredLinear`, `StructuredConv2d`
 packed        `PackedLinear`: several weights behind one layer

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from structmat import binding
 from structmat.errors import InputError, ShapeError
-from structmat.kernels.cost_model.layers import CHUNK, Times
+from structmat.kernels.cost_model.layers import Times, chunk_at
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
 from structmat.nn.structured.parameters import bias_parameter
@@ -183,7 +183,7 @@ class StructuredConv2d(TapConv2d):
             y = self._by_structure(x, size, matrices).contiguous()
             return y if bias is None else y + bias[:, None, None]
         out = x.new_empty(batch, self.out_channels, *size)
-        count = max(1, CHUNK * torch.get_num_threads() // pixels)
+        count = max(1, chunk_at(x.device.type) * torch.get_num_threads() // pixels)
         for part, target in zip(x.split(count), out.split(count), strict=True):
             y = self._by_structure(part, size, matrices)
             target.copy_(y) if bias is None else torch.add(y, bias[:, None, None], out=target)
@@ -207,7 +207,7 @@ class StructuredConv2d(TapConv2d):
     def _dense_is_quicker(self, count: int, matrices: list[StructuredMatrix]) -> bool:
         weights, device = self._weights(), matrices[0].device.type
         width = self.out_channels + sum(weight.shape[1] for weight in weights)
-        times = Times.of_convolution([weight.times for weight in weights], width, device)
+        times = Times.of_convolution([weight.times for weight in weights], width)
         assembly = max(w.assembly(m) for w, m in zip(weights, matrices, strict=True))
         return dense_is_quicker(times, count, assembly=assembly, device=device)
 

@@ -12,7 +12,11 @@ from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
-from structmat.nn.structured.speed import count_operations, dense_is_quicker
+from structmat.nn.structured.speed import (
+    count_operations,
+    dense_is_quicker,
+    place_of_products,
+)
 
 
 def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Times) -> Tensor:
@@ -22,10 +26,10 @@ def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Time
     count = math.prod(x.shape[:-1])
     if dense_is_quicker(times, count, assembly=assembly(matrix), device=x.device.type):
         return F.linear(x, dense(matrix).to(x.dtype), bias)
-    return _through(matrix, x, count, bias, times.chunk)
+    return through(matrix, x, count, bias, times.chunk)
 
 
-def _through(
+def through(
     matrix: StructuredMatrix, x: Tensor, count: int, bias: Tensor | None, chunk: int
 ) -> Tensor:
     """Vectors (…, n), `count` of them, to (…, m) by the structure.
@@ -68,7 +72,7 @@ def prepare(matrix: StructuredMatrix) -> Times:
     for size, adjoint in zip(matrix.shape, (True, False), strict=True):
         column = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
         binding.multiply(matrix, column, adjoint=adjoint)
-    return Times.of(count_operations(matrix), matrix.shape, matrix.device.type)
+    return Times.of(count_operations(matrix), matrix.shape, place_of_products(matrix))
 
 
 def check_inputs(x: Tensor, shape: tuple[int, int]) -> None:

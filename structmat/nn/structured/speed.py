@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from structmat import binding
+from structmat._array import device_name
+from structmat.kernels.cost_model.coefficients import place_of
 from structmat.kernels.cost_model.layers import LAYER_MARGIN, LayerWork, Times
 from structmat.matrix import StructuredMatrix
 
@@ -32,7 +34,15 @@ def count_operations(matrix: StructuredMatrix, count: int = 16) -> LayerWork:
     with torch.no_grad(), _OperationCounter() as seen:
         binding.multiply(matrix, vectors.T)
     multiplications, compiled = seen.multiplications / count, seen.compiled / count
-    return LayerWork(seen.calls, multiplications, seen.written / count, compiled)
+    return LayerWork(
+        seen.calls, multiplications, seen.written / count, compiled, seen.batched / count
+    )
+
+
+def place_of_products(matrix: StructuredMatrix) -> str:
+    """The place that figures of a matrix's products stand for."""
+    name = device_name(matrix.xp, matrix.device)
+    return place_of(name, dtype=str(matrix.dtype).removeprefix("torch."))
 
 
 class _OperationCounter(TorchDispatchMode):
@@ -40,15 +50,16 @@ class _OperationCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = self.multiplications = self.written = self.compiled = 0
+        self.calls = self.multiplications = self.written = self.compiled = self.batched = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.namespace == "structmat":
-            # Arguments: the operand, lists of indices, the cells of both factors.
-            x, _, *cells = args[:4]
+            # Arguments: the operand, and the contents of both factors, among indices.
+            x, *rest = args
+            cells = [a for a in rest if isinstance(a, Tensor) and a.is_floating_point()]
             self.compiled += x.shape[0] * sum(c.numel() for c in cells)
             self.written += x.numel() + result.numel()
             return result
@@ -61,6 +72,7 @@ class _OperationCounter(TorchDispatchMode):
             if func.overloadpacket in _PRODUCTS:
                 left, right = tensors[-2:]
                 self.multiplications += left.numel() * right.shape[-1]
+                self.batched += left.numel() * right.shape[-1] * (left.ndim > 2)
                 sizes = sizes[:1]
             self.written += min(sizes)
         return result
