@@ -2,7 +2,18 @@
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.micro.targets import RatioTarget, over_share, target_table, worst_of
+from benchmarks.micro.targets import (
+    SHARE_LIMITS,
+    THREADS,
+    RatioTarget,
+    bounded,
+    over_share,
+    share_bound,
+    target_table,
+    threads_of,
+    worst_of,
+    worst_rows,
+)
 from benchmarks.reporting.tables import (
     Cell,
     Table,
@@ -16,8 +27,6 @@ from benchmarks.reporting.tables import (
 )
 from benchmarks.results import Row
 
-#: Costs for which the targets of one vector on large matrices are meant.
-TARGET_COSTS = (0.125, 0.25)
 #: The other structures are shown at this cost; the result file holds every cost.
 SHOWN_COST = 0.25
 #: Lines of the table of products whose kernel was furthest from the best.
@@ -75,25 +84,16 @@ def product_targets(rows: list[Row]) -> list[RatioTarget]:
     gblr = [
         r for r in timed if (r["kind"], r["source"], r["dtype"]) == ("gblr", "random", "float32")
     ]
-    one = [r for r in gblr if r["columns"] == 1]
-    many = [r for r in gblr if 256 <= r["columns"] <= 2048]
-    large = [r for r in one if r["n"] >= 4096]
-    chosen = [r for r in large if r["budget"] in TARGET_COSTS]
+    one = [r for r in gblr if r["columns"] == 1 and threads_of(r) == 1]
     growth = [r for r in rows if r["what"] == "growth"]
-
-    def share(where: str, limit: float, rows: list[Row]) -> RatioTarget:
-        return RatioTarget(f"over the share, {where}", limit, worst_of(rows, over_share))
 
     def reading(where: str, rows: list[Row]) -> RatioTarget:
         what = f"over reading the scalars once, one vector, {where}"
         return RatioTarget(what, 1.25, worst_of(rows, lambda r: r["over_read"]))
 
     return [
-        share("one vector, n ≥ 4096", 1.15, chosen),
-        share("one vector, n = 1024", 1.5, [r for r in one if r["n"] == 1024]),
-        share("256 to 2048 columns, n ≥ 3072", 1.3, [r for r in many if r["n"] >= 3072]),
-        share("256 to 2048 columns, n = 768", 1.6, [r for r in many if r["n"] == 768]),
-        reading("n ≥ 4096", large),
+        *share_targets(gblr),
+        reading("n ≥ 4096", [r for r in one if r["n"] >= 4096]),
         reading("n < 4096", [r for r in one if r["n"] < 4096]),
         RatioTarget(
             "over a pair of CSR matrices, one vector",
@@ -107,6 +107,20 @@ def product_targets(rows: list[Row]) -> list[RatioTarget]:
         ),
         _of_all("the choice over dense", timed, "over_dense", 1.05),
         _of_all("the kernel chosen over the best kernel", timed, "over_best", 1.1),
+    ]
+
+
+def share_targets(rows: list[Row]) -> list[RatioTarget]:
+    """Limits on the time over the cost's share of the dense time, at each number of threads."""
+    return [
+        bounded(
+            f"over the share, {where}, {threads} thread{'s' * (threads > 1)}",
+            limit,
+            worst_rows([r for r in rows if threads_of(r) == threads and meant(r)], over_share),
+            share_bound,
+        )
+        for threads in THREADS
+        for where, (limit, meant) in SHARE_LIMITS.items()
     ]
 
 
