@@ -1,6 +1,7 @@
 """`python -m benchmarks gpu`: check and measure everything on a GPU, in under eight minutes."""
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     folder = None if options.tiny else options.output or RESULTS_FOLDER
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+    if not options.tiny:
+        # As an exception, so that an end from outside also writes what there is.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     result = run(options.device, options.tiny, folder)
     print("\n\n".join(table.text() for table in gpu_tables(result["rows"])))
     if folder is not None:

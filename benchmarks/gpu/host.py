@@ -26,7 +26,7 @@ from benchmarks.results import short
 
 DTYPE = "bfloat16"
 #: Calls between two waits for the GPU: fewer than its queue holds.
-BURST = 50
+BURST = 20
 #: Objects that lead away from what a layer owns.
 _SHARED = (type, ModuleType, FunctionType)
 
@@ -118,8 +118,8 @@ def _memory(session: Session, plan: HostPlan, name: str, cost: float) -> None:
 
 def held_bytes(device: str, owner: Any) -> int:
     """Bytes of all tensors on a GPU; on a CPU of those that an object reaches."""
-    gc.collect()
     if device == "cuda":
+        gc.collect()
         torch.cuda.synchronize()
         return torch.cuda.memory_allocated()
     found, seen, storages = [owner], {id(owner)}, {}

@@ -28,7 +28,7 @@ PARTS = {
     "products": Part("products", (), 70),
     "training": Part("training", ("torch",), 60),
     "host": Part("host", ("torch",), 25),
-    "projections": Part("projections", ("torch", "numba"), 25),
+    "projections": Part("projections", ("torch",), 25),
     "decoding": Part("decoding", ("torch",), 35),
     "vit": Part("vit", ("torch",), 75),
 }

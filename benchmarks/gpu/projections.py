@@ -9,7 +9,7 @@ from statistics import fmean, median
 import torch
 from torch import nn
 
-from benchmarks.gpu.session import Session, WrongResult, agree, tolerance
+from benchmarks.gpu.session import Session, WrongResult, agree, library, tolerance
 from benchmarks.gpu.training import learning_layer
 from benchmarks.gpu.ways import clock, host, synchronize
 from benchmarks.micro.settings import Setting
@@ -47,12 +47,14 @@ def run(session: Session) -> None:
     """Project and time each kind."""
     plan = TINY if session.tiny else FULL
     for kind, n in plan.cases:
-        # Projectors compile in their first run, which is not timed.
         session.case(f"{kind}, n = {n}", partial(_kind, session, plan, kind, n))
 
 
 def _kind(session: Session, plan: ProjectionsPlan, kind: str, n: int) -> None:
+    if kind == "gblr":
+        library("numba")  # without it the search for blocks takes minutes
     if not session.tiny:
+        # Projectors compile in their first run, which is not timed.
         projection_seconds(kind, 64, plan.budget, session.device)
     times = projection_seconds(kind, n, plan.budget, session.device)
     setting = Setting((n, n, plan.vectors), session.device, "bfloat16", 1)

@@ -62,9 +62,10 @@ class Session:
     def case(self, case: str, measure: Callable[[], Any]) -> None:
         """Run a case, and give its memory back afterwards."""
         self.attempt(case, measure)
+        if self.device != "cuda":
+            return
         gc.collect()
-        torch = sys.modules.get("torch")
-        if self.device == "cuda" and torch is not None:
+        if torch := sys.modules.get("torch"):
             torch.cuda.empty_cache()
 
     @property

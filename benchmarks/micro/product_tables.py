@@ -73,6 +73,7 @@ def product_tables(rows: list[Row]) -> list[Table]:
         learned_table(timed),
         reading_table(single),
         growth_table([row for row in rows if row["what"] == "growth"]),
+        threads_table([row for row in rows if row["what"] == "threads"]),
         *_other_kinds(random),
         peer_table([row for row in rows if row["what"] == "peer"]),
     ]
@@ -92,7 +93,7 @@ def product_targets(rows: list[Row]) -> list[RatioTarget]:
         return RatioTarget(what, 1.25, worst_of(rows, lambda r: r["over_read"]))
 
     return [
-        *share_targets(gblr),
+        *share_targets([*gblr, *(r for r in rows if r["what"] == "threads" and "n" in r)]),
         reading("n ≥ 4096", [r for r in one if r["n"] >= 4096]),
         reading("n < 4096", [r for r in one if r["n"] < 4096]),
         RatioTarget(
@@ -225,6 +226,25 @@ def growth_table(rows: list[Row]) -> Table:
             "over reading": lambda row: number(row["over_read"], 3),
         },
         rows,
+    )
+
+
+def threads_table(rows: list[Row]) -> Table:
+    """Products at one and two threads."""
+    return listing(
+        "GBLR at one and two threads",
+        "Single precision: time over that of the dense product with as many threads, and over the "
+        "cost's share of it. Each is timed in a block of its own, since threads of BLAS spin for a "
+        "while after a product." + left_out(rows, "threads"),
+        {
+            "threads": "threads",
+            "columns": "columns",
+            "n": "n",
+            "cost": budget,
+            "over dense": lambda row: number(row["over_dense"]),
+            "over the share": lambda row: number(over_share(row), 3),
+        },
+        [row for row in rows if "skipped" not in row],
     )
 
 
