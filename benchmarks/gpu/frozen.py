@@ -116,7 +116,8 @@ def _case(
 
 def frozen_layer(subject: Subject, like: dict) -> nn.Module:
     """Layer in evaluation around a structure."""
-    return StructuredLinear(subject.matrix.astype("float32")).to(**like).eval()
+    matrix = subject.matrix.astype("float32").to("torch").to(like["device"])
+    return StructuredLinear(matrix.astype(like["dtype"])).eval()
 
 
 def _checked(way: str, layer: nn.Module, subject: Subject | None, x: Tensor, dtype: str) -> Call:

@@ -60,10 +60,12 @@ class Session:
         return None
 
     def case(self, case: str, measure: Callable[[], Any]) -> None:
-        """Run a case, and give its memory back afterwards."""
+        """Run a case, and afterwards give back its memory and what it compiled."""
         self.attempt(case, measure)
         if self.device != "cuda":
             return
+        if dynamo := sys.modules.get("torch._dynamo"):
+            dynamo.reset()  # it compiles a few layers of one class, and then no more
         gc.collect()
         if torch := sys.modules.get("torch"):
             torch.cuda.empty_cache()

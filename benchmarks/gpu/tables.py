@@ -92,7 +92,8 @@ def _frozen(rows: list[Row]) -> list[Table]:
             "Frozen layers on a GPU",
             "Time over that of `torch.nn.Linear` called in the same way. Tiles: full ones of "
             "128×128. Windows: a run of columns shared by 128 outputs. Strips: a run for each "
-            "output. Runs: as many rank-one blocks as rows, anywhere.",
+            "output. Runs: as many rank-one blocks as rows, anywhere. Graphs are made for up to 16 "
+            "rows, and two of the structures are compiled, for one row.",
             {"structure": "structure", "n": "n", "cost": _cost, "dtype": "dtype", "way": "way"},
             ("rows", "rows = {}"),
             _ratio,

@@ -171,6 +171,7 @@ def _host(rows: list[Row]) -> list[GpuTarget]:
     calls = [r for r in rows if r["what"] == "host"]
     floors = [1e6 * r["seconds"] for r in calls if r["call"] == "empty operator"]
     floor = f" (an empty operator: {number(floors[0])})" if floors else ""
+    launches = [r for r in rows if r["what"] == "launches" and r["layer"] != "dense"]
     ours = [r for r in calls if r["call"] not in ("empty operator", "dense")]
     return [
         _target(f"host time of an eager call, µs{floor}", "250–350", 60, ours,
@@ -179,9 +180,22 @@ def _host(rows: list[Row]) -> list[GpuTarget]:
                 [r for r in rows if r["what"] == "memory"],
                 lambda row: row["over_contents"], _structure),
         _target("operations of a training step that launch", "500", 40,
-                [r for r in rows if r["what"] == "launches" and r["layer"] != "dense"],
-                lambda row: row["operations"], lambda row: row["layer"]),
+                launches, lambda row: row["operations"], lambda row: row["layer"]),
+        _target("the same at twice the size, over those at the size", "–", 1, _grown(launches),
+                lambda row: row["growth"], lambda row: row["layer"]),
     ]  # fmt: skip
+
+
+def _grown(rows: list[Row]) -> list[Row]:
+    """Operations of each layer at its largest size over those at its smallest."""
+    sizes: dict[str, dict[int, int]] = {}
+    for row in rows:
+        sizes.setdefault(row["layer"], {})[row["n"]] = row["operations"]
+    return [
+        {"layer": layer, "growth": own[max(own)] / own[min(own)]}
+        for layer, own in sizes.items()
+        if len(own) > 1
+    ]
 
 
 def _projections(rows: list[Row]) -> list[GpuTarget]:

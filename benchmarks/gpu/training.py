@@ -113,7 +113,7 @@ def _size(session: Session, plan: TrainingPlan, n: int, ways: Sequence[str]) -> 
         timing = interleaved(
             calls, seconds=plan.seconds, least=plan.least, clock=clock(session.device)
         )
-        for name in calls.keys() & layers.keys() - {"dense"}:
+        for name in [name for name in calls if name != "dense"]:
             session.add(
                 {
                     "layer": name,

@@ -43,7 +43,6 @@ def optimized(model: nn.Module, device: str, **options: Any) -> Any:
     """Model through torch.compile with these options; on a CPU without a compiler."""
     if device != "cuda":
         return torch.compile(model, dynamic=False, backend="eager")
-    torch.compiler.reset()
     return torch.compile(model, dynamic=False, **options)
 
 
