@@ -5,6 +5,7 @@ with the facts of the machine. `python -m benchmarks report` turns those files, 
 nothing else, into the page docs/benchmarks.md and its plots in docs/_static/benchmarks.
 
 micro         suites that time and check single parts: `python -m benchmarks SUITE`
+gpu           tests, products, layers and networks on a GPU: `python -m benchmarks gpu`
 experiments   learned structure on real data: `python -m benchmarks experiments`
 models        layers and conversions that structmat is compared with, and a real model
 reporting     tables, plots and pages of results

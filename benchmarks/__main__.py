@@ -1,5 +1,5 @@
-"""Command line: `python -m benchmarks [SUITE|all|report]`, `experiments …`, `learn …`,
-`reliability …`."""
+"""Command line: `python -m benchmarks [SUITE|all|report]`, `gpu …`, `experiments …`,
+`learn …`, `reliability …`."""
 
 import argparse
 import importlib
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import learn
 from benchmarks.experiments import command as experiments
+from benchmarks.gpu import command as gpu
 from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
 from benchmarks.reliability import command as reliability
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     commands = {
         "experiments": experiments.main,
+        "gpu": gpu.main,
         "learn": learn.main,
         "reliability": reliability.main,
     }

@@ -32,11 +32,12 @@ def write_text(path: Path, text: str) -> None:
 def rows_as_json(result: Row) -> str:
     """Result as JSON, a row a line."""
     head = {key: value for key, value in result.items() if key != "rows"}
-    lines = ",\n".join("  " + _dump(row) for row in result["rows"])
-    return _dump(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
+    lines = ",\n".join("  " + as_json(row) for row in result["rows"])
+    return as_json(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
 
 
-def _dump(value: Any, indent: int | None = None) -> str:
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Value as JSON; NumPy's scalars become Python's, and NaN is refused."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent, default=_plain)
 
 

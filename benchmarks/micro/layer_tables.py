@@ -1,6 +1,15 @@
 """Targets and tables of the suite "layers"."""
 
-from benchmarks.micro.targets import RatioTarget, over_share, target_table, worst_of
+from benchmarks.micro.targets import (
+    MASKS_LIMIT,
+    RatioTarget,
+    bounded,
+    masks_bound,
+    over_share,
+    target_table,
+    worst_of,
+    worst_rows,
+)
 from benchmarks.reporting.tables import Table, budget, listing, number, pivot
 from benchmarks.results import Row
 
@@ -9,12 +18,13 @@ DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 def layer_tables(rows: list[Row]) -> list[Table]:
     """Ratios of times within one run."""
+    masks = [row for row in rows if row["what"] == "masks"]
     frozen = {
         device: [row for row in rows if row["what"] == "frozen" and row["device"] == device]
         for device in DEVICES
     }
     return [
-        target_table(_targets(frozen["cuda"])),
+        target_table([masks_target(masks), *_targets(frozen["cuda"])]),
         listing(
             "Gaudi masks, forward and backward",
             "Time of the Fourier formula under automatic differentiation over that of the tables, "
@@ -24,10 +34,20 @@ def layer_tables(rows: list[Row]) -> list[Table]:
                 "masks": "masks",
                 "formula over table": lambda row: number(row["formula_over_table"]),
             },
-            [row for row in rows if row["what"] == "masks"],
+            masks,
         ),
         *(_frozen(own, DEVICES[device]) for device, own in frozen.items() if own),
     ]
+
+
+def masks_target(rows: list[Row]) -> RatioTarget:
+    """Limit on the time of masks by tables over that of the Fourier formula."""
+    return bounded(
+        "masks, forward and backward, over the Fourier formula",
+        MASKS_LIMIT,
+        worst_rows(rows, lambda r: 1 / r["formula_over_table"], lambda r: f"n = {r['n']}"),
+        masks_bound,
+    )
 
 
 def _targets(rows: list[Row]) -> list[RatioTarget]:

@@ -81,6 +81,7 @@ def _row(
         "dense product": partial(np.matmul, W, columns),
         "layer": partial(layer, vectors),
         "dense layer": partial(dense, vectors),
+        "bytes": _moving(A, x),
     }
     with torch.inference_mode():
         errors = [A @ columns - W @ columns, (layer(vectors) - dense.bias).numpy().T - W @ columns]
@@ -102,4 +103,12 @@ def _row(
         "rounds": timing.rounds,
         "product_over_dense": short(timing.ratio("product", "dense product")),
         "layer_over_dense": short(timing.ratio("layer", "dense layer")),
+        "bytes_over_dense": short(timing.ratio("bytes", "dense layer")),
     }
+
+
+def _moving(A: structmat.StructuredMatrix, x: np.ndarray) -> Call:
+    """Call that moves as many bytes as operand, result and contents have."""
+    count = len(x) * sum(A.shape) + A.storage
+    source, target = np.ones((2, count // 2), np.float32)
+    return partial(np.copyto, target, source)

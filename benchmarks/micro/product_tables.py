@@ -2,7 +2,18 @@
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.micro.targets import RatioTarget, over_share, target_table, worst_of
+from benchmarks.micro.targets import (
+    SHARE_LIMITS,
+    THREADS,
+    RatioTarget,
+    bounded,
+    over_share,
+    share_bound,
+    target_table,
+    threads_of,
+    worst_of,
+    worst_rows,
+)
 from benchmarks.reporting.tables import (
     Cell,
     Table,
@@ -16,8 +27,6 @@ from benchmarks.reporting.tables import (
 )
 from benchmarks.results import Row
 
-#: Costs for which the targets of one vector on large matrices are meant.
-TARGET_COSTS = (0.125, 0.25)
 #: The other structures are shown at this cost; the result file holds every cost.
 SHOWN_COST = 0.25
 #: Lines of the table of products whose kernel was furthest from the best.
@@ -64,6 +73,7 @@ def product_tables(rows: list[Row]) -> list[Table]:
         learned_table(timed),
         reading_table(single),
         growth_table([row for row in rows if row["what"] == "growth"]),
+        threads_table([row for row in rows if row["what"] == "threads"]),
         *_other_kinds(random),
         peer_table([row for row in rows if row["what"] == "peer"]),
     ]
@@ -75,25 +85,16 @@ def product_targets(rows: list[Row]) -> list[RatioTarget]:
     gblr = [
         r for r in timed if (r["kind"], r["source"], r["dtype"]) == ("gblr", "random", "float32")
     ]
-    one = [r for r in gblr if r["columns"] == 1]
-    many = [r for r in gblr if 256 <= r["columns"] <= 2048]
-    large = [r for r in one if r["n"] >= 4096]
-    chosen = [r for r in large if r["budget"] in TARGET_COSTS]
+    one = [r for r in gblr if r["columns"] == 1 and threads_of(r) == 1]
     growth = [r for r in rows if r["what"] == "growth"]
-
-    def share(where: str, limit: float, rows: list[Row]) -> RatioTarget:
-        return RatioTarget(f"over the share, {where}", limit, worst_of(rows, over_share))
 
     def reading(where: str, rows: list[Row]) -> RatioTarget:
         what = f"over reading the scalars once, one vector, {where}"
         return RatioTarget(what, 1.25, worst_of(rows, lambda r: r["over_read"]))
 
     return [
-        share("one vector, n ≥ 4096", 1.15, chosen),
-        share("one vector, n = 1024", 1.5, [r for r in one if r["n"] == 1024]),
-        share("256 to 2048 columns, n ≥ 3072", 1.3, [r for r in many if r["n"] >= 3072]),
-        share("256 to 2048 columns, n = 768", 1.6, [r for r in many if r["n"] == 768]),
-        reading("n ≥ 4096", large),
+        *share_targets([*gblr, *(r for r in rows if r["what"] == "threads" and "n" in r)]),
+        reading("n ≥ 4096", [r for r in one if r["n"] >= 4096]),
         reading("n < 4096", [r for r in one if r["n"] < 4096]),
         RatioTarget(
             "over a pair of CSR matrices, one vector",
@@ -107,6 +108,20 @@ def product_targets(rows: list[Row]) -> list[RatioTarget]:
         ),
         _of_all("the choice over dense", timed, "over_dense", 1.05),
         _of_all("the kernel chosen over the best kernel", timed, "over_best", 1.1),
+    ]
+
+
+def share_targets(rows: list[Row]) -> list[RatioTarget]:
+    """Limits on the time over the cost's share of the dense time, at each number of threads."""
+    return [
+        bounded(
+            f"over the share, {where}, {threads} thread{'s' * (threads > 1)}",
+            limit,
+            worst_rows([r for r in rows if threads_of(r) == threads and meant(r)], over_share),
+            share_bound,
+        )
+        for threads in THREADS
+        for where, (limit, meant) in SHARE_LIMITS.items()
     ]
 
 
@@ -211,6 +226,25 @@ def growth_table(rows: list[Row]) -> Table:
             "over reading": lambda row: number(row["over_read"], 3),
         },
         rows,
+    )
+
+
+def threads_table(rows: list[Row]) -> Table:
+    """Products at one and two threads."""
+    return listing(
+        "GBLR at one and two threads",
+        "Single precision: time over that of the dense product with as many threads, and over the "
+        "cost's share of it. Each is timed in a block of its own, since threads of BLAS spin for a "
+        "while after a product." + left_out(rows, "threads"),
+        {
+            "threads": "threads",
+            "columns": "columns",
+            "n": "n",
+            "cost": budget,
+            "over dense": lambda row: number(row["over_dense"]),
+            "over the share": lambda row: number(over_share(row), 3),
+        },
+        [row for row in rows if "skipped" not in row],
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import structmat
-from benchmarks.micro import gblr, growth, inputs, peer_products, structures
+from benchmarks.micro import gblr, growth, inputs, peer_products, structures, threads
 from benchmarks.micro.kernels import forced
 from benchmarks.micro.memory import reader
 from benchmarks.micro.progress import Progress
@@ -32,7 +32,8 @@ class ProductsPlan:
 
     `dtypes` gives the largest size for each dtype. `learned` and `others` are the sizes
     and costs at which learned structures, and other kinds than GBLR, stand beside random
-    GBLR, in the first dtype alone. `scalars` is the most that a GBLR matrix stores, and
+    GBLR, in the first dtype alone. `threads` are the sizes and columns that are timed at one and
+    two threads. `scalars` is the most that a GBLR matrix stores, and
     `multiplications` the most for a dense product with a float32 operand, half of that in
     float64.
     """
@@ -45,6 +46,7 @@ class ProductsPlan:
     others: Sequence[tuple[int, float]]
     compressed: Sequence[tuple[int, float]]
     peers: Sequence[int]
+    threads: Sequence[tuple[int, int]]
     growth: Sequence[int]
     scalars: float
     multiplications: float
@@ -62,6 +64,7 @@ FULL = ProductsPlan(
     others=((1024, 0.25), (4096, 0.25)),
     compressed=((512, 0.125), (512, 0.25)),
     peers=(1024,),
+    threads=((4096, 1), (8192, 1), (1024, 1), (3072, 256), (4096, 256), (768, 256), (768, 2048)),
     growth=(1024, 2048, 4096, 8192, 16384),
     scalars=4e7,
     multiplications=3.5e10,
@@ -78,6 +81,7 @@ QUICK = ProductsPlan(
     others=((512, 0.25),),
     compressed=((256, 0.25),),
     peers=(512,),
+    threads=((512, 1), (512, 64)),
     growth=(512, 1024),
     scalars=1e7,
     multiplications=1e9,
@@ -94,7 +98,7 @@ def run(plan: ProductsPlan, seeds: Sequence[int], _data_dir: Path | None = None)
     """
     suite, seed = Suite("products", seeds[:1]), seeds[0]
     groups = [*_groups(plan)]
-    with Progress("products", len(groups) + len(plan.peers) + 1) as progress:
+    with Progress("products", len(groups) + len(plan.peers) + 2) as progress:
         for n, cost, makers in groups:
             progress.step(f"n = {n}, cost {cost:.3g}")
             subjects = [subject for make in makers for subject in _made(make, n, cost, seed)]
@@ -104,6 +108,8 @@ def run(plan: ProductsPlan, seeds: Sequence[int], _data_dir: Path | None = None)
                 subjects = subjects[:1]
         progress.step("growth")
         growth.run(suite, plan.growth, 8 * plan.seconds, plan.least, seed)
+        progress.step("threads")
+        threads.run(suite, plan.threads, 8 * plan.seconds, plan.least, seed)
         for n in plan.peers:
             progress.step(f"peers, n = {n}")
             peer_products.run(suite, plan, n, seed)
@@ -173,9 +179,13 @@ def _measure(
                 calls[f"{i} {name}"] = partial(product, x)
             if k == 1:
                 calls[f"{i} read"] = _reading(matrix)
+            if subject.source == "random" and matrix.kind == "gblr":
+                calls[f"{i} call"] = partial(one_entry(n, dtype).__matmul__, x)
+                calls[f"{i} bytes"] = _moving(matrix, x)
         timing = interleaved(calls, seconds=plan.seconds * len(calls), least=plan.least)
         for i, (subject, matrix) in enumerate(zip(subjects, matrices, strict=True)):
             head = {"what": "product", "n": n, "budget": cost, "dtype": dtype, "columns": k}
+            head["threads"] = structmat.kernels.num_threads()
             suite.rows.append(head | _described(subject) | _times(timing, i, matrix, k))
 
 
@@ -206,6 +216,23 @@ def _reading(matrix: structmat.StructuredMatrix) -> Call:
     return partial(reader()[1], np.ones(matrix.storage, matrix.dtype))
 
 
+def _moving(matrix: structmat.StructuredMatrix, x: NDArray) -> Call:
+    """Call that reads what the matrix stores and the operand, and writes the result."""
+    read, y = _reading(matrix), np.empty_like(x)
+
+    def call() -> None:
+        read()
+        np.copyto(y, x)
+
+    return call
+
+
+def one_entry(n: int, dtype: str) -> structmat.GBLR:
+    """GBLR matrix of one entry, whose product takes as long as any call does."""
+    one = np.ones(1, dtype)
+    return structmat.GBLR([0], [1], one, [0], [1], one, shape=(n, n))
+
+
 def _described(subject: Subject) -> Row:
     return {
         "kind": subject.matrix.kind,
@@ -234,6 +261,9 @@ def _times(timing: Timing, i: int, matrix: structmat.StructuredMatrix, columns: 
             "best": best,
             "over_best": short(timing.ratio(kernels[row["kernel"]], kernels[best])),
         }
+    for what in ("call", "bytes"):
+        if f"{i} {what}" in timing.samples:
+            row[f"{what}_over_dense"] = short(timing.ratio(f"{i} {what}", "dense"))
     if read in timing.samples:
         stored, (m, n) = matrix.storage * matrix.dtype.itemsize, matrix.shape
         row["over_read"] = short(timing.ratio(ours, read))

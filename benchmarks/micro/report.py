@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.gpu.tables import gpu_section
 from benchmarks.micro.compression_tables import compression_tables
 from benchmarks.micro.layer_tables import layer_tables
 from benchmarks.micro.learned_tables import learned_tables
@@ -68,11 +69,13 @@ def write_page(folder: Path) -> Path:
         result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
         for result in results
     }
-    write_text(PAGE, render(results, pictures))
+    write_text(PAGE, render(results, pictures, read(folder, "gpu")))
     return PAGE
 
 
-def render(results: list[Row], pictures: Mapping[str, Mapping[str, str]]) -> str:
+def render(
+    results: list[Row], pictures: Mapping[str, Mapping[str, str]], gpu: Row | None = None
+) -> str:
     """Page as Markdown; `pictures` holds the files of each suite and their descriptions."""
     sections = [
         section(
@@ -84,7 +87,7 @@ def render(results: list[Row], pictures: Mapping[str, Mapping[str, str]]) -> str
         )
         for result in results
     ]
-    return "\n".join([INTRODUCTION, *sections])
+    return "\n".join([INTRODUCTION, *sections, gpu_section(gpu)])
 
 
 def _measured(result: Row) -> str:

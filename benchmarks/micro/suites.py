@@ -8,7 +8,14 @@ from benchmarks import machine
 from benchmarks.results import Row, load, rows_as_json, write_text
 
 #: Version of each suite's file: it rises when older files would be misread.
-SCHEMAS = {"products": 2, "compression": 1, "layers": 2, "learned": 1, "training": 1}
+SCHEMAS = {
+    "products": 2,
+    "compression": 1,
+    "layers": 2,
+    "learned": 1,
+    "training": 1,
+    "gpu": 1,
+}
 KEYS = ("schema", "suite", "quick", "command", "seeds", "seconds", "machine", "failures", "rows")
 
 

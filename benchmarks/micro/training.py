@@ -115,10 +115,10 @@ def _measure(
     x.requires_grad_()
     for name, layer in layers.items():
         limit = setting.limit + BLUR_ERROR * hasattr(_weight(layer), "sigma")
-        for what, error in _errors(layer, x, grad).items():
+        for what, error in step_errors(layer, x, grad).items():
             place = f"{name}, {n}→{m}, {tokens} vectors, {setting.device}, {setting.dtype}"
             suite.check(error <= limit, f"{place}: {what} off by {error:.1e}")
-    calls = {name: partial(_step, layer, x, grad) for name, layer in layers.items()}
+    calls = {name: partial(step, layer, x, grad) for name, layer in layers.items()}
     timing = setting.timed(calls, seconds=plan.seconds * len(calls), least=plan.least)
     beside = _kept_bytes(layers.pop("dense"), x)
     for name, layer in layers.items():
@@ -136,7 +136,8 @@ def _measure(
         )
 
 
-def _step(layer: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
+def step(layer: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
+    """Forward and backward of a layer; the output."""
     layer.zero_grad(set_to_none=True)
     x.grad = None
     y = layer(x)
@@ -144,13 +145,13 @@ def _step(layer: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
     return y.detach()
 
 
-def _errors(layer: nn.Module, x: Tensor, grad: Tensor) -> dict[str, float]:
+def step_errors(layer: nn.Module, x: Tensor, grad: Tensor) -> dict[str, float]:
     """Relative errors of the output and of gradients against the dense weight's.
 
     The output is linear in each array of contents, so that an array's inner product with
     its gradient is that of the output, without the bias, with the gradient given.
     """
-    y = _step(layer, x, grad)
+    y = step(layer, x, grad)
     with torch.no_grad():
         weight, given = layer.weight.float(), grad.float()
         expected = F.linear(x.float(), weight)

@@ -16,9 +16,11 @@ from benchmarks.micro import (
     gblr,
     inputs,
     kernels,
+    layer_tables,
     layers,
     memory,
     peer_products,
+    product_tables,
     products,
     report,
     rivals,
@@ -26,6 +28,7 @@ from benchmarks.micro import (
     structures,
     suites,
     targets,
+    threads,
     timing,
     training,
 )
@@ -41,6 +44,7 @@ TINY = replace(
     others=((64, 0.25),),
     compressed=((32, 0.25),),
     peers=(64,),
+    threads=((64, 1), (64, 8)),
     growth=(128, 256),
     seconds=0.0001,
 )
@@ -89,6 +93,12 @@ def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatc
     assert "Left out: absent (not here)." in text
     assert "| over dense, Gaudi, shrunk, 25 % of the cost | 1 | " in text
     assert "| over the share, GPU, bfloat16, one row | 1.2 | – | not measured |" in text
+    assert "| masks, forward and backward, over the Fourier formula | 0.0667 | " in text
+    assert (
+        "| over the share, one vector, n ≥ 4096, 2 threads | 1.2 | – | not measured | – |" in text
+    )
+    assert "\n## On a GPU\n" in text
+    assert "| CuPy, any columns, any n | 170 | 1.05 | – | not measured |" in text
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
     assert len(pictures) == 3
     for picture in pictures:
@@ -138,6 +148,12 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     }  # fmt: skip
     besides = [r for r in timed if r["kind"] != "gblr" or r["source"] in ("grid", "uneven")]
     assert {(row["n"], row["dtype"]) for row in besides} == {(64, "float32")}
+    own = [row for row in ours if row["source"] == "random"]
+    assert all(min(row["call_over_dense"], row["bytes_over_dense"]) > 0 for row in own)
+    split = [row for row in rows if row["what"] == "threads" and "skipped" not in row]
+    assert {(row["n"], row["columns"]) for row in split if row["threads"] == 1} == {
+        (64, 1), (64, 8),
+    }  # fmt: skip
     growth = [row for row in rows if row["what"] == "growth"]
     assert [row["n"] for row in growth] == [128, 256]
     assert growth[0]["over_first"] == 1
@@ -262,10 +278,68 @@ def test_targets_say_whether_they_were_met():
     rows += [{"budget": 0.5, "over_dense": 0.2, "cost": 0.1}]
     worst = targets.worst_of(rows, targets.over_share)
     assert worst == {"10 %": pytest.approx(1.2), "50 %": pytest.approx(2)}
-    for limit, met in ((2, "yes"), (1.5, "at 10 %"), (1, "no")):
-        line = targets.RatioTarget("it", limit, worst).line()
-        assert line == ["it", f"{limit}", "1.2 (10 %), 2 (50 %)", met]
-    assert targets.RatioTarget("it", 1, {}).line()[2:] == ["–", "not measured"]
+    bounds = {"10 %": "0.5 by bytes", "50 %": "0.9 by bytes"}
+    for limit, met, bound in (
+        (2, "met", "–"),
+        (1.5, "missed, met at 10 %", "0.9 by bytes (50 %)"),
+        (1, "missed", "0.5 by bytes (10 %); 0.9 by bytes (50 %)"),
+    ):
+        line = targets.RatioTarget("it", limit, worst, bounds).line()
+        assert line == ["it", f"{limit}", "1.2 (10 %), 2 (50 %)", met, bound]
+    assert targets.RatioTarget("it", 1, {}).line()[2:] == ["–", "not measured", "–"]
+    assert targets.RatioTarget("it", 1, {"a": np.nan}).verdict == "missed"
+
+
+def product_row(**row):
+    return {
+        "what": "product", "n": 4096, "budget": 0.25, "cost": 0.25, "dtype": "float32",
+        "columns": 1, "over_dense": 0.27,
+    } | row  # fmt: skip
+
+
+def test_targets_of_products_stand_at_each_number_of_threads():
+    rows = [
+        product_row(over_dense=0.27),
+        product_row(n=1024, over_dense=0.5),
+        product_row(columns=256, n=3072, over_dense=0.3),
+        product_row(columns=2048, n=768, over_dense=0.5),
+        product_row(threads=2, over_dense=0.4),
+        # Beside every limit: other costs, sizes and columns.
+        *(product_row(**other, over_dense=9) for other in ({"budget": 0.05}, {"n": 2048})),
+        *(product_row(**other, over_dense=9) for other in ({"columns": 64}, {"columns": 8192})),
+    ]
+    lines = {target.what: target for target in product_tables.share_targets(rows)}
+    assert [(target.limit, target.verdict) for target in lines.values()] == [
+        (1.2, "met"), (1.5, "missed"), (1.3, "met"), (1.6, "missed"),
+        (1.2, "missed"), *[(limit, "not measured") for limit in (1.5, 1.3, 1.6)],
+    ]  # fmt: skip
+    assert [what.rpartition(", ")[2] for what in lines] == ["1 thread"] * 4 + ["2 threads"] * 4
+
+
+def test_bounds_stand_beside_misses():
+    row = product_row(bytes_over_dense=0.2, call_over_dense=0.5)
+    assert targets.share_bound(row) == "0.8 by bytes, 1 by operations, 2 by the call"
+    earlier = product_row(over_dense=0.6, over_read=6)
+    assert targets.share_bound(earlier) == "0.4 by bytes, 1 by operations"
+    assert targets.layer_bound({"cost": 0.02, "bytes_over_dense": 0.3}) == (
+        "0.3 by bytes, 0.02 by operations"
+    )
+    masks = {"n": 768, "formula_over_table": 10.0}
+    assert targets.masks_bound(masks) == "not measured"
+    missed = layer_tables.masks_target([masks | {"bytes_over_formula": 0.04}])
+    assert missed.line()[2:] == ["0.1 (n = 768)", "missed", "0.04 by bytes (n = 768)"]
+    assert layer_tables.masks_target([masks | {"formula_over_table": 15.1}]).verdict == "met"
+
+
+def test_two_threads_need_two_processors(monkeypatch):
+    suite = suites.Suite("products", [0])
+    monkeypatch.setattr(threads, "processors", lambda: 1)
+    monkeypatch.setenv("STRUCTMAT_NUM_THREADS", "7")
+    threads.run(suite, [(64, 1)], 0.0, 1, 0)
+    assert [row["threads"] for row in suite.rows] == [1, 1, 2]
+    assert suite.rows[-1]["skipped"] == "1 processors"
+    assert "Left out: 2 (1 processors)." in product_tables.threads_table(suite.rows).note
+    assert structmat.kernels.num_threads() == 7
 
 
 def test_wrong_layers_are_found():

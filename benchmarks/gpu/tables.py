@@ -1,0 +1,196 @@
+"""Tables of a GPU's result, for the terminal and for docs/benchmarks.md."""
+
+from collections.abc import Callable
+
+from benchmarks.gpu.targets import target_table
+from benchmarks.reporting.page import failed, machine
+from benchmarks.reporting.tables import (
+    Table,
+    budget,
+    left_out,
+    listing,
+    number,
+    percent,
+    pivot,
+)
+from benchmarks.results import Row
+
+INTRODUCTION = (
+    "`python -m benchmarks gpu` runs the tests that need a GPU, checks every result and then "
+    "measures, in under eight minutes; it takes whatever versions of torch, CuPy, Triton and "
+    "numba are there. Clocks are those of the GPU, with its caches emptied before each call."
+)
+UNMEASURED = "It has not run since these targets were set."
+
+
+def gpu_section(result: Row | None) -> str:
+    """Section of the page: figures where there is a result, and otherwise the targets alone."""
+    parts = ["## On a GPU\n", f"{INTRODUCTION}\n"]
+    if result is None:
+        parts += [f"{UNMEASURED}\n", target_table([]).markdown()]
+        return "\n".join(parts)
+    parts += [f"{measured(result)}\n", failed(result["failures"])]
+    parts += [table.markdown() for table in gpu_tables(result["rows"])]
+    return "\n".join(part for part in parts if part)
+
+
+def measured(result: Row) -> str:
+    """Sentence on the machine of a result."""
+    facts = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())
+    return (
+        f"Measured on {facts['date']} by `{result['command']}` in {result['seconds']:.0f} s: "
+        f"{machine(facts | {'peers': {}}, threads=False).removesuffix('.')}; CUDA "
+        f"{facts.get('cuda', '–')}, {versions}."
+    )
+
+
+def gpu_tables(rows: list[Row]) -> list[Table]:
+    """Targets first, then a table for each part that has figures, and what was left out."""
+    found = [target_table(rows)]
+    for part, make in _TABLES.items():
+        own = [row for row in rows if row["part"] == part and "skipped" not in row]
+        if own:
+            found += make(own)
+    skipped = [row for row in rows if "skipped" in row]
+    if skipped:
+        found.append(Table("Left out", left_out(skipped, "part", "case").strip(), [], []))
+    return found
+
+
+def _ratio(row: Row) -> str:
+    return number(row["over_dense"])
+
+
+def _cost(row: Row) -> str:
+    return percent(row["budget"])
+
+
+def _tests(rows: list[Row]) -> list[Table]:
+    columns = {"group": "group", "passed": "passed", "failed": "failed", "skipped": "skips"}
+    return [listing("GPU tests", "How the tests of each group ended.", columns, rows)]
+
+
+def _products(rows: list[Row]) -> list[Table]:
+    names = {"cupy": "CuPy", "torch": "torch"}
+    return [
+        pivot(
+            f"Products on {names[library]}",
+            "Time of `A @ X` over that of the dense product, and the kernel chosen.",
+            {"structure": "structure", "n": "n", "cost": _cost, "dtype": "dtype"},
+            ("columns", "columns = {}"),
+            lambda row: f"{_ratio(row)} {row['kernel']}",
+            [row for row in rows if row["library"] == library],
+        )
+        for library in dict.fromkeys(row["library"] for row in rows)
+    ]
+
+
+def _frozen(rows: list[Row]) -> list[Table]:
+    return [
+        pivot(
+            "Frozen layers on a GPU",
+            "Time over that of `torch.nn.Linear` called in the same way. Tiles: full ones of "
+            "128×128. Windows: a run of columns shared by 128 outputs. Strips: a run for each "
+            "output. Runs: as many rank-one blocks as rows, anywhere. Graphs are made for up to 16 "
+            "rows, and two of the structures are compiled, for one row.",
+            {"structure": "structure", "n": "n", "cost": _cost, "dtype": "dtype", "way": "way"},
+            ("rows", "rows = {}"),
+            _ratio,
+            rows,
+        )
+    ]
+
+
+def _training(rows: list[Row]) -> list[Table]:
+    return [
+        pivot(
+            "Training steps on a GPU",
+            "Forward and backward of 8192 vectors in bfloat16, over those of a dense layer.",
+            {"layer": "layer", "n": "n", "cost": _cost},
+            ("way", "{}"),
+            _ratio,
+            rows,
+        )
+    ]
+
+
+def _host(rows: list[Row]) -> list[Table]:
+    calls = [row for row in rows if row["what"] == "host"]
+    memory = [row for row in rows if row["what"] == "memory"]
+    launches = [row for row in rows if row["what"] == "launches"]
+    return [
+        listing(
+            "Host time of a call",
+            "Eager, one row in bfloat16; the empty operator launches a kernel that does nothing.",
+            {"call": "call", "n": "n", "µs": lambda row: number(1e6 * row["seconds"])},
+            calls,
+        ),
+        listing(
+            "Memory of a frozen layer",
+            "Bytes on the device after some products, over those of the contents.",
+            {
+                "structure": "structure",
+                "n": "n",
+                "cost": _cost,
+                "over contents": lambda row: number(row["over_contents"], 3),
+            },
+            memory,
+        ),
+        listing(
+            "Launches of a training step",
+            "Operations that compute, as torch dispatches them; kernels, copies and fills that "
+            "the profiler saw.",
+            {
+                "layer": "layer",
+                "n": "n",
+                "operations": "operations",
+                "launches": lambda row: number(row["launches"], 4),
+            },
+            launches,
+        ),
+    ]
+
+
+def _projections(rows: list[Row]) -> list[Table]:
+    return [
+        listing(
+            "Projections on a GPU",
+            "Seconds of a projection, and ten of them over a training of 10,000 steps.",
+            {
+                "kind": "kind",
+                "n": "n",
+                "cost": budget,
+                "seconds": lambda row: number(row["seconds"]),
+                "longest": lambda row: number(row["longest"]),
+                "share": lambda row: percent(row["share"]),
+            },
+            rows,
+        )
+    ]
+
+
+def _networks(title: str, note: str) -> Callable[[list[Row]], list[Table]]:
+    def make(rows: list[Row]) -> list[Table]:
+        index = {"layers": "layers", "cost": _cost, "batch": "batch"}
+        return [pivot(title, note, index, ("way", "{}"), _ratio, rows)]
+
+    return make
+
+
+_TABLES: dict[str, Callable[[list[Row]], list[Table]]] = {
+    "tests": _tests,
+    "products": _products,
+    "frozen": _frozen,
+    "training": _training,
+    "host": _host,
+    "projections": _projections,
+    "decoding": _networks(
+        "Decoding on a GPU",
+        "One token of a GPT of width 2048 and depth 4 in bfloat16, over the dense network's time.",
+    ),
+    "vit": _networks(
+        "Vision transformer on a GPU",
+        "A training step of ViT-S/4, bfloat16, over that of the dense network.",
+    ),
+}
