@@ -63,7 +63,7 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
         A kernel to use instead of the one that promises the least time: "panels" (BLAS on
         dense panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
         "tiles" (compiled, one vector at a time or many columns at once), "blocks" (compiled,
-        block by block, for GBLR), "triton" (matrix
+        block by block, for GBLR), "batches" (batched products of torch), "triton" (matrix
         units of a GPU, on torch), "intervals" (CUDA, by CuPy), "pair" (both factors as
         dense arrays) or "dense".
 

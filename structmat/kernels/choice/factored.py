@@ -31,8 +31,8 @@ def using(kernel: str) -> Iterator[None]:
     Parameters
     ----------
     kernel : str
-        One of "panels", "rows", "vectors", "tiles", "blocks", "triton", "intervals", "pair" and
-        "dense"; see `plan`, which says what each of them is.
+        One of "panels", "rows", "vectors", "tiles", "blocks", "batches", "triton", "intervals",
+        "pair" and "dense"; see `plan`, which says what each of them is.
 
     Raises
     ------

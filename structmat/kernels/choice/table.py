@@ -107,6 +107,12 @@ def _on_torch(
     )
 
 
+def _batches(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.arrays.torch_batches import torch_batches
+
+    return torch_batches(structure, contents)
+
+
 def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     from structmat.kernels.triton.factor import TiledFactor, tile_matrix
 
@@ -134,7 +140,9 @@ def _dense(structure: FactorStructure, contents: list[Array]) -> DenseFactor:
     # On other libraries by the reference: transforms of torch differentiate its operations.
     columns = min(structure.shape)
     modelled = is_modelled(structure)
-    writer = KERNELS.default(structure, contents, columns) if modelled else REFERENCE
+    devices = structure.library == "torch" and str(structure.device) != "cpu"
+    plain = BATCHES if devices else REFERENCE
+    writer = KERNELS.default(structure, contents, columns) if modelled else plain
     bound = writer.bind(structure, contents)
     times = partial(bound.multiply, by_columns=False)
     adjoint_times = partial(bound.multiply_adjoint, by_columns=False)
@@ -165,6 +173,14 @@ REFERENCE = Kernel(
     on(),
     price=prices.PANELS,
     default_from=0,
+)
+BATCHES = Kernel(
+    "batches",
+    "batched products of torch, in as many operations for any number of blocks",
+    _batches,
+    on("torch"),
+    default_from=0,
+    off_cpu=True,
 )
 VECTORS = Kernel(
     "vectors",
@@ -197,6 +213,7 @@ BLOCKS = Kernel(
 )
 KERNELS = KernelTable(
     REFERENCE,
+    BATCHES,
     Kernel(
         "rows",
         "compressed rows of SciPy",

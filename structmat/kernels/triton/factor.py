@@ -1,9 +1,9 @@
 """Factors in tiles on torch, for many columns on a GPU with matrix units."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from structmat.kernels.layouts.batches import coordinates
 from structmat.kernels.layouts.panels import BlockPattern, Pattern, RunPattern
 from structmat.kernels.layouts.tiles import (
     TileLayout,
@@ -24,14 +24,7 @@ def _layouts(pattern: Pattern, total: int) -> tuple[TileLayout, TileLayout]:
         return run_tile_layouts(pattern.start, pattern.width, pattern.n)
     if isinstance(pattern, BlockPattern):
         return block_tile_layouts(pattern.rows, pattern.cols, pattern.block, pattern.shape)
-    # Contents that lie in no panel stay at a place beyond the matrix, which is dropped.
-    rows, cols = (np.full(total, size, np.int64) for size in pattern.shape)
-    layout = pattern.layout()
-    for first, columns, entries in zip(
-        layout.bounds[:-1], layout.columns, layout.entries, strict=True
-    ):
-        i, j = np.nonzero(entries < total)
-        rows[entries[i, j]], cols[entries[i, j]] = first + i, columns[j]
+    rows, cols = coordinates(pattern, total)
     forward = tile_layout(rows, cols, pattern.shape)
     return forward, tile_layout(cols, rows, pattern.shape[::-1], listed=True)
 
