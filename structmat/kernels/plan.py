@@ -64,8 +64,8 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
         dense panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
         "tiles" (compiled, one vector at a time or many columns at once), "blocks" (compiled,
         block by block, for GBLR), "batches" (batched products of torch), "triton" (matrix
-        units of a GPU, on torch), "intervals" (CUDA, by CuPy), "pair" (both factors as
-        dense arrays) or "dense".
+        units of a GPU, on torch), "lines" (few vectors on a GPU, on torch), "intervals" (CUDA,
+        by CuPy), "pair" (both factors as dense arrays) or "dense".
 
     Returns
     -------

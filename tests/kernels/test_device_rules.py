@@ -1,7 +1,5 @@
 """The paths of frozen layers on a device: launches, values never read, and numbers."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
@@ -124,20 +122,24 @@ def through_the_structure(monkeypatch):
     monkeypatch.setattr(batches_layout, "GATHERED", 20)
 
 
-@pytest.fixture
-def batches(monkeypatch):
-    by_kernel(monkeypatch, "batches")
+@pytest.fixture(params=["batches", "lines", "triton"])
+def kernel(request, monkeypatch):
+    """A kernel that multiplies on devices."""
+    pytest.importorskip("triton" if request.param != "batches" else "torch")
+    by_kernel(monkeypatch, request.param)
+    return request.param
 
 
 @matrices
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "step"])
-def test_launches_are_few_and_as_many_for_any_size(name, backward, batches):
+def test_launches_are_few_and_as_many_for_any_size(name, kernel):
     sizes = LARGER if name.startswith("block low rank") else SIZES
-    few, many = (len(launches(layer_of(name, n)[0], backward=backward)) for n in sizes)
-    print(f"{name}: {many} launches")
-    assert max(few, many) <= (MOST_LAUNCHES if backward else 12)
-    # Random runs take one batch at one size and two at another.
-    assert few == many or name == "runs"
+    small, large = (layer_of(name, n)[0] for n in sizes)
+    for backward in (False, True):
+        few, many = (len(launches(layer, backward=backward)) for layer in (small, large))
+        print(f"{name} by {kernel}: {many} launches", "of a step" if backward else "")
+        assert max(few, many) <= (MOST_LAUNCHES if backward else 12)
+        # Random runs take one batch at one size and two at another.
+        assert few == many or name == "runs"
 
 
 def test_the_rule_finds_loops_over_panels(monkeypatch):
@@ -148,7 +150,7 @@ def test_the_rule_finds_loops_over_panels(monkeypatch):
 
 
 @matrices
-def test_no_value_is_read_on_a_device(name):
+def test_no_value_is_read_on_a_device(name, kernel):
     layer = layer_of(name, SIZES[0])[0].to("meta")
     y, gradients = step(layer, torch.ones(3, SIZES[0], device="meta", dtype=torch.float64))
     assert y.shape == (3, SIZES[0])
@@ -158,37 +160,36 @@ def test_no_value_is_read_on_a_device(name):
 
 
 @matrices
-def test_values_and_gradients_are_those_of_the_dense_weight(name, monkeypatch):
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, SIZES[1])))
+def test_values_and_gradients_are_those_of_the_dense_weight(name, kernel, monkeypatch):
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, SIZES[0])))
     # Gradients by the contents come from the panels of the reference.
     wanted = {}
-    for kernel in ("panels", "batches"):
+    for chosen in ("panels", kernel):
         with monkeypatch.context() as patch:
-            by_kernel(patch, kernel)
-            layer, twin = layer_of(name, SIZES[1])
-            y, wanted[kernel] = step(layer, x)
+            by_kernel(patch, chosen)
+            layer, twin = layer_of(name, SIZES[0])
+            y, wanted[chosen] = step(layer, x)
             twin = torch.from_numpy(twin)
             torch.testing.assert_close(y, x @ twin.T + 1)
             torch.testing.assert_close(layer.weight, twin)
             with torch.no_grad():
                 torch.testing.assert_close(layer(x), x @ twin.T + 1)
-    for found, expected in zip(wanted["batches"], wanted["panels"], strict=True):
+    for found, expected in zip(wanted[kernel], wanted["panels"], strict=True):
         torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["runs", pytest.param("strips", marks=pytest.mark.slow)])
-def test_layers_compile_without_a_break(name, batches):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["runs", "strips", "block low rank with dense tiles"])
+def test_layers_compile_without_a_break(name, kernel):
     layer = layer_of(name, SIZES[0], torch.float32)[0].requires_grad_(False)
     x = torch.ones(3, SIZES[0])
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), layer(x))
 
 
-def test_host_time_is_printed(capsys, monkeypatch):
-    for name, kernel in product(("runs", "strips", "block diagonal"), ("panels", "batches")):
-        with monkeypatch.context() as patch:
-            by_kernel(patch, kernel)
-            layer = layer_of(name, SIZES[0], torch.float32)[0].requires_grad_(False)
-            took = host_microseconds(layer, times=20)
+def test_host_time_is_printed(kernel, capsys):
+    for name in ("runs", "strips", "block diagonal"):
+        layer = layer_of(name, 32, torch.float32)[0].requires_grad_(False)
+        took = host_microseconds(layer, times=20)
         with capsys.disabled():
             print(f"\n{name} by {kernel}: {took:.0f} us of host time a call", end="")

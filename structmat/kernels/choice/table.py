@@ -23,6 +23,8 @@ from structmat.kernels.layouts.panels import Pattern, RunPattern
 LEAST_COMPILED_SCALARS = 4096
 #: Columns up to which CuPy multiplies run by run, and from which on torch takes matrix units.
 _MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 64
+#: Vectors up to which a GPU reads stored scalars where they stand.
+_MOST_LINE_VECTORS = 16
 #: Vectors above which torch never multiplies them one by one.
 _MOST_SINGLE_VECTORS = 8
 #: Dtypes of matrix units, and of compiled kernels: torch compiles the real ones.
@@ -121,6 +123,15 @@ def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
     return Chain(structure, *[TiledFactor(tiles, c) for tiles, c in pairs])
 
 
+def _lines(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.triton.lines import torch_lines
+
+    # Gradients by the contents take fewer operations in batches.
+    if any(c.requires_grad for c in contents):
+        return _batches(structure, contents)
+    return torch_lines(structure, contents)
+
+
 def _intervals(pattern: Pattern, contents: Array) -> BoundFactor:
     from structmat.kernels.cuda.intervals import CudaIntervals
 
@@ -163,6 +174,12 @@ def _for_tiles(structure: FactorStructure, contents: list[Array]) -> str:
 def _for_blocks(structure: FactorStructure, contents: list[Array]) -> str:
     runs = on("numpy", "torch", dtypes=_REAL, runs=True)(structure, contents)
     return runs or _for_tiles(structure, contents)
+
+
+def _for_lines(structure: FactorStructure, contents: list[Array]) -> str:
+    if max(c.shape[0] for c in contents) >= 2**31:
+        return "fewer than 2**31 scalars"
+    return on("torch", dtypes=_MATRIX_UNITS, device="cuda")(structure, contents)
 
 
 #: The kernel that fits every matrix, and against which the others are tested.
@@ -232,6 +249,16 @@ KERNELS = KernelTable(
         package="triton",
         install="triton",
         default_from=_LEAST_UNIT_COLUMNS,
+    ),
+    Kernel(
+        "lines",
+        "a GPU by Triton, stored scalars read once where they stand, for few vectors",
+        _lines,
+        _for_lines,
+        package="triton",
+        install="triton",
+        default_from=0,
+        default_to=_MOST_LINE_VECTORS,
     ),
     Kernel(
         "intervals",

@@ -171,7 +171,8 @@ def _new_tiles(x: Tensor, grad: Tensor, layout: Parts, tk: int, tn: int) -> Tens
     return x.new_empty(layout[1].shape[0], tk, tn)
 
 
-def _uses_triton(x: Tensor) -> bool:
+def uses_triton(x: Tensor) -> bool:
+    """Tell whether Triton multiplies a tensor: by its device and dtype."""
     return x.is_cuda and x.dtype in (torch.bfloat16, torch.float16, torch.float32) and _HAS_TRITON
 
 
@@ -191,7 +192,7 @@ def _times(
     y = _new(x, q, by_columns)
     if batched:
         return _times_batched(x, values, outputs, y)
-    if _uses_triton(x):
+    if uses_triton(x):
         from structmat.kernels.triton import kernels as triton_tiles
 
         triton_tiles.times(x, values.contiguous(), begin, inputs, outputs, y)
@@ -229,7 +230,7 @@ def _outer(
     """The operator `structmat::tile_outer`."""
     _, owner, inputs, outputs = layout
     out = _new_tiles(x, grad, layout, tk, tn)
-    if _uses_triton(x):
+    if uses_triton(x):
         from structmat.kernels.triton import kernels as triton_tiles
 
         triton_tiles.outer(x, grad, owner, inputs, outputs, out)

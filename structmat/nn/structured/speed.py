@@ -47,8 +47,9 @@ class _OperationCounter(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.namespace == "structmat":
-            # Arguments: the operand, lists of indices, the cells of both factors.
-            x, _, *cells = args[:4]
+            # Arguments: the operand, and the contents of both factors, among indices.
+            x, *rest = args
+            cells = [a for a in rest if isinstance(a, Tensor) and a.is_floating_point()]
             self.compiled += x.shape[0] * sum(c.numel() for c in cells)
             self.written += x.numel() + result.numel()
             return result
