@@ -183,6 +183,7 @@ def test_values_and_gradients_are_those_of_the_dense_weight(name, kernel, monkey
 def test_layers_compile_without_a_break(name, kernel):
     layer = layer_of(name, SIZES[0], torch.float32)[0].requires_grad_(False)
     x = torch.ones(3, SIZES[0])
+    torch.compiler.reset()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), layer(x))
 

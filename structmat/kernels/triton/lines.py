@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat._derivatives import is_recorded, is_transformed, is_translated, recorded_gradients
+from structmat._derivatives import (
+    is_plain,
+    is_recorded,
+    is_transformed,
+    is_translated,
+    recorded_gradients,
+)
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.lines import LineLayout, lines_of, strip_lines
 from structmat.kernels.triton.torch_op import uses_triton
@@ -118,6 +124,9 @@ def reversed_sizes(sizes: Sequence[int]) -> list[int]:
 
 
 def _multiply(x: Tensor, *rest: Any) -> Tensor:
+    # Where torch follows nothing, the way through its dispatcher is spared.
+    if uses_triton(x) and is_plain(x, *rest[:3]):
+        return _lines(x, *rest)
     if is_transformed(x, *rest[:3]) or is_translated():
         return _plain_lines(x, *rest)
     result: Tensor = torch.ops.structmat.lines(x, *rest)

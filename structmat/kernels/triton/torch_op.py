@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat._derivatives import is_batch_of_gradients, is_transformed
+from structmat._derivatives import is_batch_of_gradients, is_plain, is_transformed
 from structmat.errors import BackendError, ShapeError
 from structmat.kernels.layouts.tiles import TileLayout
 
@@ -103,7 +103,10 @@ class TileMatrix:
                 "the contents)"
             )
         here, there = self._sides[side], self._sides[1 - side]
-        flat = _choose(x, values, back)[0](
+        # Where torch follows nothing, the way through its dispatcher is spared.
+        direct = uses_triton(x) and is_plain(x, values, back)
+        product = _times if direct else _choose(x, values, back)[0]
+        flat = product(
             *(x.reshape(prod(x.shape[:-1]), p), values, back, here.parts, there.parts),
             *(q, by_columns, here.batched, there.batched),
         )
@@ -353,10 +356,17 @@ def _add_parts(tokens: int, size: int, index: Tensor, parts: Tensor) -> Tensor:
     return flat.new_zeros(tokens, size + 1).index_add(1, at, flat)[:, :size]
 
 
-_matmul: Any = torch.library.custom_op("structmat::tile_matmul", _times, mutates_args=())
-_matmul.register_fake(_fake_times)
+def _operator(name: str, function: Any, fake: Any, backward: Any, context: Any) -> Any:
+    """An operator of torch, defined without the wrappers of `custom_op`, which take host time."""
+    _library.define(name + torch.library.infer_schema(function, mutates_args=()))
+    _library.impl(name, function, "CompositeExplicitAutograd")
+    full = f"structmat::{name}"
+    torch.library.register_fake(full, fake, lib=_library)
+    torch.library.register_autograd(full, backward, setup_context=context, lib=_library)
+    return getattr(torch.ops.structmat, name).default
+
+
+_library = torch.library.Library("structmat", "FRAGMENT")
+_matmul = _operator("tile_matmul", _times, _fake_times, _times_gradients, _save_times)
 torch._decomp.register_decomposition(torch.ops.structmat.tile_matmul.default)(_plain_times)
-_matmul.register_autograd(_times_gradients, setup_context=_save_times)
-_outer_product: Any = torch.library.custom_op("structmat::tile_outer", _outer, mutates_args=())
-_outer_product.register_fake(_new_tiles)
-_outer_product.register_autograd(_outer_gradients, setup_context=_save_outer)
+_outer_product = _operator("tile_outer", _outer, _new_tiles, _outer_gradients, _save_outer)
