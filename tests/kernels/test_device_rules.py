@@ -132,7 +132,7 @@ def kernel(request, monkeypatch):
 
 @matrices
 def test_launches_are_few_and_as_many_for_any_size(name, kernel):
-    sizes = LARGER if name.startswith("block low rank") else SIZES
+    sizes = LARGER if name.startswith(("block low rank", "windows")) else SIZES
     small, large = (layer_of(name, n)[0] for n in sizes)
     for backward in (False, True):
         few, many = (len(launches(layer, backward=backward)) for layer in (small, large))

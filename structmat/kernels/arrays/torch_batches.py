@@ -20,9 +20,9 @@ from structmat.kernels.layouts.batches import (
     batch_layout,
     column_order,
     coordinates,
-    strips,
 )
 from structmat.kernels.layouts.factors import FactorStructure
+from structmat.kernels.layouts.strips import Strips
 
 _by_columns = BACKENDS["torch"].stored_by_columns
 
@@ -136,10 +136,9 @@ class BatchedStructure:
         device = structure.device
         make = partial(BatchedFactor, device=device)
         self.through, self.middle = structure.through, structure.middle
-        found, self.strips = strips(structure), -1
-        if found is not None:
-            self.strips, width, rows, cols = found
-            self._repeats = torch.from_numpy(np.ascontiguousarray(width)).to(device)
+        self.strips = Strips.apart(structure)
+        if self.strips is not None:
+            rows, cols = self.strips.coordinates
             self.times = [make(batch_layout(cols, rows, structure.shape[::-1]))]
             self.adjoint = [make(batch_layout(rows, cols, structure.shape))]
             return
@@ -161,12 +160,7 @@ class BatchedStructure:
 
     def contents(self, contents: list[Tensor]) -> list[Tensor]:
         """Packed contents of R and C as those of the sparse matrices that multiply."""
-        if self.strips < 0:
-            return contents
-        single, other = contents[self.strips], contents[1 - self.strips]
-        single = torch.repeat_interleave(single, self._repeats, output_size=other.shape[0])
-        u, v = (single, other) if self.strips == 0 else (other, single)
-        return [u * v.conj()]
+        return contents if self.strips is None else [self.strips.merged(contents)]
 
 
 class TorchBatches:

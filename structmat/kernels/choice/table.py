@@ -116,8 +116,20 @@ def _batches(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
 
 
 def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    from structmat.kernels.triton.factor import TiledFactor, tile_matrix
+    from structmat.kernels.layouts.strips import Strips
+    from structmat.kernels.triton.factor import (
+        TiledFactor,
+        TiledStrips,
+        strip_tiles,
+        tile_matrix,
+    )
 
+    strips = structure.kept("strips apart", partial(Strips.apart, structure))
+    if strips is not None:
+        tiles, listed = structure.kept(
+            "strip tiles", partial(strip_tiles, strips, structure.device)
+        )
+        return TiledStrips(strips, tiles, strips.merged(contents), listed=listed)
     make = partial(tile_matrix, device=structure.device)
     pairs = zip(structure.layouts("tile matrices", make, contents), contents, strict=True)
     return Chain(structure, *[TiledFactor(tiles, c) for tiles, c in pairs])

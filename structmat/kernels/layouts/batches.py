@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from structmat.intervals import IntArray, offsets, positions
-from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 from structmat.kernels.layouts.tiles import run_order
 
@@ -214,27 +213,6 @@ def coordinates(pattern: Pattern, total: int) -> tuple[IntArray, IntArray]:
         i, j = np.nonzero(entries < total)
         rows[entries[i, j]], cols[entries[i, j]] = first + i, columns[j]
     return rows, cols
-
-
-def strips(structure: FactorStructure) -> tuple[int, IntArray, IntArray, IntArray] | None:
-    """Side on which all blocks are one sample wide, the other widths, and places of products.
-
-    Such a matrix is one sparse matrix: side 0 has single rows, side 1 single columns, and the
-    contents of the other side times those single ones stand at the rows and columns that
-    follow. None for other matrices, and where two blocks share an entry.
-    """
-    row, col = structure.row, structure.col
-    if not (isinstance(row, RunPattern) and isinstance(col, RunPattern)):
-        return None
-    for side, (single, other) in enumerate(((row, col), (col, row))):
-        if single.width.size and (single.width == 1).all():
-            along = positions(other.start, other.width, other.n)
-            across = np.repeat(single.start, other.width)
-            if np.unique(across * other.n + along).size < along.size:
-                return None
-            at = (across, along) if side == 0 else (along, across)
-            return side, other.width, *at
-    return None
 
 
 def column_order(pattern: Pattern) -> IntArray | None:

@@ -13,8 +13,8 @@ import numpy as np
 
 from structmat.intervals import IntArray, coarse_runs, offsets, positions
 from structmat.kernels.layouts.batches import coordinates
-from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
+from structmat.kernels.layouts.strips import Strips
 
 #: Positions of a window: two reads of a memory sector in 16 bits, four in 32.
 WINDOW = 32
@@ -105,17 +105,7 @@ def lines_of(pattern: Pattern, total: int) -> tuple[LineLayout, bool]:
     return row_lines(pattern, total), False
 
 
-def strip_lines(structure: FactorStructure) -> tuple[int, LineLayout] | None:
-    """Lines of a matrix all whose blocks are one sample wide on a side, and that side.
-
-    Side 0 has lines along the columns, one for each row of the matrix; side 1 the other way
-    round. Contents are those of the other side, multiplied by the single ones.
-    """
-    row, col = structure.row, structure.col
-    if not (isinstance(row, RunPattern) and isinstance(col, RunPattern)):
-        return None
-    for side, (single, other) in enumerate(((row, col), (col, row))):
-        if single.width.size and (single.width == 1).all():
-            runs = other.start, other.width, other.n
-            return side, run_lines(*runs, line=single.start, lines=single.n)
-    return None
+def strip_lines(strips: Strips) -> LineLayout:
+    """Lines of strips, with contents of their runs, multiplied by the single samples."""
+    runs, lines = strips.runs, strips.structure.shape[strips.side]
+    return run_lines(runs.start, runs.width, runs.n, line=strips.line, lines=lines)

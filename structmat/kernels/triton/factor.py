@@ -5,6 +5,7 @@ from torch import Tensor
 
 from structmat.kernels.layouts.batches import coordinates
 from structmat.kernels.layouts.panels import BlockPattern, Pattern, RunPattern
+from structmat.kernels.layouts.strips import Strips
 from structmat.kernels.layouts.tiles import (
     TileLayout,
     block_tile_layouts,
@@ -27,6 +28,52 @@ def _layouts(pattern: Pattern, total: int) -> tuple[TileLayout, TileLayout]:
     rows, cols = coordinates(pattern, total)
     forward = tile_layout(rows, cols, pattern.shape)
     return forward, tile_layout(cols, rows, pattern.shape[::-1], listed=True)
+
+
+#: Tiles that an order of the outputs has to save, as outputs in their own order are stored faster.
+_LEAST_SAVED = 0.15
+
+
+def strip_tiles(strips: Strips, device: torch.device | str) -> tuple[TileMatrix, bool]:
+    """The tiles of strips as columns of a sparse matrix W, and whether its columns are listed.
+
+    W is A^T for strips along rows of A, and A for strips along columns.
+    """
+    line, along = strips.places
+    shape = strips.runs.n, strips.structure.shape[strips.side]
+    layout, listed = tile_layout(along, line, shape), False
+    if (order := strips.order) is not None:
+        other = tile_layout(along, line, shape, order=order)
+        if other.num_tiles < (1 - _LEAST_SAVED) * layout.num_tiles:
+            layout, listed = other, True
+    tile = layout.tile[1], layout.tile[1]
+    back = tile_layout(line, along, shape[::-1], tile=tile, listed=True)
+    return TileMatrix(layout, back, device), listed
+
+
+class TiledStrips:
+    """A matrix of strips, (m, n), that multiplies by tiles in one product."""
+
+    def __init__(
+        self, strips: Strips, tiles: TileMatrix, contents: Tensor, *, listed: bool
+    ) -> None:
+        self._tiles, self._values = tiles, tiles.values(contents)
+        self._by_rows, self._listed = strips.side == 0, listed
+
+    def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
+        """A x: (n, k) to (m, k)."""
+        return self._along(x.T).T if self._by_rows else self._across(x.T).T
+
+    def multiply_adjoint(self, y: Tensor, *, by_columns: bool = False) -> Tensor:
+        """A^T y: (m, k) to (n, k)."""
+        return self._across(y.T).T if self._by_rows else self._along(y.T).T
+
+    def _along(self, x: Tensor) -> Tensor:
+        # Listed columns are stored quickly in memory column after column.
+        return self._tiles.times(x, self._values, by_columns=self._listed)
+
+    def _across(self, y: Tensor) -> Tensor:
+        return self._tiles.transpose_times(y, self._values)
 
 
 class TiledFactor:

@@ -23,6 +23,7 @@ from structmat._derivatives import (
 )
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.lines import LineLayout, lines_of, strip_lines
+from structmat.kernels.layouts.strips import Strips
 from structmat.kernels.triton.torch_op import uses_triton
 
 #: Tensors and sizes of one factor in the lists of the operator.
@@ -54,10 +55,10 @@ class LineStructure:
     """The factors of A = R [C^H; I] as lines, in the order of a product by A."""
 
     def __init__(self, structure: FactorStructure, totals: list[int]) -> None:
-        found = strip_lines(structure)
-        self.single = -1 if found is None else found[0]
-        if found is not None:
-            layouts, by_rows = [found[1]], [self.single == 0]
+        strips = Strips.of(structure)
+        self.single = -1 if strips is None else strips.side
+        if strips is not None:
+            layouts, by_rows = [strip_lines(strips)], [self.single == 0]
         else:
             both = [lines_of(p, t) for p, t in zip(structure.patterns, totals, strict=True)]
             # A sum over the rows of C is along its columns; one over columns of R, along its rows.
