@@ -227,10 +227,10 @@ class KernelTable(dict[str, Kernel]):
 
     def default_steps(self, structure: FactorStructure, contents: list[Array]) -> list[int]:
         """Numbers of columns, above 1, at which the default may change."""
-        steps = (
+        steps = {
             step
             for kernel in self.values()
             for step in (kernel.default_from, kernel.default_to + 1)
             if 1 < step < sys.maxsize and not kernel.wants(structure, contents)
-        )
+        }
         return sorted(steps)

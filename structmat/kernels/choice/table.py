@@ -22,7 +22,7 @@ from structmat.kernels.layouts.panels import Pattern, RunPattern
 #: Stored scalars from which on a product is worth importing a package and compiling for.
 LEAST_COMPILED_SCALARS = 4096
 #: Columns up to which CuPy multiplies run by run, and from which on torch takes matrix units.
-_MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 64
+_MOST_RUN_COLUMNS, _LEAST_UNIT_COLUMNS = 16, 17
 #: Vectors up to which a GPU reads stored scalars where they stand.
 _MOST_LINE_VECTORS = 16
 #: Vectors above which torch never multiplies them one by one.
@@ -132,7 +132,8 @@ def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
         return TiledStrips(strips, tiles, strips.merged(contents), listed=listed)
     make = partial(tile_matrix, device=structure.device)
     pairs = zip(structure.layouts("tile matrices", make, contents), contents, strict=True)
-    return Chain(structure, *[TiledFactor(tiles, c) for tiles, c in pairs])
+    factors = [TiledFactor(tiles, c, left=i == 0) for i, (tiles, c) in enumerate(pairs)]
+    return Chain(structure, *factors)
 
 
 def _lines(structure: FactorStructure, contents: list[Array]) -> BoundKernel:

@@ -12,7 +12,7 @@ from structmat.kernels.layouts.tiles import (
     run_tile_layouts,
     tile_layout,
 )
-from structmat.kernels.triton.torch_op import TileMatrix
+from structmat.kernels.triton.torch_op import TileMatrix, TileValues
 
 
 def tile_matrix(pattern: Pattern, total: int, device: torch.device | str) -> TileMatrix:
@@ -51,13 +51,40 @@ def strip_tiles(strips: Strips, device: torch.device | str) -> tuple[TileMatrix,
     return TileMatrix(layout, back, device), listed
 
 
+class FilledTiles:
+    """Tiles with packed contents, on the side that products by the matrix need.
+
+    The other side is filled with it where contents learn, and else for each product that asks
+    for it: the adjoint, and one whose operand has a gradient.
+    """
+
+    def __init__(self, tiles: TileMatrix, contents: Tensor, side: int) -> None:
+        self._tiles, self._contents = tiles, contents
+        self._learns = contents.requires_grad
+        self._values = tiles.values(contents, only=None if self._learns else side)
+
+    def times(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
+        """Product x W."""
+        return self._tiles.times(x, self._for(x, 0), by_columns=by_columns)
+
+    def transpose_times(self, y: Tensor, *, by_columns: bool = False) -> Tensor:
+        """Product y W^T."""
+        return self._tiles.transpose_times(y, self._for(y, 1), by_columns=by_columns)
+
+    def _for(self, x: Tensor, side: int) -> TileValues:
+        recorded = x.requires_grad and torch.is_grad_enabled()
+        if self._learns or (self._values[side] is not None and not recorded):
+            return self._values
+        return self._tiles.values(self._contents)
+
+
 class TiledStrips:
     """A matrix of strips, (m, n), that multiplies by tiles in one product."""
 
     def __init__(
         self, strips: Strips, tiles: TileMatrix, contents: Tensor, *, listed: bool
     ) -> None:
-        self._tiles, self._values = tiles, tiles.values(contents)
+        self._tiles = FilledTiles(tiles, contents, strips.side)
         self._by_rows, self._listed = strips.side == 0, listed
 
     def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
@@ -70,22 +97,25 @@ class TiledStrips:
 
     def _along(self, x: Tensor) -> Tensor:
         # Listed columns are stored quickly in memory column after column.
-        return self._tiles.times(x, self._values, by_columns=self._listed)
+        return self._tiles.times(x, by_columns=self._listed)
 
     def _across(self, y: Tensor) -> Tensor:
-        return self._tiles.transpose_times(y, self._values)
+        return self._tiles.transpose_times(y)
 
 
 class TiledFactor:
-    """A sparse factor S, (n, K), that multiplies by tiles."""
+    """A sparse factor S, (n, K), that multiplies by tiles.
 
-    def __init__(self, tiles: TileMatrix, contents: Tensor) -> None:
-        self._tiles, self._values = tiles, tiles.values(contents)
+    A product by the matrix takes S z if the factor is the `left` one, else S^H y.
+    """
+
+    def __init__(self, tiles: TileMatrix, contents: Tensor, *, left: bool) -> None:
+        self._tiles = FilledTiles(tiles, contents, 1 if left else 0)
 
     def matmat(self, z: Tensor, *, by_columns: bool = False) -> Tensor:
         """S z: (K, k) to (n, k), in memory column after column."""
-        return self._tiles.transpose_times(z.T, self._values).T
+        return self._tiles.transpose_times(z.T).T
 
     def rmatmat(self, y: Tensor) -> Tensor:
         """S^H y: (n, k) to (K, k), in memory row after row."""
-        return self._tiles.times(y.T.conj(), self._values, by_columns=True).conj().T
+        return self._tiles.times(y.T.conj(), by_columns=True).conj().T
