@@ -45,6 +45,24 @@ def is_translated() -> bool:
     return is_traced() and torch.onnx.is_in_onnx_export()
 
 
+def is_plain(*tensors: Tensor) -> bool:
+    """Tell whether torch follows nothing: gradients, tracing or counting of operations.
+
+    Examples
+    --------
+    >>> is_plain(torch.ones(2)), is_plain(torch.ones(2, requires_grad=True))
+    (True, False)
+    """
+    if is_traced() or is_transformed(*tensors) or torch._C._len_torch_dispatch_stack() > 0:
+        return False
+    recording = torch.is_grad_enabled()
+    return not any(
+        type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
+        or (recording and t.requires_grad)
+        for t in tensors
+    )
+
+
 @contextmanager
 def lasting() -> Iterator[None]:
     """Make tensors that outlive the modes and transforms of the moment, and serve without them."""

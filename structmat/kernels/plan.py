@@ -67,9 +67,9 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
         A kernel to use instead of the one that promises the least time: "panels" (BLAS on
         dense panels, any array library), "rows" (SciPy's compressed rows), "vectors" and
         "tiles" (compiled, one vector at a time or many columns at once), "blocks" (compiled,
-        block by block, for GBLR), "triton" (matrix
-        units of a GPU, on torch), "intervals" (CUDA, by CuPy), "pair" (both factors as
-        dense arrays) or "dense".
+        block by block, for GBLR), "batches" (batched products of torch), "triton" (matrix
+        units of a GPU, on torch), "lines" (few vectors on a GPU, on torch), "intervals" (CUDA,
+        by CuPy), "pair" (both factors as dense arrays) or "dense".
 
     Returns
     -------

@@ -45,10 +45,10 @@ DEFAULTS = {
     ("torch", "cpu", "float64"): (["tiles"] * 6, ["panels"] * 6),
     ("torch", "cpu", "complex64"): (["panels"] * 6, ["panels"] * 6),
     ("torch", "cpu", "bfloat16"): (["panels"] * 6, ["panels"] * 6),
-    ("torch", "meta", "float32"): (["panels"] * 6, ["panels"] * 6),
-    ("torch", "cuda:1", "float32"): (["panels"] * 4 + ["triton"] * 2,) * 2,
-    ("torch", "cuda", "bfloat16"): (["panels"] * 4 + ["triton"] * 2,) * 2,
-    ("torch", "cuda", "float64"): (["panels"] * 6, ["panels"] * 6),
+    ("torch", "meta", "float32"): (["batches"] * 6, ["batches"] * 6),
+    ("torch", "cuda:1", "float32"): (["lines"] * 2 + ["triton"] * 4,) * 2,
+    ("torch", "cuda", "bfloat16"): (["lines"] * 2 + ["triton"] * 4,) * 2,
+    ("torch", "cuda", "float64"): (["batches"] * 6, ["batches"] * 6),
     ("cupy", "gpu", "float32"): (["intervals"] * 6,) * 2,
     ("cupy", "gpu", "complex128"): (["intervals"] * 6,) * 2,
     ("cupy", "gpu", "float16"): (["panels"] * 6, ["panels"] * 6),
@@ -92,7 +92,7 @@ def test_defaults_without_a_package(missing, everything_is_here):
         given = contents_of(structure, "torch.float32", 5000)
         name = table.KERNELS.default(structure, given, columns).name
         there = {"cpu": "numba", "cuda": "triton"}[device] != missing
-        assert (name != "panels") == there
+        assert (name not in ("panels", "batches")) == there
 
 
 # --- Times. ---

@@ -16,9 +16,9 @@ from triton.compiler import ASTSource  # noqa: E402
 
 from structmat.errors import InputError, MissingDependencyError  # noqa: E402
 from structmat.kernels.triton import kernels as triton_tiles  # noqa: E402
+from structmat.kernels.triton import line_kernels  # noqa: E402
 
 HERE = Path(__file__).parent
-HOPPER = GPUTarget("cuda", 90, 32)
 TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 SIZE = {dtype: dtype.itemsize for dtype in TYPES}
 # Of one multiprocessor.
@@ -26,8 +26,9 @@ SHARED_MEMORY = 227 * 1024
 
 
 def test_the_interpreter_agrees_with_float64():
+    files = ["interpreted_tiles.py", "interpreted_lines.py"]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "interpreted_tiles.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=HERE,
         capture_output=True,
@@ -35,17 +36,20 @@ def test_the_interpreter_agrees_with_float64():
         check=False,
     )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr
-    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 37
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 37 + 70
 
 
-def compiled(kernel, dtype, constants, launch, unit_strides):
-    """A kernel for Hopper, as a launch with aligned operands and sizes would have it."""
+def compiled(kernel, dtype, constants, launch, unit_strides, architecture=90):
+    """A kernel for a GPU, as a launch with aligned operands and sizes would have it."""
     names = kernel.arg_names
     options = {k: v for k, v in launch.items() if k.startswith("num_")}
     constants = constants | {k: v for k, v in launch.items() if k not in options}
     constants |= dict.fromkeys(unit_strides, 1)
-    types = dict.fromkeys(["x", "values", "y", "grad", "out"], f"*{TYPES[dtype]}")
-    types |= dict.fromkeys(["begin", "inputs", "outputs", "owner"], "*i32")
+    scalars = ["x", "values", "y", "grad", "out", "contents", "scale"]
+    integers = ["begin", "inputs", "outputs", "owner"]
+    integers += ["windows", "pieces", "base", "first", "length", "line"]
+    types = dict.fromkeys(scalars, f"*{TYPES[dtype]}") | dict.fromkeys(integers, "*i32")
+    types["z"] = "*fp32"
     signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in names}
     source = ASTSource(
         kernel,
@@ -53,7 +57,7 @@ def compiled(kernel, dtype, constants, launch, unit_strides):
         {(names.index(name),): value for name, value in constants.items()},
         {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants},
     )
-    return triton.compile(source, target=HOPPER, options=options)
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
 def compiled_times(dtype, tile, listed, tokens=8192, precision="ieee"):
@@ -83,6 +87,18 @@ def compiled_outer(dtype, tile, listed, precision="ieee"):
     return compiled(triton_tiles.outer_kernel, dtype, constants, launch, units)
 
 
+def compiled_lines(kernel, dtype, vectors, *, grain, architecture=90, scaled=False):
+    """`dot` or `add` for vectors one after another."""
+    if kernel is line_kernels.dot_kernel:
+        launch, units = line_kernels.dot_launch(vectors, 500), ("x_col", "y_col")
+    else:
+        launch, units = line_kernels.add_launch(vectors), ("y_col",)
+    constants = {"GRAIN": grain, "SCALED": scaled}
+    if kernel is line_kernels.add_kernel:
+        constants["PRECISION"] = "ieee"
+    return compiled(kernel, dtype, constants, launch, units, architecture)
+
+
 def check_resources(kernel, tmp_path):
     """No spilled registers, no stack, and shared memory that one multiprocessor has."""
     assert kernel.metadata.shared <= SHARED_MEMORY
@@ -94,6 +110,7 @@ def check_resources(kernel, tmp_path):
     usage = subprocess.run(
         [tool, "--dump-resource-usage", cubin], capture_output=True, text=True, check=True
     ).stdout
+    print(re.search(r"REG:.*", usage)[0])
     assert int(re.search(r"STACK:(\d+)", usage)[1]) == 0, usage
     assert int(re.search(r"LOCAL:(\d+)", usage)[1]) == 0, usage
 
@@ -155,6 +172,27 @@ def test_float32_is_multiplied_exactly_or_as_tf32_if_told(build, tile, listed, t
     quick = build(torch.float32, tile, listed, precision="tf32")
     assert re.search(r"mma\S*\.tf32\.tf32", quick.asm["ptx"])
     check_resources(quick, tmp_path)
+
+
+@compiles
+@pytest.mark.parametrize(
+    "architecture", [90, *(pytest.param(a, marks=pytest.mark.slow) for a in (80, 100))]
+)
+@pytest.mark.parametrize("vectors", [1, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)], ids=str
+)
+def test_lines_are_read_16_bytes_at_a_time(architecture, vectors, dtype, tmp_path):
+    for kernel in (line_kernels.dot_kernel, line_kernels.add_kernel):
+        options = {"architecture": architecture, "scaled": architecture == 80}
+        ptx = compiled_lines(kernel, dtype, vectors, grain=8, **options).asm["ptx"]
+        assert re.search(
+            r"ld\.global\.v4\.b32|cp\.async\.cg\.shared\.global \[[^]]*\], \[[^]]*\], 0x10", ptx
+        )
+        for grain in (1, 8):
+            check_resources(
+                compiled_lines(kernel, dtype, vectors, grain=grain, **options), tmp_path
+            )
 
 
 def precision_after(statement):

@@ -9,7 +9,13 @@ from typing import Any
 
 from structmat._array import Array
 from structmat.kernels.bound import BoundKernel, ListingKernel
-from structmat.kernels.choice.record import device_place, imports, is_modelled, is_on_device
+from structmat.kernels.choice.record import (
+    device_place,
+    dtype_name,
+    imports,
+    is_modelled,
+    is_on_device,
+)
 from structmat.kernels.choice.table import KERNELS
 from structmat.kernels.cost_model.devices import DeviceWork
 from structmat.kernels.cost_model.prices import Work
@@ -32,8 +38,8 @@ def using(kernel: str) -> Iterator[None]:
     Parameters
     ----------
     kernel : str
-        One of "panels", "rows", "vectors", "tiles", "blocks", "triton", "intervals", "pair" and
-        "dense"; see `plan`, which says what each of them is.
+        One of "panels", "rows", "vectors", "tiles", "blocks", "batches", "triton", "lines",
+        "intervals", "pair" and "dense"; see `plan`, which says what each of them is.
 
     Raises
     ------
@@ -74,7 +80,15 @@ class FactoredMatrix:
         if not (self._is_modelled or self._is_on_device):
             self._steps = KERNELS.default_steps(structure, contents)
             # Now, while layouts may be kept: a tracer may ask for the product later.
+            structure.kept(f"defaults {dtype_name(contents)}", self._bind_defaults)
             self._chosen[1] = self.bound(KERNELS.default(structure, contents, 1).name)
+
+    def _bind_defaults(self) -> list[str]:
+        """Lay the structure out for all its defaults; their names."""
+        names = [self.choose(columns) for columns in (1, *self._steps)]
+        for name in set(names[1:]):
+            KERNELS.bind(name, self.structure, self.contents)
+        return names
 
     @cached_property
     def work(self) -> Work:

@@ -93,6 +93,8 @@ class Kernel:
     default_from, default_to : int
         Numbers of columns for which the kernel is the default where no times are known: of
         the kernels that fit, the last one in the table is. By default, for none.
+    off_cpu : bool
+        Whether the kernel is a default on devices alone.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Kernel:
     on_devices: DevicePrice | None = None
     default_from: int = sys.maxsize
     default_to: int = sys.maxsize
+    off_cpu: bool = False
 
     def is_worth(self, scalars: int, runs: int) -> bool:
         """Tell whether a number of stored scalars and of runs is worth the preparation."""
@@ -260,6 +263,7 @@ class KernelTable(dict[str, Kernel]):
             kernel
             for kernel in self.values()
             if kernel.default_from <= columns <= kernel.default_to
+            and not (kernel.off_cpu and str(structure.device) == "cpu")
             and kernel.is_worth(scalars, structure.middle)
             and kernel.serves(structure, contents)
             and imports(kernel.package)
@@ -286,10 +290,10 @@ class KernelTable(dict[str, Kernel]):
 
     def default_steps(self, structure: FactorStructure, contents: list[Array]) -> list[int]:
         """Numbers of columns, above 1, at which the default may change."""
-        steps = (
+        steps = {
             step
             for kernel in self.values()
             for step in (kernel.default_from, kernel.default_to + 1)
             if 1 < step < sys.maxsize and not kernel.wants(structure, contents)
-        )
+        }
         return sorted(steps)

@@ -29,7 +29,9 @@ from structmat.kernels.layouts.panels import Pattern, RunPattern
 #: Stored scalars from which on a product is worth importing a package and compiling for.
 LEAST_COMPILED_SCALARS = 4096
 #: Columns from which on torch takes matrix units.
-_LEAST_UNIT_COLUMNS = 64
+_LEAST_UNIT_COLUMNS = 17
+#: Vectors up to which a GPU reads stored scalars where they stand.
+_MOST_LINE_VECTORS = 16
 #: Vectors above which torch never multiplies them one by one.
 _MOST_SINGLE_VECTORS = 8
 #: Dtypes of matrix units, and of compiled kernels: torch compiles the real ones.
@@ -114,12 +116,40 @@ def _on_torch(
     )
 
 
-def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    from structmat.kernels.triton.factor import TiledFactor, tile_matrix
+def _batches(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.arrays.torch_batches import torch_batches
 
+    return torch_batches(structure, contents)
+
+
+def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.layouts.strips import Strips
+    from structmat.kernels.triton.factor import (
+        TiledFactor,
+        TiledStrips,
+        strip_tiles,
+        tile_matrix,
+    )
+
+    strips = structure.kept("strips apart", partial(Strips.apart, structure))
+    if strips is not None:
+        tiles, listed = structure.kept(
+            "strip tiles", partial(strip_tiles, strips, structure.device)
+        )
+        return TiledStrips(strips, tiles, strips.merged(contents), listed=listed)
     make = partial(tile_matrix, device=structure.device)
     pairs = zip(structure.layouts("tile matrices", make, contents), contents, strict=True)
-    return Chain(structure, *[TiledFactor(tiles, c) for tiles, c in pairs])
+    factors = [TiledFactor(tiles, c, left=i == 0) for i, (tiles, c) in enumerate(pairs)]
+    return Chain(structure, *factors)
+
+
+def _lines(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
+    from structmat.kernels.triton.lines import torch_lines
+
+    # Gradients by the contents take fewer operations in batches.
+    if any(c.requires_grad for c in contents):
+        return _batches(structure, contents)
+    return torch_lines(structure, contents)
 
 
 def _intervals(pattern: Pattern, contents: Array) -> BoundFactor:
@@ -141,7 +171,9 @@ def _dense(structure: FactorStructure, contents: list[Array]) -> DenseFactor:
     # On torch by the reference: its transforms differentiate the operations.
     columns = min(structure.shape)
     modelled = is_modelled(structure) or is_on_device(structure)
-    writer = KERNELS.default(structure, contents, columns) if modelled else REFERENCE
+    on_device = structure.library == "torch" and str(structure.device) != "cpu"
+    plain = BATCHES if on_device else REFERENCE
+    writer = KERNELS.default(structure, contents, columns) if modelled else plain
     bound = writer.bind(structure, contents)
     times = partial(bound.multiply, by_columns=False)
     adjoint_times = partial(bound.multiply_adjoint, by_columns=False)
@@ -164,6 +196,12 @@ def _for_blocks(structure: FactorStructure, contents: list[Array]) -> str:
     return runs or _for_tiles(structure, contents)
 
 
+def _for_lines(structure: FactorStructure, contents: list[Array]) -> str:
+    if max(c.shape[0] for c in contents) >= 2**31:
+        return "fewer than 2**31 scalars"
+    return on("torch", dtypes=_MATRIX_UNITS, device="cuda")(structure, contents)
+
+
 #: The kernel that fits every matrix, and against which the others are tested.
 REFERENCE = Kernel(
     "panels",
@@ -172,6 +210,14 @@ REFERENCE = Kernel(
     on(),
     price=prices.PANELS,
     default_from=0,
+)
+BATCHES = Kernel(
+    "batches",
+    "batched products of torch, in as many operations for any number of blocks",
+    _batches,
+    on("torch"),
+    default_from=0,
+    off_cpu=True,
 )
 VECTORS = Kernel(
     "vectors",
@@ -204,6 +250,7 @@ BLOCKS = Kernel(
 )
 KERNELS = KernelTable(
     REFERENCE,
+    BATCHES,
     Kernel(
         "rows",
         "compressed rows of SciPy",
@@ -222,6 +269,16 @@ KERNELS = KernelTable(
         package="triton",
         install="triton",
         default_from=_LEAST_UNIT_COLUMNS,
+    ),
+    Kernel(
+        "lines",
+        "a GPU by Triton, stored scalars read once where they stand, for few vectors",
+        _lines,
+        _for_lines,
+        package="triton",
+        install="triton",
+        default_from=0,
+        default_to=_MOST_LINE_VECTORS,
     ),
     Kernel(
         "intervals",

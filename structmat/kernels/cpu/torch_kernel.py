@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from structmat._derivatives import is_traced, is_transformed, is_translated
+from structmat._derivatives import is_plain, is_transformed, is_translated
 from structmat.kernels.bound import BoundKernel
 from structmat.kernels.cpu.torch_blocks import TorchBlockIndex, TorchBlocks
 from structmat.kernels.cpu.torch_op import TorchTiles, on_numpy
@@ -84,12 +84,7 @@ class TorchKernel:
 
     def _is_plain(self, x: Tensor) -> bool:
         """Tell whether torch follows nothing: gradients, tracing or counting of operations."""
-        if self._recorded or is_traced() or is_transformed(x):
-            return False
-        if type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-            return False
-        recorded = x.requires_grad and torch.is_grad_enabled()
-        return not recorded and torch._C._len_torch_dispatch_stack() == 0
+        return not self._recorded and is_plain(x)
 
     def _direct(self, x: Tensor) -> BoundKernel:
         if x.shape[1] <= self._few:

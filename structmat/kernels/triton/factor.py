@@ -1,17 +1,18 @@
 """Factors in tiles on torch, for many columns on a GPU with matrix units."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from structmat.kernels.layouts.batches import coordinates
 from structmat.kernels.layouts.panels import BlockPattern, Pattern, RunPattern
+from structmat.kernels.layouts.strips import Strips
 from structmat.kernels.layouts.tiles import (
     TileLayout,
     block_tile_layouts,
     run_tile_layouts,
     tile_layout,
 )
-from structmat.kernels.triton.torch_op import TileMatrix
+from structmat.kernels.triton.torch_op import TileMatrix, TileValues
 
 
 def tile_matrix(pattern: Pattern, total: int, device: torch.device | str) -> TileMatrix:
@@ -24,28 +25,97 @@ def _layouts(pattern: Pattern, total: int) -> tuple[TileLayout, TileLayout]:
         return run_tile_layouts(pattern.start, pattern.width, pattern.n)
     if isinstance(pattern, BlockPattern):
         return block_tile_layouts(pattern.rows, pattern.cols, pattern.block, pattern.shape)
-    # Contents that lie in no panel stay at a place beyond the matrix, which is dropped.
-    rows, cols = (np.full(total, size, np.int64) for size in pattern.shape)
-    layout = pattern.layout()
-    for first, columns, entries in zip(
-        layout.bounds[:-1], layout.columns, layout.entries, strict=True
-    ):
-        i, j = np.nonzero(entries < total)
-        rows[entries[i, j]], cols[entries[i, j]] = first + i, columns[j]
+    rows, cols = coordinates(pattern, total)
     forward = tile_layout(rows, cols, pattern.shape)
     return forward, tile_layout(cols, rows, pattern.shape[::-1], listed=True)
 
 
-class TiledFactor:
-    """A sparse factor S, (n, K), that multiplies by tiles."""
+#: Tiles that an order of the outputs has to save, as outputs in their own order are stored faster.
+_LEAST_SAVED = 0.15
 
-    def __init__(self, tiles: TileMatrix, contents: Tensor) -> None:
-        self._tiles, self._values = tiles, tiles.values(contents)
+
+def strip_tiles(strips: Strips, device: torch.device | str) -> tuple[TileMatrix, bool]:
+    """The tiles of strips as columns of a sparse matrix W, and whether its columns are listed.
+
+    W is A^T for strips along rows of A, and A for strips along columns.
+    """
+    line, along = strips.places
+    shape = strips.runs.n, strips.structure.shape[strips.side]
+    layout, listed = tile_layout(along, line, shape), False
+    if (order := strips.order) is not None:
+        other = tile_layout(along, line, shape, order=order)
+        if other.num_tiles < (1 - _LEAST_SAVED) * layout.num_tiles:
+            layout, listed = other, True
+    tile = layout.tile[1], layout.tile[1]
+    back = tile_layout(line, along, shape[::-1], tile=tile, listed=True)
+    return TileMatrix(layout, back, device), listed
+
+
+class FilledTiles:
+    """Tiles with packed contents, on the side that products by the matrix need.
+
+    The other side is filled with it where contents learn, and else for each product that asks
+    for it: the adjoint, and one whose operand has a gradient.
+    """
+
+    def __init__(self, tiles: TileMatrix, contents: Tensor, side: int) -> None:
+        self._tiles, self._contents = tiles, contents
+        self._learns = contents.requires_grad
+        self._values = tiles.values(contents, only=None if self._learns else side)
+
+    def times(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
+        """Product x W."""
+        return self._tiles.times(x, self._for(x, 0), by_columns=by_columns)
+
+    def transpose_times(self, y: Tensor, *, by_columns: bool = False) -> Tensor:
+        """Product y W^T."""
+        return self._tiles.transpose_times(y, self._for(y, 1), by_columns=by_columns)
+
+    def _for(self, x: Tensor, side: int) -> TileValues:
+        recorded = x.requires_grad and torch.is_grad_enabled()
+        if self._learns or (self._values[side] is not None and not recorded):
+            return self._values
+        return self._tiles.values(self._contents)
+
+
+class TiledStrips:
+    """A matrix of strips, (m, n), that multiplies by tiles in one product."""
+
+    def __init__(
+        self, strips: Strips, tiles: TileMatrix, contents: Tensor, *, listed: bool
+    ) -> None:
+        self._tiles = FilledTiles(tiles, contents, strips.side)
+        self._by_rows, self._listed = strips.side == 0, listed
+
+    def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
+        """A x: (n, k) to (m, k)."""
+        return self._along(x.T).T if self._by_rows else self._across(x.T).T
+
+    def multiply_adjoint(self, y: Tensor, *, by_columns: bool = False) -> Tensor:
+        """A^T y: (m, k) to (n, k)."""
+        return self._across(y.T).T if self._by_rows else self._along(y.T).T
+
+    def _along(self, x: Tensor) -> Tensor:
+        # Listed columns are stored quickly in memory column after column.
+        return self._tiles.times(x, by_columns=self._listed)
+
+    def _across(self, y: Tensor) -> Tensor:
+        return self._tiles.transpose_times(y)
+
+
+class TiledFactor:
+    """A sparse factor S, (n, K), that multiplies by tiles.
+
+    A product by the matrix takes S z if the factor is the `left` one, else S^H y.
+    """
+
+    def __init__(self, tiles: TileMatrix, contents: Tensor, *, left: bool) -> None:
+        self._tiles = FilledTiles(tiles, contents, 1 if left else 0)
 
     def matmat(self, z: Tensor, *, by_columns: bool = False) -> Tensor:
         """S z: (K, k) to (n, k), in memory column after column."""
-        return self._tiles.transpose_times(z.T, self._values).T
+        return self._tiles.transpose_times(z.T).T
 
     def rmatmat(self, y: Tensor) -> Tensor:
         """S^H y: (n, k) to (K, k), in memory row after row."""
-        return self._tiles.times(y.T.conj(), self._values, by_columns=True).conj().T
+        return self._tiles.times(y.T.conj(), by_columns=True).conj().T

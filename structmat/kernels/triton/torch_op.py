@@ -18,7 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat._derivatives import is_batch_of_gradients, is_transformed
+from structmat._derivatives import (
+    is_batch_of_gradients,
+    is_plain,
+    is_traced,
+    is_transformed,
+    lasting,
+)
 from structmat.errors import BackendError, ShapeError
 from structmat.kernels.layouts.tiles import TileLayout
 
@@ -29,10 +35,10 @@ NO_GRADIENTS = [None] * 4
 
 
 class TileValues(NamedTuple):
-    """Packed contents in the tiles of a matrix and of its transpose."""
+    """Packed contents in the tiles of a matrix and of its transpose; None where left out."""
 
-    forward: Tensor
-    transpose: Tensor
+    forward: Tensor | None
+    transpose: Tensor | None
 
 
 class TileMatrix:
@@ -71,9 +77,14 @@ class TileMatrix:
         self.shape = layout.shape
         self._sides = _DeviceLayout(layout, device), _DeviceLayout(transpose, device)
 
-    def values(self, contents: Tensor) -> TileValues:
-        """Packed contents in tiles, differentiable; once is enough where they do not change."""
-        forward, transpose = (side.fill(contents) for side in self._sides)
+    def values(self, contents: Tensor, *, only: int | None = None) -> TileValues:
+        """Packed contents in tiles, differentiable; once is enough where they do not change.
+
+        `times` needs side 0, `transpose_times` side 1, and gradients by the operand both; with
+        `only` one of them is filled.
+        """
+        sides = (side if only in (None, i) else None for i, side in enumerate(self._sides))
+        forward, transpose = (None if side is None else side.fill(contents) for side in sides)
         return TileValues(forward, transpose)
 
     def times(self, x: Tensor, values: TileValues, *, by_columns: bool = False) -> Tensor:
@@ -82,16 +93,17 @@ class TileMatrix:
         With `by_columns` the result lies in memory column after column, the order that
         products with listed rows read fastest.
         """
-        return self._product(x, values.forward, values.transpose, 0, by_columns)
+        return self._product(x, values, 0, by_columns)
 
     def transpose_times(self, y: Tensor, values: TileValues, *, by_columns: bool = False) -> Tensor:
         """Product y W^T: (..., q) to (..., p); for the rest see `times`."""
-        return self._product(y, values.transpose, values.forward, 1, by_columns)
+        return self._product(y, values, 1, by_columns)
 
-    def _product(
-        self, x: Tensor, values: Tensor, back: Tensor, side: int, by_columns: bool
-    ) -> Tensor:
+    def _product(self, x: Tensor, both: TileValues, side: int, by_columns: bool) -> Tensor:
         p, q = self.shape if side == 0 else self.shape[::-1]
+        values, back = both[side], both[1 - side]
+        assert values is not None
+        back = values.new_empty(0) if back is None else back
         if x.shape[-1] != p:
             raise ShapeError(
                 f"x has {x.shape[-1]} columns; expected {p}, the rows of the matrix "
@@ -103,10 +115,15 @@ class TileMatrix:
                 "the contents)"
             )
         here, there = self._sides[side], self._sides[1 - side]
-        flat = _choose(x, values, back)[0](
+        # Where torch follows nothing, the way through its dispatcher is spared.
+        direct = uses_triton(x) and is_plain(x, values, back)
+        product = _times if direct else _choose(x, values, back)[0]
+        flat = product(
             *(x.reshape(prod(x.shape[:-1]), p), values, back, here.parts, there.parts),
-            *(q, by_columns, here.batched, there.batched),
+            *(q, by_columns or here.listed, here.batched, there.batched),
         )
+        # Listed columns are stored quickly column after column alone: a copy takes less.
+        flat = flat if by_columns else flat.contiguous()
         return flat.reshape(*x.shape[:-1], q)
 
 
@@ -117,19 +134,33 @@ class _DeviceLayout:
         arrays = (layout.begin, layout.owner, layout.inputs, layout.outputs)
         self.parts = [torch.from_numpy(array).to(device) for array in arrays]
         self.batched = _batched(layout)
-        self._entries = torch.from_numpy(layout.entries).to(device)
+        self.listed = layout.outputs.shape[1] > 1
+        small = layout.entries.max(initial=0) < 2**31
+        self._entries = layout.entries.astype(np.int32) if small else layout.entries
+        self._device = device
+        self._moved: Tensor | None = None
         self._shape = (layout.num_tiles, *layout.tile)
 
     def fill(self, contents: Tensor) -> Tensor:
         t, tk, tn = self._shape
         if contents.shape != self._entries.shape:
             raise ShapeError(
-                f"contents of shape {tuple(contents.shape)}; expected "
-                f"{tuple(self._entries.shape)}, the packed scalars in one row (flatten them)"
+                f"contents of shape {tuple(contents.shape)}; expected {self._entries.shape}, "
+                "the packed scalars in one row (flatten them)"
             )
         # The last place takes scalars that are not part of the matrix.
         empty = contents.new_zeros(t * tk * tn + 1)
-        return empty.index_copy(0, self._entries, contents)[:-1].view(t, tk, tn)
+        return empty.index_copy(0, self._index().long(), contents)[:-1].view(t, tk, tn)
+
+    def _index(self) -> Tensor:
+        """The places of packed contents, moved to the device when they are first needed."""
+        if self._moved is not None:
+            return self._moved
+        if is_traced():
+            return torch.from_numpy(self._entries).to(self._device)
+        with lasting():
+            self._moved = torch.from_numpy(self._entries).to(self._device)
+        return self._moved
 
 
 def _batched(layout: TileLayout) -> bool:
@@ -171,7 +202,8 @@ def _new_tiles(x: Tensor, grad: Tensor, layout: Parts, tk: int, tn: int) -> Tens
     return x.new_empty(layout[1].shape[0], tk, tn)
 
 
-def _uses_triton(x: Tensor) -> bool:
+def uses_triton(x: Tensor) -> bool:
+    """Tell whether Triton multiplies a tensor: by its device and dtype."""
     return x.is_cuda and x.dtype in (torch.bfloat16, torch.float16, torch.float32) and _HAS_TRITON
 
 
@@ -191,7 +223,7 @@ def _times(
     y = _new(x, q, by_columns)
     if batched:
         return _times_batched(x, values, outputs, y)
-    if _uses_triton(x):
+    if uses_triton(x):
         from structmat.kernels.triton import kernels as triton_tiles
 
         triton_tiles.times(x, values.contiguous(), begin, inputs, outputs, y)
@@ -229,7 +261,7 @@ def _outer(
     """The operator `structmat::tile_outer`."""
     _, owner, inputs, outputs = layout
     out = _new_tiles(x, grad, layout, tk, tn)
-    if _uses_triton(x):
+    if uses_triton(x):
         from structmat.kernels.triton import kernels as triton_tiles
 
         triton_tiles.outer(x, grad, owner, inputs, outputs, out)
@@ -352,10 +384,17 @@ def _add_parts(tokens: int, size: int, index: Tensor, parts: Tensor) -> Tensor:
     return flat.new_zeros(tokens, size + 1).index_add(1, at, flat)[:, :size]
 
 
-_matmul: Any = torch.library.custom_op("structmat::tile_matmul", _times, mutates_args=())
-_matmul.register_fake(_fake_times)
+def _operator(name: str, function: Any, fake: Any, backward: Any, context: Any) -> Any:
+    """An operator of torch, defined without the wrappers of `custom_op`, which take host time."""
+    _library.define(name + torch.library.infer_schema(function, mutates_args=()))
+    _library.impl(name, function, "CompositeExplicitAutograd")
+    full = f"structmat::{name}"
+    torch.library.register_fake(full, fake, lib=_library)
+    torch.library.register_autograd(full, backward, setup_context=context, lib=_library)
+    return getattr(torch.ops.structmat, name).default
+
+
+_library = torch.library.Library("structmat", "FRAGMENT")
+_matmul = _operator("tile_matmul", _times, _fake_times, _times_gradients, _save_times)
 torch._decomp.register_decomposition(torch.ops.structmat.tile_matmul.default)(_plain_times)
-_matmul.register_autograd(_times_gradients, setup_context=_save_times)
-_outer_product: Any = torch.library.custom_op("structmat::tile_outer", _outer, mutates_args=())
-_outer_product.register_fake(_new_tiles)
-_outer_product.register_autograd(_outer_gradients, setup_context=_save_outer)
+_outer_product = _operator("tile_outer", _outer, _new_tiles, _outer_gradients, _save_outer)

@@ -1,0 +1,99 @@
+"""Rules for every path that a layer takes on a device, checked without one.
+
+A step has a bounded number of launches, whatever the size; it reads no value, so that the host
+never waits; and the same path gives the same numbers on the CPU.
+"""
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from structmat.kernels.choice.record import on
+from structmat.kernels.choice.table import KERNELS
+from structmat.nn.structured import products
+
+#: Launches of a step at most.
+MOST_LAUNCHES = 40
+#: Operations that allocate or rename and start nothing on a device.
+_FREE = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided")
+_FREE += ("_unsafe_view", "lift_fresh", "sym_size", "detach", "_reshape_alias")
+#: Launches of operators of this project.
+OPERATORS = {"tile_matmul": 1, "tile_outer": 3, "lines": 6}
+
+
+class Launches(TorchDispatchMode):
+    """Operations that a device would be asked to start, by name; views are none."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        returns = func._schema.returns
+        alias = returns[0].alias_info if returns else None
+        view = alias is not None and not alias.is_write
+        first = result[0] if isinstance(result, tuple | list) and result else result
+        if not isinstance(first, Tensor) or view or name in _FREE:
+            return result
+        count = OPERATORS[name] if func.namespace == "structmat" else 1
+        self.names += [name] * count
+        return result
+
+
+def by_structure(monkeypatch):
+    """Let layers multiply by their structure, whatever time it takes."""
+    monkeypatch.setattr(products, "dense_is_quicker", lambda *args, **kwargs: False)
+
+
+def by_kernel(monkeypatch, name):
+    """Let torch multiply by one kernel on every device, as it does by its default."""
+    choose, anywhere = type(KERNELS).default, replace(KERNELS[name], wants=on("torch"))
+    monkeypatch.setitem(KERNELS, name, anywhere)
+
+    def default(table, structure, contents, columns):
+        if structure.library == "torch":
+            return anywhere
+        return choose(table, structure, contents, columns)
+
+    monkeypatch.setattr(type(KERNELS), "default", default)
+
+
+def step(layer, x):
+    """Output of a layer, and the gradients by its input and parameters."""
+    x = x.detach().requires_grad_()
+    y = layer(x)
+    wanted = [x, *(p for p in layer.parameters() if p.requires_grad)]
+    return y, torch.autograd.grad(y, wanted, torch.ones_like(y))
+
+
+def launches(layer, count=3, *, backward):
+    """Names of the operations that one product launches, once layouts and contents are there."""
+    tensor = next(layer.parameters())
+    x = torch.ones(count, layer.in_features, dtype=tensor.dtype, device=tensor.device)
+
+    def run():
+        if backward:
+            return step(layer, x)
+        with torch.no_grad():
+            return layer(x)
+
+    run()
+    with Launches() as seen:
+        run()
+    return seen.names
+
+
+def host_microseconds(layer, count=1, times=200):
+    """Host time of a call: with sizes so small that nothing else counts."""
+    x = torch.ones(count, layer.in_features, dtype=next(layer.parameters()).dtype)
+    with torch.no_grad():
+        layer(x)
+        start = time.perf_counter()
+        for _ in range(times):
+            layer(x)
+    return 1e6 * (time.perf_counter() - start) / times
