@@ -6,6 +6,7 @@ SciPy's interface are reduced to these here.
 
 import math
 import numbers
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -80,20 +81,38 @@ def as_operand(x: Any, xp: ModuleType) -> Array:
     return x
 
 
-def _check_device(A: Factor, x: Array) -> None:
-    """Refuse an operand on another device, where the library itself may read it slowly or not."""
-    if backend_of(A.xp).current is not None and device(x) != A.device:
+def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
+    """A @ x or A^H @ x for a batch of vectors (…, n), or for one column (n, 1)."""
+    if type(x) is np.ndarray:  # has no device to be on
+        return _of_vectors(A, x, adjoint=adjoint)
+    with _device_of(A, x):
+        return _of_vectors(A, x, adjoint=adjoint)
+
+
+def matrix_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
+    """A @ X or A^H @ X for a batch of matrices (…, n, k)."""
+    if type(x) is np.ndarray:
+        return _of_matrices(A, x, adjoint=adjoint)
+    with _device_of(A, x):
+        return _of_matrices(A, x, adjoint=adjoint)
+
+
+def _device_of(A: Factor, x: Any) -> AbstractContextManager[Any]:
+    """The context in which a matrix multiplies; an operand on another device is refused."""
+    current = backend_of(A.xp).current
+    if current is None:
+        return nullcontext()
+    if belongs(x, A.xp) and device(x) != A.device:
         raise BackendError(
             f"operand on {device(x)}; expected {A.device}, that of the matrix (move one of them)"
         )
+    return current(A.device)
 
 
-def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
-    """A @ x or A^H @ x for a batch of vectors (…, n), or for one column (n, 1)."""
+def _of_vectors(A: Factor, x: Any, *, adjoint: bool) -> Array:
+    """The same on the present device."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
-    if type(x) is not np.ndarray:
-        _check_device(A, x)
     if x.ndim == 1 and x.shape[0] == size:
         return multiplied(A, x[:, None], adjoint=adjoint)[:, 0]
     if tuple(x.shape) == (size, 1):
@@ -110,12 +129,10 @@ def vector_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
     return xp.reshape(xp.matrix_transpose(y), (*batch, y.shape[0]))
 
 
-def matrix_product(A: Factor, x: Any, *, adjoint: bool) -> Array:
-    """A @ X or A^H @ X for a batch of matrices (…, n, k)."""
+def _of_matrices(A: Factor, x: Any, *, adjoint: bool) -> Array:
+    """The same on the present device."""
     xp, size = A.xp, A.shape[0] if adjoint else A.shape[1]
     x = as_operand(x, xp)
-    if type(x) is not np.ndarray:
-        _check_device(A, x)
     if x.ndim < 2 or x.shape[-2] != size:
         name = "rmatmat" if adjoint else "matmat"
         raise ShapeError(

@@ -49,7 +49,6 @@ class Operators(Protocols):
 
     # Products.
 
-    @_array.on_own_device
     def matvec(self, x: Array) -> Array:
         """A @ x for one vector or a batch of them.
 
@@ -71,12 +70,10 @@ class Operators(Protocols):
         """
         return vector_product(self, x, adjoint=False)
 
-    @_array.on_own_device
     def rmatvec(self, x: Array) -> Array:
         """A^H @ x for one vector or a batch of them: (…, m) to (…, n)."""
         return vector_product(self, x, adjoint=True)
 
-    @_array.on_own_device
     def matmat(self, X: Array) -> Array:
         """A @ X for one matrix or a batch of them.
 
@@ -97,7 +94,6 @@ class Operators(Protocols):
         """
         return matrix_product(self, X, adjoint=False)
 
-    @_array.on_own_device
     def rmatmat(self, X: Array) -> Array:
         """A^H @ X for one matrix or a batch of them: (…, m, k) to (…, n, k)."""
         return matrix_product(self, X, adjoint=True)
@@ -105,7 +101,6 @@ class Operators(Protocols):
     # SciPy's wrappers call these without any check.
     _matvec, _rmatvec, _matmat, _rmatmat = matvec, rmatvec, matmat, rmatmat
 
-    @_array.on_own_device
     def dot(self, x: Any) -> Any:
         """A @ x: a vector (n,), a matrix (…, n, k), an operator, or a scalar factor."""
         if not is_plain(x):

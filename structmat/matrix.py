@@ -12,7 +12,8 @@ import inspect
 import math
 import operator
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -223,7 +224,7 @@ class StructuredMatrix(Entries):
             if versions is not None and self._memory.get("versions") != versions:
                 self._memory = {"versions": versions}  # contents changed in place
         if name not in self._memory:
-            with self._backend.caching(self.xp):
+            with self._making():
                 self._memory[name] = make()
         return self._memory[name]
 
@@ -234,18 +235,22 @@ class StructuredMatrix(Entries):
         """
         key = name, _array.device_key(self.device)
         if key not in self._structure:
-            with self._backend.caching(self.xp):
+            with self._making():
                 self._structure[key] = make()
         return self._structure[key]
 
+    @contextmanager
+    def _making(self) -> Iterator[None]:
+        """The context in which results are made that later products read."""
+        with _array.computing_on(self.xp, self.device), self._backend.caching(self.xp):
+            yield
+
     # Algebra.
 
-    @_array.on_own_device
     def adjoint(self) -> "StructuredMatrix":
         """A^H, the conjugate transpose, shape (n, m)."""
         return self._kept("adjoint", self._adjoint)
 
-    @_array.on_own_device
     def transpose(self) -> "StructuredMatrix":
         """A^T, shape (n, m)."""
         return self.adjoint().conj()

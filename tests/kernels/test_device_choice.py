@@ -265,3 +265,30 @@ def test_names_of_devices_are_those_of_their_driver():
         A = matrix.to(cupy)
     assert A._factored.place == "Imagined 1, float32"
     assert matrix._factored.place == ""
+
+
+# --- Torch, whose products are chosen by the number of columns. ---
+
+#: Measured times of Triton's tiles over the dense product on an H200, bfloat16, 8192 columns.
+TILES = {(8192, 1 / 8): 0.35, (8192, 1 / 4): 0.54, (4096, 1 / 8): 0.8, (4096, 1 / 4): 0.88}
+
+
+@pytest.mark.parametrize("case", TILES, ids=str)
+def test_expected_times_of_tiles_are_about_the_measured_ones(case):
+    known, counted = KERNELS.figures("NVIDIA H200, bfloat16"), work(runs(*case), 2)
+    taken = {
+        name: KERNELS[name].on_devices.seconds(counted, 8192, known[name])
+        for name in ("triton", "dense")
+    }
+    assert 0.95 < taken["triton"] / taken["dense"] / TILES[case] < 1.25
+
+
+def test_plans_of_torch_say_what_they_follow(user_cache, monkeypatch):
+    matrix, _ = CASES["runs"](contents("float32"))
+    on_cpu, elsewhere = matrix.to("torch"), matrix.to("torch").to("meta")
+    assert plan(on_cpu, 3).note == ""
+    found = plan(elsewhere, 3)
+    assert "no times are known for meta, float32: the number of columns decides" in str(found)
+    keep({"dense": [1e9, 0.0, 0.0], "pair": [2e9, 0.0, 0.0]}, "meta, float32")
+    found = plan(elsewhere, 3)
+    assert (found.note, found.expected) == ("", {"pair": 4.0, "dense": 1.0})

@@ -169,9 +169,8 @@ def fitted(samples: Sequence[Sample]) -> tuple[list[float], float]:
         if np.allclose(new, found, rtol=1e-6, atol=0):
             break
         found = new
-    expected = found[0] * counts[:, 0] + np.maximum(
-        found[1] * counts[:, 1], found[2] * counts[:, 2]
-    )
+    terms = found * counts
+    expected = terms[:, 0] + np.maximum(terms[:, 1], terms[:, 2])
     error = float(np.median(np.abs(expected / taken - 1)))
     return [float(f"{1e9 * x:.3g}") for x in found], error
 

@@ -17,6 +17,7 @@ from structmat.kernels.choice.record import (
     is_on_device,
 )
 from structmat.kernels.choice.table import KERNELS
+from structmat.kernels.cost_model.coefficients import CPU, place_of
 from structmat.kernels.cost_model.devices import DeviceWork
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
@@ -102,8 +103,9 @@ class FactoredMatrix:
 
     @cached_property
     def place(self) -> str:
-        """The device and the dtype of products on a device; empty on a CPU, and on torch."""
-        return device_place(self.structure, self.contents) if self._is_on_device else ""
+        """The device and the dtype of products; empty on a CPU."""
+        place = device_place(self.structure, self.contents)
+        return "" if self._is_modelled or place == place_of(CPU) else place
 
     @cached_property
     def kernels(self) -> list[str]:
@@ -112,7 +114,9 @@ class FactoredMatrix:
 
     def expected(self, columns: int) -> dict[str, float]:
         """Seconds that each kernel is expected to take; empty where no times are known."""
-        return {name: seconds for name, (seconds, _) in self._times(columns).items()}
+        on_torch = self.place and not self._is_on_device
+        times = self._times_on_device(columns) if on_torch else self._times(columns)
+        return {name: seconds for name, (seconds, _) in times.items()}
 
     def choose(self, columns: int) -> str:
         """Name of the kernel that promises the least time for a number of columns."""
@@ -126,8 +130,13 @@ class FactoredMatrix:
 
     def note(self, columns: int) -> str:
         """A sentence on the choice where the device has no figures; else empty."""
-        if not self._is_on_device or self._times(columns):
+        if not self.place or self.expected(columns):
             return ""
+        if not self._is_on_device:
+            return (
+                f"no times are known for {self.place}: the number of columns decides (force the "
+                "dense matrix by structmat.kernels.using)"
+            )
         chosen = KERNELS.without_times(self.structure, self.contents, self.device_work)
         why = "is never slower than itself" if chosen is KERNELS.dense else "takes little memory"
         return (
@@ -150,7 +159,9 @@ class FactoredMatrix:
 
     def _times_on_device(self, columns: int) -> dict[str, tuple[float, float]]:
         """The same on a device, for kernels of which the device has figures."""
-        known, work = KERNELS.figures(self.place), self.device_work
+        if not (known := KERNELS.figures(self.place)):
+            return {}
+        work = self.device_work
         prices = KERNELS.compared_on_device(self.structure, self.contents, work)
         return {
             name: (price.seconds(work, columns, known[name]), price.margin)

@@ -268,6 +268,7 @@ KERNELS = KernelTable(
         on("torch", dtypes=_MATRIX_UNITS, device="cuda"),
         package="triton",
         install="triton",
+        on_devices=devices.TRITON,
         default_from=_LEAST_UNIT_COLUMNS,
     ),
     Kernel(

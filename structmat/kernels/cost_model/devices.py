@@ -114,6 +114,14 @@ def _pair_size(work: DeviceWork) -> float:
     return inner * work.itemsize
 
 
+def _stored_size(work: DeviceWork) -> float:
+    return work.scalars * work.itemsize
+
+
+def _stored(work: DeviceWork, k: int) -> tuple[float, float, float]:
+    return 1.0, work.even * work.itemsize, work.even * k
+
+
 def _dense(work: DeviceWork, k: int) -> tuple[float, float, float]:
     return 1.0, _dense_size(work), work.rows * work.columns * k
 
@@ -127,20 +135,29 @@ def _intervals(work: DeviceWork, k: int) -> tuple[float, float, float]:
     return 1.0, -(-k // RUN_COLUMNS) * work.even * work.itemsize, work.even * k
 
 
+_H200 = "NVIDIA H200, "
 # Measured on an H200, 2026-11-29, with cold caches: GBLR matrices of n runs at random places,
 # n = 4096 and 16384, at 1/8 and 1/4 of the dense cost, 1 to 512 columns. All times are rather
 # too long for runs than too short: what was chosen took at most 0.9 of the dense time.
-_H200_SINGLE, _H200_DOUBLE = "NVIDIA H200, float32", "NVIDIA H200, float64"
 DENSE = DevicePrice(
     _dense_size,
     _dense,
-    {_H200_SINGLE: (6000.0, 2.33e-4, 2.99e-5), _H200_DOUBLE: (6000.0, 2.33e-4, 3.6e-5)},
+    {
+        f"{_H200}float32": (6000.0, 2.33e-4, 2.99e-5),
+        f"{_H200}float64": (6000.0, 2.33e-4, 3.6e-5),
+        f"{_H200}bfloat16": (10000.0, 3e-4, 2.6e-6),
+    },
     DEVICE_MARGIN,
 )
 INTERVALS = DevicePrice(
-    lambda work: work.scalars * work.itemsize,
+    _stored_size,
     _intervals,
-    {_H200_SINGLE: (14000.0, 2.7e-4, 3.5e-4), _H200_DOUBLE: (20000.0, 2.7e-4, 7.5e-4)},
+    {
+        f"{_H200}float32": (14000.0, 2.7e-4, 3.5e-4),
+        f"{_H200}float64": (20000.0, 2.7e-4, 7.5e-4),
+    },
 )
+# The same structures at n = 4096 and 8192 with 8192 columns; the start is that of the host.
+TRITON = DevicePrice(_stored_size, _stored, {f"{_H200}bfloat16": (250000.0, 3e-4, 4e-6)})
 # Not measured: compared where it is calibrated.
 PAIR = DevicePrice(_pair_size, _pair)
