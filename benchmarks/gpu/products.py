@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import structmat
-from benchmarks.gpu.session import Session, agree, library, tolerance
+from benchmarks.gpu.session import Session, agree, library, on_device, tolerance
 from benchmarks.gpu.shapes import drawn
 from benchmarks.micro.structures import Subject
 from benchmarks.micro.timing import Clock, interleaved, wall_clock
@@ -75,7 +75,7 @@ def _cupy(device: str) -> Library:
     """CuPy with a clock of its own; on a CPU NumPy stands in for it."""
     if device != "cuda":
         return "cupy", np.asarray, wall_clock, np.asarray
-    cupy = library("cupy")
+    cupy = on_device("cupy", device)
     filler = cupy.empty(CACHE_BYTES, cupy.int8)
 
     def clock(call: Callable[[], Any], loops: int) -> float:
@@ -94,7 +94,7 @@ def _cupy(device: str) -> Library:
 
 
 def _torch(device: str) -> Library:
-    torch = library("torch")
+    torch = on_device("torch", device)
     ways = library("benchmarks.gpu.ways")
     return "torch", partial(torch.asarray, device=device), ways.clock(device), ways.host
 

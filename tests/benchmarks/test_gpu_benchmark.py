@@ -128,7 +128,7 @@ def test_without_a_gpu_nothing_runs(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "RESULTS_FOLDER", tmp_path / "results")
     assert __main__.main(["gpu"]) == 2
     said = capsys.readouterr()
-    assert "no GPU here (torch sees none; cupy is not installed), and nothing was run" in said.err
+    assert "no GPU here (torch sees no GPU; cupy is not installed), and nothing was run" in said.err
     assert said.out == ""
     assert not (tmp_path / "results").exists()
 
@@ -203,6 +203,28 @@ def test_a_part_without_its_library_is_left_out(monkeypatch):
     session, rows = tried("products")
     parts.measure(session)
     assert {row.get("library") for row in rows[1:]} == {"cupy"}
+
+
+def test_a_library_that_sees_no_gpu_is_left_out(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    class Driverless:
+        class cuda:
+            class runtime:
+                def getDeviceCount():
+                    raise OSError
+
+    monkeypatch.setitem(sys.modules, "cupy", Driverless)
+    for name in ("frozen", "vit"):
+        session, rows = tried(name, device="cuda")
+        parts.measure(session)
+        assert [row["skipped"] for row in rows] == ["torch sees no GPU"]
+    session, rows = tried("products", device="cuda")
+    parts.measure(session)
+    assert [row["skipped"] for row in rows] == [
+        "cupy finds no driver (OSError)",
+        "torch sees no GPU",
+    ]
 
 
 def test_a_case_that_fails_leaves_the_others_alone():
@@ -388,7 +410,7 @@ def test_operations_that_launch_are_counted():
 def test_bytes_that_a_layer_keeps_are_found():
     layer = nn.Linear(4, 3)
     assert host.held_bytes("cpu", layer) == 4 * 15
-    layer.kept = {"dense": [torch.zeros(5)], "again": layer.weight}
+    layer.kept = {"dense": [torch.zeros(5)], "again": layer.weight.detach().T}
     assert host.held_bytes("cpu", layer) == 4 * 20
 
 
@@ -464,5 +486,5 @@ def test_facts_name_every_library(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     facts.check_gpu()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(BenchmarkError, match="torch sees none"):
+    with pytest.raises(BenchmarkError, match="torch sees no GPU"):
         facts.check_gpu()
