@@ -93,6 +93,7 @@ def run(device: str, tiny: bool, folder: Path | None, seconds: float = TOTAL_SEC
     for name in PARTS:
         own = share(name, seconds - (time.monotonic() - begin))
         print(f"{name}: at most {own:.0f} s", flush=True)
+        failed = len(suite.failures)
         if tiny:
             measure(Session(name, device, tiny, time.monotonic() + own, put))
             continue
@@ -101,4 +102,6 @@ def run(device: str, tiny: bool, folder: Path | None, seconds: float = TOTAL_SEC
         finally:  # rows of a part that was interrupted are there as well
             if folder is not None:
                 write(folder, finished())
+            for failure in suite.failures[failed:]:
+                print(f"  {failure}", flush=True)
     return finished()

@@ -108,7 +108,7 @@ def _products(rows: list[Row]) -> list[GpuTarget]:
         _target("CuPy, any columns, any n", "170", 1.05, cupy, _over_dense, of),
         _target("CuPy, 1 vector, n = 16384, float32, over c", "1.3–1.6", 1.2, one, over_share,
                 _shape),
-        _target("CuPy, 64 to 512 columns, n ≥ 8192, float32, over c", "24–520", 1.6, many,
+        _target("CuPy, 64 to 512 columns, n ≥ 8192, float32, over c", "20–130 × dense", 1.6, many,
                 over_share, _shape),
     ]  # fmt: skip
 
@@ -130,7 +130,7 @@ def _frozen(rows: list[Row]) -> list[GpuTarget]:
         for n, limit in limits.items():
             own = [r for r in many if r["n"] == n and r["structure"] in structures]
             case = f"frozen layer, bf16, 8192 rows, n = {n}, {what}, over c"
-            found.append(_target(case, "4–8", limit, own, over_share, _structure))
+            found.append(_target(case, "1.0 × dense", limit, own, over_share, _structure))
 
     def beyond_launch(row: Row) -> float:
         return (row["over_dense"] - row["launch_over_dense"]) / row["storage"]
@@ -139,7 +139,7 @@ def _frozen(rows: list[Row]) -> list[GpuTarget]:
         _target(
             "frozen layer, bf16, 1 row, n ≥ 4096, c ≤ 1/4, in a graph or compiled, less one "
             "launch, over its storage",
-            "4–8",
+            "1.0 × dense",
             1.5,
             few,
             beyond_launch,

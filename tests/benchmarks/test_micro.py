@@ -159,6 +159,9 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     assert growth[0]["over_first"] == 1
     rows = json.loads((tmp_path / "layers.quick.json").read_text(encoding="utf-8"))["rows"]
     assert {row["what"] for row in rows} == {"masks", "frozen"}
+    assert all(row["bytes_over_formula"] > 0 for row in rows if row["what"] == "masks")
+    learned = json.loads((tmp_path / "learned.quick.json").read_text(encoding="utf-8"))["rows"]
+    assert all(row["bytes_over_dense"] > 0 for row in learned)
     assert all(row["over_dense"] > 0 for row in rows if row["what"] != "masks")
     rows = json.loads((tmp_path / "training.quick.json").read_text(encoding="utf-8"))["rows"]
     assert {row["layer"] for row in rows} == {
