@@ -29,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
         # As an exception, so that an end from outside also writes what there is.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     result = run(options.device, options.tiny, folder)
+    if options.tiny:
+        print("\nThese are toy sizes: no figure and no verdict below means anything.\n")
     print("\n\n".join(table.text() for table in gpu_tables(result["rows"])))
     if folder is not None:
         print(f"\nwrote {folder / 'gpu.json'}")

@@ -143,6 +143,7 @@ def test_toy_figures_are_written_nowhere(monkeypatch, tmp_path, toy, capsys):
     assert "GPU targets" in shown
     assert "not measured" in shown
     assert "wrote" not in shown
+    assert "toy sizes: no figure and no verdict below means anything" in shown
     assert not (tmp_path / "results").exists()
     for arguments in (["--device", "cpu"], ["--tiny", "--device", "cpu", "--output", "x"]):
         assert __main__.main(["gpu", *arguments]) == 2
