@@ -144,8 +144,13 @@ def _timed(
         first = host(matrix @ x).reshape(len(operand), -1)[:, :CHECKED_COLUMNS]
         limit = tolerance(str(operand.dtype), len(operand))
         agree(f"a product with {columns} columns", first, expected[:, : first.shape[1]], limit)
+        calls = {"ours": partial(matrix.__matmul__, x), "dense": partial(D.__matmul__, x)}
+        # As many bytes as contents, operand and result have.
+        half = (subject.matrix.storage + columns * sum(subject.matrix.shape)) // 2
+        source, target = (put(np.zeros(half, operand.dtype)) for _ in range(2))
+        calls["bytes"] = partial(target.__setitem__, slice(None), source)
         timing = interleaved(
-            {"ours": partial(matrix.__matmul__, x), "dense": partial(D.__matmul__, x)},
+            calls,
             seconds=plan.seconds,
             least=plan.least,
             clock=clock,
@@ -158,6 +163,7 @@ def _timed(
                 "rounds": timing.rounds,
                 "seconds": short(timing.seconds("ours")),
                 "over_dense": short(timing.ratio("ours", "dense")),
+                "bytes_over_dense": short(timing.ratio("bytes", "dense")),
             }
         )
     return rows
