@@ -23,11 +23,10 @@ PROCESSES = 8
 def run(session: Session) -> None:
     """Run each group of tests; toy sizes take one small group."""
     files = sorted(path.name for path in (ROOT / KERNELS).glob("test_gpu*.py"))
-    groups = {name: [f"{KERNELS}/{name}"] for name in files}
+    groups = {"contract on CuPy": ["tests/core/test_contract.py", "-k", "cupy"]}
+    groups |= {name: [f"{KERNELS}/{name}"] for name in files}
     if session.tiny:
         groups = {"test_gpu.py": groups["test_gpu.py"]}
-    else:
-        groups["contract on CuPy"] = ["tests/core/test_contract.py", "-k", "cupy"]
     for group, arguments in groups.items():
         session.case(group, lambda g=group, a=arguments: _group(session, g, a))
 

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
         # As an exception, so that an end from outside also writes what there is.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     result = run(options.device, options.tiny, folder)
+    if options.tiny:
+        print("\nThese are toy sizes: no figure and no verdict below means anything.\n")
     print("\n\n".join(table.text() for table in gpu_tables(result["rows"])))
     if folder is not None:
         print(f"\nwrote {folder / 'gpu.json'}")
@@ -93,6 +95,7 @@ def run(device: str, tiny: bool, folder: Path | None, seconds: float = TOTAL_SEC
     for name in PARTS:
         own = share(name, seconds - (time.monotonic() - begin))
         print(f"{name}: at most {own:.0f} s", flush=True)
+        failed = len(suite.failures)
         if tiny:
             measure(Session(name, device, tiny, time.monotonic() + own, put))
             continue
@@ -101,4 +104,6 @@ def run(device: str, tiny: bool, folder: Path | None, seconds: float = TOTAL_SEC
         finally:  # rows of a part that was interrupted are there as well
             if folder is not None:
                 write(folder, finished())
+            for failure in suite.failures[failed:]:
+                print(f"  {failure}", flush=True)
     return finished()

@@ -36,7 +36,7 @@ class DecodingPlan:
 
 
 FULL = DecodingPlan(
-    size={"dim": 2048, "depth": 4, "heads": 16},
+    size={"dim": 2048, "depth": 2, "heads": 16},
     context=256,
     batches=(1, 16),
     cost=0.25,

@@ -1,7 +1,7 @@
 """The GPU of a measurement and the versions of the libraries that use it."""
 
 from benchmarks import machine
-from benchmarks.gpu.session import library
+from benchmarks.gpu.session import library, on_device
 from benchmarks.results import BenchmarkError, Row, Skip
 
 #: Libraries that decide what a GPU does, by the names of their modules.
@@ -17,30 +17,17 @@ def check_gpu() -> None:
         If there is none, with what each library says.
     """
     said = []
-    for name, count in (("torch", _torch_devices), ("cupy", _cupy_devices)):
+    for name in ("torch", "cupy"):
         try:
-            if count():
-                return
-            said.append(f"{name} sees none")
+            on_device(name, "cuda")
         except Skip as reason:
             said.append(str(reason))
+        else:
+            return
     raise BenchmarkError(
         f"no GPU here ({'; '.join(said)}), and nothing was run; expected one with CUDA (walk "
         "through every part without one: python -m benchmarks gpu --device cpu --tiny)"
     )
-
-
-def _torch_devices() -> int:
-    torch = library("torch")
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _cupy_devices() -> int:
-    cupy = library("cupy")
-    try:
-        return cupy.cuda.runtime.getDeviceCount()
-    except Exception as reason:  # without a driver, whatever the version makes of it
-        raise Skip(f"cupy finds no driver ({type(reason).__name__})") from None
 
 
 def facts(device: str) -> Row:
@@ -60,7 +47,7 @@ def facts(device: str) -> Row:
 def _device() -> Row:
     """Name, capability, memory and driver, from torch or else from CuPy."""
     try:
-        torch = library("torch")
+        torch = on_device("torch", "cuda")
         about = torch.cuda.get_device_properties(0)
         return {
             "gpu": about.name,
@@ -68,7 +55,7 @@ def _device() -> Row:
             "gpu_bytes": about.total_memory,
             "cuda": torch.version.cuda,
         }
-    except (Skip, RuntimeError, AssertionError):
+    except Skip:
         runtime = library("cupy").cuda.runtime
         about = runtime.getDeviceProperties(0)
         return {

@@ -105,6 +105,9 @@ def _case(
                 )
                 if made is not None:
                     calls[f"{name} {way}"] = made
+        for name, subject in subjects.items():
+            moved = moving(subject, rows, like)
+            calls[f"{name} bytes"] = graphed(nn.Identity(), lambda _, m=moved: m(), session.device)
         timing = interleaved(
             calls, seconds=plan.seconds, least=plan.least, clock=clock(session.device)
         )
@@ -112,6 +115,13 @@ def _case(
         for name, way in product(subjects, WAYS):
             if {f"{name} {way}", f"dense {way}"} <= calls.keys():
                 session.add(head | _row(timing, name, way, subjects[name]))
+
+
+def moving(subject: Subject, rows: int, like: dict) -> Call:
+    """Call that moves as many bytes as contents, operand and result have."""
+    count = subject.matrix.storage + rows * sum(subject.matrix.shape)
+    source, target = torch.zeros(2, count // 2, **like)
+    return partial(target.copy_, source)
 
 
 def frozen_layer(subject: Subject, like: dict) -> nn.Module:
@@ -145,4 +155,5 @@ def _row(timing: Timing, name: str, way: str, subject: Subject) -> Row:
         "seconds": short(timing.seconds(ours)),
         "over_dense": short(timing.ratio(ours, dense)),
         "launch_over_dense": short(timing.ratio("launch", dense)),
+        "bytes_over_dense": short(timing.ratio(f"{name} bytes", dense)),
     }

@@ -1,9 +1,10 @@
 """Parts of a run in their order, with the libraries they need and their shares of the time."""
 
+import gc
 import importlib
 from dataclasses import dataclass
 
-from benchmarks.gpu.session import Session, library
+from benchmarks.gpu.session import Session, library, on_device
 from benchmarks.results import Skip
 
 #: Seconds of a whole run, at most.
@@ -46,8 +47,13 @@ def measure(session: Session) -> None:
     part = PARTS[session.part]
     try:
         for name in part.needs:
-            library(name)
+            on_device(name, session.device) if name == "torch" else library(name)
     except Skip as reason:
         session.skip("all", str(reason))
         return
-    importlib.import_module(f"benchmarks.gpu.{part.module}").run(session)
+    module = importlib.import_module(f"benchmarks.gpu.{part.module}")
+    gc.freeze()  # each capture of a graph collects garbage, and what was imported is none
+    try:
+        module.run(session)
+    finally:
+        gc.unfreeze()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import structmat
-from benchmarks.gpu.session import Session, agree, library, tolerance
+from benchmarks.gpu.session import Session, agree, library, on_device, tolerance
 from benchmarks.gpu.shapes import drawn
 from benchmarks.micro.structures import Subject
 from benchmarks.micro.timing import Clock, interleaved, wall_clock
@@ -75,7 +75,7 @@ def _cupy(device: str) -> Library:
     """CuPy with a clock of its own; on a CPU NumPy stands in for it."""
     if device != "cuda":
         return "cupy", np.asarray, wall_clock, np.asarray
-    cupy = library("cupy")
+    cupy = on_device("cupy", device)
     filler = cupy.empty(CACHE_BYTES, cupy.int8)
 
     def clock(call: Callable[[], Any], loops: int) -> float:
@@ -94,7 +94,7 @@ def _cupy(device: str) -> Library:
 
 
 def _torch(device: str) -> Library:
-    torch = library("torch")
+    torch = on_device("torch", device)
     ways = library("benchmarks.gpu.ways")
     return "torch", partial(torch.asarray, device=device), ways.clock(device), ways.host
 
@@ -144,8 +144,13 @@ def _timed(
         first = host(matrix @ x).reshape(len(operand), -1)[:, :CHECKED_COLUMNS]
         limit = tolerance(str(operand.dtype), len(operand))
         agree(f"a product with {columns} columns", first, expected[:, : first.shape[1]], limit)
+        calls = {"ours": partial(matrix.__matmul__, x), "dense": partial(D.__matmul__, x)}
+        # As many bytes as contents, operand and result have.
+        half = (subject.matrix.storage + columns * sum(subject.matrix.shape)) // 2
+        source, target = (put(np.zeros(half, operand.dtype)) for _ in range(2))
+        calls["bytes"] = partial(target.__setitem__, slice(None), source)
         timing = interleaved(
-            {"ours": partial(matrix.__matmul__, x), "dense": partial(D.__matmul__, x)},
+            calls,
             seconds=plan.seconds,
             least=plan.least,
             clock=clock,
@@ -158,6 +163,7 @@ def _timed(
                 "rounds": timing.rounds,
                 "seconds": short(timing.seconds("ours")),
                 "over_dense": short(timing.ratio("ours", "dense")),
+                "bytes_over_dense": short(timing.ratio("bytes", "dense")),
             }
         )
     return rows

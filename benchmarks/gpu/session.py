@@ -89,6 +89,23 @@ def library(name: str) -> Any:
         raise Skip(f"{name} does not import here ({text})") from None
 
 
+def on_device(name: str, device: str) -> Any:
+    """Import torch or CuPy, or raise `Skip` where it sees no GPU and one is asked for."""
+    found = library(name)
+    if device != "cuda":
+        return found
+    try:
+        if name == "torch":
+            count = found.cuda.device_count() if found.cuda.is_available() else 0
+        else:
+            count = found.cuda.runtime.getDeviceCount()
+    except Exception as reason:  # of a driver, which each version names in its own way
+        raise Skip(f"{name} finds no driver ({type(reason).__name__})") from None
+    if not count:
+        raise Skip(f"{name} sees no GPU")
+    return found
+
+
 def tolerance(dtype: str, terms: int) -> float:
     """Bound on the relative error of sums of so long by rounding: of terms, and of the sum."""
     sums = EPSILON["float64" if dtype == "float64" else "float32"]

@@ -187,7 +187,7 @@ _TABLES: dict[str, Callable[[list[Row]], list[Table]]] = {
     "projections": _projections,
     "decoding": _networks(
         "Decoding on a GPU",
-        "One token of a GPT of width 2048 and depth 4 in bfloat16, over the dense network's time.",
+        "One token of a GPT of width 2048 and depth 2 in bfloat16, over the dense network's time.",
     ),
     "vit": _networks(
         "Vision transformer on a GPU",

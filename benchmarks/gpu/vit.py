@@ -46,9 +46,15 @@ TINY = VitPlan(
 def run(session: Session) -> None:
     """Check every network, and time its steps, first eager and then compiled."""
     plan = TINY if session.tiny else FULL
-    session.case("eager", partial(_eager, session, plan))
-    for name in list(networks(plan))[1:]:
-        session.case(f"{name}, compiled", partial(_compiled, session, plan, name))
+    models = {}
+    for name in networks(plan):
+        model = session.attempt(name, partial(_made, session, plan, name))
+        if model is not None:
+            models[name] = model
+    if "dense" not in models:
+        return
+    session.case("eager", partial(_eager, session, plan, models))
+    session.case("compiled", partial(_compiled, session, plan, models))
 
 
 def networks(plan: VitPlan) -> dict[str, Callable[[], nn.Module]]:
@@ -105,25 +111,24 @@ def _steps(plan: VitPlan, device: str, model: nn.Module, run: Any) -> Call:
     return call
 
 
-def _eager(session: Session, plan: VitPlan) -> None:
-    calls = {}
-    for name in networks(plan):
-        model = session.attempt(f"{name}, eager", partial(_made, session, plan, name))
-        made = model and session.attempt(
-            f"{name}, eager", partial(_steps, plan, session.device, model, model)
-        )
-        if made:
-            calls[name] = made
+def _eager(session: Session, plan: VitPlan, models: Mapping[str, nn.Module]) -> None:
+    """Time all networks side by side."""
+    calls = {name: _steps(plan, session.device, model, model) for name, model in models.items()}
     _time(session, plan, "eager", calls)
 
 
-def _compiled(session: Session, plan: VitPlan, name: str) -> None:
-    calls = {}
-    for one in ("dense", name):
-        model = _made(session, plan, one)
-        run = optimized(model, session.device)
-        calls[one] = _steps(plan, session.device, model, run)
-    _time(session, plan, "compiled", calls)
+def _compiled(session: Session, plan: VitPlan, models: Mapping[str, nn.Module]) -> None:
+    """Compile the dense network once, and time each of the others beside it as it comes."""
+
+    def made(name: str) -> Call:
+        model = models[name]
+        return _steps(plan, session.device, model, optimized(model, session.device))
+
+    dense = made("dense")
+    for name in [name for name in models if name != "dense"]:
+        call = session.attempt(f"{name}, compiled", partial(made, name))
+        if call is not None:
+            _time(session, plan, "compiled", {"dense": dense, name: call})
 
 
 def _time(session: Session, plan: VitPlan, way: str, calls: Mapping[str, Call]) -> None:

@@ -46,11 +46,11 @@ KEYS = {
     "tests": {"group", "passed", "failed", "skips", "failures", "reasons", "seconds"},
     "frozen": {
         *("n", "budget", "dtype", "rows", "structure", "way", "cost", "storage", "rounds"),
-        *("seconds", "over_dense", "launch_over_dense"),
+        *("seconds", "over_dense", "launch_over_dense", "bytes_over_dense"),
     },
     "products": {
         *("library", "structure", "n", "budget", "dtype", "columns", "cost", "kernel", "rounds"),
-        *("seconds", "over_dense"),
+        *("seconds", "over_dense", "bytes_over_dense"),
     },
     "training": {
         *("layer", "n", "vectors", "dtype", "budget", "way", "rounds", "seconds", "over_dense"),
@@ -118,7 +118,7 @@ def test_the_page_has_every_target_and_table(toy):
     empty = gpu_section(None)
     lines = [line for line in empty.splitlines() if line.startswith("| ")][2:]
     assert len(lines) == len(targets.gpu_targets([])) == 20
-    assert all(line.endswith("| – | not measured |") for line in lines)
+    assert all(line.endswith("| – | not measured | – |") for line in lines)
     assert "- a wrong one" in gpu_section(toy | {"failures": ["a wrong one"]})
 
 
@@ -128,7 +128,7 @@ def test_without_a_gpu_nothing_runs(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "RESULTS_FOLDER", tmp_path / "results")
     assert __main__.main(["gpu"]) == 2
     said = capsys.readouterr()
-    assert "no GPU here (torch sees none; cupy is not installed), and nothing was run" in said.err
+    assert "no GPU here (torch sees no GPU; cupy is not installed), and nothing was run" in said.err
     assert said.out == ""
     assert not (tmp_path / "results").exists()
 
@@ -143,6 +143,7 @@ def test_toy_figures_are_written_nowhere(monkeypatch, tmp_path, toy, capsys):
     assert "GPU targets" in shown
     assert "not measured" in shown
     assert "wrote" not in shown
+    assert "toy sizes: no figure and no verdict below means anything" in shown
     assert not (tmp_path / "results").exists()
     for arguments in (["--device", "cpu"], ["--tiny", "--device", "cpu", "--output", "x"]):
         assert __main__.main(["gpu", *arguments]) == 2
@@ -203,6 +204,28 @@ def test_a_part_without_its_library_is_left_out(monkeypatch):
     session, rows = tried("products")
     parts.measure(session)
     assert {row.get("library") for row in rows[1:]} == {"cupy"}
+
+
+def test_a_library_that_sees_no_gpu_is_left_out(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    class Driverless:
+        class cuda:
+            class runtime:
+                def getDeviceCount():
+                    raise OSError
+
+    monkeypatch.setitem(sys.modules, "cupy", Driverless)
+    for name in ("frozen", "vit"):
+        session, rows = tried(name, device="cuda")
+        parts.measure(session)
+        assert [row["skipped"] for row in rows] == ["torch sees no GPU"]
+    session, rows = tried("products", device="cuda")
+    parts.measure(session)
+    assert [row["skipped"] for row in rows] == [
+        "cupy finds no driver (OSError)",
+        "torch sees no GPU",
+    ]
 
 
 def test_a_case_that_fails_leaves_the_others_alone():
@@ -388,19 +411,19 @@ def test_operations_that_launch_are_counted():
 def test_bytes_that_a_layer_keeps_are_found():
     layer = nn.Linear(4, 3)
     assert host.held_bytes("cpu", layer) == 4 * 15
-    layer.kept = {"dense": [torch.zeros(5)], "again": layer.weight}
+    layer.kept = {"dense": [torch.zeros(5)], "again": layer.weight.detach().T}
     assert host.held_bytes("cpu", layer) == 4 * 20
 
 
 def figures():
     """Rows of a GPU on which every target is met."""
     frozen_row = {"part": "frozen", "dtype": "bfloat16", "storage": 0.25, "cost": 0.25}
-    frozen_row |= {"budget": 0.25, "launch_over_dense": 0.2}
-    training = {"part": "training", "way": "eager", "n": 4096}
+    frozen_row |= {"budget": 0.25, "launch_over_dense": 0.2, "bytes_over_dense": 0.1}
+    training = {"part": "training", "way": "eager", "n": 4096, "budget": 0.25}
     host_row = {"part": "host", "what": "host"}
     vit = {"part": "vit", "way": "compiled"}
     product = {"part": "products", "library": "cupy", "structure": "runs", "dtype": "float32"}
-    product |= {"budget": 0.25, "cost": 0.25}
+    product |= {"budget": 0.25, "cost": 0.25, "bytes_over_dense": 0.2}
     return [
         {"part": "tests", "group": "all", "passed": 9, "failed": 0},
         product | {"n": 16384, "columns": 1, "over_dense": 0.3},
@@ -442,7 +465,13 @@ def test_every_target_is_met_or_missed_by_its_rows():
 
     missed = targets.gpu_targets([worse(row) for row in figures()])
     assert {one.target.verdict for one in missed} == {"missed"}
-    assert all(one.line()[-1].startswith("missed at ") for one in missed)
+    assert all(one.line()[-2].startswith("missed at ") for one in missed)
+    bounds = {one.target.what: one.line()[-1] for one in missed}
+    assert bounds["CuPy, 1 vector, n = 16384, float32, over c"] == "0.8 by bytes, 1 by operations"
+    assert "0.4 by bytes" in bounds.values()
+    assert [bound for bound in bounds.values() if bound.endswith("by operations")][-3:] == [
+        "1 by operations", "0.25 by operations", "0.25 by operations",
+    ]  # fmt: skip
     # Other dtypes, rows and ways leave the targets of bfloat16 alone.
     beside = [row | {"dtype": "float32"} for row in figures() if row["part"] == "frozen"]
     found = [one for one in targets.gpu_targets(beside) if "frozen layer, bf16" in one.target.what]
@@ -464,5 +493,5 @@ def test_facts_name_every_library(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     facts.check_gpu()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(BenchmarkError, match="torch sees none"):
+    with pytest.raises(BenchmarkError, match="torch sees no GPU"):
         facts.check_gpu()

@@ -98,7 +98,7 @@ def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatc
         "| over the share, one vector, n ≥ 4096, 2 threads | 1.2 | – | not measured | – |" in text
     )
     assert "\n## On a GPU\n" in text
-    assert "| CuPy, any columns, any n | 170 | 1.05 | – | not measured |" in text
+    assert "| CuPy, any columns, any n | 170 | 1.05 | – | not measured | – |" in text
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
     assert len(pictures) == 3
     for picture in pictures:
@@ -159,6 +159,9 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     assert growth[0]["over_first"] == 1
     rows = json.loads((tmp_path / "layers.quick.json").read_text(encoding="utf-8"))["rows"]
     assert {row["what"] for row in rows} == {"masks", "frozen"}
+    assert all(row["bytes_over_formula"] > 0 for row in rows if row["what"] == "masks")
+    learned = json.loads((tmp_path / "learned.quick.json").read_text(encoding="utf-8"))["rows"]
+    assert all(row["bytes_over_dense"] > 0 for row in learned)
     assert all(row["over_dense"] > 0 for row in rows if row["what"] != "masks")
     rows = json.loads((tmp_path / "training.quick.json").read_text(encoding="utf-8"))["rows"]
     assert {row["layer"] for row in rows} == {
