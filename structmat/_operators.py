@@ -110,8 +110,7 @@ class Operators(Protocols):
             if is_scalar(x):
                 return self._scale(x)
             x = as_operand(x, self.xp)
-        product = vector_product if x.ndim == 1 else matrix_product
-        return product(self, x, adjoint=False)
+        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
     @_array.on_own_device
     def rdot(self, x: Any) -> Any:

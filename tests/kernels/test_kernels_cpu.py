@@ -482,6 +482,32 @@ def test_a_helper_does_what_the_calling_thread_leaves(eager):
         np.testing.assert_allclose(z, dense(pattern, contents).sum(0))
 
 
+def test_nothing_is_spread_before_all_is_collected():
+    """One piece is taken, and not finished: the thread waits for it."""
+    pattern = random_runs(61, 47, 40)
+    factor = VectorFactor(pattern, contents := np.ones(total(pattern)))
+    collect, spread = factor.collect, factor.spread
+    y, z, out = (aligned((64,), float) for _ in range(3))
+    task, next_piece = aligned((64,), np.int64), vector_steps._NEXT
+    addresses = [array.ctypes.data for array in (y, z, out)]
+    for taken in (0, collect._arrays[-1][4]):
+        task[:], y[:], z[:], out[:] = 0, 1, np.nan, np.nan
+        task[:7] = 8, collect.address, spread.address, *addresses, 1
+        task[next_piece] = taken
+        if not taken:  # the first call compiles
+            vector_steps._take_part(1.0, task.ctypes.data, 0)
+            assert not np.isnan(out[:61]).any()
+    part = threading.Thread(target=vector_steps._take_part, args=(1.0, task.ctypes.data, 0))
+    part.start()
+    part.join(0.05)
+    assert part.is_alive()
+    assert np.isnan(out).all()
+    z[:47] = dense(pattern, contents).sum(0)
+    task[vector_steps._DONE] = task[next_piece]
+    part.join(30)
+    np.testing.assert_allclose(out[:61], dense(pattern, contents) @ z[:47])
+
+
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_gradients_are_right_and_the_same_each_time(count, rng, eager):
     for product, A in products("float32"):

@@ -515,6 +515,23 @@ def test_remembered_products_follow_the_number_of_threads(threads, monkeypatch):
     assert asked == [1, 3, 2]
 
 
+def test_single_vectors_follow_the_number_of_threads(threads, monkeypatch):
+    layer, _ = layer_of()
+    asked = []
+
+    def board_for(threads):
+        asked.append(threads)
+        return 0, 1
+
+    monkeypatch.setattr("structmat.kernels.cpu.vectors.THREAD_BYTES", 1000)
+    monkeypatch.setattr("structmat.kernels.cpu.vectors.board_for", board_for)
+    with torch.no_grad():
+        for count in (1, 3, 2):
+            threads(count)
+            layer(double(1, 210))
+    assert asked == [1, 3, 2]
+
+
 @frozen_or_not
 def test_without_numba_panels_multiply(frozen, met, monkeypatch):
     results = []

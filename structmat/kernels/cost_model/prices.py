@@ -76,8 +76,8 @@ def _small_and_other(patterns: list[Pattern]) -> tuple[int, int, int]:
     if len(runs) < 2:
         return 0, 0, 0
     height, width = runs
-    small, filled = are_entries(height, width), (height > 0) & (width > 0)
-    others = filled & ~small
+    small = are_entries(height, width)
+    others = ~small
     entries, scalars = (height * width)[small].sum(), (height + width)[others].sum()
     return int(entries), int(others.sum()), int(scalars)
 

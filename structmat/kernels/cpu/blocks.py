@@ -28,6 +28,9 @@ _MOST_ROWS = np.iinfo(np.int32).max
 class BlockIndex:
     """Places of the packed contents of all blocks, listed one by one.
 
+    With `apart`, products take blocks of few entries entry by entry; to list the entries takes
+    as long as many products.
+
     Attributes
     ----------
     arrays : list of ndarray
@@ -37,8 +40,8 @@ class BlockIndex:
         Rows and columns of the matrix.
     """
 
-    def __init__(self, arrays: list[Array], shape: tuple[int, int]) -> None:
-        self.arrays, self.shape = arrays, shape
+    def __init__(self, arrays: list[Array], shape: tuple[int, int], *, apart: bool = True) -> None:
+        self.arrays, self.shape, self._apart = arrays, shape, apart
 
     @cached_property
     def sides(self) -> tuple["Entries", "Entries"]:
@@ -46,7 +49,9 @@ class BlockIndex:
         rows, cols, spans = self.arrays
         turned = np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
         m, n = self.shape
-        return Entries.of(rows, cols, spans, m), Entries.of(cols, rows, turned, n)
+        sides = (rows, cols, spans, m), (cols, rows, turned, n)
+        forwards, backwards = (Entries.of(*side, apart=self._apart) for side in sides)
+        return forwards, backwards
 
     @classmethod
     def of(cls, structure: FactorStructure) -> "BlockIndex":
@@ -84,8 +89,11 @@ class Entries(NamedTuple):
     spans: Array
 
     @classmethod
-    def of(cls, rows: Array, cols: Array, spans: Array, size: int) -> "Entries":
-        """Entries of blocks on listed places, where there are `size` rows."""
+    def of(cls, rows: Array, cols: Array, spans: Array, size: int, *, apart: bool) -> "Entries":
+        """Entries of blocks on listed places, where there are `size` rows; none unless `apart`."""
+        if not apart:
+            nothing = np.zeros(0, np.int64)
+            return cls(np.zeros(size + 1, np.int64), cols[:0], (nothing, nothing), spans)
         height, width = spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]
         small = are_entries(height, width)
         first, height, width = spans[small][:, [0, 2]], height[small], width[small]

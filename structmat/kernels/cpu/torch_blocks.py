@@ -22,7 +22,8 @@ class TorchBlockIndex:
     """Places of the contents of all blocks as tensors; parameters as for `BlockIndex`."""
 
     def __init__(self, index: BlockIndex) -> None:
-        self._index, self.sizes = index, list(index.shape)
+        #: The same on NumPy.
+        self.listed, self.sizes = index, list(index.shape)
         # Tensors made in inference mode could not serve a later backward pass.
         with torch.inference_mode(False):
             self.tensors = [torch.from_numpy(array) for array in index.arrays]
@@ -34,7 +35,7 @@ class TorchBlockIndex:
 
     def in_orders(self, rows: IntArray | None, cols: IntArray | None) -> "TorchBlockIndex":
         """The same blocks where row i lies at ``rows[i]`` and column j at ``cols[j]``."""
-        return TorchBlockIndex(self._index.in_orders(rows, cols))
+        return TorchBlockIndex(self.listed.in_orders(rows, cols))
 
 
 class TorchBlocks:
@@ -46,8 +47,8 @@ class TorchBlocks:
     @cached_property
     def product(self) -> BlockProduct:
         """The same product on NumPy."""
-        u, v = self.contents
-        return _product(self.index.tensors, u, v, self.index.sizes)
+        contents = [on_numpy(c) for c in self.contents]
+        return BlockProduct(self.index.listed, contents, threads=torch.get_num_threads())
 
     def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
         """A x: (n, k) to (m, k), in memory column after column."""
@@ -165,5 +166,6 @@ def _dense(contents: Tensor, places: Tensor, begin: Tensor, end: Tensor, size: i
 
 def _product(index: list[Tensor], u: Tensor, v: Tensor, sizes: list[int]) -> BlockProduct:
     m, n = sizes
-    places = BlockIndex([i.numpy() for i in index], (m, n))
+    # An operator keeps nothing from call to call.
+    places = BlockIndex([i.numpy() for i in index], (m, n), apart=False)
     return BlockProduct(places, [on_numpy(u), on_numpy(v)], threads=torch.get_num_threads())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,9 +88,8 @@ class TorchKernel:
         return not self._recorded and is_plain(x)
 
     def _direct(self, x: Tensor) -> BoundKernel:
-        if x.shape[1] <= self._few:
-            return self._vectors
-        product = self._operators.product
+        few = x.shape[1] <= self._few
+        product: Any = self._vectors if few else self._operators.product
         product.threads = torch.get_num_threads()  # it may have been set since
         return product
 

@@ -120,10 +120,18 @@ def _refuse_other_arrays(matrix: StructuredMatrix) -> None:
 
 def tensors_of(module: nn.Module) -> list[Tensor]:
     """List all parameters and buffers of the moment, which wrappers and transforms swap."""
-    found = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
-    for child in module._modules.values():
-        found += [] if child is None else tensors_of(child)
+    found: list[Tensor] = []
+    _add_tensors(module, found)
     return found
+
+
+def _add_tensors(module: nn.Module, found: list[Tensor]) -> None:
+    for tensors in (module._parameters, module._buffers):
+        if tensors:  # most are empty, and each layer is asked at every product
+            found.extend(t for t in tensors.values() if t is not None)
+    for child in module._modules.values():
+        if child is not None:
+            _add_tensors(child, found)
 
 
 def floating_dtype(tensors: list[Tensor]) -> torch.dtype | None:

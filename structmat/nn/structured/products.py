@@ -44,8 +44,8 @@ def through(
         return torch.ops.aten._unsafe_view(y, shape) if bias is None else y.view(shape) + bias
     size = chunk * torch.get_num_threads()
     if count <= size:
-        y = binding.multiply(matrix, x.T).T
-        return (y if bias is None else y + bias).contiguous().view(shape)
+        y = binding.multiply(matrix, x.T).T.contiguous()
+        return (y if bias is None else _plus(y, bias, x)).view(shape)
     out = x.new_empty(shape)
     for part, target in zip(x.split(size), out.view(count, m).split(size), strict=True):
         y = binding.multiply(matrix, part.T).T
@@ -53,10 +53,21 @@ def through(
     return out
 
 
+def _plus(y: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """The sum y + bias, in the memory of y unless that is also x's."""
+    if torch._C._is_alias_of(y, x):
+        return y + bias
+    return y.add_(bias)
+
+
 def dense(matrix: StructuredMatrix) -> Tensor:
     """The dense weight (m, n) of a matrix, once for one that remembers."""
-    with _without_autocast(matrix.device.type):
-        return binding.kept(matrix, "dense", lambda: matrix.to_dense().contiguous())
+
+    def assembled() -> Tensor:
+        with _without_autocast(matrix.device.type):
+            return matrix.to_dense().contiguous()
+
+    return binding.kept(matrix, "dense", assembled)
 
 
 def assembly(matrix: StructuredMatrix) -> int:

@@ -45,7 +45,7 @@ class Words:
     def _read(self) -> tuple[bytes, bytes, int]:
         sample, tail = self._spots
         total = int(np.add.reduce(self._summed, axis=None)) if self._summed.size else 0
-        return sample.tobytes(), tail.tobytes(), total
+        return sample.tobytes(), tail.tobytes() if tail.size else b"", total
 
     def same(self) -> bool:
         """Tell whether no change shows; the memory has to be there still."""
