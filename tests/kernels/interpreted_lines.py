@@ -78,6 +78,13 @@ def test_wide_reads(rng, count):
     check_pattern(rng, pattern, torch.float32, count)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("last", [64, 67, 71])
+def test_wide_reads_that_begin_before_a_piece(rng, monkeypatch, count, last):
+    monkeypatch.setattr(line_kernels, "_LEAST_SHIFTED", 2)
+    check_pattern(rng, runs([3, 90, 0, 11], [5, 60, 1, last], 97), torch.float32, count)
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_shares_of_the_pieces(rng, monkeypatch, count):
     monkeypatch.setattr(line_kernels, "_LEAST_PIECES", 20)

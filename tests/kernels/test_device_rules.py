@@ -188,6 +188,24 @@ def test_layers_compile_without_a_break(name, kernel):
     torch.testing.assert_close(compiled(x), layer(x))
 
 
+def test_a_compiled_layer_reads_contents_where_they_stand(monkeypatch):
+    by_kernel(monkeypatch, "lines")
+    found = []
+
+    def see(graph, inputs):
+        found.extend(node.target for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    layer = layer_of("runs", SIZES[0], torch.float32)[0].requires_grad_(False)
+    torch.compiler.reset()
+    with torch.no_grad():
+        torch.compile(layer, fullgraph=True, backend=see)(torch.ones(1, SIZES[0]))
+    # Attributes are transposes, which are views.
+    names = [target.__name__ for target in found if target is not getattr]
+    assert names.count("lines") == 1
+    assert len(names) <= 3, names
+
+
 def test_host_time_is_printed(kernel, capsys):
     for name in ("runs", "strips", "block diagonal"):
         layer = layer_of(name, 32, torch.float32)[0].requires_grad_(False)
