@@ -55,16 +55,22 @@ def check_pattern(rng, pattern, dtype, count, order="rows"):
     check(across, z.double() @ twin.T, dtype)
 
 
-@dtypes
 @pytest.mark.parametrize("name", PATTERNS)
-def test_products_of_every_pattern(rng, name, dtype):
-    count = 1 if dtype == torch.float16 else 3
-    check_pattern(rng, PATTERNS[name], dtype, count)
+def test_products_of_every_pattern(rng, name):
+    check_pattern(rng, PATTERNS[name], torch.float32, 1)
 
 
 @dtypes
-@pytest.mark.parametrize("count", [0, 1, 2, 16, 17])
-@pytest.mark.parametrize("order", ["rows", "columns"])
+@pytest.mark.parametrize("name", ["runs-full", "blocks-ragged", "stacked"])
+def test_several_vectors(rng, name, dtype):
+    check_pattern(rng, PATTERNS[name], dtype, 3)
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("count", "order"),
+    [(0, "rows"), (1, "columns"), (2, "columns"), (16, "rows"), (17, "rows")],
+)
 def test_numbers_of_vectors(rng, dtype, count, order):
     check_pattern(rng, PATTERNS["runs-around"], dtype, count, order)
 
@@ -76,6 +82,13 @@ def test_wide_reads(rng, count):
     assert layout.grain == 8
     assert lines_of(PATTERNS["runs"], total(PATTERNS["runs"]))[0].grain == 1
     check_pattern(rng, pattern, torch.float32, count)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("last", [64, 67, 71])
+def test_wide_reads_that_begin_before_a_piece(rng, monkeypatch, count, last):
+    monkeypatch.setattr(line_kernels, "_LEAST_SHIFTED", 2)
+    check_pattern(rng, runs([3, 90, 0, 11], [5, 60, 1, last], 97), torch.float32, count)
 
 
 @pytest.mark.parametrize("count", [1, 5])

@@ -107,7 +107,17 @@ MATRICES = {
     "monarch": monarch,
 }
 SIZES, LARGER = (256, 512), (512, 1024)
-matrices = pytest.mark.parametrize("name", MATRICES)
+# Each of Triton's kernels has one structure for each of its ways in the default run.
+FEW = ["runs", "tall strips", "block low rank with dense tiles"]
+matrices = pytest.mark.parametrize(
+    ("name", "kernel"),
+    [
+        pytest.param(n, k, marks=[] if k == "batches" or n in FEW else pytest.mark.slow)
+        for k in ("batches", "lines", "triton")
+        for n in MATRICES
+    ],
+    indirect=["kernel"],
+)
 
 
 def layer_of(name, n, dtype=torch.float64):
@@ -122,7 +132,7 @@ def through_the_structure(monkeypatch):
     monkeypatch.setattr(batches_layout, "GATHERED", 20)
 
 
-@pytest.fixture(params=["batches", "lines", "triton"])
+@pytest.fixture
 def kernel(request, monkeypatch):
     """A kernel that multiplies on devices."""
     pytest.importorskip("triton" if request.param != "batches" else "torch")
@@ -179,7 +189,7 @@ def test_values_and_gradients_are_those_of_the_dense_weight(name, kernel, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["runs", "strips", "block low rank with dense tiles"])
+@matrices
 def test_layers_compile_without_a_break(name, kernel):
     layer = layer_of(name, SIZES[0], torch.float32)[0].requires_grad_(False)
     x = torch.ones(3, SIZES[0])
@@ -188,9 +198,28 @@ def test_layers_compile_without_a_break(name, kernel):
     torch.testing.assert_close(compiled(x), layer(x))
 
 
-def test_host_time_is_printed(kernel, capsys):
-    for name in ("runs", "strips", "block diagonal"):
-        layer = layer_of(name, 32, torch.float32)[0].requires_grad_(False)
-        took = host_microseconds(layer, times=20)
-        with capsys.disabled():
-            print(f"\n{name} by {kernel}: {took:.0f} us of host time a call", end="")
+def test_a_compiled_layer_reads_contents_where_they_stand(monkeypatch):
+    by_kernel(monkeypatch, "lines")
+    found = []
+
+    def see(graph, inputs):
+        found.extend(node.target for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    layer = layer_of("runs", SIZES[0], torch.float32)[0].requires_grad_(False)
+    torch.compiler.reset()
+    with torch.no_grad():
+        torch.compile(layer, fullgraph=True, backend=see)(torch.ones(1, SIZES[0]))
+    # Attributes are transposes, which are views.
+    names = [target.__name__ for target in found if target is not getattr]
+    assert names.count("lines") == 1
+    assert len(names) <= 3, names
+
+
+@pytest.mark.slow
+@matrices
+def test_host_time_is_printed(name, kernel, capsys):
+    layer = layer_of(name, 32, torch.float32)[0].requires_grad_(False)
+    took = host_microseconds(layer, times=20)
+    with capsys.disabled():
+        print(f"\n{name} by {kernel}: {took:.0f} us of host time a call", end="")

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from cases import build  # noqa: E402
+from device_rules import by_structure  # noqa: E402
 from test_kernels_tiles import Layer, dense_runs, structure  # noqa: E402
 
 from structmat.intervals import positions  # noqa: E402
+from structmat.kernels import using  # noqa: E402
 from structmat.kernels.layouts.tiles import run_tile_layouts  # noqa: E402
 from structmat.kernels.triton.torch_op import TileMatrix  # noqa: E402
+from structmat.nn import StructuredLinear  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -78,6 +82,38 @@ def test_results_repeat_bit_for_bit(rng):
         y = layer(x)
         outcomes.append((y, *torch.autograd.grad(y.float().square().mean(), (x, layer.contents))))
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
+@pytest.mark.parametrize("kernel", ["lines", "batches", "triton"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["gblr-tiles", "gblr-one-row-each", "block_low_rank-dense-tiles"])
+def test_matrices_by_every_kernel_of_a_device(rng, name, dtype, kernel):
+    matrix, twin = build(name)
+    matrix = matrix.to("torch").to(DEVICE)
+    matrix = matrix._map(lambda leaf: leaf.to(dtype))
+    dense = torch.from_numpy(twin).to(DEVICE)
+    for count in (1, 2, 16, 17, 300):
+        x, y = (torch.from_numpy(rng.standard_normal((n, count))) for n in dense.shape[::-1])
+        x, y = x.to(DEVICE, dtype), y.to(DEVICE, dtype)
+        with using(kernel):
+            assert close(matrix @ x, dense @ x.double(), dtype)
+            assert close(matrix.rmatmat(y), dense.T @ y.double(), dtype)
+            assert close((matrix @ x.T.contiguous().T), dense @ x.double(), dtype)
+
+
+@pytest.mark.parametrize("count", [1, 16, 64])
+def test_frozen_layers_replay_in_a_graph(rng, count, monkeypatch):
+    by_structure(monkeypatch)
+    layer = StructuredLinear(build("gblr-tiles")[0]).to(DEVICE, torch.float32).requires_grad_(False)
+    x = torch.randn(count, layer.in_features, device=DEVICE)
+    with torch.no_grad():
+        wanted = layer(x)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = layer(x)
+        graph.replay()
+    assert torch.equal(y, wanted)
 
 
 @pytest.mark.slow

@@ -19,7 +19,10 @@ def test_products_by_tiles(name, dtype):
     A, twin = build(name, dtype)
     factored = A.to("torch")._factored
     pairs = zip(factored.structure.patterns, factored.contents, strict=True)
-    made = [TiledFactor(tile_matrix(p, c.shape[0], "cpu"), c) for p, c in pairs]
+    made = [
+        TiledFactor(tile_matrix(p, c.shape[0], "cpu"), c, left=i == 0)
+        for i, (p, c) in enumerate(pairs)
+    ]
     chain = Chain(factored.structure, *made)
     rng = np.random.default_rng(0)
     for matrix, product in ((twin, chain.multiply), (twin.conj().T, chain.multiply_adjoint)):

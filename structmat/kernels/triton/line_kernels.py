@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.kernels.layouts.lines import WINDOW
+from structmat.kernels.layouts.lines import GRAIN, WINDOW
 from structmat.kernels.triton.kernels import Launch, precision
 
 try:
@@ -31,6 +31,8 @@ except ImportError:
 MOST_VECTORS = 16
 #: Programs that keep all multiprocessors busy (132 on Hopper), and the pieces of one at least.
 _BUSY, _LEAST_PIECES = 8 * 132, 64
+#: Mean length of pieces from which on a wide read may begin before them.
+_LEAST_SHIFTED = 64
 
 
 def _jit(kernel: Callable[..., None]) -> Any:
@@ -51,6 +53,7 @@ def dot_kernel(
     vectors,
     lines,
     along,
+    whole,
     x_row,
     x_col,
     y_row,
@@ -59,6 +62,7 @@ def dot_kernel(
     LINES: tl.constexpr,
     BLOCK: tl.constexpr,
     GRAIN: tl.constexpr,
+    SHIFT: tl.constexpr,
     SCALED: tl.constexpr,
 ):
     """LINES numbers of VECTORS results: sums of contents times the operand along lines."""
@@ -73,16 +77,32 @@ def dot_kernel(
     total = tl.zeros((VECTORS, LINES, BLOCK), tl.float32)
     for _ in range(tl.max(end - piece, 0)):
         alive = piece < end
-        at = contents + tl.multiple_of(tl.load(base + piece, mask=alive, other=0), GRAIN)
+        at = tl.multiple_of(tl.load(base + piece, mask=alive, other=0), GRAIN)
         start = tl.multiple_of(tl.load(first + piece, mask=alive, other=0), GRAIN)
-        size = tl.multiple_of(tl.load(length + piece, mask=alive, other=0), GRAIN)
+        stop = tl.multiple_of(tl.load(length + piece, mask=alive, other=0), GRAIN)
+        if SHIFT > 1:
+            # Begin where a wide read can: with a few scalars of the piece before.
+            skip = at % SHIFT
+            at, start, stop = tl.multiple_of(at - skip, SHIFT), start - skip, stop + skip
+            wide = tl.multiple_of((stop + SHIFT - 1) // SHIFT * SHIFT, SHIFT)
+            beyond = tl.max(at + wide, 0) > whole
         if SCALED:
             factor = tl.load(scale + tl.load(owner + piece, mask=alive, other=0))
             factor = factor.to(tl.float32)
-        for shift in range(0, tl.max(size, 0), BLOCK):
+        for shift in range(0, tl.max(stop, 0), BLOCK):
             step = shift + lane
-            inside = step[None, :] < size[:, None]
-            c = tl.load(at[:, None] + step[None, :], mask=inside, other=0.0).to(tl.float32)
+            inside = step[None, :] < stop[:, None]
+            place = at[:, None] + step[None, :]
+            if SHIFT > 1:
+                near = (step[None, :] < wide[:, None]) & (place < tl.multiple_of(whole, SHIFT))
+                c = tl.load(contents + place, mask=near, other=0.0)
+                inside = inside & (step[None, :] >= skip[:, None])
+                if beyond:
+                    # The last scalars of all fill no wide read.
+                    c += tl.load(contents + place, mask=inside & (place >= whole), other=0.0)
+                c = tl.where(inside, c, 0.0).to(tl.float32)
+            else:
+                c = tl.load(contents + place, mask=inside, other=0.0).to(tl.float32)
             if SCALED:
                 c = c * factor[:, None]
             col = start[:, None] + step[None, :]
@@ -230,14 +250,17 @@ def dot(
     lines, along, mean, _, grain = sizes
     y = x.new_empty(x.shape[0], lines, dtype=dtype)
     launch = dot_launch(max(x.shape[0], 1), mean)
+    shift = GRAIN if grain == 1 and mean >= _LEAST_SHIFTED else 1
+    whole = contents.shape[0] // GRAIN * GRAIN
     grid = -(-lines // launch["LINES"]), -(-x.shape[0] // launch["VECTORS"])
     if y.numel():
         with torch.cuda.device_of(x):
             dot_kernel[grid](
                 *(x, contents, contents if scale is None else scale),
-                *(begin, base, first, length, owner, y, x.shape[0], lines, along),
+                *(begin, base, first, length, owner, y, x.shape[0], lines, along, whole),
                 *(*x.stride(), *y.stride()),
                 GRAIN=grain,
+                SHIFT=shift,
                 SCALED=scale is not None,
                 **launch,
             )

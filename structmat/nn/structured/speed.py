@@ -28,8 +28,13 @@ _PRODUCTS = {
 }
 
 
-def count_operations(matrix: StructuredMatrix, count: int = 16) -> LayerWork:
-    """Count the operations of a product with `count` vectors, by a matrix that has multiplied."""
+#: Vectors for which a product is counted: on a device by the kernel for many.
+_COUNTED, _COUNTED_ON_DEVICE = 16, 64
+
+
+def count_operations(matrix: StructuredMatrix) -> LayerWork:
+    """Count the operations of a product with a few vectors, by a matrix that has multiplied."""
+    count = _COUNTED if matrix.device.type == "cpu" else _COUNTED_ON_DEVICE
     vectors = torch.zeros(count, matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     with torch.no_grad(), _OperationCounter() as seen:
         binding.multiply(matrix, vectors.T)
