@@ -22,7 +22,7 @@ LEAST_NORM = 1e-60
 #: Relative rise of the gain below which a climb ends.
 STILL = 1e-6
 #: Positions beyond each end that a climb sees first, as a multiple of the run, and at least.
-REACH, LEAST_REACH = 2, 64
+REACH, LEAST_REACH = 2, 16
 #: Share of the next promised gain that a candidate has to keep to become a block.
 KEPT_GAIN = 0.9
 
