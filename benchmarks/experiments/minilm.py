@@ -34,7 +34,7 @@ except ImportError as missing:
 
 __all__ = ["WAYS", "run"]
 
-WAYS = ("weights", "calibrated", "distilled")
+WAYS = ("weights", "calibrated", "distilled", "calibrated, distilled")
 TRAINING = "classics_train.txt.xz"
 #: Held-out text by its name in "scores": from the sort of the training text, and another.
 HELD_OUT = {"classics": "classics_test.txt.xz", "wikitext2": "wikitext2_test.txt"}
@@ -170,7 +170,7 @@ class _Lab:
         model = copy.deepcopy(self.original)
         self._convert(model, case, way, budget)
         converted = time.process_time()
-        if way == "distilled":
+        if way.endswith("distilled"):
             self._distil(model, budget, progress)
         seconds = time.process_time() - begin
         layers = layer_costs(model, self.layers)
@@ -191,7 +191,7 @@ class _Lab:
         generator = torch.Generator().manual_seed(self.seed)
         options: dict[str, Any] = {"start": "weights", **case.convert}
         if case.kind in ("blast", "ranks"):
-            if way == "calibrated":
+            if way.startswith("calibrated"):
                 raise Skip(f"{case.name} is fitted to weights, not to the inputs of layers")
             if case.kind == "blast":
                 convert_to_blast_(model, budget, is_inner, generator=generator, **options)
@@ -205,7 +205,7 @@ class _Lab:
             options.setdefault("learn", case.kind == "gblr")
         else:
             options["learn"] = False  # no training follows that could bring the cost down
-        calibration = self.calibration if way == "calibrated" else None
+        calibration = self.calibration if way.startswith("calibrated") else None
         convert_(
             model,
             Config(kind=case.kind, budget=budget, **options),

@@ -97,8 +97,11 @@ def test_every_kind_in_every_way_meets_the_budget_and_is_measured(tiny, folder):
     names = [case["name"] for case in CASES]
     fitted = ["low rank", "Monarch", "ALDS"]
     plain = [name for name in names if name != "BLAST"]  # its fit is slow, and the same
-    rows = made(asked(("weights", plain), ("calibrated", fitted), ("distilled", names)), folder)
-    assert len(rows) == 2 * len(CASES) + 3
+    both = ("calibrated, distilled", ["low rank"])
+    rows = made(
+        asked(("weights", plain), ("calibrated", fitted), ("distilled", names), both), folder
+    )
+    assert len(rows) == 2 * len(CASES) + 4
     json.dumps(rows, allow_nan=False)
     dense = rows[0]
     assert dense["score"] == pytest.approx(1, abs=1e-5)
@@ -113,6 +116,9 @@ def test_every_kind_in_every_way_meets_the_budget_and_is_measured(tiny, folder):
             assert -1 <= row["scores"]["rank_correlation"] <= 1
     calibrated, weights = (by(rows, "Monarch", way) for way in ("calibrated", "weights"))
     assert calibrated["score"] > weights["score"]
+    low_rank = {row["matrix"]: row["score"] for row in rows if row["case"] == "low rank"}
+    assert low_rank["calibrated, distilled"] > low_rank["weights"]
+    assert len(set(low_rank.values())) == 4
     for name in ("low rank", "Monarch", "kept"):
         assert by(rows, name, "distilled")["score"] > by(rows, name, "weights")["score"]
     shared = [layer["relative_cost"] for layer in by(rows, "by error", "weights")["layers"]]
