@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 
 from scipy.sparse.linalg import LinearOperator
 
-from structmat import _array
+from structmat import _array, _backends
 from structmat._array import Array, DType
 from structmat._entries import Entries
 from structmat.errors import ConversionError, InputError
@@ -340,7 +340,7 @@ class StructuredMatrix(Entries):
             ``"array_api_strict"``) or by namespace, or a device of the present one
             (``"cuda:0"``).
         """
-        if isinstance(target, str) and (target in _array.BACKENDS or target == "array_api_strict"):
+        if isinstance(target, str) and (target in _backends.BACKENDS or target == "array_api_strict"):
             target = _array.namespace_named(target)
         if not isinstance(target, ModuleType):
             return self._map(lambda a: _array.moved(a, target))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat._array import BACKENDS
+from structmat._backends import BACKENDS
 from structmat.intervals import IntArray
 from structmat.kernels.layouts.batches import (
     Batch,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat._array import BACKENDS
+from structmat._backends import BACKENDS
 from structmat._derivatives import is_transformed, is_translated
 from structmat.kernels.bound import BoundFactor
 from structmat.kernels.layouts.factors import FactorStructure
