@@ -142,7 +142,7 @@ class Times(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether the place has figures of this structure."""
+        """True if the place has figures of this structure."""
         return math.isfinite(self.each)
 
     @classmethod

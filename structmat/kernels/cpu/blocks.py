@@ -111,7 +111,7 @@ class Entries(NamedTuple):
         return cls(ptr, cols[v], (u, v), others)
 
     def filled(self, u: Array, v: Array) -> tuple[Array, Array, Array]:
-        """What the kernel takes, for these contents of both sides."""
+        """Arrays that the kernel takes, for these contents of both sides."""
         one, other = self.factors
         return self.ptr, self.column, u[one] * v[other]
 

@@ -151,7 +151,8 @@ def test_copies_moves_and_empty_memory(kind, stage):
     empty.load_state_dict(state)
     assert torch.equal(empty(x), y)
     with torch.inference_mode():
-        assert torch.equal(model(x), y)
+        # Small blocks are then multiplied entry by entry, so sums have another order.
+        torch.testing.assert_close(model(x), y)
     assert not list(model.buffers()), "wrappers of distributed training send buffers every step"
 
 
