@@ -340,7 +340,7 @@ class StructuredMatrix(Entries):
             ``"array_api_strict"``) or by namespace, or a device of the present one
             (``"cuda:0"``).
         """
-        if isinstance(target, str) and (target in _backends.BACKENDS or target == "array_api_strict"):
+        if isinstance(target, str) and target in (*_backends.BACKENDS, "array_api_strict"):
             target = _array.namespace_named(target)
         if not isinstance(target, ModuleType):
             return self._map(lambda a: _array.moved(a, target))
