@@ -19,12 +19,12 @@ from array_api_compat import device as device
 from array_api_compat import to_device as to_device
 
 from structmat._backends import BACKENDS, GENERIC, Backend
+from structmat._backends import Array as Array
+from structmat._backends import Device as Device
 from structmat._checks import host_array
 from structmat.errors import BackendError, InputError, MissingDependencyError
 
-Array = Any
 DType = Any
-Device = Any
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 # NumPy's namespace. Nearly every product asks for it, so it is compared by identity first.
