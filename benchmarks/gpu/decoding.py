@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.gpu.session import Session, agree
-from benchmarks.gpu.ways import WAYS, clock, host
+from benchmarks.gpu.ways import WAYS, clock, host, over_dense
 from benchmarks.micro.timing import interleaved
-from benchmarks.results import short
 from structmat.learn.models import build_model
 from structmat.nn import Config, convert_, freeze_, to_dense_
 
@@ -133,14 +132,15 @@ def _time(
     decoders = {name: Decoder(model, batch) for name, model in models.items()}
     ways = ["eager", "graph", *["compiled"] * (batch == 1 and not session.tiny)]
     for way in ways:
-        calls = {}
-        for name, decoder in decoders.items():
-            made = session.attempt(
-                f"{name}, {batch} sequences, {way}",
-                partial(WAYS[way], decoder, lambda one: one(token, place), session.device),
-            )
-            if made is not None:
-                calls[name] = made
+        calls = session.attempts(
+            {
+                name: (
+                    f"{name}, {batch} sequences, {way}",
+                    partial(WAYS[way], decoder, lambda one: one(token, place), session.device),
+                )
+                for name, decoder in decoders.items()
+            }
+        )
         timing = interleaved(
             calls, seconds=plan.seconds, least=plan.least, clock=clock(session.device)
         )
@@ -151,8 +151,6 @@ def _time(
                     "way": way,
                     "batch": batch,
                     "budget": plan.cost,
-                    "rounds": timing.rounds,
-                    "seconds": short(timing.seconds(name)),
-                    "over_dense": short(timing.ratio(name, "dense")),
+                    **over_dense(timing, name),
                 }
             )

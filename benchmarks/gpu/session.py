@@ -5,7 +5,7 @@ import importlib
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,11 @@ class Session:
             text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             self.put({"failure": f"{self.part}, {case}: {text}"})
         return None
+
+    def attempts(self, measures: Mapping[str, tuple[str, Callable[[], Any]]]) -> dict[str, Any]:
+        """Results by name, of those cases that give one; a case and its call by name."""
+        made = {name: self.attempt(*measure) for name, measure in measures.items()}
+        return {name: result for name, result in made.items() if result is not None}
 
     def case(self, case: str, measure: Callable[[], Any]) -> None:
         """Run a case, and afterwards give back its memory and what it compiled."""

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.session import Session, WrongResult
 from benchmarks.gpu.shapes import drawn
-from benchmarks.gpu.ways import WAYS, clock
+from benchmarks.gpu.ways import WAYS, clock, over_dense
 from benchmarks.micro.settings import Setting
 from benchmarks.micro.timing import Call, interleaved
 from benchmarks.micro.training import BLUR_ERROR, shrunk_layer, step, step_errors
-from benchmarks.results import short
 from structmat.nn import Anneal, Config, GaudiLinear, StructuredLinear, convert_
 
 DTYPE = "bfloat16"
@@ -91,25 +90,25 @@ def _size(session: Session, plan: TrainingPlan, n: int, ways: Sequence[str]) -> 
     setting = Setting((n, n, plan.vectors), session.device, DTYPE, 1)
     x, grad = (setting.moved(torch.randn(plan.vectors, n)) for _ in range(2))
     x.requires_grad_()
-    layers = {}
-    for name, make in makers(n, plan.cost).items():
-        case = f"{name}, n = {n}"
-        layer = session.attempt(case, partial(_checked, make, setting, x, grad))
-        if layer is not None:
-            layers[name] = layer
+    layers = session.attempts(
+        {
+            name: (f"{name}, n = {n}", partial(_checked, make, setting, x, grad))
+            for name, make in makers(n, plan.cost).items()
+        }
+    )
     # Graphs come last: a capture that fails may leave the device in disorder.
     for way in ways:
-        calls = {}
-        for name, layer in layers.items():
-            # Layers with masks read values, which no graph allows.
-            if way != "eager" and name.startswith("Gaudi"):
-                continue
-            made = session.attempt(
-                f"{name}, n = {n}, {way}",
-                partial(WAYS[way], layer, partial(_step, x, grad), session.device),
-            )
-            if made is not None:
-                calls[name] = made
+        calls = session.attempts(
+            {
+                name: (
+                    f"{name}, n = {n}, {way}",
+                    partial(WAYS[way], layer, partial(_step, x, grad), session.device),
+                )
+                for name, layer in layers.items()
+                # Layers with masks read values, which no graph allows.
+                if way == "eager" or not name.startswith("Gaudi")
+            }
+        )
         timing = interleaved(
             calls, seconds=plan.seconds, least=plan.least, clock=clock(session.device)
         )
@@ -122,9 +121,7 @@ def _size(session: Session, plan: TrainingPlan, n: int, ways: Sequence[str]) -> 
                     "dtype": DTYPE,
                     "budget": plan.cost,
                     "way": way,
-                    "rounds": timing.rounds,
-                    "seconds": short(timing.seconds(name)),
-                    "over_dense": short(timing.ratio(name, "dense")),
+                    **over_dense(timing, name),
                 }
             )
 

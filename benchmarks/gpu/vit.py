@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.session import Session, agree
 from benchmarks.gpu.training import project_once_
-from benchmarks.gpu.ways import clock, host, optimized
+from benchmarks.gpu.ways import clock, host, optimized, over_dense
 from benchmarks.micro.timing import Call, interleaved
-from benchmarks.results import short
 from structmat.learn.models import build_model
 from structmat.nn import Config, convert_, to_dense_
 
@@ -140,8 +139,6 @@ def _time(session: Session, plan: VitPlan, way: str, calls: Mapping[str, Call]) 
                 "way": way,
                 "batch": plan.batch,
                 "budget": 1.0 if name == "dense" else plan.cost,
-                "rounds": timing.rounds,
-                "seconds": short(timing.seconds(name)),
-                "over_dense": short(timing.ratio(name, "dense")),
+                **over_dense(timing, name),
             }
         )

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.micro.settings import cuda_clock
-from benchmarks.micro.timing import Call, Clock, wall_clock
+from benchmarks.micro.timing import Call, Clock, Timing, wall_clock
+from benchmarks.results import Row, short
 
 #: Calls before a capture, in which libraries choose their algorithms.
 WARM_UPS = 3
@@ -18,6 +19,15 @@ Use = Callable[[Any], Any]
 def clock(device: str) -> Clock:
     """Clock of a device; that of a GPU empties its caches before each call."""
     return cuda_clock if device == "cuda" else wall_clock
+
+
+def over_dense(timing: Timing, name: str) -> Row:
+    """Figures of one of several calls that were timed side by side with "dense"."""
+    return {
+        "rounds": timing.rounds,
+        "seconds": short(timing.seconds(name)),
+        "over_dense": short(timing.ratio(name, "dense")),
+    }
 
 
 def eager(layer: nn.Module, use: Use, _device: str) -> Call:
