@@ -51,6 +51,17 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def user_cache(tmp_path, monkeypatch):
+    """A user's cache of the test's own: figures of kernels measured there are for it alone."""
+    from structmat.kernels.cost_model.coefficients import forget
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    forget()
+    yield tmp_path
+    forget()
+
+
+@pytest.fixture
 def own_kinds(monkeypatch):
     """Forget the kinds and the rules that a test adds."""
     from structmat import kinds

@@ -17,7 +17,6 @@ import structmat
 from structmat.cli import main
 from structmat.demo import earthquake_kernel
 from structmat.kernels.choice.calibrate import calibrate
-from structmat.kernels.cost_model.coefficients import forget
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^(`{3,})(\w+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
@@ -63,15 +62,13 @@ def test_examples_on_pages_run(page, tmp_path, monkeypatch):
     assert run_page(text, str(page)) == ""
 
 
-def test_commands_on_the_command_line_page_run(tmp_path, monkeypatch, request):
+def test_commands_on_the_command_line_page_run(tmp_path, monkeypatch, user_cache):
     page = (ROOT / "docs" / "guide" / "command_line.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\$ structmat (.+)$", page, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     np.save("matrix.npy", earthquake_kernel(48))
-    # A minute on matrices of all sizes; the figures are for this test alone.
+    # A minute on matrices of all sizes.
     monkeypatch.setattr("structmat.cli._calibrate.calibrate", partial(calibrate, sizes=(192,)))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    request.addfinalizer(forget)
     # The bare comparison takes its time; .ci/run runs it. So does learning.
     for command in [c for c in commands if c != "compare"]:
         assert main(command.split()) == 0, command

@@ -15,15 +15,7 @@ from structmat.kernels.choice import calibrate as calibration
 from structmat.kernels.choice import calibrate_devices as on_devices
 from structmat.kernels.choice.calibrate_devices import calibrate_device, fitted
 from structmat.kernels.choice.table import KERNELS
-from structmat.kernels.cost_model.coefficients import coefficients_file, forget
-
-
-@pytest.fixture
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forget()
-    yield tmp_path
-    forget()
+from structmat.kernels.cost_model.coefficients import coefficients_file
 
 
 @pytest.fixture

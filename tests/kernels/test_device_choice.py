@@ -11,7 +11,7 @@ from fake_cupy_library import FakeLibrary
 from structmat import GBLR, BlockSparse
 from structmat.kernels import plan, using
 from structmat.kernels.choice.table import KERNELS
-from structmat.kernels.cost_model.coefficients import coefficients_file, forget, keep
+from structmat.kernels.cost_model.coefficients import coefficients_file, keep
 from structmat.kernels.cost_model.devices import DeviceWork, even_scalars
 from structmat.kernels.layouts.panels import RunPattern
 
@@ -23,14 +23,6 @@ MEASURED = {
     (4096, 1 / 8): [(0.8, 0.8), (0.7, 0.7), (0.9, 0.9), (1.5, 2.4), (1.8, 2.7)],
 }
 COLUMNS = (1, 4, 16, 64, 512)
-
-
-@pytest.fixture
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forget()
-    yield tmp_path
-    forget()
 
 
 def device(name="NVIDIA H200", compiled=None):

@@ -16,7 +16,7 @@ from structmat.kernels import plan, using
 from structmat.kernels.choice import calibrate as calibration
 from structmat.kernels.choice import record, table
 from structmat.kernels.choice.record import Kernel, on
-from structmat.kernels.cost_model.coefficients import forget, keep
+from structmat.kernels.cost_model.coefficients import keep
 from structmat.kernels.cost_model.prices import Price
 from structmat.kernels.layouts.factors import FactorStructure
 
@@ -161,10 +161,8 @@ class Zeros:
 
 
 @pytest.fixture
-def register(monkeypatch, tmp_path):
+def register(monkeypatch, user_cache):
     """Add a record to the table for one test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forget()
 
     def add(seconds=0.0, size=0, **fields):
         price = Price(lambda work: size, lambda work, _, k: (1.0, float(k)), (1e9 * seconds, 0.0))
@@ -172,8 +170,7 @@ def register(monkeypatch, tmp_path):
         kernel = Kernel("zeros", "nothing at all", Zeros, **fields)
         monkeypatch.setitem(table.KERNELS, "zeros", kernel)
 
-    yield add
-    forget()
+    return add
 
 
 built = pytest.mark.parametrize("make", [RUNS, BLOCKS], ids=["runs", "blocks"])

@@ -92,15 +92,6 @@ def check_products(matrix, twin, to=np.asarray):
 
 
 @pytest.fixture
-def user_cache(tmp_path, monkeypatch):
-    """A user's cache of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forget()
-    yield tmp_path
-    forget()
-
-
-@pytest.fixture
 def favoured(monkeypatch):
     """Let a kernel be expected to take no time at all."""
 

@@ -8,18 +8,9 @@ import torch
 
 from structmat.errors import BackendError, InputError
 from structmat.kernels.choice import calibrate as calibration
-from structmat.kernels.cost_model.coefficients import forget
 from structmat.kernels.cost_model.layers import LayerCoefficients, keep_layers, layer_coefficients
 from structmat.nn.structured import calibrate as measuring
 from structmat.nn.structured.calibrate import Sample, calibrate_layers
-
-
-@pytest.fixture
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forget()
-    yield tmp_path
-    forget()
 
 
 @pytest.fixture

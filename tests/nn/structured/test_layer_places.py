@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from structmat import GBLR, LowRank, Monarch
-from structmat.kernels.cost_model.coefficients import coefficients_file, forget, keep
+from structmat.kernels.cost_model.coefficients import coefficients_file, keep
 from structmat.kernels.cost_model.layers import (
     ALL_VECTORS,
     SHIPPED,
@@ -21,14 +21,6 @@ from structmat.nn.structured import StructuredWeight
 from structmat.nn.structured import speed as _speed
 
 H200 = "NVIDIA H200, bfloat16"
-
-
-@pytest.fixture
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forget()
-    yield tmp_path
-    forget()
 
 
 def dense(times, count, assembly=0):
