@@ -90,8 +90,9 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     -----
     Expected times come from counts of each kernel's work and from coefficients of the
     machine: the shipped ones, or those that ``structmat calibrate`` measured. They are known
-    for NumPy, and for CuPy on devices that were measured. On others the dense matrix multiplies,
-    unless it takes far more memory than the structure, and the plan has a note that says so.
+    for NumPy, for compiled kernels of torch on a CPU, and for CuPy on devices that were
+    measured. On others the dense matrix multiplies, unless it takes far more memory than the
+    structure, and the plan has a note that says so.
 
     Examples
     --------

@@ -341,7 +341,7 @@ def test_contexts_nest_and_end():
     with pytest.raises(ZeroDivisionError), using("pair"), using("vectors"):
         raise ZeroDivisionError
     assert kernel_used(matrix) == usual
-    assert factored._forcing == 0, "tracers would look for a forced kernel for ever"
+    assert factored._attending == 0, "tracers would look for a forced kernel for ever"
     with using("pair"):
         with pytest.raises(InputError), using("no such kernel"):
             pass

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 import warnings
 from functools import cache
@@ -17,7 +18,7 @@ from patterns import PATTERNS, dense, total  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
 
-from structmat.kernels import using  # noqa: E402
+from structmat.kernels import plan, using  # noqa: E402
 from structmat.kernels.choice import record, table  # noqa: E402
 from structmat.kernels.cpu.column_loops import ROWS  # noqa: E402
 from structmat.kernels.cpu.torch_kernel import TorchKernel  # noqa: E402
@@ -581,3 +582,17 @@ def test_one_factor_alone():
     tiles = TorchTiles([index], [numbers], through=True)
     close(tiles.multiply(x), R @ x)
     close(tiles.multiply_adjoint(R @ x), R.T @ R @ x)
+
+
+# Expected times.
+
+
+@pytest.mark.parametrize("columns", [1, 8, 9, 64])
+def test_plans_of_tensors_tell_the_times_of_compiled_kernels(columns, user_cache):
+    matrix = gblr_case(400, 300, 90, seed=0)(contents("float32"))[0]
+    numpy, found = (plan(A, columns).expected for A in (matrix, matrix.to("torch")))
+    assert found.keys() == {"tiles", "blocks"}
+    for name, seconds in found.items():
+        single = numpy["vectors"] if columns <= table.MOST_SINGLE_VECTORS else math.inf
+        assert seconds == min(numpy[name], single)
+    assert "us expected" in str(plan(matrix.to("torch"), columns))

@@ -16,16 +16,18 @@ from structmat.kernels.choice.record import (
     is_modelled,
     is_on_device,
 )
-from structmat.kernels.choice.table import KERNELS
+from structmat.kernels.choice.table import KERNELS, MOST_SINGLE_VECTORS, torch_times
 from structmat.kernels.cost_model.coefficients import CPU, place_of
 from structmat.kernels.cost_model.devices import DeviceWork
+from structmat.kernels.cost_model.expected import Expected
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 
 _forced: ContextVar[str | None] = ContextVar("structmat kernel", default=None)
-# Number of contexts that force a kernel: tracers follow a number, not a context variable. It
-# only spares products outside the look-up.
-_forcing = 0
+_watched: ContextVar["list[Expected] | None"] = ContextVar("structmat products", default=None)
+# Number of contexts that force a kernel or watch products: tracers follow a number, not a context
+# variable. It only spares products outside the look-up.
+_attending = 0
 
 
 @contextmanager
@@ -58,15 +60,29 @@ def using(kernel: str) -> Iterator[None]:
     ...     A @ np.ones(4)
     array([2., 2., 0., 0.])
     """
-    global _forcing
     KERNELS.check_name(kernel)
-    token = _forced.set(kernel)
-    _forcing += 1
+    with _attended(_forced, kernel):
+        yield
+
+
+@contextmanager
+def watched() -> Iterator[list[Expected]]:
+    """Name the compiled kernels that multiply in a context, as their expected times."""
+    found: list[Expected] = []
+    with _attended(_watched, found):
+        yield found
+
+
+@contextmanager
+def _attended(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    global _attending
+    token = variable.set(value)
+    _attending += 1
     try:
         yield
     finally:
-        _forcing -= 1
-        _forced.reset(token)
+        _attending -= 1
+        variable.reset(token)
 
 
 class FactoredMatrix:
@@ -114,9 +130,22 @@ class FactoredMatrix:
 
     def expected(self, columns: int) -> dict[str, float]:
         """Seconds that each kernel is expected to take; empty where no times are known."""
-        on_torch = self.place and not self._is_on_device
-        times = self._times_on_device(columns) if on_torch else self._times(columns)
+        if self._is_modelled or self._is_on_device:
+            times = self._times(columns)
+        elif self.place:
+            times = self._times_on_device(columns)
+        else:
+            compiled = [name for name in self.kernels if KERNELS[name].package]
+            return {name: self.timed(name).seconds(columns) for name in compiled}
         return {name: seconds for name, (seconds, _) in times.items()}
+
+    def timed(self, kernel: str) -> Expected:
+        """Expected times of products by a compiled kernel of torch: one thread's, or a device's."""
+        if self.place:
+            figures = KERNELS.figures(self.place).get(kernel, ())
+            return Expected(KERNELS[kernel].on_devices, self.device_work, figures)
+        own, single = torch_times(KERNELS[kernel], self.work)
+        return own._replace(few=single, most=MOST_SINGLE_VECTORS)
 
     def choose(self, columns: int) -> str:
         """Name of the kernel that promises the least time for a number of columns."""
@@ -209,10 +238,19 @@ class FactoredMatrix:
         return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)
 
     def _bound_for(self, x: Array) -> BoundKernel:
-        if _forcing and (forced := _forced.get()) is not None:
-            return self.bound(forced)
+        if _attending and (bound := self._attended(x.shape[1])) is not None:
+            return bound
         columns = self.counted(x.shape[1])
         bound = self._chosen.get(columns)
         if bound is None:
             bound = self._chosen[columns] = self.bound(self.choose(columns))
         return bound
+
+    def _attended(self, columns: int) -> BoundKernel | None:
+        """The kernel that a context forces, if one does; contexts that watch are told of it."""
+        forced, found = _forced.get(), _watched.get()
+        if found is not None:
+            name = self.choose(columns) if forced is None else forced
+            if KERNELS[name].package:
+                found.append(self.timed(name))
+        return None if forced is None else self.bound(forced)

@@ -226,13 +226,15 @@ class KernelTable(dict[str, Kernel]):
             if (price := self[name].on_devices) is not None and price.size(work) <= limit
         }
 
-    def coefficients(self) -> Coefficients:
+    def coefficients(self, *, threads: int | None = None) -> Coefficients:
         """Coefficients of all kernels that have a price: measured on this machine, or shipped.
 
-        Those measured with the present number of threads come first, then those of one.
+        Those measured with a number of threads, by default the present one, come first, then
+        those of one.
         """
         shipped = {n: k.price.coefficients for n, k in self.items() if k.price}
-        return measured_or(measured_or(shipped), place_of("cpu", threads=num_threads()))
+        threads = num_threads() if threads is None else threads
+        return measured_or(measured_or(shipped), place_of("cpu", threads=threads))
 
     def figures(self, place: str) -> Coefficients:
         """Figures of the kernels on a device: measured, or shipped, or none at all."""

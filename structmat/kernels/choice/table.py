@@ -22,6 +22,7 @@ from structmat.kernels.choice.record import (
     on,
 )
 from structmat.kernels.cost_model import devices, prices
+from structmat.kernels.cost_model.expected import Expected
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
@@ -33,7 +34,7 @@ _LEAST_UNIT_COLUMNS = 17
 #: Vectors up to which a GPU reads stored scalars where they stand.
 _MOST_LINE_VECTORS = 16
 #: Vectors above which torch never multiplies them one by one.
-_MOST_SINGLE_VECTORS = 8
+MOST_SINGLE_VECTORS = 8
 #: Dtypes of matrix units, and of compiled kernels: torch compiles the real ones.
 _MATRIX_UNITS = ("float32", "float16", "bfloat16")
 _REAL = ("float32", "float64")
@@ -98,14 +99,9 @@ def _on_torch(
         return _vectors(on_numpy, [to_numpy(c) for c in contents])
 
     def few() -> int:
-        work, known = Work.of(structure, contents), KERNELS.coefficients()
-
-        def seconds(record: Kernel, count: int) -> float:
-            assert record.price is not None
-            return record.price.seconds(work, count, known[record.name])
-
-        counts = range(1, _MOST_SINGLE_VECTORS + 1)
-        return sum(seconds(VECTORS, count) < seconds(kernel, count) for count in counts)
+        own, single = torch_times(kernel, Work.of(structure, contents))
+        counts = range(1, MOST_SINGLE_VECTORS + 1)
+        return sum(single.seconds(count) < own.seconds(count) for count in counts)
 
     return TorchKernel(
         operators(),
@@ -114,6 +110,13 @@ def _on_torch(
         few=few,
         recorded=any(c.requires_grad for c in contents),
     )
+
+
+def torch_times(kernel: Kernel, work: Work) -> tuple[Expected, Expected]:
+    """Expected times of a compiled kernel on one thread, and those of single vectors one by one."""
+    known = KERNELS.coefficients(threads=1)
+    own, single = (Expected(k.price, work, known[k.name]) for k in (kernel, VECTORS))
+    return own, single
 
 
 def _batches(structure: FactorStructure, contents: list[Array]) -> BoundKernel:

@@ -155,7 +155,31 @@ def _rows(work: Work, size: float, k: int) -> tuple[float, ...]:
     return 1.0, once, several, (size * k if k > 1 else 0.0) * work.planes
 
 
-def _pair_size(work: Work) -> int:
+def _dense_size(work: Work) -> float:
+    return work.rows * work.columns * work.itemsize
+
+
+def _vectors_size(work: Work) -> float:
+    return float(work.high_cells * REGISTER_BYTES * work.planes)
+
+
+def _tiles_size(work: Work) -> float:
+    return work.low_cells * work.itemsize
+
+
+def _blocks_size(work: Work) -> float:
+    return work.scalars * (work.itemsize + 4.0)
+
+
+def _panels_size(work: Work) -> float:
+    return work.area * work.itemsize
+
+
+def _rows_size(work: Work) -> float:
+    return work.scalars * work.itemsize
+
+
+def _pair_size(work: Work) -> float:
     inner = work.middle * work.columns + work.rows * (work.middle or work.columns)
     return inner * work.itemsize
 
@@ -163,7 +187,7 @@ def _pair_size(work: Work) -> int:
 # Coefficients: non-negative least squares on relative errors, one thread of an AMD EPYC (Zen 4).
 _BLAS_DTYPES = ("float32", "float64", "complex64", "complex128")
 DENSE = Price(
-    lambda work: work.rows * work.columns * work.itemsize,
+    _dense_size,
     _blas,
     (0.0, 0.0192, 0.0146, 0.0421, 0.0149, 0.0221, 0.111, 0.00475),
     DENSE_MARGIN,
@@ -176,29 +200,29 @@ PAIR = Price(
     dtypes=_BLAS_DTYPES,
 )
 VECTORS = Price(
-    lambda work: float(work.high_cells * REGISTER_BYTES * work.planes),
+    _vectors_size,
     _vectors,
     (2610.0, 1090.0, 0.0113, 0.0128, 0.0306, 4.74),
 )
 TILES = Price(
-    lambda work: work.low_cells * work.itemsize,
+    _tiles_size,
     _tiles,
     (9820.0, 9210.0, 0.0866, 0.0809, 0.118, 0.212, 0.0, 0.756),
 )
 # Relative to the kernel of tiles, on an Intel Xeon (Sapphire Rapids): small blocks of 8 to 120
 # scalars, 1 to 256 columns.
 BLOCKS = Price(
-    lambda work: work.scalars * (work.itemsize + 4.0),
+    _blocks_size,
     _blocks,
     (9000.0, 2.5, 0.3, 0.95, 0.45, 0.6, 0.6),
 )
 PANELS = Price(
-    lambda work: work.area * work.itemsize,
+    _panels_size,
     _panels,
     (2150.0, 0.0453, 0.0362, 0.0616, 0.00673, 0.317),
 )
 ROWS = Price(
-    lambda work: work.scalars * work.itemsize,
+    _rows_size,
     _rows,
     (3910.0, 0.677, 2.26, 0.0207),
 )

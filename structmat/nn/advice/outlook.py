@@ -125,5 +125,4 @@ def relative_time(matrix: StructuredMatrix, target: Target, vectors: float) -> f
         times = Times.of_convolution([times], sum(matrix.shape))
     if not times.known:
         return 1.0  # the dense weight multiplies
-    own = times.once + times.each * vectors
-    return own / (times.dense_once + times.dense_each * vectors)
+    return times.structured(vectors) / times.dense(vectors)

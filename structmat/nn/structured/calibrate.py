@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from structmat._progress import Progress, reporting
 from structmat.errors import BackendError, InputError
 from structmat.kernels.choice.calibrate import gblr_widths, seconds
-from structmat.kernels.cost_model.layers import LayerCoefficients, LayerWork, chunk_at
+from structmat.kernels.cost_model.layers import LayerCoefficients, LayerWork, Times, chunk_at
 from structmat.matrices import GBLR, LowRank, Monarch
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.products import through
@@ -30,10 +30,12 @@ _UNMEASURED = 1e6
 
 
 class Sample(NamedTuple):
-    """Counts of a product by a structure, in the order of its coefficients, and its seconds."""
+    """Counts of a product in the order of its coefficients, its seconds, and those of kernels."""
 
     counts: list[float]
     taken: float
+    #: Expected seconds of compiled kernels within it.
+    kernels: float = 0.0
 
 
 def calibrate_layers(
@@ -132,20 +134,20 @@ def _sample(
     count = x.shape[0]
     through(matrix, x, count, None, chunk_at(place))
     work = count_operations(matrix)
-    chunk = chunk_at(place, compiled=work.compiled > 0)
-    product = partial(through, matrix, x, count, None, chunk)
-    return Sample(_counts(work, matrix.shape[0], count, chunk, threads), seconds(product, wait))
+    times = Times.of(work, matrix.shape, place)
+    product = partial(through, matrix, x, count, None, times.chunk)
+    kernels = 1e-9 * times.of_kernels(count, threads)
+    counts = _counts(work, matrix.shape[0], count, times.chunk, threads)
+    return Sample(counts, seconds(product, wait), kernels)
 
 
 def _counts(work: LayerWork, rows: int, count: int, chunk: int, threads: int) -> list[float]:
     """Counts in the order of `_STRUCTURED`."""
     rounds, each = -(-count // (chunk * threads)), count / threads
-    plain = float(work.scalars > 0 or work.calls > 0)
-    return [
-        *(plain * rounds, work.calls * rounds, work.scalars * rounds),
-        *(work.scalars * each, (work.written + rows) * each),
-        *(float(work.compiled > 0) * rounds, work.compiled * rounds, work.compiled * each),
-    ]
+    compiled = bool(work.kernels)
+    plain = work.scalars > 0 or (work.calls > 0 and not compiled)
+    once = plain, work.calls, work.scalars, compiled
+    return [*(rounds * float(x) for x in once), work.scalars * each, (work.written + rows) * each]
 
 
 def _convolution(
@@ -158,8 +160,7 @@ def _convolution(
 
 
 _DENSE = ("dense", "dense_read", "dense_multiply")
-_STRUCTURED = ("structured", "call", "read", "multiply", "write")
-_COMPILED = ("compiled_call", "compiled_read", "compiled_multiply")
+_STRUCTURED = ("structured", "call", "read", "compiled", "multiply", "write")
 
 
 def _coefficients(
@@ -169,13 +170,15 @@ def _coefficients(
     errors = []
     for names, samples in (
         (_DENSE, dense),
-        ((*_STRUCTURED, *_COMPILED), structured),
+        (_STRUCTURED, structured),
         (("convolve",), convolved),
     ):
-        relative = np.array([s.counts for s in samples]) / np.array([[s.taken] for s in samples])
-        solved = nnls(relative, np.ones(len(samples)))[0]
+        taken = np.array([s.taken for s in samples])
+        relative = np.array([s.counts for s in samples]) / taken[:, None]
+        rest = 1 - np.array([s.kernels for s in samples]) / taken
+        solved = nnls(relative, rest)[0]
         measured = relative.any(axis=0)
-        errors.append(np.abs(relative @ solved - 1))
+        errors.append(np.abs(relative @ solved - rest))
         ns = np.where(measured, 1e9 * solved, _UNMEASURED)
         found.update(zip(names, (float(f"{x:.3g}") for x in ns), strict=True))
     figures = [found[name] for name in LayerCoefficients._fields[:-1]]

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from structmat import binding
 from structmat._array import device_name
+from structmat.kernels.choice.factored import watched
 from structmat.kernels.cost_model.coefficients import place_of
 from structmat.kernels.cost_model.layers import LAYER_MARGIN, LayerWork, Times
 from structmat.matrix import StructuredMatrix
@@ -30,18 +31,20 @@ _PRODUCTS = {
 
 #: Vectors for which a product is counted: on a device by the kernel for many.
 _COUNTED, _COUNTED_ON_DEVICE = 16, 64
+#: Choices that a weight remembers, at most.
+_MOST_CASES = 1024
 
 
 def count_operations(matrix: StructuredMatrix) -> LayerWork:
     """Count the operations of a product with a few vectors, by a matrix that has multiplied."""
     count = _COUNTED if matrix.device.type == "cpu" else _COUNTED_ON_DEVICE
     vectors = torch.zeros(count, matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-    with torch.no_grad(), _OperationCounter() as seen:
+    with torch.no_grad(), watched() as kernels, _OperationCounter() as seen:
         binding.multiply(matrix, vectors.T)
-    multiplications, compiled = seen.multiplications / count, seen.compiled / count
-    return LayerWork(
-        seen.calls, multiplications, seen.written / count, compiled, seen.batched / count
+    scalars, written, batched = (
+        counted / count for counted in (seen.multiplications, seen.written, seen.batched)
     )
+    return LayerWork(seen.calls, scalars, written, batched, tuple(kernels))
 
 
 def place_of_products(matrix: StructuredMatrix) -> str:
@@ -51,23 +54,18 @@ def place_of_products(matrix: StructuredMatrix) -> str:
 
 
 class _OperationCounter(TorchDispatchMode):
-    """Counts operations as they are executed; views count for nothing."""
+    """Counts operations as they are executed; views and compiled kernels count for nothing."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = self.multiplications = self.written = self.compiled = self.batched = 0
+        self.calls = self.multiplications = self.written = self.batched = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.namespace == "structmat":
-            # Arguments: the operand, and the contents of both factors, among indices.
-            x, *rest = args
-            cells = [a for a in rest if isinstance(a, Tensor) and a.is_floating_point()]
-            self.compiled += x.shape[0] * sum(c.numel() for c in cells)
-            self.written += x.numel() + result.numel()
-            return result
+            return result  # compiled kernels have times of their own
         alias = func._schema.returns[0].alias_info if func._schema.returns else None
         if isinstance(result, Tensor) and (alias is None or alias.is_write):
             tensors = [a for a in args if isinstance(a, Tensor) and a.is_floating_point()]
@@ -98,10 +96,21 @@ def dense_is_quicker(times: Times, count: int, *, assembly: int, device: str) ->
         The type of the device; only a CPU shares vectors out among threads of our own.
     """
     if torch.compiler.is_compiling():
-        return times.dense_each < times.each
+        return times.dense_for_many
     threads = torch.get_num_threads() if device == "cpu" else 1
-    dense = times.dense_once + times.dense_each * count / threads
+    case = count, threads, assembly
+    found = times.chosen.get(case)
+    if found is None:
+        if len(times.chosen) >= _MOST_CASES:
+            times.chosen.clear()
+        found = times.chosen[case] = _dense_is_quicker(times, *case)
+    return found
+
+
+def _dense_is_quicker(times: Times, count: int, threads: int, assembly: int) -> bool:
+    if not times.known:
+        return count > assembly
+    dense, structured = times.dense(count, threads), times.structured(count, threads)
     if assembly:
-        return dense < times.each * (count - assembly) / threads
-    rounds = -(-count // (times.chunk * threads))
-    return LAYER_MARGIN * dense < times.once * rounds + times.each * count / threads
+        return dense + times.structured(assembly, threads) < structured
+    return LAYER_MARGIN * dense < structured
