@@ -85,7 +85,7 @@ def _is_matrix_market(path: str, first: bytes) -> bool:
 
 
 def _from_archive(path: str, key: str | None) -> Any:
-    with np.load(path, allow_pickle=False) as archive:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         names = archive.files
         if key is None and HEADER in names:
             return load(path)

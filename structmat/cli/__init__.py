@@ -7,8 +7,10 @@ matrix in a file. ``structmat calibrate`` measures the kernels of the present ma
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from typing import NoReturn
 
 import structmat
 from structmat.cli._calibrate import add_calibrate
@@ -59,8 +61,17 @@ def import_kinds() -> None:
             ) from error
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        complain(f"{message} (see {self.prog} --help)")
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="structmat", description=structmat.__doc__.split("\n")[0])
+    parser = _Parser(prog="structmat", description=structmat.__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=f"structmat {structmat.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
