@@ -45,13 +45,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         mode = _mode(target)
         _sweep(target)
         beside = _begun(target)
+        mode = os.stat(beside).st_mode if mode is None else mode
     except OSError as error:
         raise _unwritable(given, error) from error
     try:
         yield beside
         _flush(beside)
-        if mode is not None:
-            os.chmod(beside, mode)
+        os.chmod(beside, stat.S_IMODE(mode))  # the writer may have put a file of its own there
         os.replace(beside, target)
         _flush_folder(target.parent)
     except OSError as error:
@@ -69,7 +69,7 @@ def _mode(target: Path) -> int | None:
     if not stat.S_ISREG(found.st_mode):
         kind = "folder" if stat.S_ISDIR(found.st_mode) else "device, a pipe or a socket"
         raise OSError(errno.EINVAL, f"it is a {kind} and no regular file")
-    return stat.S_IMODE(found.st_mode)
+    return found.st_mode
 
 
 def _begun(target: Path) -> Path:

@@ -392,6 +392,17 @@ def test_saving_replaces_whole_files_and_leaves_nothing_beside(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
+def test_the_file_is_as_readable_as_any_other_new_file(path):
+    save_model(path, frozen())
+    other = path.with_name("other")
+    other.write_bytes(b"")
+    assert path.stat().st_mode == other.stat().st_mode
+    path.chmod(0o640)
+    save_model(path, frozen())
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one(path, monkeypatch):
     path.write_bytes(b"older")
 
