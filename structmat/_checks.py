@@ -64,7 +64,7 @@ def exact_total(*factors: NDArray[np.int64]) -> int:
     """
     bound = math.prod(int(factor.max(initial=0)) for factor in factors) * factors[0].size
     if bound <= MOST:
-        return int(math.prod(factors).sum()) if bound else 0
+        return int(np.prod(factors, axis=0).sum()) if bound else 0
     return sum(math.prod(map(int, one)) for one in zip(*factors, strict=True))
 
 

@@ -92,7 +92,7 @@ def _read_member(stream: Any, size: int) -> tuple[NDArray, str]:
     if count * dtype.itemsize != size - len(head):
         raise ValueError(f"an array of shape {shape} and {dtype} does not fill its member")
     array = np.empty(count, dtype)
-    memory = memoryview(array.view(np.uint8) if count else b"").cast("B")
+    memory = array.view(np.uint8).data if count else memoryview(b"")
     done = 0
     while done < len(memory):
         read = stream.readinto(memory[done : done + _CHUNK])
