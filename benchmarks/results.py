@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from structmat._write import whole_file
+from structmat.files.write import whole_file
 
 Row = dict[str, Any]
 

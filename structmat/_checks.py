@@ -1,5 +1,6 @@
 """Checks of plain values that several rooms share: lists, integers, shapes, runs."""
 
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from structmat.errors import InputError, ShapeError
+
+#: Largest size of an axis: the end of a run, at most twice as far, then fits in 64 bits.
+MOST = 2**62
 
 
 def host_array(values: Any, name: str) -> NDArray:
@@ -45,7 +49,23 @@ def integer_array(values: Any, name: str) -> NDArray[np.int64]:
         )
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"{name} has dtype {array.dtype}; expected integers (round them first)")
+    if array.dtype == np.uint64 and array.size and array.max() > MOST:
+        raise InputError(f"{name} holds {array.max()}; expected integers up to 2**62")
     return array.astype(np.int64)
+
+
+def exact_total(*factors: NDArray[np.int64]) -> int:
+    """Sum over products of integers of at least 0, which 64 bits need not hold.
+
+    Examples
+    --------
+    >>> exact_total(np.array([2**62, 2**62]), np.array([1, 3])) == 2**64
+    True
+    """
+    bound = math.prod(int(factor.max(initial=0)) for factor in factors) * factors[0].size
+    if bound <= MOST:
+        return int(np.prod(factors, axis=0).sum()) if bound else 0
+    return sum(math.prod(map(int, one)) for one in zip(*factors, strict=True))
 
 
 def matrix_shape(shape: Any) -> tuple[int, int]:
@@ -54,6 +74,8 @@ def matrix_shape(shape: Any) -> tuple[int, int]:
     whole = len(sizes) == 2 and all(isinstance(size, numbers.Integral) for size in sizes)
     if not whole or min(sizes) < 0:
         raise ShapeError(f"shape = {shape!r}; expected two integers (m, n) of at least 0")
+    if max(sizes) > MOST:
+        raise ShapeError(f"shape = {shape!r}; expected sizes up to 2**62")
     return int(sizes[0]), int(sizes[1])
 
 

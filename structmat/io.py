@@ -1,39 +1,30 @@
 """Save and load: one self-describing ``.npz`` file, no pickle.
 
 The file is an ordinary NumPy archive. Its member ``structmat`` is a JSON header in
-UTF-8 with the format version and the tree of kinds and static attributes; every
-content and index array is a member of its own, named by its place in that tree
-(``u``, ``0/u`` in the first operand of a sum, …).
+UTF-8 with the format version, the tree of kinds and static attributes, and SHA-256 digests
+of the other members and of itself. Every content and index array is a member of its own,
+named by its place in that tree (``u``, ``0/u`` in the first operand of a sum, …).
 """
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from structmat import _array
-from structmat._write import whole_file
 from structmat.errors import FileFormatError, InputError
+from structmat.files.archive import read_archive, write_archive
+from structmat.files.foreign import check_members, foreign, unsealed
 from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix, rebuild
 
-FORMAT_VERSION = 1
-_HEADER = "structmat"
-#: Errors of zipfile, zlib and NumPy on bytes that are no archive, or an impossible one.
-UNREADABLE = (
-    ValueError,
-    KeyError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+#: Of files; those of version 1 have no digests.
+FORMAT_VERSION = 2
+#: Name of the header among the arrays of a file.
+HEADER = "structmat"
+_EXPECTED = "expected a file written by structmat.save"
 
 
 def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
@@ -70,10 +61,8 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
         )
     entry, contents = describe(A)
     header = {"format_version": FORMAT_VERSION, "matrix": entry}
-    arrays = {name: _array.to_numpy(array) for name, array in contents.items()}
-    arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    with whole_file(path) as beside, open(beside, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    arrays = {name: np.asarray(_array.to_numpy(array)) for name, array in contents.items()}
+    write_archive(path, arrays, header, HEADER)
 
 
 def describe(A: StructuredMatrix) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -122,7 +111,9 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     Raises
     ------
     FileFormatError
-        If the file is truncated, not one of structmat's, or from a newer version.
+        If the file is truncated, damaged, not one of structmat's, or from a newer version.
+        A file of format version 2 that loads holds what was saved, by its digests. Those of
+        version 1 have checksums of their arrays alone, against accidents.
     FileNotFoundError
         If there is no such file.
 
@@ -135,45 +126,18 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     ...     structmat.load(path).p
     array([1, 0])
     """
-    name = os.fspath(path)
-    members = _members(path, name)
-    if _HEADER not in members:
-        raise FileFormatError(
-            f"{name!r} holds {', '.join(sorted(members)) or 'nothing'} but no structmat header; "
-            "expected a file written by structmat.save"
-        )
-    # Damaged bytes lead to this one error, or to a matrix.
-    try:
-        header = json.loads(members.pop(_HEADER).tobytes())
-        version = header["format_version"]
-        if type(version) is not int or version < 1:
-            raise ValueError(f"format version {version!r}")
-        if version <= FORMAT_VERSION:
-            return restore(header["matrix"], members)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
-        raise FileFormatError(
-            f"{name!r} has a damaged structmat header or contents ({error}); expected a file "
-            "written by structmat.save"
-        ) from None
-    raise FileFormatError(
-        f"{name!r} has format version {version}; this structmat reads up to {FORMAT_VERSION} "
-        "(upgrade it)"
-    )
-
-
-def _members(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
-    """All arrays of an archive, read whole."""
-    with open(path, "rb") as file:
-        try:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            return {member: archive[member] for member in archive.files}
-        except UNREADABLE as error:
+    name = os.fsdecode(path)
+    with foreign(name, f"it is truncated, damaged or not a structmat file: {_EXPECTED}"):
+        arrays, digests = read_archive(path)
+        if HEADER not in arrays:
             raise FileFormatError(
-                f"{name!r} cannot be read as a NumPy archive ({error}); it is truncated or not a "
-                "structmat file (write one with structmat.save)"
-            ) from None
+                f"{name!r} holds {', '.join(sorted(arrays)) or 'nothing'} but no structmat "
+                f"header; {_EXPECTED}"
+            )
+        header = unsealed(arrays.pop(HEADER).tobytes(), FORMAT_VERSION, name)
+        del digests[HEADER]
+        check_members(header, digests)
+        return restore(header["matrix"], arrays)
 
 
 def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:

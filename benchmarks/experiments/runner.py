@@ -17,7 +17,7 @@ from benchmarks import machine
 from benchmarks.experiments.config import Case, ExperimentFile, Report
 from benchmarks.experiments.samples import KEYS, SCHEMA
 from benchmarks.results import BenchmarkError, Row, Skip, load, rows_as_json, write_text
-from structmat._write import finite
+from structmat.files.write import finite
 
 #: Keys that identify a row within its experiment.
 IDENTITY = ("group", "case", "matrix", "budget", "seed")

@@ -26,7 +26,7 @@ tests. Counts come from the result files in `benchmarks/results/reliability`. `c
 
 ```console
 $ python -m pip install -c constraints.txt -e . --group reliability
-$ python -m benchmarks reliability products operands nan recovery
+$ python -m benchmarks reliability products operands nan files kills recovery
 $ python -m benchmarks reliability invariants costly coverage mutants
 $ python -m benchmarks reliability report
 ```
@@ -45,6 +45,9 @@ Each was mended, and a test holds it.
 - Second derivatives through layers that learn were zero, and state dicts had no structure.
 - Fixed layers multiplied by what they had remembered after writes through `parameter.data`, and in
   replicas of `DataParallel`.
+- One wrong bit in the header of an archive loaded a matrix of another shape, and wrong bits in a
+  file of a model loaded other weights.
+- Runs whose widths add up to more than 64 bits hold loaded as a matrix without contents.
 - A copy of a network in training had no gradients of its widths any more.
 """
 

@@ -58,6 +58,21 @@ SUITES = {
         "number, and every entry that is a number is right.",
         ("tests/reliability/test_nan.py", "-m", "slow"),
     ),
+    "files": Suite(
+        "Damaged files",
+        "Saved matrices, models and states of trainings with bits or bytes changed, cut short, "
+        "spliced, with parts twice or missing, and archives and headers written again so that "
+        "their own checksums are right: each is refused with a reason, or loads exactly what was "
+        "saved, within 2 s and 1 GiB.",
+        ("tests/reliability/test_files.py", "-m", "slow"),
+    ),
+    "kills": Suite(
+        "Kills",
+        "Processes killed (SIGKILL, SIGTERM, SIGINT) while they save, and inside a training: the "
+        "file is an old or a new one, whole, and a resumed training ends bit for bit as one that "
+        "nobody disturbed.",
+        ("tests/reliability/test_kills.py", "-m", "slow"),
+    ),
     "recovery": Suite(
         "Exact sums of blocks",
         "Matrices that are sums of 20 to 80 rank-one blocks of several shapes, of 64 to 256 rows "

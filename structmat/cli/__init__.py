@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from typing import NoReturn
 
 import structmat
 from structmat.cli._calibrate import add_calibrate
@@ -17,6 +18,7 @@ from structmat.cli._common import whole
 from structmat.cli._compare import add_compare
 from structmat.cli._learn import add_learn
 from structmat.cli._matrices import add_compress, add_info, add_plot
+from structmat.cli._streams import complain, open_streams, show
 from structmat.errors import StructmatError
 
 
@@ -24,21 +26,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
     `arguments` are the words after the program's name, by default those of the process. The
-    status is 0 on success, 130 after an interrupt, and 1 after an error, whose message goes
-    to standard error. For arguments that argparse refuses, the process exits with status 2.
+    status is 0 on success, and 1 after an error, whose message goes to standard error in one
+    line. It is 130 after an interrupt, and 141 if the reader of the output went away. For
+    arguments that argparse refuses, the process exits with status 2.
     """
+    open_streams()
     try:
         import_kinds()
         options = _parser().parse_args(arguments)
         report = options.run(options)
+        return show(json.dumps(report.figures, indent=2) if options.json else report.text)
+    except BrokenPipeError:  # from argparse, which prints help
+        return show("")
     except (StructmatError, OSError) as error:
-        print(f"structmat: {error}", file=sys.stderr)
+        complain(str(error))
+        return 1
+    except MemoryError as error:
+        complain(f"not enough memory ({error}); expected a smaller matrix, or more memory")
         return 1
     except KeyboardInterrupt:
-        print("structmat: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
-    print(json.dumps(report.figures, indent=2) if options.json else report.text)
-    return 0
 
 
 def import_kinds() -> None:
@@ -53,8 +61,17 @@ def import_kinds() -> None:
             ) from error
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        complain(f"{message} (see {self.prog} --help)")
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="structmat", description=structmat.__doc__.split("\n")[0])
+    parser = _Parser(prog="structmat", description=structmat.__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=f"structmat {structmat.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import structmat
-from structmat.errors import SaveError
+from structmat.errors import InputError, SaveError
+from structmat.files.write import whole_file
 from structmat.matrix import StructuredMatrix
 
 
@@ -42,7 +43,21 @@ def tolerance(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    return int(number(text, "a whole number of at least 0", lambda x: x >= 0 and x.is_integer()))
+    return whole_number(text, 0, 2**63 - 1)
+
+
+def whole_number(text: str, least: int, most: int) -> int:
+    """A whole number between two bounds; 1e3 is one."""
+    try:
+        value = int(text)
+    except ValueError:
+        found = number(text, f"a whole number from {least} to {most}", float.is_integer)
+        value = int(found)
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected a whole number from {least} to {most}"
+        )
+    return value
 
 
 @contextmanager
@@ -60,13 +75,20 @@ def terminal_bar(**options: Any) -> Any:
         yield bar
 
 
-def check_folder(path: str) -> None:
-    """Refuse an unwritable folder before the long work begins."""
-    folder = Path(path).resolve().parent
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+def check_output(path: str, source: str | None = None) -> None:
+    """Refuse an output before the long work begins.
+
+    That is an unwritable folder, what is no regular file, or the file that is read.
+    """
+    target = Path(path).resolve()
+    if not (target.parent.is_dir() and os.access(target.parent, os.W_OK)):
         raise SaveError(
             f"cannot write {path!r}; choose a folder that exists and that you may write to"
         )
+    if target.exists() and not target.is_file():
+        raise SaveError(f"cannot write {path!r}, which is no regular file; choose another name")
+    if source is not None and target.exists() and target.samefile(source):
+        raise InputError(f"{path!r} is the file that is read; expected another name to write to")
 
 
 def draw(B: StructuredMatrix, path: str) -> str | None:
@@ -80,7 +102,8 @@ def draw(B: StructuredMatrix, path: str) -> str | None:
     FigureCanvasAgg(figure)
     structmat.plot.structure(B, figure.subplots())
     try:
-        figure.savefig(path, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
+        with whole_file(path) as beside:
+            figure.savefig(beside, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
     except (OSError, ValueError) as error:
         raise SaveError(
             f"cannot write the picture {path!r} ({error}); choose a folder that you may write to "

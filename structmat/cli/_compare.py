@@ -13,7 +13,7 @@ from scipy.sparse.linalg import cg
 import structmat
 from structmat._input import read_matrix
 from structmat._table import Table
-from structmat.cli._common import Report, check_folder, draw, share, tolerance
+from structmat.cli._common import Report, check_output, draw, share, tolerance
 from structmat.compress import DENSE_ENTRIES, Comparison
 from structmat.compress.results import HEAD, UNITS, shown
 from structmat.demo import earthquake_kernel
@@ -36,7 +36,8 @@ def add_compare(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     compare.add_argument(
         "file",
         nargs="?",
-        help=".npy, .npz or .mtx (default: a kernel matrix that ships with structmat)",
+        help=".npy, .npz, Matrix Market or a file of structmat (default: a kernel matrix that "
+        "ships with structmat)",
     )
     goal = compare.add_mutually_exclusive_group()
     goal.add_argument(
@@ -53,9 +54,9 @@ def add_compare(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 
 def _compare(options: argparse.Namespace) -> Report:
-    check_folder(options.output)
+    check_output(options.output, options.file)
     A: Any = read_matrix(options.file, options.key) if options.file else earthquake_kernel()
-    if scipy.sparse.issparse(A):
+    if scipy.sparse.issparse(A) or isinstance(A, StructuredMatrix):
         if math.prod(A.shape) > DENSE_ENTRIES:
             raise InputError(
                 f"a sparse matrix of shape {A.shape} is too large to be made dense; compare takes "

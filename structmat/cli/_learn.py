@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from structmat.cli._common import Report, check_folder, number, share, terminal_bar
+from structmat.cli._common import Report, check_output, number, share, terminal_bar, whole_number
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kinds import BUILT_IN
 
@@ -56,12 +56,12 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         "learned and the others are fixed; also pixelfly, and kinds of other packages)",
     )
     learn.add_argument(
-        "--seeds", type=_positive, default=3, help="number of seeds, from 0 (default: 3)"
+        "--seeds", type=_up_to(10_000), default=3, help="number of seeds, from 0 (default: 3)"
     )
     learn.add_argument(
-        "--epochs", type=_positive, help="passes through the data; 250 steps each for text"
+        "--epochs", type=_up_to(10**6), help="passes through the data; 250 steps each for text"
     )
-    learn.add_argument("--batch", type=_positive, help="examples a step")
+    learn.add_argument("--batch", type=_up_to(2**24), help="examples a step")
     learn.add_argument("--lr", type=_rate, help="learning rate of the weights")
     learn.add_argument(
         "--structure",
@@ -76,11 +76,11 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         help="learning rate of widths and locations, for --structure gaudi",
     )
     learn.add_argument(
-        "--limit", type=_positive, help="bytes of the training text to read (for text)"
+        "--limit", type=_up_to(2**62), help="bytes of the training text to read (for text)"
     )
     learn.add_argument(
         "--threads",
-        type=_positive,
+        type=_up_to(1024),
         help="threads of torch (default: 1 for digits and small networks, torch's own number for "
         "full ones)",
     )
@@ -91,8 +91,8 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.set_defaults(run=_learn)
 
 
-def _positive(text: str) -> int:
-    return int(number(text, "a whole number of at least 1", lambda x: x >= 1 and x.is_integer()))
+def _up_to(most: int) -> Callable[[str], int]:
+    return lambda text: whole_number(text, 1, most)
 
 
 def _rate(text: str) -> float:
@@ -156,9 +156,9 @@ def _folder(path: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output {path!r} is a file; expected a folder to write to")
     if not folder.exists():
-        check_folder(str(folder))
+        check_output(str(folder))
         folder.mkdir()
-    check_folder(str(folder / "results.json"))
+    check_output(str(folder / "results.json"))
     return folder
 
 

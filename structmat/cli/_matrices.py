@@ -7,7 +7,7 @@ from typing import Any
 
 import structmat
 from structmat._input import read_matrix
-from structmat.cli._common import Report, check_folder, draw, share, tolerance
+from structmat.cli._common import Report, check_output, draw, share, tolerance
 from structmat.kinds import fitted_kinds
 from structmat.matrix import StructuredMatrix
 
@@ -15,7 +15,7 @@ from structmat.matrix import StructuredMatrix
 def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     compress = commands.add_parser("compress", parents=common, help="write one structure")
-    compress.add_argument("file", help=".npy, .npz or .mtx")
+    compress.add_argument("file", help=".npy, .npz, Matrix Market, or a file of structmat")
     compress.add_argument(
         "--to", choices=fitted_kinds(), default="gblr", help="structure (default: gblr)"
     )
@@ -42,7 +42,7 @@ def add_plot(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 
 def _compress(options: argparse.Namespace) -> Report:
-    check_folder(options.output)
+    check_output(options.output, options.file)
     A = read_matrix(options.file, options.key)
     result = structmat.compress(
         A, options.to, budget=options.budget, tol=options.tol, rng=options.seed
@@ -74,6 +74,7 @@ def _info(options: argparse.Namespace) -> Report:
 
 
 def _plot(options: argparse.Namespace) -> Report:
+    check_output(options.output, options.file)
     A = structmat.load(options.file)
     if draw(A, options.output) is None:
         raise structmat.MissingDependencyError(

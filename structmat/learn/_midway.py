@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from structmat._write import whole_file
 from structmat.nn import AnnealWeight
+from structmat.nn.files.tensor_file import read_tensors, write_tensors
+
+_HEADER = "structmat_midway"
+_FORMAT_VERSION = 2
 
 
 def write_supports(path: Path, model: nn.Module) -> None:
@@ -19,10 +21,13 @@ def write_supports(path: Path, model: nn.Module) -> None:
         for name, module in model.named_modules()
         if isinstance(module, AnnealWeight)
     }
-    with whole_file(path) as beside:
-        save_file(used, beside)
+    write_tensors(path, used, {"format_version": _FORMAT_VERSION}, _HEADER)
 
 
 def read_supports(path: Path) -> dict[str, NDArray[np.bool_]]:
     """Read what `write_supports` wrote; nothing if there is no file."""
-    return {n: t.numpy() for n, t in load_file(path).items()} if path.exists() else {}
+    if not path.exists():
+        return {}
+    remedy = "delete it, and the report goes without these pictures"
+    _, tensors = read_tensors(path, _HEADER, _FORMAT_VERSION, remedy)
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -1,7 +1,7 @@
 """State of a training in one file, to resume from: safetensors, no pickle.
 
 Model and optimizer tensors are members of the file; everything else is JSON in its
-header.
+header, with digests of them.
 """
 
 import json
@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from structmat._write import whole_file
-from structmat.errors import FileFormatError, InputError, SaveError
+from structmat.errors import FileFormatError
+from structmat.nn.files.tensor_file import read_tensors, reading, write_tensors
 from structmat.nn.structured.state import STATE_NAME
 from structmat.nn.training.step_hook import Rule
 
 _HEADER = "structmat_training"
+_FORMAT_VERSION = 2
+_REMEDY = "start again without --resume"
 
 
 def save(
@@ -41,20 +41,14 @@ def save(
             else:
                 plain.setdefault(str(index), {})[name] = value
     header = {
+        "format_version": _FORMAT_VERSION,
         "run": run,
         "epoch": epoch,
         "rules": [rule.state_dict() for rule in rules],
         "optimizer": plain,
         **kept,
     }
-    tensors = {name: t.detach().contiguous().clone() for name, t in tensors.items()}
-    with whole_file(path) as beside:
-        try:
-            save_file(tensors, beside, metadata={_HEADER: json.dumps(header)})
-        except safetensors.SafetensorError as error:
-            raise SaveError(
-                f"cannot write {str(path)!r} ({error}); choose a folder with room enough"
-            ) from error
+    write_tensors(path, tensors, header, _HEADER)
 
 
 def load(
@@ -68,35 +62,36 @@ def load(
 
     A file that is damaged, or of another training, is a `FileFormatError`.
     """
-    tensors, header = _read(path)
-    wanted = json.loads(json.dumps(run))
-    if header["run"] != wanted:
+    header, tensors = read_tensors(path, _HEADER, _FORMAT_VERSION, _REMEDY)
+    with reading(path, _REMEDY):
+        _check_run(path, header["run"], json.loads(json.dumps(run)))
+        state: dict[int, dict[str, Any]] = {
+            int(index): dict(values) for index, values in header["optimizer"].items()
+        }
+        for name, value in tensors.items():
+            group, index, *rest = name.split(".")
+            if group == "optimizer":
+                state.setdefault(int(index), {})[rest[0]] = value
+        if type(header["epoch"]) is not int or len(header["rules"]) != len(rules):
+            raise ValueError("it has no epoch, or the state of other rules")
+        model.load_state_dict(_named(model, tensors))
+        _check_shapes(optimizer, state)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for rule, kept in zip(rules, header["rules"], strict=True):
+            rule.load_state_dict(kept)
+        return header["epoch"], header
+
+
+def _check_run(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    if found != wanted:
         # A setting that one of them lacks may be None in the other, so `get` would not do.
-        differing = sorted({k for k, _ in _pairs(wanted) ^ _pairs(header["run"])})
+        differing = sorted({k for k, _ in _pairs(wanted) ^ _pairs(found)})
         raise FileFormatError(
             f"{path} belongs to a training with other {', '.join(differing)}; expected "
             f"{ {k: wanted.get(k) for k in differing} } (resume with the same options, or start "
             "again without --resume)"
         )
-    state: dict[int, dict[str, Any]] = {
-        int(index): dict(values) for index, values in header["optimizer"].items()
-    }
-    for name, value in tensors.items():
-        group, index, *rest = name.split(".")
-        if group == "optimizer":
-            state.setdefault(int(index), {})[rest[0]] = value
-    try:
-        model.load_state_dict(_named(model, tensors))
-        _check_shapes(optimizer, state)
-    except (KeyError, IndexError, RuntimeError, InputError) as error:
-        raise FileFormatError(
-            f"{path} does not fit this model ({error}); start again without --resume"
-        ) from None
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    for rule, kept in zip(rules, header["rules"], strict=True):
-        rule.load_state_dict(kept)
-    return header["epoch"], header
 
 
 def _pairs(run: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -126,14 +121,3 @@ def _check_shapes(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[
         for name, value in values.items():
             if isinstance(value, Tensor) and value.ndim and value.shape != shapes[index]:
                 raise IndexError(f"{name} of parameter {index} has shape {tuple(value.shape)}")
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
-        raise FileFormatError(
-            f"{path} is no state of a training, or damaged ({error}); start again without --resume"
-        ) from None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import structmat
-from structmat._write import finite, whole_file
+from structmat.files.write import finite, whole_file
 from structmat.kernels.cpu.threads import processors
 from structmat.kinds import all_kinds
 from structmat.learn._machine import processor

@@ -17,7 +17,7 @@ from structmat._array import (
     namespace,
     to_numpy,
 )
-from structmat._checks import integer_array
+from structmat._checks import exact_total, integer_array, matrix_shape
 from structmat._entries import factored_norm
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, is_stretch, offsets
@@ -130,10 +130,14 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
             )
         if ((self.places < 0) | (self.places >= grid)).any():
             raise InputError(f"tiles at {self.places.tolist()}; expected places on a {grid} grid")
-        for name, begin in zip(self.data_names, self._begins, strict=True):
-            if tuple(arrays[name].shape) != (begin[-1],):
+        matrix_shape((exact_total(self.row_sizes), exact_total(self.col_sizes)))
+        height, width = self.row_sizes[self.places[:, 0]], self.col_sizes[self.places[:, 1]]
+        rank, dense = np.maximum(self.ranks, 0), (self.ranks == DENSE).astype(np.int64)
+        parts = (height, rank), (width, rank), (height, width, dense)
+        for name, part in zip(self.data_names, parts, strict=True):
+            if tuple(arrays[name].shape) != (total := exact_total(*part),):
                 raise ShapeError(
-                    f"{name} has shape {tuple(arrays[name].shape)}; expected ({begin[-1]},), one "
+                    f"{name} has shape {tuple(arrays[name].shape)}; expected ({total},), one "
                     "entry for each of its tiles' places"
                 )
 

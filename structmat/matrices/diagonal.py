@@ -18,6 +18,7 @@ from structmat._array import (
     namespace,
     to_numpy,
 )
+from structmat._checks import matrix_shape
 from structmat.errors import InputError
 from structmat.intervals import IntArray, offsets, positions
 from structmat.kinds import rule
@@ -65,7 +66,7 @@ class Identity(StructuredMatrix, kind="identity"):
     def __init__(self, n: int, *, like: Array | None = None) -> None:
         if not isinstance(n, numbers.Integral) or isinstance(n, bool) or n < 0:
             raise InputError(f"n = {n!r}; expected an integer of at least 0")
-        self.n = int(n)
+        self.n, _ = matrix_shape((n, n))
         # Contents without entries carry the library and the device.
         xp = namespace(np.zeros(0) if like is None else like)
         place = None if like is None else common_device(like)

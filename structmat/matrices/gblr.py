@@ -13,7 +13,7 @@ from structmat._array import (
     integers,
     namespace,
 )
-from structmat._checks import check_runs, matrix_shape
+from structmat._checks import check_runs, exact_total, matrix_shape
 from structmat.errors import ShapeError
 from structmat.intervals import (
     IntArray,
@@ -110,9 +110,9 @@ class GBLR(StructuredMatrix, kind="gblr"):
             )
         u, v = as_content(u, "u", 1), as_content(v, "v", 1)
         for name, array, width in (("u", u, self.row_width), ("v", v, self.col_width)):
-            if array.shape[0] != width.sum():
+            if array.shape[0] != (total := exact_total(width)):
                 raise ShapeError(
-                    f"{name} holds {array.shape[0]} entries; expected {width.sum()}, the sum of "
+                    f"{name} holds {array.shape[0]} entries; expected {total}, the sum of "
                     "the widths (for full-length contents use GBLR.from_masked)"
                 )
         super().__init__((m, n), {"u": u, "v": v})

@@ -183,7 +183,7 @@ def test_a_failed_write_leaves_the_old_file(here, capsys, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     status, _, err = run(capsys, "compress", "low.npy", "--budget", "0.5", "-o", "old")
     assert status == 1
     assert "No space left" in err
@@ -278,8 +278,9 @@ def test_a_picture_that_cannot_be_written_is_refused(here, capsys, name):
     (here / "picture.png").mkdir()
     status, _, err = run(capsys, "plot", "o", "-o", name)
     assert status == 1
-    assert f"cannot write the picture {name!r}" in err
-    assert ".png, .svg or .pdf" in err
+    assert "cannot write" in err
+    assert f"{name!r}" in err
+    assert (".png, .svg or .pdf" in err) == (name == "picture.xyz")
 
 
 @pytest.mark.parametrize("ending", ["npz", "npy"])

@@ -233,7 +233,7 @@ def test_numpy_reads_the_file_without_pickle(build, path):
         members = {name: archive[name] for name in archive.files}
     assert all(array.dtype != object for array in members.values())
     header = json.loads(members["structmat"].tobytes().decode("utf-8"))
-    assert header["format_version"] == 1
+    assert header["format_version"] == 2
     assert header["matrix"]["kind"] == build("complex64").kind
 
 
@@ -291,7 +291,7 @@ def test_the_data_are_written_beside_and_on_the_disk_before_they_are_moved(path,
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(os, "replace", note_move)
     structmat.save(path, gblr("float64"))
-    assert steps == ["sync", "move"]
+    assert steps == ["sync", "move", "sync"]  # the file, and then its name in the folder
     assert_same(structmat.load(path), gblr("float64"))
 
 
@@ -312,7 +312,7 @@ def refused_save(path, A=None):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("failing", ["numpy.savez", "os.replace", "os.fsync", "tempfile.mkstemp"])
+@pytest.mark.parametrize("failing", ["zipfile.ZipFile.open", "os.replace", "os.fsync", "os.open"])
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_failed_save_leaves_the_old_file_and_no_other(failing, existing, path, monkeypatch):
     if existing:
@@ -331,12 +331,12 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(failing, existing, path,
 def test_a_save_that_breaks_off_in_the_middle_leaves_the_old_file(path, monkeypatch):
     structmat.save(path, dense("float64"))
 
-    def half(file, **_arrays):
-        file.write(b"PK\x03\x04 and then the disk is full")
+    def half(file, _array, **_options):
+        file.write(b"and then the disk is full")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", half)
+        patch.setattr(np.lib.format, "write_array", half)
         refused_save(path)
     assert_same(structmat.load(path), dense("float64"))
 
@@ -345,7 +345,7 @@ def test_the_reason_is_named_where_the_system_gives_only_text(path, monkeypatch)
     def fail(*_args, **_options):
         raise OSError("the network went away")
 
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
     assert "the network went away" in refused_save(path)
 
 
@@ -356,7 +356,7 @@ def test_an_interrupted_save_leaves_no_file_behind(path, monkeypatch):
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(np, "savez", interrupt)
+    monkeypatch.setattr(np.lib.format, "write_array", interrupt)
     with pytest.raises(KeyboardInterrupt):
         structmat.save(path, gblr("float64"))
     assert path.read_bytes() == before
@@ -418,7 +418,7 @@ def test_truncated_files_are_refused(path):
     whole = saved_bytes(path, BUILDERS["nested"]("float64"))
     for length in [*range(200), *range(200, len(whole), 41), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        refused_load(path, "cannot be read as a NumPy archive", "truncated")
+        refused_load(path, "cannot be read", "truncated")
 
 
 @pytest.mark.parametrize(
@@ -462,7 +462,7 @@ def test_damaged_bytes_are_refused_or_harmless(flip, path):
 )
 def test_foreign_bytes_are_refused(content, path):
     path.write_bytes(content)
-    refused_load(path, "truncated or not a structmat file")
+    refused_load(path, "truncated, damaged or not a structmat file")
 
 
 @pytest.mark.parametrize("array", [np.eye(3), np.zeros(0), np.float64(3)], ids=["2", "1", "0"])
@@ -525,10 +525,10 @@ def test_a_file_made_by_hand_is_read(path):
     assert structmat.load(path).shape == (3, 3)
 
 
-@pytest.mark.parametrize("version", [2, 3, 100])
+@pytest.mark.parametrize("version", [3, 100])
 def test_newer_files_are_refused(version, path):
     write(path, header("low_rank", version=version), U=ONE, V=ONE)
-    refused_load(path, f"format version {version}", "reads up to 1", "upgrade")
+    refused_load(path, f"format version {version}", "reads up to 2", "upgrade")
 
 
 @pytest.mark.parametrize("version", ["2", None, -1, 0, 0.5, [1], {}, float("nan"), True])

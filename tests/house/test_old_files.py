@@ -1,4 +1,4 @@
-"""Files and pickles of version 0.1.0 still load, and mean what they meant."""
+"""Files of every format version, and pickles of version 0.1.0, still load, with the same values."""
 
 import importlib
 import pickle
@@ -10,6 +10,7 @@ import pytest
 import structmat
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "version_0_1_0"
+FORMATS = [FOLDER, FOLDER.with_name("format_2")]
 VALUES = np.load(FOLDER / "values.npz")
 OUTPUTS = np.load(FOLDER / "outputs.npz")
 NETWORKS = [name for name in OUTPUTS.files if name != "x"]
@@ -36,9 +37,10 @@ def same(matrix, name):
     assert np.abs(matrix.to_dense() - VALUES[name]).max(initial=0) <= units * eps * scale
 
 
+@pytest.mark.parametrize("folder", FORMATS, ids=lambda folder: folder.name)
 @pytest.mark.parametrize("name", VALUES.files)
-def test_a_file_of_a_matrix(name):
-    matrix = structmat.load(FOLDER / f"{name}.npz")
+def test_a_file_of_a_matrix(name, folder):
+    matrix = structmat.load(folder / f"{name}.npz")
     same(matrix, name)
 
 
@@ -63,12 +65,28 @@ def close(torch, model, name):
     np.testing.assert_allclose(y, OUTPUTS[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_file_of_a_network(name):
+@pytest.mark.parametrize(
+    "file",
+    [path for folder in FORMATS for path in sorted(folder.glob("*.safetensors"))],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_a_file_of_a_network(file):
     torch = pytest.importorskip("torch")
     from structmat.nn import load_model
 
-    close(torch, load_model(FOLDER / f"{name}.safetensors", net(torch)), name)
+    close(torch, load_model(file, net(torch)), file.stem)
+
+
+def test_every_network_of_the_first_format_is_there():
+    assert sorted(path.stem for path in FOLDER.glob("*.safetensors")) == sorted(NETWORKS)
+
+
+@pytest.mark.parametrize("name", VALUES.files)
+def test_todays_files_are_of_the_newest_format(name, tmp_path):
+    """A change of the format needs a new version, and a folder of its files."""
+    newest = FORMATS[-1] / f"{name}.npz"
+    structmat.save(tmp_path / "a.npz", structmat.load(newest))
+    assert (tmp_path / "a.npz").read_bytes() == newest.read_bytes()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

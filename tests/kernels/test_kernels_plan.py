@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -543,13 +544,12 @@ def test_figures_are_kept_whole_or_not_at_all(user_cache, monkeypatch):
     keep(told(2.0))
     before = coefficients_file().read_bytes()
 
-    def fails(self, *_, **__):
-        self.touch()
+    def fails(*_, **__):
         raise OSError(28, "No space left on device")
 
-    for step in ("write_text", "replace"):
+    for owner, step in ((Path, "write_text"), (os, "replace")):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, step, fails)
+            patch.setattr(owner, step, fails)
             with pytest.raises(SaveError, match="No space left"):
                 keep(told(3.0))
         assert coefficients_file().read_bytes() == before

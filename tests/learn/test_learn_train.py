@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import safetensors
+import safetensors.torch
 import torch
 
 from structmat.cli import main
@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_old_state(tmp_path, monkeypatch):
     def full(*_, **__):
         raise safetensors.SafetensorError("No space left on device")
 
-    monkeypatch.setattr(_state, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(SaveError, match=r"No space left.*choose a folder with room enough"):
         _state.save(path, model, torch.optim.SGD(model.parameters()), (), {}, 1, {})
     assert path.read_bytes() == b"old"

@@ -7,9 +7,10 @@ a few entries, and for single vectors where Numba is not installed.
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
-from structmat.kernels.layouts.panels import BlockPattern, PanelLayout, Pattern
+from structmat.intervals import positions
+from structmat.kernels.layouts.panels import BlockPattern, PanelLayout, Pattern, RunPattern
 
 
 class RowsFactor:
@@ -25,6 +26,8 @@ class RowsFactor:
         """The factor with these packed contents."""
         if isinstance(pattern, BlockPattern) and pattern.block == (1, 1):
             return cls(_single_entries(pattern, contents))
+        if isinstance(pattern, RunPattern):
+            return cls(_runs(pattern, contents))
         return cls(_rows(pattern.layout(), contents))
 
     def matmat(self, z: np.ndarray, *, by_columns: bool = False) -> np.ndarray:
@@ -48,6 +51,13 @@ def _single_entries(pattern: BlockPattern, contents: np.ndarray) -> csr_array:
     """Blocks of one row and one column, sorted by row: rows as they are, without panels."""
     begin = np.searchsorted(pattern.rows, np.arange(pattern.shape[0] + 1))
     return csr_array((contents, pattern.cols, begin), shape=pattern.shape)
+
+
+def _runs(pattern: RunPattern, contents: np.ndarray) -> csr_array:
+    """Runs entry by entry, put in order of rows by counting."""
+    at = positions(pattern.start, pattern.width, pattern.n)
+    run = np.repeat(np.arange(pattern.width.size), pattern.width)
+    return coo_array((contents, (at, run)), shape=pattern.shape).tocsr()
 
 
 def _rows(layout: PanelLayout, contents: np.ndarray) -> csr_array:

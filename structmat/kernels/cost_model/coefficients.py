@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from structmat._write import whole_file
 from structmat.errors import SaveError
+from structmat.files.write import whole_file
 
 #: Name of the device of NumPy's arrays.
 CPU = "cpu"

@@ -229,6 +229,9 @@ def _best_bounds(start: IntArray, width: IntArray, n: int, rank: int) -> IntArra
     """Cuts of an axis for runs that are not empty: even ones, or bounds of the runs themselves."""
     if n == 0:
         return np.zeros(2, np.int64)
+    # In order, since searches for neighbours follow one path.
+    order = np.argsort(start)
+    start, width = start[order], width[order]
     own = np.unique(np.concatenate([[0], start, (start + width) % n]))
     cuts = [np.arange(0, n, rows) for rows in PANEL_ROWS if rows < n] + [own[:1]]
     cuts += [own[::step] for step in (1, 2, 4)]

@@ -3,26 +3,18 @@
 import gzip
 import importlib
 import lzma
-import tarfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
-from structmat.errors import FileFormatError, InputError, MissingDependencyError
-from structmat.io import UNREADABLE
+from structmat.errors import InputError, MissingDependencyError
+from structmat.files.foreign import foreign
 
 
-@contextmanager
-def reading(path: Path, expected: str) -> Iterator[None]:
+def reading(path: Path, expected: str) -> AbstractContextManager[None]:
     """Turn errors of a reader into one that names the file and its expected format."""
-    try:
-        yield
-    except (*UNREADABLE, lzma.LZMAError, tarfile.TarError) as error:
-        reason = str(error) or type(error).__name__
-        raise FileFormatError(
-            f"{str(path)!r} cannot be read ({reason}); expected {expected} (fetch the file again)"
-        ) from None
+    return foreign(str(path), f"expected {expected} (fetch the file again)")
 
 
 def folder(path: Path) -> Path:

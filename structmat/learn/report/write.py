@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._write import whole_file
+from structmat.files.write import whole_file
 from structmat.learn.report.figures import (
     course_map,
     heat_map,

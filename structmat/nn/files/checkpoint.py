@@ -1,11 +1,10 @@
 """Whole networks in one file: parameters, buffers, and the structure of their layers.
 
 The file is an ordinary safetensors file. Its metadata hold one JSON text under
-``structmat`` with the format version, what every structured layer is, and which names
-mean one tensor or one module.
+``structmat`` with the format version, what every structured layer is, which names
+mean one tensor or one module, and SHA-256 digests of all tensors and of itself.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat._write import whole_file
-from structmat.errors import FileFormatError, InputError, MissingDependencyError, SaveError
+from structmat.errors import InputError
 from structmat.nn.files.describe import build_layers, describe_layers
 from structmat.nn.files.place import (
     common_parameters,
@@ -26,14 +24,22 @@ from structmat.nn.files.place import (
     share,
     shared,
 )
+from structmat.nn.files.tensor_file import (
+    read_tensors,
+    reading,
+    safetensors_package,
+    write_tensors,
+)
 from structmat.nn.models.carry import bind_
 from structmat.nn.models.changed import announce
 from structmat.nn.models.layer_types import has_linear_weight
 from structmat.nn.models.modules import check_obstacles, check_wrappers
 from structmat.nn.sharded import whole
 
-FORMAT_VERSION = 1
+#: Of files; those of version 1 have no digests.
+FORMAT_VERSION = 2
 _HEADER_KEY = "structmat"
+_REMEDY = "expected a file written by save_model; read others with safetensors.torch.load_file"
 
 
 def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
@@ -74,7 +80,7 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
             f"model is a {type(model).__qualname__}; expected a torch.nn.Module (a single matrix "
             "is saved by structmat.save)"
         )
-    safetensors = _safetensors()
+    safetensors_package()  # or an error before any work
     layers, index = describe_layers(model)
     tensors = {name: torch.tensor(array) for name, array in index.items()}
     tied: dict[str, str] = {}
@@ -86,21 +92,12 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
                 "initialise it first)"
             )
         if names.setdefault(id(tensor), name) == name:
-            tensors[name] = whole(tensor).cpu().contiguous()
+            tensors[name] = whole(tensor)
         else:
             tied[name] = names[id(tensor)]
     header = {"format_version": FORMAT_VERSION, "layers": layers}
     header |= {"tied": tied, "shared": shared(model)}
-    with whole_file(path) as beside:
-        try:
-            safetensors.torch.save_file(_apart(tensors), beside, {_HEADER_KEY: json.dumps(header)})
-        except KeyError as error:
-            raise InputError(
-                f"the model has a tensor of {error}, which no safetensors file can hold; expected "
-                "another dtype (convert it first)"
-            ) from None
-        except safetensors.SafetensorError as error:
-            raise SaveError(f"cannot write {os.fspath(path)!r} ({error})") from error
+    write_tensors(path, tensors, header, _HEADER_KEY)
 
 
 def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
@@ -125,6 +122,8 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     ------
     FileFormatError
         If the file is truncated, not from `save_model`, damaged, or from a newer version.
+        A file of format version 2 that loads holds what was saved, by its digests; files of
+        version 1 have none.
     FileNotFoundError
         If there is no such file.
     InputError
@@ -151,15 +150,10 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             f"model is a {type(model).__qualname__}; expected a torch.nn.Module, the network as "
             "it was built before its layers were converted"
         )
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     header, tensors, index = _read(name)
-    try:
+    with reading(name, _REMEDY):
         layers = build_layers(header["layers"], tensors, index)
-    except InputError as error:
-        raise FileFormatError(
-            f"{name!r} has a damaged structmat header or contents: {error}; expected a file "
-            "written by save_model"
-        ) from None
     replaced = _replaced(model, layers)
     with _unchanged_on_failure(model):
         try:
@@ -195,78 +189,18 @@ def _replaced(model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[nn.Modu
     return known
 
 
-def _safetensors() -> Any:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise MissingDependencyError(
-            "safetensors is not installed; install it with pip install 'structmat[torch]'"
-        ) from None
-    return safetensors
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy each tensor that shares its memory with one before it."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        memory = tensor.untyped_storage().data_ptr()
-        result[name] = tensor.clone() if memory in seen else tensor
-        seen.add(memory)
-    return result
-
-
 def _read(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Read header, parameters and buffers, and index arrays of a file."""
-    safetensors = _safetensors()
-    try:
-        with safetensors.safe_open(name, "pt") as file:
-            text = (file.metadata() or {}).get(_HEADER_KEY)
-            header = _checked_header(name, text)
-            keys = file.keys()
-            tensors = {key: file.get_tensor(key) for key in keys}
-    except safetensors.SafetensorError as error:
-        raise FileFormatError(
-            f"{name!r} cannot be read as a safetensors file ({error}); it is truncated or not a "
-            "structmat file (write one with save_model)"
-        ) from None
-    missing = sorted(set(header["tied"].values()) - tensors.keys())
-    if missing:
-        raise FileFormatError(
-            f"{name!r} lacks {listed(missing)}, which its structmat header names; expected a file "
-            "written by save_model"
-        )
-    index = {key: tensors.pop(key) for key in keys if ".." in key}
-    return header, tensors | {alias: tensors[key] for alias, key in header["tied"].items()}, index
-
-
-def _checked_header(name: str, text: str | None) -> dict[str, Any]:
-    if text is None:
-        raise FileFormatError(
-            f"{name!r} is a safetensors file without a structmat header; expected one written by "
-            "save_model (read others with safetensors.torch.load_file)"
-        )
-    try:
-        header: dict[str, Any] = json.loads(text)
-        version = header["format_version"]
-        if type(version) is not int or version < 1:
-            raise ValueError(f"format version {version!r}")
-        if version <= FORMAT_VERSION:
-            parts = {key: dict(header[key]) for key in ("layers", "tied", "shared")}
-            names = [*parts["tied"].values(), *parts["shared"].values()]
-            if not all(isinstance(entry, str) for entry in names):
-                raise ValueError("a name is no text")
-            return parts
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileFormatError(
-            f"{name!r} has a damaged structmat header ({error!r}); expected a file written by "
-            "save_model"
-        ) from None
-    raise FileFormatError(
-        f"{name!r} has format version {version}; this structmat reads up to {FORMAT_VERSION} "
-        "(upgrade it)"
-    )
+    header, tensors = read_tensors(name, _HEADER_KEY, FORMAT_VERSION, _REMEDY)
+    with reading(name, _REMEDY):
+        parts = {key: dict(header[key]) for key in ("layers", "tied", "shared")}
+        if not all(isinstance(n, str) for key in ("tied", "shared") for n in parts[key].values()):
+            raise ValueError("a name is no text")
+        missing = sorted(set(parts["tied"].values()) - tensors.keys())
+        if missing:
+            raise ValueError(f"it lacks {listed(missing)}, which its structmat header names")
+        index = {key: tensors.pop(key) for key in list(tensors) if ".." in key}
+        return parts, tensors | {a: tensors[key] for a, key in parts["tied"].items()}, index
 
 
 @contextmanager

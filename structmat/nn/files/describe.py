@@ -5,7 +5,7 @@ structure of its weights. Index arrays are named by their weight and two dots
 (``fc.matrix..row_start``), which no parameter's name contains.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ from structmat.nn.structured.parameters import register
 from structmat.nn.structured.structure import is_content, on_host
 from structmat.nn.structured.weight import StructuredWeight
 
+#: Size that a description may claim in any file.
+_FREE_SIZE = 2**20
+#: Counts of a description that are no sizes.
+_NO_SIZES = ("positions", "cap", "cost")
 _MAKERS = {kind.__name__: make for kind, make in MAKERS.items()}
 _KINDS = {kind.__name__: kind for kind in MAKERS}
 
@@ -108,17 +112,44 @@ def build_layers(
     """
     left = set(index)
     try:
+        _check_claims(layers, tensors, index)
         built = {path: _build(path, e, tensors, index, left) for path, e in layers.items()}
         weights = [f"{w['path']}.contents." for e in layers.values() for w in e["weights"]]
         inside = [name for name in tensors if name.startswith(tuple(weights))]
         for name in inside:
             if not is_content(tensors[name]):
                 del tensors[name]
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+    except Exception as error:  # descriptions may say anything
         raise InputError(f"a layer's description does not fit its tensors ({error!r})") from error
     if left:
         raise InputError(f"the index arrays {sorted(left)} belong to no layer")
     return built
+
+
+def _check_claims(
+    layers: Mapping[str, Any], tensors: Mapping[str, Tensor], index: Mapping[str, Any]
+) -> None:
+    """Refuse sizes that nothing in the file stands for, before work begins that follows them."""
+    most = _FREE_SIZE + sum(a.size for a in map(np.asarray, index.values()))
+    most += sum(tensor.numel() for tensor in tensors.values())
+    found = [0, *_whole_numbers(layers)]
+    for array in map(np.asarray, index.values()):
+        found += [abs(int(end)) for end in (array.min(initial=0), array.max(initial=0))]
+    if max(found) > most:
+        raise ValueError(f"a size of {max(found)}, for {most} stored numbers")
+
+
+def _whole_numbers(value: Any, name: str = "") -> Iterator[int]:
+    """Whole numbers of a description that may be sizes."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in _NO_SIZES:
+                yield from _whole_numbers(inner, key)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _whole_numbers(inner, name)
+    elif isinstance(value, int):
+        yield abs(value)
 
 
 def _build(

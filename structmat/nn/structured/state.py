@@ -6,6 +6,7 @@ equal structures is that structure, and all other arithmetic is found out by the
 """
 
 import json
+import math
 import warnings
 import zlib
 from abc import abstractmethod
@@ -161,18 +162,29 @@ def decode(state: Any) -> Structure:
     if data[:_CHECKSUM] != zlib.crc32(body).to_bytes(_CHECKSUM, "little"):
         raise InputError(_damaged(state))
     begin = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
-    header = json.loads(body[_LENGTH:begin])
-    if header["format_version"] > FORMAT_VERSION:
-        raise InputError(
-            f"the state dict has structure of version {header['format_version']}; this structmat "
-            f"reads up to {FORMAT_VERSION} (upgrade it)"
-        )
+    try:
+        header = json.loads(body[_LENGTH:begin])
+        version = int(header["format_version"])
+        if version <= FORMAT_VERSION:
+            return header["structure"], _arrays(header["arrays"], body, begin)
+    except Exception:  # bytes with a checksum that somebody has computed
+        raise InputError(_damaged(state)) from None
+    raise InputError(
+        f"the state dict has structure of version {version}; this structmat reads up to "
+        f"{FORMAT_VERSION} (upgrade it)"
+    )
+
+
+def _arrays(listed: list[Any], body: bytes, begin: int) -> dict[str, NDArray]:
+    """Arrays that lie one after another, of plain numbers."""
     arrays = {}
-    for name, dtype, shape in header["arrays"]:
-        count = int(np.prod(shape, dtype=int))
+    for name, descr, shape in listed:
+        dtype, count = np.dtype(descr), math.prod(shape)
+        if dtype.kind not in "biuf" or min(shape, default=0) < 0:
+            raise ValueError(f"an array of {dtype} and shape {shape}")
         arrays[name] = np.frombuffer(body, dtype, count, begin).reshape(shape).copy()
         begin += arrays[name].nbytes
-    return header["structure"], arrays
+    return arrays
 
 
 def _bytes(state: Any) -> bytes:

@@ -1,0 +1,191 @@
+"""Files that are written whole or not at all, whatever stands in their place."""
+
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import structmat
+from structmat.errors import SaveError
+from structmat.files.write import whole_file
+
+posix = pytest.mark.skipif(os.name != "posix", reason="links, modes and devices of POSIX")
+
+
+def write(path, text="new"):
+    with whole_file(path) as beside:
+        beside.write_text(text)
+
+
+@posix
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    file, link, chain = (tmp_path / name for name in ("there/file", "link", "chain"))
+    file.write_text("old")
+    link.symlink_to("there/file")
+    chain.symlink_to("link")
+    write(chain)
+    assert chain.is_symlink()
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["file"]
+
+
+@posix
+def test_a_link_to_nothing_is_followed(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+def test_permissions_stay(mode, tmp_path):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "a").chmod(mode)
+    write(tmp_path / "a")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+@posix
+def test_no_other_thread_meets_another_umask(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda _mask: pytest.fail("umask was set for all threads"))
+    write(tmp_path / "a")
+
+
+@posix
+@pytest.mark.parametrize("what", ["pipe", "socket", "folder", "link to a pipe"])
+def test_what_is_no_regular_file_is_refused(what, tmp_path):
+    path = place = tmp_path / "a"
+    if what == "socket":
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(str(path))
+    elif what == "folder":
+        path.mkdir()
+    else:
+        place = tmp_path / "pipe" if "link" in what else path
+        os.mkfifo(place)
+        if place != path:
+            path.symlink_to(place)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    with pytest.raises(SaveError, match="no regular file"):
+        write(path)
+    assert not stat.S_ISREG(os.stat(place).st_mode)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "ä" * 120, ".", "a b\nc", "-"])
+def test_odd_names(name, tmp_path):
+    if name == ".":
+        with pytest.raises(SaveError):
+            write(tmp_path / name)
+        return
+    write(tmp_path / name)
+    assert (tmp_path / name).read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def left_behind(folder, name, monkeypatch):
+    """What a killed process leaves."""
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "unlink", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt), whole_file(folder / name):
+            raise KeyboardInterrupt
+    (found,) = (p for p in folder.iterdir() if p.name.startswith(f".{name}."))
+    return found
+
+
+def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path, monkeypatch):
+    other = left_behind(tmp_path, "b", monkeypatch)
+    for age, gone in ((0, False), (3500, False), (3700, True)):
+        left = left_behind(tmp_path, "a", monkeypatch)
+        for path in (left, other):
+            os.utime(path, (path.stat().st_mtime - age,) * 2)
+        write(tmp_path / "a")
+        assert left.exists() != gone
+        assert other.exists(), "that of another file"
+        left.unlink(missing_ok=True)
+
+
+@posix
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """As the limit of a file's size: a save reaches it in the middle."""
+    resource = pytest.importorskip("resource")
+    import signal
+
+    path, old = tmp_path / "a.npz", structmat.Dense(np.eye(3))
+    structmat.save(path, old)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    known = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(SaveError, match="too large"):
+            structmat.save(path, structmat.Dense(np.ones((99, 99))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, known)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_vanishes_is_an_error(tmp_path):
+    folder = tmp_path / "there"
+    folder.mkdir()
+
+    def vanish():
+        with whole_file(folder / "a") as beside:
+            beside.write_text("new")
+            shutil.rmtree(folder)
+
+    with pytest.raises(SaveError, match="choose a folder"):
+        vanish()
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() != 0, reason="only the superuser becomes another user"
+)
+def test_another_users_folder_is_refused():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        path = folder / "a.npz"
+        structmat.save(path, structmat.Dense(np.eye(3)))
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.setgid(65534)
+                os.setuid(65534)
+                structmat.save(path, structmat.Dense(np.eye(2)))
+            except SaveError as error:
+                status = 0 if "choose a folder" in str(error) else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert structmat.load(path).shape == (3, 3)
+        assert list(folder.iterdir()) == [path]
+
+
+def test_many_threads_write_one_file(tmp_path):
+    path = tmp_path / "a.npz"
+    matrices = [structmat.Dense(np.full((20, 20), float(i))) for i in range(4)]
+
+    def save(i):
+        for _ in range(10):
+            structmat.save(path, matrices[i])
+
+    threads = [threading.Thread(target=save, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert structmat.load(path).to_dense()[0, 0] in range(4)
+    assert list(tmp_path.iterdir()) == [path]
