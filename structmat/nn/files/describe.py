@@ -5,6 +5,7 @@ structure of its weights. Index arrays are named by their weight and two dots
 (``fc.matrix..row_start``), which no parameter's name contains.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ from structmat.nn.structured.structure import is_content, on_host
 from structmat.nn.structured.weight import StructuredWeight
 
 #: Size that a description may claim in any file.
-_FREE_SIZE = 2**20
+_FREE_SIZE = 2**18
 #: Counts of a description that are no sizes.
 _NO_SIZES = ("positions", "cap", "cost")
 _MAKERS = {kind.__name__: make for kind, make in MAKERS.items()}
@@ -146,6 +147,8 @@ def _whole_numbers(value: Any, name: str = "") -> Iterator[int]:
             if key not in _NO_SIZES:
                 yield from _whole_numbers(inner, key)
     elif isinstance(value, (list, tuple)):
+        if name == "kernel_size":
+            yield abs(math.prod(value))
         for inner in value:
             yield from _whole_numbers(inner, name)
     elif isinstance(value, int):

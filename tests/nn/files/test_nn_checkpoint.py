@@ -593,6 +593,30 @@ def test_learned_tensors_that_do_not_fit_are_refused(change, path, unchanged):
         load_model(path, unchanged(Net()))
 
 
+@pytest.mark.parametrize("size", [2**19, 2**40, 10**30])
+@pytest.mark.parametrize("what", ["matrix", "index", "settings", "kernel"])
+def test_sizes_that_the_file_has_no_bytes_for_are_refused(what, size, path, unchanged):
+    """Digests that fit are no help: whoever writes them may claim what he likes."""
+    save_model(path, frozen())
+
+    def claim(header):
+        layers = header["layers"]
+        if what == "matrix":
+            layers["fc"]["weights"][0]["matrix"]["static"]["shape"] = [size, size]
+        elif what == "settings":
+            layers["conv"]["settings"]["in_channels"] = size
+        elif what == "kernel":
+            layers["conv"]["settings"]["kernel_size"] = [2**17, size >> 17]
+
+    def claim_index(tensors):
+        if what == "index":
+            tensors["fc.matrix..row_start"][0] = min(size, 2**62)
+
+    rewrite(path, claim, claim_index)
+    with pytest.raises(FileFormatError, match="stored numbers"):
+        load_model(path, unchanged(Net()))
+
+
 def test_noise_in_the_header_is_an_error_of_ours_or_harmless(path):
     save_model(path, nn.Sequential(StructuredLinear(compressed("gblr")), GaudiLinear(32, 8)))
     data = bytearray(path.read_bytes())
