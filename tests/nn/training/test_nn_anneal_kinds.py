@@ -149,3 +149,19 @@ def test_without_orders_no_blocks_are_searched_on_subsets(monkeypatch):
         assert 0 < found.cost <= cap
         assert found.row_order is None
         assert found.col_order is None
+
+
+def test_dense_tiles_that_were_learned_are_frozen():
+    """Contents named as a method of the layer's weight."""
+    model = nn.Sequential(nn.Linear(32, 32))
+    with torch.no_grad():
+        model[0].weight.mul_(0.01)[:16, :16] += torch.randn(16, 16)
+    convert_(model, Config(kind="block_low_rank", budget=0.3, learn=True, start="weights"))
+    optimizer = torch.optim.SGD(model.parameters(), 1e-9)
+    Anneal(model, optimizer, 0.3, total_steps=1)
+    optimizer.step()
+    x = torch.randn(3, 32)
+    expected = model(x)
+    freeze_(model)
+    assert -1 in model[0].to_matrix().ranks
+    torch.testing.assert_close(model(x), expected)
