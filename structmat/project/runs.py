@@ -8,6 +8,7 @@ goes to parts of the runs that a slightly lower price would add.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -102,24 +103,48 @@ def project_runs(
            [0, 0, 1, 1, 0]])
     """
     (energy, most), cap = as_energy(energy), as_cap(cap)
-    xp, place = namespace(energy), device(energy)
     first = None if price is None else as_price(price)
-    charge = as_price(charge, name="charge")
+    return runs_of_cells(energy, most, cap, first, as_price(charge, name="charge"))
+
+
+def runs_of_cells(
+    energy: Array,
+    most: float,
+    cap: int,
+    first: float | None,
+    charge: float,
+    areas: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.bool_] | Array, float]:
+    """Runs of checked energies, the largest of which is `most`.
+
+    With `areas`, (m, n), an entry stands for a cell of as many multiplications, and its energy
+    is that of each one; `charge` counts cells of the largest area.
+    """
+    xp, place = namespace(energy), device(energy)
     if cap == 0 or most == 0:
         return xp.zeros(energy.shape, dtype=xp.bool, device=place), most
     if str(place) == HOST:
         energy = to_numpy(energy)
     on_host = is_numpy(namespace(energy))
     rows = _CompiledRows(energy, charge) if on_host else _ArrayRows(energy, charge, xp)
+    unit, cost_at = 1, rows.cost
+    if areas is not None:
+        unit = int(areas.max())
+        cost_at = partial(_area, rows, areas)
     least = max(LEAST_PRICE * most, math.ulp(0.0))
     if first is None:
-        first = _quantile(energy, cap / RUN_SHARE)
-    low, high, cost = _search(rows.cost, cap, least, most, first)
+        first = _quantile(energy, cap / unit / RUN_SHARE)
+    low, high, cost = _search(cost_at, cap, least, most, first)
     kept = rows.kept(high)
     if low is not None and cost < cap:
-        more = _filling(energy, kept, rows.kept(low), cap - cost)
+        more = _filling(energy, kept, rows.kept(low), (cap - cost) // unit)
         kept = kept | from_numpy(more, namespace(energy), place)
     return (from_numpy(kept, xp, place) if isinstance(kept, np.ndarray) else kept), high
+
+
+def _area(rows: "_CompiledRows | _ArrayRows", areas: NDArray[np.int64], price: float) -> int:
+    """Multiplications of the best runs of cells at a price."""
+    return int(areas[to_numpy(rows.kept(price))].sum())
 
 
 class _CompiledRows:

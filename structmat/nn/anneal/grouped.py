@@ -1,0 +1,56 @@
+"""Projection onto windows of inputs that groups of outputs share."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.intervals import IntArray
+from structmat.nn.anneal.projected import Projected, in_given_order, named_order, nearest
+from structmat.nn.anneal.sides import grain_of
+from structmat.project.order import column_order
+from structmat.project.tiles import cell_sums, lengths
+from structmat.project.windows import project_windows
+
+#: Energies of about this share of the cap count whole in the likeness of lines.
+_LIKENESS = 1.6
+
+
+def project_groups(W: NDArray, cap: int, group: int, last: Projected, *, orders: bool) -> Projected:
+    """Windows of the most energy, in the given order, the last one, or a new one."""
+    energies = W * W
+    tried: list[tuple[IntArray, IntArray]] = [(np.arange(W.shape[0]), np.arange(W.shape[1]))]
+    if orders and W.size and cap:
+        tried.append(_order(energies, cap, group, last))
+        if last.row_order is not None or last.col_order is not None:
+            tried.append(last.order)
+    made: list[Projected] = []
+    for order in tried:
+        made.append(_windows(energies, cap, group, order, made[0].price if made else last.price))
+    return nearest(W, made)
+
+
+def _windows(
+    energies: NDArray, cap: int, group: int, order: tuple[IntArray, IntArray], price: float | None
+) -> Projected:
+    rows, cols = order
+    kept, price = project_windows(energies[rows][:, cols], cap, group, grain_of(group), price=price)
+    return Projected(
+        cost=int(kept.sum()),
+        support=in_given_order(np.asarray(kept), *order),
+        price=price,
+        **named_order(order),
+    )
+
+
+def _order(energies: NDArray, cap: int, group: int, last: Projected) -> tuple[IntArray, IntArray]:
+    """Order of rows in which those with like inputs form groups, and of columns for the groups."""
+    rows = column_order(energies.T, _price(energies, cap), start=last.row_order)
+    m = energies.shape[0]
+    means = cell_sums(energies[rows], (min(group, m), 1)) / lengths(m, group)[:, None]
+    return rows, column_order(means, _price(means, cap / group), start=last.col_order)
+
+
+def _price(energies: NDArray, cap: float) -> float:
+    """About the energy of an entry that is just worth its place under a cap."""
+    count = min(max(1, round(cap / _LIKENESS)), energies.size)
+    price = float(np.partition(energies, energies.size - count, axis=None)[-count])
+    return max(price, float(np.finfo(energies.dtype).tiny))
