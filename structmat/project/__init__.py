@@ -2,6 +2,7 @@
 
 arguments  checks of energies, caps and prices
 runs       runs of rows, exactly, by a scan over two states
+filling    parts of runs that what is left of a cap holds
 scan       the same scan as operations on arrays of any library
 tiles      whole tiles by their energy
 windows    windows that groups of rows share
