@@ -92,6 +92,9 @@ class AnnealWeight(StructuredModule):
 
     # Of the class, so that a weight whose vectors were counted has it of its own.
     positions = 1
+    # Pickles of earlier versions have neither.
+    tile: int | None = None
+    group: int | None = None
 
     def __init__(
         self,

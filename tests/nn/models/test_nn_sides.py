@@ -1,6 +1,7 @@
 """Tiles of a side, and groups of outputs that share their inputs, through a conversion."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from structmat.nn import (
     load_model,
     save_model,
 )
+from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.models.layer_types import structured_layers
 
 GROUPS = {"group": 8}
@@ -163,3 +165,20 @@ def test_states_of_other_sides_are_refused():
         two.load_state_dict(one.state_dict())
     twin = copy.deepcopy(one)
     twin.load_state_dict(one.state_dict())
+
+
+def test_weights_without_sides_are_those_of_earlier_versions():
+    weight = AnnealWeight(torch.ones(20, 20), cap=40)
+    del weight.tile, weight.group
+    again = pickle.loads(pickle.dumps(weight))
+    assert (again.tile, again.group, again.least) == (None, None, 0)
+    again.load_state_dict(weight.state_dict())
+
+
+@pytest.mark.parametrize("tile", [2, 128])
+def test_states_of_small_tiles_have_one_size(tile):
+    weight = AnnealWeight(torch.randn(56, 64), 1200, kind="block_low_rank", tile=tile)
+    found = project(weight.kind, weight.values().numpy(), 1200, 1200, weight.present(),
+                    Options(tile=tile))  # fmt: skip
+    weight.take_(found, factored=True)
+    assert weight.get_extra_state().numel() == weight.state_size
