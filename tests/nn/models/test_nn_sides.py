@@ -177,8 +177,8 @@ def test_weights_without_sides_are_those_of_earlier_versions():
 
 @pytest.mark.parametrize("tile", [2, 128])
 def test_states_of_small_tiles_have_one_size(tile):
-    weight = AnnealWeight(torch.randn(56, 64), 1200, kind="block_low_rank", tile=tile)
-    found = project(weight.kind, weight.values().numpy(), 1200, 1200, weight.present(),
+    weight = AnnealWeight(torch.randn(128, 128), 8000, kind="block_low_rank", tile=tile)
+    found = project(weight.kind, weight.values().numpy(), 8000, 8000, weight.present(),
                     Options(tile=tile))  # fmt: skip
     weight.take_(found, factored=True)
     assert weight.get_extra_state().numel() == weight.state_size
