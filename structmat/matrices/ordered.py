@@ -24,28 +24,28 @@ class OrderedMatrix:
         right: Permutation | None,
         keep: Callable[[str, Callable[[], Any]], Any],
     ) -> None:
-        self._left, self.factored, self._right, self._keep = left, factored, right, keep
+        self._left, self._factored, self._right, self._keep = left, factored, right, keep
         self._moved: dict[ListingKernel, BoundKernel] = {}
 
     def multiply(self, x: Array) -> Array:
         """A x: (n, k) to (m, k)."""
         if (kernel := self._listed(x)) is not None:
-            return kernel.multiply(x, by_columns=self.factored.by_columns(x))
+            return kernel.multiply(x, by_columns=self._factored.by_columns(x))
         x = x if self._right is None else self._right._multiply(x)
-        y = self.factored.multiply(x)
+        y = self._factored.multiply(x)
         return y if self._left is None else self._left._multiply(y)
 
     def multiply_adjoint(self, y: Array) -> Array:
         """A^H y: (m, k) to (n, k)."""
         if (kernel := self._listed(y)) is not None:
-            return kernel.multiply_adjoint(y, by_columns=self.factored.by_columns(y))
+            return kernel.multiply_adjoint(y, by_columns=self._factored.by_columns(y))
         y = y if self._left is None else self._left._multiply_adjoint(y)
-        x = self.factored.multiply_adjoint(y)
+        x = self._factored.multiply_adjoint(y)
         return x if self._right is None else self._right._multiply_adjoint(x)
 
     def _listed(self, x: Array) -> BoundKernel | None:
         """The kernel for an operand, orders included; None if it lists no places."""
-        listing = self.factored.listing(x)
+        listing = self._factored.listing(x)
         if listing is None:
             return None
         if listing not in self._moved:
@@ -58,3 +58,8 @@ class OrderedMatrix:
         left, right = self._left, self._right
         rows = None if left is None else to_numpy(left._inverse)
         return index.in_orders(rows, None if right is None else to_numpy(right.p))
+
+    @property
+    def factored(self) -> FactoredMatrix:
+        """The matrix between the orders."""
+        return self._factored
