@@ -22,7 +22,7 @@ class Plan:
     ----------
     kernel : str
         The kernel's name; "direct" for kinds that have one way to multiply, and for sums and
-        products, whose terms choose for themselves.
+        other products, whose terms choose for themselves.
     columns : int
         Columns of the operand.
     seconds : float or None
@@ -60,7 +60,8 @@ def plan(A: Any, batch: int = 1, *, kernel: str | None = None) -> Plan:
     Parameters
     ----------
     A : StructuredMatrix
-        GBLR, block sparse and block low rank have several kernels; others multiply directly.
+        GBLR, block sparse and block low rank have several kernels, also between permutations of
+        rows and columns; others multiply directly.
     batch : int
         Columns of the operand, at least 1.
     kernel : str, optional

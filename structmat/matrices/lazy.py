@@ -21,6 +21,7 @@ from structmat._array import (
 from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
+from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -120,6 +121,12 @@ class Product(StructuredMatrix, kind="product"):
         if factored is None:
             return None
         return OrderedMatrix(left, factored, right, self._structural)
+
+    @property
+    def _factored(self) -> FactoredMatrix | None:
+        """The factors between orders, whose kernel multiplies; None for other products."""
+        ordered = self._kept("between orders", self._between_orders)
+        return None if ordered is None else ordered.factored
 
     def _dense(self) -> Array:
         *factors, last = self.children

@@ -58,3 +58,8 @@ class OrderedMatrix:
         left, right = self._left, self._right
         rows = None if left is None else to_numpy(left._inverse)
         return index.in_orders(rows, None if right is None else to_numpy(right.p))
+
+    @property
+    def factored(self) -> FactoredMatrix:
+        """The matrix between the orders."""
+        return self._factored

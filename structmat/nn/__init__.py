@@ -42,6 +42,7 @@ from structmat.nn.models.convert import convert_
 from structmat.nn.models.cost import cost
 from structmat.nn.models.freeze import freeze_, to_dense_
 from structmat.nn.models.report import ConversionReport, LayerReport, ModelCost, SkippedLayer, Total
+from structmat.nn.models.times import LayerTime, ModelTimes
 from structmat.nn.pretrained.follow import follow as _follow
 from structmat.nn.structured.layers import StructuredConv2d, StructuredLinear
 from structmat.nn.structured.packed import PackedLinear
@@ -69,8 +70,10 @@ __all__ = [
     "GaudiWeight",
     "LayerAdvice",
     "LayerReport",
+    "LayerTime",
     "MeanShrink",
     "ModelCost",
+    "ModelTimes",
     "PackedLinear",
     "SigmaSchedule",
     "SkippedLayer",

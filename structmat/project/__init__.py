@@ -2,8 +2,11 @@
 
 arguments  checks of energies, caps and prices
 runs       runs of rows, exactly, by a scan over two states
+filling    parts of runs that what is left of a cap holds
 scan       the same scan as operations on arrays of any library
 tiles      whole tiles by their energy
+windows    windows that groups of rows share
+regroup    rows put into the groups that hold most of them
 ranks      tiles of low rank, and low rank
 shares     ranks of tiles by the energy that a multiplication captures
 svd        truncated singular value decompositions

@@ -8,6 +8,7 @@ goes to parts of the runs that a slightly lower price would add.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,7 @@ from structmat._array import (
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.project.arguments import as_cap, as_energy, as_price
 from structmat.project.compiled import compiled
+from structmat.project.filling import filling
 from structmat.project.scan import runs_at
 
 #: Name of the device whose memory the compiled loops read.
@@ -102,24 +104,48 @@ def project_runs(
            [0, 0, 1, 1, 0]])
     """
     (energy, most), cap = as_energy(energy), as_cap(cap)
-    xp, place = namespace(energy), device(energy)
     first = None if price is None else as_price(price)
-    charge = as_price(charge, name="charge")
+    return runs_of_cells(energy, most, cap, first, as_price(charge, name="charge"))
+
+
+def runs_of_cells(
+    energy: Array,
+    most: float,
+    cap: int,
+    first: float | None,
+    charge: float,
+    areas: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.bool_] | Array, float]:
+    """Runs of checked energies, the largest of which is `most`.
+
+    With `areas`, (m, n), an entry stands for a cell of as many multiplications, and its energy
+    is that of each one; `charge` counts cells of the largest area.
+    """
+    xp, place = namespace(energy), device(energy)
     if cap == 0 or most == 0:
         return xp.zeros(energy.shape, dtype=xp.bool, device=place), most
     if str(place) == HOST:
         energy = to_numpy(energy)
     on_host = is_numpy(namespace(energy))
     rows = _CompiledRows(energy, charge) if on_host else _ArrayRows(energy, charge, xp)
+    unit, cost_at = 1, rows.cost
+    if areas is not None:
+        unit = int(areas.max())
+        cost_at = partial(_area, rows, areas)
     least = max(LEAST_PRICE * most, math.ulp(0.0))
     if first is None:
-        first = _quantile(energy, cap / RUN_SHARE)
-    low, high, cost = _search(rows.cost, cap, least, most, first)
+        first = _quantile(energy, cap / unit / RUN_SHARE)
+    low, high, cost = _search(cost_at, cap, least, most, first)
     kept = rows.kept(high)
     if low is not None and cost < cap:
-        more = _filling(energy, kept, rows.kept(low), cap - cost)
+        more = filling(energy, kept, rows.kept(low), (cap - cost) // unit)
         kept = kept | from_numpy(more, namespace(energy), place)
     return (from_numpy(kept, xp, place) if isinstance(kept, np.ndarray) else kept), high
+
+
+def _area(rows: "_CompiledRows | _ArrayRows", areas: NDArray[np.int64], price: float) -> int:
+    """Multiplications of the best runs of cells at a price."""
+    return int(areas[to_numpy(rows.kept(price))].sum())
 
 
 class _CompiledRows:
@@ -246,47 +272,3 @@ def _search(
                 share = math.log(over / (AIM * cap)) / math.log(over / max(under, 0.5))
             price = low * (high / low) ** min(max(share, 0.05), 0.95)
     return low, (most if high is None else high), under
-
-
-def _filling(energy: Array, kept: Array, beyond: Array, left: int) -> NDArray[np.bool_]:
-    """Mask of the parts of `beyond` outside of `kept` that `left` more multiplications hold."""
-    xp, (m, n) = namespace(energy), kept.shape
-    flat = xp.reshape(kept, (-1,))
-    at = xp.nonzero(xp.reshape(beyond & ~kept, (-1,)))[0]
-    values = to_numpy(xp.take(xp.reshape(energy, (-1,)), at))
-    before = to_numpy(xp.take(flat, xp.maximum(at - 1, xp.zeros_like(at))))
-    after = to_numpy(xp.take(flat, xp.minimum(at + 1, xp.full_like(at, m * n - 1))))
-    places, mask = to_numpy(at), np.zeros(m * n, np.bool_)
-    column = places % n
-    before, after = before & (column > 0), after & (column < n - 1)
-    mask[places[_taken(places, column, values, after & ~before, left)]] = True
-    return mask.reshape(m, n)
-
-
-def _taken(
-    places: NDArray,
-    column: NDArray,
-    values: NDArray,
-    after: NDArray[np.bool_],
-    left: int,
-) -> NDArray[np.int64]:
-    """Indices of the entries to take: whole stretches by energy an entry, one cut.
-
-    The cut stretch loses its beginning where `after` is true of its last entry: then a run
-    follows that is kept already, and none goes before.
-    """
-    begins = np.flatnonzero((np.diff(places, prepend=-2) > 1) | (column == 0))
-    if not begins.size:
-        return begins
-    ends = np.append(begins[1:], len(places))
-    cost = ends - begins
-    density = np.add.reduceat(values.astype(np.float64), begins) / cost
-    order = np.argsort(-density, kind="stable")
-    total = np.cumsum(cost[order])
-    whole = order[total <= left]
-    found = [np.arange(begins[k], ends[k]) for k in whole]
-    if len(whole) < len(order):
-        k, spare = order[len(whole)], left - int(cost[whole].sum())
-        first = ends[k] - spare if after[ends[k] - 1] else begins[k]
-        found.append(np.arange(first, first + spare))
-    return np.concatenate(found)

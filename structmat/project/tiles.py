@@ -1,7 +1,6 @@
 """Whole tiles that hold the most energy under a cap on their entries."""
 
 import numbers
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -58,28 +57,44 @@ def project_tiles(energy: Any, cap: int, side: int) -> NDArray[np.bool_] | Array
     xp = namespace(energy)
     if most == 0:
         return xp.zeros(energy.shape, dtype=xp.bool, device=device(energy))
-    (m, n), side = energy.shape, int(min(side, max(energy.shape)))
-    heights, widths = (np.minimum(side, size - np.arange(0, size, side)) for size in (m, n))
-    sums = to_numpy(_sums(energy, side, xp)).astype(np.float64)
+    side = int(min(side, max(energy.shape)))
+    heights, widths = (lengths(size, side) for size in energy.shape)
+    sums = to_numpy(cell_sums(energy, (side, side))).astype(np.float64)
     areas = np.outer(heights, widths)
-    chosen = _affordable(sums.reshape(-1), areas.reshape(-1), cap).reshape(areas.shape)
-    tiles = from_numpy(chosen[:, None, :, None], xp, device(energy))
-    k, l = chosen.shape
-    return xp.reshape(xp.broadcast_to(tiles, (k, side, l, side)), (k * side, l * side))[:m, :n]
+    chosen = affordable(sums.reshape(-1), areas.reshape(-1), cap).reshape(areas.shape)
+    return spread(from_numpy(chosen, xp, device(energy)), (side, side), energy.shape)
 
 
-def _sums(energy: Array, side: int, xp: ModuleType) -> Array:
-    """Energy of each tile, on the grid."""
-    (m, n), place = energy.shape, device(energy)
-    below = xp.zeros((-m % side, n), dtype=energy.dtype, device=place)
+def lengths(size: int, side: int) -> NDArray[np.int64]:
+    """Lengths of the pieces of `size` entries: all of `side`, and what is left.
+
+    Examples
+    --------
+    >>> lengths(10, 4)
+    array([4, 4, 2])
+    """
+    return np.minimum(side, size - np.arange(0, size, side))
+
+
+def cell_sums(energy: Array, cell: tuple[int, int]) -> Array:
+    """Sums over cells of a height and a width, on their grid; those at the ends are cut."""
+    xp, (high, wide), (m, n), place = namespace(energy), cell, energy.shape, device(energy)
+    below = xp.zeros((-m % high, n), dtype=energy.dtype, device=place)
     energy = xp.concat([energy, below])
-    beside = xp.zeros((energy.shape[0], -n % side), dtype=energy.dtype, device=place)
+    beside = xp.zeros((energy.shape[0], -n % wide), dtype=energy.dtype, device=place)
     energy = xp.concat([energy, beside], axis=1)
-    grid = energy.shape[0] // side, side, energy.shape[1] // side, side
+    grid = energy.shape[0] // high, high, energy.shape[1] // wide, wide
     return xp.sum(xp.reshape(energy, grid), axis=(1, 3))
 
 
-def _affordable(
+def spread(chosen: Array, cell: tuple[int, int], shape: tuple[int, int]) -> Array:
+    """Mask (m, n) of the cells that are chosen on their grid."""
+    xp, (high, wide), (k, l) = namespace(chosen), cell, chosen.shape
+    cells = xp.broadcast_to(chosen[:, None, :, None], (k, high, l, wide))
+    return xp.reshape(cells, (k * high, l * wide))[: shape[0], : shape[1]]
+
+
+def affordable(
     energies: NDArray[np.float64], costs: NDArray[np.int64], cap: int
 ) -> NDArray[np.bool_]:
     """Mask of the items taken by energy a multiplication while they fit under a cap."""

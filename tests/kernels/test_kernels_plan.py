@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cases import CASES, DTYPES, block_low_rank, block_sparse, build, contents, random_gblr
 
-from structmat import GBLR, BlockSparse
+from structmat import GBLR, BlockSparse, Permutation
 from structmat._array import from_numpy, to_numpy
 from structmat.cli import main
 from structmat.errors import (
@@ -33,7 +33,8 @@ from structmat.kernels.cpu.row_groups import RowGroups
 from structmat.kernels.layouts.panels import RunPattern
 
 FACTORED = [name for name in CASES if name.startswith(("gblr", "block_"))]
-DIRECT = [name for name in CASES if name not in FACTORED]
+ORDERED = ["product-ordered", "product-ordered-blocks"]
+DIRECT = [name for name in CASES if name not in (*FACTORED, *ORDERED)]
 ON_NUMPY = ["panels", "rows", "vectors", "tiles", "blocks", "pair", "dense"]
 
 
@@ -709,3 +710,15 @@ def test_a_package_that_does_not_import_counts_as_absent(monkeypatch):
     assert not {"vectors", "tiles"} & set(plan(matrix, 9).expected)
     with pytest.raises(MissingDependencyError, match="fast"):
         plan(matrix, 9, kernel="tiles")
+
+
+def test_orders_around_a_matrix_leave_its_plan(rng, user_cache):
+    """Frozen layers whose orders were learned."""
+    matrix = BlockSparse(rng.standard_normal((6, 16, 16)), range(6), range(6), shape=(96, 96))
+    rows, cols = (Permutation(rng.permutation(96)) for _ in range(2))
+    inside, X = plan(matrix, 64), rng.standard_normal((96, 64))
+    for ordered in (rows @ matrix @ cols, rows @ matrix, matrix @ cols):
+        found = plan(ordered, 64)
+        assert (found.kernel, found.seconds) == (inside.kernel, inside.seconds)
+        np.testing.assert_allclose(found.multiply(X), ordered.to_dense() @ X, atol=1e-12)
+    assert plan(matrix @ matrix, 64).kernel == "direct"

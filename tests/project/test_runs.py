@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from structmat._array import device, from_numpy, namespace, namespace_named, to_numpy
 from structmat.errors import InputError
 from structmat.project import runs
+from structmat.project.filling import filling
 from structmat.project.runs import project_runs
 from structmat.project.scan import runs_at
 
@@ -133,7 +134,7 @@ ENERGY = {"#": 9.0, "a": 5.0, "b": 2.0, "c": 1.0, "d": 0.5, " ": 0.0}
 def test_what_is_left_goes_to_the_best_stretches(left, more):
     drawn = np.array([list(line) for line in STRETCHES])
     kept, energy = drawn == "#", np.vectorize(ENERGY.get)(drawn)
-    found = runs._filling(energy, kept, energy > 0, left)
+    found = filling(energy, kept, energy > 0, left)
     assert "".join(sorted(drawn[found])) == more
     # The part of a stretch begins beside the run that it continues.
     assert not found[0, 0] or found[0, 1]

@@ -145,7 +145,7 @@ def batch_layout(
 def _cuts(row: IntArray, lane: IntArray, shape: tuple[int, int]) -> Iterator[_Cut]:
     """Cuts into groups of different numbers of columns."""
     p, q = shape
-    for lanes in {LANES, _side(row, lane, q)}:
+    for lanes in {LANES, shared_lanes(row, lane, q)}:
         lanes = min(lanes, max(q, 1))
         touched = np.unique(lane // lanes * p + row)
         cut = _Cut(lanes, -(-q // lanes), *np.divmod(touched, max(p, 1)))
@@ -156,7 +156,7 @@ def _cuts(row: IntArray, lane: IntArray, shape: tuple[int, int]) -> Iterator[_Cu
             yield cut if cut.groups > 1 else replace(cut, lanes=q)
 
 
-def _side(row: IntArray, lane: IntArray, q: int) -> int:
+def shared_lanes(row: IntArray, lane: IntArray, q: int) -> int:
     """Greatest number of columns whose multiples hold all places where the touched rows change."""
     # Not a proof of equal rows, which no layout needs.
     marks = [np.bincount(lane, w, minlength=q) for w in (None, row, row.astype(float) ** 2)]

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
-from structmat.kernels.layouts.batches import coordinates
+from structmat.kernels.layouts.batches import coordinates, shared_lanes
 from structmat.kernels.layouts.panels import BlockPattern, Pattern, RunPattern
 from structmat.kernels.layouts.strips import Strips
 from structmat.kernels.layouts.tiles import (
+    TILE,
+    UNIT_ROWS,
     TileLayout,
     block_tile_layouts,
     run_tile_layouts,
@@ -30,7 +32,9 @@ def _layouts(pattern: Pattern, total: int) -> tuple[TileLayout, TileLayout]:
     return forward, tile_layout(cols, rows, pattern.shape[::-1], listed=True)
 
 
-#: Tiles that an order of the outputs has to save, as outputs in their own order are stored faster.
+#: Rows of the operand that a program multiplies at once, at least.
+_PROGRAM_ROWS = 128
+#: Reads that an order of the outputs has to save, as outputs in their own order are stored faster.
 _LEAST_SAVED = 0.15
 
 
@@ -39,16 +43,37 @@ def strip_tiles(strips: Strips, device: torch.device | str) -> tuple[TileMatrix,
 
     W is A^T for strips along rows of A, and A for strips along columns.
     """
+    (line, along), (layout, listed) = strips.places, strip_layout(strips)
+    tile = layout.tile[1], layout.tile[1]
+    back = tile_layout(line, along, layout.shape[::-1], tile=tile, listed=True)
+    return TileMatrix(layout, back, device), listed
+
+
+def strip_layout(strips: Strips) -> tuple[TileLayout, bool]:
+    """The layout of W, of the sizes of tiles that read least, and whether columns are listed."""
     line, along = strips.places
     shape = strips.runs.n, strips.structure.shape[strips.side]
-    layout, listed = tile_layout(along, line, shape), False
+    layouts = [tile_layout(along, line, shape, tile=tile) for tile in _tiles_for(strips)]
+    layout = min(layouts, key=_reads)
     if (order := strips.order) is not None:
         other = tile_layout(along, line, shape, order=order)
-        if other.num_tiles < (1 - _LEAST_SAVED) * layout.num_tiles:
-            layout, listed = other, True
-    tile = layout.tile[1], layout.tile[1]
-    back = tile_layout(line, along, shape[::-1], tile=tile, listed=True)
-    return TileMatrix(layout, back, device), listed
+        if _reads(other) < (1 - _LEAST_SAVED) * _reads(layout):
+            return other, True
+    return layout, False
+
+
+def _tiles_for(strips: Strips) -> list[tuple[int, int]]:
+    """Sizes of tiles to try: narrower ones where lines come in groups that share their runs."""
+    line, along = strips.places
+    lanes = shared_lanes(along, line, strips.structure.shape[strips.side])
+    side = min(lanes & -lanes, TILE[1])
+    return [TILE] if side < UNIT_ROWS else [TILE, (TILE[0], side), (TILE[0] // 2, side)]
+
+
+def _reads(layout: TileLayout) -> int:
+    """Scalars that programs of a product read: their rows of the operand, and the tiles."""
+    tk, tn = layout.tile
+    return layout.num_tiles * tk * (_PROGRAM_ROWS + tn)
 
 
 class FilledTiles:

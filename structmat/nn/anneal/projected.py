@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,3 +171,28 @@ def _tiles(weight: NDArray, support: NDArray[np.bool_], side: int) -> BlockSpars
     marks[:m, :n] = support
     rows, cols = np.nonzero(marks.reshape(down, side, across, side).any((1, 3)))
     return BlockSparse(tiles[rows, cols], rows, cols, shape=(m, n))
+
+
+def named_order(order: tuple[IntArray, IntArray]) -> dict[str, Any]:
+    """Orders by name, None for the given ones."""
+    names = ("row_order", "col_order")
+    given = [np.array_equal(at, np.arange(len(at))) for at in order]
+    return {n: None if same else at for n, at, same in zip(names, order, given, strict=True)}
+
+
+def nearest(W: NDArray, made: list[Projected]) -> Projected:
+    """The projection that misses least of W, and of several the one of fewest scalars."""
+    return min(made, key=lambda one: (missed(W, one), one.storage))
+
+
+def energy_of(W: NDArray) -> float:
+    """Sum of the squares of a real matrix."""
+    return float(np.einsum("ij,ij->i", W, W).sum(dtype=np.float64))
+
+
+def missed(W: NDArray, found: Projected) -> float:
+    """Squared distance of W from a projection."""
+    if found.matrix is None:
+        return energy_of(W * ~found.support)
+    rows, cols = found.order
+    return energy_of(W[rows][:, cols] - found.matrix.to_dense())

@@ -2,20 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from structmat.intervals import IntArray
 from structmat.matrices import GBLR
-from structmat.nn.anneal.projected import Projected, balanced, in_given_order
+from structmat.nn.anneal.grouped import project_groups
+from structmat.nn.anneal.projected import (
+    Projected,
+    balanced,
+    energy_of,
+    in_given_order,
+    missed,
+    named_order,
+    nearest,
+)
 from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
 from structmat.project.runs import project_runs
 from structmat.project.subsets import Subset, pursue_subsets, sample_left, subset_orders
-from structmat.project.tiles import project_tiles
+from structmat.project.tiles import lengths, project_tiles
 
 #: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
 BLOCKS_FROM = 3.0
@@ -46,10 +54,17 @@ class Options:
         Multiplications that a block counts beside its own.
     orders : bool
         Whether rows and columns may be reordered.
+    tile : int, optional
+        Rows and columns of tiles; by default chosen by the budget.
+    group : int, optional
+        Outputs that share their windows of inputs; by default each has runs of its own, and
+        blocks later.
     """
 
     charge: float = 0.0
     orders: bool = True
+    tile: int | None = None
+    group: int | None = None
 
 
 def project(
@@ -76,6 +91,8 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
     Blocks come earlier where they hold nearly all of the weight within the budget: then the
     structure is plain, and runs would only hide it.
     """
+    if options.group is not None:
+        return project_groups(W, cap, options.group, last, orders=options.orders)
     given = np.arange(W.shape[0]), np.arange(W.shape[1])
     if isinstance(last.matrix, GBLR):
         cap = min(cap, max(budget, last.cost))
@@ -88,7 +105,7 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
         if options.orders and W.size:
             order = _tours(W * W, cap, last, rows=False)
             made.append(_runs(W, cap, order, made[0].price))
-        return _nearest(W, made)
+        return nearest(W, made)
     orders = [given]
     if options.orders and W.size:
         orders.append(_tours(W * W, cap, last, rows=True))
@@ -97,7 +114,7 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
             orders.append(subset_orders(subsets, W.shape))
     first = min(cap, budget)
     made = [_blocks(W, first, o, last, options, thorough=cap <= budget) for o in orders]
-    best = _nearest(W, made)
+    best = nearest(W, made)
     if cap > first:
         best = _blocks(W, cap, best.order, best, options, thorough=False)
     return best
@@ -116,22 +133,14 @@ def _plain(
     options = replace(options, charge=max(options.charge, PLAIN_CHARGE))
     if sample_left(W, budget, charge=options.charge) > DOUBT * PLAIN:
         return None
-    least = PLAIN * _energy(W)
+    least = PLAIN * energy_of(W)
     subsets = pursue_subsets(W, budget, charge=options.charge)
     if _left(W, subsets) > least:
         return None
     orders = [given, subset_orders(subsets, W.shape)]
     made = [_blocks(W, budget, o, last, options, thorough=True) for o in orders]
-    found = _nearest(W, made)
-    return found if _missed(W, found) <= least else None
-
-
-def _nearest(W: NDArray, made: list[Projected]) -> Projected:
-    return min(made, key=lambda one: (_missed(W, one), one.storage))
-
-
-def _energy(W: NDArray) -> float:
-    return float(np.einsum("ij,ij->i", W, W).sum(dtype=np.float64))
+    found = nearest(W, made)
+    return found if missed(W, found) <= least else None
 
 
 def _left(W: NDArray, subsets: list[Subset]) -> float:
@@ -139,15 +148,7 @@ def _left(W: NDArray, subsets: list[Subset]) -> float:
     left = W.astype(np.float64)
     for block in subsets:
         left[np.ix_(block.rows, block.cols)] -= np.outer(block.u, block.v)
-    return _energy(left)
-
-
-def _missed(W: NDArray, found: Projected) -> float:
-    """Squared distance of W from a projection."""
-    if found.matrix is None:
-        return _energy(W * ~found.support)
-    rows, cols = found.order
-    return _energy(W[rows][:, cols] - found.matrix.to_dense())
+    return energy_of(left)
 
 
 def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[IntArray, IntArray]:
@@ -167,7 +168,7 @@ def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], price: float |
     kept, price = project_runs(ordered * ordered, cap, price=price, charge=RUN_CHARGE)
     cost = int(kept.sum())
     return Projected(
-        cost=cost, support=in_given_order(kept, *order), price=price, **_named_order(order)
+        cost=cost, support=in_given_order(kept, *order), price=price, **named_order(order)
     )
 
 
@@ -188,23 +189,16 @@ def _blocks(
     while matrix.storage > W.size:  # trained contents have the room of the dense weight
         cap = cap * W.size // matrix.storage
         matrix, price = pursue(ordered, cap, price=price, charge=charge, thorough=thorough)
-    covered, named = in_given_order(matrix.coverage() > 0, *order), _named_order(order)
+    covered, named = in_given_order(matrix.coverage() > 0, *order), named_order(order)
     return Projected(
         cost=matrix.cost, support=covered, matrix=matrix, price=price, charge=charge, **named
     )
 
 
-def _named_order(order: tuple[IntArray, IntArray]) -> dict[str, Any]:
-    """Orders by name, None for the given ones."""
-    names = ("row_order", "col_order")
-    given = [np.array_equal(at, np.arange(len(at))) for at in order]
-    return {n: None if same else at for n, at, same in zip(names, order, given, strict=True)}
-
-
 def _block_sparse(
     W: NDArray, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
-    side = last.side or tile_side(W.shape, budget)
+    side = options.tile or last.side or tile_side(W.shape, budget)
     kept = np.array(project_tiles(W * W, cap, side))
     return Projected(cost=int(kept.sum()), support=kept, side=side)
 
@@ -226,7 +220,10 @@ def tile_side(shape: tuple[int, int], budget: int) -> int:
 def _block_low_rank(
     W: NDArray, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
-    heights, widths = (_even(n, TILE) for n in W.shape)
+    heights, widths = (
+        _even(n, TILE) if options.tile is None else lengths(n, options.tile).tolist()
+        for n in W.shape
+    )
     matrix = project_tile_ranks(W, cap, heights, widths)
     live = np.zeros((len(heights), len(widths)), bool)
     live[matrix.places[:, 0], matrix.places[:, 1]] = matrix.ranks != 0

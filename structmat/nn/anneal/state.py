@@ -16,7 +16,7 @@ from structmat.nn.structured.state import Structure
 #: Prefix of the arrays of the matrix that the last projection left.
 _MATRIX = "matrix/"
 #: Settings of a weight that do not change, and the kind of its structure.
-_SETTINGS = ("shape", "cap", "kind")
+_SETTINGS = ("shape", "cap", "kind", "tile", "group")
 _ORDERS = ("row_order", "col_order")
 #: Bytes of a header, at most.
 _HEADER = 2048
@@ -111,7 +111,7 @@ def _restored(blocks: dict[str, Any], arrays: dict[str, NDArray]) -> Any:
     return restore(blocks["entry"], own)
 
 
-def size_bound(shape: tuple[int, int], cap: int, kind: str) -> int:
+def size_bound(shape: tuple[int, int], cap: int, kind: str, tile: int | None = None) -> int:
     """Bytes that the state of a weight fills up to, at each stage of its training.
 
     A distributed checkpoint is read into tensors of the size that they had when it was saved.
@@ -127,7 +127,8 @@ def size_bound(shape: tuple[int, int], cap: int, kind: str) -> int:
         # A block has four numbers for its place; one of a single entry has two contents.
         room = max(room, min(_SEARCHED * cap, m * n) * (4 * integer + 8))
     elif kind == "block_low_rank":
-        room += 3 * integer * (m // _TILE + 1) * (n // _TILE + 1)
+        side = tile or _TILE
+        room += 3 * integer * (m // side + 1) * (n // side + 1)
     return _HEADER + 2 * integer * (m + n) + room
 
 
@@ -143,4 +144,7 @@ def _small(array: Any, integer: type[np.signedinteger]) -> NDArray:
 
 def _told(settings: dict[str, Any]) -> str:
     m, n = settings["shape"]
-    return f"a weight of {m}x{n} that learns {settings['kind']} at {settings['cap']}"
+    sides = [f" with {k} {settings[k]}" for k in ("tile", "group") if settings.get(k)]
+    return (
+        f"a weight of {m}x{n} that learns {settings['kind']} at {settings['cap']}{''.join(sides)}"
+    )

@@ -16,6 +16,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.nn.anneal import state
 from structmat.nn.anneal.flat import FlatMatrix, filled, flat_contents
 from structmat.nn.anneal.projected import Projected, in_order, packed
+from structmat.nn.anneal.sides import check_sides, least_cost
 from structmat.nn.sharded import whole, write_
 from structmat.nn.structured import products
 from structmat.nn.structured.parameters import register
@@ -43,6 +44,11 @@ class AnnealWeight(StructuredModule):
         the dense weight count.
     kind : str
         Kind of the learned structure: "gblr", "block_sparse", "block_low_rank" or "low_rank".
+    tile : int, optional
+        Rows and columns of the tiles of "block_sparse" and "block_low_rank"; by default chosen
+        by the cap.
+    group : int, optional
+        Outputs that share their windows of inputs, for "gblr".
 
     Attributes
     ----------
@@ -67,7 +73,8 @@ class AnnealWeight(StructuredModule):
     KindError
         If the structure of this kind is not learned.
     InputError
-        If `cap` is negative, or the weight is no real matrix.
+        If `cap` is negative, `tile` or `group` is no integer of at least 1 or belongs to another
+        kind, or the weight is no real matrix.
 
     Notes
     -----
@@ -85,11 +92,23 @@ class AnnealWeight(StructuredModule):
 
     # Of the class, so that a weight whose vectors were counted has it of its own.
     positions = 1
+    # Pickles of earlier versions have neither.
+    tile: int | None = None
+    group: int | None = None
 
-    def __init__(self, weight: Tensor, cap: int, *, kind: str = "gblr") -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        cap: int,
+        *,
+        kind: str = "gblr",
+        tile: int | None = None,
+        group: int | None = None,
+    ) -> None:
         super().__init__()
         if kind not in LEARNED_KINDS:
             raise KindError(f"kind {kind!r}; expected one of {', '.join(LEARNED_KINDS)}")
+        check_sides(kind, tile, group)
         if weight.ndim != 2 or not weight.is_floating_point():
             raise InputError(
                 f"weight has shape {tuple(weight.shape)} and dtype {weight.dtype}; expected a "
@@ -99,7 +118,8 @@ class AnnealWeight(StructuredModule):
             raise InputError(f"cap = {cap!r}; expected a number of multiplications, at least 0")
         m, n = weight.shape
         self.shape, self.cap, self.kind = (m, n), min(cap, m * n), kind
-        self.state_size = state.size_bound(self.shape, self.cap, kind)
+        self.tile, self.group = (None if s is None else int(s) for s in (tile, group))
+        self.state_size = state.size_bound(self.shape, self.cap, kind, tile)
         register(self, "weight", weight.detach().clone(memory_format=torch.contiguous_format))
         self.follow(Projected.whole(self.shape))
 
@@ -206,6 +226,11 @@ class AnnealWeight(StructuredModule):
     def cost(self) -> int:
         """Multiplications for one vector of the structure that the last projection left."""
         return self.projected.cost
+
+    @property
+    def least(self) -> int:
+        """Multiplications of the smallest structure with anything in it."""
+        return least_cost(self.kind, self.shape, self.tile, self.group)
 
     @property
     def storage(self) -> int:

@@ -219,7 +219,11 @@ def _build_annealed(
     left: set[str],
 ) -> AnnealWeight:
     path, settings = entry["path"], entry["annealing"]
-    weight = AnnealWeight(tensors[f"{path}.weight"], settings["cap"], kind=settings["kind"])
+    # Files of earlier versions have neither tiles nor groups.
+    options = {name: settings.get(name) for name in ("tile", "group")}
+    weight = AnnealWeight(
+        tensors[f"{path}.weight"], settings["cap"], kind=settings["kind"], **options
+    )
     own = {name: np.asarray(a) for name, a in _below(f"{path}..", index).items()}
     if "is_factored" in settings:  # else the state of the weight has the rest
         anneal_state.take_(weight, dict(entry), own)

@@ -10,6 +10,7 @@ targets        layers that a conversion takes, and layers that it leaves
 trace          inputs of the layers of a running model
 split_budget   one budget over many matrices
 builder        new weights of the converted layers
+times          expected times of structured layers
 report         rows, sums and tables
 cost           `cost`
 convert        `convert_`

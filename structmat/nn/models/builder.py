@@ -117,6 +117,9 @@ class Builder:
         """Cost of a target for one vector before it is built: an upper bound for fitted kinds."""
         target = self.targets[i]
         if self.config.method == "anneal":
+            if (sides := self.config.sides) is not None:
+                with _naming(target):
+                    sides.check(target.shape, min(caps))
             return target.matrix.numel()
         with _naming(target):
             costs = [self._begun(target.shape, cap) for cap in caps]
@@ -127,7 +130,12 @@ class Builder:
         """Cost of a matrix from scratch; a `BudgetError` if the cap is too low for one."""
         if self.config.method == "gaudi":
             return strip_or_grid_widths(shape, cap)
-        return random_init(self.config.kind, shape, cap).cost
+        if (sides := self.config.sides) is None:
+            return random_init(self.config.kind, shape, cap).cost
+        if self.config.start == "weights":
+            sides.check(shape, cap)
+            return cap
+        return sides.random(shape, cap).cost
 
     def build(
         self, i: int, caps: Sequence[int], progress: Progress = no_progress
@@ -144,7 +152,8 @@ class Builder:
             weights = self._random_gaudi(target, caps)
         else:
             variance = target.type.variance(target.modules[0])
-            plans = [random_init(config.kind, target.shape, cap) for cap in caps]
+            start = config.sides.random if config.sides else partial(random_init, config.kind)
+            plans = [start(target.shape, cap) for cap in caps]
             weights = [self._wrapped(plan.draw(variance, self.generator)) for plan in plans]
         old = target.modules[0].weight
         for weight in weights:
@@ -164,7 +173,8 @@ class Builder:
         else:
             small = START_SIZE**2 * variance
             dense = [initial_weight(target.shape, small, self.generator) for _ in caps]
-        return [AnnealWeight(W, cap, kind=kind) for W, cap in zip(dense, caps, strict=True)]
+        made = partial(AnnealWeight, kind=kind, tile=self.config.tile, group=self.config.group)
+        return [made(W, cap) for W, cap in zip(dense, caps, strict=True)]
 
     def _wrapped(self, matrix: StructuredMatrix) -> Weight:
         if self.config.method == "gaudi":
@@ -242,6 +252,8 @@ class Builder:
         """Fits of one matrix by kind; learned layers may also begin as a grid of tiles."""
         kind = self.config.kind
         self._begun(self.targets[i].shape, cap)  # a zero matrix would never learn
+        if (sides := self.config.sides) is not None:
+            return {kind: sides.fit(W, cap, gram, progress)}
         # Gaudi layers have no orders of their own, and their budget counts all widths.
         gaudi = self.config.method == "gaudi"
         found = fits_of(
@@ -267,6 +279,8 @@ class Builder:
         self._begun(self.targets[i].shape, cap)
         if self.config.method == "gaudi":
             found = refined(fit_grid(W, cap), W, gram, progress)
+        elif (sides := self.config.sides) is not None:
+            found = sides.fit(W, cap, gram, progress)
         else:
             seed = self.seeds[i]
             found = fits_of(kind, W, cap, gram, seed, alone=True, progress=progress)[kind]

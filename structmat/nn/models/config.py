@@ -10,9 +10,11 @@ from typing import Any
 from torch import nn
 
 from structmat.errors import BudgetError, InputError, KindError
+from structmat.nn.anneal.sides import check_sides
 from structmat.nn.anneal.weight import LEARNED_KINDS
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.starts.kinds import network_kinds
+from structmat.nn.starts.of_sides import Sides
 
 #: Parameters of `GaudiWeight` that the conversion sets itself.
 _RESERVED_OPTIONS = ("self", "shape", "budget", "generator", "device", "dtype")
@@ -54,6 +56,16 @@ class Config:
         Whether the taps of a convolution, each a matrix, learn one structure.
     min_features : int
         Layers with fewer inputs or outputs stay dense.
+    tile : int, optional
+        Rows and columns of the tiles of "block_sparse" and "block_low_rank": any whole number,
+        16, 32, 64 or 128 for the matrix units of a GPU. Tiles at the lower and the right edge are
+        cut. By default the budget decides.
+    group : int, optional
+        Consecutive outputs, in the learned order, that share their windows of inputs, for
+        "gblr" with learn=True or False: any whole number, 16, 32, 64 or 128 for matrix units, or
+        4 for small layers on a CPU. Windows begin and end at multiples of `group`, at most of 16,
+        and one of w inputs costs w multiplications for each output. The last group has the outputs
+        that are left. By default every output has inputs of its own.
     parts : callable, optional
         ``parts(name, module)`` is the number of equal row blocks of a packed weight, such
         as 3 for queries, keys and values in one; each becomes a matrix of its own.
@@ -85,6 +97,8 @@ class Config:
     conv: str = "matrix"
     shared_masks: bool = False
     min_features: int = 16
+    tile: int | None = None
+    group: int | None = None
     parts: Callable[[str, nn.Module], int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,6 +125,12 @@ class Config:
         self._check_together()
 
     def _check_together(self) -> None:
+        check_sides(self.kind, self.tile, self.group)
+        if self.group is not None and self.learn == "gaudi":
+            raise InputError(
+                f"group = {self.group} with learn = 'gaudi'; expected learn=True or False with it, "
+                "as runs that gradients move are those of single blocks (or no group)"
+            )
         if self.learn not in (None, True, False, "gaudi"):
             raise InputError(f"learn = {self.learn!r}; expected True, False, 'gaudi' or None")
         known = ("gblr",) if self.learn == "gaudi" else LEARNED_KINDS
@@ -167,6 +187,12 @@ class Config:
         if self.learn is None:
             return "anneal" if self.kind == "gblr" and self.start == "scratch" else ""
         return "gaudi" if self.learn == "gaudi" else "anneal" if self.learn else ""
+
+    @property
+    def sides(self) -> Sides | None:
+        """The kind with its tiles or groups, if they have a given size."""
+        given = self.tile is not None or self.group is not None
+        return Sides(self.kind, self.tile, self.group) if given else None
 
     @property
     def start_budget(self) -> float:

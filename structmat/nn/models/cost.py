@@ -16,7 +16,8 @@ from structmat.nn.models.layer_types import (
 )
 from structmat.nn.models.modules import check_module, module_names
 from structmat.nn.models.report import LayerReport, ModelCost
-from structmat.nn.models.trace import count_vectors
+from structmat.nn.models.times import expected_times
+from structmat.nn.models.trace import batch_size, count_vectors
 
 
 def cost(model: nn.Module, example: Any = None) -> ModelCost:
@@ -30,12 +31,14 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
         Input for one run in evaluation mode, which counts how many vectors each layer
         multiplies; the first dimension of its first tensor counts the examples. Without
         it structured layers have the positions that they were given, and dense ones 1;
-        a total over layers of both sorts then counts one vector for each weight.
+        a total over layers of both sorts then counts one vector for each weight. The example
+        also gives the vectors for which times are expected.
 
     Returns
     -------
     ModelCost
-        With one row for each weight; print it for a table.
+        With one row for each weight; print it for a table, and its ``times`` for the expected
+        times of the layers on the device where they are.
 
     Raises
     ------
@@ -58,12 +61,13 @@ def cost(model: nn.Module, example: Any = None) -> ModelCost:
     check_module(model)
     with split_attentions(model):
         names = linear_layers(model)
-        counts = None
+        counts, times = None, None
         if example is not None:
             counts = count_vectors(model, {m: layer_shape(m)[0] for m in names}, example)
+            times = expected_times(names, counts, batch_size(example))
         rows = layer_rows(names, counts)
         others = other_layers(model, names)
-    return ModelCost(tuple(rows), counts is not None, tuple(others))
+    return ModelCost(tuple(rows), counts is not None, tuple(others), times)
 
 
 def linear_layers(model: nn.Module) -> dict[nn.Module, list[str]]:

@@ -100,8 +100,9 @@ def _packed(weight: Any) -> StructuredWeight:
     if "positions" in vars(weight):
         packed.positions = weight.positions
     for name, contents in packed.contents.named_parameters():
-        trained = getattr(weight, name, None)
-        contents.requires_grad_((weight.weight if trained is None else trained).requires_grad)
+        # One parameter of a learned weight stands for all contents, those of Gaudi have its names.
+        trained = weight._parameters.get(name, weight._parameters.get("weight"))
+        contents.requires_grad_(trained is None or trained.requires_grad)
     return packed
 
 

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from structmat.nn.models.times import ModelTimes
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ class ModelCost:
         the positions that they were given, and dense layers count as one vector.
     others : tuple of str
         Modules with weights whose multiplications are not counted, with their types.
+    times : ModelTimes, optional
+        Expected times of the structured layers for the vectors of the example; None without one.
 
     Examples
     --------
@@ -156,6 +160,7 @@ class ModelCost:
     rows: tuple[LayerReport, ...]
     counted: bool
     others: tuple[str, ...] = ()
+    times: ModelTimes | None = field(default=None, compare=False)
 
     @property
     def structured(self) -> Total:
@@ -180,6 +185,8 @@ class ModelCost:
             lines.append("(together each weight counts with one vector: give an example)")
         if self.others:
             lines.append(f"(not counted: {', '.join(self.others)})")
+        if self.times is not None and self.times.summary:
+            lines.append(self.times.summary)
         return "\n".join(lines)
 
 

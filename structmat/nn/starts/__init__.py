@@ -2,6 +2,7 @@
 
 random_init    random matrices of every kind
 pixelfly       a flat block butterfly plus low rank
+of_sides       random matrices and fits with a given side of tiles, or with groups of rows
 kinds          kinds that a network can have
 projections    approximations by the projections with which layers learn
 on_inputs      errors on the inputs of a layer, and contents fitted to them

@@ -57,6 +57,29 @@ def projected_fit(
     orders = orders and (name == "runs" or W.size <= ORDERED_ENTRIES)
     whole = Projected.whole((W.shape[0], W.shape[1]))
     found = project("gblr", W * sizes, cap, last_cap, whole, Options(orders=orders))
+    return _weighed_back(W, found, inverse)
+
+
+def projected(
+    kind: str, W: NDArray, cap: int, gram: Tensor | None, *, tile: int | None, group: int | None
+) -> StructuredMatrix:
+    """Project W (m, n) onto a kind with tiles of a side, or with groups of rows, under a cap.
+
+    Examples
+    --------
+    >>> W = np.zeros((6, 8))
+    >>> W[2:4, 4:8] = 1
+    >>> projected("gblr", W, 8, None, tile=None, group=2).cost
+    8
+    """
+    sizes, inverse = _input_sizes(gram, W)
+    whole = Projected.whole((W.shape[0], W.shape[1]))
+    found = project(kind, W * sizes, cap, cap, whole, Options(tile=tile, group=group))
+    return _weighed_back(W, found, inverse)
+
+
+def _weighed_back(W: NDArray, found: Projected, inverse: NDArray) -> StructuredMatrix:
+    """The matrix near W, from the structure near W with columns over `inverse`."""
     if found.matrix is None:
         return packed(W, found)
     matrix = found.matrix @ Diagonal(inverse[found.order[1]])

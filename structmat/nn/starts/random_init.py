@@ -49,7 +49,7 @@ def random_low_rank(shape: tuple[int, int], cap: int) -> RandomInit:
 
     def draw(variance: float, generator: Generator) -> LowRank:
         root = (variance / rank) ** 0.25
-        return LowRank(_normal((m, rank), root, generator), _normal((n, rank), root, generator))
+        return LowRank(normal((m, rank), root, generator), normal((n, rank), root, generator))
 
     return RandomInit(rank * (m + n), draw)
 
@@ -66,7 +66,7 @@ def random_block_sparse(shape: tuple[int, int], cap: int) -> RandomInit:
 
     def draw(variance: float, generator: Generator) -> BlockSparse:
         spread = (variance * m * n / pattern.cost) ** 0.5
-        blocks = _normal((len(pattern.rows), pattern.side, pattern.side), spread, generator)
+        blocks = normal((len(pattern.rows), pattern.side, pattern.side), spread, generator)
         return BlockSparse(blocks, pattern.rows, pattern.cols, shape=shape)
 
     return RandomInit(pattern.cost, draw)
@@ -113,7 +113,7 @@ def random_block_low_rank(shape: tuple[int, int], cap: int) -> RandomInit:
     def draw(variance: float, generator: Generator) -> BlockLowRank:
         root = (variance / rank) ** 0.25
         tiles = {
-            (i, j): (_normal((p, rank), root, generator), _normal((q, rank), root, generator))
+            (i, j): (normal((p, rank), root, generator), normal((q, rank), root, generator))
             for i, p in enumerate(heights)
             for j, q in enumerate(widths)
         }
@@ -212,7 +212,7 @@ def random_gblr(shape: tuple[int, int], cap: int) -> RandomInit:
         # The side of one sample is one, so that the entries are normal.
         contents = [torch.ones(int(width.sum())) for _, width in sides]
         long = int((row_width == 1).all())
-        contents[long] = _normal(contents[long].shape, (variance * cells) ** 0.5, generator)
+        contents[long] = normal(contents[long].shape, (variance * cells) ** 0.5, generator)
         rows, cols = ((*side, part) for side, part in zip(sides, contents, strict=True))
         return GBLR(*rows, *cols, shape=shape)
 
@@ -230,8 +230,8 @@ def random_monarch(shape: tuple[int, int], cap: int) -> RandomInit:
 
     def draw(variance: float, generator: Generator) -> Monarch:
         root = (variance / rank) ** 0.25
-        L = _normal((l, height, k * rank), root, generator)
-        R = _normal((k, l * rank, width), root, generator)
+        L = normal((l, height, k * rank), root, generator)
+        R = normal((k, l * rank, width), root, generator)
         return Monarch(L, R, shape=shape)
 
     return RandomInit(rank * l * k * (height + width), draw)
@@ -243,7 +243,7 @@ def random_compressed(kind: str, shape: tuple[int, int], cap: int) -> RandomInit
 
     def draw(variance: float, generator: Generator) -> StructuredMatrix:
         seed = int(torch.randint(2**31, (), generator=generator))
-        noise = _normal(shape, 1.0, generator)
+        noise = normal(shape, 1.0, generator)
         matrix = compress(noise, kind, budget=budget, rng=seed).matrix
         size = float(matrix.to_dense().square().mean()) ** 0.5
         if size == 0:
@@ -258,7 +258,8 @@ def random_compressed(kind: str, shape: tuple[int, int], cap: int) -> RandomInit
     return RandomInit(cap, draw)
 
 
-def _normal(shape: tuple[int, ...], std: float, generator: Generator) -> Tensor:
+def normal(shape: tuple[int, ...], std: float, generator: Generator) -> Tensor:
+    """Normal numbers of a standard deviation."""
     return torch.randn(shape, generator=generator) * std
 
 

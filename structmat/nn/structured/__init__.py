@@ -5,6 +5,7 @@ remembered    matrices kept around contents, until the contents change
 state         structure of weights as a tensor in state dicts
 structure     structure of a matrix, described and put around other contents
 weight        `StructuredWeight`: a matrix as a module
+expected      expected times of a product
 speed         the choice between the structure and its dense weight
 products      products by either, plus a bias
 calibrate     measuring the coefficients of that choice

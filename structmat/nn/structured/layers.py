@@ -204,10 +204,15 @@ class StructuredConv2d(TapConv2d):
             y = binding.multiply(matrices[0], patches)
         return y.reshape(self.out_channels, batch, *size).transpose(0, 1)
 
-    def _dense_is_quicker(self, count: int, matrices: list[StructuredMatrix]) -> bool:
-        weights, device = self._weights(), matrices[0].device.type
+    @property
+    def times(self) -> Times:
+        """Estimated times of the convolution, for a vector at each place of the result."""
+        weights = self._weights()
         width = self.out_channels + sum(weight.shape[1] for weight in weights)
-        times = Times.of_convolution([weight.times for weight in weights], width)
+        return Times.of_convolution([weight.times for weight in weights], width)
+
+    def _dense_is_quicker(self, count: int, matrices: list[StructuredMatrix]) -> bool:
+        weights, device, times = self._weights(), matrices[0].device.type, self.times
         assembly = max(w.assembly(m) for w, m in zip(weights, matrices, strict=True))
         return dense_is_quicker(times, count, assembly=assembly, device=device)
 

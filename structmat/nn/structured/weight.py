@@ -13,6 +13,7 @@ from structmat.matrices import Dense, split_orders
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
 from structmat.nn.structured import products
+from structmat.nn.structured.expected import Expected
 from structmat.nn.structured.parameters import (
     Contents,
     floating_dtype,
@@ -24,6 +25,7 @@ from structmat.nn.structured.parameters import (
 )
 from structmat.nn.structured.products import affine, autocast_dtype, check_dtype, check_inputs
 from structmat.nn.structured.remembered import Remembered
+from structmat.nn.structured.speed import place_of_products
 from structmat.nn.structured.state import Structure, StructuredModule
 from structmat.nn.structured.structure import described, older_integers, taken
 
@@ -47,6 +49,10 @@ class StructuredWeight(StructuredModule):
         the first term of a sum. Empty arrays are buffers.
     times : Times
         Estimated times of products, by the model in `speed`.
+    device : torch.device
+        Where products run.
+    place : str
+        The device and the dtype of products, as figures name them.
     positions : int
         Number of vectors that the weight multiplies for one example; 1 until it is set on
         the instance.
@@ -113,6 +119,19 @@ class StructuredWeight(StructuredModule):
     def storage(self) -> int:
         """Stored scalars."""
         return self._template.storage
+
+    def expected(self, count: int) -> Expected | None:
+        """Expected seconds of a product with `count` vectors; None without figures of the device.
+
+        Examples
+        --------
+        >>> import numpy as np, structmat
+        >>> weight = StructuredWeight(structmat.LowRank(np.ones((600, 1)), np.ones((400, 1))))
+        >>> expected = weight.float().expected(1000)
+        >>> expected.structure < expected.dense, expected.takes_dense
+        (True, False)
+        """
+        return Expected.of(self.times, count, self.device)
 
     def extra_repr(self) -> str:
         """Shape, kind and relative cost."""
@@ -197,6 +216,7 @@ class StructuredWeight(StructuredModule):
             dtype = floating_dtype(zeros)
             matrix = binding.bind(self._template, zeros, dtype=dtype, remember=True)
             self.times = products.prepare(matrix)
+            self.device, self.place = matrix.device, place_of_products(matrix)
 
     def refresh(self) -> None:
         """Drop remembered results, after a change of the contents that torch did not count."""

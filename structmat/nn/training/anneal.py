@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
@@ -29,10 +30,11 @@ class Anneal:
     structure that stays; the contents of its blocks are trained from then on.
 
     A GBLR weight is a set of row runs while its cap is above three times its budget, and a sum
-    of rank-one blocks below. Rows and columns may be reordered where that leaves more of the
-    weight; an order costs no multiplications. A block-sparse weight keeps whole tiles, and a
-    block-low-rank one ranks of tiles, where their energy is. A low-rank weight, which has no
-    places to learn, has its last rank and its factors from the first projection on.
+    of rank-one blocks below; with a `Config.group`, it is windows that groups of rows share, all
+    the way. Rows and columns may be reordered where that leaves more of the weight; an order costs
+    no multiplications. A block-sparse weight keeps whole tiles, and a block-low-rank one ranks of
+    tiles, where their energy is. A low-rank weight, which has no places to learn, has its last rank
+    and its factors from the first projection on.
 
     Parameters
     ----------
@@ -143,6 +145,7 @@ class Anneal:
         self._counts = [weight.positions for weight in self.weights]
         self.dense_cost = self._total([math.prod(weight.shape) for weight in self.weights])
         self.target_cost = math.floor(budget * self.dense_cost)
+        self._check_ends()
         self._begun = [weight.cost for weight in self.weights]
         times = max(1, round((end - begin) / every))
         shares = [begin + (end - begin) * (k + 1) / times for k in range(times)]
@@ -183,6 +186,17 @@ class Anneal:
         caps = [weight.cap for weight in self.weights]
         given = max(self._total(caps), self.target_cost, 1)
         return [cap * self.target_cost // given for cap in caps]
+
+    def _check_ends(self) -> None:
+        """Refuse budgets below the first tile or window, of which only zeros would be left."""
+        for name, weight, end in zip(self._names, self.weights, self._ends(), strict=True):
+            if end < min(weight.least, math.prod(weight.shape)):
+                sides = f"tile = {weight.tile}" if weight.tile else f"group = {weight.group}"
+                raise BudgetError(
+                    f"layer {name!r} has {end} multiplications at the end; expected at least "
+                    f"{weight.least}, the smallest structure of {sides} (raise budget, or convert "
+                    "with a smaller one)"
+                )
 
     def _progress(self, step: int) -> float:
         """Share of the way from the first cost to the budget, from the last projection on."""
@@ -229,7 +243,8 @@ class Anneal:
                     "steps; expected finite ones, to be projected (lower the learning rate or clip "
                     "gradients, and go on from an earlier checkpoint)"
                 )
-            found = project(weight.kind, W, cap, end, weight.present(), self.options)
+            options = replace(self.options, tile=weight.tile, group=weight.group)
+            found = project(weight.kind, W, cap, end, weight.present(), options)
             factored = (final or found.is_final) and found.matrix is not None
             before, gain = weight.gain, self._gain(weight, found, factored)
             weight.take_(found, factored=factored, gain=gain)

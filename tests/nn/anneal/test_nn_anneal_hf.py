@@ -19,15 +19,19 @@ from structmat.nn import Config, convert_, hf  # noqa: E402
 tokens = torch.arange(24).view(2, 12) % 60
 
 
-def learned(kind, stage):
+def converted(config):
     torch.manual_seed(0)
     sizes = {"n_layer": 1, "n_head": 2, "n_embd": 32, "vocab_size": 64, "n_positions": 16}
     ends = {"bos_token_id": None, "eos_token_id": None}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **ends)).eval()
-    config = Config(budget=BUDGET, kind=kind.split()[-1], learn=True)
     convert_(model, config, lambda _, module: type(module).__name__ == "Conv1D")
     hf.enable(model)
-    return advance_(model, kind, stage)
+    return model
+
+
+def learned(kind, stage):
+    config = Config(budget=BUDGET, kind=kind.split()[-1], learn=True)
+    return advance_(converted(config), kind, stage)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,14 @@ def test_files_without_structure_are_refused(tmp_path):
     torch.save(state, tmp_path / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"lack the states .*save the model again"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("sides", [{"group": 8}, {"kind": "block_sparse", "tile": 8}])
+def test_sides_come_back(sides, tmp_path):
+    model = converted(Config(budget=BUDGET, learn=True, **sides))
+    model.save_pretrained(tmp_path)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    for one, two in zip(weights_of(model), weights_of(loaded), strict=True):
+        assert (one.tile, one.group, one.cap) == (two.tile, two.group, two.cap)
+        assert sides.get("tile") == two.tile
+        assert sides.get("group") == two.group

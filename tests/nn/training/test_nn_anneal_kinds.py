@@ -149,3 +149,37 @@ def test_without_orders_no_blocks_are_searched_on_subsets(monkeypatch):
         assert 0 < found.cost <= cap
         assert found.row_order is None
         assert found.col_order is None
+
+
+def test_dense_tiles_that_were_learned_are_frozen():
+    """Contents named as a method of the layer's weight."""
+    model = nn.Sequential(nn.Linear(32, 32))
+    with torch.no_grad():
+        model[0].weight.mul_(0.01)[:16, :16] += torch.randn(16, 16)
+    convert_(model, Config(kind="block_low_rank", budget=0.3, learn=True, start="weights"))
+    optimizer = torch.optim.SGD(model.parameters(), 1e-9)
+    Anneal(model, optimizer, 0.3, total_steps=1)
+    optimizer.step()
+    x = torch.randn(3, 32)
+    expected = model(x)
+    freeze_(model)
+    assert -1 in model[0].to_matrix().ranks
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_groups_in_other_orders_are_found():
+    rng = np.random.default_rng(0)
+    W = 0.01 * rng.standard_normal((96, 128))
+    planted = np.zeros(W.shape, bool)
+    for top in range(0, 96, 8):
+        left = 8 * rng.integers(0, 12)
+        planted[top : top + 8, left : left + 32] = True
+    W[planted] += rng.choice([-1, 1], planted.sum())
+    W = W[rng.permutation(96)][:, rng.permutation(128)]
+    cap = int(planted.sum())
+    found = project("gblr", W, cap, cap, Projected.whole(W.shape), Options(group=8))
+    assert found.cost <= cap
+    assert (W[found.support] ** 2).sum() > 0.98 * (W**2).sum()
+    given = project("gblr", W, cap, cap, Projected.whole(W.shape), Options(group=8, orders=False))
+    assert given.row_order is None
+    assert given.col_order is None
