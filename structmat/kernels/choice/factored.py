@@ -19,12 +19,12 @@ from structmat.kernels.choice.record import (
 from structmat.kernels.choice.table import KERNELS, MOST_SINGLE_VECTORS, torch_times
 from structmat.kernels.cost_model.coefficients import CPU, place_of
 from structmat.kernels.cost_model.devices import DeviceWork
-from structmat.kernels.cost_model.expected import Expected
+from structmat.kernels.cost_model.kernel_time import KernelTime
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 
 _forced: ContextVar[str | None] = ContextVar("structmat kernel", default=None)
-_watched: ContextVar["list[Expected] | None"] = ContextVar("structmat products", default=None)
+_watched: ContextVar["list[KernelTime] | None"] = ContextVar("structmat products", default=None)
 # Number of contexts that force a kernel or watch products: tracers follow a number, not a context
 # variable. It only spares products outside the look-up.
 _attending = 0
@@ -66,9 +66,9 @@ def using(kernel: str) -> Iterator[None]:
 
 
 @contextmanager
-def watched() -> Iterator[list[Expected]]:
+def watched() -> Iterator[list[KernelTime]]:
     """Name the compiled kernels that multiply in a context, as their expected times."""
-    found: list[Expected] = []
+    found: list[KernelTime] = []
     with _attended(_watched, found):
         yield found
 
@@ -139,11 +139,11 @@ class FactoredMatrix:
             return {name: self.timed(name).seconds(columns) for name in compiled}
         return {name: seconds for name, (seconds, _) in times.items()}
 
-    def timed(self, kernel: str) -> Expected:
+    def timed(self, kernel: str) -> KernelTime:
         """Expected times of products by a compiled kernel of torch: one thread's, or a device's."""
         if self.place:
             figures = KERNELS.figures(self.place).get(kernel, ())
-            return Expected(KERNELS[kernel].on_devices, self.device_work, figures)
+            return KernelTime(KERNELS[kernel].on_devices, self.device_work, figures)
         own, single = torch_times(KERNELS[kernel], self.work)
         return own._replace(few=single, most=MOST_SINGLE_VECTORS)
 

@@ -22,7 +22,7 @@ from structmat.kernels.choice.record import (
     on,
 )
 from structmat.kernels.cost_model import devices, prices
-from structmat.kernels.cost_model.expected import Expected
+from structmat.kernels.cost_model.kernel_time import KernelTime
 from structmat.kernels.cost_model.prices import Work
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
@@ -112,10 +112,10 @@ def _on_torch(
     )
 
 
-def torch_times(kernel: Kernel, work: Work) -> tuple[Expected, Expected]:
+def torch_times(kernel: Kernel, work: Work) -> tuple[KernelTime, KernelTime]:
     """Expected times of a compiled kernel on one thread, and those of single vectors one by one."""
     known = KERNELS.coefficients(threads=1)
-    own, single = (Expected(k.price, work, known[k.name]) for k in (kernel, VECTORS))
+    own, single = (KernelTime(k.price, work, known[k.name]) for k in (kernel, VECTORS))
     return own, single
 
 

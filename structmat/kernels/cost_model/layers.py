@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from structmat.kernels.cost_model.coefficients import CPU, keep, measured_at
-from structmat.kernels.cost_model.expected import Expected
+from structmat.kernels.cost_model.kernel_time import KernelTime
 
 #: Vectors that a thread takes through a structure at once where no gradient is recorded: by
 #: panels, so that the numbers between two factors stay in its cache, and by compiled kernels,
@@ -41,7 +41,7 @@ class LayerWork(NamedTuple):
     #: Those of `scalars` that belong to batched products.
     batched: float = 0.0
     #: Compiled kernels of the product, with times of their own.
-    kernels: tuple[Expected, ...] = ()
+    kernels: tuple[KernelTime, ...] = ()
 
 
 class LayerCoefficients(NamedTuple):
@@ -123,7 +123,7 @@ class Times:
     once: float
     each: float
     chunk: int = CHUNK
-    kernels: tuple[Expected, ...] = ()
+    kernels: tuple[KernelTime, ...] = ()
     #: To write one number, and a dense convolution's multiplication over a dense product's.
     write: float = 0.0
     convolution: float = 1.0

@@ -22,8 +22,6 @@ class Expected(NamedTuple):
         if not times.known:
             return None
         threads = torch.get_num_threads() if device.type == "cpu" else 1
-        rounds = -(-count // (times.chunk * threads))
-        structure = times.once * rounds + times.each * count / threads
-        dense = times.dense_once + times.dense_each * count / threads
+        structure, dense = times.structured(count, threads), times.dense(count, threads)
         takes_dense = dense_is_quicker(times, count, assembly=0, device=device.type)
         return cls(1e-9 * structure, 1e-9 * dense, takes_dense)

@@ -10,7 +10,7 @@ import torch
 from structmat.errors import BackendError, InputError
 from structmat.kernels.choice import calibrate as calibration
 from structmat.kernels.cost_model import prices
-from structmat.kernels.cost_model.expected import Expected
+from structmat.kernels.cost_model.kernel_time import KernelTime
 from structmat.kernels.cost_model.layers import (
     LayerCoefficients,
     LayerWork,
@@ -52,7 +52,7 @@ def test_coefficients_are_found_from_times(rng):
 
 def test_counts_are_those_of_the_model(user_cache):
     """A sample's counts times coefficients are the time that a layer expects."""
-    kernel = Expected(prices.ROWS, SimpleNamespace(scalars=7e3, itemsize=4, planes=1), (4.0,) * 4)
+    kernel = KernelTime(prices.ROWS, SimpleNamespace(scalars=7e3, itemsize=4, planes=1), (4.0,) * 4)
     for work in (LayerWork(4, 9e3, 50.0), LayerWork(1, 0.0, 30.0, kernels=(kernel, kernel))):
         times = Times.of(work, (100, 80), "cpu")
         ns = layer_coefficients("cpu")

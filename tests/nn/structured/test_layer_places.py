@@ -11,7 +11,7 @@ from structmat import GBLR, LowRank, Monarch
 from structmat.kernels.cost_model import devices
 from structmat.kernels.cost_model.coefficients import coefficients_file, keep
 from structmat.kernels.cost_model.devices import DeviceWork
-from structmat.kernels.cost_model.expected import Expected
+from structmat.kernels.cost_model.kernel_time import KernelTime
 from structmat.kernels.cost_model.layers import (
     ALL_VECTORS,
     SHIPPED,
@@ -42,7 +42,7 @@ def tiles(n, share, place=H200):
     scalars = int(share * n * n)
     work = DeviceWork(n, n, n, scalars, 2, float(scalars))
     figures = devices.TRITON.figures.get(place, ())
-    return LayerWork(0, 0.0, 0.0, kernels=(Expected(devices.TRITON, work, figures),))
+    return LayerWork(0, 0.0, 0.0, kernels=(KernelTime(devices.TRITON, work, figures),))
 
 
 @pytest.mark.parametrize("place", ["Imagined 7000, bfloat16", "NVIDIA H200, float32", "meta, x"])

@@ -8,7 +8,7 @@ from structmat.kernels.cost_model.devices import DevicePrice
 from structmat.kernels.cost_model.prices import Price
 
 
-class Expected(NamedTuple):
+class KernelTime(NamedTuple):
     """Expected time of products: a price, counts of a matrix, and figures of a place.
 
     It has no contents, so that it may be kept, copied and pickled.
@@ -20,7 +20,7 @@ class Expected(NamedTuple):
     #: Figures of the price; none where no times are known.
     figures: Sequence[float] = ()
     #: Times of another kernel that multiplies up to `most` columns where that is quicker.
-    few: "Expected | None" = None
+    few: "KernelTime | None" = None
     most: int = 0
 
     @property
