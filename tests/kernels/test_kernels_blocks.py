@@ -1,5 +1,7 @@
 """Blocks on listed rows and columns: values, gradients, and orders that cost nothing."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from structmat.kernels.bound import Orders  # noqa: E402
 from structmat.kernels.cpu import blocks as kernel  # noqa: E402
 from structmat.kernels.cpu import torch_blocks as operators  # noqa: E402
 from structmat.kernels.cpu.blocks import BlockIndex, BlockProduct  # noqa: E402
+from structmat.kernels.cpu.slices import SliceProduct  # noqa: E402
 from structmat.kernels.layouts.factors import are_entries  # noqa: E402
 from structmat.nn import StructuredLinear  # noqa: E402
 
@@ -87,6 +90,32 @@ def test_blocks_of_few_entries_are_multiplied_entry_by_entry():
     with using("blocks"):
         for k in (1, 40, 130):
             np.testing.assert_allclose(A @ np.ones((10, k)), A.to_dense() @ np.ones((10, k)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_single_vectors_meet_the_entries_of_all_blocks(dtype, monkeypatch):
+    """In slices of rows of every length, the last one not full; more vectors go by blocks."""
+    widths = np.array([(1, 1)] * 40 + [(1, 9), (7, 1), (2, 3), (0, 3), (3, 0)]).T
+    rng = np.random.default_rng(0)
+    u, v = (rng.standard_normal(w.sum()).astype(dtype) for w in widths)
+    first = rng.integers(0, 37, widths.shape[1]), rng.integers(0, 11, widths.shape[1])
+    A = GBLR(first[0], widths[0], u, first[1], widths[1], v, shape=(37, 11))
+    for rows, cols in ((None, None), orders(37, 11)):
+        dense, product = A.to_dense(), product_of(A, rows, cols)
+        for axis, places in enumerate((rows, cols)):
+            dense = dense if places is None else np.take(dense, np.argsort(places), axis=axis)
+        calls = Mock(wraps=SliceProduct.multiply)
+        monkeypatch.setattr(SliceProduct, "multiply", lambda self, x, calls=calls: calls(self, x))
+        for k in (1, 3, 4, 5):
+            for x, y in zip(arrays(dtype, 11, k), arrays(dtype, 37, k), strict=True):
+                np.testing.assert_allclose(product.multiply(x), dense @ x, rtol=0, atol=1e-5)
+                np.testing.assert_allclose(
+                    product.multiply_adjoint(y), dense.T @ y, rtol=0, atol=1e-5
+                )
+        assert calls.call_count == 3 * 3 * 2
+        monkeypatch.undo()
+    # Entries that are many are not listed.
+    assert not BlockIndex.of(gblr(50, 70, 33)._factored.structure).has_few_entries
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -1,7 +1,8 @@
 """Products by rank-one blocks on listed rows and columns, one column group after another.
 
 Made for many small blocks, in orders of rows and columns that are learned: `BlockIndex` lists
-the places of all contents, orders included, and `BlockProduct` multiplies NumPy arrays.
+the places of all contents, orders included, and `BlockProduct` multiplies NumPy arrays. A few
+vectors are multiplied one by one, by the entries of all blocks, unless those are too many.
 Products are the same, bit for bit, with any number of threads. Gradients of contents are sums of
 one part for each thread, the same for one number of threads.
 """
@@ -16,8 +17,14 @@ from structmat.intervals import IntArray, offsets, positions
 from structmat.kernels.cpu.block_loops import gradient_columns, multiply_columns
 from structmat.kernels.cpu.column_loops import column_group
 from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS
+from structmat.kernels.cpu.slices import EntrySlices, SliceProduct
 from structmat.kernels.cpu.threads import num_threads, shared_out
-from structmat.kernels.layouts.factors import FactorStructure, are_entries
+from structmat.kernels.layouts.factors import (
+    MOST_SINGLE_VECTORS,
+    FactorStructure,
+    are_entries,
+    are_few_entries,
+)
 from structmat.kernels.layouts.panels import RunPattern
 
 Array = np.ndarray
@@ -42,16 +49,34 @@ class BlockIndex:
 
     def __init__(self, arrays: list[Array], shape: tuple[int, int], *, apart: bool = True) -> None:
         self.arrays, self.shape, self._apart = arrays, shape, apart
+        self._slices: dict[tuple[np.dtype, bool], tuple[Entries, EntrySlices]] = {}
 
     @cached_property
     def sides(self) -> tuple["Entries", "Entries"]:
         """Few-entry blocks and others, for products and for those with the adjoint."""
-        rows, cols, spans = self.arrays
-        turned = np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
-        m, n = self.shape
-        sides = (rows, cols, spans, m), (cols, rows, turned, n)
-        forwards, backwards = (Entries.of(*side, apart=self._apart) for side in sides)
-        return forwards, backwards
+        height, width = _sizes(self.arrays[2])
+        apart = are_entries(height, width) if self._apart else np.zeros(height.size, bool)
+        return self._entries(apart, adjoint=False), self._entries(apart, adjoint=True)
+
+    def _entries(self, apart: Array, *, adjoint: bool) -> "Entries":
+        (rows, cols, spans), (m, n) = self.arrays, self.shape
+        if adjoint:
+            turned = np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
+            return Entries.of(cols, rows, turned, n, apart)
+        return Entries.of(rows, cols, spans, m, apart)
+
+    @cached_property
+    def has_few_entries(self) -> bool:
+        """Tell whether single vectors are quicker by the entries of all blocks."""
+        return self._apart and are_few_entries(*_sizes(self.arrays[2]))
+
+    def slices(self, dtype: np.dtype, *, adjoint: bool) -> tuple["Entries", EntrySlices]:
+        """The entries of all blocks, and their slices for a product with single vectors."""
+        key = dtype, adjoint
+        if key not in self._slices:
+            every = self._entries(np.ones(len(self.arrays[2]), bool), adjoint=adjoint)
+            self._slices[key] = every, EntrySlices.of(every.ptr, every.column, dtype)
+        return self._slices[key]
 
     @classmethod
     def of(cls, structure: FactorStructure) -> "BlockIndex":
@@ -89,14 +114,9 @@ class Entries(NamedTuple):
     spans: Array
 
     @classmethod
-    def of(cls, rows: Array, cols: Array, spans: Array, size: int, *, apart: bool) -> "Entries":
-        """Entries of blocks on listed places, where there are `size` rows; none unless `apart`."""
-        if not apart:
-            nothing = np.zeros(0, np.int64)
-            return cls(np.zeros(size + 1, np.int64), cols[:0], (nothing, nothing), spans)
-        height, width = spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]
-        small = are_entries(height, width)
-        first, height, width = spans[small][:, [0, 2]], height[small], width[small]
+    def of(cls, rows: Array, cols: Array, spans: Array, size: int, apart: Array) -> "Entries":
+        """Entries on listed places, where there are `size` rows, of the blocks `apart`, (K,)."""
+        first, (height, width) = spans[apart][:, [0, 2]], _sizes(spans[apart])
         block = np.repeat(np.arange(len(first)), height * width)
         place = np.arange(block.size) - np.repeat(
             np.cumsum(height * width) - height * width, height * width
@@ -107,7 +127,7 @@ class Entries(NamedTuple):
         u, v = u[order], v[order]
         counts = np.bincount(rows[u], minlength=size)
         ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        others = np.ascontiguousarray(spans[~small])
+        others = np.ascontiguousarray(spans[~apart])
         return cls(ptr, cols[v], (u, v), others)
 
     def filled(self, u: Array, v: Array) -> tuple[Array, Array, Array]:
@@ -139,6 +159,19 @@ class BlockProduct:
         u, v, entries = self._u, self._v, self.index.sides[1]
         return self._cols, v, self._rows, u, entries.spans, entries.filled(v, u)
 
+    @cached_property
+    def _single(self) -> SliceProduct:
+        entries, slices = self.index.slices(self._u.dtype, adjoint=False)
+        return SliceProduct(slices, entries.filled(self._u, self._v)[2])
+
+    @cached_property
+    def _single_adjoint(self) -> SliceProduct:
+        entries, slices = self.index.slices(self._u.dtype, adjoint=True)
+        return SliceProduct(slices, entries.filled(self._v, self._u)[2])
+
+    def _is_single(self, x: Array) -> bool:
+        return x.shape[1] <= MOST_SINGLE_VECTORS and self.index.has_few_entries
+
     def lists(self, x: Array) -> bool:
         """Tell whether an operand is multiplied by listed places, here or elsewhere."""
         return True
@@ -149,10 +182,14 @@ class BlockProduct:
 
     def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
         """A x: (n, k) to (m, k), in memory column after column if asked."""
+        if self._is_single(x):
+            return self._single.multiply(x)
         return self._product(self._forwards, x, self.shape, by_columns)
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y: (m, k) to (n, k), in memory column after column if asked."""
+        if self._is_single(y):
+            return self._single_adjoint.multiply(y)
         return self._product(self._backwards, y, self.shape[::-1], by_columns)
 
     def gradients(
@@ -200,6 +237,11 @@ class BlockProduct:
         shared_out(lambda a, b: work(a * width, b * width, vectors, width), whole, threads)
         if whole * width < count:
             work(whole * width, count, *column_group(count - whole * width, self._u.dtype))
+
+
+def _sizes(spans: Array) -> tuple[Array, Array]:
+    """Rows and columns of blocks."""
+    return spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]
 
 
 def _place(array: Array) -> tuple[int, int, int]:
