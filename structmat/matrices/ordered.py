@@ -1,10 +1,10 @@
 """Products of a matrix between orders of its rows and columns, at no gather where a kernel can."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from structmat._array import Array, to_numpy
-from structmat.kernels.bound import BoundKernel, ListingKernel
+from structmat.kernels.bound import BoundKernel, DirectKernel, ListingKernel
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.matrices.permutation import Permutation
 
@@ -46,8 +46,18 @@ class OrderedMatrix:
     def _listed(self, x: Array) -> BoundKernel | None:
         """The kernel for an operand, orders included; None if it lists no places."""
         listing = self._factored.listing(x)
-        if listing is None:
+        return None if listing is None else self._in_place_of(listing)
+
+    def direct(self, columns: int) -> DirectKernel | None:
+        """The kernel on NumPy for plain tensors on the CPU; None if they go another way."""
+        bound: Any = self._factored.bound_to(columns)
+        if not getattr(bound, "lists_places", False):
             return None
+        kernel: Any = self._in_place_of(bound)
+        return cast(DirectKernel, kernel.direct(columns))
+
+    def _in_place_of(self, listing: ListingKernel) -> BoundKernel:
+        """The kernel, once, with the orders in its places."""
         if listing not in self._moved:
             index = listing.index
             places = self._keep(type(index).__name__, lambda: self._in_orders(index))

@@ -238,20 +238,20 @@ def by_structure(monkeypatch):
 @pytest.fixture
 def met(monkeypatch):
     """Names of the ways that multiply: operators, or the kernels called directly."""
-    names, recording, plain = [], TorchKernel._traceable, TorchKernel._direct
+    names, recording, plain = [], TorchKernel._traceable, TorchKernel.direct
 
     def operator(self, x):
         found = recording(self, x)
         names.append("operator" if found is self._operators else "panels")
         return found
 
-    def way(self, x):
-        found = plain(self, x)
+    def way(self, columns):
+        found = plain(self, columns)
         names.append("vectors" if found is vars(self).get("_vectors") else "tiles")
         return found
 
     monkeypatch.setattr(TorchKernel, "_traceable", operator)
-    monkeypatch.setattr(TorchKernel, "_direct", way)
+    monkeypatch.setattr(TorchKernel, "direct", way)
     return names
 
 

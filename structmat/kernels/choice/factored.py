@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from structmat._array import Array
-from structmat.kernels.bound import BoundKernel, ListingKernel
+from structmat.kernels.bound import BoundKernel, DirectKernel, ListingKernel
 from structmat.kernels.choice.record import (
     device_place,
     dtype_name,
@@ -67,6 +67,11 @@ def using(kernel: str) -> Iterator[None]:
     finally:
         _forcing -= 1
         _forced.reset(token)
+
+
+def is_forced() -> bool:
+    """Tell whether a kernel is forced somewhere, perhaps in another thread."""
+    return _forcing > 0
 
 
 class FactoredMatrix:
@@ -192,15 +197,15 @@ class FactoredMatrix:
 
     def multiply(self, x: Array) -> Array:
         """A x: (n, k) to (m, k)."""
-        return self._bound_for(x).multiply(x, by_columns=self.by_columns(x))
+        return self.bound_to(x.shape[1]).multiply(x, by_columns=self.by_columns(x))
 
     def multiply_adjoint(self, y: Array) -> Array:
         """A^H y: (m, k) to (n, k)."""
-        return self._bound_for(y).multiply_adjoint(y, by_columns=self.by_columns(y))
+        return self.bound_to(y.shape[1]).multiply_adjoint(y, by_columns=self.by_columns(y))
 
     def listing(self, x: Array) -> ListingKernel | None:
         """The kernel for an operand, if it lists places one by one."""
-        bound: Any = self._bound_for(x)
+        bound: Any = self.bound_to(x.shape[1])
         lists = getattr(bound, "lists", None)
         return bound if lists is not None and lists(x) else None
 
@@ -208,10 +213,16 @@ class FactoredMatrix:
         """Tell whether the result is to lie as the operand does, column after column."""
         return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)
 
-    def _bound_for(self, x: Array) -> BoundKernel:
+    def direct(self, columns: int) -> DirectKernel | None:
+        """The kernel on NumPy for plain tensors on the CPU; None if they go another way."""
+        direct = getattr(self.bound_to(columns), "direct", None)
+        return None if direct is None else direct(columns)
+
+    def bound_to(self, columns: int) -> BoundKernel:
+        """The kernel for a number of columns: the forced one, or the quickest."""
         if _forcing and (forced := _forced.get()) is not None:
             return self.bound(forced)
-        columns = self.counted(x.shape[1])
+        columns = self.counted(columns)
         bound = self._chosen.get(columns)
         if bound is None:
             bound = self._chosen[columns] = self.bound(self.choose(columns))

@@ -124,20 +124,22 @@ def _multiply_block(
 
 @intrinsic
 def _sum_row(
-    typing: Any, vectors: Any, kind: Any, entries: Any, low: Any, high: Any, source: Any, row: Any
-) -> Any:
+    typing: Any, vectors: Any, kind: Any, entries: Any, low: Any, high: Any, source: Any,
+    start: Any, row: Any,
+) -> Any:  # fmt: skip
     """Write the row at the address `row`: entries from `low` to `high` times rows of the source.
 
     `kind` is an array of the type, `entries` the addresses of the entries' columns and values,
-    and `source` an address and the bytes from row to row.
+    and `source` an address and the bytes from row to row. The number at the address `start`
+    is added to the row.
     """
     count = constant(vectors)
-    signature = types.void(vectors, kind, entries, low, high, source, row)
+    signature = types.void(vectors, kind, entries, low, high, source, start, row)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         build = Builder(builder, signature.args[1].dtype)
         (places, values), (address, step) = (_members(builder, args[i]) for i in (2, 5))
-        low, high, target = args[3], args[4], args[6]
+        low, high, start, target = args[3], args[4], args[6], args[7]
         block = _Block(build, count)
 
         def several(i: Any, sums: list[Any]) -> list[Any]:
@@ -151,7 +153,8 @@ def _sum_row(
             return found
 
         # Two entries at a time, so that no sum waits for its last term.
-        i, sums = build.loop(low, high, 2, [build.zero] * (2 * count), several)
+        begin = [build.spread(start)] * count + [build.zero] * count
+        i, sums = build.loop(low, high, 2, begin, several)
         _, first = build.loop(i, high, 1, sums[:count], several)
         for j, (a, b) in enumerate(zip(first, sums[count:], strict=True)):
             build.store(builder.fadd(a, b), build.at(target, j * build.lanes))
@@ -197,7 +200,9 @@ def _members(builder: Any, pack: Any) -> list[Any]:
 
 
 @compiled
-def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, vectors, width):
+def multiply_columns(
+    rows, u, cols, v, spans, entries, start, x, y, size, first, last, vectors, width
+):
     """Write A x for the columns from `first` to `last`.
 
     Parameters
@@ -211,6 +216,8 @@ def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, 
     entries : tuple of array
         What there is beside the blocks: first entry of every row and the end, and the column,
         in int32, and value of each.
+    start : array
+        A number for each row, added to it.
     x, y : tuple of int
         Addresses of operand and result, and bytes from row to row and from column to column.
     size : tuple of int
@@ -229,12 +236,13 @@ def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, 
         target = (y[0] + begin * item, y[1]) if in_place else (address_of(Y), width * item)
         for i in range(size[0]):
             low, high, row = ptr[i], ptr[i + 1], target[0] + i * target[1]
+            more = address_of(start) + i * item
             if vectors == 4:
-                _sum_row(4, u, listed, low, high, source, row)
+                _sum_row(4, u, listed, low, high, source, more, row)
             elif vectors == 2:
-                _sum_row(2, u, listed, low, high, source, row)
+                _sum_row(2, u, listed, low, high, source, more, row)
             else:
-                _sum_row(1, u, listed, low, high, source, row)
+                _sum_row(1, u, listed, low, high, source, more, row)
         for k in range(len(spans)):
             span = spans[k, 0], spans[k, 1], spans[k, 2], spans[k, 3]
             if vectors == 4:

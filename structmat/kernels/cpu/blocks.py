@@ -180,11 +180,14 @@ class BlockProduct:
         """The product of the same contents at other places."""
         return BlockProduct(index, [self._u, self._v], threads=self.threads)
 
-    def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
-        """A x: (n, k) to (m, k), in memory column after column if asked."""
+    def multiply(self, x: Array, *, by_columns: bool = False, plus: Array | None = None) -> Array:
+        """A x: (n, k) to (m, k), in memory column after column if asked.
+
+        `plus`, (m,), is added to every column.
+        """
         if self._is_single(x):
-            return self._single.multiply(x)
-        return self._product(self._forwards, x, self.shape, by_columns)
+            return self._single.multiply(x, plus)
+        return self._product(self._forwards, x, self.shape, by_columns, plus)
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y: (m, k) to (n, k), in memory column after column if asked."""
@@ -216,15 +219,20 @@ class BlockProduct:
         return by_x, by_u, by_v
 
     def _product(
-        self, sides: tuple[Any, ...], x: Array, shape: tuple[int, int], by_columns: bool
+        self,
+        sides: tuple[Any, ...],
+        x: Array,
+        shape: tuple[int, int],
+        by_columns: bool,
+        plus: Array | None = None,
     ) -> Array:
         m, count, dtype = shape[0], x.shape[1], self._u.dtype
         y = np.empty((count, m), dtype).T if by_columns else np.empty((m, count), dtype)
-
+        start = np.zeros(m, dtype) if plus is None else plus
         places = _place(x), _place(y)
 
         def work(first: int, last: int, vectors: int, width: int) -> None:
-            multiply_columns(*sides, *places, shape, first, last, vectors, width)
+            multiply_columns(*sides, start, *places, shape, first, last, vectors, width)
 
         self._over_columns(work, count, 1)
         return y

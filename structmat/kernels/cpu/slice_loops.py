@@ -55,10 +55,10 @@ def _sum_slice(
 
 @compiled
 def multiply_slices(slices, start, x, y):
-    """Write A x to y for every vector of x, (k, n), and y, (k, m).
+    """Write A x + start to y for every vector of x, (k, n), and y, (k, m).
 
-    `slices` is the address of the words that say where the slices lie. Sums begin with the
-    numbers in `start`, (m,), or with zero where it is empty.
+    `slices` is the address of the words that say where the slices lie. The numbers in `start`,
+    (m,), are added.
     """
     lanes = VECTOR_BYTES // y.itemsize
     sums, rows = np.empty(lanes, y.dtype), word(slices, ROWS)
@@ -70,4 +70,4 @@ def multiply_slices(slices, start, x, y):
             _sum_slice(y, values, columns, low, high, source, address_of(sums))
             for lane in range(min(lanes, rows - s * lanes)):
                 row = word(word(slices, ORDER), s * lanes + lane)
-                target[row] = sums[lane] + start[row] if len(start) else sums[lane]
+                target[row] = sums[lane] + start[row]

@@ -66,11 +66,11 @@ class SliceProduct:
         words[[SLICES, ROWS]] = slices.ptr.size - 1, slices.order.size
         # The words hold addresses: the arrays stay as long as they do.
         self._arrays, self._address = (slices, cells, words), first_address(words)
-        self._rows, self._nothing = slices.order.size, np.zeros(0, values.dtype)
+        self._zeros = np.zeros(slices.order.size, values.dtype)
 
-    def multiply(self, x: Array, start: Array | None = None) -> Array:
-        """A x + start, column after column: (n, k) to (m, k)."""
-        out = np.empty((x.shape[1], self._rows), x.dtype)
-        start = self._nothing if start is None else start
-        multiply_slices(self._address, start, np.ascontiguousarray(x.T), out)
+    def multiply(self, x: Array, plus: Array | None = None) -> Array:
+        """A x, column after column, plus a number for each row: (n, k) to (m, k)."""
+        plus = self._zeros if plus is None else plus
+        out = np.empty((x.shape[1], self._zeros.size), x.dtype)
+        multiply_slices(self._address, plus, np.ascontiguousarray(x.T), out)
         return out.T

@@ -13,17 +13,23 @@ from torch.library import custom_op
 
 from structmat._derivatives import is_recorded, recorded_gradients
 from structmat.intervals import IntArray
+from structmat.kernels.bound import Orders
 from structmat.kernels.cpu.blocks import BlockIndex, BlockProduct
 from structmat.kernels.cpu.torch_op import on_numpy
 from structmat.kernels.layouts.factors import FactorStructure
 
+_OWN = Orders()
+
 
 class TorchBlockIndex:
-    """Places of the contents of all blocks as tensors; parameters as for `BlockIndex`."""
+    """Places of the contents of all blocks as tensors; parameters as for `BlockIndex`.
 
-    def __init__(self, index: BlockIndex) -> None:
+    `orders` say where the blocks' rows and columns lie among those places.
+    """
+
+    def __init__(self, index: BlockIndex, orders: Orders = _OWN) -> None:
         #: The same on NumPy.
-        self.listed, self.sizes = index, list(index.shape)
+        self.listed, self.sizes, self.orders = index, list(index.shape), orders
         # Tensors made in inference mode could not serve a later backward pass.
         with torch.inference_mode(False):
             self.tensors = [torch.from_numpy(array) for array in index.arrays]
@@ -35,7 +41,7 @@ class TorchBlockIndex:
 
     def in_orders(self, rows: IntArray | None, cols: IntArray | None) -> "TorchBlockIndex":
         """The same blocks where row i lies at ``rows[i]`` and column j at ``cols[j]``."""
-        return TorchBlockIndex(self.listed.in_orders(rows, cols))
+        return TorchBlockIndex(self.listed.in_orders(rows, cols), self.orders.in_orders(rows, cols))
 
 
 class TorchBlocks:
