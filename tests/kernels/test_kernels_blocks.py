@@ -9,6 +9,7 @@ pytest.importorskip("numba")
 torch = pytest.importorskip("torch")
 
 from structmat import GBLR, Permutation  # noqa: E402
+from structmat.errors import ShapeError  # noqa: E402
 from structmat.kernels import plan, using  # noqa: E402
 from structmat.kernels.bound import Orders  # noqa: E402
 from structmat.kernels.cpu import blocks as kernel  # noqa: E402
@@ -105,7 +106,7 @@ def test_single_vectors_meet_the_entries_of_all_blocks(dtype, monkeypatch):
         for axis, places in enumerate((rows, cols)):
             dense = dense if places is None else np.take(dense, np.argsort(places), axis=axis)
         calls = Mock(wraps=SliceProduct.multiply)
-        monkeypatch.setattr(SliceProduct, "multiply", lambda self, x, calls=calls: calls(self, x))
+        monkeypatch.setattr(SliceProduct, "multiply", lambda *args, calls=calls: calls(*args))
         for k in (1, 3, 4, 5):
             for x, y in zip(arrays(dtype, 11, k), arrays(dtype, 37, k), strict=True):
                 np.testing.assert_allclose(product.multiply(x), dense @ x, rtol=0, atol=1e-5)
@@ -253,6 +254,41 @@ def test_many_small_blocks_are_listed_on_torch():
                 shape=wide.shape)  # fmt: skip
     kernel = wide.to("torch")._factored._chosen[1]
     assert not isinstance(kernel._operators, operators.TorchBlocks)
+
+
+@pytest.mark.parametrize("rows", [[], [1], [3], [2, 3], [70], [0], [0, 4]], ids=str)
+@pytest.mark.parametrize("few", ["few", "many"])
+def test_frozen_layers_take_one_compiled_call(rows, few, monkeypatch):
+    """The bias with it; whatever the operand's shape and layout."""
+    from structmat.nn.structured import products
+
+    monkeypatch.setattr(products, "dense_is_quicker", lambda *_, **__: False)
+    matrix, twin = learned(200, 150, 3000)
+    if few == "few":
+        (inside, *_), ones = matrix.children[1:2], np.ones(2000, int)
+        first = [a[:2000] for a in (inside.row_start, inside.col_start)]
+        inside = GBLR(first[0], ones, inside.u[:2000], first[1], ones, inside.v[:2000],
+                      shape=inside.shape)  # fmt: skip
+        matrix = matrix.children[0] @ inside @ matrix.children[2]
+        twin = matrix.to_dense()
+    bias = torch.randn(200, dtype=torch.float64)
+    layer, W = StructuredLinear(matrix, bias).requires_grad_(False), torch.from_numpy(twin)
+    x = torch.randn(*rows, 150, dtype=torch.float64)
+    wide = torch.randn(*rows, 300, dtype=torch.float64)
+    with torch.no_grad():
+        layer(x)
+        monkeypatch.setattr(products, "through", None)
+        for operand in (x, x.clone().requires_grad_(), wide[..., ::2], wide[..., :150]):
+            found = layer(operand)
+            torch.testing.assert_close(found, operand @ W.T + bias, rtol=0, atol=1e-11)
+            assert not found.requires_grad
+            found += 1  # a result of its own
+        layer.bias.data.mul_(2)
+        torch.testing.assert_close(layer(x), x @ W.T + 2 * bias, rtol=0, atol=1e-11)
+        layer.bias = None
+        torch.testing.assert_close(layer(x), x @ W.T, rtol=0, atol=1e-11)
+        with pytest.raises(ShapeError, match="expected"):
+            layer(x[..., 1:])
 
 
 @pytest.mark.parametrize("compiled", [False, True])
