@@ -312,6 +312,17 @@ def test_layers_train_through_listed_blocks(compiled, monkeypatch):
     torch.testing.assert_close(found, y, rtol=0, atol=1e-11)
 
 
+def test_traced_products_have_the_bits_of_direct_ones():
+    matrix = learned(60, 50)[0].to("torch")
+    for k in (17, 70):
+        x, y = (torch.from_numpy(arrays("float64", s, k)[0]) for s in (50, 60))
+        with using("blocks"):
+            for multiply, z in ((matrix.matmat, x), (matrix.rmatmat, y)):
+                recorded = multiply(z.clone().requires_grad_())
+                assert recorded.requires_grad
+                assert torch.equal(multiply(z), recorded)
+
+
 def test_gradients_of_gradients_need_no_array_of_entries_times_blocks():
     """The dense factors at most: a float for each row and block."""
     from torch.utils._python_dispatch import TorchDispatchMode

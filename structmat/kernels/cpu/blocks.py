@@ -35,8 +35,8 @@ _MOST_ROWS = np.iinfo(np.int32).max
 class BlockIndex:
     """Places of the packed contents of all blocks, listed one by one.
 
-    With `apart`, products take blocks of few entries entry by entry; to list the entries takes
-    as long as many products.
+    `sides` are those of an equal index, for one that multiplies once: to list the entries takes
+    as long as many products, and so single vectors then go as all others do.
 
     Attributes
     ----------
@@ -47,15 +47,21 @@ class BlockIndex:
         Rows and columns of the matrix.
     """
 
-    def __init__(self, arrays: list[Array], shape: tuple[int, int], *, apart: bool = True) -> None:
-        self.arrays, self.shape, self._apart = arrays, shape, apart
+    def __init__(
+        self,
+        arrays: list[Array],
+        shape: tuple[int, int],
+        sides: "tuple[Entries, Entries] | None" = None,
+    ) -> None:
+        self.arrays, self.shape, self._given = arrays, shape, sides
         self._slices: dict[tuple[np.dtype, bool], tuple[Entries, EntrySlices]] = {}
 
     @cached_property
     def sides(self) -> tuple["Entries", "Entries"]:
         """Few-entry blocks and others, for products and for those with the adjoint."""
-        height, width = _sizes(self.arrays[2])
-        apart = are_entries(height, width) if self._apart else np.zeros(height.size, bool)
+        if self._given is not None:
+            return self._given
+        apart = are_entries(*_sizes(self.arrays[2]))
         return self._entries(apart, adjoint=False), self._entries(apart, adjoint=True)
 
     def _entries(self, apart: Array, *, adjoint: bool) -> "Entries":
@@ -68,7 +74,7 @@ class BlockIndex:
     @cached_property
     def has_few_entries(self) -> bool:
         """Tell whether single vectors are quicker by the entries of all blocks."""
-        return self._apart and are_few_entries(*_sizes(self.arrays[2]))
+        return self._given is None and are_few_entries(*_sizes(self.arrays[2]))
 
     def slices(self, dtype: np.dtype, *, adjoint: bool) -> tuple["Entries", EntrySlices]:
         """The entries of all blocks, and their slices for a product with single vectors."""
@@ -134,6 +140,26 @@ class Entries(NamedTuple):
         """Arrays that the kernel takes, for these contents of both sides."""
         one, other = self.factors
         return self.ptr, self.column, u[one] * v[other]
+
+
+def packed(sides: tuple[Entries, Entries]) -> list[Array]:
+    """Both sides in two arrays, of int64 and of int32."""
+    numbers = [a.ravel() for e in sides for a in (e.ptr, *e.factors, e.spans)]
+    return [np.concatenate(numbers), np.concatenate([e.column for e in sides])]
+
+
+def unpacked(numbers: Array, columns: Array, shape: tuple[int, int]) -> tuple[Entries, Entries]:
+    """The sides of a matrix of a shape that are packed so: both have as many entries."""
+    count, rows = len(columns) // 2, sum(shape) + 2
+    spans = (len(numbers) - rows - 4 * count) // 2
+    found = []
+    for side, size in enumerate(shape):
+        ptr, one, other, rest, numbers = np.split(
+            numbers, np.cumsum([size + 1, count, count, spans])
+        )
+        column = columns[side * count : (side + 1) * count]
+        found.append(Entries(ptr, column, (one, other), rest.reshape(-1, 4)))
+    return found[0], found[1]
 
 
 class BlockProduct:
