@@ -25,6 +25,7 @@ class OrderedMatrix:
         keep: Callable[[str, Callable[[], Any]], Any],
     ) -> None:
         self._left, self._factored, self._right, self._keep = left, factored, right, keep
+        self._lengths = tuple(P.shape[0] for P in (left, right) if P is not None)
         self._moved: dict[ListingKernel, BoundKernel] = {}
 
     def multiply(self, x: Array) -> Array:
@@ -32,7 +33,7 @@ class OrderedMatrix:
         if (kernel := self._listed(x)) is not None:
             return kernel.multiply(x, by_columns=self._factored.by_columns(x))
         x = x if self._right is None else self._right._multiply(x)
-        y = self._factored.multiply(x)
+        y = self._factored.multiply(x, self._lengths)
         return y if self._left is None else self._left._multiply(y)
 
     def multiply_adjoint(self, y: Array) -> Array:
@@ -40,17 +41,17 @@ class OrderedMatrix:
         if (kernel := self._listed(y)) is not None:
             return kernel.multiply_adjoint(y, by_columns=self._factored.by_columns(y))
         y = y if self._left is None else self._left._multiply_adjoint(y)
-        x = self._factored.multiply_adjoint(y)
+        x = self._factored.multiply_adjoint(y, self._lengths)
         return x if self._right is None else self._right._multiply_adjoint(x)
 
     def _listed(self, x: Array) -> BoundKernel | None:
         """The kernel for an operand, orders included; None if it lists no places."""
-        listing = self._factored.listing(x)
+        listing = self._factored.listing(x, self._lengths)
         return None if listing is None else self._in_place_of(listing)
 
     def direct(self, columns: int) -> DirectKernel | None:
         """The kernel on NumPy for plain tensors on the CPU; None if they go another way."""
-        bound: Any = self._factored.bound_to(columns)
+        bound: Any = self._factored.bound_to(columns, self._lengths)
         if not getattr(bound, "lists_places", False):
             return None
         kernel: Any = self._in_place_of(bound)

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("numba")
 torch = pytest.importorskip("torch")
 
-from structmat import GBLR, Permutation  # noqa: E402
+from structmat import GBLR, BlockSparse, Permutation  # noqa: E402
 from structmat.errors import ShapeError  # noqa: E402
 from structmat.kernels import plan, using  # noqa: E402
 from structmat.kernels.bound import Orders  # noqa: E402
@@ -204,6 +204,23 @@ def test_orders_cost_no_gather(backend, kernel, monkeypatch):
             np.testing.assert_allclose(matrix.rmatmat(y), twin.T @ np.asarray(y), atol=1e-12)
 
 
+def test_orders_are_priced_where_they_are_gathered():
+    """For one matrix of runs, and one of tiles, which single vectors meet without a middle."""
+    tiles = np.ones((40, 10, 10)), np.arange(40) // 2, np.arange(40) % 20
+    inside = learned(200, 200, 3000)[0].children[1], BlockSparse(*tiles, shape=(200, 200))
+    free = {"vectors", "blocks", "dense"}, {"dense"}
+    order = Permutation(np.random.default_rng(0).permutation(200))
+    for matrix, names in zip(inside, free, strict=True):
+        factored = matrix._factored
+        for k in (1, 64):
+            plain, around = factored._times(k), factored._times(k, (200, 200))
+            gathered = {name for name in plain if around[name][0] > plain[name][0]}
+            assert gathered == set(plain) - names
+            assert 5e-6 < around["rows"][0] - plain["rows"][0] < 2e-4
+        (order @ matrix @ order).matmat(np.ones((200, 64)))
+        assert (64, (200, 200)) in factored._chosen
+
+
 def test_a_matrix_in_other_orders_is_written_out_once():
     matrix, twin = learned()
     matrix = matrix.copy()  # the twin was made with the other
@@ -247,12 +264,12 @@ def test_many_small_blocks_are_listed_on_torch():
     inside = matrix.children[1]
     assert inside.cost < 4096
     assert "blocks" in plan(inside, 64).expected
-    kernel = inside.to("torch")._factored._chosen[1]
+    kernel = inside.to("torch")._factored._chosen[1, ()]
     assert isinstance(kernel._operators, operators.TorchBlocks)
     wide = gblr(200, 150, 0)
     wide = GBLR([0] * 40, [100] * 40, np.ones(4000), [0] * 40, [100] * 40, np.ones(4000),
                 shape=wide.shape)  # fmt: skip
-    kernel = wide.to("torch")._factored._chosen[1]
+    kernel = wide.to("torch")._factored._chosen[1, ()]
     assert not isinstance(kernel._operators, operators.TorchBlocks)
 
 

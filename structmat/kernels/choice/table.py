@@ -6,6 +6,7 @@ of `arrays`, `cpu`, `triton` or `cuda`, which is imported when the kernel is bou
 
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from typing import Any, cast
 
 from structmat._array import Array, namespace_named, to_numpy
@@ -105,7 +106,8 @@ def _on_torch(
             return record.price.seconds(work, count, known[record.name])
 
         counts = range(1, _MOST_SINGLE_VECTORS + 1)
-        return sum(seconds(VECTORS, count) < seconds(kernel, count) for count in counts)
+        quicker = (seconds(VECTORS, count) < seconds(kernel, count) for count in counts)
+        return sum(takewhile(bool, quicker))
 
     return TorchKernel(
         operators(),
@@ -227,6 +229,7 @@ VECTORS = Kernel(
     package="numba",
     least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.VECTORS,
+    takes_orders=lambda structure: structure.col is not None and not structure.through,
 )
 TILES = Kernel(
     "tiles",
@@ -247,6 +250,7 @@ BLOCKS = Kernel(
     least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.BLOCKS,
     default_from=0,
+    takes_orders=lambda structure: True,
 )
 KERNELS = KernelTable(
     REFERENCE,
@@ -304,5 +308,6 @@ KERNELS = KernelTable(
         on(),
         price=prices.DENSE,
         on_devices=devices.DENSE,
+        takes_orders=lambda structure: True,
     ),
 )

@@ -93,6 +93,16 @@ def _small_and_other(patterns: list[Pattern]) -> tuple[int, int, int, int]:
     return int(entries), int(others.sum()), int(scalars), int(few)
 
 
+#: Nanoseconds to start a gather of an operand or a result, and to gather a byte.
+_GATHER, _GATHERED_BYTE = 2500.0, 0.1
+
+
+def gathering(work: Work, rows: Sequence[int], columns: int) -> float:
+    """Seconds to gather arrays of these rows, one for each order around a matrix."""
+    size = sum(rows) * columns * work.itemsize
+    return 1e-9 * (_GATHER * len(rows) + _GATHERED_BYTE * size)
+
+
 @dataclass(frozen=True)
 class Price:
     """Memory and time of a kernel, counted from the work."""
