@@ -218,8 +218,9 @@ def multiply_columns(
         in int32, and value of each.
     start : array
         A number for each row, added to it.
-    x, y : tuple of int
-        Addresses of operand and result, and bytes from row to row and from column to column.
+    x, y : tuple
+        Numbers of operand and result in the order of memory, and bytes from row to row and from
+        column to column.
     size : tuple of int
         Rows of y, rows of x.
     width : int
@@ -228,12 +229,17 @@ def multiply_columns(
     X, Y, item = _buffer(u, size[1], width), _buffer(u, size[0], width), u.itemsize
     row_side, col_side = (address_of(rows), address_of(u)), (address_of(cols), address_of(v))
     ptr, column, value = entries
+    operand, (result, row_bytes, column_bytes) = (address_of(x[0]), x[1], x[2]), y
     listed = address_of(column), address_of(value)
     for begin in range(first, last, width):
         count = min(width, last - begin)
-        source = _loaded(x, size[1], begin, count, X, width // vectors)
-        in_place = y[2] == item and count == width
-        target = (y[0] + begin * item, y[1]) if in_place else (address_of(Y), width * item)
+        source = _loaded(operand, size[1], begin, count, X, width // vectors)
+        in_place = column_bytes == item and count == width
+        target = (
+            (address_of(result) + begin * item, row_bytes)
+            if in_place
+            else (address_of(Y), width * item)
+        )
         for i in range(size[0]):
             low, high, row = ptr[i], ptr[i + 1], target[0] + i * target[1]
             more = address_of(start) + i * item
@@ -252,7 +258,8 @@ def multiply_columns(
             else:
                 _multiply_block(1, u, row_side, col_side, span, source, target)
         if not in_place:
-            store_columns(Y, y[0] + begin * y[2], y[1], y[2], size[0], count, width // vectors)
+            place = address_of(result) + begin * column_bytes
+            store_columns(Y, place, row_bytes, column_bytes, size[0], count, width // vectors)
 
 
 @compiled

@@ -174,6 +174,7 @@ class BlockProduct:
         self._u, self._v = (np.ascontiguousarray(c) for c in contents)
         self._spans = spans
         self._work = self._u.size + self._v.size
+        self._zeros = np.zeros(max(index.shape), self._u.dtype)
 
     @cached_property
     def _forwards(self) -> tuple[Any, ...]:
@@ -254,11 +255,11 @@ class BlockProduct:
     ) -> Array:
         m, count, dtype = shape[0], x.shape[1], self._u.dtype
         y = np.empty((count, m), dtype).T if by_columns else np.empty((m, count), dtype)
-        start = np.zeros(m, dtype) if plus is None else plus
-        places = _place(x), _place(y)
+        start = self._zeros[:m] if plus is None else plus
+        memory = _memory(x), _memory(y)
 
         def work(first: int, last: int, vectors: int, width: int) -> None:
-            multiply_columns(*sides, start, *places, shape, first, last, vectors, width)
+            multiply_columns(*sides, start, *memory, shape, first, last, vectors, width)
 
         self._over_columns(work, count, 1)
         return y
@@ -267,7 +268,9 @@ class BlockProduct:
         """Run `work` on ranges of columns, as wide as registers allow, shared among threads."""
         vectors, width = column_group(count, self._u.dtype)
         whole, total = count // width, count * passes * self._work
-        threads = min(self.threads or num_threads(), total // THREAD_MULTIPLICATIONS + 1)
+        # The environment, which says how many threads there are, is not read for small products.
+        most = total // THREAD_MULTIPLICATIONS + 1
+        threads = min(self.threads or num_threads(), most) if most > 1 else 1
         shared_out(lambda a, b: work(a * width, b * width, vectors, width), whole, threads)
         if whole * width < count:
             work(whole * width, count, *column_group(count - whole * width, self._u.dtype))
@@ -276,6 +279,15 @@ class BlockProduct:
 def _sizes(spans: Array) -> tuple[Array, Array]:
     """Rows and columns of blocks."""
     return spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]
+
+
+def _memory(array: Array) -> tuple[Array, int, int]:
+    """All numbers of an array in the order of memory, and bytes from row to row and column."""
+    if not (array.flags.c_contiguous or array.flags.f_contiguous):
+        array = np.ascontiguousarray(array)
+    # Quicker than to ask for the address.
+    row, column = array.strides
+    return array.ravel("K"), row, column
 
 
 def _place(array: Array) -> tuple[int, int, int]:

@@ -224,7 +224,9 @@ def _share_columns(
         vectors, width = column_group(columns - first, dtype)
         groups.append((first, vectors, width))
         first += width
-    threads = min(threads or num_threads(), columns * multiplications // THREAD_MULTIPLICATIONS + 1)
+    # The environment, which says how many threads there are, is not read for small products.
+    most = columns * multiplications // THREAD_MULTIPLICATIONS + 1
+    threads = min(threads or num_threads(), most) if most > 1 else 1
     shared_out(lambda low, high: work(ColumnGroups(groups[low:high], dtype)), len(groups), threads)
 
 
