@@ -112,32 +112,20 @@ def _gradient(tensor: Tensor) -> Tensor | None:
     return tensor.grad if tensor.is_leaf else None  # torch warns of others
 
 
-class Places:
-    """The places of a module's tensors, to which others may be put meanwhile.
+Place = tuple[dict[str, Any], str, str, Any]
 
-    To look at them is quicker than to list the tensors.
+
+def places_of(module: nn.Module) -> Iterator[Place]:
+    """Where a module has its tensors, and the modules on the way to them.
+
+    To look at the places is quicker than to list the tensors.
     """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._state, self._places = vars(module), list(_places_of(module))
-
-    def hold(self, module: nn.Module) -> bool:
-        """Tell whether every tensor, and every module on the way to one, is where it was.
-
-        A shallow copy of the module is another one.
-        """
-        return vars(module) is self._state and all(
-            state[kind].get(name) is value for state, kind, name, value in self._places
-        )
-
-
-def _places_of(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, str, Any]]:
     for kind in ("_parameters", "_buffers"):
         for name, tensor in vars(module)[kind].items():
             if tensor is not None:
                 yield vars(module), kind, name, tensor
     for name, child in module._modules.items():
-        below = [] if child is None else list(_places_of(child))
+        below = [] if child is None else list(places_of(child))
         if below:
             yield vars(module), "_modules", name, child
             yield from below
@@ -146,8 +134,8 @@ def _places_of(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, str, An
 class Remembered:
     """A matrix around contents, with marks of the tensors they came from.
 
-    `places` are those of the tensors, if their module has them all, and `own` tells that they
-    have the dtype of the matrix.
+    `module` is the one that has the tensors in their places, and `own` tells that they have the
+    dtype of the matrix.
     """
 
     def __init__(
@@ -155,12 +143,14 @@ class Remembered:
         matrix: StructuredMatrix,
         dtype: torch.dtype | None,
         marks: list[Mark],
-        places: Places | None,
+        module: nn.Module | None,
         *,
         own: bool,
     ) -> None:
         self.matrix, self.dtype, self._marks = matrix, dtype, marks
-        self._places = places if own and matrix.device.type == "cpu" else None
+        known = module if own and matrix.device.type == "cpu" else None
+        self._state = None if known is None else vars(known)
+        self._places = [] if known is None else list(places_of(known))
         # What is compared at every product stands apart: the rest takes longer.
         self._compared = [
             (m.tensor, m.version, m.address, m.words.known, m.words.memory)
@@ -190,8 +180,7 @@ class Remembered:
             return None
         own = all(t.dtype == dtype for t in tensors if t.is_floating_point())
         with torch.inference_mode(False), torch.no_grad():
-            places = None if module is None else Places(module)
-            return cls(make(), dtype, marks, places, own=own)
+            return cls(make(), dtype, marks, module, own=own)
 
     def holds(self, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:
         """Tell whether the contents are unchanged."""
@@ -206,12 +195,14 @@ class Remembered:
 
         `module` is the one that remembers. Compilers are not asked for.
         """
-        if self._places is None or type(x) is not Tensor or x.dtype is not self.dtype:
+        # A shallow copy of the module is another one.
+        if vars(module) is not self._state or type(x) is not Tensor or x.dtype is not self.dtype:
             return False
         if not x.is_cpu or not is_unfollowed() or torch.is_autocast_enabled("cpu"):
             return False
-        if not self._places.hold(module):
-            return False
+        for state, kind, name, value in self._places:
+            if state[kind].get(name) is not value:
+                return False
         for tensor, version, address, known, memory in self._compared:
             # As `Mark.stays` does.
             if tensor._version != version or tensor.data_ptr() != address or known != memory:
