@@ -63,6 +63,26 @@ def is_plain(*tensors: Tensor) -> bool:
     )
 
 
+def is_unfollowed() -> bool:
+    """Tell whether nothing follows operations on plain tensors, not even gradients.
+
+    Compilers are not asked for: they see the question itself.
+
+    Examples
+    --------
+    >>> is_unfollowed(), torch.no_grad()(is_unfollowed)()
+    (False, True)
+    """
+    # Asked at every product of a frozen layer: the quickest questions, the likeliest first.
+    return not (
+        torch.is_grad_enabled()
+        or torch._C._is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
 @contextmanager
 def lasting() -> Iterator[None]:
     """Make tensors that outlive the modes and transforms of the moment, and serve without them."""

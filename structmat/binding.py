@@ -9,14 +9,16 @@ leaves            content arrays, in one order
 bind              the same structure around other contents, unchecked
 construct         the same structure around other contents, by its constructor
 multiply          products with columns, unchecked
+direct            the compiled kernel of such products
 remembers, kept   results computed from contents once
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from structmat._array import Array, DType
+from structmat.kernels.bound import DirectKernel
 from structmat.matrix import StructuredMatrix
 
 M = TypeVar("M", bound=StructuredMatrix)
@@ -101,6 +103,22 @@ def multiply(matrix: StructuredMatrix, x: Array, *, adjoint: bool = False) -> Ar
     (3, 1)
     """
     return matrix._multiply_adjoint(x) if adjoint else matrix._multiply(x)
+
+
+def direct(matrix: StructuredMatrix, columns: int) -> DirectKernel | None:
+    """The compiled kernel on NumPy by which a matrix on torch multiplies a number of columns.
+
+    For a matrix that remembers, as long as its contents stay, and for operands on the CPU that
+    need no gradient. None for products by other operations.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> direct(structmat.Dense(np.eye(2)), 1) is None
+    True
+    """
+    source: Any = getattr(matrix, "_ordered", None) or getattr(matrix, "_factored", None)
+    return None if source is None else cast(DirectKernel | None, source.direct(columns))
 
 
 def remembers(matrix: StructuredMatrix) -> bool:

@@ -55,6 +55,15 @@ class ListingKernel(BoundKernel, Protocol):
         """The kernel of the same contents at other places."""
 
 
+class DirectKernel(BoundKernel, Protocol):
+    """A compiled kernel on NumPy, on at most `threads` threads."""
+
+    threads: int
+
+    def multiply(self, x: Array, *, by_columns: bool, plus: Array | None = None) -> Array:
+        """A x: (n, k) to (m, k), with `plus`, (m,), added to every column."""
+
+
 class BoundFactor(Protocol):
     """A sparse factor S, (n, K), ready to multiply."""
 

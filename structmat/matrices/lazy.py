@@ -99,20 +99,23 @@ class Product(StructuredMatrix, kind="product"):
         return sum(factor.cost for factor in self.children)
 
     def _multiply(self, x: Array) -> Array:
-        ordered = self._kept("between orders", self._between_orders)
-        if ordered is not None:
+        if (ordered := self._ordered) is not None:
             return ordered.multiply(x)
         for factor in reversed(self.children):
             x = multiplied(factor, x, adjoint=False)
         return x
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        ordered = self._kept("between orders", self._between_orders)
-        if ordered is not None:
+        if (ordered := self._ordered) is not None:
             return ordered.multiply_adjoint(y)
         for factor in self.children:
             y = multiplied(factor, y, adjoint=True)
         return y
+
+    @property
+    def _ordered(self) -> OrderedMatrix | None:
+        found: OrderedMatrix | None = self._kept("between orders", self._between_orders)
+        return found
 
     def _between_orders(self) -> OrderedMatrix | None:
         """The matrix between orders, if it is the only one and made of sparse factors."""

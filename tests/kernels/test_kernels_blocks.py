@@ -1,17 +1,21 @@
 """Blocks on listed rows and columns: values, gradients, and orders that cost nothing."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 torch = pytest.importorskip("torch")
 
-from structmat import GBLR, Permutation  # noqa: E402
+from structmat import GBLR, BlockSparse, Permutation  # noqa: E402
+from structmat.errors import ShapeError  # noqa: E402
 from structmat.kernels import plan, using  # noqa: E402
 from structmat.kernels.bound import Orders  # noqa: E402
 from structmat.kernels.cpu import blocks as kernel  # noqa: E402
 from structmat.kernels.cpu import torch_blocks as operators  # noqa: E402
 from structmat.kernels.cpu.blocks import BlockIndex, BlockProduct  # noqa: E402
+from structmat.kernels.cpu.slices import SliceProduct  # noqa: E402
 from structmat.kernels.layouts.factors import are_entries  # noqa: E402
 from structmat.nn import StructuredLinear  # noqa: E402
 
@@ -87,6 +91,32 @@ def test_blocks_of_few_entries_are_multiplied_entry_by_entry():
     with using("blocks"):
         for k in (1, 40, 130):
             np.testing.assert_allclose(A @ np.ones((10, k)), A.to_dense() @ np.ones((10, k)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_single_vectors_meet_the_entries_of_all_blocks(dtype, monkeypatch):
+    """In slices of rows of every length, the last one not full; more vectors go by blocks."""
+    widths = np.array([(1, 1)] * 40 + [(1, 9), (7, 1), (2, 3), (0, 3), (3, 0)]).T
+    rng = np.random.default_rng(0)
+    u, v = (rng.standard_normal(w.sum()).astype(dtype) for w in widths)
+    first = rng.integers(0, 37, widths.shape[1]), rng.integers(0, 11, widths.shape[1])
+    A = GBLR(first[0], widths[0], u, first[1], widths[1], v, shape=(37, 11))
+    for rows, cols in ((None, None), orders(37, 11)):
+        dense, product = A.to_dense(), product_of(A, rows, cols)
+        for axis, places in enumerate((rows, cols)):
+            dense = dense if places is None else np.take(dense, np.argsort(places), axis=axis)
+        calls = Mock(wraps=SliceProduct.multiply)
+        monkeypatch.setattr(SliceProduct, "multiply", lambda *args, calls=calls: calls(*args))
+        for k in (1, 3, 4, 5):
+            for x, y in zip(arrays(dtype, 11, k), arrays(dtype, 37, k), strict=True):
+                np.testing.assert_allclose(product.multiply(x), dense @ x, rtol=0, atol=1e-5)
+                np.testing.assert_allclose(
+                    product.multiply_adjoint(y), dense.T @ y, rtol=0, atol=1e-5
+                )
+        assert calls.call_count == 3 * 3 * 2
+        monkeypatch.undo()
+    # Entries that are many are not listed.
+    assert not BlockIndex.of(gblr(50, 70, 33)._factored.structure).has_few_entries
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -174,6 +204,23 @@ def test_orders_cost_no_gather(backend, kernel, monkeypatch):
             np.testing.assert_allclose(matrix.rmatmat(y), twin.T @ np.asarray(y), atol=1e-12)
 
 
+def test_orders_are_priced_where_they_are_gathered():
+    """For one matrix of runs, and one of tiles, which single vectors meet without a middle."""
+    tiles = np.ones((40, 10, 10)), np.arange(40) // 2, np.arange(40) % 20
+    inside = learned(200, 200, 3000)[0].children[1], BlockSparse(*tiles, shape=(200, 200))
+    free = {"vectors", "blocks", "dense"}, {"dense"}
+    order = Permutation(np.random.default_rng(0).permutation(200))
+    for matrix, names in zip(inside, free, strict=True):
+        factored = matrix._factored
+        for k in (1, 64):
+            plain, around = factored._times(k), factored._times(k, (200, 200))
+            gathered = {name for name in plain if around[name][0] > plain[name][0]}
+            assert gathered == set(plain) - names
+            assert 5e-6 < around["rows"][0] - plain["rows"][0] < 2e-4
+        (order @ matrix @ order).matmat(np.ones((200, 64)))
+        assert (64, (200, 200)) in factored._chosen
+
+
 def test_a_matrix_in_other_orders_is_written_out_once():
     matrix, twin = learned()
     matrix = matrix.copy()  # the twin was made with the other
@@ -217,13 +264,48 @@ def test_many_small_blocks_are_listed_on_torch():
     inside = matrix.children[1]
     assert inside.cost < 4096
     assert "blocks" in plan(inside, 64).expected
-    kernel = inside.to("torch")._factored._chosen[1]
+    kernel = inside.to("torch")._factored._chosen[1, ()]
     assert isinstance(kernel._operators, operators.TorchBlocks)
     wide = gblr(200, 150, 0)
     wide = GBLR([0] * 40, [100] * 40, np.ones(4000), [0] * 40, [100] * 40, np.ones(4000),
                 shape=wide.shape)  # fmt: skip
-    kernel = wide.to("torch")._factored._chosen[1]
+    kernel = wide.to("torch")._factored._chosen[1, ()]
     assert not isinstance(kernel._operators, operators.TorchBlocks)
+
+
+@pytest.mark.parametrize("rows", [[], [1], [3], [2, 3], [70], [0], [0, 4]], ids=str)
+@pytest.mark.parametrize("few", ["few", "many"])
+def test_frozen_layers_take_one_compiled_call(rows, few, monkeypatch):
+    """The bias with it; whatever the operand's shape and layout."""
+    from structmat.nn.structured import products
+
+    monkeypatch.setattr(products, "dense_is_quicker", lambda *_, **__: False)
+    matrix, twin = learned(200, 150, 3000)
+    if few == "few":
+        (inside, *_), ones = matrix.children[1:2], np.ones(2000, int)
+        first = [a[:2000] for a in (inside.row_start, inside.col_start)]
+        inside = GBLR(first[0], ones, inside.u[:2000], first[1], ones, inside.v[:2000],
+                      shape=inside.shape)  # fmt: skip
+        matrix = matrix.children[0] @ inside @ matrix.children[2]
+        twin = matrix.to_dense()
+    bias = torch.randn(200, dtype=torch.float64)
+    layer, W = StructuredLinear(matrix, bias).requires_grad_(False), torch.from_numpy(twin)
+    x = torch.randn(*rows, 150, dtype=torch.float64)
+    wide = torch.randn(*rows, 300, dtype=torch.float64)
+    with torch.no_grad():
+        layer(x)
+        monkeypatch.setattr(products, "through", None)
+        for operand in (x, x.clone().requires_grad_(), wide[..., ::2], wide[..., :150]):
+            found = layer(operand)
+            torch.testing.assert_close(found, operand @ W.T + bias, rtol=0, atol=1e-11)
+            assert not found.requires_grad
+            found += 1  # a result of its own
+        layer.bias.data.mul_(2)
+        torch.testing.assert_close(layer(x), x @ W.T + 2 * bias, rtol=0, atol=1e-11)
+        layer.bias = None
+        torch.testing.assert_close(layer(x), x @ W.T, rtol=0, atol=1e-11)
+        with pytest.raises(ShapeError, match="expected"):
+            layer(x[..., 1:])
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -245,6 +327,17 @@ def test_layers_train_through_listed_blocks(compiled, monkeypatch):
     monkeypatch.undo()
     found = torch.func.vmap(layer)(x[:, None])[:, 0]
     torch.testing.assert_close(found, y, rtol=0, atol=1e-11)
+
+
+def test_traced_products_have_the_bits_of_direct_ones():
+    matrix = learned(60, 50)[0].to("torch")
+    for k in (17, 70):
+        x, y = (torch.from_numpy(arrays("float64", s, k)[0]) for s in (50, 60))
+        with using("blocks"):
+            for multiply, z in ((matrix.matmat, x), (matrix.rmatmat, y)):
+                recorded = multiply(z.clone().requires_grad_())
+                assert recorded.requires_grad
+                assert torch.equal(multiply(z), recorded)
 
 
 def test_gradients_of_gradients_need_no_array_of_entries_times_blocks():

@@ -429,6 +429,7 @@ def test_work_is_counted_as_it_is(name, dtype):
         sum(p * q for p, q in sizes if p * q <= 4 + 1.5 * (p + q)),
         len(large),
         sum(large),
+        sum(p * q for p, q in sizes) * (sum(p * q for p, q in sizes) <= 2 * sum(map(sum, sizes))),
     )
 
 

@@ -239,20 +239,20 @@ def by_structure(monkeypatch):
 @pytest.fixture
 def met(monkeypatch):
     """Names of the ways that multiply: operators, or the kernels called directly."""
-    names, recording, plain = [], TorchKernel._traceable, TorchKernel._direct
+    names, recording, plain = [], TorchKernel._traceable, TorchKernel.direct
 
     def operator(self, x):
         found = recording(self, x)
         names.append("operator" if found is self._operators else "panels")
         return found
 
-    def way(self, x):
-        found = plain(self, x)
+    def way(self, columns):
+        found = plain(self, columns)
         names.append("vectors" if found is vars(self).get("_vectors") else "tiles")
         return found
 
     monkeypatch.setattr(TorchKernel, "_traceable", operator)
-    monkeypatch.setattr(TorchKernel, "_direct", way)
+    monkeypatch.setattr(TorchKernel, "direct", way)
     return names
 
 
@@ -593,6 +593,6 @@ def test_plans_of_tensors_tell_the_times_of_compiled_kernels(columns, user_cache
     numpy, found = (plan(A, columns).expected for A in (matrix, matrix.to("torch")))
     assert found.keys() == {"tiles", "blocks"}
     for name, seconds in found.items():
-        single = numpy["vectors"] if columns <= table.MOST_SINGLE_VECTORS else math.inf
+        single = numpy["vectors"] if columns <= table.MOST_ONE_BY_ONE else math.inf
         assert seconds == min(numpy[name], single)
     assert "us expected" in str(plan(matrix.to("torch"), columns))

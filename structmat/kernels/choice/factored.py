@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from structmat._array import Array
-from structmat.kernels.bound import BoundKernel, ListingKernel
+from structmat.kernels.bound import BoundKernel, DirectKernel, ListingKernel
 from structmat.kernels.choice.record import (
     device_place,
     dtype_name,
@@ -16,11 +16,11 @@ from structmat.kernels.choice.record import (
     is_modelled,
     is_on_device,
 )
-from structmat.kernels.choice.table import KERNELS, MOST_SINGLE_VECTORS, torch_times
+from structmat.kernels.choice.table import KERNELS, MOST_ONE_BY_ONE, torch_times
 from structmat.kernels.cost_model.coefficients import CPU, place_of
 from structmat.kernels.cost_model.devices import DeviceWork
 from structmat.kernels.cost_model.kernel_time import KernelTime
-from structmat.kernels.cost_model.prices import Work
+from structmat.kernels.cost_model.prices import Work, gathering
 from structmat.kernels.layouts.factors import FactorStructure
 
 _forced: ContextVar[str | None] = ContextVar("structmat kernel", default=None)
@@ -85,20 +85,25 @@ def _attended(variable: ContextVar[Any], value: Any) -> Iterator[None]:
         variable.reset(token)
 
 
+def is_forced() -> bool:
+    """Tell whether a kernel is forced somewhere, perhaps in another thread."""
+    return _attending > 0
+
+
 class FactoredMatrix:
     """A = R [C^H; I] ready to multiply, from packed contents of R and, if there is one, C."""
 
     def __init__(self, structure: FactorStructure, contents: list[Array]) -> None:
         self.structure, self.shape, self.contents = structure, structure.shape, contents
         self._bound: dict[str, BoundKernel] = {}
-        self._chosen: dict[int, BoundKernel] = {}
+        self._chosen: dict[tuple[int, tuple[int, ...]], BoundKernel] = {}
         self._is_modelled, self._is_on_device = is_modelled(structure), is_on_device(structure)
         self._steps: list[int] = []
         if not (self._is_modelled or self._is_on_device):
             self._steps = KERNELS.default_steps(structure, contents)
             # Now, while layouts may be kept: a tracer may ask for the product later.
             structure.kept(f"defaults {dtype_name(contents)}", self._bind_defaults)
-            self._chosen[1] = self.bound(KERNELS.default(structure, contents, 1).name)
+            self._chosen[1, ()] = self.bound(KERNELS.default(structure, contents, 1).name)
 
     def _bind_defaults(self) -> list[str]:
         """Lay the structure out for all its defaults; their names."""
@@ -145,11 +150,14 @@ class FactoredMatrix:
             figures = KERNELS.figures(self.place).get(kernel, ())
             return KernelTime(KERNELS[kernel].on_devices, self.device_work, figures)
         own, single = torch_times(KERNELS[kernel], self.work)
-        return own._replace(few=single, most=MOST_SINGLE_VECTORS)
+        return own._replace(few=single, most=MOST_ONE_BY_ONE)
 
-    def choose(self, columns: int) -> str:
-        """Name of the kernel that promises the least time for a number of columns."""
-        times = self._times(columns)
+    def choose(self, columns: int, around: tuple[int, ...] = ()) -> str:
+        """Name of the kernel that promises the least time for a number of columns.
+
+        `around` are the lengths of the orders that the matrix stands between.
+        """
+        times = self._times(columns, around)
         if not times and self._is_on_device:
             return KERNELS.without_times(self.structure, self.contents, self.device_work).name
         if not times:
@@ -173,7 +181,7 @@ class FactoredMatrix:
             "the device by structmat calibrate --device cuda)"
         )
 
-    def _times(self, columns: int) -> dict[str, tuple[float, float]]:
+    def _times(self, columns: int, around: tuple[int, ...] = ()) -> dict[str, tuple[float, float]]:
         """Expected seconds of each kernel, and the margin to compare them with."""
         if self._is_on_device:
             return self._times_on_device(columns)
@@ -181,8 +189,13 @@ class FactoredMatrix:
             return {}
         known, work = KERNELS.coefficients(), self.work
         prices = KERNELS.compared(self.structure, self.contents, work)
+        gathers = gathering(work, around, columns) if around else 0.0
+        free = [name for name in prices if KERNELS[name].takes_orders(self.structure)]
         return {
-            name: (price.seconds(work, columns, known[name]), price.margin)
+            name: (
+                price.seconds(work, columns, known[name]) + gathers * (name not in free),
+                price.margin,
+            )
             for name, price in prices.items()
         }
 
@@ -219,17 +232,20 @@ class FactoredMatrix:
                 self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
         return self._bound[kernel]
 
-    def multiply(self, x: Array) -> Array:
-        """A x: (n, k) to (m, k)."""
-        return self._bound_for(x).multiply(x, by_columns=self.by_columns(x))
+    def multiply(self, x: Array, around: tuple[int, ...] = ()) -> Array:
+        """A x: (n, k) to (m, k), for a matrix between orders of these lengths."""
+        return self.bound_to(x.shape[1], around).multiply(x, by_columns=self.by_columns(x))
 
-    def multiply_adjoint(self, y: Array) -> Array:
-        """A^H y: (m, k) to (n, k)."""
-        return self._bound_for(y).multiply_adjoint(y, by_columns=self.by_columns(y))
+    def multiply_adjoint(self, y: Array, around: tuple[int, ...] = ()) -> Array:
+        """A^H y: (m, k) to (n, k), for a matrix between orders of these lengths."""
+        return self.bound_to(y.shape[1], around).multiply_adjoint(y, by_columns=self.by_columns(y))
 
-    def listing(self, x: Array) -> ListingKernel | None:
-        """The kernel for an operand, if it lists places one by one."""
-        bound: Any = self._bound_for(x)
+    def listing(self, x: Array, around: tuple[int, ...]) -> ListingKernel | None:
+        """The kernel for an operand, if it lists places one by one.
+
+        `around` are the lengths of the orders that the matrix stands between.
+        """
+        bound: Any = self.bound_to(x.shape[1], around)
         lists = getattr(bound, "lists", None)
         return bound if lists is not None and lists(x) else None
 
@@ -237,13 +253,20 @@ class FactoredMatrix:
         """Tell whether the result is to lie as the operand does, column after column."""
         return x.shape[1] > 1 and self.structure.backend.stored_by_columns(x)
 
-    def _bound_for(self, x: Array) -> BoundKernel:
-        if _attending and (bound := self._attended(x.shape[1])) is not None:
+    def direct(self, columns: int) -> DirectKernel | None:
+        """The kernel on NumPy for plain tensors on the CPU; None if they go another way."""
+        direct = getattr(self.bound_to(columns), "direct", None)
+        return None if direct is None else direct(columns)
+
+    def bound_to(self, columns: int, around: tuple[int, ...] = ()) -> BoundKernel:
+        """The kernel for a number of columns, between orders: the forced one, or the quickest."""
+        if _attending and (bound := self._attended(columns)) is not None:
             return bound
-        columns = self.counted(x.shape[1])
-        bound = self._chosen.get(columns)
+        # Times are known on NumPy alone, where the choice follows them.
+        key = columns, around = self.counted(columns), around if self._is_modelled else ()
+        bound = self._chosen.get(key)
         if bound is None:
-            bound = self._chosen[columns] = self.bound(self.choose(columns))
+            bound = self._chosen[key] = self.bound(self.choose(columns, around))
         return bound
 
     def _attended(self, columns: int) -> BoundKernel | None:

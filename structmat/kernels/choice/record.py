@@ -95,6 +95,9 @@ class Kernel:
         the kernels that fit, the last one in the table is. By default, for none.
     off_cpu : bool
         Whether the kernel is a default on devices alone.
+    takes_orders : callable
+        True for a structure whose rows and columns the kernel finds in other orders at no cost
+        on NumPy; others gather operand and result.
     """
 
     name: str
@@ -109,6 +112,7 @@ class Kernel:
     default_from: int = sys.maxsize
     default_to: int = sys.maxsize
     off_cpu: bool = False
+    takes_orders: Callable[[FactorStructure], bool] = lambda structure: False
 
     def is_worth(self, scalars: int, runs: int) -> bool:
         """Tell whether a number of stored scalars and of runs is worth the preparation."""

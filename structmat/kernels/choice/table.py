@@ -6,6 +6,7 @@ of `arrays`, `cpu`, `triton` or `cuda`, which is imported when the kernel is bou
 
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from typing import Any, cast
 
 from structmat._array import Array, namespace_named, to_numpy
@@ -34,7 +35,7 @@ _LEAST_UNIT_COLUMNS = 17
 #: Vectors up to which a GPU reads stored scalars where they stand.
 _MOST_LINE_VECTORS = 16
 #: Vectors above which torch never multiplies them one by one.
-MOST_SINGLE_VECTORS = 8
+MOST_ONE_BY_ONE = 8
 #: Dtypes of matrix units, and of compiled kernels: torch compiles the real ones.
 _MATRIX_UNITS = ("float32", "float16", "bfloat16")
 _REAL = ("float32", "float64")
@@ -100,8 +101,9 @@ def _on_torch(
 
     def few() -> int:
         own, single = torch_times(kernel, Work.of(structure, contents))
-        counts = range(1, MOST_SINGLE_VECTORS + 1)
-        return sum(single.seconds(count) < own.seconds(count) for count in counts)
+        counts = range(1, MOST_ONE_BY_ONE + 1)
+        quicker = (single.seconds(count) < own.seconds(count) for count in counts)
+        return sum(takewhile(bool, quicker))
 
     return TorchKernel(
         operators(),
@@ -230,6 +232,7 @@ VECTORS = Kernel(
     package="numba",
     least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.VECTORS,
+    takes_orders=lambda structure: structure.col is not None and not structure.through,
 )
 TILES = Kernel(
     "tiles",
@@ -250,6 +253,7 @@ BLOCKS = Kernel(
     least_scalars=LEAST_COMPILED_SCALARS,
     price=prices.BLOCKS,
     default_from=0,
+    takes_orders=lambda structure: True,
 )
 KERNELS = KernelTable(
     REFERENCE,
@@ -307,5 +311,6 @@ KERNELS = KernelTable(
         on(),
         price=prices.DENSE,
         on_devices=devices.DENSE,
+        takes_orders=lambda structure: True,
     ),
 )

@@ -72,7 +72,7 @@ class LayerCoefficients(NamedTuple):
 # 256 x 256 to 3072 x 768. The choice was right for 95 % of them. The start of compiled
 # products is that of an Intel Xeon (Sapphire Rapids).
 _ON_CPU = LayerCoefficients(
-    5300.0, 43700.0, 4150.0, 0.112, 0.27, 0.0215, 0.0165, 0.0234, 0.3, 1.5e4
+    7500.0, 43700.0, 4150.0, 0.112, 0.27, 0.0215, 0.0165, 0.0234, 0.3, 2000.0
 )
 # Measured on an H200, 2026-11-29, bfloat16: dense layers of 1 to 8192 vectors, dense training
 # steps, and low-rank pairs with 8192 vectors, weights 4096 x 4096 and 8192 x 8192 at 1/8 and 1/4

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from structmat._array import Array, is_complex
-from structmat.kernels.layouts.factors import FactorStructure, are_entries
+from structmat.kernels.layouts.factors import (
+    MOST_SINGLE_VECTORS,
+    FactorStructure,
+    are_entries,
+    are_few_entries,
+)
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 #: Bytes that stay in a core's own cache, and in the cache that cores share.
@@ -45,6 +50,8 @@ class Work(NamedTuple):
     entries: int
     blocks: int
     block_scalars: int
+    #: Entries of all blocks of runs where those are few, else 0.
+    few_entries: int
 
     @classmethod
     def of(cls, structure: FactorStructure, contents: list[Array]) -> "Work":
@@ -70,16 +77,30 @@ class Work(NamedTuple):
         )
 
 
-def _small_and_other(patterns: list[Pattern]) -> tuple[int, int, int]:
-    """Entries of blocks that are quicker as such, number of other blocks, and their scalars."""
+def _small_and_other(patterns: list[Pattern]) -> tuple[int, int, int, int]:
+    """Entries of blocks that are quicker as such, number of other blocks, and their scalars.
+
+    Then the entries of all blocks where those are few.
+    """
     runs = [p.width for p in patterns if isinstance(p, RunPattern)]
     if len(runs) < 2:
-        return 0, 0, 0
+        return 0, 0, 0, 0
     height, width = runs
     small = are_entries(height, width)
     others = ~small
     entries, scalars = (height * width)[small].sum(), (height + width)[others].sum()
-    return int(entries), int(others.sum()), int(scalars)
+    few = (height * width).sum() if are_few_entries(height, width) else 0
+    return int(entries), int(others.sum()), int(scalars), int(few)
+
+
+#: Nanoseconds to start a gather of an operand or a result, and to gather a byte.
+_GATHER, _GATHERED_BYTE = 2500.0, 0.1
+
+
+def gathering(work: Work, rows: Sequence[int], columns: int) -> float:
+    """Seconds to gather arrays of these rows, one for each order around a matrix."""
+    size = sum(rows) * columns * work.itemsize
+    return 1e-9 * (_GATHER * len(rows) + _GATHERED_BYTE * size)
 
 
 @dataclass(frozen=True)
@@ -138,12 +159,14 @@ def _tiles(work: Work, size: float, k: int) -> tuple[float, ...]:
 
 
 def _blocks(work: Work, size: float, k: int) -> tuple[float, ...]:
+    if k <= MOST_SINGLE_VECTORS and work.few_entries:
+        return *[0.0] * 7, 1.0, k * work.few_entries, k * work.rows
     registers = -(-k * work.itemsize // REGISTER_BYTES)
     groups = -(-registers // 4)
     around = registers * (work.rows + work.columns)
     scalars, entries = work.block_scalars, work.entries
     blocks = groups * work.blocks, groups * scalars, registers * scalars
-    return 1.0, *blocks, groups * entries, registers * entries, around
+    return 1.0, *blocks, groups * entries, registers * entries, around, *[0.0] * 3
 
 
 def _panels(work: Work, size: float, k: int) -> tuple[float, ...]:
@@ -209,12 +232,12 @@ TILES = Price(
     _tiles,
     (9820.0, 9210.0, 0.0866, 0.0809, 0.118, 0.212, 0.0, 0.756),
 )
-# Relative to the kernel of tiles, on an Intel Xeon (Sapphire Rapids): small blocks of 8 to 120
-# scalars, 1 to 256 columns.
+# On an Intel Xeon (Sapphire Rapids), relative to the kernel of tiles: small blocks of 8 to 120
+# scalars, 1 to 256 columns; the last three from learned layers, 1 to 4 vectors.
 BLOCKS = Price(
     _blocks_size,
     _blocks,
-    (9000.0, 2.5, 0.3, 0.95, 0.45, 0.6, 0.6),
+    (9000.0, 2.5, 0.3, 0.95, 0.45, 0.6, 0.6, 2000.0, 0.3, 0.6),
 )
 PANELS = Price(
     _panels_size,

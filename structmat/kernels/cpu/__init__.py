@@ -9,8 +9,11 @@ words          words of memory that threads share, read and written in one step
 vector_loops   compiled loops for one vector
 vector_steps   compiled products with one vector, shared out among threads
 block_loops    compiled loops over blocks on listed rows and columns
+slice_loops    compiled loops over entries in slices of rows, for one vector
+window_loops   compiled loops over windows of a vector
 columns        products of factors and matrices with many columns
 vectors        products of factors with one vector
+slices         products of single entries with one vector
 blocks         products by blocks on listed rows and columns
 threads        the thread pool
 crew           helpers for products of single vectors, which wait in compiled code

@@ -124,20 +124,22 @@ def _multiply_block(
 
 @intrinsic
 def _sum_row(
-    typing: Any, vectors: Any, kind: Any, entries: Any, low: Any, high: Any, source: Any, row: Any
-) -> Any:
+    typing: Any, vectors: Any, kind: Any, entries: Any, low: Any, high: Any, source: Any,
+    start: Any, row: Any,
+) -> Any:  # fmt: skip
     """Write the row at the address `row`: entries from `low` to `high` times rows of the source.
 
     `kind` is an array of the type, `entries` the addresses of the entries' columns and values,
-    and `source` an address and the bytes from row to row.
+    and `source` an address and the bytes from row to row. The number at the address `start`
+    is added to the row.
     """
     count = constant(vectors)
-    signature = types.void(vectors, kind, entries, low, high, source, row)
+    signature = types.void(vectors, kind, entries, low, high, source, start, row)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         build = Builder(builder, signature.args[1].dtype)
         (places, values), (address, step) = (_members(builder, args[i]) for i in (2, 5))
-        low, high, target = args[3], args[4], args[6]
+        low, high, start, target = args[3], args[4], args[6], args[7]
         block = _Block(build, count)
 
         def several(i: Any, sums: list[Any]) -> list[Any]:
@@ -151,7 +153,8 @@ def _sum_row(
             return found
 
         # Two entries at a time, so that no sum waits for its last term.
-        i, sums = build.loop(low, high, 2, [build.zero] * (2 * count), several)
+        begin = [build.spread(start)] * count + [build.zero] * count
+        i, sums = build.loop(low, high, 2, begin, several)
         _, first = build.loop(i, high, 1, sums[:count], several)
         for j, (a, b) in enumerate(zip(first, sums[count:], strict=True)):
             build.store(builder.fadd(a, b), build.at(target, j * build.lanes))
@@ -197,7 +200,9 @@ def _members(builder: Any, pack: Any) -> list[Any]:
 
 
 @compiled
-def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, vectors, width):
+def multiply_columns(
+    rows, u, cols, v, spans, entries, start, x, y, size, first, last, vectors, width
+):
     """Write A x for the columns from `first` to `last`.
 
     Parameters
@@ -211,8 +216,11 @@ def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, 
     entries : tuple of array
         What there is beside the blocks: first entry of every row and the end, and the column,
         in int32, and value of each.
-    x, y : tuple of int
-        Addresses of operand and result, and bytes from row to row and from column to column.
+    start : array
+        A number for each row, added to it.
+    x, y : tuple
+        Numbers of operand and result in the order of memory, and bytes from row to row and from
+        column to column.
     size : tuple of int
         Rows of y, rows of x.
     width : int
@@ -221,20 +229,26 @@ def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, 
     X, Y, item = _buffer(u, size[1], width), _buffer(u, size[0], width), u.itemsize
     row_side, col_side = (address_of(rows), address_of(u)), (address_of(cols), address_of(v))
     ptr, column, value = entries
+    operand, (result, row_bytes, column_bytes) = (address_of(x[0]), x[1], x[2]), y
     listed = address_of(column), address_of(value)
     for begin in range(first, last, width):
         count = min(width, last - begin)
-        source = _loaded(x, size[1], begin, count, X, width // vectors)
-        in_place = y[2] == item and count == width
-        target = (y[0] + begin * item, y[1]) if in_place else (address_of(Y), width * item)
+        source = _loaded(operand, size[1], begin, count, X, width // vectors)
+        in_place = column_bytes == item and count == width
+        target = (
+            (address_of(result) + begin * item, row_bytes)
+            if in_place
+            else (address_of(Y), width * item)
+        )
         for i in range(size[0]):
             low, high, row = ptr[i], ptr[i + 1], target[0] + i * target[1]
+            more = address_of(start) + i * item
             if vectors == 4:
-                _sum_row(4, u, listed, low, high, source, row)
+                _sum_row(4, u, listed, low, high, source, more, row)
             elif vectors == 2:
-                _sum_row(2, u, listed, low, high, source, row)
+                _sum_row(2, u, listed, low, high, source, more, row)
             else:
-                _sum_row(1, u, listed, low, high, source, row)
+                _sum_row(1, u, listed, low, high, source, more, row)
         for k in range(len(spans)):
             span = spans[k, 0], spans[k, 1], spans[k, 2], spans[k, 3]
             if vectors == 4:
@@ -244,7 +258,8 @@ def multiply_columns(rows, u, cols, v, spans, entries, x, y, size, first, last, 
             else:
                 _multiply_block(1, u, row_side, col_side, span, source, target)
         if not in_place:
-            store_columns(Y, y[0] + begin * y[2], y[1], y[2], size[0], count, width // vectors)
+            place = address_of(result) + begin * column_bytes
+            store_columns(Y, place, row_bytes, column_bytes, size[0], count, width // vectors)
 
 
 @compiled

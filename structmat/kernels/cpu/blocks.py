@@ -1,7 +1,8 @@
 """Products by rank-one blocks on listed rows and columns, one column group after another.
 
 Made for many small blocks, in orders of rows and columns that are learned: `BlockIndex` lists
-the places of all contents, orders included, and `BlockProduct` multiplies NumPy arrays.
+the places of all contents, orders included, and `BlockProduct` multiplies NumPy arrays. A few
+vectors are multiplied one by one, by the entries of all blocks, unless those are too many.
 Products are the same, bit for bit, with any number of threads. Gradients of contents are sums of
 one part for each thread, the same for one number of threads.
 """
@@ -16,8 +17,14 @@ from structmat.intervals import IntArray, offsets, positions
 from structmat.kernels.cpu.block_loops import gradient_columns, multiply_columns
 from structmat.kernels.cpu.column_loops import column_group
 from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS
+from structmat.kernels.cpu.slices import EntrySlices, SliceProduct
 from structmat.kernels.cpu.threads import num_threads, shared_out
-from structmat.kernels.layouts.factors import FactorStructure, are_entries
+from structmat.kernels.layouts.factors import (
+    MOST_SINGLE_VECTORS,
+    FactorStructure,
+    are_entries,
+    are_few_entries,
+)
 from structmat.kernels.layouts.panels import RunPattern
 
 Array = np.ndarray
@@ -28,8 +35,8 @@ _MOST_ROWS = np.iinfo(np.int32).max
 class BlockIndex:
     """Places of the packed contents of all blocks, listed one by one.
 
-    With `apart`, products take blocks of few entries entry by entry; to list the entries takes
-    as long as many products.
+    `sides` are those of an equal index, for one that multiplies once: to list the entries takes
+    as long as many products, and so single vectors then go as all others do.
 
     Attributes
     ----------
@@ -40,18 +47,42 @@ class BlockIndex:
         Rows and columns of the matrix.
     """
 
-    def __init__(self, arrays: list[Array], shape: tuple[int, int], *, apart: bool = True) -> None:
-        self.arrays, self.shape, self._apart = arrays, shape, apart
+    def __init__(
+        self,
+        arrays: list[Array],
+        shape: tuple[int, int],
+        sides: "tuple[Entries, Entries] | None" = None,
+    ) -> None:
+        self.arrays, self.shape, self._given = arrays, shape, sides
+        self._slices: dict[tuple[np.dtype, bool], tuple[Entries, EntrySlices]] = {}
 
     @cached_property
     def sides(self) -> tuple["Entries", "Entries"]:
         """Few-entry blocks and others, for products and for those with the adjoint."""
-        rows, cols, spans = self.arrays
-        turned = np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
-        m, n = self.shape
-        sides = (rows, cols, spans, m), (cols, rows, turned, n)
-        forwards, backwards = (Entries.of(*side, apart=self._apart) for side in sides)
-        return forwards, backwards
+        if self._given is not None:
+            return self._given
+        apart = are_entries(*_sizes(self.arrays[2]))
+        return self._entries(apart, adjoint=False), self._entries(apart, adjoint=True)
+
+    def _entries(self, apart: Array, *, adjoint: bool) -> "Entries":
+        (rows, cols, spans), (m, n) = self.arrays, self.shape
+        if adjoint:
+            turned = np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
+            return Entries.of(cols, rows, turned, n, apart)
+        return Entries.of(rows, cols, spans, m, apart)
+
+    @cached_property
+    def has_few_entries(self) -> bool:
+        """Tell whether single vectors are quicker by the entries of all blocks."""
+        return self._given is None and are_few_entries(*_sizes(self.arrays[2]))
+
+    def slices(self, dtype: np.dtype, *, adjoint: bool) -> tuple["Entries", EntrySlices]:
+        """The entries of all blocks, and their slices for a product with single vectors."""
+        key = dtype, adjoint
+        if key not in self._slices:
+            every = self._entries(np.ones(len(self.arrays[2]), bool), adjoint=adjoint)
+            self._slices[key] = every, EntrySlices.of(every.ptr, every.column, dtype)
+        return self._slices[key]
 
     @classmethod
     def of(cls, structure: FactorStructure) -> "BlockIndex":
@@ -89,14 +120,9 @@ class Entries(NamedTuple):
     spans: Array
 
     @classmethod
-    def of(cls, rows: Array, cols: Array, spans: Array, size: int, *, apart: bool) -> "Entries":
-        """Entries of blocks on listed places, where there are `size` rows; none unless `apart`."""
-        if not apart:
-            nothing = np.zeros(0, np.int64)
-            return cls(np.zeros(size + 1, np.int64), cols[:0], (nothing, nothing), spans)
-        height, width = spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]
-        small = are_entries(height, width)
-        first, height, width = spans[small][:, [0, 2]], height[small], width[small]
+    def of(cls, rows: Array, cols: Array, spans: Array, size: int, apart: Array) -> "Entries":
+        """Entries on listed places, where there are `size` rows, of the blocks `apart`, (K,)."""
+        first, (height, width) = spans[apart][:, [0, 2]], _sizes(spans[apart])
         block = np.repeat(np.arange(len(first)), height * width)
         place = np.arange(block.size) - np.repeat(
             np.cumsum(height * width) - height * width, height * width
@@ -107,13 +133,33 @@ class Entries(NamedTuple):
         u, v = u[order], v[order]
         counts = np.bincount(rows[u], minlength=size)
         ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        others = np.ascontiguousarray(spans[~small])
+        others = np.ascontiguousarray(spans[~apart])
         return cls(ptr, cols[v], (u, v), others)
 
     def filled(self, u: Array, v: Array) -> tuple[Array, Array, Array]:
         """Arrays that the kernel takes, for these contents of both sides."""
         one, other = self.factors
         return self.ptr, self.column, u[one] * v[other]
+
+
+def packed(sides: tuple[Entries, Entries]) -> list[Array]:
+    """Both sides in two arrays, of int64 and of int32."""
+    numbers = [a.ravel() for e in sides for a in (e.ptr, *e.factors, e.spans)]
+    return [np.concatenate(numbers), np.concatenate([e.column for e in sides])]
+
+
+def unpacked(numbers: Array, columns: Array, shape: tuple[int, int]) -> tuple[Entries, Entries]:
+    """The sides of a matrix of a shape that are packed so: both have as many entries."""
+    count, rows = len(columns) // 2, sum(shape) + 2
+    spans = (len(numbers) - rows - 4 * count) // 2
+    found = []
+    for side, size in enumerate(shape):
+        ptr, one, other, rest, numbers = np.split(
+            numbers, np.cumsum([size + 1, count, count, spans])
+        )
+        column = columns[side * count : (side + 1) * count]
+        found.append(Entries(ptr, column, (one, other), rest.reshape(-1, 4)))
+    return found[0], found[1]
 
 
 class BlockProduct:
@@ -128,6 +174,7 @@ class BlockProduct:
         self._u, self._v = (np.ascontiguousarray(c) for c in contents)
         self._spans = spans
         self._work = self._u.size + self._v.size
+        self._zeros = np.zeros(max(index.shape), self._u.dtype)
 
     @cached_property
     def _forwards(self) -> tuple[Any, ...]:
@@ -139,6 +186,19 @@ class BlockProduct:
         u, v, entries = self._u, self._v, self.index.sides[1]
         return self._cols, v, self._rows, u, entries.spans, entries.filled(v, u)
 
+    @cached_property
+    def _single(self) -> SliceProduct:
+        entries, slices = self.index.slices(self._u.dtype, adjoint=False)
+        return SliceProduct(slices, entries.filled(self._u, self._v)[2])
+
+    @cached_property
+    def _single_adjoint(self) -> SliceProduct:
+        entries, slices = self.index.slices(self._u.dtype, adjoint=True)
+        return SliceProduct(slices, entries.filled(self._v, self._u)[2])
+
+    def _is_single(self, x: Array) -> bool:
+        return x.shape[1] <= MOST_SINGLE_VECTORS and self.index.has_few_entries
+
     def lists(self, x: Array) -> bool:
         """Tell whether an operand is multiplied by listed places, here or elsewhere."""
         return True
@@ -147,12 +207,19 @@ class BlockProduct:
         """The product of the same contents at other places."""
         return BlockProduct(index, [self._u, self._v], threads=self.threads)
 
-    def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
-        """A x: (n, k) to (m, k), in memory column after column if asked."""
-        return self._product(self._forwards, x, self.shape, by_columns)
+    def multiply(self, x: Array, *, by_columns: bool = False, plus: Array | None = None) -> Array:
+        """A x: (n, k) to (m, k), in memory column after column if asked.
+
+        `plus`, (m,), is added to every column.
+        """
+        if self._is_single(x):
+            return self._single.multiply(x, plus)
+        return self._product(self._forwards, x, self.shape, by_columns, plus)
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y: (m, k) to (n, k), in memory column after column if asked."""
+        if self._is_single(y):
+            return self._single_adjoint.multiply(y)
         return self._product(self._backwards, y, self.shape[::-1], by_columns)
 
     def gradients(
@@ -179,15 +246,20 @@ class BlockProduct:
         return by_x, by_u, by_v
 
     def _product(
-        self, sides: tuple[Any, ...], x: Array, shape: tuple[int, int], by_columns: bool
+        self,
+        sides: tuple[Any, ...],
+        x: Array,
+        shape: tuple[int, int],
+        by_columns: bool,
+        plus: Array | None = None,
     ) -> Array:
         m, count, dtype = shape[0], x.shape[1], self._u.dtype
         y = np.empty((count, m), dtype).T if by_columns else np.empty((m, count), dtype)
-
-        places = _place(x), _place(y)
+        start = self._zeros[:m] if plus is None else plus
+        memory = _memory(x), _memory(y)
 
         def work(first: int, last: int, vectors: int, width: int) -> None:
-            multiply_columns(*sides, *places, shape, first, last, vectors, width)
+            multiply_columns(*sides, start, *memory, shape, first, last, vectors, width)
 
         self._over_columns(work, count, 1)
         return y
@@ -196,10 +268,26 @@ class BlockProduct:
         """Run `work` on ranges of columns, as wide as registers allow, shared among threads."""
         vectors, width = column_group(count, self._u.dtype)
         whole, total = count // width, count * passes * self._work
-        threads = min(self.threads or num_threads(), total // THREAD_MULTIPLICATIONS + 1)
+        # The environment, which says how many threads there are, is not read for small products.
+        most = total // THREAD_MULTIPLICATIONS + 1
+        threads = min(self.threads or num_threads(), most) if most > 1 else 1
         shared_out(lambda a, b: work(a * width, b * width, vectors, width), whole, threads)
         if whole * width < count:
             work(whole * width, count, *column_group(count - whole * width, self._u.dtype))
+
+
+def _sizes(spans: Array) -> tuple[Array, Array]:
+    """Rows and columns of blocks."""
+    return spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]
+
+
+def _memory(array: Array) -> tuple[Array, int, int]:
+    """All numbers of an array in the order of memory, and bytes from row to row and column."""
+    if not (array.flags.c_contiguous or array.flags.f_contiguous):
+        array = np.ascontiguousarray(array)
+    # Quicker than to ask for the address.
+    row, column = array.strides
+    return array.ravel("K"), row, column
 
 
 def _place(array: Array) -> tuple[int, int, int]:

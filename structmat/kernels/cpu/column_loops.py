@@ -12,6 +12,7 @@ out among threads.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ GRADIENT_ROWS = 8
 VECTORS = (4, 2, 1) if REGISTERS == 32 else (2, 1)
 
 
+@lru_cache(maxsize=256)
 def column_group(columns: int, dtype: np.dtype) -> tuple[int, int]:
     """Registers a row, and columns, of the next group where this many columns remain."""
     lanes = VECTOR_BYTES // dtype.itemsize

@@ -63,6 +63,12 @@ class Place:
             rows, strides = self.array.shape[0], self.array.strides
             store_columns(buffer, self._begin, *strides, rows, self.width, self.lanes)
 
+    def add(self, plus: Array) -> None:
+        """Add a number to every row, before the place is stored."""
+        columns = slice(self.first, self.first + self.width)
+        rows = self.array[:, columns] if self.buffer is None else self.buffer
+        rows += plus[:, None]
+
 
 class TileFactor:
     """A real sparse factor S, (n, K), that multiplies many columns, in float32 or float64."""
@@ -119,10 +125,13 @@ class TileProduct:
         self.row, self.col, self.through, self.threads = row, col, through, threads
         self._middle = 0 if col is None else col.shape[1]
 
-    def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
-        """A x: (n, k) to (m, k), in memory column after column if asked."""
+    def multiply(self, x: Array, *, by_columns: bool = False, plus: Array | None = None) -> Array:
+        """A x: (n, k) to (m, k), in memory column after column if asked.
+
+        `plus`, (m,), is added to every column.
+        """
         out = _empty((self.row.shape[0], x.shape[1]), x.dtype, by_columns)
-        self._over_groups(x, out, self._group)
+        self._over_groups(x, out, partial(self._group, plus))
         return out
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
@@ -132,13 +141,15 @@ class TileProduct:
         self._over_groups(y, out, self._adjoint_group)
         return out
 
-    def _group(self, middle: Array, source: Place, target: Place) -> None:
+    def _group(self, plus: Array | None, middle: Array, source: Place, target: Place) -> None:
         if self.col is not None:
             source.load()
             self.col.collect(middle[: self._middle + 1], source)
         if self.through:
             source.load(middle[self._middle :])
         self.row.spread(middle, target)
+        if plus is not None:
+            target.add(plus)
         target.store()
 
     def _adjoint_group(self, middle: Array, source: Place, target: Place) -> None:
@@ -213,7 +224,9 @@ def _share_columns(
         vectors, width = column_group(columns - first, dtype)
         groups.append((first, vectors, width))
         first += width
-    threads = min(threads or num_threads(), columns * multiplications // THREAD_MULTIPLICATIONS + 1)
+    # The environment, which says how many threads there are, is not read for small products.
+    most = columns * multiplications // THREAD_MULTIPLICATIONS + 1
+    threads = min(threads or num_threads(), most) if most > 1 else 1
     shared_out(lambda low, high: work(ColumnGroups(groups[low:high], dtype)), len(groups), threads)
 
 

@@ -109,6 +109,23 @@ class Builder:
         first = self.ir.insert_element(undefined, number, ir.Constant(_I32, 0))
         return self.shuffle(first, undefined, [0] * self.lanes)
 
+    def gather(self, source: Value, places: Value) -> Value:
+        """Numbers of an array at `source`, at the places that an array of int32 lists."""
+        wide, lanes = ir.VectorType(_I64, self.lanes), self.lanes
+        listed = self.ir.inttoptr(places, ir.VectorType(_I32, lanes).as_pointer())
+        index = self.ir.sext(self.ir.load(listed, align=4), wide)
+        undefined = ir.Constant(wide, ir.Undefined)
+        first = self.ir.insert_element(undefined, source, ir.Constant(_I32, 0))
+        bytes_on = self.ir.mul(index, ir.Constant(wide, [self._size] * lanes))
+        addresses = self.ir.add(self.shuffle(first, undefined, [0] * lanes), bytes_on)
+        pointers = self.ir.inttoptr(addresses, ir.VectorType(self._scalar.as_pointer(), lanes))
+        every = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [True] * lanes)
+        arguments = [pointers, ir.Constant(_I32, self._size), every, self.zero]
+        signature = ir.FunctionType(self._vector, [a.type for a in arguments])
+        name = f"llvm.masked.gather.v{lanes}{self._name}.v{lanes}p0"
+        function = cgutils.get_or_insert_function(self.ir.module, signature, name)
+        return self.ir.call(function, arguments)
+
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         """A vector of the named lanes of two, counted through."""
         mask = ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes))

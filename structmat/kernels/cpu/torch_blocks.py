@@ -13,20 +13,28 @@ from torch.library import custom_op
 
 from structmat._derivatives import is_recorded, recorded_gradients
 from structmat.intervals import IntArray
-from structmat.kernels.cpu.blocks import BlockIndex, BlockProduct
+from structmat.kernels.bound import Orders
+from structmat.kernels.cpu.blocks import BlockIndex, BlockProduct, packed, unpacked
 from structmat.kernels.cpu.torch_op import on_numpy
 from structmat.kernels.layouts.factors import FactorStructure
 
+_OWN = Orders()
+
 
 class TorchBlockIndex:
-    """Places of the contents of all blocks as tensors; parameters as for `BlockIndex`."""
+    """Places of the contents of all blocks as tensors; parameters as for `BlockIndex`.
 
-    def __init__(self, index: BlockIndex) -> None:
+    `orders` say where the blocks' rows and columns lie among those places.
+    """
+
+    def __init__(self, index: BlockIndex, orders: Orders = _OWN) -> None:
         #: The same on NumPy.
-        self.listed, self.sizes = index, list(index.shape)
+        self.listed, self.sizes, self.orders = index, list(index.shape), orders
         # Tensors made in inference mode could not serve a later backward pass.
         with torch.inference_mode(False):
-            self.tensors = [torch.from_numpy(array) for array in index.arrays]
+            arrays = [*index.arrays, *packed(index.sides)]
+            #: The arrays of the index, and both sides. Operators take few arguments sooner.
+            self.tensors = [torch.from_numpy(array) for array in arrays]
 
     @classmethod
     def of(cls, structure: FactorStructure) -> "TorchBlockIndex":
@@ -35,7 +43,7 @@ class TorchBlockIndex:
 
     def in_orders(self, rows: IntArray | None, cols: IntArray | None) -> "TorchBlockIndex":
         """The same blocks where row i lies at ``rows[i]`` and column j at ``cols[j]``."""
-        return TorchBlockIndex(self.listed.in_orders(rows, cols))
+        return TorchBlockIndex(self.listed.in_orders(rows, cols), self.orders.in_orders(rows, cols))
 
 
 class TorchBlocks:
@@ -145,7 +153,7 @@ def _plain_blocks(
 
     They are differentiated any number of times; exporters to ONNX take them for the operator.
     """
-    rows, cols, spans = index
+    rows, cols, spans = index[:3]
     R = _dense(u, rows, spans[:, 0], spans[:, 1], sizes[0])
     C = _dense(v, cols, spans[:, 2], spans[:, 3], sizes[1])
     return x @ (R @ C.T if adjoint else C @ R.T)
@@ -167,5 +175,7 @@ def _dense(contents: Tensor, places: Tensor, begin: Tensor, end: Tensor, size: i
 def _product(index: list[Tensor], u: Tensor, v: Tensor, sizes: list[int]) -> BlockProduct:
     m, n = sizes
     # An operator keeps nothing from call to call.
-    places = BlockIndex([i.numpy() for i in index], (m, n), apart=False)
+    rows, cols, spans, numbers, columns = (i.numpy() for i in index)
+    sides = unpacked(numbers, columns, (m, n))
+    places = BlockIndex([rows, cols, spans], (m, n), sides)
     return BlockProduct(places, [on_numpy(u), on_numpy(v)], threads=torch.get_num_threads())

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from structmat._derivatives import is_plain, is_transformed, is_translated
-from structmat.kernels.bound import BoundKernel
+from structmat.kernels.bound import BoundKernel, DirectKernel
 from structmat.kernels.cpu.torch_blocks import TorchBlockIndex, TorchBlocks
 from structmat.kernels.cpu.torch_op import TorchTiles, on_numpy
 
@@ -39,8 +39,12 @@ class TorchKernel:
 
     def lists(self, x: Tensor) -> bool:
         """Tell whether an operand is multiplied by listed places, which may be moved."""
-        listing = isinstance(self._operators, TorchBlocks)
-        return listing and not is_transformed(x) and not is_translated()
+        return self.lists_places and not is_transformed(x) and not is_translated()
+
+    @property
+    def lists_places(self) -> bool:
+        """Tell whether plain operands are multiplied by listed places."""
+        return isinstance(self._operators, TorchBlocks)
 
     @property
     def index(self) -> TorchBlockIndex:
@@ -49,13 +53,18 @@ class TorchKernel:
         return self._operators.index
 
     def listed(self, index: TorchBlockIndex) -> "TorchKernel":
-        """The kernel of the same contents at other places; it multiplies by lists alone."""
+        """The kernel of the same contents at other places; panels keep theirs."""
         assert isinstance(self._operators, TorchBlocks)
+
+        def vectors() -> BoundKernel:
+            bound: Any = self._vectors
+            return cast(BoundKernel, bound.listed(index.orders))
+
         return TorchKernel(
             TorchBlocks(index, self._operators.contents),
-            vectors=self._bind_vectors,
+            vectors=vectors,
             panels=self._bind_panels,
-            few=lambda: 0,
+            few=self._count_few,
             recorded=self._recorded,
         )
 
@@ -74,24 +83,26 @@ class TorchKernel:
     def multiply(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
         """A x: (n, k) to (m, k)."""
         if self._is_plain(x):
-            return torch.from_numpy(self._direct(x).multiply(on_numpy(x), by_columns=True))
+            kernel = self.direct(x.shape[1])
+            return torch.from_numpy(kernel.multiply(on_numpy(x), by_columns=True))
         return self._traceable(x).multiply(x, by_columns=by_columns)
 
     def multiply_adjoint(self, y: Tensor, *, by_columns: bool = False) -> Tensor:
         """A^T y: (m, k) to (n, k)."""
         if self._is_plain(y):
-            return torch.from_numpy(self._direct(y).multiply_adjoint(on_numpy(y), by_columns=True))
+            kernel = self.direct(y.shape[1])
+            return torch.from_numpy(kernel.multiply_adjoint(on_numpy(y), by_columns=True))
         return self._traceable(y).multiply_adjoint(y, by_columns=by_columns)
 
     def _is_plain(self, x: Tensor) -> bool:
         """Tell whether torch follows nothing: gradients, tracing or counting of operations."""
         return not self._recorded and is_plain(x)
 
-    def _direct(self, x: Tensor) -> BoundKernel:
-        few = x.shape[1] <= self._few
-        product: Any = self._vectors if few else self._operators.product
+    def direct(self, columns: int) -> DirectKernel:
+        """The kernel on NumPy for a number of columns; contents must need no gradients."""
+        product: Any = self._vectors if columns <= self._few else self._operators.product
         product.threads = torch.get_num_threads()  # it may have been set since
-        return product
+        return cast(DirectKernel, product)
 
     def _traceable(self, x: Tensor) -> BoundKernel:
         return self._panels if is_transformed(x) or is_translated() else self._operators

@@ -210,9 +210,12 @@ class VectorProduct:
             return _Passage(row.shape[1], row.collect, None)
         return _Passage(col.shape[0], row.collect, col.spread, row.shape[1], -int(self._through))
 
-    def multiply(self, x: Array, *, by_columns: bool = False) -> Array:
-        """A x, column after column: (n, k) to (m, k)."""
-        return self._forwards.multiply(x, self.threads)
+    def multiply(self, x: Array, *, by_columns: bool = False, plus: Array | None = None) -> Array:
+        """A x, column after column: (n, k) to (m, k); `plus`, (m,), is added to every column."""
+        y = self._forwards.multiply(x, self.threads)
+        if plus is not None:
+            y += plus[:, None]
+        return y
 
     def multiply_adjoint(self, y: Array, *, by_columns: bool = False) -> Array:
         """A^T y, column after column: (m, k) to (n, k)."""

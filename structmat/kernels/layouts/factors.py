@@ -18,6 +18,9 @@ from structmat.kernels.layouts.panels import Pattern
 Layout = TypeVar("Layout")
 #: Entries that take as long as the start of a block, and as a scalar of a block's contents.
 _ENTRIES_TO_START, _ENTRIES_A_SCALAR = 4, 1.5
+#: Vectors up to which they are multiplied one by one by the entries of all blocks, and the
+#: entries that all blocks then may have for a stored scalar.
+MOST_SINGLE_VECTORS, _MOST_ENTRIES_A_SCALAR = 4, 2
 
 
 def are_entries(height: IntArray, width: IntArray) -> np.ndarray:
@@ -26,6 +29,11 @@ def are_entries(height: IntArray, width: IntArray) -> np.ndarray:
     Measured with blocks of 1x1 to 10x10: a block takes time to start, and writes its rows.
     """
     return height * width <= _ENTRIES_TO_START + _ENTRIES_A_SCALAR * (height + width)
+
+
+def are_few_entries(height: IntArray, width: IntArray) -> bool:
+    """Tell whether single vectors are quicker by the entries of all rank-one blocks."""
+    return bool((height * width).sum() <= _MOST_ENTRIES_A_SCALAR * (height + width).sum())
 
 
 class FactorStructure:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from structmat._derivatives import lasting
+from structmat._derivatives import is_plain, lasting
+from structmat.kernels.choice.record import has
 from structmat.kernels.layouts.panels import run_tiles
 from structmat.nn.gaudi.mask_tables import MaskTable, mask_table
 
@@ -83,6 +84,8 @@ class Side(NamedTuple):
         """Masks on the windows, (K, S), for contents of a dtype."""
         table = self._table(dtype).integral
         begin = (2 * self.size + 1) - self.before
+        if _is_compiled(table, begin):
+            return _difference(table, begin, begin - self.width, self.window)
         # In place: a new array of this size costs more than the subtraction.
         mask = _windows(table, begin, self.window)
         return mask.sub_(_windows(table, begin - self.width, self.window))
@@ -91,6 +94,9 @@ class Side(NamedTuple):
         """Gradients of width and location, as fractions, from that of the masks (K, S)."""
         table = self._table(grad.dtype).edge
         begin = 2 * self.size - self.before
+        if _is_compiled(table, begin, grad):
+            by_width, by_end = _two_dots(grad, table, begin - self.width, begin)
+            return by_width, by_width - by_end
         by_width = _dots(grad, _windows(table, begin - self.width, self.window))
         return by_width, by_width - _dots(grad, _windows(table, begin, self.window))
 
@@ -192,6 +198,31 @@ def mask_dtype(dtype: torch.dtype) -> torch.dtype:
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """Inner products of rows, (K,)."""
     return torch.linalg.vecdot(a.to(b.dtype), b)
+
+
+def _is_compiled(table: Tensor, begin: Tensor, *others: Tensor) -> bool:
+    """Tell whether compiled loops read the windows: on a CPU, where nothing follows."""
+    there = table.device.type == "cpu" and has("numba") and begin.numel() > 0
+    return there and is_plain(table, begin, *others)
+
+
+def _difference(table: Tensor, first: Tensor, second: Tensor, length: int) -> Tensor:
+    """Windows from `first` on, less those from `second` on, one a row: (K, length)."""
+    from structmat.kernels.cpu.window_loops import subtract_windows
+
+    out = table.new_empty(len(first), length)
+    subtract_windows(table.numpy(), first.numpy(), second.numpy(), out.numpy())
+    return out
+
+
+def _two_dots(rows: Tensor, table: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Inner products of rows with the windows from `first` and from `second` on, each (K,)."""
+    from structmat.kernels.cpu.window_loops import dot_windows
+
+    out = table.new_empty(len(first), 2)
+    rows = rows.detach().to(table.dtype).contiguous().resolve_neg()
+    dot_windows(table.numpy(), first.numpy(), second.numpy(), rows.numpy(), out.numpy())
+    return out[:, 0], out[:, 1]
 
 
 def _windows(table: Tensor, begin: Tensor, length: int) -> Tensor:

@@ -62,7 +62,9 @@ class StructuredLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (…, in_features) to (…, out_features)."""
-        return self.matrix(x, self.bias)
+        # As `self.matrix(x, self.bias)`: attributes of modules take a microsecond each.
+        bias = self._parameters.get("bias")
+        return self._modules["matrix"](x, self.bias if bias is None else bias)
 
     @property
     def weight(self) -> Tensor:

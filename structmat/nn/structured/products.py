@@ -12,6 +12,7 @@ from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
 from structmat.matrix import StructuredMatrix
+from structmat.nn.structured.remembered import Remembered, Way
 from structmat.nn.structured.speed import (
     count_operations,
     dense_is_quicker,
@@ -51,6 +52,38 @@ def through(
         y = binding.multiply(matrix, part.T).T
         target.copy_(y) if bias is None else torch.add(y, bias, out=target)
     return out
+
+
+def affine_of_frozen(known: Remembered, x: Tensor, bias: Tensor | None, times: Times) -> Tensor:
+    """Vectors (…, n) to (…, m) by unchanged contents that serve them: one call if it can be."""
+    (m, n), shape = known.matrix.shape, x.shape
+    if not shape or shape[-1] != n:
+        check_inputs(x, (m, n))
+    count = shape[0] if len(shape) == 2 else math.prod(shape[:-1])
+    if bias is not None and bias.dtype is not x.dtype:
+        bias = bias.to(x.dtype)
+
+    way = known.way(count, lambda: _way(known.matrix, count, times))
+    if way == "dense":
+        return F.linear(x, dense(known.matrix), bias)
+    if way == "operations" or x.is_neg():
+        return through(known.matrix, x, count, bias, times.chunk)
+    way.threads = torch.get_num_threads()
+    vectors = (x.detach() if x.requires_grad else x).numpy()
+    if len(shape) != 2:
+        vectors = vectors.reshape(count, n)
+    plus = None if bias is None else known.bias_on_numpy(bias)
+    y = way.multiply(vectors.T, by_columns=True, plus=plus).T
+    return torch.from_numpy(y if len(shape) == 2 else y.reshape(*shape[:-1], m))
+
+
+def _way(matrix: StructuredMatrix, count: int, times: Times) -> Way:
+    """The way in which a matrix whose contents stay multiplies vectors on a CPU."""
+    if dense_is_quicker(times, count, assembly=0, device="cpu"):
+        return "dense"
+    if count > times.chunk * torch.get_num_threads():
+        return "operations"
+    return binding.direct(matrix, count) or "operations"
 
 
 def _plus(y: Tensor, bias: Tensor, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """`StructuredWeight`: a matrix of any kind as a module, with trainable contents."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,13 @@ from structmat.nn.structured.parameters import (
     tensors_of,
     without_integers,
 )
-from structmat.nn.structured.products import affine, autocast_dtype, check_dtype, check_inputs
+from structmat.nn.structured.products import (
+    affine,
+    affine_of_frozen,
+    autocast_dtype,
+    check_dtype,
+    check_inputs,
+)
 from structmat.nn.structured.remembered import Remembered
 from structmat.nn.structured.speed import place_of_products
 from structmat.nn.structured.state import Structure, StructuredModule
@@ -70,10 +77,10 @@ class StructuredWeight(StructuredModule):
     was changed or replaced, and dropped when the mode changes, a gradient is recorded or the
     module moves. Torch counts most changes, but not those through ``parameter.data``, shared
     memory or DLPack. On a CPU the contents themselves are looked at before each product:
-    all words of a tensor up to 4 KiB, a sample and the sum of all words up to 128 KiB, and
-    a sample of larger ones. So every write to a whole tensor is seen, and a write to a few
-    entries of a large one may not be. On other devices nothing is read. After such writes
-    there, and after writes to few entries, call `refresh`, or ``model.eval()`` for all layers.
+    all words of a tensor up to 128 KiB, and a sample of larger ones. So every write to a whole
+    tensor is seen, and a write to a few entries of a large one may not be. On other devices
+    nothing is read. After such writes there, and after writes to few entries, call `refresh`, or
+    ``model.eval()`` for all layers.
 
     The state dict has the structure as well: shapes, runs, places, permutations, as one
     tensor of bytes under ``_extra_state``. `load_state_dict` takes over a structure whose
@@ -147,7 +154,11 @@ class StructuredWeight(StructuredModule):
         InputError
             If the dtype differs from that of the contents, without autocast.
         """
-        check_inputs(x, self.shape)
+        if not torch.compiler.is_compiling():
+            known = self._remembered
+            if known is not None and known.serves(x, self):
+                return affine_of_frozen(known, x, bias, self.times)
+        check_inputs(x, self._template.shape)
         dtype = autocast_dtype(x)
         if dtype is None:
             return affine(self.bound(x.dtype), x, bias, self.times)
@@ -197,7 +208,8 @@ class StructuredWeight(StructuredModule):
             return self._around(dtype, remember=False)
         remembered = self._remembered
         if remembered is None or not remembered.holds(tensors, dtype):
-            remembered = Remembered.of(tensors, dtype, lambda: self._around(dtype, remember=True))
+            around = partial(self._around, dtype, remember=True)
+            remembered = Remembered.of(tensors, dtype, around, self)
             self._remembered = remembered
         return self._around(dtype, remember=False) if remembered is None else remembered.matrix
 

@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 
 from structmat import InputError, ShapeError
 from structmat.nn import gaudi_mask
+from structmat.nn.gaudi import side as side_module
 from structmat.nn.gaudi.mask_tables import mask_table
 from structmat.nn.gaudi.side import Side
 
@@ -307,3 +308,24 @@ def test_refuses_widths_that_are_not_real_numbers(dtype):
     width = torch.ones(1, dtype=dtype)
     with pytest.raises(InputError, match="width"):
         gaudi_mask(width, torch.zeros(1), 4, sigma=1.0)
+
+
+@sizes
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compiled_windows_are_those_that_torch_copies(n, dtype, monkeypatch):
+    pytest.importorskip("numba")
+    start = torch.randint(-n, 2 * n, (9,))
+    for window in {n, (n + 1) // 2}:
+        side = Side(n, start, torch.randint(window + 1, (9,)), window, sigma=3.7)
+        grad = torch.randn(9, 2 * window, dtype=dtype)[:, ::2]
+        found = side.mask(dtype), *side.mask_gradients(grad)
+        with monkeypatch.context() as plain:
+            plain.setattr(side_module, "_is_compiled", lambda *_: False)
+            expected = side.mask(dtype), *side.mask_gradients(grad)
+        assert torch.equal(found[0], expected[0])
+        for a, b in zip(found[1:], expected[1:], strict=True):
+            exact = 1e-4 if dtype == torch.float32 else 1e-12
+            torch.testing.assert_close(a, b, rtol=0, atol=exact * n)
+    # Where something follows, torch has its own operations.
+    assert side_module._is_compiled(grad, start)
+    assert not side_module._is_compiled(grad.requires_grad_(), start)

@@ -316,6 +316,20 @@ def test_tensors_in_the_places_of_parameters(name, put):
         assert not torch.equal(layer(x), y)
 
 
+def test_a_replica_multiplies_by_its_own_tensors():
+    layer = LAYERS["gblr-prime"]()
+    x = operand(layer)
+    with torch.no_grad():
+        y = [layer(x) for _ in range(2)][-1]
+        copied = replica(layer)
+        for module in copied.modules():
+            for name, tensor in list(vars(module).items()):
+                if isinstance(tensor, torch.Tensor):
+                    setattr(module, name, 2 * tensor)
+        assert not torch.allclose(copied(x), y)
+        torch.testing.assert_close(layer(x), y)
+
+
 # What is guaranteed.
 
 
