@@ -302,6 +302,7 @@ def test_the_command_line(tmp_path, capsys):
         pytest.param("cpu", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.filterwarnings("ignore")  # of torch.compile itself
 def test_compiled_trainings_in_bfloat16_learn(tmp_path, device):
     # After two epochs, eight steps, a dense network may be at chance in any precision.
     settings = {"epochs": 12, "batch": 128, "precision": "bfloat16", "compiled": True, "lr": 4e-3}
