@@ -10,6 +10,8 @@ bind              the same structure around other contents, unchecked
 construct         the same structure around other contents, by its constructor
 multiply          products with columns, unchecked
 remembers, kept   results computed from contents once
+structural        results that follow from structure alone
+factors           the sparse factors that a matrix is made of
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from structmat._array import Array, DType
+from structmat.kernels.layouts.factors import FactorStructure
 from structmat.matrix import StructuredMatrix
 
 M = TypeVar("M", bound=StructuredMatrix)
@@ -122,3 +125,30 @@ def kept(matrix: StructuredMatrix, name: str, make: Callable[[], Any]) -> Any:
     if matrix._memory and name in matrix._memory:
         return matrix._memory[name]
     return matrix._kept(name, make)
+
+
+def structural(matrix: StructuredMatrix, name: str, make: Callable[[], Any]) -> Any:
+    """The result of `make`, which follows from structure alone, kept for all that share it.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> A = structmat.Dense(np.eye(2))
+    >>> structural(A, "side", lambda: 2), structural(A, "side", lambda: 3)
+    (2, 2)
+    """
+    return matrix._structural(name, make)
+
+
+def factors(matrix: StructuredMatrix) -> FactorStructure | None:
+    """The sparse factors of a GBLR, block-sparse or block-low-rank matrix; None for others.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> A = structmat.BlockSparse(np.ones((1, 2, 2)), [1], [0], shape=(4, 4))
+    >>> factors(A).shape, factors(structmat.Dense(np.eye(2)))
+    ((4, 4), None)
+    """
+    factored = getattr(matrix, "_factored", None)
+    return None if factored is None else factored.structure

@@ -14,8 +14,7 @@ from structmat.kernels.cost_model.layers import Times, chunk_at
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
 from structmat.nn.structured.parameters import bias_parameter
-from structmat.nn.structured.products import autocast_dtype
-from structmat.nn.structured.speed import dense_is_quicker
+from structmat.nn.structured.products import autocast_dtype, takes_dense
 from structmat.nn.structured.weight import StructuredWeight
 
 Weight = StructuredMatrix | StructuredWeight
@@ -205,11 +204,11 @@ class StructuredConv2d(TapConv2d):
         return y.reshape(self.out_channels, batch, *size).transpose(0, 1)
 
     def _dense_is_quicker(self, count: int, matrices: list[StructuredMatrix]) -> bool:
-        weights, device = self._weights(), matrices[0].device.type
+        weights = self._weights()
         width = self.out_channels + sum(weight.shape[1] for weight in weights)
         times = Times.of_convolution([weight.times for weight in weights], width)
         assembly = max(w.assembly(m) for w, m in zip(weights, matrices, strict=True))
-        return dense_is_quicker(times, count, assembly=assembly, device=device)
+        return takes_dense(matrices, times, count, assembly)
 
     def _dense_kernel(self, matrices: list[StructuredMatrix]) -> Tensor:
         """The dense kernel of the matrices that the taps' `bound` returned."""

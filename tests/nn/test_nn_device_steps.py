@@ -1,0 +1,117 @@
+"""Training steps on a device: launches, values never read, and numbers, for every layer."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from device_steps import (  # noqa: E402
+    LAYERS,
+    MORE,
+    MOST_LAUNCHES,
+    NEVER,
+    VALUED,
+    VARIED,
+    Stays,
+    apart,
+    inputs,
+    launches,
+    step,
+)
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+layers = pytest.mark.parametrize("name", LAYERS)
+#: A layer for each way to train.
+few = pytest.mark.parametrize(
+    "name", ["anneal support", "anneal factored", "gaudi", "gaudi windows", "strips", "packed"]
+)
+
+
+def close(found, wanted, tolerance):
+    for a, b in zip(found, wanted, strict=True):
+        size = max(1.0, float(b.detach().abs().max()))
+        torch.testing.assert_close(a.to(b), b, rtol=0, atol=tolerance * size)
+
+
+@layers
+def test_a_step_launches_as_few_operations_at_any_size(name, monkeypatch):
+    apart(monkeypatch)
+    fewer, more = (launches(LAYERS[name](n)) for n in (64, 128))
+    print(f"{name}: {len(more)} launches")
+    assert len(fewer) == len(more) or name in VARIED
+    assert len(more) <= MORE.get(name, MOST_LAUNCHES)
+    assert NEVER.isdisjoint(operation.rstrip("_") for operation in more)
+
+
+@layers
+def test_a_step_reads_no_value_and_makes_nothing_on_the_host(name, monkeypatch):
+    apart(monkeypatch)
+    layer = LAYERS[name](64).to("meta")
+    x = inputs(layer)
+    step(layer, x)
+    with Stays(valued=name in VALUED):
+        found = step(layer, x)
+    assert all(tensor.is_meta for tensor in found)
+
+
+@layers
+def test_a_step_gives_the_numbers_of_the_cpu(name, monkeypatch):
+    there = LAYERS[name](64).double()
+    wanted = step(there, inputs(there))
+    there.eval()
+    evaluated = there(inputs(there))
+    apart(monkeypatch)
+    layer = LAYERS[name](64).double()
+    close(step(layer, inputs(layer)), wanted, 1e-9)
+    layer.eval()
+    close([layer(inputs(layer))], [evaluated], 1e-9)
+
+
+@few
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activations_may_be_computed_again(name, reentrant, monkeypatch):
+    apart(monkeypatch)
+    layer = LAYERS[name](64)
+    x = inputs(layer)
+    wanted = step(layer, x)
+    again = lambda x: checkpoint(layer, x, use_reentrant=reentrant)  # noqa: E731
+    close(step(layer, x, again), wanted, 1e-6)
+
+
+@few
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_multiplies_in_half_precision(name, dtype, monkeypatch):
+    apart(monkeypatch)
+    layer = LAYERS[name](64)
+    x = inputs(layer)
+    wanted = step(layer, x)
+
+    def cast(x):
+        with torch.autocast("cpu", dtype):
+            y = layer(x)
+        assert y.dtype == dtype
+        return y
+
+    found = step(layer, x, cast)
+    assert all(a.dtype == torch.float32 for a in found[1:])
+    close(found, wanted, 0.05)
+
+
+@few
+def test_gradients_add_up_over_several_backward_passes(name, monkeypatch):
+    apart(monkeypatch)
+    layer = LAYERS[name](64)
+    x = inputs(layer)
+    once = [g.clone() for g in step(layer, x)[2:]]
+    layer(x).sum().backward()
+    twice = [p.grad for p in layer.parameters() if p.grad is not None]
+    close(twice, [2 * g for g in once], 1e-6)
+
+
+@few
+def test_copies_take_the_same_path(name, monkeypatch):
+    apart(monkeypatch)
+    layer = LAYERS[name](64)
+    other = copy.deepcopy(layer)
+    close(step(other, inputs(layer)), step(layer, inputs(layer)), 0)
+    assert launches(other) == launches(layer)
