@@ -1,6 +1,8 @@
 """All layers that train, by name, and their steps as a device would be asked to take them."""
 
+import math
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +74,21 @@ def pinned(n):
 
 
 def annealed(n, stage, kind="gblr", shape=None):
+    shape = shape or (n // 2, n)
     torch.manual_seed(0)
-    m, n = shape or (n // 2, n)
-    weight = AnnealWeight(torch.randn(m, n), int(BUDGET * m * n), kind=kind)
-    budget = int(BUDGET * m * n)
+    weight = AnnealWeight(torch.randn(shape), int(BUDGET * math.prod(shape)), kind=kind)
     if stage != "dense":
-        cap = int(3.2 * budget) if stage == "support" else budget
-        W = weight.values().numpy()
-        found = project(kind, W, cap, budget, weight.projected, Options())
+        found = projected(weight.shape, stage, kind)
         weight.take_(found, factored=stage == "factored", gain=2.0)
     return weight
+
+
+@cache
+def projected(shape, stage, kind):
+    """The structure of the weight that `annealed` begins with, in a stage of its training."""
+    weight, budget = annealed(None, "dense", kind, shape), int(BUDGET * math.prod(shape))
+    cap = int(3.2 * budget) if stage == "support" else budget
+    return project(kind, weight.values().numpy(), cap, budget, weight.projected, Options())
 
 
 def strips(n):
@@ -180,7 +187,7 @@ def step(layer, x, run=None):
     """Output of a layer, or of `run`, and the gradients by its input and parameters."""
     x = x.detach().requires_grad_()
     layer.zero_grad()
-    y = (run or layer)(x)
+    y = layer(x) if run is None else run(x)
     y.backward(torch.ones_like(y))
     return [y, x.grad, *(p.grad for p in layer.parameters() if p.grad is not None)]
 

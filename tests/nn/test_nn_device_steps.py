@@ -20,10 +20,12 @@ from device_steps import (  # noqa: E402
 )
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
+from structmat.nn import GaudiWeight  # noqa: E402
+
 layers = pytest.mark.parametrize("name", LAYERS)
 #: A layer for each way to train.
 few = pytest.mark.parametrize(
-    "name", ["anneal support", "anneal factored", "gaudi", "gaudi windows", "strips", "packed"]
+    "name", ["anneal support", "anneal factored", "gaudi", "gaudi windows", "strips"]
 )
 
 
@@ -115,3 +117,33 @@ def test_copies_take_the_same_path(name, monkeypatch):
     other = copy.deepcopy(layer)
     close(step(other, inputs(layer)), step(layer, inputs(layer)), 0)
     assert launches(other) == launches(layer)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["gaudi windows", "gaudi", "strips"],
+        *[pytest.param([name], marks=pytest.mark.slow) for name in LAYERS],
+    ],
+    ids="-".join,
+)
+def test_whole_models_compile_into_one_graph(names, monkeypatch):
+    """For any number of vectors, and masks that sharpen while the training runs."""
+    apart(monkeypatch)
+    torch.compiler.reset()
+    model = torch.nn.Sequential(*(LAYERS[name](64 // 2**i) for i, name in enumerate(names)))
+    x, graphs = inputs(model[0], 5), []
+
+    def backend(graph, examples):
+        graphs.append(graph)
+        return graph.forward
+
+    quick = torch.compile(model, backend=backend, fullgraph=True, dynamic=True)
+    for count, sigma in ((3, 4.0), (4, 6.0), (5, float("inf"))):
+        for weight in [m for m in model.modules() if isinstance(m, GaudiWeight)]:
+            weight.sigma = sigma
+        found = step(model, x[:count], quick)
+        close(found, step(model, x[:count]), 1e-5)
+    assert len(graphs) == 1
+    torch.compiler.reset()

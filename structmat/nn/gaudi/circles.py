@@ -203,10 +203,13 @@ def _linearly(
     found = []
     for side, (contents, run) in enumerate(((u, runs[:2]), (v, runs[2:]))):
         mask = circles.masks(name, edges, side)
-        if not pinned and any(fraction.requires_grad for fraction in run):
+        if any(fraction.requires_grad for fraction in run):
             width, location = ((f - f.detach()).to(mask.dtype)[:, None] for f in run)
-            ahead, behind = circles.slopes(name, edges, side)
-            mask = mask + behind * width + (behind - ahead) * location
+            if pinned:  # gradients are zero, and are there
+                mask = mask + 0.0 * (width + location)
+            else:
+                ahead, behind = circles.slopes(name, edges, side)
+                mask = mask + behind * width + (behind - ahead) * location
         places = circles.places(begin, side)
         contents = contents if places is None else _taken(contents, places[0])
         blocks = (contents * mask[:, None]).to(dtype)
