@@ -192,6 +192,27 @@ def step(layer, x, run=None):
     return [y, x.grad, *(p.grad for p in layer.parameters() if p.grad is not None)]
 
 
+def bytes_held(layer, dtype):
+    """Bytes of a layer's tensors, their gradients and Adam's state, and kept for the backward pass.
+
+    Products are taken in `dtype`; the operand is not counted.
+    """
+    x, kept = inputs(layer, 1).requires_grad_(), {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    cast = torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), cast:
+        layer(x)
+    trained = sum(p.numel() * p.element_size() for p in layer.parameters())
+    tensors = [t for m in layer.modules() for t in vars(m).values() if isinstance(t, torch.Tensor)]
+    for tensor in (*layer.parameters(), *tensors):
+        keep(tensor)
+    return 3 * trained + sum(kept.values())
+
+
 def launches(layer):
     """Names of the operations of a step, once what follows from structure is there."""
     x = inputs(layer)

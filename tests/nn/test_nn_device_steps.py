@@ -14,6 +14,7 @@ from device_steps import (  # noqa: E402
     VARIED,
     Stays,
     apart,
+    bytes_held,
     inputs,
     launches,
     step,
@@ -108,6 +109,18 @@ def test_gradients_add_up_over_several_backward_passes(name, monkeypatch):
     layer(x).sum().backward()
     twice = [p.grad for p in layer.parameters() if p.grad is not None]
     close(twice, [2 * g for g in once], 1e-6)
+
+
+# In single precision the weight on its support is one more array of the weight's size.
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1.32), (torch.bfloat16, 1.08)])
+def test_a_layer_that_learns_takes_about_the_memory_of_a_dense_one(dtype, most, monkeypatch):
+    apart(monkeypatch)
+    learning, n = LAYERS["anneal support"](64), 64
+    dense = bytes_held(torch.nn.Linear(n, n // 2), dtype)
+    assert dense >= (16 if dtype == torch.float32 else 18) * n * (n // 2)
+    assert bytes_held(learning, dtype) <= most * dense
+    learning.double()
+    assert learning.weight.dtype == torch.float64
 
 
 @few
