@@ -123,6 +123,20 @@ def test_a_layer_that_learns_takes_about_the_memory_of_a_dense_one(dtype, most, 
     assert learning.weight.dtype == torch.float64
 
 
+def test_parameters_may_be_assigned_on_another_device(monkeypatch):
+    """As loaders do, which make a model without values first."""
+    layer, there = LAYERS["gaudi"](64), LAYERS["gaudi"](64).to("meta")
+    for name, parameter in layer.named_parameters():
+        owner, _, last = name.rpartition(".")
+        setattr(there.get_submodule(owner), last, parameter)
+    x = inputs(layer)
+    assert torch.equal(there(x), layer(x))
+    assert torch.equal(there.weight, layer.weight)
+    apart(monkeypatch)
+    close(step(there, x), step(layer, x), 0)
+    assert launches(there) == launches(layer)
+
+
 @few
 def test_copies_take_the_same_path(name, monkeypatch):
     apart(monkeypatch)

@@ -17,7 +17,7 @@ from structmat.nn.gaudi.circles import Circles, masked
 from structmat.nn.gaudi.initial_weight import WHOLE_CIRCLE_SCALARS, initial_weight, whole_number
 from structmat.nn.gaudi.masks import check_sigma
 from structmat.nn.gaudi.plain import smooth_mask
-from structmat.nn.gaudi.side import Side
+from structmat.nn.gaudi.side import Side, mask_dtype
 from structmat.nn.gaudi.structure import (
     GaudiStructure,
     Runs,
@@ -210,6 +210,20 @@ class GaudiWeight(StructuredModule):
         if self._circles is not None:
             self._circles.sharpen("sigma", sigma)
 
+    def _constants(self) -> Circles | None:
+        """What products need on the device where the contents are now; None on a CPU.
+
+        Loaders may have put parameters on another device by assignment.
+        """
+        known, own = self._circles, self.u
+        if known is None:
+            stale = devices.is_apart(own.device)
+        else:
+            stale = known.device != own.device or known.dtype != mask_dtype(own.dtype)
+        if stale:
+            self._lay_out()
+        return self._circles
+
     def _lay_out(self) -> None:
         """Make what follows from the settings, on the device of the contents."""
         self._circles = None
@@ -269,10 +283,9 @@ class GaudiWeight(StructuredModule):
             )
         if self._is_real_valued:
             y = nn.functional.linear(x, self.dense())
-        elif self._circles is not None:
-            left, right = self._masked(self._circles, products.product_dtype(x))
-            name = self._circles.device_name
-            y = products.multiply_masked(x, left, right, name, self.product, bias)
+        elif (there := self._constants()) is not None:
+            left, right = self._masked(there, products.product_dtype(x))
+            y = products.multiply_masked(x, left, right, there.device_name, self.product, bias)
             bias = None
         else:
             y = self._by_runs(x)
@@ -315,9 +328,9 @@ class GaudiWeight(StructuredModule):
         """Tell whether `count` vectors are better multiplied by factors than by a dense weight."""
         if self._is_real_valued or is_traced():
             return False
-        if self._circles is not None:
-            name, terms = self._circles.device_name, self.num_blocks * self.rank
-            facts = (name, self.u.dtype, count, self.shape, terms, self.product)
+        if (there := self._constants()) is not None:
+            terms = self.num_blocks * self.rank
+            facts = (there.device_name, self.u.dtype, count, self.shape, terms, self.product)
             return not products.assembles_on_device(*facts)
         rows, cols = self.sides()
         work = products.step_cost(count, rows, cols, self.u, self.u.dtype)
@@ -327,9 +340,9 @@ class GaudiWeight(StructuredModule):
         """The weight (m, n) as the present mode multiplies by it, with gradients."""
         if self._is_real_valued:
             return self._between_samples(self.structure())
-        if self._circles is not None:
+        if (there := self._constants()) is not None:
             with without_autocast(self.u.device.type):
-                left, right = self._masked(self._circles, self.u.dtype)
+                left, right = self._masked(there, self.u.dtype)
                 weight = left.T @ right
         else:
             weight = self._dense_by_runs()
