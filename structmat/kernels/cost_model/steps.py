@@ -135,10 +135,8 @@ def assembles_structure(
 
     Examples
     --------
-    >>> from structmat.kernels.cost_model.layers import LayerWork
-    >>> tiles = LayerWork(calls=0, scalars=0, written=0, compiled=2**21)
     >>> H200 = "NVIDIA H200, bfloat16"
-    >>> times = Times.of(tiles, (4096, 4096), H200)
+    >>> times = Times(dense_once=2e4, dense_each=44.0, once=2.5e5, each=9.0)
     >>> [assembles_structure(H200, T, (4096, 4096), times, placed=True) for T in (256, 8192)]
     [True, False]
     """
