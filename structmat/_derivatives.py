@@ -131,10 +131,10 @@ def is_batch_of_gradients(grad: Tensor) -> bool:
 
 
 def recorded_gradients(
-    function: Callable[..., Tensor],
+    function: Callable[..., Tensor | Sequence[Tensor]],
     tensors: Sequence[Tensor],
     needed: Sequence[bool],
-    grad: Tensor,
+    grad: Tensor | Sequence[Tensor],
 ) -> list[Tensor | None]:
     """Gradients of a function of plain operations, which can be differentiated again.
 

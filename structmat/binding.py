@@ -11,6 +11,8 @@ construct         the same structure around other contents, by its constructor
 multiply          products with columns, unchecked
 direct            the compiled kernel of such products
 remembers, kept   results computed from contents once
+structural        results that follow from structure alone
+factors           the sparse factors that a matrix is made of
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ from typing import Any, TypeVar, cast
 
 from structmat._array import Array, DType
 from structmat.kernels.bound import DirectKernel
+from structmat.kernels.layouts.factors import FactorStructure
 from structmat.matrix import StructuredMatrix
 
 M = TypeVar("M", bound=StructuredMatrix)
@@ -140,3 +143,30 @@ def kept(matrix: StructuredMatrix, name: str, make: Callable[[], Any]) -> Any:
     if matrix._memory and name in matrix._memory:
         return matrix._memory[name]
     return matrix._kept(name, make)
+
+
+def structural(matrix: StructuredMatrix, name: str, make: Callable[[], Any]) -> Any:
+    """The result of `make`, which follows from structure alone, kept for all that share it.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> A = structmat.Dense(np.eye(2))
+    >>> structural(A, "side", lambda: 2), structural(A, "side", lambda: 3)
+    (2, 2)
+    """
+    return matrix._structural(name, make)
+
+
+def factors(matrix: StructuredMatrix) -> FactorStructure | None:
+    """The sparse factors of a GBLR, block-sparse or block-low-rank matrix; None for others.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> A = structmat.BlockSparse(np.ones((1, 2, 2)), [1], [0], shape=(4, 4))
+    >>> factors(A).shape, factors(structmat.Dense(np.eye(2)))
+    ((4, 4), None)
+    """
+    factored = getattr(matrix, "_factored", None)
+    return None if factored is None else factored.structure

@@ -295,14 +295,22 @@ def test_the_command_line(tmp_path, capsys):
     assert "measured on the CPU alone" in capsys.readouterr().err
 
 
-@pytest.mark.gpu
-def test_trainings_run_on_a_gpu(tmp_path):
-    settings = {**DIGITS["settings"], "precision": "bfloat16", "compiled": True, "lr": 4e-3}
-    here = replace(places(tmp_path), device="cuda")
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param("cuda", marks=pytest.mark.gpu),
+        pytest.param("cpu", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of torch.compile itself
+def test_compiled_trainings_in_bfloat16_learn(tmp_path, device):
+    # After two epochs, eight steps, a dense network may be at chance in any precision.
+    settings = {"epochs": 12, "batch": 128, "precision": "bfloat16", "compiled": True, "lr": 4e-3}
+    here = replace(places(tmp_path), device=device)
     found = experiment(settings=settings, kinds=["dense", "block_sparse", "monarch", "gblr"])
     for row in rows_of(runner.run(found, here, silent)):
-        assert row["device"] == "cuda"
-        assert row["score"] > 0.2
+        assert row["device"] == device
+        assert row["score"] > 0.3
         assert row["inference_seconds"] > 0
 
 

@@ -38,7 +38,8 @@ class Launches(TorchDispatchMode):
         alias = returns[0].alias_info if returns else None
         view = alias is not None and not alias.is_write
         first = result[0] if isinstance(result, tuple | list) and result else result
-        if not isinstance(first, Tensor) or view or name in _FREE:
+        changes = func._schema.is_mutable  # as operations on lists do, which return nothing
+        if not (isinstance(first, Tensor) or changes) or view or name in _FREE:
             return result
         count = OPERATORS[name] if func.namespace == "structmat" else 1
         self.names += [name] * count
@@ -47,7 +48,7 @@ class Launches(TorchDispatchMode):
 
 def by_structure(monkeypatch):
     """Let layers multiply by their structure, whatever time it takes."""
-    monkeypatch.setattr(products, "dense_is_quicker", lambda *args, **kwargs: False)
+    monkeypatch.setattr(products, "takes_dense", lambda *args, **kwargs: False)
 
 
 def by_kernel(monkeypatch, name):

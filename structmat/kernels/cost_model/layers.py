@@ -1,4 +1,4 @@
-"""Times of layers: a product by a structure or by its dense weight, and steps of Gaudi layers.
+"""Times of layers: a product by a structure or by its dense weight.
 
 Layers choose by the counts of one product, so that the same layer multiplies in the same
 way again and again. Compiled kernels in a product have prices of their own; its other
@@ -194,59 +194,4 @@ class Times:
             tuple(kernel for tap in taps for kernel in tap.kernels),
             first.write,
             first.convolution,
-        )
-
-
-class FactorCoefficients(NamedTuple):
-    """Cost of a product by the factors of Gaudi blocks, in multiplications of a dense product.
-
-    One multiplication, the start of a layer's product, and samples of padding for a run:
-    measured with 768 -> 3072 and 4096 vectors.
-    """
-
-    factor: float
-    start: float
-    padding: int
-
-
-GAUDI_PANELS = FactorCoefficients(2.0, 3e7, 48)
-GAUDI_COMPILED = FactorCoefficients(1.5, 1e7, 6)
-
-
-class StepCost(NamedTuple):
-    """Multiplications of a training step by each product, estimated from the structure."""
-
-    #: By factors, for all vectors.
-    factors: float
-    #: By a weight assembled in one product; infinite where contents live on windows.
-    assembled: float
-    #: By a weight assembled as the factors' product with an identity.
-    by_identity: float
-
-    @classmethod
-    def of(
-        cls,
-        count: int,
-        shape: tuple[int, int],
-        contents: tuple[int, int],
-        reached: Sequence[float],
-        *,
-        whole: bool,
-        compiled: bool,
-    ) -> "StepCost":
-        """Cost for `count` vectors and a weight of `shape` (m, n).
-
-        `contents` are the number of blocks and their rank, and `reached` the samples that
-        all masks leave, for either side. `whole` tells that both sides' contents lie on
-        whole circles, `compiled` that compiled kernels multiply.
-        """
-        (m, n), (blocks, rank) = shape, contents
-        factor, start, padding = GAUDI_COMPILED if compiled else GAUDI_PANELS
-        touched = sum(samples + blocks * padding for samples in reached)
-        by_factors = 3.0 * factor * rank * touched
-        dense = 3.0 * m * n * count
-        return cls(
-            by_factors * count + start,
-            dense + 3.0 * m * n * blocks * rank if whole else math.inf,
-            dense + by_factors * min(m, n) + start,
         )

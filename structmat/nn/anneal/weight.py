@@ -18,13 +18,15 @@ from structmat.nn.anneal.flat import FlatMatrix, filled, flat_contents
 from structmat.nn.anneal.projected import Projected, in_order, packed
 from structmat.nn.anneal.sides import check_sides, least_cost
 from structmat.nn.sharded import whole, write_
-from structmat.nn.structured import products
+from structmat.nn.structured import devices, products
 from structmat.nn.structured.parameters import register
 from structmat.nn.structured.products import affine, autocast_dtype, check_dtype, check_inputs
 from structmat.nn.structured.state import Structure, StructuredModule
 
 #: Kinds whose structure is learned.
 LEARNED_KINDS = ("gblr", "block_sparse", "block_low_rank", "low_rank")
+#: Gains that a mask of one byte an entry holds.
+_NARROW_GAINS = range(1, 128)
 
 
 class AnnealWeight(StructuredModule):
@@ -140,7 +142,11 @@ class AnnealWeight(StructuredModule):
         elif not projected.support.all():
             # With values on the meta device too: what fills the weight there may not tell.
             device = "cpu" if own.is_meta else own.device
-            self._mask = self.gain * torch.tensor(projected.support, dtype=own.dtype, device=device)
+            # One byte an entry on a device. A CPU multiplies more slowly by other dtypes.
+            narrow = devices.is_apart(own.device) and self.gain in _NARROW_GAINS
+            dtype = torch.int8 if narrow else own.dtype
+            mask = torch.tensor(projected.support, dtype=dtype, device=device)
+            self._mask = mask * (int(self.gain) if narrow else self.gain)
 
     @torch.no_grad()
     def take_(self, projected: Projected, *, factored: bool = False, gain: float = 1.0) -> None:
@@ -199,7 +205,8 @@ class AnnealWeight(StructuredModule):
         if self._mask is None:
             return self.weight
         # The weight may have been moved or cast by what calls no method of modules.
-        return self.weight * self._mask.to(self.weight.device, self.weight.dtype)
+        dtype = self.weight.dtype if self._mask.is_floating_point() else self._mask.dtype
+        return self.weight * self._mask.to(self.weight.device, dtype)
 
     def _contents(self, known: Tensor) -> Tensor:
         """Contents of the blocks, which begin the parameter of these values."""

@@ -3,6 +3,7 @@
 structure        widths and locations as parameters, and in whole samples
 mask_tables      tables whose windows are masks and their derivatives
 side             one side of all blocks in whole samples, with its masks
+circles          masked contents on whole circles, in few operations, for devices
 plain            products and masks by plain operations, for derivatives of every order
 masks            masks of given widths and locations
 initial_runs     runs before training

@@ -62,8 +62,8 @@ class GaudiLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors (…, in_features) to (…, out_features)."""
-        y = self.matrix(x)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        y: Tensor = self.matrix(x, self.bias)
+        return y
 
     @property
     def weight(self) -> Tensor:

@@ -35,7 +35,8 @@ class MaskTable(NamedTuple):
 @lru_cache(maxsize=64)
 def mask_table(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> MaskTable:
     """Table for a circle of n samples and a sharpness σ, computed once in double precision."""
-    with lasting(), torch.no_grad():
+    # Made in its place, as a schedule needs another one after each step; MPS has no doubles.
+    with lasting(), torch.no_grad(), torch.device("cpu" if device.type == "mps" else device):
         k = torch.arange(n // 2 + 1, dtype=torch.float64)
         decay = gauss(k, sigma)
         blur = torch.zeros(n, dtype=torch.float64)

@@ -25,13 +25,16 @@ from structmat._derivatives import (
     mean_over_samples,
     recorded_gradients,
 )
-from structmat.kernels.cost_model.layers import StepCost
+from structmat.kernels.cost_model.coefficients import place_of
+from structmat.kernels.cost_model.steps import StepCost, assembles_masked
 from structmat.nn.gaudi import plain
 from structmat.nn.gaudi.factors import factor_product, is_compiled
 from structmat.nn.gaudi.side import Side, mask_dtype
 from structmat.nn.gaudi.structure import Runs
 
 PRODUCTS = ("auto", "assembled", "factors")
+#: Vectors of a traced product, whose number is open.
+ANY_COUNT = 2**40
 
 
 def multiply(
@@ -43,12 +46,36 @@ def multiply(
     """
     if is_traced():
         return linear(x, _assembled(u, v, runs, rows, cols))
-    lead, dtype = x.shape[:-1], _product_dtype(x)
+    lead, dtype = x.shape[:-1], product_dtype(x)
     work = step_cost(math.prod(lead), rows, cols, u, dtype)
     if assembles(work, product):
         return linear(x, _weight(u, v, runs, rows, cols, work))
     y = factor_product(x.reshape(math.prod(lead), cols.size).to(dtype), u, v, runs, rows, cols)
     return y.reshape(*lead, rows.size)
+
+
+def multiply_masked(
+    x: Tensor, left: Tensor, right: Tensor, device: str, product: str, bias: Tensor | None
+) -> Tensor:
+    """Vectors (…, n) to (…, m) by masked contents (K r, m) and (K r, n) on a device of a name."""
+    if bias is not None:
+        bias = bias.to(left.dtype)
+    shape = left.shape[1], right.shape[1]
+    # A trace is for any number of vectors.
+    count = ANY_COUNT if torch.compiler.is_compiling() else math.prod(x.shape[:-1])
+    if assembles_on_device(device, left.dtype, count, shape, left.shape[0], product):
+        return linear(x, left.T @ right, bias)
+    return linear(linear(x, right), left.T, bias)
+
+
+def assembles_on_device(
+    device: str, dtype: torch.dtype, count: int, shape: tuple[int, int], terms: int, product: str
+) -> bool:
+    """Tell whether a weight is assembled there, by name or as the step that takes less time."""
+    if product != "auto":
+        return product == "assembled"
+    place = place_of(device, dtype=str(dtype).removeprefix("torch."))
+    return assembles_masked(place, count, shape, terms)
 
 
 def assembles(work: StepCost, product: str) -> bool:
@@ -75,9 +102,11 @@ def _weight(u: Tensor, v: Tensor, runs: Runs, rows: Side, cols: Side, work: Step
     return factor_product(unit, v, u, Runs(*runs[2:], *runs[:2]), cols, rows)
 
 
-def _product_dtype(x: Tensor) -> torch.dtype:
+def product_dtype(x: Tensor) -> torch.dtype:
     """Dtype of a matrix product here: autocast's, or the operand's."""
     device = x.device.type
+    if x.is_meta:  # which autocast does not know
+        return x.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 

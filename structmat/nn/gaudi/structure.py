@@ -60,7 +60,7 @@ class GaudiStructure(nn.Module):
 
     def forward(self) -> Runs:
         """Copies of the parameters, which outlive the storage that sharding frees."""
-        return Runs(*(getattr(self, name).clone() for name in Runs._fields))
+        return Runs(*torch.stack([getattr(self, name) for name in Runs._fields]).unbind())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,10 +13,11 @@ from structmat._derivatives import is_traced, settled
 from structmat.errors import InputError, ShapeError
 from structmat.matrices import GBLR
 from structmat.nn.gaudi import conversion, products, state
+from structmat.nn.gaudi.circles import Circles, masked
 from structmat.nn.gaudi.initial_weight import WHOLE_CIRCLE_SCALARS, initial_weight, whole_number
 from structmat.nn.gaudi.masks import check_sigma
 from structmat.nn.gaudi.plain import smooth_mask
-from structmat.nn.gaudi.side import Side
+from structmat.nn.gaudi.side import Side, mask_dtype
 from structmat.nn.gaudi.structure import (
     GaudiStructure,
     Runs,
@@ -23,7 +25,9 @@ from structmat.nn.gaudi.structure import (
     widths_to_samples,
 )
 from structmat.nn.sharded import is_sharded, whole
+from structmat.nn.structured import devices
 from structmat.nn.structured.parameters import register
+from structmat.nn.structured.products import without_autocast
 from structmat.nn.structured.state import Structure, StructuredModule
 
 
@@ -100,6 +104,8 @@ class GaudiWeight(StructuredModule):
     #: Whether the next backward pass adds the gradient of the dense weight to `weight_grad`.
     record_weight_grad = False
     weight_grad: Tensor | None = None
+    #: What products on a device need beside the parameters; None on a CPU.
+    _circles: Circles | None = None
 
     def __init__(
         self,
@@ -194,6 +200,54 @@ class GaudiWeight(StructuredModule):
         return weight
 
     @property
+    def sigma(self) -> float:
+        """Sharpness of the masks in training."""
+        return self._sigma
+
+    @sigma.setter
+    def sigma(self, sigma: float) -> None:
+        self._sigma = sigma
+        if self._circles is not None:
+            self._circles.sharpen("sigma", sigma)
+
+    def _constants(self) -> Circles | None:
+        """What products need on the device where the contents are now; None on a CPU.
+
+        Loaders may have put parameters on another device by assignment.
+        """
+        known, own = self._circles, self.u
+        if known is None:
+            stale = devices.is_apart(own.device)
+        else:
+            stale = known.device != own.device or known.dtype != mask_dtype(own.dtype)
+        if stale:
+            self._lay_out()
+        return self._circles
+
+    def _lay_out(self) -> None:
+        """Make what follows from the settings, on the device of the contents."""
+        self._circles = None
+        if devices.is_apart(self.u.device):
+            sizes = self.shape, self.max_width, self.granularity, self.min_width
+            self._circles = Circles(*sizes, self.u, self.structure.row_width.dtype)
+            self._circles.sharpen("sharp", math.inf)
+            self._circles.sharpen("sigma", self.sigma)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        self._lay_out()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_circles": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        sigma = state.pop("sigma", None)  # of version 0.1.0
+        super().__setstate__(state)
+        self._sigma = state["_sigma"] if sigma is None else sigma
+        self._lay_out()
+
+    @property
     def num_blocks(self) -> int:
         """Number of blocks K, those of width zero included."""
         return self.structure.row_width.shape[0]
@@ -217,26 +271,41 @@ class GaudiWeight(StructuredModule):
             sides.append(Side(n, starts, widths, window, g, least, sigma, pinned))
         return sides[0], sides[1]
 
-    # Which tiles are multiplied depends on the widths at the moment: nothing to compile.
-    @torch.compiler.disable
-    def forward(self, x: Tensor) -> Tensor:
-        """Vectors (…, n) to (…, m)."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Vectors (…, n) to (…, m), plus a bias (m,) if there is one."""
         n = self.shape[1]
         if x.ndim == 0 or x.shape[-1] != n:
             raise ShapeError(f"input of shape {tuple(x.shape)}; expected (…, {n})")
-        if x.dtype != self.u.dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != self.u.dtype and products.product_dtype(x) == x.dtype:
             raise InputError(
                 f"input of {x.dtype} for a weight of {self.u.dtype}; expected one dtype (move the "
                 "layer with .to(dtype), cast the input, or use torch.autocast)"
             )
         if self._is_real_valued:
             y = nn.functional.linear(x, self.dense())
+        elif (there := self._constants()) is not None:
+            left, right = self._masked(there, products.product_dtype(x))
+            y = products.multiply_masked(x, left, right, there.device_name, self.product, bias)
+            bias = None
         else:
-            runs = self.structure()
-            y = products.multiply(x, self.u, self.v, runs, *self._sides(runs), self.product)
+            y = self._by_runs(x)
         if self.record_weight_grad and y.requires_grad:
             y.register_hook(lambda grad: self._record_from(grad, x))
-        return y
+        return y if bias is None else y + bias.to(y.dtype)
+
+    # Which tiles are multiplied depends on the widths at the moment: nothing to compile.
+    @torch.compiler.disable
+    def _by_runs(self, x: Tensor) -> Tensor:
+        runs = self.structure()
+        return products.multiply(x, self.u, self.v, runs, *self._sides(runs), self.product)
+
+    def _masked(self, circles: Circles, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Contents under the masks of the mode, on a device."""
+        runs = self.structure()
+        name = "sigma" if self.training else "sharp"
+        pinned = self.structure.is_pinned
+        sides = partial(self._sides, runs)
+        return masked(circles, name, sides, self.u, self.v, runs, pinned=pinned, dtype=dtype)
 
     @property
     def _is_real_valued(self) -> bool:
@@ -251,26 +320,40 @@ class GaudiWeight(StructuredModule):
         """Add to the recorded gradient of the dense weight."""
         # A step that was skipped for its infinite gradients leaves them here.
         old = self.weight_grad
-        self.weight_grad = old + part if old is not None and bool(old.isfinite().all()) else part
+        if old is not None:
+            part = part + torch.where(old.isfinite().all(), old, 0)
+        self.weight_grad = part
 
     def multiplies(self, count: int) -> bool:
         """Tell whether `count` vectors are better multiplied by factors than by a dense weight."""
         if self._is_real_valued or is_traced():
             return False
+        if (there := self._constants()) is not None:
+            terms = self.num_blocks * self.rank
+            facts = (there.device_name, self.u.dtype, count, self.shape, terms, self.product)
+            return not products.assembles_on_device(*facts)
         rows, cols = self.sides()
         work = products.step_cost(count, rows, cols, self.u, self.u.dtype)
         return not products.assembles(work, self.product)
 
-    @torch.compiler.disable
     def dense(self) -> Tensor:
         """The weight (m, n) as the present mode multiplies by it, with gradients."""
-        runs = self.structure()
         if self._is_real_valued:
-            return self._between_samples(runs)
-        weight = products.weight_of(self.u, self.v, runs, *self._sides(runs))
+            return self._between_samples(self.structure())
+        if (there := self._constants()) is not None:
+            with without_autocast(self.u.device.type):
+                left, right = self._masked(there, self.u.dtype)
+                weight = left.T @ right
+        else:
+            weight = self._dense_by_runs()
         if self.record_weight_grad and weight.requires_grad:
             weight.register_hook(lambda grad: self._record(grad.float()))
         return weight
+
+    @torch.compiler.disable
+    def _dense_by_runs(self) -> Tensor:
+        runs = self.structure()
+        return products.weight_of(self.u, self.v, runs, *self._sides(runs))
 
     def _between_samples(self, runs: Runs) -> Tensor:
         m, n = self.shape
@@ -311,6 +394,7 @@ class GaudiWeight(StructuredModule):
 
     def _take_structure(self, entry: dict[str, Any], arrays: dict[str, NDArray]) -> None:
         state.take_(self, entry, arrays)
+        self._lay_out()
 
     def _take_older(self, found: dict[str, Any], prefix: str) -> bool:
         return False

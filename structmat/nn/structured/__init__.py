@@ -6,7 +6,9 @@ state         structure of weights as a tensor in state dicts
 structure     structure of a matrix, described and put around other contents
 weight        `StructuredWeight`: a matrix as a module
 expected      expected times of a product
+devices       whether a device is apart from the host
 speed         the choice between the structure and its dense weight
+placed        dense weights whose contents are put in their places at once
 products      products by either, plus a bias
 calibrate     measuring the coefficients of that choice
 convolution   the common part of convolutions by one matrix, or one a tap

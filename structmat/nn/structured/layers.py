@@ -14,8 +14,7 @@ from structmat.kernels.cost_model.layers import Times, chunk_at
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
 from structmat.nn.structured.parameters import bias_parameter
-from structmat.nn.structured.products import autocast_dtype
-from structmat.nn.structured.speed import dense_is_quicker
+from structmat.nn.structured.products import autocast_dtype, takes_dense
 from structmat.nn.structured.weight import StructuredWeight
 
 Weight = StructuredMatrix | StructuredWeight
@@ -214,9 +213,9 @@ class StructuredConv2d(TapConv2d):
         return Times.of_convolution([weight.times for weight in weights], width)
 
     def _dense_is_quicker(self, count: int, matrices: list[StructuredMatrix]) -> bool:
-        weights, device, times = self._weights(), matrices[0].device.type, self.times
-        assembly = max(w.assembly(m) for w, m in zip(weights, matrices, strict=True))
-        return dense_is_quicker(times, count, assembly=assembly, device=device)
+        pairs = zip(self._weights(), matrices, strict=True)
+        assembly = max(weight.assembly(matrix) for weight, matrix in pairs)
+        return takes_dense(matrices, self.times, count, assembly)
 
     def _dense_kernel(self, matrices: list[StructuredMatrix]) -> Tensor:
         """The dense kernel of the matrices that the taps' `bound` returned."""

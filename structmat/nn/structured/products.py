@@ -1,6 +1,7 @@
 """Products of vectors with a matrix, plus a bias: by the structure, or by the dense weight."""
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,7 +12,10 @@ from torch.nn import functional as F
 from structmat import binding
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times
+from structmat.kernels.cost_model.steps import assembles_structure
 from structmat.matrix import StructuredMatrix
+from structmat.nn.structured import devices
+from structmat.nn.structured.placed import placement
 from structmat.nn.structured.remembered import Remembered, Way
 from structmat.nn.structured.speed import (
     count_operations,
@@ -25,9 +29,25 @@ def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Time
     if bias is not None and bias.dtype != x.dtype:
         bias = bias.to(x.dtype)
     count = math.prod(x.shape[:-1])
-    if dense_is_quicker(times, count, assembly=assembly(matrix), device=x.device.type):
+    if takes_dense([matrix], times, count, assembly(matrix)):
         return F.linear(x, dense(matrix).to(x.dtype), bias)
     return through(matrix, x, count, bias, times.chunk)
+
+
+def takes_dense(
+    matrices: Sequence[StructuredMatrix], times: Times, count: int, assembly: int
+) -> bool:
+    """Tell whether `count` vectors are better multiplied by the dense weight of some matrices.
+
+    `assembly` is the number of products that assemble it, 0 for one that is remembered. On a
+    device, a step of a training is compared as a whole, with its gradients.
+    """
+    first, shape = matrices[0], (matrices[0].shape[0], sum(m.shape[1] for m in matrices))
+    if not (devices.is_apart(first.device) and assembly) or torch.compiler.is_compiling():
+        return dense_is_quicker(times, count, assembly=assembly, device=first.device.type)
+    placed = all(placement(matrix) is not None for matrix in matrices)
+    place = place_of_products(first)
+    return assembles_structure(place, count, shape, times, placed=placed)
 
 
 def through(
@@ -97,7 +117,9 @@ def dense(matrix: StructuredMatrix) -> Tensor:
     """The dense weight (m, n) of a matrix, once for one that remembers."""
 
     def assembled() -> Tensor:
-        with _without_autocast(matrix.device.type):
+        with without_autocast(matrix.device.type):
+            if devices.is_apart(matrix.device) and (places := placement(matrix)) is not None:
+                return places.dense(matrix)
             return matrix.to_dense().contiguous()
 
     return binding.kept(matrix, "dense", assembled)
@@ -116,6 +138,8 @@ def prepare(matrix: StructuredMatrix) -> Times:
     for size, adjoint in zip(matrix.shape, (True, False), strict=True):
         column = torch.zeros(size, 1, dtype=matrix.dtype, device=matrix.device)
         binding.multiply(matrix, column, adjoint=adjoint)
+    if devices.is_apart(matrix.device):
+        placement(matrix)
     return Times.of(count_operations(matrix), matrix.shape, place_of_products(matrix))
 
 
@@ -145,7 +169,8 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(device)
 
 
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """A context in which operations on a device keep the dtype of their operands."""
     if device == "meta" or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)

@@ -14,6 +14,7 @@ optimizers          optimizers behind wrappers, and the parameters that they tra
 step_hook           counts optimizers' steps, and pins widths and locations against them
 widths              widths of a whole network, their cost, and its cap
 projection          widths projected onto a budget
+projection_apart    the same on a device, without a value read
 one_price           caps on the cost of layers by one price of a multiplication
 weight_grad         recorded gradients of dense weights
 revive              blocks that have lost a side restart

@@ -9,6 +9,7 @@ from torch import nn, optim
 from structmat.errors import BudgetError, InputError
 from structmat.nn.training.optimizers import Followed
 from structmat.nn.training.projection import METRICS, Limits, projected
+from structmat.nn.training.projection_apart import projected_apart
 from structmat.nn.training.revive import revive_
 from structmat.nn.training.step_hook import StepHook
 from structmat.nn.training.weight_grad import forget_grads_, record_grads_
@@ -73,6 +74,9 @@ class BudgetProjection:
     is at most the cap, and where the projection has lowered widths, less than one block
     below the cap. A floor stops the projection, not the optimizer: a layer may lose widths
     by its own gradients.
+
+    On a device, the projection reads no value back, and launches some 450 operations for all
+    layers together; with floors or caps, and in a revival, it runs on the host.
 
     Examples
     --------
@@ -180,8 +184,12 @@ class BudgetProjection:
                 revive_(*layer)
         self._record()
         wrap_locations_(self.weights)
+        cap, device = self.cap(self.step), self.widths.device()
+        if device is not None and self.limits is None:
+            there, present = self.widths.on(device), self.widths.present()
+            self.widths.write_present_(projected_apart(there, present, cap, self.metric))
+            return
         values = self.widths.values()
-        cap = self.cap(self.step)
         self.widths.write_(projected(self.widths, values, cap, self.metric, self.limits))
 
     def remove(self) -> None:

@@ -17,7 +17,7 @@ METRICS = ("width", "euclidean")
 #: Halvings of the bracket of τ: to the last bit of a width in single precision.
 _TAU_HALVINGS = 26
 #: Fraction of a circle whose multiples spread evenly, in whatever number.
-_GOLDEN_FRACTION = 0.6180339887498949
+GOLDEN_FRACTION = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,7 @@ def projected(
     the nearest point in the Euclidean metric. There is one of `limits` for each layer.
     """
     values = widths.clipped(values)
-    scale = widths.free.to(values.dtype)
-    if metric == "euclidean":
-        scale = scale * widths.unit * widths.size
-        scale = scale / scale.max().clamp(min=1)
+    scale = metric_scale(widths, values, metric)
     cap = torch.zeros(len(widths.layers), dtype=values.dtype, device="cpu")
     kept = torch.zeros_like(values)
     if limits is not None:
@@ -64,6 +61,15 @@ def projected(
     return _filled(widths, more, less, lambda trial: widths.cost(trial) <= budget)
 
 
+def metric_scale(widths: Widths, values: Tensor, metric: str) -> Tensor:
+    """Multiples of τ that a metric takes off each width; none off a fixed one."""
+    scale = widths.free.to(values.dtype)
+    if metric == "euclidean":
+        scale = scale * widths.unit * widths.size
+        scale = scale / scale.max().clamp(min=1)
+    return scale
+
+
 def _highest(values: Tensor, scale: Tensor) -> float:
     """Least τ at which every width that may shrink is zero."""
     highest = torch.where(scale > 0, values / scale.clamp(min=1e-30), 0)
@@ -76,7 +82,7 @@ def _filled(
     """Among widths that tie at a threshold, leave as many wide as fit, and `beyond` more."""
     tied = torch.nonzero(widths.samples(more) > widths.samples(less)).flatten()
     # Spread over all layers, so that none becomes empty.
-    tied = tied[torch.argsort(tied.double() * _GOLDEN_FRACTION % 1.0, stable=True)]
+    tied = tied[torch.argsort(tied.double() * GOLDEN_FRACTION % 1.0, stable=True)]
     if len(tied) > 1:
         # At the edge of a sample, half of them would lose it in the next step.
         size = widths.size.to(more.dtype)

@@ -4,6 +4,7 @@ Widths w are fractions of their axis. With c the multiplications (or scalars) of
 width, the network costs Σ c w, in whole samples and over blocks that have both sides.
 """
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from structmat.errors import BudgetError, InputError
 from structmat.nn.gaudi.structure import widths_to_samples
 from structmat.nn.gaudi.weight import GaudiWeight
-from structmat.nn.sharded import whole, write_
+from structmat.nn.sharded import is_sharded, whole, write_
+from structmat.nn.structured import devices
 
 MEASURES = ("multiplications", "parameters")
 #: Relative rounding error of a share times a cost.
@@ -38,6 +40,8 @@ class Widths:
         Name of the first weight of each layer.
     unit_costs, dense_costs : list of int
         Cost of one sample of a run, and of a dense weight, for each layer.
+    partner : Tensor of int64
+        Place of the other side of every width's block.
 
     Examples
     --------
@@ -76,8 +80,9 @@ class Widths:
         table = torch.cat(rows).T
         self.size, self._grain, self._least, self._most, self.unit, self.layer, free = table
         self.free = free.bool()
+        self._elsewhere: dict[torch.device, Widths] = {}
         self._learned = [p.requires_grad for p in self.parameters()]
-        self._partner = _partners([layer[0].num_blocks for layer in self.layers])
+        self.partner = _partners([layer[0].num_blocks for layer in self.layers])
 
     def unit_cost(self, weight: GaudiWeight) -> int:
         """Cost of one sample of a weight's runs."""
@@ -98,13 +103,46 @@ class Widths:
         InputError
             If widths were fixed, or left to learn, since.
         """
+        self._check_learned()
+        return torch.cat([whole(p).cpu() for p in self.parameters()])
+
+    def _check_learned(self) -> None:
         if [p.requires_grad for p in self.parameters()] != self._learned:
             raise InputError(
                 "the requires_grad of a width changed after the rule was made; expected fixed "
                 "widths to stay fixed and learned ones learned (call the rule's remove(), and "
                 "make a new rule)"
             )
-        return torch.cat([whole(p).cpu() for p in self.parameters()])
+
+    def device(self) -> torch.device | None:
+        """The device apart from the host that has all widths, whole; None if there is none."""
+        parameters = self.parameters()
+        places = {p.device for p in parameters}
+        if len(places) > 1 or any(map(is_sharded, parameters)):
+            return None
+        place = places.pop()
+        return place if devices.is_apart(place) else None
+
+    def on(self, device: torch.device) -> "Widths":
+        """The same with all facts on a device; they are moved once."""
+        if device not in self._elsewhere:
+            moved = copy.copy(self)
+            for name in ("size", "_grain", "_least", "_most", "unit", "layer", "free", "partner"):
+                setattr(moved, name, getattr(self, name).to(device))
+            self._elsewhere[device] = moved
+        return self._elsewhere[device]
+
+    def present(self) -> Tensor:
+        """Present widths, on the device that has them all."""
+        self._check_learned()
+        return torch.cat([p.detach() for p in self.parameters()])
+
+    @torch.no_grad()
+    def write_present_(self, values: Tensor) -> None:
+        """Replace the widths by values on their device."""
+        parameters = self.parameters()
+        parts = values.split([len(p) for p in parameters])
+        torch._foreach_copy_(parameters, parts)
 
     def write_(self, values: Tensor) -> None:
         """Replace the widths, on every process alike."""
@@ -119,7 +157,7 @@ class Widths:
     def costs(self, values: Tensor) -> Tensor:
         """Cost of each width; zero where its block lacks a side."""
         width = self.samples(values)
-        return self.unit * width * (width[self._partner] > 0)
+        return self.unit * width * (width[..., self.partner] > 0)
 
     def cost(self, values: Tensor) -> int:
         """Cost of all widths together."""
@@ -151,12 +189,20 @@ class Widths:
 @torch.no_grad()
 def wrap_locations_(weights: Iterable[GaudiWeight]) -> None:
     """Bring locations back onto the circle where contents live on whole circles."""
+    wrapped = []
     for weight in weights:
         locations = weight.structure.row_location, weight.structure.col_location
         for location, window, n in zip(locations, weight.max_width, weight.shape, strict=True):
             # On a window, storage follows the unwrapped location.
             if window == n and location.requires_grad:
-                location.copy_(location % 1.0)
+                wrapped.append(location)
+    apart = [p for p in wrapped if devices.is_apart(p.device) and not is_sharded(p)]
+    if len(apart) == len(wrapped) > 0 and len({p.device for p in apart}) == 1:
+        turned = torch.cat(apart) % 1.0
+        torch._foreach_copy_(apart, turned.split([len(p) for p in apart]))
+        return
+    for location in wrapped:
+        location.copy_(location % 1.0)
 
 
 def _pair(weight: GaudiWeight) -> tuple[Tensor, Tensor]:

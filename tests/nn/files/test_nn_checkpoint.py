@@ -145,7 +145,8 @@ def assert_same(got, expected):
 
 def settings_of(module):
     """All that a module holds beside tensors and submodules."""
-    return {name: value for name, value in vars(module).items() if name[0] != "_"}
+    found = {name: value for name, value in vars(module).items() if name[0] != "_"}
+    return {**found, "sigma": module.sigma} if isinstance(module, GaudiWeight) else found
 
 
 def state_of(model):

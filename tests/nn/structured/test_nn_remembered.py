@@ -31,7 +31,7 @@ KINDS = ["low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monar
 def way(request, monkeypatch):
     """Either way of multiplying, whatever the model of speed says."""
     for module in (structured, structured_products):
-        monkeypatch.setattr(module, "dense_is_quicker", lambda *_, **__: request.param == "dense")
+        monkeypatch.setattr(module, "takes_dense", lambda *_, **__: request.param == "dense")
 
 
 def random_gblr(n=12):

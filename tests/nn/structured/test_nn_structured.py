@@ -39,7 +39,7 @@ NAMES = [*KINDS, "low_rank-rank-zero", "gblr-no-blocks", "dense", "permutation",
 def way(request, monkeypatch):
     """Either way of multiplying, whatever the model of speed says."""
     for module in (structured, structured_products):
-        monkeypatch.setattr(module, "dense_is_quicker", lambda *_, **__: request.param == "dense")
+        monkeypatch.setattr(module, "takes_dense", lambda *_, **__: request.param == "dense")
     return request.param
 
 

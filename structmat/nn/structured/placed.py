@@ -1,0 +1,83 @@
+"""Dense weights whose entries are single contents, which are put in their places at once."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat import binding
+from structmat.intervals import IntArray
+from structmat.kernels.layouts.batches import coordinates
+from structmat.kernels.layouts.strips import Strips
+from structmat.matrices import split_orders
+from structmat.matrix import StructuredMatrix
+
+
+class Placement(NamedTuple):
+    """Place of each content of a matrix in its dense weight, on one device.
+
+    Attributes
+    ----------
+    at : Tensor of int64
+        Position in the flattened weight; one past its end for contents beyond an edge.
+    strips : Strips, optional
+        The strips of a matrix whose entries are products of two contents.
+    """
+
+    at: Tensor
+    strips: Strips | None
+
+    def dense(self, matrix: StructuredMatrix) -> Tensor:
+        """The weight (m, n) of a matrix of this structure, from its contents."""
+        (m, n), arrays = matrix.shape, binding.leaves(split_orders(matrix)[1])
+        contents = [array.reshape(-1) for array in arrays]
+        values = contents[0] if self.strips is None else self.strips.merged(contents)
+        empty = values.new_zeros(m * n + 1)
+        return empty.scatter(0, self.at, values)[: m * n].view(m, n)
+
+
+def placement(matrix: StructuredMatrix) -> Placement | None:
+    """Places of the contents of a matrix on torch, kept with its structure.
+
+    None where an entry is a sum of contents: there, the weight is a product.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> A = structmat.BlockSparse(np.ones((1, 2, 2)), [1], [0], shape=(4, 4)).to("torch")
+    >>> placement(A).at
+    tensor([ 8,  9, 12, 13])
+    """
+    found: Placement | None = binding.structural(matrix, "placement", lambda: _made(matrix))
+    return found
+
+
+def _made(matrix: StructuredMatrix) -> Placement | None:
+    left, inner, right = split_orders(matrix)
+    structure = binding.factors(inner)
+    if structure is None or any(order is not None and order.p.is_meta for order in (left, right)):
+        return None
+    strips = None
+    if structure.col is None:
+        total = sum(array.numel() for array in binding.leaves(inner))
+        rows, cols = coordinates(structure.row, total)
+    else:
+        strips = Strips.apart(structure)
+        if strips is None:
+            return None
+        rows, cols = strips.coordinates
+    m, n = matrix.shape
+    beyond = (rows >= m) | (cols >= n)
+    rows, cols = np.where(beyond, 0, rows), np.where(beyond, 0, cols)
+    if left is not None:
+        rows = np.argsort(_order(left.p))[rows]
+    if right is not None:
+        cols = _order(right.p)[cols]
+    at = np.where(beyond, m * n, rows * n + cols)
+    return Placement(torch.from_numpy(at).to(matrix.device), strips)
+
+
+def _order(p: Tensor) -> IntArray:
+    found: IntArray = p.cpu().numpy()
+    return found
