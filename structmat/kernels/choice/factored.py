@@ -162,11 +162,10 @@ class FactoredMatrix:
         if not (known := KERNELS.figures(self.place)):
             return {}
         work = self.device_work
-        prices = KERNELS.compared_on_device(self.structure, self.contents, work)
+        prices = KERNELS.compared_on_device(self.structure, self.contents, work, known=known)
         return {
             name: (price.seconds(work, columns, known[name]), price.margin)
             for name, price in prices.items()
-            if name in known
         }
 
     def counted(self, columns: int) -> int:

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from structmat._array import Array, device_name
@@ -216,13 +216,22 @@ class KernelTable(dict[str, Kernel]):
         return found
 
     def compared_on_device(
-        self, structure: FactorStructure, contents: list[Array], work: DeviceWork
+        self,
+        structure: FactorStructure,
+        contents: list[Array],
+        work: DeviceWork,
+        *,
+        known: Container[str] | None = None,
     ) -> dict[str, DevicePrice]:
-        """Prices of the kernels to choose from on a device: not of those of much memory."""
+        """Prices of the kernels to choose from on a device: not of those of much memory.
+
+        With `known` only those in it are asked for their memory.
+        """
         limit = max(_MOST_PER_SCALAR * work.scalars, _MOST_DEVICE_SCALARS) * work.itemsize
         return {
             name: price
             for name in self.fitting(structure, contents)
+            if known is None or name in known
             if (price := self[name].on_devices) is not None and price.size(work) <= limit
         }
 
@@ -249,7 +258,8 @@ class KernelTable(dict[str, Kernel]):
 
         The default multiplies where a dense matrix would take too much memory.
         """
-        fits = self.dense.name in self.compared_on_device(structure, contents, work)
+        only = [self.dense.name]
+        fits = self.dense.name in self.compared_on_device(structure, contents, work, known=only)
         return self.dense if fits else self.default(structure, contents, work.columns)
 
     def default(self, structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
@@ -263,7 +273,7 @@ class KernelTable(dict[str, Kernel]):
             kernel
             for kernel in self.values()
             if kernel.default_from <= columns <= kernel.default_to
-            and not (kernel.off_cpu and str(structure.device) == "cpu")
+            and not (kernel.off_cpu and "cpu" in str(structure.device).lower())
             and kernel.is_worth(scalars, structure.middle)
             and kernel.serves(structure, contents)
             and imports(kernel.package)
