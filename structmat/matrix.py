@@ -225,7 +225,10 @@ class StructuredMatrix(Entries):
                 self._memory = {"versions": versions}  # contents changed in place
         if name not in self._memory:
             with self._making():
-                self._memory[name] = make()
+                made = make()
+            if self._backend.capturing():
+                return made
+            self._memory[name] = made
         return self._memory[name]
 
     def _structural(self, name: str, make: Callable[[], Any]) -> Any:

@@ -186,7 +186,10 @@ class FactoredMatrix:
         """The matrix bound to a kernel, once; errors say why it cannot be."""
         if kernel not in self._bound:
             with self.structure.binding():
-                self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
+                made = KERNELS.bind(kernel, self.structure, self.contents)
+            if self.structure.backend.capturing():
+                return made
+            self._bound[kernel] = made
         return self._bound[kernel]
 
     def multiply(self, x: Array) -> Array:
@@ -213,5 +216,9 @@ class FactoredMatrix:
         columns = self.counted(x.shape[1])
         bound = self._chosen.get(columns)
         if bound is None:
-            bound = self._chosen[columns] = self.bound(self.choose(columns))
+            name = self.choose(columns)
+            bound = self.bound(name)
+            # Else it is not to be kept, and neither here.
+            if self._bound.get(name) is bound:
+                self._chosen[columns] = bound
         return bound
