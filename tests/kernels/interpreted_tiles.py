@@ -13,7 +13,7 @@ from test_kernels_tiles import dense_runs, structure
 from structmat.errors import InputError
 from structmat.kernels.layouts.tiles import block_tile_layouts, run_tile_layouts
 from structmat.kernels.triton import kernels as triton_tiles
-from structmat.kernels.triton import torch_op as tile_ops
+from structmat.kernels.triton import operators as tile_ops
 from structmat.kernels.triton.torch_op import TileMatrix
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3}
