@@ -175,7 +175,7 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
         return self._kept("factored", self._fill)
 
     def _fill(self) -> FactoredMatrix:
-        row = self.xp.concat([self.u, self.dense])
+        row = self.xp.concat([self.u, self.dense]) if self._has_dense else self.u
         return FactoredMatrix(self._structural("factors", self._factors), [row, self.v])
 
     def _factors(self) -> FactorStructure:

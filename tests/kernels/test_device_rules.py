@@ -83,11 +83,11 @@ def block_diagonal(n, side=16):
     return structmat.BlockSparse(blocks, at, at, shape=(n, n))
 
 
-def block_low_rank(n, *, some_dense=False, side=16):
+def block_low_rank(n, *, some_dense=False, side=16, rank=3):
     rng, grid = np.random.default_rng(5), n // side
     tiles = {}
     for i in range(grid):
-        tiles[i, (i + 1) % grid] = tuple(rng.standard_normal((2, side, 3)))
+        tiles[i, (i + 1) % grid] = tuple(rng.standard_normal((2, side, rank)))
         if some_dense:
             tiles[i, i] = rng.standard_normal((side, side))
     return structmat.BlockLowRank(tiles, row_sizes=[side] * grid, col_sizes=[side] * grid)

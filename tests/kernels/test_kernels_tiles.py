@@ -414,7 +414,7 @@ def test_operators_keep_the_rules_of_torch(rng):
     for by_columns in (False, True):
         arguments = (
             *(x, forward.clone().requires_grad_(), transpose, here.parts, there.parts),
-            *(70, by_columns, here.batched, there.batched),
+            *(70, by_columns, here.batched, there.batched, []),
         )
         torch.library.opcheck(torch.ops.structmat.tile_matmul.default, arguments)
     grad = torch.ones(5, 70, requires_grad=True)

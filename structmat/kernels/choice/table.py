@@ -131,7 +131,7 @@ def _batches(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
         made = MatrixBatches(structure, totals)
         return BatchedStructure(structure, made, TorchFactor, keeps=False)
 
-    return Batches(structure.kept("batches", batched), contents)
+    return Batches(structure.kept("batched factors", batched), contents)
 
 
 def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:

@@ -24,7 +24,7 @@ of 128 rows in the 227 KB of a multiprocessor, and would leave no room to read t
 
 from __future__ import annotations  # so that kernels can be written where Triton is missing
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -53,11 +53,14 @@ def times_kernel(
     begin,
     inputs,
     outputs,
+    at,
     y,
     tokens,
     p,
     q,
     groups,
+    v_row,
+    v_col,
     x_row,
     x_col,
     y_row,
@@ -66,6 +69,8 @@ def times_kernel(
     TN: tl.constexpr,
     LISTED_INPUTS: tl.constexpr,
     LISTED_OUTPUTS: tl.constexpr,
+    PLACED: tl.constexpr,
+    GRAIN: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -92,7 +97,12 @@ def times_kernel(
             mask=inside[:, None] & (col < p)[None, :],
             other=0.0,
         )
-        tile = tl.load(values + place[:, None].to(tl.int64) * TN + lane[None, :])
+        if PLACED:
+            base = tl.multiple_of(tl.load(at + i // PARTS), GRAIN)
+            inner = i % PARTS * BLOCK_K + part
+            tile = tl.load(values + base + inner[:, None] * v_row + lane[None, :] * v_col)
+        else:
+            tile = tl.load(values + place[:, None].to(tl.int64) * TN + lane[None, :])
         total = tl.dot(here, tile, total, input_precision=PRECISION)
     col = tl.load(outputs + group * TN + lane) if LISTED_OUTPUTS else group * TN + lane
     tl.store(
@@ -219,13 +229,20 @@ def times(
     inputs: Tensor,
     outputs: Tensor,
     y: Tensor,
+    at: Tensor | None = None,
+    steps: Sequence[int] = (),
 ) -> None:
     """Write y = x W, (tokens, q), for W in tiles: contiguous `values`, (t, tk, tn).
 
     The operand x, (tokens, p), is bfloat16, float16 or float32, as are the values. Strides of
     x and y are free. The rest is as in the `TileLayout`, in int32.
+
+    With `steps` the values are packed contents, (total,), in which tile t begins at ``at[t]``:
+    the tile's sides, the steps to its next row and column, and a power of two that divides all
+    places and one of the steps.
     """
-    (tokens, p), q, (_, tk, tn) = x.shape, y.shape[1], values.shape
+    (tokens, p), q = x.shape, y.shape[1]
+    tk, tn, v_row, v_col, grain = steps or (*values.shape[1:], values.shape[2], 1, 1)
     _check(x)
     groups = begin.numel() - 1
     launch = times_launch(tokens, groups, (tk, tn), x.element_size())
@@ -234,8 +251,11 @@ def times(
     if programs:
         with torch.cuda.device_of(x):
             times_kernel[(programs,)](
-                *(x, values, begin, inputs, outputs, y, tokens, p, q, groups),
-                *(*x.stride(), *y.stride(), tk, tn, inputs.shape[1] > 1, outputs.shape[1] > 1),
+                *(x, values, begin, inputs, outputs, begin if at is None else at, y),
+                *(tokens, p, q, groups, v_row, v_col, *x.stride(), *y.stride()),
+                *(tk, tn, inputs.shape[1] > 1, outputs.shape[1] > 1),
+                PLACED=at is not None,
+                GRAIN=grain,
                 PRECISION=precision(),
                 **launch,
             )

@@ -18,10 +18,13 @@ from torch import Tensor
 
 from structmat._derivatives import is_batch_of_gradients, is_transformed
 
-# A layout on a device: begin, owner, inputs, outputs.
+# A layout on a device: begin, owner, inputs, outputs, and places of tiles in packed contents.
 Parts = Sequence[Tensor]
 _HAS_TRITON = find_spec("triton") is not None
-NO_GRADIENTS = [None] * 4
+#: Tensors of a layout, and numbers that say how packed contents hold its tiles: the tile's sides,
+#: the steps to its next row and column, and a power of two that divides places.
+PARTS, STEPS = 5, 5
+NO_GRADIENTS = [None] * PARTS
 
 
 def _by_columns(x: Tensor) -> bool:
@@ -70,18 +73,49 @@ def times(
     by_columns: bool,
     batched: bool,
     back_batched: bool,
+    steps: Sequence[int],
 ) -> Tensor:
-    """The operator `structmat::tile_matmul`; arguments `back…` are for its gradient."""
-    begin, _, inputs, outputs = layout
+    """The operator `structmat::tile_matmul`; arguments `back…` are for its gradient.
+
+    Without `steps` the values are tiles, (t, tk, tn). With them, those of both sides one after
+    the other, the values are packed contents, (total,), which hold the tiles of both.
+    """
+    begin, _, inputs, outputs, at = layout
     y = _new(x, q, by_columns)
-    if batched:
-        return _times_batched(x, values, outputs, y)
-    if uses_triton(x):
+    if uses_triton(x) and not (batched and not steps):
         from structmat.kernels.triton import kernels as triton_tiles
 
-        triton_tiles.times(x, values.contiguous(), begin, inputs, outputs, y)
+        place = (at, steps[:STEPS]) if steps else (None, ())
+        triton_tiles.times(x, values.contiguous(), begin, inputs, outputs, y, *place)
         return y
+    values = _tiles(values, layout, steps)
+    if batched:
+        return _times_batched(x, values, outputs, y)
     return _times_by_groups(x, values, layout, y)
+
+
+def _index(layout: Parts, steps: Sequence[int]) -> Tensor:
+    """Places of the entries of all tiles in packed contents: (t, tk, tn)."""
+    at = layout[4].long()
+    tk, tn, row, col, _ = steps[:STEPS]
+    inner = torch.arange(tk, device=at.device)[:, None] * row
+    return at[:, None, None] + inner + torch.arange(tn, device=at.device) * col
+
+
+def _tiles(values: Tensor, layout: Parts, steps: Sequence[int]) -> Tensor:
+    """The tiles, (t, tk, tn)."""
+    if not steps:
+        return values
+    index = _index(layout, steps)
+    return values.index_select(0, index.reshape(-1)).view(index.shape)
+
+
+def _packed(tiles: Tensor, total: int, layout: Parts, steps: Sequence[int]) -> Tensor:
+    """Tiles as packed contents, if their places are told."""
+    if not steps:
+        return tiles
+    index = _index(layout, steps).reshape(-1)
+    return tiles.new_zeros(total).index_copy(0, index, tiles.reshape(-1))
 
 
 def _times_batched(x: Tensor, values: Tensor, outputs: Tensor, y: Tensor) -> Tensor:
@@ -112,7 +146,7 @@ def _outer(
     tn: int,
 ) -> Tensor:
     """The operator `structmat::tile_outer`."""
-    _, owner, inputs, outputs = layout
+    _, owner, inputs, outputs, _ = layout
     out = _new_tiles(x, grad, layout, tk, tn)
     if uses_triton(x):
         from structmat.kernels.triton import kernels as triton_tiles
@@ -133,7 +167,7 @@ def _groups(
 
     Padding comes last in a group, so the rest is a corner of its panel.
     """
-    begin, _, inputs, outputs = layout
+    begin, _, inputs, outputs, _ = layout
     _, tk, tn = tiles
     rows, columns = _span(inputs, tk), _span(outputs, tn).long()
     for group, (a, b) in enumerate(pairwise(begin.tolist())):
@@ -162,16 +196,18 @@ def _plain_times(
     by_columns: bool,
     batched: bool,
     back_batched: bool,
+    steps: Sequence[int],
 ) -> Tensor:
     """`structmat::tile_matmul` by operations of torch alone, for transforms and for ONNX."""
-    _, owner, inputs, outputs = layout
+    _, owner, inputs, outputs, _ = layout
+    values = _tiles(values, layout, steps)
     left, right = _span(inputs, values.shape[1]), _span(outputs, values.shape[2])[owner.long()]
     return _add_parts(x.shape[0], q, right, _read(x, left).transpose(0, 1) @ values)
 
 
 def _plain_outer(x: Tensor, grad: Tensor, layout: Sequence[Tensor], tk: int, tn: int) -> Tensor:
     """`structmat::tile_outer` by operations of torch alone."""
-    _, owner, inputs, outputs = layout
+    _, owner, inputs, outputs, _ = layout
     left, right = _span(inputs, tk), _span(outputs, tn)[owner.long()]
     return _read(x, left).permute(1, 2, 0) @ _read(grad, right).transpose(0, 1)
 
@@ -183,33 +219,37 @@ def choose(*tensors: Tensor) -> tuple[Any, Any]:
 
 
 def _fake_times(x: Tensor, values: Tensor, back_values: Tensor, *rest: Any) -> Tensor:
-    _, _, q, by_columns, _, _ = rest
+    _, _, q, by_columns, *_ = rest
     return _new(x, q, by_columns)
 
 
 def _save_times(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, values, back_values, layout, back, _, _, *batched = inputs
+    x, values, back_values, layout, back, _, _, *ctx.batched, ctx.steps = inputs
     ctx.save_for_backward(x, values, back_values, *layout, *back)
-    ctx.batched = batched
 
 
 def _times_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, values, back_values, *parts = ctx.saved_tensors
-    layout, back = parts[:4], parts[4:]
+    layout, back, steps = parts[:PARTS], parts[PARTS:], ctx.steps
+    back_values = values if steps else back_values
+    sides = steps[:2] if steps else values.shape[1:]
     matmul, outer = choose(grad)
     grad_x = grad_values = grad_back = None
     if ctx.needs_input_grad[0]:
         here, there = ctx.batched
         grad_x = matmul(
             *(grad, back_values.conj(), values.conj(), back, layout),
-            *(x.shape[1], _by_columns(x), there, here),
+            *(x.shape[1], _by_columns(x), there, here, [*steps[STEPS:], *steps[:STEPS]]),
         )
     # Both hold the same contents: where both ask for a gradient, the smaller one takes it all.
-    if all(ctx.needs_input_grad[1:3]) and back_values.numel() < values.numel():
+    if not steps and all(ctx.needs_input_grad[1:3]) and back_values.numel() < values.numel():
         grad_back = outer(grad, x.conj(), back, *back_values.shape[1:])
     elif ctx.needs_input_grad[1]:
-        grad_values = outer(x.conj(), grad, layout, *values.shape[1:])
-    return grad_x, grad_values, grad_back, NO_GRADIENTS, NO_GRADIENTS, None, None, None, None
+        tiles = outer(x.conj(), grad, layout, *sides)
+        grad_values = _packed(tiles, values.shape[0], layout, steps)
+    # Torch takes an empty list for one of tensors.
+    none = NO_GRADIENTS, NO_GRADIENTS, *[None] * 4, None if steps else []
+    return grad_x, grad_values, grad_back, *none
 
 
 def _save_outer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -219,7 +259,7 @@ def _save_outer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _outer_gradients(ctx: Any, tiles: Tensor) -> tuple[Any, ...]:
     """Second derivatives: tile by tile in plain torch, since the tiles of W^T are not at hand."""
-    x, grad, _, owner, inputs, outputs = ctx.saved_tensors
+    x, grad, _, owner, inputs, outputs, _ = ctx.saved_tensors
     left, right = _span(inputs, tiles.shape[1]), _span(outputs, tiles.shape[2])[owner.long()]
     grad_x = _add_parts(
         x.shape[0], x.shape[1], left, _read(grad.conj(), right).transpose(0, 1) @ tiles.mT

@@ -9,12 +9,16 @@ from torch import Tensor
 
 from structmat._derivatives import is_plain, is_traced, lasting
 from structmat.errors import BackendError, ShapeError
-from structmat.kernels.layouts.tiles import TileLayout
+from structmat.kernels.layouts.placed import grain, placed
+from structmat.kernels.layouts.tiles import MOST, TileLayout
 from structmat.kernels.triton import operators
 
 
 class TileValues(NamedTuple):
-    """Packed contents in the tiles of a matrix and of its transpose; None where left out."""
+    """Packed contents in the tiles of a matrix and of its transpose; None where left out.
+
+    Or packed contents as they are, for both, where they hold the tiles.
+    """
 
     forward: Tensor | None
     transpose: Tensor | None
@@ -55,6 +59,17 @@ class TileMatrix:
             )
         self.shape = layout.shape
         self._sides = _DeviceLayout(layout, device), _DeviceLayout(transpose, device)
+        steps = [side.steps for side in self._sides]
+        self._steps = [steps[0] + steps[1], steps[1] + steps[0]] if all(steps) else None
+
+    @property
+    def is_in_place(self) -> bool:
+        """True if packed contents hold all tiles, of both sides, and need not be copied."""
+        return self._steps is not None
+
+    def in_place(self, contents: Tensor) -> TileValues:
+        """Packed contents as they are, for products of a matrix that `is_in_place`."""
+        return TileValues(contents, contents)
 
     def values(self, contents: Tensor, *, only: int | None = None) -> TileValues:
         """Packed contents in tiles, differentiable; once is enough where they do not change.
@@ -82,7 +97,9 @@ class TileMatrix:
         p, q = self.shape if side == 0 else self.shape[::-1]
         values, back = both[side], both[1 - side]
         assert values is not None
-        back = values.new_empty(0) if back is None else back
+        steps = self._steps[side] if self._steps is not None and values.ndim == 1 else []
+        # One of both is enough where contents hold the tiles of both.
+        back = values.new_empty(0) if back is None or steps else back
         if x.shape[-1] != p:
             raise ShapeError(
                 f"x has {x.shape[-1]} columns; expected {p}, the rows of the matrix "
@@ -99,7 +116,7 @@ class TileMatrix:
         product = operators.times if direct else operators.choose(x, values, back)[0]
         flat = product(
             *(x.reshape(prod(x.shape[:-1]), p), values, back, here.parts, there.parts),
-            *(q, by_columns or here.listed, here.batched, there.batched),
+            *(q, by_columns or here.listed, here.batched, there.batched, steps),
         )
         # Listed columns are stored quickly column after column alone: a copy takes less.
         flat = flat if by_columns else flat.contiguous()
@@ -110,8 +127,13 @@ class _DeviceLayout:
     """One of a matrix's two layouts, on a device."""
 
     def __init__(self, layout: TileLayout, device: torch.device | str) -> None:
-        arrays = (layout.begin, layout.owner, layout.inputs, layout.outputs)
+        found = placed(layout)
+        at = np.zeros(0, np.int64) if found is None else found.at
+        at = at.astype(np.int32 if layout.entries.size <= MOST else np.int64)
+        arrays = layout.begin, layout.owner, layout.inputs, layout.outputs, at
         self.parts = [torch.from_numpy(array).to(device) for array in arrays]
+        #: Sides of a tile, its steps in packed contents, and what divides its places there.
+        self.steps = [] if found is None else [*layout.tile, *found[1:], grain(found)]
         self.batched = _batched(layout)
         self.listed = layout.outputs.shape[1] > 1
         small = layout.entries.max(initial=0) < 2**31
