@@ -51,7 +51,7 @@ DEFAULTS = {
     ("torch", "cuda", "float64"): (["batches"] * 6, ["batches"] * 6),
     ("cupy", "gpu", "float32"): (["intervals"] * 6,) * 2,
     ("cupy", "gpu", "complex128"): (["intervals"] * 6,) * 2,
-    ("cupy", "gpu", "float16"): (["panels"] * 6, ["panels"] * 6),
+    ("cupy", "gpu", "float16"): (["batches"] * 6, ["batches"] * 6),
     ("jax", "gpu", "float32"): (["batches"] * 6, ["batches"] * 6),
 }
 
