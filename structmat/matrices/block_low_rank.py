@@ -176,7 +176,8 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
 
     def _fill(self) -> FactoredMatrix:
         row = self.xp.concat([self.u, self.dense]) if self._has_dense else self.u
-        return FactoredMatrix(self._structural("factors", self._factors), [row, self.v])
+        structure = self._structural("factors", self._factors)
+        return FactoredMatrix(structure, [row, self.v], weighed=self._weighed_by_layer)
 
     def _factors(self) -> FactorStructure:
         patterns = self._row_pattern(), self._col_pattern()

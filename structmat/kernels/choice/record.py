@@ -32,6 +32,8 @@ _DEVICE_COUNTS = 3
 _SCALARS_PER_RUN = 16
 #: Number of columns for which compiled defaults are compared.
 _MANY_COLUMNS = 256
+#: Devices of torch whose products have no times of a device: a CPU's, and none at all.
+_WITHOUT_TIMES = ["cpu", "meta"]
 #: Packages that are installed: looked for, not imported.
 _PRESENT = {name for name in ("numba", "triton") if importlib.util.find_spec(name)}
 #: Packages whose import succeeded.
@@ -161,6 +163,19 @@ def is_modelled(structure: FactorStructure) -> bool:
 def is_on_device(structure: FactorStructure) -> bool:
     """Tell whether kernels are compared by their times on a device: those of CuPy."""
     return structure.library == "cupy"
+
+
+def is_tensor_on_device(structure: FactorStructure, contents: list[Array]) -> bool:
+    """Tell whether contents are tensors on a device that have nothing to learn.
+
+    Those that learn change with each product, and those of a trace are not there yet.
+    """
+    if structure.library != "torch" or str(structure.device) in _WITHOUT_TIMES:
+        return False
+    from structmat._derivatives import is_traced, is_transformed
+
+    learns = any(c.requires_grad for c in contents)
+    return not (learns or is_traced() or is_transformed(*contents))
 
 
 class KernelTable(dict[str, Kernel]):
