@@ -17,6 +17,7 @@ from triton.compiler import ASTSource  # noqa: E402
 from structmat.errors import InputError, MissingDependencyError  # noqa: E402
 from structmat.kernels.triton import kernels as triton_tiles  # noqa: E402
 from structmat.kernels.triton import line_kernels  # noqa: E402
+from structmat.kernels.triton.launches import CANDIDATES, trying  # noqa: E402
 
 HERE = Path(__file__).parent
 TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -80,7 +81,7 @@ def compiled_times(dtype, tile, listed, tokens=8192, precision="ieee", unit="", 
     return compiled(triton_tiles.times_kernel, dtype, constants, launch, units, **options)
 
 
-def compiled_outer(dtype, tile, listed, precision="ieee"):
+def compiled_outer(dtype, tile, listed, precision="ieee", **options):
     constants = {
         "TK": tile[0],
         "TN": tile[1],
@@ -90,7 +91,7 @@ def compiled_outer(dtype, tile, listed, precision="ieee"):
     }
     launch = triton_tiles.outer_launch(tile, SIZE[dtype])
     units = ["x_row", "grad_col"] if listed else ["x_col", "grad_row"]
-    return compiled(triton_tiles.outer_kernel, dtype, constants, launch, units)
+    return compiled(triton_tiles.outer_kernel, dtype, constants, launch, units, **options)
 
 
 def compiled_lines(kernel, dtype, vectors, *, grain, architecture=90, scaled=False):
@@ -175,6 +176,27 @@ def test_tiles_in_place_are_read_16_bytes_at_a_time(unit, architecture, tile, tm
     assert set(copies) <= {"0x10", "0x4"}
     assert not re.search(r"ld\.global\S*16\b", ptx)
     check_resources(kernel, tmp_path)
+
+
+@compiles
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+@pytest.mark.parametrize(
+    ("name", "row"), [(name, row) for name, rows in CANDIDATES.items() for row in rows]
+)
+def test_what_tuning_tries_fits_the_machine(name, row, architecture, tmp_path):
+    unit = "v_row" if architecture == 90 else ""
+    dtype = torch.bfloat16 if "16" in name else torch.float32
+    tokens = 8192 if "wide" in name else 256
+    for tile in ((64, 128), (128, 128)):
+        with trying(name, row):
+            if name.startswith("outer"):
+                kernel = compiled_outer(dtype, tile, False, architecture=architecture)
+            else:
+                kernel = compiled_times(
+                    dtype, tile, False, tokens, unit=unit, architecture=architecture
+                )
+        check_resources(kernel, tmp_path)
 
 
 @compiles
