@@ -67,6 +67,9 @@ class Backend:
         is negative.
     version : callable
         Number of the changes of an array in place; None for a library that counts none.
+    capturing : callable
+        True while operations are recorded in a graph and not executed: what they compute is
+        there once the graph was replayed, and not to be kept before.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Backend:
         x, at, axis=axis
     )
     version: Callable[[Array], int] | None = None
+    capturing: Callable[[], bool] = lambda: False
 
 
 def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
@@ -102,6 +106,12 @@ def _torch_device_name(xp: ModuleType, place: Device) -> str:
     if place.type != "cuda":
         return str(place.type)
     return str(importlib.import_module("torch").cuda.get_device_name(place))
+
+
+def _torch_captures() -> bool:
+    from structmat._derivatives import is_captured
+
+    return is_captured()
 
 
 def _cupy_device_name(xp: ModuleType, place: Device) -> str:
@@ -147,6 +157,7 @@ BACKENDS = {
             take=lambda xp, x, at, axis: x.index_select(axis, at),
             # Tensors of inference mode count no changes.
             version=lambda x: 0 if x.is_inference() else x._version,
+            capturing=_torch_captures,
         ),
         Backend(
             "cupy",

@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
+#: Whether this torch was built for CUDA: another one cannot be asked for captures.
+_CUDA = torch.backends.cuda.is_built()
+
 
 def is_transformed(*tensors: Tensor) -> bool:
     """Tell whether a transform of `torch.func` is at work, or a tensor has a forward tangent.
@@ -38,6 +41,17 @@ def is_traced() -> bool:
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
+def is_captured() -> bool:
+    """Tell whether a graph of CUDA is captured: operations are executed when it is replayed.
+
+    Examples
+    --------
+    >>> is_captured()
+    False
+    """
+    return _CUDA and torch.cuda.is_current_stream_capturing()
 
 
 def is_translated() -> bool:

@@ -75,6 +75,7 @@ def _bound(matrix: M, contents: Iterator[Array], dtype: DType | None, remember: 
             setattr(bound, name, value)
     for name, array in arrays.items():
         setattr(bound, name, array)
+    bound._weighed_by_layer = True
     bound.children, bound._memory = children, {} if remember else None
     bound.dtype = matrix.dtype if matrix.neutral or dtype is None else dtype
     for member in (*arrays.values(), *children):

@@ -211,6 +211,9 @@ class StructuredMatrix(Entries):
         # A solver in double precision asks for the wider matrix at every step.
         return self._kept(f"as {dtype}", lambda: self.astype(dtype))
 
+    #: Whether products go by the structure, since a layer has weighed it against the dense weight.
+    _weighed_by_layer = False
+
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the result of `make`, remembered unless gradients flow through contents."""
         if self._memory is None:
@@ -225,7 +228,10 @@ class StructuredMatrix(Entries):
                 self._memory = {"versions": versions}  # contents changed in place
         if name not in self._memory:
             with self._making():
-                self._memory[name] = make()
+                made = make()
+            if self._backend.capturing():
+                return made
+            self._memory[name] = made
         return self._memory[name]
 
     def _structural(self, name: str, make: Callable[[], Any]) -> Any:

@@ -20,6 +20,10 @@ RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 
 def main(arguments: Sequence[str]) -> int:
     """Run every part; 0 if every check passed, 1 if not."""
+    if arguments and arguments[0] == "tune":
+        from benchmarks.gpu import tune  # it needs torch
+
+        return tune.main(arguments[1:])
     options = _parser().parse_args(arguments)
     _check(options)
     folder = None if options.tiny else options.output or RESULTS_FOLDER

@@ -179,8 +179,12 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
         return self._kept("factored", self._fill)
 
     def _fill(self) -> FactoredMatrix:
-        row = self.xp.concat([self.u, self.dense])
-        return FactoredMatrix(self._structural("factors", self._factors), [row, self.v])
+        learns = self._backend.records_gradients
+        # An empty array that learns has its gradient, too.
+        joined = self._has_dense or (learns is not None and learns(self.dense))
+        row = self.xp.concat([self.u, self.dense]) if joined else self.u
+        structure = self._structural("factors", self._factors)
+        return FactoredMatrix(structure, [row, self.v], weighed=self._weighed_by_layer)
 
     def _factors(self) -> FactorStructure:
         patterns = self._row_pattern(), self._col_pattern()

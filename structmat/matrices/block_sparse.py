@@ -110,7 +110,8 @@ class BlockSparse(StructuredMatrix, kind="block_sparse"):
 
     def _fill(self) -> FactoredMatrix:
         blocks = self.xp.reshape(self.blocks, (-1,))
-        return FactoredMatrix(self._structural("factors", self._factors), [blocks])
+        structure = self._structural("factors", self._factors)
+        return FactoredMatrix(structure, [blocks], weighed=self._weighed_by_layer)
 
     def _factors(self) -> FactorStructure:
         blocks = BlockPattern(self.rows, self.cols, self.block_shape, self.shape)

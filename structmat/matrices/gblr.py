@@ -178,7 +178,8 @@ class GBLR(StructuredMatrix, kind="gblr"):
         return self._kept("factored", self._fill)
 
     def _fill(self) -> FactoredMatrix:
-        return FactoredMatrix(self._structural("factors", self._factors), [self.u, self.v])
+        structure = self._structural("factors", self._factors)
+        return FactoredMatrix(structure, [self.u, self.v], weighed=self._weighed_by_layer)
 
     def _factors(self) -> FactorStructure:
         rows = RunPattern(self.row_start, self.row_width, self.shape[0])

@@ -10,7 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from structmat import _derivatives
 from structmat.kernels.choice.record import on
 from structmat.kernels.choice.table import KERNELS
 from structmat.nn.structured import products
@@ -20,6 +22,9 @@ MOST_LAUNCHES = 40
 #: Operations that allocate or rename and start nothing on a device.
 _FREE = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided")
 _FREE += ("_unsafe_view", "lift_fresh", "sym_size", "detach", "_reshape_alias")
+#: Operations by which the host reads values, or memory that a capture must not ask for.
+READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2")
+READS += ("equal", "is_pinned", "_pin_memory", "pin_memory")
 #: Launches of operators of this project.
 OPERATORS = {"tile_matmul": 1, "tile_outer": 3, "lines": 6}
 
@@ -43,6 +48,41 @@ class Launches(TorchDispatchMode):
             return result
         count = OPERATORS[name] if func.namespace == "structmat" else 1
         self.names += [name] * count
+        return result
+
+
+class Capture(TorchDispatchMode):
+    """A graph of CUDA that is captured: nothing is computed until it is replayed.
+
+    Results are NaN, and what makes a capture fail is an error: operands of another device than
+    the layer's, and values that the host reads.
+    """
+
+    def __init__(self, device, monkeypatch):
+        super().__init__()
+        self._device, self._patch = torch.device(device), monkeypatch
+
+    def __enter__(self):
+        self._patch.setattr(_derivatives, "_CUDA", True)
+        self._patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        return super().__enter__()
+
+    def __exit__(self, *reason):
+        self._patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        return super().__exit__(*reason)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name, kwargs = func.overloadpacket.__name__, kwargs or {}
+        assert name not in READS, f"{name} waits for the device"
+        assert name != "repeat_interleave" or kwargs.get("output_size") is not None
+        result = func(*args, **kwargs)
+        for tensor in tree_leaves((args, kwargs, result)):
+            if isinstance(tensor, Tensor):
+                assert tensor.device == self._device, f"{name} with a tensor of the host"
+        returns = func._schema.returns
+        alias = returns[0].alias_info if returns else None
+        if alias is None and isinstance(result, Tensor) and result.is_floating_point():
+            result.fill_(torch.nan)
         return result
 
 

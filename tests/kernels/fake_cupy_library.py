@@ -107,6 +107,7 @@ class FakeLibrary(FakeCupy):
     def __init__(self, compiled=None):
         super().__init__()
         self.library = None if compiled is None else compiled.library
+        self.called = []  # names of functions
         _made.append(self)
 
     def __reduce__(self):
@@ -138,6 +139,7 @@ class FakeLibrary(FakeCupy):
 
     def call(self, function, *args, device=None, **options):
         """A function of NumPy on the current device; the device that was asked for is ignored."""
+        self.called.append(function.__name__)
         args, options = _inside(args), _inside(options)
         return self._outside(function(*args, **options))
 

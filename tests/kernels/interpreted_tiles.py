@@ -13,7 +13,7 @@ from test_kernels_tiles import dense_runs, structure
 from structmat.errors import InputError
 from structmat.kernels.layouts.tiles import block_tile_layouts, run_tile_layouts
 from structmat.kernels.triton import kernels as triton_tiles
-from structmat.kernels.triton import torch_op as tile_ops
+from structmat.kernels.triton import operators as tile_ops
 from structmat.kernels.triton.torch_op import TileMatrix
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3}
@@ -65,7 +65,7 @@ def cases(rng, dtype, tile, n=90, K=70):
 @pytest.mark.parametrize("tile", [(32, 16), (64, 128)])
 def test_product(rng, dtype, order, tile):
     for values, side, matrix in cases(rng, dtype, tile):
-        begin, _, inputs, outputs = side.parts
+        begin, _, inputs, outputs, _ = side.parts
         x = operand(rng, 37, matrix.shape[0], order, dtype)
         y, untouched = guarded(37, matrix.shape[1], order, dtype)
         triton_tiles.times(x, values, begin, inputs, outputs, y)
@@ -77,7 +77,7 @@ def test_product(rng, dtype, order, tile):
 @pytest.mark.parametrize("tile", [(16, 32), (64, 128)])
 def test_gradient_by_the_tiles(rng, dtype, order, tile):
     for values, side, matrix in cases(rng, dtype, tile):
-        _, owner, inputs, outputs = side.parts
+        _, owner, inputs, outputs, _ = side.parts
         x = operand(rng, 70, matrix.shape[0], order, dtype)
         grad = operand(rng, 70, matrix.shape[1], order, dtype)
         flat, untouched = guarded(1, values.numel(), "rows", dtype)
@@ -96,7 +96,7 @@ def test_gradient_by_the_tiles(rng, dtype, order, tile):
 def test_gradient_by_the_tiles_in_shares_of_the_rows(rng):
     layouts = run_tile_layouts(np.array([3]), np.array([4]), 9, tile=(16, 16))
     W = TileMatrix(*layouts)
-    _, owner, inputs, outputs = W._sides[0].parts
+    _, owner, inputs, outputs, _ = W._sides[0].parts
     tokens = 3 * 1024 + 5
     assert triton_tiles.outer_shares(tokens, 1) == 3
     x, grad = (operand(rng, tokens, k, "rows", torch.float32) for k in (9, 1))
@@ -118,11 +118,30 @@ def test_full_blocks(rng, dtype, order):
         dense[16 * i : 16 * i + 16, 32 * j : 32 * j + 32] = block
     x = operand(rng, 5, 48, order, dtype)
     y, untouched = guarded(5, 90, order, dtype)
-    begin, _, inputs, outputs = W._sides[0].parts
+    begin, _, inputs, outputs, _ = W._sides[0].parts
     triton_tiles.times(x, W.values(blocks.flatten()).forward, begin, inputs, outputs, y)
     truth = (x.double() @ dense)[:, :90]
     assert (y - truth).abs().max() <= TOLERANCE[dtype] * truth.abs().max()
     assert untouched()
+
+
+def test_blocks_where_they_stand(rng, dtype, order):
+    rows, cols = np.array([0, 0, 2]), np.array([0, 2, 1])
+    around = torch.full((3 * 16 * 64 + 40,), torch.nan, dtype=dtype)
+    contents = around[16:-24]
+    contents.copy_(torch.from_numpy(rng.standard_normal(3 * 16 * 64)))
+    W = TileMatrix(*block_tile_layouts(rows, cols, (16, 64), (48, 192)))
+    dense = torch.zeros(48, 192, dtype=torch.float64)
+    for block, i, j in zip(contents.view(3, 16, 64), rows, cols, strict=True):
+        dense[16 * i : 16 * i + 16, 64 * j : 64 * j + 64] = block
+    for side, steps, matrix in zip(W._sides, W._steps, (dense, dense.T), strict=True):
+        x = operand(rng, 5, matrix.shape[0], order, dtype)
+        y, untouched = guarded(5, matrix.shape[1], order, dtype)
+        begin, _, inputs, outputs, at = side.parts
+        triton_tiles.times(x, contents, begin, inputs, outputs, y, at, steps[:5])
+        truth = x.double() @ matrix
+        assert (y - truth).abs().max() <= TOLERANCE[dtype] * truth.abs().max()
+        assert untouched()
 
 
 @pytest.mark.parametrize("start", [[], [0, 0, 0], [8, 8, 8]])
@@ -134,7 +153,7 @@ def test_extreme_runs(rng, dtype, start, width):
     W = TileMatrix(*run_tile_layouts(start, width, n, tile=(16, 16)))
     dense = torch.from_numpy(dense_runs(contents.double().numpy(), start, width, n))
     for values, side, matrix in zip(W.values(contents), W._sides, (dense, dense.T), strict=True):
-        begin, _, inputs, outputs = side.parts
+        begin, _, inputs, outputs, _ = side.parts
         x = operand(rng, tokens, matrix.shape[0], "rows", dtype)
         y, untouched = guarded(tokens, matrix.shape[1], "rows", dtype)
         triton_tiles.times(x, values, begin, inputs, outputs, y)
@@ -146,7 +165,7 @@ def test_extreme_runs(rng, dtype, start, width):
 @pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, of the interpreter
 def test_nan_and_infinity_stay_in_their_row(rng, dtype):
     for values, side, matrix in cases(rng, dtype, (16, 32)):
-        begin, _, inputs, outputs = side.parts
+        begin, _, inputs, outputs, _ = side.parts
         x = torch.from_numpy(rng.standard_normal((4, matrix.shape[0]))).to(dtype)
         x[1, 17], x[2, 60] = torch.nan, torch.inf
         y = torch.empty(4, matrix.shape[1], dtype=dtype)

@@ -17,6 +17,8 @@ from structmat.kernels.choice.calibrate_devices import calibrate_device, fitted
 from structmat.kernels.choice.table import KERNELS
 from structmat.kernels.cost_model.coefficients import coefficients_file
 
+COMPARED = {"intervals", "batches", "pair", "dense"}
+
 
 @pytest.fixture
 def quick(monkeypatch, cuda):
@@ -28,10 +30,10 @@ def quick(monkeypatch, cuda):
     return partial(calibrate_device, sizes=(24, 40), xp=FakeLibrary(cuda))
 
 
-def samples(figures, rng, noise=0.0):
+def samples(figures, rng, noise=0.0, longer=np.maximum):
     start, read, multiply = figures
     counts = np.stack([np.ones(60), *10 ** rng.uniform(3, 9, (2, 60))], axis=1)
-    taken = start * counts[:, 0] + np.maximum(read * counts[:, 1], multiply * counts[:, 2])
+    taken = start * counts[:, 0] + longer(read * counts[:, 1], multiply * counts[:, 2])
     taken *= 1 + noise * (-1.0) ** np.arange(60)
     return list(zip(counts.tolist(), (1e-9 * taken).tolist(), strict=True))
 
@@ -48,6 +50,14 @@ def test_figures_are_found_where_the_longer_of_two_counts(figures, rng):
     assert 0.02 < error < 0.2
 
 
+def test_figures_are_found_where_one_follows_the_other(rng):
+    figures = (5000.0, 2.5e-4, 3e-5)
+    rows = samples(figures, rng, longer=np.add)
+    found, error = fitted(rows, in_turn=True)
+    np.testing.assert_allclose(found, figures, rtol=0.02, atol=1)
+    assert error < 0.01 < fitted(rows)[1]
+
+
 def test_a_figure_that_no_sample_tells_is_the_largest_that_none_contradicts():
     """All samples read for longer than they multiply: multiplying is not free for that."""
     rows = [((1.0, size, size / 2), 1e-9 * (100 + 2.0 * size)) for size in (1e3, 1e4, 1e5)]
@@ -62,7 +72,7 @@ def test_a_device_is_measured_for_each_dtype(quick, user_cache):
     found = quick("cuda:1", progress=said.append)
     assert list(found) == ["Imagined 1, float32", "Imagined 1, float64"]
     for measured in found.values():
-        assert set(measured.figures) == set(measured.errors) == {"intervals", "pair", "dense"}
+        assert set(measured.figures) == set(measured.errors) == COMPARED
         for figures in measured.figures.values():
             assert len(figures) == 3
             assert all(np.isfinite(x) and x >= 0 for x in figures)
@@ -87,7 +97,7 @@ def test_figures_of_a_device_by_the_command_line(words, quick, user_cache, capsy
     assert set(kept) == {"Imagined 0, float32", "Imagined 0, float64"}
     assert KERNELS.figures("Imagined 0, float32") == kept["Imagined 0, float32"]
     assert plan(A, 3).note == ""
-    assert set(plan(A, 3).expected) == {"intervals", "pair", "dense"}
+    assert set(plan(A, 3).expected) == COMPARED
     if words:
         report = json.loads(out)
         assert (report["file"], report["figures"]) == (str(path), kept)

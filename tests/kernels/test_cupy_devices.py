@@ -81,7 +81,7 @@ def test_matrices_compute_on_their_own_device(name, dtype, cuda):
     assert Device() == Device(0)
 
 
-@pytest.mark.parametrize("kernel", ["panels", "pair", "dense", "intervals"])
+@pytest.mark.parametrize("kernel", ["panels", "batches", "pair", "dense", "intervals"])
 @pytest.mark.parametrize("name", ["gblr", "gblr-prime", "block_sparse-ragged", "block_low_rank"])
 def test_kernels_run_on_the_device_of_the_contents(name, kernel, cuda):
     """In a stream of their own; device 0 is current."""

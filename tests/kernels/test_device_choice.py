@@ -179,7 +179,7 @@ def test_no_dense_copy_is_made_that_takes_far_more_memory(user_cache):
     start, width = np.arange(200), np.full(200, 40)
     thin = GBLR(start, width, np.ones(8000), start, width, np.ones(8000), shape=(n, n))
     for name in ("NVIDIA H200", "Imagined 7000"):
-        assert plan(sparse.to(device(name)), 64).kernel == "panels"
+        assert plan(sparse.to(device(name)), 64).kernel == "batches"
         assert "which takes little memory" in plan(sparse.to(device(name)), 64).note
         assert plan(thin.to(device(name)), 512).kernel == "intervals"
 
@@ -214,6 +214,29 @@ def test_measured_figures_of_a_device_come_before_the_shipped_ones(user_cache):
     assert there.choose(1) == "pair"
     assert set(there.expected(1)) == {"pair", "dense"}
     assert there.expected(1)["pair"] == pytest.approx(2e-9)
+
+
+def test_batches_are_compared_where_they_were_measured(user_cache):
+    """Their counts take a layout: without figures nobody asks for it."""
+    n = 1024
+    A = large(n)
+    factored = A._factored
+    assert factored.choose(256) == "dense"
+    assert "exact batches" not in factored.structure._layouts
+    keep(
+        {"dense": [6000.0, 2.33e-4, 2.99e-5], "batches": [10.0, 1e-5, 2.99e-5]},
+        "NVIDIA H200, float32",
+    )
+    assert factored.choose(256) == plan(A, 256).kernel == "batches"
+    counts = factored.device_work.batches()
+    priced = KERNELS["batches"].on_devices
+    size = counts.area + 256 * (3 * counts.gathered + 2 * counts.written)
+    expected = (counts.starts, 4 * size, 256 * counts.multiplications)
+    assert priced.counts(factored.device_work, 256) == expected
+    # They read and multiply in turn.
+    seconds = priced.seconds(factored.device_work, 256, (0.0, 1e9, 1e9))
+    assert seconds == pytest.approx(sum(expected[1:]))
+    assert priced.size(factored.device_work) == 4 * counts.area
 
 
 @pytest.mark.parametrize("figures", [[1.0], None, "fast", [1, 2, float("nan")], {"a": 1}])

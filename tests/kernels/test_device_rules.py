@@ -1,11 +1,16 @@
 """The paths of frozen layers on a device: launches, values never read, and numbers."""
 
+import gc
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 from device_rules import (  # noqa: E402
     MOST_LAUNCHES,
+    Capture,
     by_kernel,
     by_structure,
     host_microseconds,
@@ -14,8 +19,10 @@ from device_rules import (  # noqa: E402
 )
 
 import structmat  # noqa: E402
+from structmat.kernels import using  # noqa: E402
+from structmat.kernels.choice.table import KERNELS  # noqa: E402
 from structmat.kernels.layouts import batches as batches_layout  # noqa: E402
-from structmat.nn import StructuredLinear  # noqa: E402
+from structmat.nn import StructuredConv2d, StructuredLinear  # noqa: E402
 
 
 def gblr(n, K, widest):
@@ -76,11 +83,11 @@ def block_diagonal(n, side=16):
     return structmat.BlockSparse(blocks, at, at, shape=(n, n))
 
 
-def block_low_rank(n, *, some_dense=False, side=16):
+def block_low_rank(n, *, some_dense=False, side=16, rank=3):
     rng, grid = np.random.default_rng(5), n // side
     tiles = {}
     for i in range(grid):
-        tiles[i, (i + 1) % grid] = tuple(rng.standard_normal((2, side, 3)))
+        tiles[i, (i + 1) % grid] = tuple(rng.standard_normal((2, side, rank)))
         if some_dense:
             tiles[i, i] = rng.standard_normal((side, side))
     return structmat.BlockLowRank(tiles, row_sizes=[side] * grid, col_sizes=[side] * grid)
@@ -167,6 +174,93 @@ def test_no_value_is_read_on_a_device(name, kernel):
     assert all(g.is_meta for g in gradients)
     with torch.no_grad():
         assert layer(y).is_meta
+
+
+@matrices
+def test_a_graph_of_cuda_can_be_captured(name, kernel, monkeypatch):
+    layer = layer_of(name, SIZES[0], torch.float32)[0].requires_grad_(False).to("meta")
+    for count in (1, 64):
+        with torch.no_grad(), Capture("meta", monkeypatch):
+            assert layer(torch.ones(count, SIZES[0], device="meta")).is_meta
+
+
+@pytest.mark.parametrize("kernel", ["batches", "triton", "dense"], indirect=True)
+@pytest.mark.parametrize("before", [0, 1, 64])
+def test_what_is_filled_during_a_capture_is_not_kept(kernel, before, monkeypatch):
+    """It is there once the graph was replayed; before that products would read rubbish."""
+    layer, twin = layer_of("runs", 64, torch.float32)
+    layer.requires_grad_(False)
+    wanted, x = 1 + torch.from_numpy(twin).float().sum(1), torch.ones(64, 64)
+    with torch.no_grad():
+        if before:
+            torch.testing.assert_close(layer(x[:before])[0], wanted)
+        with Capture("cpu", monkeypatch):
+            y, weight = layer(x), layer.weight
+        assert y.isnan().all()
+        assert weight.isnan().all()
+        for count in (64, 1, 64):
+            torch.testing.assert_close(layer(x[:count])[0], wanted)
+        torch.testing.assert_close(layer.weight, torch.from_numpy(twin).float())
+
+
+def test_kernels_of_convolutions_are_not_kept_during_a_capture(monkeypatch):
+    monkeypatch.setattr("structmat.nn.structured.layers.dense_is_quicker", lambda *a, **k: True)
+    taps = [structmat.LowRank(np.ones((2, 1)), np.full((3, 1), 1.0 + i)) for i in range(4)]
+    layer = StructuredConv2d(taps, in_channels=3, kernel_size=2).requires_grad_(False)
+    x = torch.ones(1, 3, 2, 2, dtype=torch.float64)
+    with torch.no_grad():
+        for weight in layer.taps:
+            weight.dense()  # each is remembered, and the kernel made of them is not
+        with Capture("cpu", monkeypatch):
+            captured = layer(x)
+        assert captured.isnan().all()
+        assert layer(x).flatten().tolist() == [30, 30]
+
+
+def test_kernels_bound_during_a_capture_are_not_kept(monkeypatch):
+    """By number of columns and by name; the matrix has multiplied before."""
+    batches = replace(KERNELS["batches"], off_cpu=False, default_from=17)
+    monkeypatch.setitem(KERNELS, "batches", batches)
+    matrix = MATRICES["runs"](64).to("torch")
+    twin = torch.from_numpy(MATRICES["runs"](64).to_dense())
+    x = torch.ones(64, 17, dtype=torch.float64)
+    matrix @ x[:, :1]
+    with Capture("cpu", monkeypatch):
+        first = matrix @ x
+        with using("pair"):
+            second = matrix @ x[:, :2]
+    assert first.isnan().all()
+    assert second.isnan().all()
+    torch.testing.assert_close(matrix @ x, twin @ x)
+    with using("pair"):
+        torch.testing.assert_close(matrix @ x[:, :2], twin @ x[:, :2])
+
+
+def test_contents_cast_during_a_capture_are_not_kept(monkeypatch):
+    by_kernel(monkeypatch, "batches")
+    layer, twin = layer_of("runs", 64, torch.float32)
+    layer.requires_grad_(False)
+    x, wanted = torch.ones(2, 64), 1 + torch.from_numpy(twin).float().sum(1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with Capture("cpu", monkeypatch):
+            assert layer(x).dtype == torch.bfloat16
+        torch.testing.assert_close(layer(x)[0].float(), wanted, rtol=0.05, atol=0.3)
+
+
+def test_what_a_graph_reads_lives_as_long_as_its_layer(monkeypatch):
+    by_kernel(monkeypatch, "batches")
+    layer = layer_of("runs", 64, torch.float32)[0].requires_grad_(False)
+    with torch.no_grad():
+        layer(torch.ones(3, 64))
+        read = weakref.ref(layer.matrix.bound()._factored)
+        with Capture("cpu", monkeypatch):
+            layer(torch.ones(3, 64))
+    layer.train().eval()
+    gc.collect()
+    assert read() is not None
+    del layer
+    gc.collect()
+    assert read() is None
 
 
 @matrices

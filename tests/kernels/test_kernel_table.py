@@ -51,8 +51,8 @@ DEFAULTS = {
     ("torch", "cuda", "float64"): (["batches"] * 6, ["batches"] * 6),
     ("cupy", "gpu", "float32"): (["intervals"] * 6,) * 2,
     ("cupy", "gpu", "complex128"): (["intervals"] * 6,) * 2,
-    ("cupy", "gpu", "float16"): (["panels"] * 6, ["panels"] * 6),
-    ("jax", "gpu", "float32"): (["panels"] * 6, ["panels"] * 6),
+    ("cupy", "gpu", "float16"): (["batches"] * 6, ["batches"] * 6),
+    ("jax", "gpu", "float32"): (["batches"] * 6, ["batches"] * 6),
 }
 
 
@@ -80,7 +80,7 @@ def test_defaults_where_no_times_are_known(where, everything_is_here):
 def test_intervals_are_for_runs_alone(everything_is_here):
     structure = structure_on("cupy", "gpu", ("blocks", None))
     given = contents_of(structure, "float32", 5000)
-    assert table.KERNELS.default(structure, given, 1).name == "panels"
+    assert table.KERNELS.default(structure, given, 1).name == "batches"
     assert table.KERNELS.default_steps(structure, given) == []
 
 

@@ -19,8 +19,8 @@ from structmat.kernels.layouts.tiles import (
 )
 
 torch = pytest.importorskip("torch")
-from structmat.kernels.triton import torch_op as tile_ops  # noqa: E402
-from structmat.kernels.triton.torch_op import TileMatrix  # noqa: E402
+from structmat.kernels.triton import operators as tile_ops  # noqa: E402
+from structmat.kernels.triton.torch_op import TileMatrix, TileValues  # noqa: E402
 
 SIDES = st.sampled_from([(16, 16), (16, 64), (32, 16), (64, 128)])
 
@@ -400,7 +400,7 @@ def test_the_gradient_by_contents_is_taken_where_fewer_tiles_are(rng):
     assert layouts[1].num_tiles < layouts[0].num_tiles
     W = TileMatrix(*layouts)
     forward, transpose = (v.detach().requires_grad_() for v in W.values(torch.ones(width.sum())))
-    y = W.times(torch.ones(2, n), tile_ops.TileValues(forward, transpose))
+    y = W.times(torch.ones(2, n), TileValues(forward, transpose))
     y.sum().backward()
     assert forward.grad is None
     assert (transpose.grad[transpose != 0] == 2).all()
@@ -414,7 +414,7 @@ def test_operators_keep_the_rules_of_torch(rng):
     for by_columns in (False, True):
         arguments = (
             *(x, forward.clone().requires_grad_(), transpose, here.parts, there.parts),
-            *(70, by_columns, here.batched, there.batched),
+            *(70, by_columns, here.batched, there.batched, []),
         )
         torch.library.opcheck(torch.ops.structmat.tile_matmul.default, arguments)
     grad = torch.ones(5, 70, requires_grad=True)

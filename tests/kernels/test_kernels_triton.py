@@ -17,6 +17,7 @@ from triton.compiler import ASTSource  # noqa: E402
 from structmat.errors import InputError, MissingDependencyError  # noqa: E402
 from structmat.kernels.triton import kernels as triton_tiles  # noqa: E402
 from structmat.kernels.triton import line_kernels  # noqa: E402
+from structmat.kernels.triton.launches import CANDIDATES, trying  # noqa: E402
 
 HERE = Path(__file__).parent
 TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -36,7 +37,7 @@ def test_the_interpreter_agrees_with_float64():
         check=False,
     )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr
-    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 37 + 50
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 41 + 50
 
 
 def compiled(kernel, dtype, constants, launch, unit_strides, architecture=90):
@@ -46,7 +47,7 @@ def compiled(kernel, dtype, constants, launch, unit_strides, architecture=90):
     constants = constants | {k: v for k, v in launch.items() if k not in options}
     constants |= dict.fromkeys(unit_strides, 1)
     scalars = ["x", "values", "y", "grad", "out", "contents", "scale"]
-    integers = ["begin", "inputs", "outputs", "owner"]
+    integers = ["begin", "inputs", "outputs", "owner", "at"]
     integers += ["windows", "pieces", "base", "first", "length", "line"]
     types = dict.fromkeys(scalars, f"*{TYPES[dtype]}") | dict.fromkeys(integers, "*i32")
     types["z"] = "*fp32"
@@ -60,21 +61,27 @@ def compiled(kernel, dtype, constants, launch, unit_strides, architecture=90):
     return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
-def compiled_times(dtype, tile, listed, tokens=8192, precision="ieee"):
-    """x W by rows to columns with consecutive rows of W, by columns to rows with listed ones."""
+def compiled_times(dtype, tile, listed, tokens=8192, precision="ieee", unit="", **options):
+    """x W by rows to columns with consecutive rows of W, by columns to rows with listed ones.
+
+    Tiles stand in packed contents if a unit step of theirs, "v_row" or "v_col", is named.
+    """
     constants = {
         "TK": tile[0],
         "TN": tile[1],
         "LISTED_INPUTS": listed,
         "LISTED_OUTPUTS": not listed,
+        "PLACED": bool(unit),
+        "GRAIN": 16 if unit else 1,
         "PRECISION": precision,
     }
     launch = triton_tiles.times_launch(tokens, 64, tile, SIZE[dtype])
     units = ["x_row", "y_col"] if listed else ["x_col", "y_row"]
-    return compiled(triton_tiles.times_kernel, dtype, constants, launch, units)
+    units += [unit] if unit else []
+    return compiled(triton_tiles.times_kernel, dtype, constants, launch, units, **options)
 
 
-def compiled_outer(dtype, tile, listed, precision="ieee"):
+def compiled_outer(dtype, tile, listed, precision="ieee", **options):
     constants = {
         "TK": tile[0],
         "TN": tile[1],
@@ -84,7 +91,7 @@ def compiled_outer(dtype, tile, listed, precision="ieee"):
     }
     launch = triton_tiles.outer_launch(tile, SIZE[dtype])
     units = ["x_row", "grad_col"] if listed else ["x_col", "grad_row"]
-    return compiled(triton_tiles.outer_kernel, dtype, constants, launch, units)
+    return compiled(triton_tiles.outer_kernel, dtype, constants, launch, units, **options)
 
 
 def compiled_lines(kernel, dtype, vectors, *, grain, architecture=90, scaled=False):
@@ -142,6 +149,53 @@ def test_half_precision_feeds_the_tensor_cores_of_hopper(dtype, tile, listed, tm
         assert re.search(rf"wgmma\.mma_async\S*\.f32\.{name}\.{name}", ptx)
         # Operands come asynchronously and 16 bytes at a time.
         assert re.search(r"cp\.async\.cg\.shared\.global \[[^]]*\], \[[^]]*\], 0x10", ptx)
+        check_resources(kernel, tmp_path)
+
+
+@compiles
+@pytest.mark.parametrize("unit", ["v_row", pytest.param("v_col", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("architecture", "tile"),
+    [
+        (90, (64, 128)),
+        *(
+            pytest.param(architecture, tile, marks=pytest.mark.slow)
+            for architecture in (80, 90, 100)
+            for tile in [(16, 16), (64, 64), (128, 128)]
+        ),
+    ],
+)
+def test_tiles_in_place_are_read_16_bytes_at_a_time(unit, architecture, tile, tmp_path):
+    kernel = compiled_times(
+        torch.bfloat16, tile, listed=False, unit=unit, architecture=architecture
+    )
+    ptx = kernel.asm["ptx"]
+    copies = re.findall(r"cp\.async\.c[ag]\.shared\.global \[[^]]*\], \[[^]]*\], (\w+)", ptx)
+    # Places of tiles and rows of x come one by one, in 32 bits; no scalar of 16 bits does.
+    assert "0x10" in copies
+    assert set(copies) <= {"0x10", "0x4"}
+    assert not re.search(r"ld\.global\S*16\b", ptx)
+    check_resources(kernel, tmp_path)
+
+
+@compiles
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+@pytest.mark.parametrize(
+    ("name", "row"), [(name, row) for name, rows in CANDIDATES.items() for row in rows]
+)
+def test_what_tuning_tries_fits_the_machine(name, row, architecture, tmp_path):
+    unit = "v_row" if architecture == 90 else ""
+    dtype = torch.bfloat16 if "16" in name else torch.float32
+    tokens = 8192 if "wide" in name else 256
+    for tile in ((64, 128), (128, 128)):
+        with trying(name, row):
+            if name.startswith("outer"):
+                kernel = compiled_outer(dtype, tile, False, architecture=architecture)
+            else:
+                kernel = compiled_times(
+                    dtype, tile, False, tokens, unit=unit, architecture=architecture
+                )
         check_resources(kernel, tmp_path)
 
 

@@ -2,7 +2,8 @@
 
 panels         dense panels, in the array API alone: the reference of all kernels
 torch_panels   the same on PyTorch, with gradients
-torch_batches  a bounded number of batched products on PyTorch, for devices
+batches        a bounded number of batched products, in the array API, for devices
+torch_batches  the same on PyTorch, with gradients
 csr            compressed sparse rows of SciPy
 monarch        products by Monarch matrices
 dense          factors and matrices as dense arrays

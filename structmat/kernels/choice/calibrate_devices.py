@@ -84,7 +84,9 @@ def calibrate_device(
                 name = factored.place
                 _measure(factored, xp, samples)
                 report((i + j / (len(_COSTS) * len(sizes))) / len(_DTYPES))
-            fits = {kernel: fitted(rows) for kernel, rows in samples.items()}
+            fits = {
+                kernel: fitted(rows, in_turn=_in_turn(kernel)) for kernel, rows in samples.items()
+            }
             figures = {kernel: figures for kernel, (figures, _) in fits.items()}
             found[name] = Measured(figures, {kernel: error for kernel, (_, error) in fits.items()})
     return found
@@ -149,11 +151,17 @@ def _measure(factored: FactoredMatrix, xp: ModuleType, samples: dict[str, list[S
             samples.setdefault(name, []).append((price.counts(work, columns), taken))
 
 
-def fitted(samples: Sequence[Sample]) -> tuple[list[float], float]:
+def _in_turn(kernel: str) -> bool:
+    price = KERNELS[kernel].on_devices
+    return price is not None and price.in_turn
+
+
+def fitted(samples: Sequence[Sample], *, in_turn: bool = False) -> tuple[list[float], float]:
     """Figures in nanoseconds for starts, bytes and multiplications, and the median relative error.
 
-    A sample is explained by its starts and the longer of reading and multiplying. Which of
-    these was longer is found in turns with the figures, from where each alone would explain it.
+    A sample is explained by its starts and the longer of reading and multiplying, or their sum
+    where they follow each other `in_turn`. Which of these was longer is found in turns with the
+    figures, from where each alone would explain it.
     A figure that no sample tells is the largest that none contradicts.
     """
     counts = np.array([c for c, _ in samples], dtype=float)
@@ -162,15 +170,16 @@ def fitted(samples: Sequence[Sample]) -> tuple[list[float], float]:
     found = most
     for _ in range(_ROUNDS):
         reads = found[1] * counts[:, 1] >= found[2] * counts[:, 2]
-        kept = counts * np.stack([np.ones_like(taken), reads, ~reads], axis=1)
+        kept = counts * np.stack([np.ones_like(taken), reads | in_turn, ~reads | in_turn], axis=1)
         solved = nnls(kept / taken[:, None], np.ones_like(taken))[0]
-        new = np.where(solved > 0, solved, most)
+        new = solved if in_turn else np.where(solved > 0, solved, most)
         new[0] = solved[0]
         if np.allclose(new, found, rtol=1e-6, atol=0):
             break
         found = new
     terms = found * counts
-    expected = terms[:, 0] + np.maximum(terms[:, 1], terms[:, 2])
+    both = terms[:, 1:]
+    expected = terms[:, 0] + (both.sum(axis=1) if in_turn else both.max(axis=1))
     error = float(np.median(np.abs(expected / taken - 1)))
     return [float(f"{1e9 * x:.3g}") for x in found], error
 

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from structmat._array import Array
@@ -15,6 +16,7 @@ from structmat.kernels.choice.record import (
     imports,
     is_modelled,
     is_on_device,
+    is_tensor_on_device,
 )
 from structmat.kernels.choice.table import KERNELS, MOST_ONE_BY_ONE, torch_times
 from structmat.kernels.cost_model.coefficients import CPU, place_of
@@ -25,6 +27,8 @@ from structmat.kernels.layouts.factors import FactorStructure
 
 _forced: ContextVar[str | None] = ContextVar("structmat kernel", default=None)
 _watched: ContextVar["list[KernelTime] | None"] = ContextVar("structmat products", default=None)
+#: Numbers of columns at which the choice for tensors on a device may change.
+_STEPS = (1, *(2**i for i in range(1, 18)))
 # Number of contexts that force a kernel or watch products: tracers follow a number, not a context
 # variable. It only spares products outside the look-up.
 _attending = 0
@@ -91,25 +95,39 @@ def is_forced() -> bool:
 
 
 class FactoredMatrix:
-    """A = R [C^H; I] ready to multiply, from packed contents of R and, if there is one, C."""
+    """A = R [C^H; I] ready to multiply, from packed contents of R and, if there is one, C.
 
-    def __init__(self, structure: FactorStructure, contents: list[Array]) -> None:
+    With `weighed` a layer has taken the structure and not the dense weight: tensors on a device
+    then go by a default kernel, never by the dense matrix.
+    """
+
+    def __init__(
+        self, structure: FactorStructure, contents: list[Array], *, weighed: bool = False
+    ) -> None:
         self.structure, self.shape, self.contents = structure, structure.shape, contents
         self._bound: dict[str, BoundKernel] = {}
         self._chosen: dict[tuple[int, tuple[int, ...]], BoundKernel] = {}
         self._is_modelled, self._is_on_device = is_modelled(structure), is_on_device(structure)
+        self._by_steps = not weighed and is_tensor_on_device(structure, contents)
         self._steps: list[int] = []
-        if not (self._is_modelled or self._is_on_device):
+        if self._by_steps:
+            # A tracer asks for any number of columns, so the choice is made before.
+            names = [self.choose(columns) for columns in _STEPS]
+            pairs = zip(_STEPS[1:], pairwise(names), strict=True)
+            self._steps = [step for step, (before, after) in pairs if before != after]
+            structure.kept(f"chosen {dtype_name(contents)}", self._lay_out)
+        elif not (self._is_modelled or self._is_on_device):
             self._steps = KERNELS.default_steps(structure, contents)
             # Now, while layouts may be kept: a tracer may ask for the product later.
-            structure.kept(f"defaults {dtype_name(contents)}", self._bind_defaults)
+            structure.kept(f"defaults {dtype_name(contents)}", self._lay_out)
             self._chosen[1, ()] = self.bound(KERNELS.default(structure, contents, 1).name)
 
-    def _bind_defaults(self) -> list[str]:
-        """Lay the structure out for all its defaults; their names."""
+    def _lay_out(self) -> list[str]:
+        """Lay the structure out for all kernels that may be chosen; their names."""
         names = [self.choose(columns) for columns in (1, *self._steps)]
-        for name in set(names[1:]):
-            KERNELS.bind(name, self.structure, self.contents)
+        for name in set(names if self._by_steps else names[1:]):
+            if name != KERNELS.dense.name:  # which has no layout, and much memory
+                KERNELS.bind(name, self.structure, self.contents)
         return names
 
     @cached_property
@@ -158,7 +176,7 @@ class FactoredMatrix:
         `around` are the lengths of the orders that the matrix stands between.
         """
         times = self._times(columns, around)
-        if not times and self._is_on_device:
+        if not times and (self._is_on_device or self._by_steps):
             return KERNELS.without_times(self.structure, self.contents, self.device_work).name
         if not times:
             return KERNELS.default(self.structure, self.contents, columns).name
@@ -169,7 +187,7 @@ class FactoredMatrix:
         """A sentence on the choice where the device has no figures; else empty."""
         if not self.place or self.expected(columns):
             return ""
-        if not self._is_on_device:
+        if not (self._is_on_device or self._by_steps):
             return (
                 f"no times are known for {self.place}: the number of columns decides (force the "
                 "dense matrix by structmat.kernels.using)"
@@ -183,7 +201,7 @@ class FactoredMatrix:
 
     def _times(self, columns: int, around: tuple[int, ...] = ()) -> dict[str, tuple[float, float]]:
         """Expected seconds of each kernel, and the margin to compare them with."""
-        if self._is_on_device:
+        if self._is_on_device or self._by_steps:
             return self._times_on_device(columns)
         if not self._is_modelled:
             return {}
@@ -204,11 +222,10 @@ class FactoredMatrix:
         if not (known := KERNELS.figures(self.place)):
             return {}
         work = self.device_work
-        prices = KERNELS.compared_on_device(self.structure, self.contents, work)
+        prices = KERNELS.compared_on_device(self.structure, self.contents, work, known=known)
         return {
             name: (price.seconds(work, columns, known[name]), price.margin)
             for name, price in prices.items()
-            if name in known
         }
 
     def counted(self, columns: int) -> int:
@@ -228,9 +245,17 @@ class FactoredMatrix:
     def bound(self, kernel: str) -> BoundKernel:
         """The matrix bound to a kernel, once; errors say why it cannot be."""
         if kernel not in self._bound:
-            with self.structure.binding():
-                self._bound[kernel] = KERNELS.bind(kernel, self.structure, self.contents)
+            with self._binding():
+                made = KERNELS.bind(kernel, self.structure, self.contents)
+            if self.structure.backend.capturing():
+                return made
+            self._bound[kernel] = made
         return self._bound[kernel]
+
+    def _binding(self) -> AbstractContextManager[Any]:
+        # Dynamo cannot enter the first one, and never meets it.
+        structure = self.structure
+        return structure.backend.caching(structure.xp) if self._by_steps else structure.binding()
 
     def multiply(self, x: Array, around: tuple[int, ...] = ()) -> Array:
         """A x: (n, k) to (m, k), for a matrix between orders of these lengths."""
@@ -266,7 +291,11 @@ class FactoredMatrix:
         key = columns, around = self.counted(columns), around if self._is_modelled else ()
         bound = self._chosen.get(key)
         if bound is None:
-            bound = self._chosen[key] = self.bound(self.choose(columns, around))
+            name = self._name_for(columns, around)
+            bound = self.bound(name)
+            # Else it is not to be kept, and neither here.
+            if self._bound.get(name) is bound:
+                self._chosen[key] = bound
         return bound
 
     def _attended(self, columns: int) -> BoundKernel | None:
@@ -277,3 +306,14 @@ class FactoredMatrix:
             if KERNELS[name].package:
                 found.append(self.timed(name))
         return None if forced is None else self.bound(forced)
+
+    def _name_for(self, columns: int, around: tuple[int, ...]) -> str:
+        """Name of the kernel chosen; a trace does not write out a dense matrix on its way."""
+        name = self.choose(columns, around)
+        if not self._by_steps or name in self._bound or name != KERNELS.dense.name:
+            return name
+        from structmat._derivatives import is_traced
+
+        if not is_traced():
+            return name
+        return KERNELS.default(self.structure, self.contents, columns).name

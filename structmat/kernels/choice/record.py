@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from structmat._array import Array, device_name
@@ -32,6 +32,8 @@ _DEVICE_COUNTS = 3
 _SCALARS_PER_RUN = 16
 #: Number of columns for which compiled defaults are compared.
 _MANY_COLUMNS = 256
+#: Devices of torch whose products have no times of a device: a CPU's, and none at all.
+_WITHOUT_TIMES = ["cpu", "meta"]
 #: Packages that are installed: looked for, not imported.
 _PRESENT = {name for name in ("numba", "triton") if importlib.util.find_spec(name)}
 #: Packages whose import succeeded.
@@ -167,6 +169,19 @@ def is_on_device(structure: FactorStructure) -> bool:
     return structure.library == "cupy"
 
 
+def is_tensor_on_device(structure: FactorStructure, contents: list[Array]) -> bool:
+    """Tell whether contents are tensors on a device that have nothing to learn.
+
+    Those that learn change with each product, and those of a trace are not there yet.
+    """
+    if structure.library != "torch" or str(structure.device) in _WITHOUT_TIMES:
+        return False
+    from structmat._derivatives import is_traced, is_transformed
+
+    learns = any(c.requires_grad for c in contents)
+    return not (learns or is_traced() or is_transformed(*contents))
+
+
 class KernelTable(dict[str, Kernel]):
     """Records by name.
 
@@ -220,13 +235,22 @@ class KernelTable(dict[str, Kernel]):
         return found
 
     def compared_on_device(
-        self, structure: FactorStructure, contents: list[Array], work: DeviceWork
+        self,
+        structure: FactorStructure,
+        contents: list[Array],
+        work: DeviceWork,
+        *,
+        known: Container[str] | None = None,
     ) -> dict[str, DevicePrice]:
-        """Prices of the kernels to choose from on a device: not of those of much memory."""
+        """Prices of the kernels to choose from on a device: not of those of much memory.
+
+        With `known` only those in it are asked for their memory.
+        """
         limit = max(_MOST_PER_SCALAR * work.scalars, _MOST_DEVICE_SCALARS) * work.itemsize
         return {
             name: price
             for name in self.fitting(structure, contents)
+            if known is None or name in known
             if (price := self[name].on_devices) is not None and price.size(work) <= limit
         }
 
@@ -255,7 +279,8 @@ class KernelTable(dict[str, Kernel]):
 
         The default multiplies where a dense matrix would take too much memory.
         """
-        fits = self.dense.name in self.compared_on_device(structure, contents, work)
+        only = [self.dense.name]
+        fits = self.dense.name in self.compared_on_device(structure, contents, work, known=only)
         return self.dense if fits else self.default(structure, contents, work.columns)
 
     def default(self, structure: FactorStructure, contents: list[Array], columns: int) -> Kernel:
@@ -269,7 +294,7 @@ class KernelTable(dict[str, Kernel]):
             kernel
             for kernel in self.values()
             if kernel.default_from <= columns <= kernel.default_to
-            and not (kernel.off_cpu and str(structure.device) == "cpu")
+            and not (kernel.off_cpu and "cpu" in str(structure.device).lower())
             and kernel.is_worth(scalars, structure.middle)
             and kernel.serves(structure, contents)
             and imports(kernel.package)

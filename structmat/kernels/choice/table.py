@@ -25,6 +25,7 @@ from structmat.kernels.choice.record import (
 from structmat.kernels.cost_model import devices, prices
 from structmat.kernels.cost_model.kernel_time import KernelTime
 from structmat.kernels.cost_model.prices import Work
+from structmat.kernels.layouts.batched import MatrixBatches, exact_batches
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
@@ -122,9 +123,20 @@ def torch_times(kernel: Kernel, work: Work) -> tuple[KernelTime, KernelTime]:
 
 
 def _batches(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
-    from structmat.kernels.arrays.torch_batches import torch_batches
+    from structmat.kernels.arrays.batches import ArrayFactor, BatchedStructure, Batches
 
-    return torch_batches(structure, contents)
+    totals = [c.shape[0] for c in contents]
+
+    def batched() -> BatchedStructure:
+        if structure.library != "torch":
+            made = exact_batches(structure, totals)
+            return BatchedStructure(structure, made, ArrayFactor, keeps=True)
+        from structmat.kernels.arrays.torch_batches import TorchFactor
+
+        made = MatrixBatches(structure, totals)
+        return BatchedStructure(structure, made, TorchFactor, keeps=False)
+
+    return Batches(structure.kept("batched factors", batched), contents)
 
 
 def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
@@ -218,9 +230,10 @@ REFERENCE = Kernel(
 )
 BATCHES = Kernel(
     "batches",
-    "batched products of torch, in as many operations for any number of blocks",
+    "batched products, in as many operations for any number of blocks",
     _batches,
-    on("torch"),
+    on(),
+    on_devices=devices.BATCHES,
     default_from=0,
     off_cpu=True,
 )

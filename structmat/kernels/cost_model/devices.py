@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from structmat._array import Array
+from structmat.kernels.layouts.batched import BatchCounts, exact_batches
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
@@ -38,11 +39,13 @@ class DeviceWork(NamedTuple):
     itemsize: int
     #: Scalars of a structure of even runs that takes at least as long.
     even: float
+    #: Counts of batches, which take a while to lay out: where they are asked for.
+    batches: Callable[[], BatchCounts] | None = None
 
     @classmethod
     def of(cls, structure: FactorStructure, contents: list[Array]) -> "DeviceWork":
         """Counts of the matrix with these packed contents."""
-        totals = (c.shape[0] for c in contents)
+        totals = [c.shape[0] for c in contents]
         pairs = list(zip(structure.patterns, totals, strict=True))
         return cls(
             *structure.shape,
@@ -50,6 +53,7 @@ class DeviceWork(NamedTuple):
             sum(total for _, total in pairs),
             int(contents[0].itemsize),
             sum(even_scalars(pattern, total) for pattern, total in pairs),
+            lambda: exact_batches(structure, totals).counts,
         )
 
 
@@ -97,12 +101,15 @@ class DevicePrice:
     figures: Mapping[str, Sequence[float]] = field(default_factory=dict)
     #: Factor on the time when kernels are compared; below 1 the kernel is preferred.
     margin: float = 1.0
+    #: Whether operations that read and those that multiply follow each other.
+    in_turn: bool = False
 
     def seconds(self, work: DeviceWork, columns: int, figures: Sequence[float]) -> float:
         """Expected time of a product with a number of columns."""
         starts, size, multiplications = self.counts(work, columns)
         start, read, multiply = figures
-        return 1e-9 * (start * starts + max(read * size, multiply * multiplications))
+        both = read * size, multiply * multiplications
+        return 1e-9 * (start * starts + (sum(both) if self.in_turn else max(both)))
 
 
 def _dense_size(work: DeviceWork) -> float:
@@ -129,6 +136,19 @@ def _dense(work: DeviceWork, k: int) -> tuple[float, float, float]:
 def _pair(work: DeviceWork, k: int) -> tuple[float, float, float]:
     size = _pair_size(work)
     return (2.0 if work.middle else 1.0), size, size / work.itemsize * k
+
+
+def _batches_size(work: DeviceWork) -> float:
+    assert work.batches is not None
+    return work.batches().area * work.itemsize
+
+
+def _batches(work: DeviceWork, k: int) -> tuple[float, float, float]:
+    assert work.batches is not None
+    counts = work.batches()
+    # What is gathered is read, written and read again, and so is what is written.
+    size = counts.area + k * (3 * counts.gathered + 2 * counts.written)
+    return float(counts.starts), size * work.itemsize, float(counts.multiplications) * k
 
 
 def _intervals(work: DeviceWork, k: int) -> tuple[float, float, float]:
@@ -159,5 +179,6 @@ INTERVALS = DevicePrice(
 )
 # The same structures at n = 4096 and 8192 with 8192 columns; the start is that of the host.
 TRITON = DevicePrice(_stored_size, _stored, {f"{_H200}bfloat16": (250000.0, 3e-4, 4e-6)})
-# Not measured: compared where it is calibrated.
+# Not measured: compared where they are calibrated.
 PAIR = DevicePrice(_pair_size, _pair)
+BATCHES = DevicePrice(_batches_size, _batches, in_turn=True)

@@ -2,7 +2,9 @@
 
 panels    dense columns of a factor, for BLAS, and the patterns of all structures
 tiles     dense rectangles of one size, for the matrix units of a GPU
+placed    tiles that packed contents hold as they are
 batches   dense groups of equal size, for batched products
+batched   batches of all factors of a matrix
 lines     stretches of packed contents, for few vectors
 strips    matrices of strips as one sparse matrix
 factors   the structure of a matrix made of factors, which keeps their layouts

@@ -25,6 +25,8 @@ _LEAST_LANES = 8
 #: Multiplications in the time in which one number of an operand is gathered: of a GPU with matrix
 #: units, 400 for each ps, and 4 bytes per ps of memory for reading and writing 16 bits.
 GATHERED = 500
+#: The same without matrix units: 33 for each ps, and 12 bytes that are read, written and read.
+GATHERED_EXACTLY = 100
 #: Sides up to which a smaller product takes as long on matrix units.
 _LEAST_SIDES = (32, 64)
 #: A second batch has to save this part of all multiplications.
@@ -52,6 +54,17 @@ class Batch:
         steps = np.diff(self.inputs[:, 0])
         step = int(steps[0]) if groups > 1 else 1
         return (int(self.inputs[0, 0]), step) if step > 0 and (steps == step).all() else None
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications for a vector; small groups as those of the sizes that take as long."""
+        return timed(*self.shape)
+
+    @property
+    def follows(self) -> bool:
+        """True where the rows of all groups are consecutive, one group after another."""
+        window, (groups, rows) = self.window, self.inputs.shape
+        return window is not None and (groups == 1 or window[1] == rows)
 
 
 @dataclass(frozen=True)
@@ -103,12 +116,18 @@ class _Cut:
 
 
 def batch_layout(
-    rows: IntArray, cols: IntArray, shape: tuple[int, int], *, order: IntArray | None = None
+    rows: IntArray,
+    cols: IntArray,
+    shape: tuple[int, int],
+    *,
+    order: IntArray | None = None,
+    gathered: float | None = None,
 ) -> BatchLayout:
     """Cut a sparse matrix, given by the coordinates of its stored scalars, into batches.
 
     Each packed scalar has one place, and no two have the same; those beyond `shape` are dropped.
-    Groups take columns in `order`, shape (q,), by default their own. Time is O(total log total).
+    Groups take columns in `order`, shape (q,), by default their own. A row that is gathered counts
+    as a number of multiplications, `GATHERED` by default. Time is O(total log total).
     """
     p, q = shape
     inside = (rows < p) & (cols < q)
@@ -116,7 +135,8 @@ def batch_layout(
     if order is not None:
         place[order] = np.arange(q)
     row, lane = rows[inside], place[cols[inside]]
-    cut = min(_cuts(row, lane, shape), key=_price)
+    gathered = GATHERED if gathered is None else gathered
+    cut = min(_cuts(row, lane, shape), key=lambda cut: _price(cut, gathered))
     counts = cut.counts()
     batches: list[Batch] = []
     # First entry, first column, and rows of each group's batch.
@@ -179,14 +199,19 @@ def _batches(counts: IntArray) -> list[IntArray]:
     return [np.sort(order[: best + 1]), np.sort(order[best + 1 :])]
 
 
-def _price(cut: _Cut) -> float:
+def timed(groups: int, lanes: int, wide: int) -> int:
+    """Multiplications that take as long as those of groups with this many columns and rows."""
+    least = _LEAST_SIDES
+    return groups * max(lanes, least[1]) * max(wide, least[0])
+
+
+def _price(cut: _Cut, gathered: float) -> float:
     """Multiplications of a product, with those in whose time the operand is gathered."""
-    counts, least = cut.counts(), _LEAST_SIDES
-    total = 0.0
+    counts, total = cut.counts(), 0.0
     for groups in _batches(counts):
         wide = int(counts[groups].max(initial=0))
-        total += groups.size * max(cut.lanes, least[1]) * max(wide, least[0])
-        total += groups.size * wide * GATHERED
+        total += timed(groups.size, cut.lanes, wide)
+        total += groups.size * wide * gathered
     return total
 
 

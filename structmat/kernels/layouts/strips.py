@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from structmat._array import Array, conj, integers
+from structmat._array import Array, conj, integers, taken
 from structmat.intervals import IntArray, positions
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
@@ -17,7 +17,7 @@ from structmat.kernels.layouts.tiles import run_order
 
 @dataclass(frozen=True, eq=False)
 class Strips:
-    """Strips of a matrix A, (m, n), on PyTorch: each a run along one of its rows or columns.
+    """Strips of a matrix A, (m, n): each a run along one of its rows or columns.
 
     Attributes
     ----------
@@ -86,6 +86,14 @@ class Strips:
     def merged(self, contents: list[Array]) -> Array:
         """Contents of the sparse matrix, from those of both sides: two operations."""
         single, other = contents[self.side], contents[1 - self.side]
-        single = single.repeat_interleave(self.repeats, output_size=other.shape[0])
+        single = self._repeated(single, other.shape[0])
         u, v = (single, other) if self.side == 0 else (other, single)
         return u * conj(v, self.structure.xp)
+
+    def _repeated(self, single: Array, total: int) -> Array:
+        """Each single sample as often as its strip is long."""
+        if self.structure.library == "torch":  # an index would be as large as the contents
+            return single.repeat_interleave(self.repeats, output_size=total)
+        xp, device = self.structure.xp, self.structure.device
+        owner = np.repeat(np.arange(self.line.size), self.runs.width)
+        return taken(single, integers(owner, xp, device), xp, axis=0)

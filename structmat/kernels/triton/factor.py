@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor
 
+from structmat._derivatives import is_transformed
+from structmat.intervals import IntArray
 from structmat.kernels.layouts.batches import coordinates, shared_lanes
 from structmat.kernels.layouts.panels import BlockPattern, Pattern, RunPattern
+from structmat.kernels.layouts.placed import whole_tile
 from structmat.kernels.layouts.strips import Strips
 from structmat.kernels.layouts.tiles import (
     TILE,
@@ -28,8 +31,18 @@ def _layouts(pattern: Pattern, total: int) -> tuple[TileLayout, TileLayout]:
     if isinstance(pattern, BlockPattern):
         return block_tile_layouts(pattern.rows, pattern.cols, pattern.block, pattern.shape)
     rows, cols = coordinates(pattern, total)
+    if (tile := whole_tile(rows, cols, pattern.shape)) is not None:
+        return _whole(rows, cols, pattern.shape, tile)
     forward = tile_layout(rows, cols, pattern.shape)
     return forward, tile_layout(cols, rows, pattern.shape[::-1], listed=True)
+
+
+def _whole(
+    rows: IntArray, cols: IntArray, shape: tuple[int, int], tile: tuple[int, int]
+) -> tuple[TileLayout, TileLayout]:
+    """Layouts of a matrix whose stored scalars fill all tiles that they touch."""
+    forward = tile_layout(rows, cols, shape, tile=tile)
+    return forward, tile_layout(cols, rows, shape[::-1], tile=tile[::-1])
 
 
 #: Rows of the operand that a program multiplies at once, at least.
@@ -43,7 +56,11 @@ def strip_tiles(strips: Strips, device: torch.device | str) -> tuple[TileMatrix,
 
     W is A^T for strips along rows of A, and A for strips along columns.
     """
-    (line, along), (layout, listed) = strips.places, strip_layout(strips)
+    line, along = strips.places
+    shape = strips.runs.n, strips.structure.shape[strips.side]
+    if (whole := whole_tile(along, line, shape)) is not None:
+        return TileMatrix(*_whole(along, line, shape, whole), device), False
+    layout, listed = strip_layout(strips)
     tile = layout.tile[1], layout.tile[1]
     back = tile_layout(line, along, layout.shape[::-1], tile=tile, listed=True)
     return TileMatrix(layout, back, device), listed
@@ -80,13 +97,17 @@ class FilledTiles:
     """Tiles with packed contents, on the side that products by the matrix need.
 
     The other side is filled with it where contents learn, and else for each product that asks
-    for it: the adjoint, and one whose operand has a gradient.
+    for it: the adjoint, and one whose operand has a gradient. Contents that do not learn and hold
+    the tiles as they are stay where they stand.
     """
 
     def __init__(self, tiles: TileMatrix, contents: Tensor, side: int) -> None:
         self._tiles, self._contents = tiles, contents
         self._learns = contents.requires_grad
-        self._values = tiles.values(contents, only=None if self._learns else side)
+        if tiles.is_in_place and not self._learns and not is_transformed(contents):
+            self._values = tiles.in_place(contents)
+        else:
+            self._values = tiles.values(contents, only=None if self._learns else side)
 
     def times(self, x: Tensor, *, by_columns: bool = False) -> Tensor:
         """Product x W."""
@@ -98,6 +119,8 @@ class FilledTiles:
 
     def _for(self, x: Tensor, side: int) -> TileValues:
         recorded = x.requires_grad and torch.is_grad_enabled()
+        if self._values.forward is self._values.transpose:
+            return self._values
         if self._learns or (self._values[side] is not None and not recorded):
             return self._values
         return self._tiles.values(self._contents)

@@ -24,13 +24,14 @@ of 128 rows in the 227 KB of a multiprocessor, and would leave no room to read t
 
 from __future__ import annotations  # so that kernels can be written where Triton is missing
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from structmat.errors import InputError, MissingDependencyError
+from structmat.kernels.triton.launches import figures, place_of_launches
 
 try:
     import triton
@@ -53,11 +54,14 @@ def times_kernel(
     begin,
     inputs,
     outputs,
+    at,
     y,
     tokens,
     p,
     q,
     groups,
+    v_row,
+    v_col,
     x_row,
     x_col,
     y_row,
@@ -66,6 +70,8 @@ def times_kernel(
     TN: tl.constexpr,
     LISTED_INPUTS: tl.constexpr,
     LISTED_OUTPUTS: tl.constexpr,
+    PLACED: tl.constexpr,
+    GRAIN: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -92,7 +98,12 @@ def times_kernel(
             mask=inside[:, None] & (col < p)[None, :],
             other=0.0,
         )
-        tile = tl.load(values + place[:, None].to(tl.int64) * TN + lane[None, :])
+        if PLACED:
+            base = tl.multiple_of(tl.load(at + i // PARTS), GRAIN)
+            inner = i % PARTS * BLOCK_K + part
+            tile = tl.load(values + base + inner[:, None] * v_row + lane[None, :] * v_col)
+        else:
+            tile = tl.load(values + place[:, None].to(tl.int64) * TN + lane[None, :])
         total = tl.dot(here, tile, total, input_precision=PRECISION)
     col = tl.load(outputs + group * TN + lane) if LISTED_OUTPUTS else group * TN + lane
     tl.store(
@@ -159,13 +170,10 @@ def outer_kernel(
     tl.store(out + at, total.to(out.dtype.element_ty))
 
 
-def times_launch(tokens: int, groups: int, tile: tuple[int, int], itemsize: int) -> Launch:
-    """Block sizes, warps and stages of `times` for a number of rows and of groups.
-
-    256 rows a program read least, but only where that leaves work for every multiprocessor
-    (132 on Hopper) twice over. Five stages keep three blocks of operands in flight, since
-    indices come from memory as well. float32 without tensor cores is bound by arithmetic,
-    and small blocks suffice.
+def times_launch(
+    tokens: int, groups: int, tile: tuple[int, int], itemsize: int, place: str = ""
+) -> Launch:
+    """Block sizes, warps and stages of `times` for a number of rows and of groups, at a place.
 
     Examples
     --------
@@ -173,21 +181,26 @@ def times_launch(tokens: int, groups: int, tile: tuple[int, int], itemsize: int)
     {'BLOCK_M': 256, 'BLOCK_K': 64, 'num_warps': 8, 'num_stages': 5}
     """
     tk, tn = tile
-    if itemsize == 4:
-        most, part, stages = 64, 32, 3
-    elif tn >= 64 and -(-tokens // 256) * groups >= 2 * 132:
-        most, part, stages = 256, 64, 5
-    else:
-        most, part, stages = 128, 64, 5
-    rows = min(most, max(16, 1 << (tokens - 1).bit_length()))
-    warps = 8 if rows * tn >= 128 * 128 else 4
-    return {"BLOCK_M": rows, "BLOCK_K": min(tk, part), "num_warps": warps, "num_stages": stages}
+    kind = f"times, {8 * itemsize} bits"
+    # 256 rows a program read least, but only where that leaves work for every multiprocessor.
+    if itemsize == 2 and tn >= 64 and -(-tokens // 256) * groups >= 2 * 132:
+        kind += ", wide"
+    row = figures(kind, place)
+    rows = min(row.rows, max(16, 1 << (tokens - 1).bit_length()))
+    warps = row.warps if rows == row.rows and row.warps else 8 if rows * tn >= 128 * 128 else 4
+    return {
+        "BLOCK_M": rows,
+        "BLOCK_K": min(tk, row.part),
+        "num_warps": warps,
+        "num_stages": row.stages,
+    }
 
 
-def outer_launch(tile: tuple[int, int], itemsize: int) -> Launch:
-    """Rows at a time, warps and stages of `outer`."""
-    warps = 8 if tile[0] * tile[1] >= 128 * 128 else 4
-    return {"BLOCK_M": 64 if itemsize == 2 else 32, "num_warps": warps, "num_stages": 3}
+def outer_launch(tile: tuple[int, int], itemsize: int, place: str = "") -> Launch:
+    """Rows at a time, warps and stages of `outer`, at a place."""
+    row = figures(f"outer, {8 * itemsize} bits", place)
+    warps = row.warps or (8 if tile[0] * tile[1] >= 128 * 128 else 4)
+    return {"BLOCK_M": row.rows, "num_warps": warps, "num_stages": row.stages}
 
 
 def outer_shares(tokens: int, tiles: int) -> int:
@@ -219,23 +232,34 @@ def times(
     inputs: Tensor,
     outputs: Tensor,
     y: Tensor,
+    at: Tensor | None = None,
+    steps: Sequence[int] = (),
 ) -> None:
     """Write y = x W, (tokens, q), for W in tiles: contiguous `values`, (t, tk, tn).
 
     The operand x, (tokens, p), is bfloat16, float16 or float32, as are the values. Strides of
     x and y are free. The rest is as in the `TileLayout`, in int32.
+
+    With `steps` the values are packed contents, (total,), in which tile t begins at ``at[t]``:
+    the tile's sides, the steps to its next row and column, and a power of two that divides all
+    places and one of the steps.
     """
-    (tokens, p), q, (_, tk, tn) = x.shape, y.shape[1], values.shape
+    (tokens, p), q = x.shape, y.shape[1]
+    tk, tn, v_row, v_col, grain = steps or (*values.shape[1:], values.shape[2], 1, 1)
     _check(x)
     groups = begin.numel() - 1
-    launch = times_launch(tokens, groups, (tk, tn), x.element_size())
+    place = place_of_launches(x.device)
+    launch = times_launch(tokens, groups, (tk, tn), x.element_size(), place)
     programs = groups * -(-tokens // launch["BLOCK_M"])
     _check_programs(programs, "rows of x")
     if programs:
         with torch.cuda.device_of(x):
             times_kernel[(programs,)](
-                *(x, values, begin, inputs, outputs, y, tokens, p, q, groups),
-                *(*x.stride(), *y.stride(), tk, tn, inputs.shape[1] > 1, outputs.shape[1] > 1),
+                *(x, values, begin, inputs, outputs, begin if at is None else at, y),
+                *(tokens, p, q, groups, v_row, v_col, *x.stride(), *y.stride()),
+                *(tk, tn, inputs.shape[1] > 1, outputs.shape[1] > 1),
+                PLACED=at is not None,
+                GRAIN=grain,
                 PRECISION=precision(),
                 **launch,
             )
@@ -259,7 +283,8 @@ def outer(
     _check_programs(max(tiles, tokens), "tiles and rows of x")
     if not tiles:
         return
-    launch, shares = outer_launch((tk, tn), x.element_size()), outer_shares(tokens, tiles)
+    launch = outer_launch((tk, tn), x.element_size(), place_of_launches(x.device))
+    shares = outer_shares(tokens, tiles)
     share = -(-tokens // (shares * launch["BLOCK_M"])) * launch["BLOCK_M"]
     sums = out if shares == 1 else out.new_empty(shares, *out.shape, dtype=torch.float32)
     with torch.cuda.device_of(x):

@@ -24,7 +24,7 @@ from structmat._derivatives import (
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.lines import LineLayout, lines_of, strip_lines
 from structmat.kernels.layouts.strips import Strips
-from structmat.kernels.triton.torch_op import uses_triton
+from structmat.kernels.triton.operators import uses_triton
 
 #: Tensors and sizes of one factor in the lists of the operator.
 _PARTS, _SIZES = 8, 6

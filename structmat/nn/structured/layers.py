@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structmat import binding
+from structmat._derivatives import is_captured
 from structmat.errors import InputError, ShapeError
 from structmat.kernels.cost_model.layers import Times, chunk_at
 from structmat.matrix import StructuredMatrix
@@ -220,7 +221,7 @@ class StructuredConv2d(TapConv2d):
     def _dense_kernel(self, matrices: list[StructuredMatrix]) -> Tensor:
         """The dense kernel of the matrices that the taps' `bound` returned."""
         dense = [w.dense_of(m) for w, m in zip(self._weights(), matrices, strict=True)]
-        if not (self.by_taps and all(map(binding.remembers, matrices))):
+        if is_captured() or not (self.by_taps and all(map(binding.remembers, matrices))):
             return self._kernel_of(dense)
         # Remembered matrices give one and the same tensor each time.
         known = self._kernel

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from structmat import binding
-from structmat._derivatives import is_traced, is_transformed
+from structmat._derivatives import is_captured, is_traced, is_transformed
 from structmat.matrices import Dense, split_orders
 from structmat.matrix import StructuredMatrix
 from structmat.nn.sharded import whole
@@ -105,6 +105,8 @@ class StructuredWeight(StructuredModule):
         self.contents = Contents(matrix)
         self._template = binding.bind(matrix, stand_ins(matrix, self.contents), remember=False)
         self._remembered: Remembered | None = None
+        #: What captured graphs read, for as long as they may be replayed.
+        self._in_graphs: list[Remembered] = []
         self._prepare()
 
     @property
@@ -207,11 +209,23 @@ class StructuredWeight(StructuredModule):
             self.refresh()
             return self._around(dtype, remember=False)
         remembered = self._remembered
+        if is_captured():
+            return self._captured(remembered, tensors, dtype)
         if remembered is None or not remembered.holds(tensors, dtype):
             around = partial(self._around, dtype, remember=True)
             remembered = Remembered.of(tensors, dtype, around, self)
             self._remembered = remembered
         return self._around(dtype, remember=False) if remembered is None else remembered.matrix
+
+    def _captured(
+        self, remembered: Remembered | None, tensors: list[Tensor], dtype: torch.dtype | None
+    ) -> StructuredMatrix:
+        """The matrix while a graph of CUDA is captured, which reads its memory in each replay."""
+        if remembered is None or not remembered.holds(tensors, dtype):
+            return self._around(dtype, remember=False)
+        if not any(remembered is one for one in self._in_graphs):
+            self._in_graphs.append(remembered)
+        return remembered.matrix
 
     def _around(self, dtype: torch.dtype | None, *, remember: bool) -> StructuredMatrix:
         arrays = leaves_of(self._template, self.contents)
@@ -268,10 +282,10 @@ class StructuredWeight(StructuredModule):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_remembered": None}
+        return {**self.__dict__, "_remembered": None, "_in_graphs": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__({"_in_graphs": [], **state})
         without_integers(self.contents)
         self._prepare()
 
