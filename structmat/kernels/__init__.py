@@ -14,7 +14,7 @@ choice       the table of kernels and the choice between them
 plan         `plan`: the kernel that multiplies, and its expected time
 """
 
-from structmat.kernels.choice.factored import using
+from structmat.kernels.choice.contexts import using
 from structmat.kernels.cpu.threads import num_threads
 from structmat.kernels.plan import Plan, plan
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from structmat._array import Array
 from structmat.errors import InputError
-from structmat.kernels.choice.factored import using
+from structmat.kernels.choice.contexts import using
 from structmat.kernels.choice.table import KERNELS
 
 #: Name of the product of kinds that are not made of sparse factors.

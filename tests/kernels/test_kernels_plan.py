@@ -25,7 +25,7 @@ from structmat.errors import (
 )
 from structmat.kernels import Plan, plan, using
 from structmat.kernels.choice import calibrate as calibration
-from structmat.kernels.choice import factored, record, table
+from structmat.kernels.choice import contexts, record, table
 from structmat.kernels.choice.calibrate import calibrate
 from structmat.kernels.cost_model.coefficients import coefficients_file, forget, keep
 from structmat.kernels.cost_model.prices import DENSE_MARGIN, Work
@@ -345,7 +345,7 @@ def test_contexts_nest_and_end():
     with pytest.raises(ZeroDivisionError), using("pair"), using("vectors"):
         raise ZeroDivisionError
     assert kernel_used(matrix) == usual
-    assert factored._attending == 0, "tracers would look for a forced kernel for ever"
+    assert contexts.entered == 0, "tracers would look for a forced kernel for ever"
     with using("pair"):
         with pytest.raises(InputError), using("no such kernel"):
             pass

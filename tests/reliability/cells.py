@@ -7,7 +7,7 @@ from cases import CASES, block_low_rank, block_sparse, low_rank, monarch, random
 from exact import dense, sizes, wide
 
 from structmat.errors import InputError, MissingDependencyError
-from structmat.kernels.choice.factored import using
+from structmat.kernels.choice.contexts import using
 from structmat.kernels.choice.table import KERNELS
 
 #: Rounding errors may be this often eps times the sum of the sizes of all terms.

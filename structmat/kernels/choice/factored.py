@@ -1,15 +1,14 @@
 """Matrices made of sparse factors, and their products by the kernel of least expected time."""
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from structmat._array import Array
 from structmat.kernels.bound import BoundKernel, DirectKernel, ListingKernel
+from structmat.kernels.choice import contexts
 from structmat.kernels.choice.record import (
     device_place,
     dtype_name,
@@ -25,73 +24,8 @@ from structmat.kernels.cost_model.kernel_time import KernelTime
 from structmat.kernels.cost_model.prices import Work, gathering
 from structmat.kernels.layouts.factors import FactorStructure
 
-_forced: ContextVar[str | None] = ContextVar("structmat kernel", default=None)
-_watched: ContextVar["list[KernelTime] | None"] = ContextVar("structmat products", default=None)
 #: Numbers of columns at which the choice for tensors on a device may change.
 _STEPS = (1, *(2**i for i in range(1, 18)))
-# Number of contexts that force a kernel or watch products: tracers follow a number, not a context
-# variable. It only spares products outside the look-up.
-_attending = 0
-
-
-@contextmanager
-def using(kernel: str) -> Iterator[None]:
-    """Multiply by one kernel, at any expected time, as long as the context lasts.
-
-    The context holds for products of GBLR, block-sparse and block-low-rank matrices in the
-    present thread or task, their sums and products included; other kinds have one way to
-    multiply.
-
-    Parameters
-    ----------
-    kernel : str
-        One of "panels", "rows", "vectors", "tiles", "blocks", "batches", "triton", "lines",
-        "intervals", "pair" and "dense"; see `plan`, which says what each of them is.
-
-    Raises
-    ------
-    InputError
-        If no kernel has that name, or, from a product, if it does not fit the matrix.
-    MissingDependencyError
-        From a product, if the kernel needs a package that is not installed.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import structmat
-    >>> A = structmat.BlockSparse(np.ones((1, 2, 2)), [0], [1], shape=(4, 4))
-    >>> with using("dense"):
-    ...     A @ np.ones(4)
-    array([2., 2., 0., 0.])
-    """
-    KERNELS.check_name(kernel)
-    with _attended(_forced, kernel):
-        yield
-
-
-@contextmanager
-def watched() -> Iterator[list[KernelTime]]:
-    """Name the compiled kernels that multiply in a context, as their expected times."""
-    found: list[KernelTime] = []
-    with _attended(_watched, found):
-        yield found
-
-
-@contextmanager
-def _attended(variable: ContextVar[Any], value: Any) -> Iterator[None]:
-    global _attending
-    token = variable.set(value)
-    _attending += 1
-    try:
-        yield
-    finally:
-        _attending -= 1
-        variable.reset(token)
-
-
-def is_forced() -> bool:
-    """Tell whether a kernel is forced somewhere, perhaps in another thread."""
-    return _attending > 0
 
 
 class FactoredMatrix:
@@ -285,7 +219,7 @@ class FactoredMatrix:
 
     def bound_to(self, columns: int, around: tuple[int, ...] = ()) -> BoundKernel:
         """The kernel for a number of columns, between orders: the forced one, or the quickest."""
-        if _attending and (bound := self._attended(columns)) is not None:
+        if contexts.entered and (bound := self._attended(columns)) is not None:
             return bound
         # Times are known on NumPy alone, where the choice follows them.
         key = columns, around = self.counted(columns), around if self._is_modelled else ()
@@ -300,7 +234,7 @@ class FactoredMatrix:
 
     def _attended(self, columns: int) -> BoundKernel | None:
         """The kernel that a context forces, if one does; contexts that watch are told of it."""
-        forced, found = _forced.get(), _watched.get()
+        forced, found = contexts.forced.get(), contexts.watching.get()
         if found is not None:
             name = self.choose(columns) if forced is None else forced
             if KERNELS[name].package:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from structmat._derivatives import is_unfollowed
 from structmat.kernels.bound import DirectKernel
-from structmat.kernels.choice.factored import is_forced
+from structmat.kernels.choice.contexts import are_entered
 from structmat.matrix import StructuredMatrix
 
 #: Bytes of a tensor that are compared one by one, at most: in about 5 µs.
@@ -214,7 +214,7 @@ class Remembered:
 
         A forced kernel is no choice.
         """
-        if is_forced():
+        if are_entered():
             return choose()
         key = count, torch.get_num_threads()
         found = self._ways.get(key)

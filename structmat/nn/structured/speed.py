@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from structmat import binding
 from structmat._array import device_name
-from structmat.kernels.choice.factored import watched
+from structmat.kernels.choice.contexts import watched
 from structmat.kernels.cost_model.coefficients import place_of
 from structmat.kernels.cost_model.layers import LAYER_MARGIN, LayerWork, Times
 from structmat.matrix import StructuredMatrix
