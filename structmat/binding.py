@@ -11,7 +11,7 @@ construct         the same structure around other contents, by its constructor
 multiply          products with columns, unchecked
 direct            the compiled kernel of such products
 remembers, kept   results computed from contents once
-structural        results that follow from structure alone
+structural        results that follow from structure alone; `forget` drops one
 factors           the sparse factors that a matrix is made of
 """
 
@@ -157,6 +157,21 @@ def structural(matrix: StructuredMatrix, name: str, make: Callable[[], Any]) -> 
     (2, 2)
     """
     return matrix._structural(name, make)
+
+
+def forget(matrix: StructuredMatrix, name: str) -> None:
+    """Drop what `structural` keeps by a name; it is made again where it is asked for.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> A = structmat.Dense(np.eye(2))
+    >>> before = structural(A, "side", lambda: 2)
+    >>> forget(A, "side")
+    >>> before, structural(A, "side", lambda: 3)
+    (2, 3)
+    """
+    matrix._forget(name)
 
 
 def factors(matrix: StructuredMatrix) -> FactorStructure | None:

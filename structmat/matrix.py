@@ -245,6 +245,10 @@ class StructuredMatrix(Entries):
                 self._structure[key] = make()
         return self._structure[key]
 
+    def _forget(self, name: str) -> None:
+        """Drop a result of `_structural`."""
+        self._structure.pop((name, _array.device_key(self.device)), None)
+
     @contextmanager
     def _making(self) -> Iterator[None]:
         """The context in which results are made that later products read."""

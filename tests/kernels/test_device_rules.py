@@ -204,7 +204,7 @@ def test_what_is_filled_during_a_capture_is_not_kept(kernel, before, monkeypatch
 
 
 def test_kernels_of_convolutions_are_not_kept_during_a_capture(monkeypatch):
-    monkeypatch.setattr("structmat.nn.structured.layers.dense_is_quicker", lambda *a, **k: True)
+    monkeypatch.setattr("structmat.nn.structured.layers.takes_dense", lambda *_: True)
     taps = [structmat.LowRank(np.ones((2, 1)), np.full((3, 1), 1.0 + i)) for i in range(4)]
     layer = StructuredConv2d(taps, in_channels=3, kernel_size=2).requires_grad_(False)
     x = torch.ones(1, 3, 2, 2, dtype=torch.float64)

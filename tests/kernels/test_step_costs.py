@@ -32,7 +32,7 @@ def test_masked_blocks_go_through_their_factors_where_that_is_measured_to_be_soo
 
 def times_of(share):
     """Times of tiles that hold a share of the weight, as they were measured."""
-    return Times(dense_once=2e4, dense_each=44.0, once=2.5e5, each=2.0 + 59.0 * share)
+    return Times(dense_once=2e4, dense_each=44.0, once=2.5e5, each=2.0 + 59.0 * share, chunk=2**40)
 
 
 def test_fixed_structures_train_by_kernels_where_these_promise_less():

@@ -118,7 +118,7 @@ def _on_torch(
 def torch_times(kernel: Kernel, work: Work) -> tuple[KernelTime, KernelTime]:
     """Expected times of a compiled kernel on one thread, and those of single vectors one by one."""
     known = KERNELS.coefficients(threads=1)
-    own, single = (KernelTime(k.price, work, known[k.name]) for k in (kernel, VECTORS))
+    own, single = (KernelTime(k.price, work, known.get(k.name, ())) for k in (kernel, VECTORS))
     return own, single
 
 

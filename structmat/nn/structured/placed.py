@@ -13,6 +13,8 @@ from structmat.kernels.layouts.strips import Strips
 from structmat.matrices import split_orders
 from structmat.matrix import StructuredMatrix
 
+_NAME = "placement"
+
 
 class Placement(NamedTuple):
     """Place of each content of a matrix in its dense weight, on one device.
@@ -49,8 +51,13 @@ def placement(matrix: StructuredMatrix) -> Placement | None:
     >>> placement(A).at
     tensor([ 8,  9, 12, 13])
     """
-    found: Placement | None = binding.structural(matrix, "placement", lambda: _made(matrix))
+    found: Placement | None = binding.structural(matrix, _NAME, lambda: _made(matrix))
     return found
+
+
+def forget_placement(matrix: StructuredMatrix) -> None:
+    """Drop the places, which take eight bytes a scalar, of contents that do not train."""
+    binding.forget(matrix, _NAME)
 
 
 def _made(matrix: StructuredMatrix) -> Placement | None:

@@ -99,7 +99,7 @@ def affine_of_frozen(known: Remembered, x: Tensor, bias: Tensor | None, times: T
 
 def _way(matrix: StructuredMatrix, count: int, times: Times) -> Way:
     """The way in which a matrix whose contents stay multiplies vectors on a CPU."""
-    if dense_is_quicker(times, count, assembly=0, device="cpu"):
+    if takes_dense([matrix], times, count, 0):
         return "dense"
     if count > times.chunk * torch.get_num_threads():
         return "operations"

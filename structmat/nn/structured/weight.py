@@ -24,6 +24,7 @@ from structmat.nn.structured.parameters import (
     tensors_of,
     without_integers,
 )
+from structmat.nn.structured.placed import forget_placement
 from structmat.nn.structured.products import (
     affine,
     affine_of_frozen,
@@ -156,16 +157,23 @@ class StructuredWeight(StructuredModule):
         InputError
             If the dtype differs from that of the contents, without autocast.
         """
-        if not torch.compiler.is_compiling():
-            known = self._remembered
-            if known is not None and known.serves(x, self):
-                return affine_of_frozen(known, x, bias, self.times)
+        if (known := self._serving(x)) is not None:
+            return affine_of_frozen(known, x, bias, self.times)
         check_inputs(x, self._template.shape)
         dtype = autocast_dtype(x)
         if dtype is None:
-            return affine(self.bound(x.dtype), x, bias, self.times)
+            matrix = self.bound(x.dtype)
+            # The first product goes the way of all that follow, to the same bits.
+            if (known := self._serving(x)) is not None:
+                return affine_of_frozen(known, x, bias, self.times)
+            return affine(matrix, x, bias, self.times)
         with torch.autocast(x.device.type, enabled=False):
             return affine(self.bound(dtype, cast=True), x.to(dtype), bias, self.times)
+
+    def _serving(self, x: Tensor) -> Remembered | None:
+        """What is remembered, if it serves vectors as they are."""
+        known = None if torch.compiler.is_compiling() else self._remembered
+        return known if known is not None and known.serves(x, self) else None
 
     def dense(self) -> Tensor:
         """The weight as a dense tensor, (m, n): differentiable, and only to be read."""
@@ -215,6 +223,8 @@ class StructuredWeight(StructuredModule):
             around = partial(self._around, dtype, remember=True)
             remembered = Remembered.of(tensors, dtype, around, self)
             self._remembered = remembered
+            if remembered is not None and not any(t.requires_grad for t in tensors):
+                forget_placement(remembered.matrix)
         return self._around(dtype, remember=False) if remembered is None else remembered.matrix
 
     def _captured(
