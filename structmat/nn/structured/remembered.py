@@ -116,7 +116,7 @@ Place = tuple[dict[str, Any], str, str, Any]
 
 
 def places_of(module: nn.Module) -> Iterator[Place]:
-    """Where a module has its tensors, and the modules on the way to them.
+    """Places of the tensors of a module, and of the modules on the way to them.
 
     To look at the places is quicker than to list the tensors.
     """
