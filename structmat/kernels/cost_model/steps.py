@@ -136,7 +136,7 @@ def assembles_structure(
     Examples
     --------
     >>> H200 = "NVIDIA H200, bfloat16"
-    >>> times = Times(dense_once=2e4, dense_each=44.0, once=2.5e5, each=9.0)
+    >>> times = Times(dense_once=2e4, dense_each=44.0, once=2.5e5, each=9.0, chunk=2**40)
     >>> [assembles_structure(H200, T, (4096, 4096), times, placed=True) for T in (256, 8192)]
     [True, False]
     """
