@@ -227,11 +227,11 @@ class Remembered:
     def bias_on_numpy(self, bias: Tensor) -> NDArray | None:
         """A plain bias (m,) as an array that shares its memory, made once; None for others.
 
-        Compiled loops would read other numbers than those of a broadcast or negated tensor.
+        Compiled loops read m numbers in a row, as they lie: other tensors are to be added by torch.
         """
         at, known = (bias.data_ptr(), bias.shape, bias.stride()), self._bias
         if known is None or known[0] is not bias or known[1] != at:
-            if bias.shape != self.matrix.shape[:1] or bias.is_neg():
+            if bias.shape != self.matrix.shape[:1] or not bias.is_contiguous() or bias.is_neg():
                 return None
             # By DLPack, as `numpy()` would forbid to resize the storage.
             self._bias = known = bias, at, np.from_dlpack(bias.detach())

@@ -478,36 +478,41 @@ def biases():
     }
 
 
-@pytest.fixture
-def compiled(monkeypatch):
-    """A frozen weight whose vectors a compiled kernel multiplies."""
+@pytest.fixture(params=["TileProduct", "BlockProduct"])
+def compiled(request, monkeypatch):
+    """A frozen weight whose vectors a compiled kernel multiplies, these vectors, and results."""
     pytest.importorskip("numba")
     monkeypatch.setattr(structured_products, "dense_is_quicker", lambda *_, **__: False)
     torch.manual_seed(0)
-    weight = StructuredWeight(GaudiLinear(128, 96, budget=0.7).to_matrix()).requires_grad_(False)
+    W, x = torch.randn(96, 128), torch.randn(33, 128)
+    matrix = GaudiLinear(128, 96, budget=0.7).to_matrix()
+    if request.param == "BlockProduct":
+        matrix = structmat.compress(W, "gblr", budget=0.3).matrix
+    weight = StructuredWeight(matrix).requires_grad_(False)
     with torch.no_grad():
-        y = [weight(torch.ones(3, 128)) for _ in range(2)][-1]
-        assert not isinstance(weight._remembered.way(3, lambda: "none"), str)
-    return weight, y
+        y = [weight(x) for _ in range(2)][-1]
+        assert type(weight._remembered.way(33, lambda: None)).__name__ == request.param
+    return weight, x, y
 
 
 @pytest.mark.parametrize("name", biases())
 def test_a_bias_of_any_form_is_added(compiled, name):
-    (weight, y), bias = compiled, biases()[name]
+    (weight, x, y), bias = compiled, biases()[name]
     with torch.no_grad():
-        torch.testing.assert_close(weight(torch.ones(3, 128), bias), y + bias)
+        torch.testing.assert_close(weight(x, bias), y + bias)
 
 
 @pytest.mark.parametrize("count", [95, 97])
 def test_a_bias_of_another_length_is_refused(compiled, count):
+    weight, x, _ = compiled
     with torch.no_grad(), pytest.raises(RuntimeError, match="96"):
-        compiled[0](torch.ones(3, 128), torch.ones(count))
+        weight(x, torch.ones(count))
 
 
 def test_a_bias_with_other_steps_is_read_by_them(compiled):
-    (weight, y), numbers = compiled, torch.linspace(1, 2, 192)
+    (weight, x, y), numbers = compiled, torch.linspace(1, 2, 192)
     bias = nn.Parameter(numbers[:96], requires_grad=False)
     with torch.no_grad():
         for data in (numbers[:96], numbers[::2], numbers[:1]):
             bias.data = data
-            torch.testing.assert_close(weight(torch.ones(3, 128), bias), y + data)
+            torch.testing.assert_close(weight(x, bias), y + data)
