@@ -102,7 +102,7 @@ def _from_archive(path: str, key: str | None) -> Any:
 
 
 def _told(first: bytes) -> str:
-    """What a file is that has no matrix, by its first bytes, and what to do with it."""
+    """Name a file that has no matrix, by its first bytes, and the remedy."""
     for begin, (what, remedy) in _OTHERS.items():
         if first.startswith(begin):
             return f"it is {what} ({remedy})"

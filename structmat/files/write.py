@@ -46,12 +46,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sweep(target)
         beside = _begun(target)
         mode = os.stat(beside).st_mode if mode is None else mode
-    except OSError as error:
+    except (OSError, ValueError) as error:  # of characters that no name has
         raise _unwritable(given, error) from error
     try:
         yield beside
         _flush(beside)
-        os.chmod(beside, stat.S_IMODE(mode))  # the writer may have put a file of its own there
+        # The writer may have put a file of its own there. No new file runs as its owner.
+        os.chmod(beside, mode & 0o777)
         os.replace(beside, target)
         _flush_folder(target.parent)
     except OSError as error:
@@ -129,8 +130,9 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _unwritable(path: Path, error: OSError) -> SaveError:
+def _unwritable(path: Path, error: OSError | ValueError) -> SaveError:
+    reason = getattr(error, "strerror", None) or error
     return SaveError(
-        f"cannot write {str(path)!r} ({error.strerror or error}); choose a folder that exists "
+        f"cannot write {str(path)!r} ({reason}); choose a folder that exists "
         "and that you may write to"
     )

@@ -61,7 +61,7 @@ class DirectKernel(BoundKernel, Protocol):
     threads: int
 
     def multiply(self, x: Array, *, by_columns: bool, plus: Array | None = None) -> Array:
-        """A x: (n, k) to (m, k), with `plus`, (m,), added to every column."""
+        """A x: (n, k) to (m, k), with `plus`, (m,) in a row of memory, added to every column."""
 
 
 class BoundFactor(Protocol):

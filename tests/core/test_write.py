@@ -56,6 +56,15 @@ def test_permissions_stay(mode, tmp_path):
 
 
 @posix
+def test_a_file_that_ran_as_its_owner_does_so_no_more(tmp_path):
+    """The new one may have another owner."""
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "a").chmod(0o6755)
+    write(tmp_path / "a")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o755
+
+
+@posix
 def test_no_other_thread_meets_another_umask(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "umask", lambda _mask: pytest.fail("umask was set for all threads"))
     write(tmp_path / "a")
@@ -91,6 +100,15 @@ def test_odd_names(name, tmp_path):
     write(tmp_path / name)
     assert (tmp_path / name).read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "a" * 130 + "\ud800"])
+def test_characters_that_no_name_has_are_refused(name, tmp_path):
+    if os.name == "nt" and "\0" not in name:
+        pytest.skip("NTFS takes any 16-bit unit in a name")
+    with pytest.raises(SaveError, match="cannot write"):
+        write(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def left_behind(folder, name, monkeypatch):

@@ -34,7 +34,7 @@ def write_tensors(
         If the file cannot be written.
     """
     safetensors = safetensors_package()
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
     digests = {name: _digest(tensor) for name, tensor in plain.items()}
     text = sealed({**header, "members": digests})
     with whole_file(path) as beside:
@@ -111,6 +111,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("its header has a name twice")
     return found
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor on the CPU as they lie in a file: none is conjugated or negated."""
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _digest(tensor: Tensor) -> str:

@@ -120,7 +120,7 @@ class Circles:
         return widths, torch.stack(starts)
 
     def edges(self, widths: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Where windows of the tables begin, (2, 2, K): for both ends of a run, on each side.
+        """Begins of windows of the tables, (2, 2, K): for both ends of a run, on each side.
 
         The second array, (2, K), has the first sample of each window of contents, if some are.
         """

@@ -211,7 +211,7 @@ class GaudiWeight(StructuredModule):
             self._circles.sharpen("sigma", sigma)
 
     def _constants(self) -> Circles | None:
-        """What products need on the device where the contents are now; None on a CPU.
+        """Constants of products on the device where the contents are now; None on a CPU.
 
         Loaders may have put parameters on another device by assignment.
         """

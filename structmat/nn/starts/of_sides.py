@@ -100,7 +100,10 @@ class Sides:
         return RandomInit(cost, draw)
 
     def _ranks(self, shape: tuple[int, int], cap: int) -> RandomInit:
-        """Tiles of one rank: all of them, or some of rank one."""
+        """Tiles of one rank: all of them, or some of rank one.
+
+        Tiles of one row or column are dense, as factors would cost more.
+        """
         side = min(self.tile or 1, max(shape))
         high, wide = (lengths(size, side) for size in shape)
         each = min(int(high[0] + wide[0]), int(high[0] * wide[0]))
@@ -108,17 +111,14 @@ class Sides:
         rank = min(rank, int(min(high[0], wide[0])))
         rows, cols = self._places(shape, cap, side, rank * each)
         sizes = list(zip(rows.tolist(), cols.tolist(), strict=True))
-        cost = sum(rank * int(high[i] + wide[j]) for i, j in sizes)
-        area = sum(int(high[i] * wide[j]) for i, j in sizes)
+        h, w = high[rows], wide[cols]
+        cost = int(np.where((h == 1) | (w == 1), h * w, rank * (h + w)).sum())
+        area = int((h * w).sum())
 
         def draw(variance: float, generator: Generator) -> BlockLowRank:
-            root = (variance * math.prod(shape) / area / rank) ** 0.25
+            each = variance * math.prod(shape) / area
             tiles = {
-                (i, j): (
-                    normal((int(high[i]), rank), root, generator),
-                    normal((int(wide[j]), rank), root, generator),
-                )
-                for i, j in sizes
+                (i, j): _tile(int(high[i]), int(wide[j]), rank, each, generator) for i, j in sizes
             }
             return BlockLowRank(tiles, row_sizes=high.tolist(), col_sizes=wide.tolist())
 
@@ -148,3 +148,13 @@ class Sides:
             return GBLR(row, one, u, start, length, values, shape=shape)
 
         return RandomInit(cost, draw)
+
+
+def _tile(
+    h: int, w: int, rank: int, variance: float, generator: Generator
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Random tile (h, w) with entries of a variance: two factors, or one row or column."""
+    if min(h, w) == 1:
+        return normal((h, w), variance**0.5, generator)
+    root = (variance / rank) ** 0.25
+    return normal((h, rank), root, generator), normal((w, rank), root, generator)

@@ -86,13 +86,13 @@ def affine_of_frozen(known: Remembered, x: Tensor, bias: Tensor | None, times: T
     way = known.way(count, lambda: _way(known.matrix, count, times))
     if way == "dense":
         return F.linear(x, dense(known.matrix), bias)
-    if way == "operations" or x.is_neg():
+    plus = None if bias is None else known.bias_on_numpy(bias)
+    if way == "operations" or x.is_neg() or (bias is not None and plus is None):
         return through(known.matrix, x, count, bias, times.chunk)
     way.threads = torch.get_num_threads()
     vectors = (x.detach() if x.requires_grad else x).numpy()
     if len(shape) != 2:
         vectors = vectors.reshape(count, n)
-    plus = None if bias is None else known.bias_on_numpy(bias)
     y = way.multiply(vectors.T, by_columns=True, plus=plus).T
     return torch.from_numpy(y if len(shape) == 2 else y.reshape(*shape[:-1], m))
 

@@ -116,7 +116,7 @@ Place = tuple[dict[str, Any], str, str, Any]
 
 
 def places_of(module: nn.Module) -> Iterator[Place]:
-    """Where a module has its tensors, and the modules on the way to them.
+    """Places of the tensors of a module, and of the modules on the way to them.
 
     To look at the places is quicker than to list the tensors.
     """
@@ -159,7 +159,7 @@ class Remembered:
         ]
         self._others = [m for m in marks if m.words is None or m.words.memory is None]
         self._ways: dict[tuple[int, int], Way] = {}
-        self._bias: tuple[Tensor, int, NDArray] | None = None
+        self._bias: tuple[Tensor, tuple[Any, ...], NDArray] | None = None
 
     @classmethod
     def of(
@@ -224,11 +224,15 @@ class Remembered:
             found = self._ways[key] = choose()
         return found
 
-    def bias_on_numpy(self, bias: Tensor) -> NDArray:
-        """A bias as an array that shares its memory, made once."""
-        known = self._bias
-        if known is None or known[0] is not bias or known[1] != bias.data_ptr():
+    def bias_on_numpy(self, bias: Tensor) -> NDArray | None:
+        """A plain bias (m,) as an array that shares its memory, made once; None for others.
+
+        Compiled loops read m numbers in a row, as they lie: other tensors are to be added by torch.
+        """
+        at, known = (bias.data_ptr(), bias.shape, bias.stride()), self._bias
+        if known is None or known[0] is not bias or known[1] != at:
+            if bias.shape != self.matrix.shape[:1] or not bias.is_contiguous() or bias.is_neg():
+                return None
             # By DLPack, as `numpy()` would forbid to resize the storage.
-            array = np.from_dlpack(bias.detach())
-            self._bias = known = bias, bias.data_ptr(), array
+            self._bias = known = bias, at, np.from_dlpack(bias.detach())
         return known[2]

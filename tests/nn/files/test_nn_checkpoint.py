@@ -655,3 +655,16 @@ def test_another_process_reads_the_same(path):
     tests = os.path.dirname(__file__)
     subprocess.run([sys.executable, "-c", code, tests, path, output], check=True)
     assert torch.equal(safetensors.torch.load_file(output)["y"], model(images()))
+
+
+@pytest.mark.parametrize("view", [torch.conj, torch._neg_view])
+def test_buffers_whose_signs_are_lazy_are_written(view, tmp_path):
+    def module(numbers):
+        made = torch.nn.Linear(2, 2)
+        made.register_buffer("phase", numbers)
+        return made
+
+    phase = torch.tensor([1 + 2j, 3 - 1j])
+    model = module(view(phase))
+    save_model(tmp_path / "a", model)
+    assert torch.equal(load_model(tmp_path / "a", module(phase.clone())).phase, model.phase)

@@ -25,6 +25,7 @@ from structmat.nn import (
 )
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.models.layer_types import structured_layers
+from structmat.nn.starts.of_sides import Sides
 
 GROUPS = {"group": 8}
 SPARSE, RANKS = ({"kind": k, "tile": 8} for k in ("block_sparse", "block_low_rank"))
@@ -139,6 +140,20 @@ def test_budgets_below_one_tile_or_window_are_refused(sides, options):
     convert_(model, Config(budget=0.3, learn=True, **sides))
     with pytest.raises(BudgetError, match=rf"layer '.\.matrix' has .*smallest .* {name} = 32"):
         Anneal(model, torch.optim.SGD(model.parameters(), 1e-3), 0.05, total_steps=10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile", "cap"), [((25, 11), 1, 234), ((12, 1), 14, 12), ((33, 17), 16, 500)]
+)
+def test_random_tiles_of_one_row_or_column_cost_no_more_than_their_entries(shape, tile, cap):
+    plan = Sides("block_low_rank", tile).random(shape, cap)
+    matrix = plan.draw(1.0, torch.Generator().manual_seed(0))
+    assert matrix.cost == plan.cost <= cap
+    dense = matrix.to_dense()
+    assert dense.any(0).all()
+    assert dense.any(1).all()
+    mean = dense.square().sum().item() / dense.numel()
+    assert 0.4 < mean < 1.8
 
 
 @pytest.mark.parametrize(

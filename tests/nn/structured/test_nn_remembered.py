@@ -461,3 +461,58 @@ def test_tensors_may_be_swapped(name, conversion, after, swapping):
     assert all(p is q for p, q in zip(layer.parameters(), parameters, strict=True))
     if next(layer.parameters()).dtype is not torch.float16:
         torch.testing.assert_close(*outputs(layer))
+
+
+# Biases, which compiled loops read by themselves.
+
+
+def biases():
+    """Biases for 96 outputs, by what is special about each."""
+    pairs = torch.linspace(1, 2, 192).view(96, 2)
+    return {
+        "one number": torch.ones(1),
+        "without axes": torch.ones(()),
+        "a row": torch.linspace(1, 2, 96)[None],
+        "every second": pairs[:, 0],
+        "negated in place": torch.view_as_complex(pairs).conj().imag,
+    }
+
+
+@pytest.fixture(params=["TileProduct", "BlockProduct"])
+def compiled(request, monkeypatch):
+    """A frozen weight whose vectors a compiled kernel multiplies, these vectors, and results."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(structured_products, "dense_is_quicker", lambda *_, **__: False)
+    torch.manual_seed(0)
+    W, x = torch.randn(96, 128), torch.randn(33, 128)
+    matrix = GaudiLinear(128, 96, budget=0.7).to_matrix()
+    if request.param == "BlockProduct":
+        matrix = structmat.compress(W, "gblr", budget=0.3).matrix
+    weight = StructuredWeight(matrix).requires_grad_(False)
+    with torch.no_grad():
+        y = [weight(x) for _ in range(2)][-1]
+        assert type(weight._remembered.way(33, lambda: None)).__name__ == request.param
+    return weight, x, y
+
+
+@pytest.mark.parametrize("name", biases())
+def test_a_bias_of_any_form_is_added(compiled, name):
+    (weight, x, y), bias = compiled, biases()[name]
+    with torch.no_grad():
+        torch.testing.assert_close(weight(x, bias), y + bias)
+
+
+@pytest.mark.parametrize("count", [95, 97])
+def test_a_bias_of_another_length_is_refused(compiled, count):
+    weight, x, _ = compiled
+    with torch.no_grad(), pytest.raises(RuntimeError, match="96"):
+        weight(x, torch.ones(count))
+
+
+def test_a_bias_with_other_steps_is_read_by_them(compiled):
+    (weight, x, y), numbers = compiled, torch.linspace(1, 2, 192)
+    bias = nn.Parameter(numbers[:96], requires_grad=False)
+    with torch.no_grad():
+        for data in (numbers[:96], numbers[::2], numbers[:1]):
+            bias.data = data
+            torch.testing.assert_close(weight(x, bias), y + data)
