@@ -76,7 +76,7 @@ def saves(save, whole, path, count, record, leftovers):
     record("cells", count)
 
 
-@pytest.mark.parametrize("count", numbers(15, 100))
+@pytest.mark.parametrize("count", numbers(9, 100))
 def test_kills_during_a_save_of_a_matrix(count, tmp_path, record_property):
     matrices = [CASES[name](contents("float64"))[0] for name in ("gblr", "monarch")]
 
@@ -90,7 +90,7 @@ def test_kills_during_a_save_of_a_matrix(count, tmp_path, record_property):
     saves(save, whole, tmp_path / "a.npz", count, record_property, 0)
 
 
-@pytest.mark.parametrize("count", numbers(5, 50))
+@pytest.mark.parametrize("count", numbers(3, 50))
 def test_kills_during_a_save_of_a_model(count, tmp_path, record_property):
     torch = pytest.importorskip("torch")
     from structmat.nn import StructuredLinear, load_model, save_model
@@ -112,7 +112,7 @@ def test_kills_during_a_save_of_a_model(count, tmp_path, record_property):
     saves(save, whole, tmp_path / "m", count, record_property, 0)
 
 
-@pytest.mark.parametrize("count", numbers(5, 50))
+@pytest.mark.parametrize("count", numbers(3, 50))
 def test_kills_during_a_save_of_a_state(count, tmp_path, record_property):
     torch = pytest.importorskip("torch")
     from structmat.learn import _state

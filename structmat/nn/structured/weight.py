@@ -171,7 +171,7 @@ class StructuredWeight(StructuredModule):
             return affine(self.bound(dtype, cast=True), x.to(dtype), bias, self.times)
 
     def _serving(self, x: Tensor) -> Remembered | None:
-        """What is remembered, if it serves vectors as they are."""
+        """Remembered contents, if they serve vectors as they are."""
         known = None if torch.compiler.is_compiling() else self._remembered
         return known if known is not None and known.serves(x, self) else None
 
