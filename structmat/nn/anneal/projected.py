@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat._array import Array, masked, namespace, to_numpy
 from structmat.intervals import IntArray
 from structmat.matrices import (
     GBLR,
@@ -17,6 +18,7 @@ from structmat.matrices import (
     Permutation,
 )
 from structmat.matrix import StructuredMatrix
+from structmat.project.order import reordered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,19 +182,19 @@ def named_order(order: tuple[IntArray, IntArray]) -> dict[str, Any]:
     return {n: None if same else at for n, at, same in zip(names, order, given, strict=True)}
 
 
-def nearest(W: NDArray, made: list[Projected]) -> Projected:
+def nearest(W: Array, made: list[Projected]) -> Projected:
     """The projection that misses least of W, and of several the one of fewest scalars."""
     return min(made, key=lambda one: (missed(W, one), one.storage))
 
 
-def energy_of(W: NDArray) -> float:
+def energy_of(W: Array) -> float:
     """Sum of the squares of a real matrix."""
-    return float(np.einsum("ij,ij->i", W, W).sum(dtype=np.float64))
+    xp = namespace(W)
+    return float(xp.sum(xp.vecdot(W, W), dtype=xp.float64))
 
 
-def missed(W: NDArray, found: Projected) -> float:
-    """Squared distance of W from a projection."""
+def missed(W: Array, found: Projected) -> float:
+    """Squared distance of W from a projection; W is of any library."""
     if found.matrix is None:
-        return energy_of(W * ~found.support)
-    rows, cols = found.order
-    return energy_of(W[rows][:, cols] - found.matrix.to_dense())
+        return energy_of(masked(W, ~found.support, namespace(W)))
+    return energy_of(to_numpy(reordered(W, *found.order)) - found.matrix.to_dense())

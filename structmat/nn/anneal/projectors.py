@@ -1,11 +1,14 @@
 """Projections of a dense array onto the structures that layers learn, by kind."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from structmat._array import Array, namespace, to_numpy
 from structmat.intervals import IntArray
 from structmat.matrices import GBLR
 from structmat.nn.anneal.grouped import project_groups
@@ -18,7 +21,8 @@ from structmat.nn.anneal.projected import (
     named_order,
     nearest,
 )
-from structmat.project.order import column_order
+from structmat.nn.structured import devices
+from structmat.project.order import column_order, reordered
 from structmat.project.pursuit import pursue
 from structmat.project.ranks import project_rank, project_tile_ranks
 from structmat.project.runs import project_runs
@@ -67,8 +71,17 @@ class Options:
     group: int | None = None
 
 
+def searched(W: torch.Tensor) -> Array:
+    """A weight as `project` takes it: on its device, or for the CPU in NumPy.
+
+    Apple's devices have no double precision, in which energies are added up.
+    """
+    stays = devices.is_apart(W.device) and W.device.type != "mps"
+    return W if stays else W.cpu().numpy()
+
+
 def project(
-    kind: str, W: NDArray, cap: int, budget: int, last: Projected, options: Options
+    kind: str, W: Array, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
     """Nearest structure of a kind that costs at most `cap`, on the way to `budget`.
 
@@ -76,37 +89,40 @@ def project(
     ----------
     kind : str
     W : array (m, n)
+        Of any library. Runs and tiles are found where it is; what else is searched is searched
+        on the host.
     cap, budget : int
         Multiplications now, and at the end.
     last : Projected
         The present structure, from which searches start.
     options : Options
     """
-    return _PROJECTORS[kind](np.ascontiguousarray(W), cap, budget, last, options)
+    W = np.ascontiguousarray(W) if isinstance(W, np.ndarray) else W
+    return _PROJECTORS[kind](W, cap, budget, last, options)
 
 
-def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
+def _gblr(W: Array, cap: int, budget: int, last: Projected, options: Options) -> Projected:
     """Row runs while the cap is wide, and then rank-one blocks; each in the best order.
 
     Blocks come earlier where they hold nearly all of the weight within the budget: then the
     structure is plain, and runs would only hide it.
     """
     if options.group is not None:
-        return project_groups(W, cap, options.group, last, orders=options.orders)
+        return project_groups(to_numpy(W), cap, options.group, last, orders=options.orders)
     given = np.arange(W.shape[0]), np.arange(W.shape[1])
     if isinstance(last.matrix, GBLR):
         cap = min(cap, max(budget, last.cost))
-        return _blocks(W, cap, last.order, last, options, thorough=cap <= budget)
+        return _blocks(to_numpy(W), cap, last.order, last, options, thorough=cap <= budget)
     if cap > BLOCKS_FROM * budget:
         found = _plain(W, budget, given, last, options)
         if found is not None:
             return found
         made = [_runs(W, cap, given, last.price)]
-        if options.orders and W.size:
+        if options.orders and not _is_empty(W):
             order = _tours(W * W, cap, last, rows=False)
             made.append(_runs(W, cap, order, made[0].price))
         return nearest(W, made)
-    orders = [given]
+    orders, W = [given], to_numpy(W)
     if options.orders and W.size:
         orders.append(_tours(W * W, cap, last, rows=True))
         if W.size <= ORDERED_ENTRIES:
@@ -120,19 +136,24 @@ def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) 
     return best
 
 
+def _is_empty(W: Array) -> bool:
+    return 0 in W.shape
+
+
 def _plain(
-    W: NDArray,
+    W: Array,
     budget: int,
     given: tuple[IntArray, IntArray],
     last: Projected,
     options: Options,
 ) -> Projected | None:
     """Blocks within the budget, if they hold nearly all of the weight."""
-    if not options.orders or not 0 < W.size <= ORDERED_ENTRIES:
+    if not options.orders or _is_empty(W) or math.prod(W.shape) > ORDERED_ENTRIES:
         return None
     options = replace(options, charge=max(options.charge, PLAIN_CHARGE))
     if sample_left(W, budget, charge=options.charge) > DOUBT * PLAIN:
         return None
+    W = to_numpy(W)
     least = PLAIN * energy_of(W)
     subsets = pursue_subsets(W, budget, charge=options.charge)
     if _left(W, subsets) > least:
@@ -151,25 +172,30 @@ def _left(W: NDArray, subsets: list[Subset]) -> float:
     return energy_of(left)
 
 
-def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[IntArray, IntArray]:
+def _tours(energy: Array, cap: int, last: Projected, *, rows: bool) -> tuple[IntArray, IntArray]:
     """Orders in which rows and columns that are used together are neighbours."""
-    count = min(max(1, round(cap / _LIKENESS)), energy.size)
-    price = float(np.partition(energy, energy.size - count, axis=None)[energy.size - count])
-    price = max(price, float(np.finfo(energy.dtype).tiny))
+    xp = namespace(energy)
+    price = max(_exceeded(energy, cap / _LIKENESS), float(xp.finfo(energy.dtype).smallest_normal))
     col_order = column_order(energy, price, start=last.col_order)
-    at = np.arange(energy.shape[0])
-    row_order = column_order(energy.T, price, start=last.row_order) if rows else at
-    return row_order, col_order
+    if not rows:
+        return np.arange(energy.shape[0]), col_order
+    return column_order(xp.matrix_transpose(energy), price, start=last.row_order), col_order
 
 
-def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], price: float | None) -> Projected:
-    rows, cols = order
-    ordered = W[rows][:, cols]
+def _exceeded(energy: Array, count: float) -> float:
+    """Least of the `count` largest energies."""
+    xp, size = namespace(energy), math.prod(energy.shape)
+    at = size - min(max(1, round(count)), size)
+    if isinstance(energy, np.ndarray):
+        return float(np.partition(energy, at, axis=None)[at])
+    return float(xp.sort(xp.reshape(energy, (-1,)))[at])
+
+
+def _runs(W: Array, cap: int, order: tuple[IntArray, IntArray], price: float | None) -> Projected:
+    ordered = reordered(W, *order)
     kept, price = project_runs(ordered * ordered, cap, price=price, charge=RUN_CHARGE)
-    cost = int(kept.sum())
-    return Projected(
-        cost=cost, support=in_given_order(kept, *order), price=price, **named_order(order)
-    )
+    support = to_numpy(reordered(kept, *map(np.argsort, order)))
+    return Projected(cost=int(support.sum()), support=support, price=price, **named_order(order))
 
 
 def _blocks(
@@ -195,11 +221,9 @@ def _blocks(
     )
 
 
-def _block_sparse(
-    W: NDArray, cap: int, budget: int, last: Projected, options: Options
-) -> Projected:
+def _block_sparse(W: Array, cap: int, budget: int, last: Projected, options: Options) -> Projected:
     side = options.tile or last.side or tile_side(W.shape, budget)
-    kept = np.array(project_tiles(W * W, cap, side))
+    kept = np.array(to_numpy(project_tiles(W * W, cap, side)))
     return Projected(cost=int(kept.sum()), support=kept, side=side)
 
 
@@ -218,13 +242,13 @@ def tile_side(shape: tuple[int, int], budget: int) -> int:
 
 
 def _block_low_rank(
-    W: NDArray, cap: int, budget: int, last: Projected, options: Options
+    W: Array, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
     heights, widths = (
         _even(n, TILE) if options.tile is None else lengths(n, options.tile).tolist()
         for n in W.shape
     )
-    matrix = project_tile_ranks(W, cap, heights, widths)
+    matrix = project_tile_ranks(to_numpy(W), cap, heights, widths)
     live = np.zeros((len(heights), len(widths)), bool)
     live[matrix.places[:, 0], matrix.places[:, 1]] = matrix.ranks != 0
     support = np.repeat(np.repeat(live, heights, axis=0), widths, axis=1)
@@ -237,15 +261,15 @@ def _even(n: int, size: int) -> list[int]:
     return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
 
 
-def _low_rank(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
+def _low_rank(W: Array, cap: int, budget: int, last: Projected, options: Options) -> Projected:
     """The final rank at once: a weight has no places to learn, and factors train best early."""
-    matrix = project_rank(W, budget)
+    matrix = project_rank(to_numpy(W), budget)
     return Projected(
         cost=matrix.cost, support=np.ones(W.shape, bool), matrix=balanced(matrix), is_final=True
     )
 
 
-_PROJECTORS: dict[str, Callable[[NDArray, int, int, Projected, Options], Projected]] = {
+_PROJECTORS: dict[str, Callable[[Array, int, int, Projected, Options], Projected]] = {
     "gblr": _gblr,
     "block_sparse": _block_sparse,
     "block_low_rank": _block_low_rank,

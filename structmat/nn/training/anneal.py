@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
 from structmat.errors import BudgetError, InputError, TrainingError
 from structmat.nn.anneal.projected import Projected
-from structmat.nn.anneal.projectors import Options, project
+from structmat.nn.anneal.projectors import Options, project, searched
 from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.sharded import whole
 from structmat.nn.training.contents_rates import MOST
@@ -236,15 +235,15 @@ class Anneal:
             was_factored = weight.is_factored
             if cap >= math.prod(weight.shape) or (was_factored and weight.cost <= cap):
                 continue
-            W = weight.values().float().cpu().numpy()
-            if not np.isfinite(W).all():
+            W = weight.values().float()
+            if not W.isfinite().all():
                 raise TrainingError(
                     f"layer {self._names[i]!r} has NaN or infinite weights after {self.step} "
                     "steps; expected finite ones, to be projected (lower the learning rate or clip "
                     "gradients, and go on from an earlier checkpoint)"
                 )
             options = replace(self.options, tile=weight.tile, group=weight.group)
-            found = project(weight.kind, W, cap, end, weight.present(), options)
+            found = project(weight.kind, searched(W), cap, end, weight.present(), options)
             factored = (final or found.is_final) and found.matrix is not None
             before, gain = weight.gain, self._gain(weight, found, factored)
             weight.take_(found, factored=factored, gain=gain)
