@@ -83,6 +83,29 @@ class Projected:
         return rows, cols
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of projections.
+
+    Attributes
+    ----------
+    charge : float
+        Multiplications that a block counts beside its own.
+    orders : bool
+        Whether rows and columns may be reordered.
+    tile : int, optional
+        Rows and columns of tiles; by default chosen by the budget.
+    group : int, optional
+        Outputs that share their windows of inputs; by default each has runs of its own, and
+        blocks later.
+    """
+
+    charge: float = 0.0
+    orders: bool = True
+    tile: int | None = None
+    group: int | None = None
+
+
 def in_order(
     matrix: StructuredMatrix, row_order: IntArray | None, col_order: IntArray | None
 ) -> StructuredMatrix:

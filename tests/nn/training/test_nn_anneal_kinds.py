@@ -7,7 +7,8 @@ from torch import nn
 
 from structmat import BlockLowRank, BlockSparse, LowRank
 from structmat.nn import Anneal, Config, convert_, cost, freeze_
-from structmat.nn.anneal.projected import Projected, balanced, packed
+from structmat.nn.anneal import gblr
+from structmat.nn.anneal.projected import Projected, balanced, missed, packed
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.anneal.weight import LEARNED_KINDS, AnnealWeight
 
@@ -142,13 +143,42 @@ def test_low_rank_is_trained_as_factors_from_its_first_projection():
 
 def test_without_orders_no_blocks_are_searched_on_subsets(monkeypatch):
     """Subsets only give orders: a caller who wants none is spared the time."""
-    monkeypatch.setattr("structmat.nn.anneal.projectors.pursue_subsets", None)
+    monkeypatch.setattr("structmat.nn.anneal.gblr.pursue_subsets", None)
     W = np.random.default_rng(0).standard_normal((32, 32))
     for cap in (900, 100):
         found = project("gblr", W, cap, 100, Projected.whole((32, 32)), Options(orders=False))
         assert 0 < found.cost <= cap
         assert found.row_order is None
         assert found.col_order is None
+
+
+@pytest.mark.parametrize("clear", ["blocks", "runs"])
+def test_blocks_are_searched_in_full_in_the_likely_orders_alone(clear, monkeypatch):
+    """As good as a search in each order, in a part of the time."""
+    rng = np.random.default_rng(0)
+    W = 0.1 * rng.standard_normal((64, 64))
+    for top, left in rng.integers(0, 48, (12, 2)):
+        block = np.outer(rng.standard_normal(16), rng.standard_normal(16))
+        W[top : top + 16, left : left + 16] += block
+    W = W[rng.permutation(64)][:, rng.permutation(64)]
+    last, caps = Projected.whole(W.shape), []
+    options = (600, 600, last, Options())
+    wanted = missed(W, project("gblr", W, *options))
+    own = gblr._blocks
+
+    def searched(W, cap, order, *given, **named):
+        # Scouts that see nothing leave the choice to the runs.
+        blind = clear == "runs" and cap < 600
+        caps.append(cap)
+        return own(0 * W if blind else W, cap, order, *given, **named)
+
+    monkeypatch.setattr(gblr, "_blocks", searched)
+    monkeypatch.setattr(gblr, "SMALL_ENTRIES", 0)
+    monkeypatch.setattr(gblr, "FIRST_BLOCKS", 2)
+    if clear == "blocks":  # whatever the runs would say
+        monkeypatch.setattr(gblr, "CLEARLY", 1)
+    assert missed(W, project("gblr", W, *options)) <= 1.01 * wanted
+    assert caps == [300, 300, 300] + [600] * (1 if clear == "blocks" else 2)
 
 
 def test_dense_tiles_that_were_learned_are_frozen():
