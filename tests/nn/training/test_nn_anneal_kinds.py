@@ -1,5 +1,7 @@
 """Structures of every kind that teachers have and students find."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from structmat.nn.anneal import gblr
 from structmat.nn.anneal.projected import Projected, balanced, missed, packed
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.anneal.weight import LEARNED_KINDS, AnnealWeight
+from structmat.nn.training import anneal as rule_module
 
 N, STEPS = 96, 400
 
@@ -213,3 +216,32 @@ def test_groups_in_other_orders_are_found():
     given = project("gblr", W, cap, cap, Projected.whole(W.shape), Options(group=8, orders=False))
     assert given.row_order is None
     assert given.col_order is None
+
+
+def test_layers_are_projected_side_by_side_and_alike(monkeypatch):
+    ends, threads = [], []
+    own = rule_module.project
+    together = threading.Barrier(3)
+
+    def seen(*given):
+        if len(ends) == 1:  # as many at once as there are threads
+            together.wait(10)
+        threads.append(threading.get_ident())
+        return own(*given)
+
+    monkeypatch.setattr(rule_module, "project", seen)
+    for count in ("1", "3"):
+        monkeypatch.setenv("STRUCTMAT_NUM_THREADS", count)
+        threads.clear()
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Linear(24, 24) for _ in range(3)))
+        convert_(model, Config(budget=0.3, learn=True))
+        optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+        Anneal(model, optimizer, 0.3, total_steps=8)
+        for _ in range(8):
+            model(torch.ones(2, 24)).square().sum().backward()
+            optimizer.step()
+        ends.append([p.detach().clone() for p in model.parameters()])
+        assert (set(threads) == {threading.get_ident()}) is (count == "1")
+    for one, other in zip(*ends, strict=True):
+        assert torch.equal(one, other)
