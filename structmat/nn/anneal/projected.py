@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat._array import Array, masked, namespace, to_numpy
-from structmat.intervals import IntArray
+from structmat.binding import construct
+from structmat.intervals import IntArray, offsets
 from structmat.matrices import (
     GBLR,
     BlockLowRank,
@@ -138,17 +139,38 @@ def balanced(matrix: LowRank | BlockLowRank) -> StructuredMatrix:
     """
     if isinstance(matrix, LowRank):
         return LowRank(*_balanced(matrix.U, matrix.V))
-    tiles = {
-        place: _balanced(*tile) if isinstance(tile, tuple) else tile
-        for place, tile in matrix.tiles.items()
-    }
-    return BlockLowRank(tiles, row_sizes=matrix.row_sizes, col_sizes=matrix.col_sizes)
+    (rows, cols), ranks = matrix.places.T, np.maximum(matrix.ranks, 0)
+    # Ranks of all tiles, numbered one after another, to which the packed factors belong.
+    of_u, of_v = (
+        _ranks_of(sizes[at], ranks)
+        for sizes, at in ((matrix.row_sizes, rows), (matrix.col_sizes, cols))
+    )
+    count = int(ranks.sum())
+    left, right = (
+        np.sqrt(np.bincount(at, part.astype(np.float64) ** 2, minlength=count))
+        for at, part in ((of_u, matrix.u), (of_v, matrix.v))
+    )
+    ratio = _ratio(left, right).astype(matrix.dtype)
+    return construct(matrix, [matrix.u * ratio[of_u], matrix.v / ratio[of_v], matrix.dense])
+
+
+def _ranks_of(sizes: IntArray, ranks: IntArray) -> IntArray:
+    """Number of the rank of each entry of packed factors (size, rank), row after row."""
+    entries = sizes * ranks
+    inside = np.arange(int(entries.sum())) - np.repeat(offsets(entries)[:-1], entries)
+    found: IntArray = np.repeat(offsets(ranks)[:-1], entries) + inside % np.repeat(ranks, entries)
+    return found
+
+
+def _ratio(left: NDArray, right: NDArray) -> NDArray:
+    """Factors that give columns of two norms the same one; 1 where there is none."""
+    some = (left > 0) & (right > 0)
+    ratio: NDArray = np.divide(right, left, out=np.ones_like(left), where=some) ** 0.5
+    return ratio
 
 
 def _balanced(U: NDArray, V: NDArray) -> tuple[NDArray, NDArray]:
-    rows, cols = np.linalg.norm(U, axis=0), np.linalg.norm(V, axis=0)
-    some = (rows > 0) & (cols > 0)
-    ratio = np.divide(cols, rows, out=np.ones_like(rows), where=some) ** 0.5
+    ratio = _ratio(np.linalg.norm(U, axis=0), np.linalg.norm(V, axis=0))
     return U * ratio, V / ratio
 
 

@@ -14,6 +14,7 @@ from structmat.nn.anneal.projected import Projected, balanced, missed, packed
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.anneal.weight import LEARNED_KINDS, AnnealWeight
 from structmat.nn.training import anneal as rule_module
+from structmat.project.ranks import project_tile_ranks
 
 N, STEPS = 96, 400
 
@@ -118,8 +119,11 @@ def test_live_tiles_are_the_support():
 
 def test_factors_of_a_projection_have_equal_norms():
     rng = np.random.default_rng(0)
-    W = rng.standard_normal((32, 32))
-    for kind, cap in [("low_rank", 200), ("block_low_rank", 500)]:
+    W = rng.standard_normal((40, 52))
+    found = project_tile_ranks(W, 1500, [10, 0, 17, 13], [20, 32])
+    assert -1 in found.ranks
+    np.testing.assert_allclose(balanced(found).to_dense(), found.to_dense(), atol=1e-12)
+    for kind, cap in [("low_rank", 300), ("block_low_rank", 900)]:
         matrix = project(kind, W, cap, cap, Projected.whole(W.shape), Options()).matrix
         pairs = [(matrix.U, matrix.V)] if kind == "low_rank" else matrix.tiles.values()
         for U, V in (pair for pair in pairs if isinstance(pair, tuple)):
