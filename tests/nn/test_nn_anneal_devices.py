@@ -98,7 +98,7 @@ def test_the_weight_is_not_copied_for_runs_and_tiles(monkeypatch):
     taken, own = [], projectors.to_numpy
     for module in (projectors, gblr):
         monkeypatch.setattr(module, "to_numpy", lambda x: (taken.append(x.dtype), own(x))[1])
-    for kind, cap in (("gblr", 2000), ("block_sparse", 400)):
+    for kind, cap in (("gblr", 2000), ("block_sparse", 400), ("low_rank", 400)):
         project(kind, projectors.searched(W), cap, 300, Projected.whole(W.shape), Options())
     assert set(taken) == {torch.bool}
 
@@ -129,6 +129,21 @@ def test_a_weight_that_is_not_finite_is_refused_on_its_device(monkeypatch):
         model[0].matrix.weight[0, 0] = torch.nan
     with pytest.raises(TrainingError, match="NaN or infinite weights"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 9), (9, 1), (30, 20), (20, 30)])
+@pytest.mark.parametrize("rank", [0, 3, 40])
+def test_low_ranks_of_a_tensor_are_the_nearest(shape, rank):
+    W = normal(shape)
+    W[:, -4:] = 0  # of lower rank
+    cap = rank * sum(shape)
+    wanted, found = both("low_rank", W, cap, cap)
+    assert isinstance(found.matrix.U, np.ndarray)
+    assert (found.cost, found.matrix.U.shape) == (wanted.cost, wanted.matrix.U.shape)
+    dense = [one.matrix.to_dense() for one in (found, wanted)]
+    np.testing.assert_allclose(*dense, atol=1e-5)
+    norms = [np.linalg.norm(part, axis=0) for part in (found.matrix.U, found.matrix.V)]
+    np.testing.assert_allclose(*norms, rtol=1e-4)
 
 
 def test_what_is_missed_is_counted_on_the_device():

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 
 from structmat._array import Array, to_numpy
+from structmat.matrices import LowRank
 from structmat.nn.anneal.gblr import project_gblr
 from structmat.nn.anneal.projected import Options as Options
 from structmat.nn.anneal.projected import Projected, balanced
 from structmat.nn.structured import devices
 from structmat.project.ranks import project_rank, project_tile_ranks
+from structmat.project.svd import leading_factors
 from structmat.project.tiles import lengths, project_tiles
 
 #: Rows and columns of a tile of low rank, about.
@@ -35,7 +37,7 @@ def project(
     ----------
     kind : str
     W : array (m, n)
-        Of any library. Runs and tiles are found where it is; what else is searched is searched
+        Of any library. Runs, tiles and ranks are found where it is; blocks, and ranks of tiles,
         on the host.
     cap, budget : int
         Multiplications now, and at the end.
@@ -89,7 +91,10 @@ def _even(n: int, size: int) -> list[int]:
 
 def _low_rank(W: Array, cap: int, budget: int, last: Projected, options: Options) -> Projected:
     """The final rank at once: a weight has no places to learn, and factors train best early."""
-    matrix = project_rank(to_numpy(W), budget)
+    if isinstance(W, np.ndarray):
+        matrix = project_rank(W, budget)
+    else:
+        matrix = LowRank(*leading_factors(W, budget // max(sum(W.shape), 1)))
     return Projected(
         cost=matrix.cost, support=np.ones(W.shape, bool), matrix=balanced(matrix), is_final=True
     )
