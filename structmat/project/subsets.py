@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from structmat._array import Array, to_numpy
 from structmat.intervals import IntArray, multiplications
 from structmat.project import members
-from structmat.project.order import column_order
+from structmat.project.order import column_order, reordered
 from structmat.project.prices import EVERY
 
 #: Prices tried at most, and the ratio of one to the one before.
@@ -71,12 +72,13 @@ def pursue_subsets(W: NDArray, cap: int, *, charge: float = 8.0) -> list[Subset]
     return _searched(W, round(_WIDER * cap), charge).blocks
 
 
-def sample_left(W: NDArray, cap: int, *, charge: float = 8.0) -> float:
+def sample_left(W: Array, cap: int, *, charge: float = 8.0) -> float:
     """Share of the energy that blocks within a cap leave, from a sample of rows and columns.
 
     A sum of blocks is one on any of its rows and columns too, where it costs about as much less
     as these are fewer. So blocks that hold nearly all of the sample tell whether some may hold
-    nearly all of the matrix, in a time that hardly depends on its size.
+    nearly all of the matrix, in a time that hardly depends on its size. The matrix is of any
+    library.
 
     Examples
     --------
@@ -86,7 +88,7 @@ def sample_left(W: NDArray, cap: int, *, charge: float = 8.0) -> float:
     rng = np.random.default_rng(0)
     rows, cols = (np.sort(rng.permutation(size)[:_SAMPLE]) for size in W.shape)
     share = max(len(at) / max(size, 1) for at, size in zip((rows, cols), W.shape, strict=True))
-    sample = np.ascontiguousarray(W[np.ix_(rows, cols)])
+    sample = np.ascontiguousarray(to_numpy(reordered(W, rows, cols)))
     total = float(np.vdot(sample, sample))
     return _searched(sample, round(share * cap), charge).energy() / total if total else 0.0
 

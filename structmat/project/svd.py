@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from structmat._array import Array, namespace, to_numpy
+
 #: Most rows or columns that LAPACK decomposes in full, quickly and in little memory.
 EXACT_SIDE = 256
 #: Most rows or columns of which LAPACK finds all singular values; they take less.
@@ -134,6 +136,29 @@ def _gram_start(A: NDArray, columns: int) -> tuple[NDArray, NDArray]:
         )
     values = np.sqrt(np.maximum(square[::-1], 0)).astype(np.float64)
     return vectors[:, ::-1], values
+
+
+def leading_factors(A: Array, rank: int) -> tuple[NDArray, NDArray]:
+    """U (m, r) orthonormal and V (n, r) in NumPy, U V^T the best approximation of a real matrix.
+
+    The matrix, of any library, stays on its device, where the eigenvectors of its Gram matrix are
+    found in double precision: exact to the rounding of a matrix in single precision. The rank
+    is at most `rank`, and that of A.
+    """
+    xp, (m, n) = namespace(A), A.shape
+    if m > n:
+        right, left = leading_factors(xp.matrix_transpose(A), rank)
+        norms = np.linalg.norm(left, axis=0)
+        return left / norms, right * norms
+    rank = min(rank, m)
+    if rank == 0:
+        return np.zeros((m, 0), np.float32), np.zeros((n, 0), np.float32)
+    wide = xp.astype(A, xp.float64)
+    _, vectors = xp.linalg.eigh(wide @ xp.matrix_transpose(wide))
+    U = xp.flip(vectors[:, m - rank :], axis=1)
+    U, V = (to_numpy(xp.astype(part, A.dtype)) for part in (U, xp.matrix_transpose(wide) @ U))
+    count = numerical_rank(np.linalg.norm(V, axis=0), A.shape)
+    return np.ascontiguousarray(U[:, :count]), np.ascontiguousarray(V[:, :count])
 
 
 def leading_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:

@@ -5,12 +5,15 @@ threads do not survive a fork. Any thread may hand work to it at any time.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 from structmat.errors import InputError
+
+Result = TypeVar("Result")
 
 
 def num_threads() -> int:
@@ -49,6 +52,21 @@ def _pool() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def side_by_side(works: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Results of all works, each in a thread of its own, which may share out work in turn.
+
+    Examples
+    --------
+    >>> side_by_side([lambda: 1, lambda: 2])
+    [1, 2]
+    """
+    if len(works) <= 1:
+        return [work() for work in works]
+    # Not the common pool: works that wait for parts of theirs could fill it.
+    with ThreadPoolExecutor(len(works), thread_name_prefix="structmat") as own:
+        return [future.result() for future in [own.submit(work) for work in works]]
 
 
 def shared_out(work: Callable[[int, int], None], count: int, threads: int) -> None:

@@ -6,6 +6,7 @@ linear       `AnnealLinear`
 conv         `AnnealConv2d`
 projected    the result of a projection: support, order, blocks, cost
 projectors   projections of an array by the kind of structure
+gblr         projections onto row runs, and onto blocks
 sides        sides of tiles and groups of outputs
 grouped      projections onto windows that groups of outputs share
 state        support, order and blocks in state dicts

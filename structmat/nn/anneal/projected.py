@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray
+from structmat._array import Array, masked, namespace, to_numpy
+from structmat.binding import construct
+from structmat.intervals import IntArray, offsets
 from structmat.matrices import (
     GBLR,
     BlockLowRank,
@@ -17,6 +19,7 @@ from structmat.matrices import (
     Permutation,
 )
 from structmat.matrix import StructuredMatrix
+from structmat.project.order import reordered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,29 @@ class Projected:
         return rows, cols
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of projections.
+
+    Attributes
+    ----------
+    charge : float
+        Multiplications that a block counts beside its own.
+    orders : bool
+        Whether rows and columns may be reordered.
+    tile : int, optional
+        Rows and columns of tiles; by default chosen by the budget.
+    group : int, optional
+        Outputs that share their windows of inputs; by default each has runs of its own, and
+        blocks later.
+    """
+
+    charge: float = 0.0
+    orders: bool = True
+    tile: int | None = None
+    group: int | None = None
+
+
 def in_order(
     matrix: StructuredMatrix, row_order: IntArray | None, col_order: IntArray | None
 ) -> StructuredMatrix:
@@ -113,17 +139,38 @@ def balanced(matrix: LowRank | BlockLowRank) -> StructuredMatrix:
     """
     if isinstance(matrix, LowRank):
         return LowRank(*_balanced(matrix.U, matrix.V))
-    tiles = {
-        place: _balanced(*tile) if isinstance(tile, tuple) else tile
-        for place, tile in matrix.tiles.items()
-    }
-    return BlockLowRank(tiles, row_sizes=matrix.row_sizes, col_sizes=matrix.col_sizes)
+    (rows, cols), ranks = matrix.places.T, np.maximum(matrix.ranks, 0)
+    # Ranks of all tiles, numbered one after another, to which the packed factors belong.
+    of_u, of_v = (
+        _ranks_of(sizes[at], ranks)
+        for sizes, at in ((matrix.row_sizes, rows), (matrix.col_sizes, cols))
+    )
+    count = int(ranks.sum())
+    left, right = (
+        np.sqrt(np.bincount(at, part.astype(np.float64) ** 2, minlength=count))
+        for at, part in ((of_u, matrix.u), (of_v, matrix.v))
+    )
+    ratio = _ratio(left, right).astype(matrix.dtype)
+    return construct(matrix, [matrix.u * ratio[of_u], matrix.v / ratio[of_v], matrix.dense])
+
+
+def _ranks_of(sizes: IntArray, ranks: IntArray) -> IntArray:
+    """Number of the rank of each entry of packed factors (size, rank), row after row."""
+    entries = sizes * ranks
+    inside = np.arange(int(entries.sum())) - np.repeat(offsets(entries)[:-1], entries)
+    found: IntArray = np.repeat(offsets(ranks)[:-1], entries) + inside % np.repeat(ranks, entries)
+    return found
+
+
+def _ratio(left: NDArray, right: NDArray) -> NDArray:
+    """Factors that give columns of two norms the same one; 1 where there is none."""
+    some = (left > 0) & (right > 0)
+    ratio: NDArray = np.divide(right, left, out=np.ones_like(left), where=some) ** 0.5
+    return ratio
 
 
 def _balanced(U: NDArray, V: NDArray) -> tuple[NDArray, NDArray]:
-    rows, cols = np.linalg.norm(U, axis=0), np.linalg.norm(V, axis=0)
-    some = (rows > 0) & (cols > 0)
-    ratio = np.divide(cols, rows, out=np.ones_like(rows), where=some) ** 0.5
+    ratio = _ratio(np.linalg.norm(U, axis=0), np.linalg.norm(V, axis=0))
     return U * ratio, V / ratio
 
 
@@ -180,19 +227,19 @@ def named_order(order: tuple[IntArray, IntArray]) -> dict[str, Any]:
     return {n: None if same else at for n, at, same in zip(names, order, given, strict=True)}
 
 
-def nearest(W: NDArray, made: list[Projected]) -> Projected:
+def nearest(W: Array, made: list[Projected]) -> Projected:
     """The projection that misses least of W, and of several the one of fewest scalars."""
     return min(made, key=lambda one: (missed(W, one), one.storage))
 
 
-def energy_of(W: NDArray) -> float:
+def energy_of(W: Array) -> float:
     """Sum of the squares of a real matrix."""
-    return float(np.einsum("ij,ij->i", W, W).sum(dtype=np.float64))
+    xp = namespace(W)
+    return float(xp.sum(xp.vecdot(W, W), dtype=xp.float64))
 
 
-def missed(W: NDArray, found: Projected) -> float:
-    """Squared distance of W from a projection."""
+def missed(W: Array, found: Projected) -> float:
+    """Squared distance of W from a projection; W is of any library."""
     if found.matrix is None:
-        return energy_of(W * ~found.support)
-    rows, cols = found.order
-    return energy_of(W[rows][:, cols] - found.matrix.to_dense())
+        return energy_of(masked(W, ~found.support, namespace(W)))
+    return energy_of(to_numpy(reordered(W, *found.order)) - found.matrix.to_dense())

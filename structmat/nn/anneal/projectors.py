@@ -1,74 +1,35 @@
 """Projections of a dense array onto the structures that layers learn, by kind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from structmat.intervals import IntArray
-from structmat.matrices import GBLR
-from structmat.nn.anneal.grouped import project_groups
-from structmat.nn.anneal.projected import (
-    Projected,
-    balanced,
-    energy_of,
-    in_given_order,
-    missed,
-    named_order,
-    nearest,
-)
-from structmat.project.order import column_order
-from structmat.project.pursuit import pursue
+from structmat._array import Array, to_numpy
+from structmat.matrices import LowRank
+from structmat.nn.anneal.gblr import project_gblr
+from structmat.nn.anneal.projected import Options as Options
+from structmat.nn.anneal.projected import Projected, balanced
+from structmat.nn.structured import devices
 from structmat.project.ranks import project_rank, project_tile_ranks
-from structmat.project.runs import project_runs
-from structmat.project.subsets import Subset, pursue_subsets, sample_left, subset_orders
+from structmat.project.svd import leading_factors
 from structmat.project.tiles import lengths, project_tiles
 
-#: Multiple of the budget down to which a GBLR weight is a set of runs, and blocks below.
-BLOCKS_FROM = 3.0
-#: Multiplications that a run counts beside its own: without them runs would be single entries.
-RUN_CHARGE = 1.0
-#: Multiplications that a block counts beside its own where the structure is plain: without them
-#: small blocks would stand for the noise.
-PLAIN_CHARGE = 2.0
 #: Rows and columns of a tile of low rank, about.
 TILE = 16
-#: Share of the energy that blocks may leave where the structure of a weight is plain.
-PLAIN = 0.05
-#: Multiple of that share up to which a sample leaves the question open.
-DOUBT = 2.0
-#: Entries of a weight up to which orders come from blocks on subsets.
-ORDERED_ENTRIES = 2**21
-#: Energies of about this share of the cap count whole in the likeness of columns.
-_LIKENESS = 1.6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of projections.
+def searched(W: torch.Tensor) -> Array:
+    """A weight as `project` takes it: on its device, or for the CPU in NumPy.
 
-    Attributes
-    ----------
-    charge : float
-        Multiplications that a block counts beside its own.
-    orders : bool
-        Whether rows and columns may be reordered.
-    tile : int, optional
-        Rows and columns of tiles; by default chosen by the budget.
-    group : int, optional
-        Outputs that share their windows of inputs; by default each has runs of its own, and
-        blocks later.
+    Apple's devices have no double precision, in which energies are added up.
     """
-
-    charge: float = 0.0
-    orders: bool = True
-    tile: int | None = None
-    group: int | None = None
+    stays = devices.is_apart(W.device) and W.device.type != "mps"
+    return W if stays else W.cpu().numpy()
 
 
 def project(
-    kind: str, W: NDArray, cap: int, budget: int, last: Projected, options: Options
+    kind: str, W: Array, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
     """Nearest structure of a kind that costs at most `cap`, on the way to `budget`.
 
@@ -76,130 +37,21 @@ def project(
     ----------
     kind : str
     W : array (m, n)
+        Of any library. Runs, tiles and ranks are found where it is; blocks, and ranks of tiles,
+        on the host.
     cap, budget : int
         Multiplications now, and at the end.
     last : Projected
         The present structure, from which searches start.
     options : Options
     """
-    return _PROJECTORS[kind](np.ascontiguousarray(W), cap, budget, last, options)
+    W = np.ascontiguousarray(W) if isinstance(W, np.ndarray) else W
+    return _PROJECTORS[kind](W, cap, budget, last, options)
 
 
-def _gblr(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
-    """Row runs while the cap is wide, and then rank-one blocks; each in the best order.
-
-    Blocks come earlier where they hold nearly all of the weight within the budget: then the
-    structure is plain, and runs would only hide it.
-    """
-    if options.group is not None:
-        return project_groups(W, cap, options.group, last, orders=options.orders)
-    given = np.arange(W.shape[0]), np.arange(W.shape[1])
-    if isinstance(last.matrix, GBLR):
-        cap = min(cap, max(budget, last.cost))
-        return _blocks(W, cap, last.order, last, options, thorough=cap <= budget)
-    if cap > BLOCKS_FROM * budget:
-        found = _plain(W, budget, given, last, options)
-        if found is not None:
-            return found
-        made = [_runs(W, cap, given, last.price)]
-        if options.orders and W.size:
-            order = _tours(W * W, cap, last, rows=False)
-            made.append(_runs(W, cap, order, made[0].price))
-        return nearest(W, made)
-    orders = [given]
-    if options.orders and W.size:
-        orders.append(_tours(W * W, cap, last, rows=True))
-        if W.size <= ORDERED_ENTRIES:
-            subsets = pursue_subsets(W, budget, charge=options.charge)
-            orders.append(subset_orders(subsets, W.shape))
-    first = min(cap, budget)
-    made = [_blocks(W, first, o, last, options, thorough=cap <= budget) for o in orders]
-    best = nearest(W, made)
-    if cap > first:
-        best = _blocks(W, cap, best.order, best, options, thorough=False)
-    return best
-
-
-def _plain(
-    W: NDArray,
-    budget: int,
-    given: tuple[IntArray, IntArray],
-    last: Projected,
-    options: Options,
-) -> Projected | None:
-    """Blocks within the budget, if they hold nearly all of the weight."""
-    if not options.orders or not 0 < W.size <= ORDERED_ENTRIES:
-        return None
-    options = replace(options, charge=max(options.charge, PLAIN_CHARGE))
-    if sample_left(W, budget, charge=options.charge) > DOUBT * PLAIN:
-        return None
-    least = PLAIN * energy_of(W)
-    subsets = pursue_subsets(W, budget, charge=options.charge)
-    if _left(W, subsets) > least:
-        return None
-    orders = [given, subset_orders(subsets, W.shape)]
-    made = [_blocks(W, budget, o, last, options, thorough=True) for o in orders]
-    found = nearest(W, made)
-    return found if missed(W, found) <= least else None
-
-
-def _left(W: NDArray, subsets: list[Subset]) -> float:
-    """Energy that blocks on subsets leave."""
-    left = W.astype(np.float64)
-    for block in subsets:
-        left[np.ix_(block.rows, block.cols)] -= np.outer(block.u, block.v)
-    return energy_of(left)
-
-
-def _tours(energy: NDArray, cap: int, last: Projected, *, rows: bool) -> tuple[IntArray, IntArray]:
-    """Orders in which rows and columns that are used together are neighbours."""
-    count = min(max(1, round(cap / _LIKENESS)), energy.size)
-    price = float(np.partition(energy, energy.size - count, axis=None)[energy.size - count])
-    price = max(price, float(np.finfo(energy.dtype).tiny))
-    col_order = column_order(energy, price, start=last.col_order)
-    at = np.arange(energy.shape[0])
-    row_order = column_order(energy.T, price, start=last.row_order) if rows else at
-    return row_order, col_order
-
-
-def _runs(W: NDArray, cap: int, order: tuple[IntArray, IntArray], price: float | None) -> Projected:
-    rows, cols = order
-    ordered = W[rows][:, cols]
-    kept, price = project_runs(ordered * ordered, cap, price=price, charge=RUN_CHARGE)
-    cost = int(kept.sum())
-    return Projected(
-        cost=cost, support=in_given_order(kept, *order), price=price, **named_order(order)
-    )
-
-
-def _blocks(
-    W: NDArray,
-    cap: int,
-    order: tuple[IntArray, IntArray],
-    last: Projected,
-    options: Options,
-    *,
-    thorough: bool,
-) -> Projected:
-    rows, cols = order
-    start = last.matrix if isinstance(last.matrix, GBLR) else None
-    price = last.price if start is not None else None
-    ordered, charge = W[rows][:, cols], options.charge if start is None else last.charge
-    matrix, price = pursue(ordered, cap, start=start, price=price, charge=charge, thorough=thorough)
-    while matrix.storage > W.size:  # trained contents have the room of the dense weight
-        cap = cap * W.size // matrix.storage
-        matrix, price = pursue(ordered, cap, price=price, charge=charge, thorough=thorough)
-    covered, named = in_given_order(matrix.coverage() > 0, *order), named_order(order)
-    return Projected(
-        cost=matrix.cost, support=covered, matrix=matrix, price=price, charge=charge, **named
-    )
-
-
-def _block_sparse(
-    W: NDArray, cap: int, budget: int, last: Projected, options: Options
-) -> Projected:
+def _block_sparse(W: Array, cap: int, budget: int, last: Projected, options: Options) -> Projected:
     side = options.tile or last.side or tile_side(W.shape, budget)
-    kept = np.array(project_tiles(W * W, cap, side))
+    kept = np.array(to_numpy(project_tiles(W * W, cap, side)))
     return Projected(cost=int(kept.sum()), support=kept, side=side)
 
 
@@ -218,13 +70,13 @@ def tile_side(shape: tuple[int, int], budget: int) -> int:
 
 
 def _block_low_rank(
-    W: NDArray, cap: int, budget: int, last: Projected, options: Options
+    W: Array, cap: int, budget: int, last: Projected, options: Options
 ) -> Projected:
     heights, widths = (
         _even(n, TILE) if options.tile is None else lengths(n, options.tile).tolist()
         for n in W.shape
     )
-    matrix = project_tile_ranks(W, cap, heights, widths)
+    matrix = project_tile_ranks(to_numpy(W), cap, heights, widths)
     live = np.zeros((len(heights), len(widths)), bool)
     live[matrix.places[:, 0], matrix.places[:, 1]] = matrix.ranks != 0
     support = np.repeat(np.repeat(live, heights, axis=0), widths, axis=1)
@@ -237,16 +89,19 @@ def _even(n: int, size: int) -> list[int]:
     return np.diff([i * n // parts for i in range(parts + 1)]).tolist()
 
 
-def _low_rank(W: NDArray, cap: int, budget: int, last: Projected, options: Options) -> Projected:
+def _low_rank(W: Array, cap: int, budget: int, last: Projected, options: Options) -> Projected:
     """The final rank at once: a weight has no places to learn, and factors train best early."""
-    matrix = project_rank(W, budget)
+    if isinstance(W, np.ndarray):
+        matrix = project_rank(W, budget)
+    else:
+        matrix = LowRank(*leading_factors(W, budget // max(sum(W.shape), 1)))
     return Projected(
         cost=matrix.cost, support=np.ones(W.shape, bool), matrix=balanced(matrix), is_final=True
     )
 
 
-_PROJECTORS: dict[str, Callable[[NDArray, int, int, Projected, Options], Projected]] = {
-    "gblr": _gblr,
+_PROJECTORS: dict[str, Callable[[Array, int, int, Projected, Options], Projected]] = {
+    "gblr": project_gblr,
     "block_sparse": _block_sparse,
     "block_low_rank": _block_low_rank,
     "low_rank": _low_rank,

@@ -1,18 +1,19 @@
 """Rule that learns structure by projections, from dense weights down to one exact budget."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
 from structmat.errors import BudgetError, InputError, TrainingError
+from structmat.kernels.cpu.threads import num_threads, side_by_side
 from structmat.nn.anneal.projected import Projected
-from structmat.nn.anneal.projectors import Options, project
+from structmat.nn.anneal.projectors import Options, project, searched
 from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.sharded import whole
 from structmat.nn.training.contents_rates import MOST
@@ -96,7 +97,8 @@ class Anneal:
     steps do not grow with gradients (Adam and its kin) then move the weight so much farther.
 
     Time: a projection onto runs takes a few passes over the weight, one onto blocks as long as
-    some tens of passes; there are ten of them by default.
+    some tens of passes; there are ten of them by default. Weights are projected side by side, each
+    in a thread of its own, and alike with any number of threads.
 
     Examples
     --------
@@ -232,27 +234,41 @@ class Anneal:
 
     @torch.no_grad()
     def _project(self, caps: list[int], ends: list[int], *, final: bool) -> None:
-        for i, (weight, cap, end) in enumerate(zip(self.weights, caps, ends, strict=True)):
-            was_factored = weight.is_factored
-            if cap >= math.prod(weight.shape) or (was_factored and weight.cost <= cap):
-                continue
-            W = weight.values().float().cpu().numpy()
-            if not np.isfinite(W).all():
-                raise TrainingError(
-                    f"layer {self._names[i]!r} has NaN or infinite weights after {self.step} "
-                    "steps; expected finite ones, to be projected (lower the learning rate or clip "
-                    "gradients, and go on from an earlier checkpoint)"
-                )
-            options = replace(self.options, tile=weight.tile, group=weight.group)
-            found = project(weight.kind, W, cap, end, weight.present(), options)
-            factored = (final or found.is_final) and found.matrix is not None
-            before, gain = weight.gain, self._gain(weight, found, factored)
-            weight.take_(found, factored=factored, gain=gain)
-            if was_factored or weight.is_factored:
-                # The parameter has other meanings now.
-                self._hook.followed.forget(weight.weight)
-            else:
-                self._hook.followed.rescale(weight.weight, gain / before)
+        """Project the weights that cost too much: as many at once as there are threads."""
+        due = [
+            i
+            for i, (weight, cap) in enumerate(zip(self.weights, caps, strict=True))
+            if cap < math.prod(weight.shape) and not (weight.is_factored and weight.cost <= cap)
+        ]
+        for first in range(0, len(due), num_threads()):
+            some = due[first : first + num_threads()]
+            asked = [self._asked(i, caps[i], ends[i]) for i in some]
+            for i, found in zip(some, side_by_side(asked), strict=True):
+                self._take(self.weights[i], found, final=final)
+
+    def _asked(self, i: int, cap: int, end: int) -> Callable[[], Projected]:
+        """The projection of a weight as it is now, which any thread may carry out."""
+        weight = self.weights[i]
+        W = weight.values().float()
+        if not W.isfinite().all():
+            raise TrainingError(
+                f"layer {self._names[i]!r} has NaN or infinite weights after {self.step} "
+                "steps; expected finite ones, to be projected (lower the learning rate or clip "
+                "gradients, and go on from an earlier checkpoint)"
+            )
+        options = replace(self.options, tile=weight.tile, group=weight.group)
+        return partial(project, weight.kind, searched(W), cap, end, weight.present(), options)
+
+    def _take(self, weight: AnnealWeight, found: Projected, *, final: bool) -> None:
+        was_factored = weight.is_factored
+        factored = (final or found.is_final) and found.matrix is not None
+        before, gain = weight.gain, self._gain(weight, found, factored)
+        weight.take_(found, factored=factored, gain=gain)
+        if was_factored or weight.is_factored:
+            # The parameter has other meanings now.
+            self._hook.followed.forget(weight.weight)
+        else:
+            self._hook.followed.rescale(weight.weight, gain / before)
 
     def _gain(self, weight: AnnealWeight, found: Projected, factored: bool) -> float:
         """Gain by which sparse rows move as far as dense ones, as `rate_multiples` derives it.

@@ -1,5 +1,7 @@
 """Structures of every kind that teachers have and students find."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,12 @@ from torch import nn
 
 from structmat import BlockLowRank, BlockSparse, LowRank
 from structmat.nn import Anneal, Config, convert_, cost, freeze_
-from structmat.nn.anneal.projected import Projected, balanced, packed
+from structmat.nn.anneal import gblr
+from structmat.nn.anneal.projected import Projected, balanced, missed, packed
 from structmat.nn.anneal.projectors import Options, project
 from structmat.nn.anneal.weight import LEARNED_KINDS, AnnealWeight
+from structmat.nn.training import anneal as rule_module
+from structmat.project.ranks import project_tile_ranks
 
 N, STEPS = 96, 400
 
@@ -114,8 +119,11 @@ def test_live_tiles_are_the_support():
 
 def test_factors_of_a_projection_have_equal_norms():
     rng = np.random.default_rng(0)
-    W = rng.standard_normal((32, 32))
-    for kind, cap in [("low_rank", 200), ("block_low_rank", 500)]:
+    W = rng.standard_normal((40, 52))
+    found = project_tile_ranks(W, 1500, [10, 0, 17, 13], [20, 32])
+    assert -1 in found.ranks
+    np.testing.assert_allclose(balanced(found).to_dense(), found.to_dense(), atol=1e-12)
+    for kind, cap in [("low_rank", 300), ("block_low_rank", 900)]:
         matrix = project(kind, W, cap, cap, Projected.whole(W.shape), Options()).matrix
         pairs = [(matrix.U, matrix.V)] if kind == "low_rank" else matrix.tiles.values()
         for U, V in (pair for pair in pairs if isinstance(pair, tuple)):
@@ -142,13 +150,42 @@ def test_low_rank_is_trained_as_factors_from_its_first_projection():
 
 def test_without_orders_no_blocks_are_searched_on_subsets(monkeypatch):
     """Subsets only give orders: a caller who wants none is spared the time."""
-    monkeypatch.setattr("structmat.nn.anneal.projectors.pursue_subsets", None)
+    monkeypatch.setattr("structmat.nn.anneal.gblr.pursue_subsets", None)
     W = np.random.default_rng(0).standard_normal((32, 32))
     for cap in (900, 100):
         found = project("gblr", W, cap, 100, Projected.whole((32, 32)), Options(orders=False))
         assert 0 < found.cost <= cap
         assert found.row_order is None
         assert found.col_order is None
+
+
+@pytest.mark.parametrize("clear", ["blocks", "runs"])
+def test_blocks_are_searched_in_full_in_the_likely_orders_alone(clear, monkeypatch):
+    """As good as a search in each order, in a part of the time."""
+    rng = np.random.default_rng(0)
+    W = 0.1 * rng.standard_normal((64, 64))
+    for top, left in rng.integers(0, 48, (12, 2)):
+        block = np.outer(rng.standard_normal(16), rng.standard_normal(16))
+        W[top : top + 16, left : left + 16] += block
+    W = W[rng.permutation(64)][:, rng.permutation(64)]
+    last, caps = Projected.whole(W.shape), []
+    options = (600, 600, last, Options())
+    wanted = missed(W, project("gblr", W, *options))
+    own = gblr._blocks
+
+    def searched(W, cap, order, *given, **named):
+        # Scouts that see nothing leave the choice to the runs.
+        blind = clear == "runs" and cap < 600
+        caps.append(cap)
+        return own(0 * W if blind else W, cap, order, *given, **named)
+
+    monkeypatch.setattr(gblr, "_blocks", searched)
+    monkeypatch.setattr(gblr, "SMALL_ENTRIES", 0)
+    monkeypatch.setattr(gblr, "FIRST_BLOCKS", 2)
+    if clear == "blocks":  # whatever the runs would say
+        monkeypatch.setattr(gblr, "CLEARLY", 1)
+    assert missed(W, project("gblr", W, *options)) <= 1.01 * wanted
+    assert caps == [300, 300, 300] + [600] * (1 if clear == "blocks" else 2)
 
 
 def test_dense_tiles_that_were_learned_are_frozen():
@@ -183,3 +220,32 @@ def test_groups_in_other_orders_are_found():
     given = project("gblr", W, cap, cap, Projected.whole(W.shape), Options(group=8, orders=False))
     assert given.row_order is None
     assert given.col_order is None
+
+
+def test_layers_are_projected_side_by_side_and_alike(monkeypatch):
+    ends, threads = [], []
+    own = rule_module.project
+    together = threading.Barrier(3)
+
+    def seen(*given):
+        if len(ends) == 1:  # as many at once as there are threads
+            together.wait(10)
+        threads.append(threading.get_ident())
+        return own(*given)
+
+    monkeypatch.setattr(rule_module, "project", seen)
+    for count in ("1", "3"):
+        monkeypatch.setenv("STRUCTMAT_NUM_THREADS", count)
+        threads.clear()
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Linear(24, 24) for _ in range(3)))
+        convert_(model, Config(budget=0.3, learn=True))
+        optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+        Anneal(model, optimizer, 0.3, total_steps=8)
+        for _ in range(8):
+            model(torch.ones(2, 24)).square().sum().backward()
+            optimizer.step()
+        ends.append([p.detach().clone() for p in model.parameters()])
+        assert (set(threads) == {threading.get_ident()}) is (count == "1")
+    for one, other in zip(*ends, strict=True):
+        assert torch.equal(one, other)
