@@ -28,7 +28,7 @@ from structmat.learn.train import train
 from structmat.nn import Config, StructuredLinear, StructuredWeight, convert_
 from structmat.nn.advice.trials import KINDS as TRIED
 from structmat.nn.advice.trials import quick_fits
-from structmat.nn.anneal.projectors import RUN_CHARGE
+from structmat.nn.anneal.gblr import RUN_CHARGE
 from structmat.nn.models.modules import put_module
 from structmat.nn.models.trace import collect_grams
 from structmat.project.runs import project_runs
