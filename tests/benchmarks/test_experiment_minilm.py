@@ -93,6 +93,7 @@ def by(rows, case, way):
     return row
 
 
+@pytest.mark.slow
 def test_every_kind_in_every_way_meets_the_budget_and_is_measured(tiny, folder):
     names = [case["name"] for case in CASES]
     fitted = ["low rank", "Monarch", "ALDS"]

@@ -194,6 +194,7 @@ def test_closed_streams_lead_nowhere(folder, tmp_path):
 def test_an_interrupt_ends_with_130(moment, folder):
     code = (
         "import sys, signal, os\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'scipy': os.kill(os.getpid(), signal.SIGINT)\n"

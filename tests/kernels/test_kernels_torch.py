@@ -590,7 +590,7 @@ def test_one_factor_alone():
 
 
 @pytest.mark.parametrize("columns", [1, 8, 9, 64])
-def test_plans_of_tensors_tell_the_times_of_compiled_kernels(columns, user_cache):
+def test_plans_of_tensors_tell_the_times_of_compiled_kernels(columns):
     matrix = gblr_case(400, 300, 90, seed=0)(contents("float32"))[0]
     numpy, found = (plan(A, columns).expected for A in (matrix, matrix.to("torch")))
     assert found.keys() == {"tiles", "blocks"}

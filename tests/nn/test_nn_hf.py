@@ -377,7 +377,7 @@ def test_the_trainer_meets_the_budget_and_saves(folder, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("by_argument", [False, True])
+@pytest.mark.parametrize("by_argument", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(by_argument, folder, way):
     options = {"save_strategy": "steps", "save_steps": 3}
     options["restore_callback_states_from_checkpoint"] = by_argument

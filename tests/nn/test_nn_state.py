@@ -58,8 +58,8 @@ def assert_taken_or_refused(a, b, x, load):
 
 
 TABLE = list(itertools.product(KINDS, LAYERS, STARTS))
-# One start for each kind and layer; pixelfly and taps are calibrated slowly.
-SLOW = {"pixelfly", "taps"}
+# One start for each kind and layer; these are calibrated slowly.
+SLOW = {"gblr", "ordered gblr", "pixelfly", "taps"}
 FEW = [
     (kind, layer, STARTS[(i + j + (kind == "pixelfly")) % (2 if {kind, layer} & SLOW else 3)])
     for i, kind in enumerate(KINDS)

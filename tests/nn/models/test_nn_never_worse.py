@@ -84,7 +84,9 @@ def test_calibrated_gblr_is_no_worse_than_low_rank(learn):
 
 
 @pytest.mark.parametrize(("calibrated", "shares"), [(False, "uniform"), (True, "error")])
-@pytest.mark.parametrize("kind", [*HOLDING_LOW_RANK, "learned gblr"])
+@pytest.mark.parametrize(
+    "kind", [*HOLDING_LOW_RANK, pytest.param("learned gblr", marks=pytest.mark.slow)]
+)
 def test_no_layer_of_a_network_is_worse_than_low_rank(kind, calibrated, shares):
     """At a layer's own share of the multiplications, on its own inputs."""
     torch.manual_seed(0)
@@ -104,7 +106,7 @@ def test_no_layer_of_a_network_is_worse_than_low_rank(kind, calibrated, shares):
         assert row.error <= error(W, least, gram) / size * (1 + 1e-4) + 1e-6
 
 
-@pytest.mark.parametrize("conv", ["matrix", "taps"])
+@pytest.mark.parametrize("conv", ["matrix", pytest.param("taps", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", HOLDING_LOW_RANK)
 def test_no_convolution_is_worse_than_low_rank(kind, conv):
     torch.manual_seed(1)
