@@ -69,7 +69,7 @@ class Words:
 
 
 class Mark(NamedTuple):
-    """Tensor as it was: version, address, gradient and, on a CPU, its words.
+    """Tensor as it was: version, address, strides, gradient and, on a CPU, its words.
 
     Fused optimizers change parameters without a new version; the gradient that they follow
     is another, or has another version. A strong reference to the tensor, unlike a weak one,
@@ -79,6 +79,7 @@ class Mark(NamedTuple):
     tensor: Tensor
     version: int
     address: int
+    strides: tuple[int, ...]
     gradient: Tensor | None
     gradient_version: int
     words: Words | None
@@ -88,7 +89,8 @@ class Mark(NamedTuple):
         """Mark a tensor as it is."""
         version, address, grad = tensor._version, tensor.data_ptr(), _gradient(tensor)
         words = Words(tensor) if tensor.device.type == "cpu" else None
-        return cls(tensor, version, address, grad, 0 if grad is None else grad._version, words)
+        seen = 0 if grad is None else grad._version
+        return cls(tensor, version, address, tensor.stride(), grad, seen, words)
 
     def holds(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is the marked one and shows no change."""
@@ -99,6 +101,8 @@ class Mark(NamedTuple):
         tensor, words = self.tensor, self.words
         # The address first: sharding frees the memory that the words stand in.
         if tensor._version != self.version or tensor.data_ptr() != self.address:
+            return False
+        if tensor.stride() != self.strides:
             return False
         if words is not None and not words.same():
             return False
@@ -153,7 +157,7 @@ class Remembered:
         self._places = [] if known is None else list(places_of(known))
         # What is compared at every product stands apart: the rest takes longer.
         self._compared = [
-            (m.tensor, m.version, m.address, m.words.known, m.words.memory)
+            (m.tensor, m.version, m.address, m.strides, m.words.known, m.words.memory)
             for m in marks
             if m.words is not None and m.words.memory is not None
         ]
@@ -203,9 +207,11 @@ class Remembered:
         for state, kind, name, value in self._places:
             if state[kind].get(name) is not value:
                 return False
-        for tensor, version, address, known, memory in self._compared:
+        for tensor, version, address, strides, known, memory in self._compared:
             # As `Mark.stays` does.
             if tensor._version != version or tensor.data_ptr() != address or known != memory:
+                return False
+            if tensor.stride() != strides:
                 return False
         return all(map(Mark.stays, self._others))
 

@@ -516,3 +516,18 @@ def test_a_bias_with_other_steps_is_read_by_them(compiled):
         for data in (numbers[:96], numbers[::2], numbers[:1]):
             bias.data = data
             torch.testing.assert_close(weight(x, bias), y + data)
+
+
+def test_contents_that_become_a_view_of_their_own_memory_are_seen():
+    """Neither version nor address nor words change, but what they mean."""
+    U, V = torch.arange(512.0).reshape(64, 8), torch.ones(16, 8)
+    layer = StructuredLinear(structmat.LowRank(U.clone(), V)).eval()
+    x = torch.ones(3, 16)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), x @ (U @ V.T).T)
+        contents = layer.matrix.contents.U
+        contents.data = contents.data.reshape(8, 64).T
+        turned = U.reshape(8, 64).T
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), x @ (turned @ V.T).T)
