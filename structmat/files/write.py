@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -61,6 +62,22 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def apart(beside: Path) -> Iterator[Path]:
+    """Yield a path in a folder of its own, for a writer that makes temporary files by itself.
+
+    At the end its file takes the place of `beside`, a path of `whole_file`. What a killed process
+    leaves of the folder is removed with the other files on their way.
+    """
+    folder = beside.with_name(f"{beside.name.removesuffix(_ENDING)}.apart{_ENDING}")
+    folder.mkdir()
+    try:
+        yield folder / "file"
+        os.replace(folder / "file", beside)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _mode(target: Path) -> int | None:
     """Permissions of the file that is to be replaced, None if there is none."""
     try:
@@ -95,7 +112,11 @@ def _sweep(target: Path) -> None:
         for entry in entries:
             if entry.name.startswith(prefix) and entry.name.endswith(_ENDING):
                 with suppress(OSError):  # another process may have swept it
-                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                    if entry.stat(follow_symlinks=False).st_mtime >= before:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:
                         os.unlink(entry.path)
 
 

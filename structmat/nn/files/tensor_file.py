@@ -15,7 +15,7 @@ from torch import Tensor
 
 from structmat.errors import InputError, MissingDependencyError, SaveError
 from structmat.files.foreign import check_members, digest_of, foreign, sealed, unsealed
-from structmat.files.write import whole_file
+from structmat.files.write import apart, whole_file
 
 #: Bytes that say how long safetensors' own header is.
 _LENGTH = 8
@@ -37,9 +37,10 @@ def write_tensors(
     plain = {name: _plain(tensor) for name, tensor in tensors.items()}
     digests = {name: _digest(tensor) for name, tensor in plain.items()}
     text = sealed({**header, "members": digests})
-    with whole_file(path) as beside:
+    # safetensors writes to a temporary file of its own, beside the one that it is given.
+    with whole_file(path) as beside, apart(beside) as place:
         try:
-            safetensors.torch.save_file(_apart(plain), beside, {key: text})
+            safetensors.torch.save_file(_apart(plain), place, {key: text})
         except KeyError as error:
             raise InputError(
                 f"the model has a tensor of {error}, which no safetensors file can hold; expected "
