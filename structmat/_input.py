@@ -10,6 +10,7 @@ import scipy.io
 import scipy.sparse
 
 from structmat.errors import FileFormatError, InputError
+from structmat.files.foreign import ABSENT
 from structmat.io import HEADER, load
 
 _SPARSE_MEMBERS = {"format", "shape", "data"}
@@ -59,15 +60,11 @@ def read_matrix(path: str, key: str | None = None) -> Any:
             return np.load(path, allow_pickle=False)
         if _is_matrix_market(path, first):
             return scipy.io.mmread(path, spmatrix=False)
-    except (OSError, InputError) as error:
-        if isinstance(error, InputError) or _is_absence(error):
-            raise
-        raise _unreadable(path, error) from None
+    except (InputError, *ABSENT):
+        raise
     except Exception as error:  # three readers, each with errors of its own
-        raise _unreadable(path, error) from None
-    raise FileFormatError(
-        f"{path!r} cannot be read: {_told(first)}; expected a matrix as .npy, .npz or Matrix Market"
-    )
+        raise _unreadable(path, str(error)) from None
+    raise _unreadable(path, _told(first))
 
 
 def _first_bytes(path: str) -> bytes:
@@ -112,11 +109,7 @@ def _told(first: bytes) -> str:
     )
 
 
-def _is_absence(error: OSError) -> bool:
-    return isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError))
-
-
-def _unreadable(path: str, error: Exception) -> FileFormatError:
+def _unreadable(path: str, reason: str) -> FileFormatError:
     return FileFormatError(
-        f"{path!r} cannot be read: {error}; expected a matrix as .npy, .npz or Matrix Market"
+        f"{path!r} cannot be read: {reason}; expected a matrix as .npy, .npz or Matrix Market"
     )

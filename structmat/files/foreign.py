@@ -10,6 +10,8 @@ from structmat.errors import FileFormatError
 
 #: Digests are SHA-256, in hexadecimal.
 Digest = str
+#: Errors of a file that is not there, or not to be opened: no fault of its bytes.
+ABSENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 #: Levels of lists and objects in a header, at most.
 _MOST_LEVELS = 200
 #: Members that a message names, at most.
@@ -35,9 +37,7 @@ def foreign(name: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except FileFormatError:
-        raise
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
+    except (FileFormatError, *ABSENT):
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__)[:_MOST_TOLD]

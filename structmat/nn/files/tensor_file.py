@@ -40,7 +40,7 @@ def write_tensors(
     # safetensors writes to a temporary file of its own, beside the one that it is given.
     with whole_file(path) as beside, apart(beside) as place:
         try:
-            safetensors.torch.save_file(_apart(plain), place, {key: text})
+            safetensors.torch.save_file(_unshared(plain), place, {key: text})
         except KeyError as error:
             raise InputError(
                 f"the model has a tensor of {error}, which no safetensors file can hold; expected "
@@ -126,7 +126,7 @@ def _digest(tensor: Tensor) -> str:
     return digest_of(head, flat.view(torch.uint8).numpy() if flat.numel() else b"")
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy each tensor that shares its memory with one before it."""
     seen: set[int] = set()
     result = {}
