@@ -112,7 +112,7 @@ def test_characters_that_no_name_has_are_refused(name, tmp_path):
 
 
 def left_behind(folder, name, monkeypatch):
-    """What a killed process leaves."""
+    """The file that a killed process leaves."""
     with monkeypatch.context() as patch:
         patch.setattr(type(folder), "unlink", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt), whole_file(folder / name):

@@ -108,7 +108,7 @@ def test_contents_that_learn_are_not_written_out(device):
 
 @pytest.mark.parametrize("before", [False, True])
 def test_a_trace_writes_no_dense_matrix_out(device, before):
-    """What was written out before serves it."""
+    """A dense matrix that was written out before serves it."""
     A, twin = matrix_on(device)
     x = torch.ones(SIZE, 7, device=device)
     assert A._factored.choose(7) == "dense"

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+import warnings
 import zipfile
 from contextlib import contextmanager
 
@@ -118,10 +119,9 @@ def _members(data):
 
 def _zipped(members, compression=zipfile.ZIP_STORED):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
+    with zipfile.ZipFile(file, "w", compression) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a name may be there twice
         for name, content in members:
-            if name in archive.namelist():
-                archive.filelist[-1].filename += ""  # a second member of that name may come
             archive.writestr(zipfile.ZipInfo(name), content, compression)
     return file.getvalue()
 
@@ -148,6 +148,12 @@ def _member_exchanged(rng, data, samples):
     return _zipped(members)
 
 
+def _member_twice(rng, data, samples):
+    members, other = _members(data), _members(samples[rng.integers(len(samples))])
+    name, _ = members[rng.integers(len(members))]
+    return _zipped([*members, (name, other[rng.integers(len(other))][1])])
+
+
 def _compressed(rng, data, _samples):
     return _zipped(_members(data), zipfile.ZIP_DEFLATED)
 
@@ -165,7 +171,14 @@ def _endless(rng, data, _samples):
     return file.getvalue()
 
 
-ARCHIVES = [_member_damaged, _member_lost, _member_exchanged, _compressed, _endless]
+ARCHIVES = [
+    _member_damaged,
+    _member_lost,
+    _member_exchanged,
+    _member_twice,
+    _compressed,
+    _endless,
+]
 
 
 # Files of tensors: their header rewritten, of the right length again.

@@ -1,6 +1,7 @@
 """Damaged files: each is refused with a reason, or loads exactly what was saved."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ NAMES = ["low_rank", "gblr", "block_sparse-ragged", "block_low_rank-dense-tiles"
 
 
 def numbers(short, long):
-    """How many damaged files are tried by default, and in the long table."""
+    """Numbers of damaged files that are tried by default, and in the long table."""
     return [
         pytest.param(short, id="thinned"),
         pytest.param(long, id="whole", marks=pytest.mark.slow),
@@ -27,8 +28,7 @@ def same_matrix(A, B):
     (one, arrays), (other, others) = structmat.io.describe(A), structmat.io.describe(B)
     pairs = [(np.asarray(a), np.asarray(others.get(n))) for n, a in arrays.items()]
     return (
-        str(one).replace("(", "[").replace(")", "]").replace(",]", "]")
-        == str(other).replace("(", "[").replace(")", "]").replace(",]", "]")
+        json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
         and arrays.keys() == others.keys()
         and all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
     )
@@ -53,6 +53,14 @@ class Table:
             told = f"{path}, as expected" if self.same(found) else "something else was loaded"
         assert str(path) in told
         assert any(word in told for word in ("expected", "upgrade", "start again")), told
+
+    def add_damaged(self, samples, rewrites, count, path, seed):
+        """A number of damaged samples, and files of other programs."""
+        rng = np.random.default_rng(seed)
+        for _ in range(count):
+            self.add(random_damage(rng, samples, rewrites), path)
+        for data in FOREIGN:
+            self.add(data, path)
 
     def note(self, record):
         record("cells", self.tried)
@@ -87,12 +95,9 @@ def test_matrices_with_one_bit_wrong(step, archive, tmp_path, record_property):
 
 @pytest.mark.parametrize("count", numbers(400, 100_000))
 def test_damaged_matrices(count, archive, tmp_path, record_property):
-    (samples, table), rng = archive, np.random.default_rng(1)
+    samples, table = archive
     with bounded():
-        for _ in range(count):
-            table.add(random_damage(rng, samples, ARCHIVES), tmp_path / "a.npz")
-        for data in FOREIGN:
-            table.add(data, tmp_path / "a.npz")
+        table.add_damaged(samples, ARCHIVES, count, tmp_path / "a.npz", seed=1)
     table.note(record_property)
 
 
@@ -146,12 +151,9 @@ def _equal(found, saved):
 
 @pytest.mark.parametrize("count", numbers(150, 50_000))
 def test_damaged_models(count, model_file, tmp_path, record_property):
-    (samples, table), rng = model_file, np.random.default_rng(2)
+    samples, table = model_file
     with bounded():
-        for _ in range(count):
-            table.add(random_damage(rng, samples, TENSORS), tmp_path / "m.safetensors")
-        for data in FOREIGN:
-            table.add(data, tmp_path / "m.safetensors")
+        table.add_damaged(samples, TENSORS, count, tmp_path / "m.safetensors", seed=2)
     assert table.refused > 0.5 * table.tried
     table.note(record_property)
 
@@ -190,11 +192,8 @@ def test_damaged_states_of_a_training(count, tmp_path, record_property):
             for epoch, tensors, state in saved
         )
 
-    table, rng = Table(load, same), np.random.default_rng(4)
+    table = Table(load, same)
     with bounded():
-        for _ in range(count):
-            table.add(random_damage(rng, samples, TENSORS), tmp_path / "s.safetensors")
-        for data in FOREIGN:
-            table.add(data, tmp_path / "s.safetensors")
+        table.add_damaged(samples, TENSORS, count, tmp_path / "s.safetensors", seed=4)
     assert table.refused > 0.5 * table.tried
     table.note(record_property)

@@ -2,8 +2,8 @@
 
 import os
 import signal
-import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,8 +147,6 @@ def test_kills_inside_a_training(tmp_path, record_property):
 
     torch.set_num_threads(1)
     task = make_task(load_data("digits"), "mlp", "small", 64)
-    from dataclasses import replace
-
     settings = replace(default_settings("digits", "mlp"), epochs=6)
 
     def trained(state, resume):
@@ -174,4 +172,3 @@ def test_kills_inside_a_training(tmp_path, record_property):
             assert torch.equal(found[name], tensor), name
     assert killed_at_work > 15
     record_property("cells", 30)
-    sys.stdout.flush()
