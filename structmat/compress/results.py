@@ -1,9 +1,11 @@
 """Results of `compress` and of `compare`; both print as a table."""
 
+import math
 from dataclasses import dataclass
 
 from structmat._html import blocks_svg
 from structmat._table import Table
+from structmat.compress.estimate import Estimate
 from structmat.matrix import StructuredMatrix
 
 #: Columns of the tables, and the unit of two of them.
@@ -23,16 +25,23 @@ class CompressionResult:
     kind : str
         Its structure.
     error : float
-        Measured relative error, ``||A - B||_F / ||A||_F``; 0 for a zero matrix.
+        Relative error, ``||A - B||_F / ||A||_F``; 0 for a zero matrix. It is measured, or
+        estimated where `estimate` has a confidence below 1.
     cost : int
         Multiplications of one matvec.
     storage : int
         Stored scalars.
     baseline_error : float
         Relative error of the truncated singular value decomposition at the same cost:
-        of rank ``cap // (m + n)``, where cap is the budget's or else `cost`.
+        of rank ``cap // (m + n)``, where cap is the budget's or else `cost`. NaN for an operator
+        whose decomposition takes more products than the fit did.
     seconds : float
         Time that the fit took, without measuring it.
+    estimate : Estimate
+        The error with the bound that meets the tolerance, the probability of the bound, and
+        the number of products that it comes from.
+    products : int
+        Columns that an operator multiplied in all, on both sides; 0 for an array.
 
     Examples
     --------
@@ -50,6 +59,8 @@ class CompressionResult:
     storage: int
     baseline_error: float
     seconds: float
+    estimate: Estimate
+    products: int = 0
 
     def __repr__(self) -> str:
         return self._table().text()
@@ -59,9 +70,13 @@ class CompressionResult:
 
     def _table(self) -> Table:
         m, n = self.matrix.shape
-        baseline = f"truncated SVD at equal cost: error {self.baseline_error:.3g}"
+        notes = [f"{m}x{n}, {self.matrix.dtype}; {UNITS}"]
+        if not math.isnan(self.baseline_error):
+            notes.append(f"truncated SVD at equal cost: error {self.baseline_error:.3g}")
+        if self.estimate.confidence < 1:
+            notes.append(f"error {self.estimate}; {self.products} products in all")
         row = figures(self.kind, self.matrix, self.error, self.seconds)
-        return Table(HEAD, [row], [f"{m}x{n}, {self.matrix.dtype}; {UNITS}", baseline])
+        return Table(HEAD, [row], notes)
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,8 @@ class Comparison:
         Time that the fit took.
     note : str
         Reason for a missing matrix; otherwise empty.
+    estimate : Estimate or None
+        As in `CompressionResult`; None without a matrix.
 
     Examples
     --------
@@ -99,6 +116,7 @@ class Comparison:
     error: float
     seconds: float
     note: str = ""
+    estimate: Estimate | None = None
 
 
 class ComparisonTable(tuple[Comparison, ...]):
