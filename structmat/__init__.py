@@ -49,6 +49,7 @@ from structmat.matrices import (
     Permutation,
 )
 from structmat.matrix import StructuredMatrix
+from structmat.sources import Entries, KernelMatrix, ordering
 
 __version__ = "0.1.0"
 
@@ -65,9 +66,11 @@ __all__ = [
     "ConversionError",
     "Dense",
     "Diagonal",
+    "Entries",
     "FileFormatError",
     "Identity",
     "InputError",
+    "KernelMatrix",
     "Kind",
     "KindError",
     "LowRank",
@@ -86,6 +89,7 @@ __all__ = [
     "convert",
     "interpolate",
     "load",
+    "ordering",
     "plot",
     "register",
     "rule",
