@@ -50,6 +50,7 @@ from structmat.matrices import (
     Permutation,
 )
 from structmat.matrix import StructuredMatrix
+from structmat.sources import Entries, KernelMatrix, ordering
 
 __version__ = "0.1.0"
 
@@ -66,10 +67,12 @@ __all__ = [
     "ConversionError",
     "Dense",
     "Diagonal",
+    "Entries",
     "FileFormatError",
     "Hierarchical",
     "Identity",
     "InputError",
+    "KernelMatrix",
     "Kind",
     "KindError",
     "LowRank",
@@ -88,6 +91,7 @@ __all__ = [
     "convert",
     "interpolate",
     "load",
+    "ordering",
     "plot",
     "register",
     "rule",

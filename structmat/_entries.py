@@ -26,7 +26,7 @@ _COLUMNS_ENTRIES = 2**22
 _SHORT_SIDE = 400
 
 
-class Entries(Operators):
+class EntryAccess(Operators):
     """Abstract operator whose entries, parts and norms follow from structure or products."""
 
     @_array.on_own_device
@@ -263,23 +263,23 @@ def _scaled_root(part: np.ndarray) -> np.ndarray:
     return np.asarray(scale * np.sqrt(total))
 
 
-def _frobenius(A: Entries) -> float:
+def _frobenius(A: EntryAccess) -> float:
     columns = A._columns(_scaled_root, adjoint=A.shape[0] < A.shape[1])
     return float(_scaled_root(columns[:, None])[0])
 
 
-def _largest_sum(A: Entries, *, adjoint: bool) -> float:
+def _largest_sum(A: EntryAccess, *, adjoint: bool) -> float:
     return float(A._columns(lambda part: part.sum(axis=0), adjoint=adjoint).max())
 
 
-def _spectral(A: Entries) -> float:
+def _spectral(A: EntryAccess) -> float:
     if min(A.shape) <= _SHORT_SIDE:
         return float(np.linalg.norm(A.toarray(), 2))
     largest = svds(A.to("numpy"), k=1, return_singular_vectors=False, rng=0)
     return float(largest[0])
 
 
-_NORMS: dict[Any, Callable[[Entries], float]] = {
+_NORMS: dict[Any, Callable[[EntryAccess], float]] = {
     "fro": _frobenius,
     1: lambda A: _largest_sum(A, adjoint=False),
     math.inf: lambda A: _largest_sum(A, adjoint=True),

@@ -48,6 +48,11 @@ class Kind:
     fit_implicit : callable or str, optional
         Fit of an operator, which has `shape`, `dtype`, `matmat` and `rmatmat`, and must
         not be made dense.
+    fit_entries : callable or str, optional
+        ``fit_entries(source, goal, *, rng, progress)`` is the fit of a source on NumPy, such
+        as `KernelMatrix`, by blocks of its entries; it must not be formed. The bound
+        ``goal.max_error`` follows from an estimated norm, and `compress` estimates the error
+        of the result.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class Kind:
     matrix: type | str | None = None
     fit: Callable[..., Any] | str | None = None
     fit_implicit: Callable[..., Any] | str | None = None
+    fit_entries: Callable[..., Any] | str | None = None
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
@@ -124,6 +130,8 @@ BUILT_IN = (
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
     Kind("identity", matrix="structmat.matrices.diagonal:Identity"),
     Kind("diagonal", matrix="structmat.matrices.diagonal:Diagonal"),
+    Kind("kernel", matrix="structmat.sources.kernel_matrix:KernelMatrix"),
+    Kind("entries", matrix="structmat.sources.entries:Entries"),
     Kind("sum", matrix="structmat.matrices.lazy:Sum"),
     Kind("product", matrix="structmat.matrices.lazy:Product"),
     Kind("scaled", matrix="structmat.matrices.lazy:Scaled"),
@@ -229,6 +237,12 @@ def find_fit(name: str, *, implicit: bool = False) -> Callable[..., Any] | None:
     """Fit of a kind, or its fit of operators; None where it has none."""
     kind = _KINDS[name]
     fit: Callable[..., Any] | None = _resolve(kind.fit_implicit if implicit else kind.fit)
+    return fit
+
+
+def find_entries_fit(name: str) -> Callable[..., Any] | None:
+    """Fit of sources of a kind; None where it has none."""
+    fit: Callable[..., Any] | None = _resolve(_KINDS[name].fit_entries)
     return fit
 
 

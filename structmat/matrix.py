@@ -21,14 +21,14 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array, _backends
 from structmat._array import Array, DType
-from structmat._entries import Entries
+from structmat._entries import EntryAccess
 from structmat.errors import ConversionError, InputError
 from structmat.kinds import enter_class, find_rules, kind_class, later
 
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
 
 
-class StructuredMatrix(Entries):
+class StructuredMatrix(EntryAccess):
     """Abstract base of all structured matrices, shape (m, n).
 
     It is a `scipy.sparse.linalg.LinearOperator`, so every solver of
@@ -87,14 +87,21 @@ class StructuredMatrix(Entries):
 
     children: tuple["StructuredMatrix", ...]
 
-    def __init_subclass__(cls, kind: str, **options: Any) -> None:
+    def __init_subclass__(cls, kind: str | None, **options: Any) -> None:
+        """Enter a concrete class as that of its kind; a class of kind None is abstract."""
         super().__init_subclass__(**options)
-        if cls.__bases__ != (StructuredMatrix,):
+        if len(cls.__bases__) != 1 or "kind" in dir(cls):
             raise InputError(
                 f"{cls.__name__} derives from {cls.__bases__}; expected StructuredMatrix alone "
                 "(concrete matrices are final)"
             )
-        missing = [name for name in _HOOKS if name not in vars(cls)]
+        if kind is None:
+            return
+        missing = [
+            n
+            for n in _HOOKS
+            if getattr(inspect.getattr_static(cls, n), "__isabstractmethod__", False)
+        ]
         if missing:
             raise InputError(
                 f"{cls.__name__} lacks {', '.join(missing)}; expected a definition of each of "
@@ -276,7 +283,13 @@ class StructuredMatrix(Entries):
         """Complex conjugate; the matrix itself if it is real."""
         if not self.xp.isdtype(self.dtype, "complex floating"):
             return self
-        return self._map(lambda array: _array.conj(array, self.xp))
+        special = getattr(self, "_conjugate", None)
+        if special is not None:
+            found: StructuredMatrix = special()
+            return found
+        arrays = {name: _array.conj(getattr(self, name), self.xp) for name in self.data_names}
+        children = tuple(child.conj() for child in self.children)
+        return type(self)._build(arrays, children, self._static())
 
     @_array.on_own_device
     def _scale(

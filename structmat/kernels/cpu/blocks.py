@@ -51,32 +51,32 @@ class BlockIndex:
         self,
         arrays: list[Array],
         shape: tuple[int, int],
-        sides: "tuple[Entries, Entries] | None" = None,
+        sides: "tuple[ListedEntries, ListedEntries] | None" = None,
     ) -> None:
         self.arrays, self.shape, self._given = arrays, shape, sides
-        self._slices: dict[tuple[np.dtype, bool], tuple[Entries, EntrySlices]] = {}
+        self._slices: dict[tuple[np.dtype, bool], tuple[ListedEntries, EntrySlices]] = {}
 
     @cached_property
-    def sides(self) -> tuple["Entries", "Entries"]:
+    def sides(self) -> tuple["ListedEntries", "ListedEntries"]:
         """Few-entry blocks and others, for products and for those with the adjoint."""
         if self._given is not None:
             return self._given
         apart = are_entries(*_sizes(self.arrays[2]))
         return self._entries(apart, adjoint=False), self._entries(apart, adjoint=True)
 
-    def _entries(self, apart: Array, *, adjoint: bool) -> "Entries":
+    def _entries(self, apart: Array, *, adjoint: bool) -> "ListedEntries":
         (rows, cols, spans), (m, n) = self.arrays, self.shape
         if adjoint:
             turned = np.ascontiguousarray(spans[:, [2, 3, 0, 1]])
-            return Entries.of(cols, rows, turned, n, apart)
-        return Entries.of(rows, cols, spans, m, apart)
+            return ListedEntries.of(cols, rows, turned, n, apart)
+        return ListedEntries.of(rows, cols, spans, m, apart)
 
     @cached_property
     def has_few_entries(self) -> bool:
         """Tell whether single vectors are quicker by the entries of all blocks."""
         return self._given is None and are_few_entries(*_sizes(self.arrays[2]))
 
-    def slices(self, dtype: np.dtype, *, adjoint: bool) -> tuple["Entries", EntrySlices]:
+    def slices(self, dtype: np.dtype, *, adjoint: bool) -> tuple["ListedEntries", EntrySlices]:
         """The entries of all blocks, and their slices for a product with single vectors."""
         key = dtype, adjoint
         if key not in self._slices:
@@ -109,7 +109,7 @@ class BlockIndex:
         return BlockIndex([*moved, spans], self.shape)
 
 
-class Entries(NamedTuple):
+class ListedEntries(NamedTuple):
     """Blocks of few entries as single ones, row by row, and the spans of the others."""
 
     #: The first entry of every row and the end, and the column of every entry, in int32.
@@ -120,7 +120,7 @@ class Entries(NamedTuple):
     spans: Array
 
     @classmethod
-    def of(cls, rows: Array, cols: Array, spans: Array, size: int, apart: Array) -> "Entries":
+    def of(cls, rows: Array, cols: Array, spans: Array, size: int, apart: Array) -> "ListedEntries":
         """Entries on listed places, where there are `size` rows, of the blocks `apart`, (K,)."""
         first, (height, width) = spans[apart][:, [0, 2]], _sizes(spans[apart])
         block = np.repeat(np.arange(len(first)), height * width)
@@ -142,13 +142,15 @@ class Entries(NamedTuple):
         return self.ptr, self.column, u[one] * v[other]
 
 
-def packed(sides: tuple[Entries, Entries]) -> list[Array]:
+def packed(sides: tuple[ListedEntries, ListedEntries]) -> list[Array]:
     """Both sides in two arrays, of int64 and of int32."""
     numbers = [a.ravel() for e in sides for a in (e.ptr, *e.factors, e.spans)]
     return [np.concatenate(numbers), np.concatenate([e.column for e in sides])]
 
 
-def unpacked(numbers: Array, columns: Array, shape: tuple[int, int]) -> tuple[Entries, Entries]:
+def unpacked(
+    numbers: Array, columns: Array, shape: tuple[int, int]
+) -> tuple[ListedEntries, ListedEntries]:
     """The sides of a matrix of a shape that are packed so: both have as many entries."""
     count, rows = len(columns) // 2, sum(shape) + 2
     spans = (len(numbers) - rows - 4 * count) // 2
@@ -158,7 +160,7 @@ def unpacked(numbers: Array, columns: Array, shape: tuple[int, int]) -> tuple[En
             numbers, np.cumsum([size + 1, count, count, spans])
         )
         column = columns[side * count : (side + 1) * count]
-        found.append(Entries(ptr, column, (one, other), rest.reshape(-1, 4)))
+        found.append(ListedEntries(ptr, column, (one, other), rest.reshape(-1, 4)))
     return found[0], found[1]
 
 
