@@ -16,8 +16,8 @@ class Taken(NamedTuple):
     real: np.ndarray
 
 
-class Cut(NamedTuple):
-    """What is left of rectangles on some rows and columns, and the places of its contents."""
+class CutRectangles(NamedTuple):
+    """Rectangles cut to some rows and columns, and the places of their contents."""
 
     table: IntArray
     #: Orders of the rows and of the columns in which the table has them.
@@ -77,7 +77,7 @@ def factor_entries(
     return found[0], found[1]
 
 
-def cut(of: Rectangles, rows: IntArray, cols: IntArray) -> Cut:
+def cut(of: Rectangles, rows: IntArray, cols: IntArray) -> CutRectangles:
     """Cut rectangles to different rows and columns, given in any order."""
     orders, kept, sizes, parts = [], [], [], []
     for at, start, size in ((rows, 0, 1), (cols, 2, 3)):
@@ -92,7 +92,7 @@ def cut(of: Rectangles, rows: IntArray, cols: IntArray) -> Cut:
     table = np.stack([part[left] for part in (*parts, of.table[:, 4])], axis=1)
     new = Rectangles(table, (rows.size, cols.size), of.symmetric)
     u, v = (_cut_factor(of, new, left, side, kept[side]) for side in (0, 1))
-    return Cut(table, (orders[0], orders[1]), u, v, _cut_entries(of, new, left, kept))
+    return CutRectangles(table, (orders[0], orders[1]), u, v, _cut_entries(of, new, left, kept))
 
 
 def _cut_factor(
