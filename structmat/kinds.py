@@ -123,6 +123,10 @@ BUILT_IN = (
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
     ),
+    Kind(
+        "hierarchical", "hierarchical", "#000000",
+        "structmat.matrices.hierarchical:Hierarchical",
+    ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
     Kind("identity", matrix="structmat.matrices.diagonal:Identity"),
     Kind("diagonal", matrix="structmat.matrices.diagonal:Diagonal"),
