@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def compress(
         If the kind is unknown.
     BudgetError
         If the budget is no fraction, or below the cost of the cheapest Monarch matrix of
-        that shape. The other kinds fit into any budget: the zero matrix costs nothing.
+        that shape. The other kinds fit into any budget: the zero matrix costs nothing, and a
+        warning says so where the budget leaves nothing else.
     ToleranceError
         If no matrix of the kind comes that close in the precision of `A`.
     InputError
@@ -112,6 +114,13 @@ def compress(
             triple = decompose(source.data, cap // max(m + n, 1), generator)
             baseline = relative(svd_residual(source.data, triple), size)
         report(1.0)
+    if bound.cap is not None and matrix.cost == 0 and error > 0:
+        warnings.warn(
+            f"the result is the zero matrix: a budget of {budget} is {bound.cap} of the {m * n} "
+            f"multiplications of a dense matrix, too few for any part of a {kind!r} one; expected "
+            "a larger budget (structmat.compare shows what each kind makes of it)",
+            stacklevel=2,
+        )
     return CompressionResult(
         source.restore(matrix), kind, error, matrix.cost, matrix.storage, baseline, seconds
     )
