@@ -3,6 +3,7 @@
 command    `python -m benchmarks experiments`
 config     an experiment's file, with its cases and jobs; the files are in configs/
 runner     runs one after another, each kept as soon as it is done
+side_by_side  runs in several processes at once, on one device
 training   one training: build, train, freeze, score, time
 tasks      data and networks of an experiment
 passages   authors of passages by letter pairs, a table of text

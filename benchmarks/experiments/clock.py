@@ -6,29 +6,18 @@ import time
 import torch
 from torch import nn
 
-from benchmarks.results import BenchmarkError
+from structmat.learn.devices import wait_for
 from structmat.learn.tasks import ImageTask, TextTask
 
 #: Timings of both networks on the same batch, in turns.
 _TIMING_COUNT = 7
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that does not work here."""
-    try:
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError) as reason:
-        raise BenchmarkError(
-            f"--device {device} does not work here ({str(reason).splitlines()[0]}); expected cpu, "
-            "or cuda where torch finds a GPU"
-        ) from None
-
-
 def now(device: str) -> float:
     """Seconds: of this process alone on the CPU, which others share, else by the wall clock."""
     if torch.device(device).type == "cpu":
         return time.process_time()
-    torch.accelerator.synchronize(device)
+    wait_for(device)
     return time.perf_counter()
 
 

@@ -68,7 +68,17 @@ def _parser() -> argparse.ArgumentParser:
         help="every N-th run from the I-th on, for N processes side by side (default: 1/1)",
     )
     run.add_argument(
-        "--device", default="cpu", metavar="NAME", help="where to train: cpu, cuda (default: cpu)"
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="where to train: cpu, cuda, cuda:1, auto (default: cpu)",
+    )
+    run.add_argument(
+        "--at-once",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="trainings that share the device, each in a process (default: 1)",
     )
     run.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases only")
     for name, text in (
@@ -82,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         if name == "plot":
             command.add_argument("--to", type=Path, default=Path(), metavar="DIR")
     return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number of at least 1")
+    return int(text)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -103,6 +119,7 @@ def _run(options: argparse.Namespace) -> int:
         results=options.output,
         states=options.states,
         device=options.device,
+        at_once=options.at_once,
     )
     path = runner.run(experiment, places, _report, part=options.part, only=options.only)
     print(f"\nwrote {path.name}")

@@ -81,7 +81,8 @@ $ python -m benchmarks experiments report
 ```
 
 Configs whose names end in `_full` hold larger networks, some of them the sizes of the paper:
-`--device cuda` trains them on a GPU. They were not run for this page.
+`--device cuda` trains them on a GPU, and `--at-once 4` four of them at a time, as small networks
+leave most of it idle. They were not run for this page.
 """
 
 

@@ -2,7 +2,7 @@
 
 Each row is written to its own file in the folder of states, and the result file is made
 of all rows. So an interrupted run goes on, and several processes may share the runs of
-one experiment, each with its part.
+one experiment: each with its part, or all of them those of one device.
 """
 
 import hashlib
@@ -10,14 +10,17 @@ import importlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
 from benchmarks.experiments.config import Case, ExperimentFile, Report
 from benchmarks.experiments.samples import KEYS, SCHEMA
+from benchmarks.experiments.side_by_side import Work, rows_at_once
 from benchmarks.results import BenchmarkError, Row, Skip, load, rows_as_json, write_text
 from structmat.files.write import finite
+from structmat.kernels.cpu.threads import num_threads
 
 #: Keys that identify a row within its experiment.
 IDENTITY = ("group", "case", "matrix", "budget", "seed")
@@ -30,12 +33,14 @@ BASE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Folders of data, results and states, and the device."""
+    """Folders of data, results and states, and the device with its trainings."""
 
     data: Path | None
     results: Path
     states: Path
     device: str = "cpu"
+    #: Trainings that share the device.
+    at_once: int = 1
 
 
 def run(
@@ -118,6 +123,12 @@ def _trainings(
         if (*job.key[:2], None, *job.key[2:]) not in done
     ]
     if not mine:
+        return
+    if places.at_once > 1:
+        count, threads = places.at_once, max(1, num_threads() // places.at_once)
+        work = Work(experiment=experiment, data=places.data, folder=folder, device=places.device,
+                    threads=threads)  # fmt: skip
+        yield from rows_at_once(work, mine, count, partial(_rows, experiment, folder), report)
         return
     # Imported and made here, because torch and the data take a while to load.
     training = importlib.import_module("benchmarks.experiments.training")

@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from benchmarks.experiments.cases import convert, dense_layers, layer_costs, shares_of, totals
-from benchmarks.experiments.clock import check_device, inference, now
+from benchmarks.experiments.clock import inference, now
 from benchmarks.experiments.config import ExperimentFile, Job
 from benchmarks.experiments.narrow import narrow
 from benchmarks.experiments.supports import Weights, dense_weights, redraw_, turnover
 from benchmarks.experiments.tasks import read_tasks
 from benchmarks.models.pruned import Pruning
 from benchmarks.results import BenchmarkError, Row, Skip, short
-from structmat.errors import BudgetError, FileFormatError
+from structmat.errors import BudgetError, FileFormatError, InputError
+from structmat.learn.devices import training_device
 from structmat.learn.train import Rules, Settings, Trained, train
 from structmat.nn import (
     SigmaSchedule,
@@ -68,9 +69,12 @@ class Trainer:
     def __init__(
         self, experiment: ExperimentFile, data_dir: Path | None, folder: Path, device: str = "cpu"
     ) -> None:
-        check_device(device)
-        self.experiment, self.folder, self.device = experiment, folder, device
-        self.tasks = read_tasks(experiment, data_dir, device)
+        try:
+            self.device = training_device(device)
+        except InputError as reason:
+            raise BenchmarkError(str(reason)) from None
+        self.experiment, self.folder = experiment, folder
+        self.tasks = read_tasks(experiment, data_dir, self.device)
 
     def run(self, job: Job, rows: Sequence[Row], report: EpochReport) -> Row:
         """Train one network, or go on with it, and measure it.

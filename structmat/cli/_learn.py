@@ -76,6 +76,24 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         help="learning rate of widths and locations, for --structure gaudi",
     )
     learn.add_argument(
+        "--tile",
+        type=_up_to(2**20),
+        help="rows and columns of each tile of the kinds block_sparse and block_low_rank, such as "
+        "16 for the matrix units of a GPU (default: the budget decides)",
+    )
+    learn.add_argument(
+        "--group",
+        type=_up_to(2**20),
+        help="outputs that share their windows of inputs in GBLR layers (default: none do)",
+    )
+    learn.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="where to train: cpu, cuda, one of several such as cuda:1, or auto, the best there is "
+        "(default: %(default)s)",
+    )
+    learn.add_argument(
         "--limit", type=_up_to(2**62), help="bytes of the training text to read (for text)"
     )
     learn.add_argument(
@@ -104,9 +122,11 @@ def _learn(options: argparse.Namespace) -> Report:
         import torch
 
         from structmat.learn.data import load_data
+        from structmat.learn.devices import training_device
         from structmat.learn.experiment import Experiment
         from structmat.learn.settings import default_settings
         from structmat.learn.tasks import make_task
+        from structmat.nn.anneal.sides import GROUPED_KINDS, TILED_KINDS
         from structmat.nn.starts.kinds import network_kinds
     except ModuleNotFoundError as missing:
         raise MissingDependencyError(
@@ -117,6 +137,8 @@ def _learn(options: argparse.Namespace) -> Report:
     known = ("dense", *network_kinds(), _FIXED)
     if not kinds or not set(kinds) <= set(known):
         raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(known)}")
+    _check_sides(options, kinds, {"tile": TILED_KINDS, "group": GROUPED_KINDS})
+    options.device = training_device(options.device)
     folder = _folder(options.output)
     model = options.model or ("gpt" if options.data == "text" else "mlp")
     is_default = options.data == "digits" and model == "mlp"
@@ -125,7 +147,7 @@ def _learn(options: argparse.Namespace) -> Report:
         torch.set_num_threads(options.threads or 1)
     settings = _changed(default_settings(options.data, model), options)
     data = load_data(options.data, options.data_dir, limit=options.limit)
-    task = make_task(data, model, options.size, settings.batch)
+    task = make_task(data, model, options.size, settings.batch, device=options.device)
     experiment = Experiment(
         task=task,
         facts={
@@ -140,6 +162,8 @@ def _learn(options: argparse.Namespace) -> Report:
         budget=options.budget,
         seeds=range(options.seeds),
         settings=settings,
+        tile=options.tile,
+        group=options.group,
         folder=folder,
         resume=options.resume,
         command=shlex.join(["structmat", *_words(options)]),
@@ -148,6 +172,19 @@ def _learn(options: argparse.Namespace) -> Report:
         outcome = experiment.run(progress)
     figures = {**outcome.results, "files": outcome.files}
     return Report(_text(outcome.results, outcome.files), figures)
+
+
+def _check_sides(
+    options: argparse.Namespace, kinds: list[str], known: dict[str, tuple[str, ...]]
+) -> None:
+    """Refuse a side that none of the kinds has."""
+    for name, having in known.items():
+        size = getattr(options, name)
+        if size is not None and not {*having} & {kind.removesuffix("_fixed") for kind in kinds}:
+            raise InputError(
+                f"--{name} {size} with --kinds {','.join(kinds)}; expected {' or '.join(having)} "
+                f"among them (or no --{name})"
+            )
 
 
 def _folder(path: str) -> Path:
@@ -184,9 +221,9 @@ def _words(options: argparse.Namespace) -> list[str]:
     """Arguments that repeat the experiment, without folders."""
     words = ["learn", "--data", options.data]
     names = ("model", "size", "budget", "kinds", "seeds", "epochs", "batch", "lr")
-    for name in (*names, "structure", "structure_lr", "limit"):
+    for name in (*names, "structure", "structure_lr", "tile", "group", "limit", "device"):
         value = getattr(options, name)
-        if value is not None:
+        if value is not None and (name, value) != ("device", "cpu"):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words
 

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import warnings
 from typing import Any
 
 import structmat
@@ -44,9 +45,11 @@ def add_plot(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 def _compress(options: argparse.Namespace) -> Report:
     check_output(options.output, options.file)
     A = read_matrix(options.file, options.key)
-    result = structmat.compress(
-        A, options.to, budget=options.budget, tol=options.tol, rng=options.seed
-    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        result = structmat.compress(
+            A, options.to, budget=options.budget, tol=options.tol, rng=options.seed
+        )
     structmat.save(options.output, result.matrix)
     figures = {k: v for k, v in vars(result).items() if k != "matrix"}
     figures["estimate"] = vars(result.estimate)
@@ -55,6 +58,7 @@ def _compress(options: argparse.Namespace) -> Report:
     text = f"{result}\n{result.matrix!r} written to {options.output}"
     if result.cost > math.prod(result.matrix.shape):
         text += "\nthis costs more than the dense matrix: nothing is gained"
+    text += "".join(f"\n{warning.message}" for warning in told)
     return Report(text, {**figures, **_facts(result.matrix), "output": options.output})
 
 

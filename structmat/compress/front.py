@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def compress(
         If the kind is unknown.
     BudgetError
         If the budget is no fraction, or below the cost of the cheapest Monarch matrix of
-        that shape. The other kinds fit into any budget: the zero matrix costs nothing.
+        that shape. The other kinds fit into any budget: the zero matrix costs nothing, and a
+        warning says so where the budget leaves nothing else.
     ToleranceError
         If no matrix of the kind comes that close in the precision of `A`.
     InputError
@@ -124,6 +126,13 @@ def compress(
             cap = matrix.cost if bound.cap is None else bound.cap
             baseline = _baseline(source, fits, cap, generator)
         report(1.0)
+    if bound.cap is not None and matrix.cost == 0 and error > 0:
+        warnings.warn(
+            f"the result is the zero matrix: a budget of {budget} is {bound.cap} of the {m * n} "
+            f"multiplications of a dense matrix, too few for any part of a {kind!r} one; expected "
+            "a larger budget (structmat.compare shows what each kind makes of it)",
+            stacklevel=2,
+        )
     return CompressionResult(
         source.restore(matrix), kind, estimate.error, matrix.cost, matrix.storage, baseline,
         seconds, estimate, source.data.products if source.implicit else 0,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmat.learn.devices import wait_for
 from structmat.learn.tasks import is_inner
 from structmat.matrix import StructuredMatrix
 from structmat.nn import StructuredWeight, cost
@@ -56,13 +57,14 @@ def inference_seconds(
     model: nn.Module, dense: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]
 ) -> tuple[float, float]:
     """Median seconds of a pass over the whole test set by both networks, turn by turn."""
-    networks = model.eval(), dense.eval()
+    networks, device = (model.eval(), dense.eval()), str(batches[0][0].device)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TIMING_COUNT + 1):
         for network, own in zip(networks, times, strict=True):
             begin = time.perf_counter()
             for x, _ in batches:
                 network(x)
+            wait_for(device)
             own.append(time.perf_counter() - begin)
     # The first pass compiles and fills caches.
     first, second = (statistics.median(own[1:]) for own in times)

@@ -24,12 +24,14 @@ from structmat.learn._measure import (
     totals,
 )
 from structmat.learn._midway import read_supports, write_supports
+from structmat.learn.devices import device_facts
 from structmat.learn.report import write_report
 from structmat.learn.report.results import FIXED
 from structmat.learn.tasks import ImageTask, TextTask, is_inner
 from structmat.learn.train import Settings, train
 from structmat.matrix import StructuredMatrix
 from structmat.nn import Config, convert_, freeze_, load_model, save_model
+from structmat.nn.anneal.sides import TILED_KINDS
 
 __all__ = ["Experiment", "Outcome"]
 
@@ -77,6 +79,9 @@ class Experiment:
         Multiplications of the structured layers, as a fraction of their dense ones.
     seeds : sequence of int
     settings : Settings
+    tile, group : int, optional
+        Sides of the tiles of the kinds that have them, and outputs that share their windows in
+        GBLR layers, as `structmat.nn.Config` takes them.
     folder : Path
         Folder of the results, the report, the frozen model, and the states of the trainings.
 
@@ -102,11 +107,15 @@ class Experiment:
     seeds: Sequence[int]
     settings: Settings
     folder: Path
+    tile: int | None = None
+    group: int | None = None
     resume: bool = False
     command: str = ""
 
     def run(self, progress: Progress | None = None) -> Outcome:
         """Train, evaluate and write everything."""
+        for kind in set(self.kinds) - {"dense"}:
+            self._config(kind)  # refuses settings that contradict each other
         if not self.resume:
             self._clear()
         frozen: tuple[nn.Module, int] | None = None
@@ -119,6 +128,12 @@ class Experiment:
             if kind == "gblr" and frozen is None:
                 frozen = model, seed
         return self._written(runs, frozen)
+
+    @property
+    def _sides(self) -> dict[str, int]:
+        """Sides of tiles and groups that were asked for."""
+        given = {"tile": self.tile, "group": self.group}
+        return {name: side for name, side in given.items() if side is not None}
 
     def _clear(self) -> None:
         """Remove the files of an earlier experiment in this folder."""
@@ -140,20 +155,28 @@ class Experiment:
             convert_(model, config, is_inner, example=example, generator=generator)
         trained = train(
             self.task,
-            model,
+            model.to(self.task.device),
             self.settings,
             budget=self.budget if kind == "gblr" else None,
             seed=seed,
-            about={**self.facts, "kind": kind, "network_budget": self.budget},
+            about={
+                **self.facts,
+                "kind": kind,
+                "network_budget": self.budget,
+                **self._sides,
+            },
             state=self._state(kind, seed),
             resume=self.resume,
             progress=self._watched(model, kind, seed, progress),
         )
+        model.cpu()  # where structures are packed and counted
         if kind == "gblr":
             freeze_(model)
         dense = self.task.model()
-        seconds, beside = inference_seconds(model, dense, list(self.task.test_batches()))
         layers = layer_costs(model, dense, example)
+        for network in (model, dense):
+            network.to(self.task.device)
+        seconds, beside = inference_seconds(model, dense, list(self.task.test_batches()))
         record = {
             "kind": kind,
             "seed": seed,
@@ -172,10 +195,14 @@ class Experiment:
         """Conversion of the task's layers; gradients through Gaudi masks need whole tiles."""
         options: dict[str, Any] = {}
         if kind == FIXED:
-            return Config(kind="gblr", budget=self.budget, learn=False)
+            return Config(kind="gblr", budget=self.budget, learn=False, group=self.group)
         if kind == "gblr" and self.settings.structure == "gaudi":
             options = {"learn": "gaudi", "options": {"width_init": "grid"}}
             options["oversize"] = self.settings.oversize
+        if kind == "gblr":
+            options["group"] = self.group
+        if kind in TILED_KINDS:
+            options["tile"] = self.tile
         return Config(kind=kind, budget=self.budget, **options)
 
     def _watched(
@@ -208,7 +235,7 @@ class Experiment:
             "format": 1,
             "structmat": structmat.__version__,
             "command": self.command,
-            "machine": _machine(),
+            "machine": {**_machine(), **device_facts(self.task.device)},
             "task": {
                 **self.facts,
                 "budget": self.budget,
@@ -216,6 +243,7 @@ class Experiment:
                 "metric": self.task.metric,
                 "train_examples": self.task.sizes[0],
                 "test_examples": self.task.sizes[1],
+                **self._sides,
                 **self.settings.facts(),
             },
             "runs": runs,
@@ -239,7 +267,7 @@ class Experiment:
     def _saved(self, model: nn.Module, seed: int, path: Path) -> dict[str, Any]:
         """Write the frozen model, read it into a fresh network, and compare their outputs."""
         save_model(path, model)
-        again = load_model(path, self.task.model()).eval()
+        again = load_model(path, self.task.model()).to(self.task.device).eval()
         difference, same = 0.0, True
         with torch.no_grad():
             for x, _ in self.task.test_batches():

@@ -5,15 +5,20 @@ epoch's number, so that an interrupted run goes on exactly from its last epoch.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from structmat.errors import InputError
+from structmat.learn._standardised import Standardised
 from structmat.learn.data import Dataset, Images, Text
+from structmat.learn.devices import Examples
 from structmat.learn.models import build_model
 
 __all__ = ["ImageTask", "Task", "TextTask", "is_inner", "make_task"]
@@ -29,6 +34,7 @@ class Task(Protocol):
     """Contract of a task, for `structmat.learn.train`."""
 
     metric: str
+    device: str
     steps_per_epoch: int
 
     def model(self) -> nn.Module:
@@ -66,7 +72,8 @@ class ImageTask:
     augment : bool
         Shift by up to an eighth of a side and flip at random, for natural images.
     device : str
-        Device of the batches. The network and the example begin on the CPU.
+        Device of the batches; it keeps all images where they are few. The network and the
+        example begin on the CPU.
 
     Examples
     --------
@@ -89,8 +96,9 @@ class ImageTask:
         device: str = "cpu",
     ) -> None:
         self._data, self._name, self._size, self._augment = data, name, size, augment
-        self._batch, self._device = batch, device
+        self._batch, self.device = batch, device
         self.steps_per_epoch = math.ceil(len(data.train_y) / batch)
+        self._train, self._test = (Standardised(data, part, device) for part in ("train", "test"))
 
     def model(self) -> nn.Module:
         """The dense network."""
@@ -101,16 +109,13 @@ class ImageTask:
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
         """The training images in the order of this epoch."""
         generator = _generator(seed, epoch)
-        order = torch.randperm(len(self._data.train_y), generator=generator)
-        for chosen in order.split(self._batch):
-            x = self._tensor(self._data.train_x[chosen.numpy()])
-            if self._augment:
-                x = _moved(x, generator)
-            y = torch.from_numpy(self._data.train_y[chosen.numpy()])
-            yield x.to(self._device), y.to(self._device)
-
-    def _tensor(self, images: Any) -> Tensor:
-        return torch.from_numpy(self._data.standardise(images))
+        order = torch.randperm(len(self._train), generator=generator)
+        sizes = [len(chosen) for chosen in order.split(self._batch)]
+        # Drawn for all batches, as a device gets them at once.
+        moves = self._train.moves(sizes, generator) if self._augment else None
+        for i, chosen in enumerate(self._train.near(order).split(self._batch)):
+            x, y = self._train[chosen]
+            yield (x if moves is None else moves[i](x)), y
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy."""
@@ -118,31 +123,24 @@ class ImageTask:
 
     def test_batches(self) -> Iterator[Batch]:
         """The test images."""
-        return self._in_order(self._data.test_x, self._data.test_y)
+        return _in_order(self._test, len(self._test))
 
     def train_batches(self) -> Iterator[Batch]:
         """The first training images, as many as the test has."""
-        count = len(self._data.test_y)
-        return self._in_order(self._data.train_x[:count], self._data.train_y[:count])
-
-    def _in_order(self, images: Any, labels: Any) -> Iterator[Batch]:
-        for i in range(0, len(labels), _EVALUATION_BATCH):
-            part = slice(i, i + _EVALUATION_BATCH)
-            x, y = self._tensor(images[part]), torch.from_numpy(labels[part])
-            yield x.to(self._device), y.to(self._device)
+        return _in_order(self._train, min(len(self._test), len(self._train)))
 
     @torch.no_grad()
     def score(self, model: nn.Module, batches: Iterable[Batch] | None = None) -> float:
         """Share of the images that are classified correctly, of the test set by default."""
-        right, count = 0, 0
+        right, count = [], 0
         for x, y in self.test_batches() if batches is None else batches:
-            right += int((model(x).argmax(1) == y).sum())
+            right.append((model(x).argmax(1) == y).sum())
             count += len(y)
-        return right / count
+        return int(torch.stack(right).sum()) / count
 
     def example(self) -> Tensor:
         """The first training image."""
-        return self._tensor(self._data.train_x[:1])
+        return torch.from_numpy(self._data.standardise(self._data.train_x[:1]))
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -167,7 +165,8 @@ class TextTask:
     scored : int
         Bytes of the test text that are scored, from its beginning.
     device : str
-        Device of the batches. The network and the example begin on the CPU.
+        Device of the batches; it keeps texts of up to a gigabyte. The network and the example
+        begin on the CPU.
 
     Examples
     --------
@@ -200,7 +199,8 @@ class TextTask:
             )
         self._data, self._name, self._size = data, name, size
         self._batch, self._context, self._scored = batch, context, scored
-        self.steps_per_epoch, self._device = steps, device
+        self.steps_per_epoch, self.device = steps, device
+        self._train = Examples(device, data.train)
 
     def model(self) -> nn.Module:
         """The dense network."""
@@ -208,11 +208,14 @@ class TextTask:
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Sequences from random positions of the training text."""
-        generator = _generator(seed, epoch)
-        text, length = torch.from_numpy(self._data.train), self._context
-        for _ in range(self.steps_per_epoch):
-            first = torch.randint(len(text) - length, (self._batch, 1), generator=generator)
-            window = text[first + torch.arange(length + 1)].long().to(self._device)
+        generator, text = _generator(seed, epoch), self._train
+        most, size = len(self._data.train) - self._context, (self._batch, 1)
+        drawn = [
+            torch.randint(most, size, generator=generator) for _ in range(self.steps_per_epoch)
+        ]
+        ahead = text.near(torch.arange(self._context + 1))
+        for first in text.near(torch.stack(drawn)):
+            window = text[first + ahead][0].long()
             yield window[:, :-1], window[:, 1:]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -227,9 +230,9 @@ class TextTask:
         """Sequences side by side, as much of the training text as of the test text."""
         return self._side_by_side(self._data.train[: len(self._data.test)])
 
-    def _side_by_side(self, whole: Any) -> Iterator[Batch]:
+    def _side_by_side(self, whole: NDArray[np.uint8]) -> Iterator[Batch]:
         length = self._context
-        text = torch.from_numpy(whole[: self._scored]).long().to(self._device)
+        text = torch.from_numpy(whole[: self._scored]).to(self.device).long()
         count = (len(text) - 1) // length
         x = text[: count * length].view(count, length)
         y = text[1 : count * length + 1].view(count, length)
@@ -238,11 +241,12 @@ class TextTask:
     @torch.no_grad()
     def score(self, model: nn.Module, batches: Iterable[Batch] | None = None) -> float:
         """Perplexity per byte, on the test text by default."""
-        total, count = 0.0, 0
+        losses, counts = [], []
         for x, y in self.test_batches() if batches is None else batches:
-            total += float(self.loss(model, (x, y))) * y.numel()
-            count += y.numel()
-        return math.exp(total / count)
+            losses.append(self.loss(model, (x, y)))
+            counts.append(y.numel())
+        total = sum(map(operator.mul, torch.stack(losses).tolist(), counts))
+        return math.exp(total / sum(counts))
 
     def example(self) -> Tensor:
         """The first sequence."""
@@ -254,8 +258,10 @@ class TextTask:
         return len(self._data.train), min(len(self._data.test), self._scored)
 
 
-def make_task(data: Dataset, name: str, size: str, batch: int) -> ImageTask | TextTask:
-    """Task of a data set and a model.
+def make_task(
+    data: Dataset, name: str, size: str, batch: int, *, device: str = "cpu"
+) -> ImageTask | TextTask:
+    """Task of a data set and a model, with its batches on a device.
 
     Examples
     --------
@@ -266,11 +272,12 @@ def make_task(data: Dataset, name: str, size: str, batch: int) -> ImageTask | Te
     if isinstance(data, Text):
         if name != "gpt":
             raise InputError(f"model = {name!r} for text; expected 'gpt'")
-        return TextTask(data, name, size, batch=batch, context=128 if size == "small" else 256)
+        context = 128 if size == "small" else 256
+        return TextTask(data, name, size, batch=batch, context=context, device=device)
     if name == "gpt":
         raise InputError("model = 'gpt' for images; expected another one (or --data text)")
     natural = data.name.startswith("cifar")
-    return ImageTask(data, name, size, batch=batch, augment=natural)
+    return ImageTask(data, name, size, batch=batch, augment=natural, device=device)
 
 
 def is_inner(name: str, module: nn.Module) -> bool:
@@ -286,19 +293,10 @@ def is_inner(name: str, module: nn.Module) -> bool:
     return min(module.weight.flatten(1).shape) >= _LEAST_SIDE
 
 
+def _in_order(images: Standardised, count: int) -> Iterator[Batch]:
+    for i in range(0, count, _EVALUATION_BATCH):
+        yield images[i : min(i + _EVALUATION_BATCH, count)]
+
+
 def _generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(1_000_003 * seed + epoch)
-
-
-def _moved(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift and flip each image at random."""
-    count, _, height, width = x.shape
-    pad = max(height, width) // 8
-    padded = F.pad(x, (pad, pad, pad, pad))
-    down, across = torch.randint(2 * pad + 1, (2, count, 1), generator=generator)
-    flip = torch.rand(count, 1, generator=generator) < 0.5
-    rows = down + torch.arange(height)
-    cols = torch.arange(width).expand(count, width)
-    cols = across + torch.where(flip, width - 1 - cols, cols)
-    image = torch.arange(count)[:, None, None]
-    return padded[image, :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)

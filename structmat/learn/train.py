@@ -3,15 +3,16 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from structmat.errors import TrainingError
 from structmat.learn import _state
+from structmat.learn._losses import Losses
 from structmat.learn.settings import Settings
 from structmat.learn.tasks import Task
 from structmat.nn import (
@@ -97,7 +98,8 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss is NaN or infinite; the state of the last good epoch stays.
+        If the loss is NaN or infinite; the state of the last good epoch stays. On a device apart
+        from the host, losses are read a few times an epoch, so that no step waits for them.
     FileFormatError
         If the file is damaged, or belongs to another training.
 
@@ -140,7 +142,7 @@ def train(
         trained = Trained(kept["history"], kept["seconds"])
     for epoch in range(first, settings.epochs):
         begin = time.perf_counter()
-        losses = _epoch(task, model, network, optimizer, settings, seed, epoch, total)
+        losses = _epoch(task, model, network, optimizer, settings, seed, epoch, total).read()
         trained.history.append(_record(losses, epoch, task.steps_per_epoch, followers))
         trained.seconds += time.perf_counter() - begin
         if state is not None:
@@ -187,22 +189,21 @@ def _epoch(
     seed: int,
     epoch: int,
     total: int,
-) -> list[float]:
+) -> Losses:
     """Train one epoch of a model by its network, compiled or itself; the losses come back."""
     model.train()
-    losses, narrow = [], settings.precision == "bfloat16"
+    losses, narrow = Losses(model, epoch, task.steps_per_epoch), settings.precision == "bfloat16"
     for i, batch in enumerate(task.batches(seed, epoch)):
         step = epoch * task.steps_per_epoch + i
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _rate(step, total, settings.warmup)
-        with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=narrow):
+        kind = batch[0].device.type
+        with torch.autocast(kind, torch.bfloat16) if narrow else nullcontext():
             loss = task.loss(network, batch)
-            if not math.isfinite(loss.item()):
-                raise TrainingError(_complaint(model, batch[0], loss.item(), step, epoch))
+            losses.add(loss, batch[0])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
     return losses
 
 
@@ -228,26 +229,3 @@ def _record(losses: list[float], epoch: int, steps: int, rules: list[Rule]) -> d
         if isinstance(rule, Anneal | BudgetProjection):
             record["cost"] = rule.relative_cost
     return record
-
-
-def _complaint(model: nn.Module, x: Tensor, loss: float, step: int, epoch: int) -> str:
-    """Name the first layer whose output is NaN or infinite, for the error message."""
-    found: list[str] = []
-
-    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if not found and isinstance(output, Tensor) and not bool(output.isfinite().all()):
-                found.append(name)
-
-        return hook
-
-    handles = [m.register_forward_hook(look(n)) for n, m in model.named_modules() if n]
-    with torch.no_grad():
-        model(x)
-    for handle in handles:
-        handle.remove()
-    where = f"the output of layer {found[0]!r} is not finite" if found else "all layers are finite"
-    return (
-        f"the loss is {loss} at step {step} (epoch {epoch + 1}), {where}; expected a number. Lower "
-        "the learning rate; --resume goes on from the last finished epoch"
-    )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.experiments import cases, config, runner, tasks, training
+from benchmarks.experiments import cases, config, runner, side_by_side, tasks, training
 from benchmarks.results import BenchmarkError, Skip
+from structmat.errors import InputError
 from structmat.learn.tasks import is_inner
 from structmat.nn import GaudiWeight
 
@@ -179,6 +181,46 @@ def test_parts_share_the_runs_between_them(tmp_path):
     parts = [runner.run(found, places(tmp_path / str(i)), silent, part=(i, 2)) for i in (1, 2)]
     names = [[(row["case"], row["budget"]) for row in rows_of(path)] for path in parts]
     assert sorted(names[0] + names[1]) == [("dense", 1.0), ("low rank", 0.2), ("low rank", 0.3)]
+
+
+LIKE = {"name": "shares", "kind": "low_rank", "like": "GBLR", "group": "ablations"}
+CUT = {"name": "cut", "kind": "low_rank", "convert": {"start": "weights"}, "group": "ablations"}
+AGAIN = {"name": "again", "kind": "low_rank", "structure": "shares", "group": "ablations"}
+
+
+def test_runs_at_once_wait_for_those_that_they_build_on():
+    found = experiment(cases=[AGAIN, LIKE, CUT])
+    waves = [[job.case.name for job in wave] for wave in side_by_side.waves(list(found.jobs()))]
+    assert waves == [["dense", "low rank", "GBLR"], ["cut", "shares"], ["again"]]
+
+
+def at_once(tmp_path, **changes):
+    """Rows of runs one after another, and of the same at once."""
+    found, paths = experiment(kinds=["dense", "low_rank"], cases=[CUT], **changes), []
+    for count in (1, 2):
+        here = replace(places(tmp_path / str(count)), at_once=count)
+        paths.append(runner.run(found, here, silent))
+    timed = ("train_seconds", "inference_seconds", "inference_over_dense")
+    return [[{k: v for k, v in r.items() if k not in timed} for r in rows_of(p)] for p in paths]
+
+
+def test_runs_at_once_give_the_same_rows(tmp_path, monkeypatch):
+    def here(count, work):
+        return ThreadPoolExecutor(1, initializer=side_by_side.begin, initargs=(work,))
+
+    monkeypatch.setattr(side_by_side, "pool", here)
+    one_by_one, both = at_once(tmp_path, budgets=[0.05, 0.2])
+    assert both == one_by_one
+    assert {row["case"] for row in both} == {"dense", "low rank", "cut"}
+    monkeypatch.setitem(CUT, "convert", {"start": "nowhere"})
+    with pytest.raises(InputError, match="start = 'nowhere'"):
+        at_once(tmp_path / "broken")
+
+
+@pytest.mark.slow
+def test_processes_share_a_device(tmp_path):
+    one_by_one, both = at_once(tmp_path)
+    assert both == one_by_one
 
 
 def test_every_network_can_be_read_again(tmp_path):

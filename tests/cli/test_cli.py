@@ -243,6 +243,13 @@ def test_a_tolerance_that_costs_more_than_dense_is_told(here, capsys):
     assert "costs more than the dense matrix" in run(capsys, *words)[1]
 
 
+def test_a_budget_that_leaves_nothing_is_told(here, capsys):
+    words = ["compress", "low.npy", "--budget", "1e-9", "-o", "o"]
+    status, out, err = run(capsys, *words)
+    assert (status, err) == (0, "")
+    assert "the result is the zero matrix: a budget of 1e-09 is 0 of" in out
+
+
 def test_a_sparse_file_is_compared_like_its_dense_form(here, capsys):
     scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))
     tables = [

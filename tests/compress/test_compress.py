@@ -621,6 +621,15 @@ def test_operators_out_of_range_are_refused(scale, message):
         structmat.compress(op, "low_rank", budget=0.5)
 
 
+@pytest.mark.parametrize("kind", ["low_rank", "block_sparse", "block_low_rank", "gblr"])
+def test_a_budget_that_leaves_nothing_is_told(kind, rng):
+    with pytest.warns(UserWarning, match="budget of 0.001 is 0 of the 120 multiplications"):
+        result = structmat.compress(rng.standard_normal((12, 10)), kind, budget=0.001)
+    assert (result.cost, result.error) == (0, 1.0)
+    assert structmat.compress(np.zeros((12, 10)), kind, budget=0.001).error == 0
+    assert structmat.compress(np.ones((12, 10)), kind, tol=1.0).error <= 1, "which was asked for"
+
+
 def test_operators_that_turn_complex_are_refused():
     op = LinearOperator((9, 9), dtype=float, matvec=lambda x: 1j * x, rmatvec=lambda x: -1j * x)
     with pytest.raises(structmat.InputError, match="give the operator a complex dtype"):

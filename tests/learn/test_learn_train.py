@@ -15,6 +15,7 @@ from structmat.learn import _state
 from structmat.learn import train as train_module
 from structmat.learn._machine import processor
 from structmat.learn._measure import totals
+from structmat.learn._standardised import Standardised
 from structmat.learn.data import Text, load_data
 from structmat.learn.experiment import Experiment
 from structmat.learn.settings import default_settings
@@ -380,6 +381,10 @@ def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
         (["--data", "text", "--data-dir", ".", "--model", "mlp"], "expected"),
         (["--budget", "0.0001"], "expected"),
         (["--structure-lr", "0.01"], "expected none (or --structure gaudi)"),
+        (["--kinds", "low_rank,gblr", "--tile", "8"], "expected block_sparse or block_low_rank"),
+        (["--kinds", "block_sparse", "--group", "8"], "expected gblr among them (or no --group)"),
+        (["--kinds", "gblr", "--group", "8", "--structure", "gaudi"], "expected learn=True"),
+        (["--device", "abacus"], "--device abacus does not work here"),
         (["-o", "no/such/folder"], "cannot write"),
         (["-o", "a-file"], "is a file"),
     ],
@@ -413,10 +418,11 @@ def test_batches_depend_on_seed_and_epoch_alone(task):
 
 
 def test_augmentation_moves_and_flips_whole_images():
-    from structmat.learn.tasks import _moved
-
     x = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).view(2, 3, 8, 8) + 1
-    moved = _moved(x.repeat(50, 1, 1, 1), torch.Generator().manual_seed(0))
+    images = Standardised(load_data("digits"), "train", "cpu")
+    first, second = images.moves([60, 40], torch.Generator().manual_seed(0))
+    many = x.repeat(50, 1, 1, 1)
+    moved = torch.cat([first(many[:60]), second(many[60:])])
     padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
     views = [
         [v, v.flip(-1)]

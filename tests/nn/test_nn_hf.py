@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,6 +43,7 @@ from structmat.nn.models.freeze import freeze_, to_dense_  # noqa: E402
 from structmat.nn.structured.weight import StructuredWeight  # noqa: E402
 from structmat.nn.training.parameter_groups import parameter_groups  # noqa: E402
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 tokens = torch.arange(24).view(2, 12) % 60
 
 
@@ -265,16 +267,96 @@ def test_another_architecture_is_refused(folder):
         BertForMaskedLM.from_pretrained(folder, config=other)
 
 
+def inflated(structure):
+    return json.loads(zlib.decompress(base64.b64decode(structure)))
+
+
+def written(text):
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
 def test_newer_and_damaged_configs_are_refused():
-    with pytest.raises(FileFormatError, match=r"version 2; .* up to 1"):
-        hf.StructureConfig(format_version=2)
-    with pytest.raises(FileFormatError, match="damaged structmat structure"):
-        hf.StructureConfig("nonsense").build()
-    known = hf.StructureConfig.of(frozen()).content()
+    with pytest.raises(FileFormatError, match=r"version 3; .* up to 2"):
+        hf.StructureConfig(format_version=3)
+    for words in ({"format_version": "2"}, {"format_version": True}, {"structure": None}):
+        with pytest.raises(FileFormatError, match="damaged structmat structure"):
+            hf.StructureConfig(**words)
+    for text in ("nonsense", "", written("[]"), written("[" * 5000)):
+        with pytest.raises(FileFormatError, match="damaged structmat structure"):
+            hf.StructureConfig(text).build()
+
+
+def test_a_structure_with_one_other_number_is_refused():
+    structure = hf.StructureConfig.of(frozen()).structure
+    known = inflated(structure)
+    name = next(n for n in known["index"] if n.endswith("col_start"))
+    known["index"][name][2][0] ^= 1
+    with pytest.raises(FileFormatError, match="another digest"):
+        hf.StructureConfig(written(json.dumps(known))).build()
+    del known["digest"]
+    older = {key: value for key, value in known.items() if key != "format_version"}
+    for text, version, reason in (
+        (written(json.dumps(known)), 2, "another digest"),
+        (written(json.dumps(older)), 2, "versions 1 and 2"),
+        (structure, 1, "versions 2 and 1"),
+    ):
+        with pytest.raises(FileFormatError, match=reason):
+            hf.StructureConfig(text, version).build()
+    with pytest.raises(FileFormatError, match="goes on after its end"):
+        hf.StructureConfig(base64.b64encode(base64.b64decode(structure) + b"1").decode()).build()
+
+
+def test_structures_of_every_version_are_read():
+    older, newer = (
+        hf.StructureConfig(**json.loads((FIXTURES / name / "pretrained.json").read_text()))
+        for name in ("version_0_1_0", "format_2")
+    )
+    assert (older.format_version, newer.format_version) == (1, 2)
+    assert older.content() == newer.content()
+    built, again = older.build(weights=0), newer.build(weights=0)
+    assert list(built) == list(again) == ["0", "1", "2", "3"]
+    assert all(str(built[path]) == str(again[path]) for path in built)
+    known = inflated(older.structure)
     known["index"].popitem()
-    text = base64.b64encode(zlib.compress(json.dumps(known).encode())).decode()
     with pytest.raises(FileFormatError, match="damaged structmat structure"):
-        hf.StructureConfig(text).build()
+        hf.StructureConfig(written(json.dumps(known)), 1).build()
+
+
+@pytest.mark.parametrize("claim", ["shape", "negative", "dtype", "no dtype", "objects", "inflated"])
+def test_claims_that_the_weights_do_not_bear_are_refused(claim, folder):
+    saved(frozen(), folder)
+    config = config_in(folder)
+    known = inflated(config["quantization_config"]["structure"])
+    del known["digest"], known["format_version"]
+    tensors, index = (next(iter(known[name].values())) for name in ("tensors", "index"))
+    if claim == "shape":
+        tensors[1] = [2**20, 2**11]
+    elif claim == "negative":
+        tensors[1] = [-1, -1]
+    elif claim == "dtype":
+        index[0] = "<U100000000"
+    elif claim == "no dtype":
+        tensors[0] = "nn"
+    elif claim == "objects":
+        index[0] = "O"
+    blanks = " " * 2**25 * (claim == "inflated")
+    config["quantization_config"]["structure"] = written(json.dumps(known) + blanks)
+    config["quantization_config"]["format_version"] = 1
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    reasons = {"shape": "claim 2147", "negative": "a tensor of shape", "dtype": "index array of <U",
+               "objects": "index array of object", "inflated": "without bound"}  # fmt: skip
+    with pytest.raises(FileFormatError, match=reasons.get(claim, "damaged structmat structure")):
+        AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_damaged_weights_name_their_file(folder):
+    saved(frozen(), folder)
+    file = os.path.join(folder, "model.safetensors")
+    with open(file, "r+b") as opened:
+        opened.truncate(100)
+    with pytest.raises(FileFormatError, match=r"model\.safetensors' cannot be read .* expected"):
+        AutoModelForCausalLM.from_pretrained(folder)
 
 
 def test_enable_refuses_what_is_no_model_of_transformers():

@@ -1,10 +1,12 @@
-"""Damage to files: bits, bytes, cuts, splices, and archives whose own checksums are right."""
+"""Damage to files: bits, bytes, cuts, splices, and files whose own checksums are right again."""
 
+import base64
 import io
 import json
 import time
 import warnings
 import zipfile
+import zlib
 from contextlib import contextmanager
 
 import numpy as np
@@ -221,6 +223,36 @@ def _lying_length(rng, data, _samples):
 
 
 TENSORS = [_header_rewritten, _name_twice, _lying_length]
+
+# Structures in config.json: their text changed, and compressed and written in letters again.
+
+
+def _written(text):
+    return base64.b64encode(zlib.compress(text))
+
+
+def _text_damaged(rng, data, samples):
+    texts = [zlib.decompress(base64.b64decode(sample)) for sample in samples]
+    text = zlib.decompress(base64.b64decode(data))
+    return _written(PLAIN[rng.integers(len(PLAIN))](rng, text, texts))
+
+
+def _claim(rng, data, _samples):
+    """A size that no file has, in a text that is older than digests."""
+    known = json.loads(zlib.decompress(base64.b64decode(data)))
+    del known["digest"], known["format_version"]
+    size = int(2 ** rng.integers(20, 62))
+    tensors, index = known["tensors"], known["index"]
+    name = rng.choice(list(tensors) or list(index))
+    (tensors if name in tensors else index)[name][1] = [size, 1][:: rng.choice([-1, 1])]
+    return _written(json.dumps(known).encode())
+
+
+def _inflating(_rng, data, _samples):
+    return _written(zlib.decompress(base64.b64decode(data)) + b" " * 5_000_000)
+
+
+CONFIGS = [*[_text_damaged] * 4, _claim, _inflating]
 
 #: Files of other programs, or of none.
 FOREIGN = [

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from cases import CASES, contents
-from mutations import ARCHIVES, FOREIGN, TENSORS, bounded, every_bit, random_damage, timed
+from mutations import ARCHIVES, CONFIGS, FOREIGN, TENSORS, bounded, every_bit, random_damage, timed
 
 import structmat
 from structmat.errors import StructmatError
@@ -37,21 +37,21 @@ def same_matrix(A, B):
 class Table:
     """Counts of damaged files that one loader met."""
 
-    def __init__(self, load, same):
-        self.load, self.same, self.tried, self.refused = load, same, 0, 0
+    def __init__(self, load, same, name=None):
+        self.load, self.same, self.name, self.tried, self.refused = load, same, name, 0, 0
 
     def add(self, data, path):
         """Refused with a reason, or one of the saved things; within time and memory."""
         path.write_bytes(data)
-        self.tried += 1
+        self.tried, name = self.tried + 1, self.name or str(path)
         try:
             found = timed(lambda: self.load(path))
         except StructmatError as error:
             self.refused += 1
             told = str(error)
         else:
-            told = f"{path}, as expected" if self.same(found) else "something else was loaded"
-        assert str(path) in told
+            told = f"{name}, as expected" if self.same(found) else "something else was loaded"
+        assert name in told, told
         assert any(word in told for word in ("expected", "upgrade", "start again")), told
 
     def add_damaged(self, samples, rewrites, count, path, seed):
@@ -195,5 +195,40 @@ def test_damaged_states_of_a_training(count, tmp_path, record_property):
     table = Table(load, same)
     with bounded():
         table.add_damaged(samples, TENSORS, count, tmp_path / "s.safetensors", seed=4)
+    assert table.refused > 0.5 * table.tried
+    table.note(record_property)
+
+
+@pytest.mark.parametrize("count", numbers(150, 20_000))
+def test_damaged_structures_of_pretrained_models(count, tmp_path, record_property):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers", reason="transformers is not installed (extra hf)")
+    from structmat.nn import Config, convert_, freeze_, hf
+
+    samples, saved = [], []
+    for kind in ("gblr", "frozen gblr", "block_sparse", "monarch"):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.Linear(16, 12))
+        kind_of = kind.removeprefix("frozen ")
+        convert_(model, Config(budget=0.5, kind=kind_of, min_features=1))
+        if kind.startswith("frozen"):
+            freeze_(model)
+        config = hf.StructureConfig.of(model)
+        samples.append(config.structure.encode())
+        saved.append(config.content())
+
+    def load(path):
+        text = path.read_bytes().decode("latin1")
+        try:
+            config = hf.StructureConfig(text)
+            config.build(weights=4096)
+        except StructmatError:  # perhaps one of version 1, which has no digest
+            config = hf.StructureConfig(text, format_version=1)
+            config.build(weights=4096)
+        return config.content(weights=4096)
+
+    table = Table(load, lambda found: found in saved, "'config.json'")
+    with bounded():
+        table.add_damaged(samples, CONFIGS, count, tmp_path / "structure", seed=7)
     assert table.refused > 0.5 * table.tried
     table.note(record_property)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
 from structmat.errors import InputError
+from structmat.files.foreign import foreign
 from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.files.place import put_layer, share
 from structmat.nn.models.layer_types import STRUCTURED
@@ -85,8 +86,10 @@ class StructureQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(
         self, model: PreTrainedModel, checkpoint_files: Any = None, **_: Any
     ) -> None:
+        files = [os.fspath(name) for name in checkpoint_files or ()]
+        size = _bytes_of(files, model)
         with torch.device("cpu"):  # transformers has made meta the default
-            layers = self.quantization_config.build()
+            layers = self.quantization_config.build(size)
         self._placed: list[tuple[nn.Module, list[str]]] = []
         for path, layer in layers.items():
             place = _place(model, path)
@@ -104,7 +107,7 @@ class StructureQuantizer(HfQuantizer):
             *(rf"(^|\.){re.escape(path)}\.weight$" for path in layers),
         }
         self._handles = []
-        if not _have_states(checkpoint_files or ()):
+        if not _have_states(files):
             weights = [m for m in model.modules() if isinstance(m, StructuredModule)]
             if any(isinstance(weight, AnnealWeight) for weight in weights):
                 raise InputError(
@@ -113,7 +116,7 @@ class StructureQuantizer(HfQuantizer):
                 )
             self._handles = [w.register_state_dict_post_hook(_drop_state) for w in weights]
             model._keys_to_ignore_on_load_unexpected.add(rf"\.{STATE_NAME}$")
-        paths = self.quantization_config.content()["shared"]
+        paths = self.quantization_config.content(size)["shared"]
         one = {_place(model, p): _place(model, q) for p, q in paths.items()}
         share(model, {p: q for p, q in one.items() if p is not None and q is not None})
 
@@ -167,6 +170,13 @@ def _drop_state(weight: nn.Module, state: dict[str, Any], prefix: str, _: Any) -
     state.pop(prefix + STATE_NAME, None)
 
 
+def _bytes_of(files: Sequence[str], model: nn.Module) -> int:
+    """Bytes of weight files, or of the dense model, if its weights come from a state dict."""
+    if files:
+        return sum(os.stat(name).st_size for name in files)
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
 def _have_states(files: Iterable[str]) -> bool:
     """Tell whether weight files have the structure of weights."""
     return any(key.endswith(f".{STATE_NAME}") for name in files for key in _names_in(name))
@@ -174,10 +184,11 @@ def _have_states(files: Iterable[str]) -> bool:
 
 def _names_in(name: str) -> list[str]:
     """List the names of tensors in a weight file, of safetensors or of torch."""
-    if os.fspath(name).endswith(".safetensors"):
-        with safe_open(name, "pt") as file:
-            return list(file.keys())
-    return list(torch.load(name, map_location="meta", weights_only=True))
+    with foreign(name, "expected weights that save_pretrained wrote (save the model again)"):
+        if name.endswith(".safetensors"):
+            with safe_open(name, "pt") as file:
+                return list(file.keys())
+        return list(torch.load(name, map_location="meta", weights_only=True))
 
 
 def _place(model: PreTrainedModel, path: str) -> str | None:
