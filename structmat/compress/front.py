@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ import numpy as np
 from structmat._progress import Progress, part, reporting
 from structmat.compress.arguments import bound_for, check_goal, check_kind, generator_of
 from structmat.compress.contained import Bound, Fits, relative
+from structmat.compress.entries.run import Compression
+from structmat.compress.estimate import Estimate
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
 from structmat.errors import BudgetError, ToleranceError
 from structmat.kinds import fitted_kinds, is_built_in
 from structmat.project.svd import sketch, truncated_svd
+from structmat.sources.source import Source as EntrySource
 
 #: Share of the progress of a compression that is left for measuring it.
 MEASURING = 0.1
@@ -25,6 +29,7 @@ def compress(
     *,
     budget: float | None = None,
     tol: float | None = None,
+    measure: str | None = None,
     rng: Any = None,
     progress: Progress | bool | None = None,
 ) -> CompressionResult:
@@ -94,6 +99,8 @@ def compress(
     check_kind(kind)
     check_goal(budget, tol)
     generator = generator_of(rng)
+    if isinstance(A, EntrySource):
+        return _compress_source(A, kind, budget, tol, measure, generator, progress)
     with reporting(progress, f"compressing to {kind}") as report:
         source = source_of(A)
         m, n = source.data.shape
@@ -113,8 +120,36 @@ def compress(
             baseline = relative(svd_residual(source.data, triple), size)
         report(1.0)
     return CompressionResult(
-        source.restore(matrix), kind, error, matrix.cost, matrix.storage, baseline, seconds
-    )
+        source.restore(matrix), kind, error, matrix.cost, matrix.storage, baseline, seconds,
+        Estimate(error, error, 1.0),
+    )  # fmt: skip
+
+
+def _compress_source(
+    A: EntrySource,
+    kind: str,
+    budget: float | None,
+    tol: float | None,
+    measure: str | None,
+    rng: np.random.Generator,
+    progress: Progress | bool | None,
+) -> CompressionResult:
+    """A matrix near a source, by blocks of its entries, or by all of them where it is small."""
+    run = Compression(A, kind)
+    with reporting(progress, f"compressing to {kind}") as report:
+        if run.forms:
+            dense = run.source.to_dense()
+            found = compress(dense, kind, budget=budget, tol=tol, rng=rng, progress=report)
+            matrix = run.restored(run.in_place(found.matrix))
+            return replace(found, matrix=matrix, entries=run.entries, ordered=run.ordered)
+        bound = bound_for(budget, tol, A.shape)
+        fitted = run.fit(bound, rng, report, exact=measure == "exact")
+        report(1.0)
+    matrix, estimate = fitted.matrix, fitted.estimate
+    return CompressionResult(
+        run.restored(matrix), kind, estimate.error, matrix.cost, matrix.storage, math.nan,
+        fitted.seconds, estimate, entries=fitted.entries, ordered=fitted.ordered,
+    )  # fmt: skip
 
 
 def compare(
