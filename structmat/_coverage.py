@@ -15,6 +15,7 @@ from structmat.matrices import (
     BlockSparse,
     Dense,
     Diagonal,
+    Hierarchical,
     Identity,
     LowRank,
     Monarch,
@@ -32,7 +33,7 @@ def coverage(A: StructuredMatrix, pixels: int, *, most_entries: float = math.inf
 
     A diagonal matrix or a permutation has a block on each of its entries. Other kinds without
     blocks count their nonzero entries, or nothing if the matrix has more than `most_entries`
-    entries.
+    entries. A hierarchical matrix counts its blocks in its own orders of rows and columns.
     """
     if 0 in A.shape:
         return np.zeros((1, 1), np.int64)
@@ -111,6 +112,9 @@ def _blocks(A: StructuredMatrix) -> tuple[Runs, Runs, IntArray] | None:
         rows = (offsets(A.row_sizes)[:-1][i], A.row_sizes[i])
         cols = (offsets(A.col_sizes)[:-1][j], A.col_sizes[j])
         return rows, cols, np.where(A.ranks < 0, 1, A.ranks)
+    if isinstance(A, Hierarchical):
+        top, height, left, width, rank = A.rectangles.whole.T
+        return (top, height), (left, width), np.where(rank < 0, 1, rank)
     return None
 
 

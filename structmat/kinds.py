@@ -126,6 +126,10 @@ BUILT_IN = (
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
     ),
+    Kind(
+        "hierarchical", "hierarchical", "#000000",
+        "structmat.matrices.hierarchical:Hierarchical",
+    ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
     Kind("identity", matrix="structmat.matrices.diagonal:Identity"),
     Kind("diagonal", matrix="structmat.matrices.diagonal:Diagonal"),

@@ -24,8 +24,9 @@ def structure(A: StructuredMatrix | Sequence[StructuredMatrix], ax: Any = None) 
     A low-rank matrix is one even sheet, a block-sparse matrix shows its blocks, a GBLR
     matrix the overlap of its blocks; a dense block counts once. Combinations show the
     coverage of their parts. Kinds without blocks, those of other packages among them,
-    show their nonzero entries. A matrix larger than the picture shows the number of
-    blocks that touch each pixel.
+    show their nonzero entries. A hierarchical matrix is shown in its own orders of rows and
+    columns, in which its blocks are rectangles. A matrix larger than the picture shows the
+    number of blocks that touch each pixel.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from structmat import (
     BlockSparse,
     Dense,
     Diagonal,
+    Hierarchical,
     Identity,
     LowRank,
     Monarch,
@@ -83,6 +84,30 @@ def naive_gblr(row_start, row_width, u, col_start, col_width, v, shape):
     return D
 
 
+def naive_hierarchical(blocks, u, v, dense, shape, row_order, col_order, symmetric):
+    D = np.zeros(shape, u.dtype)
+    a = b = c = 0
+    for top, p, left, q, rank in blocks:
+        block = np.zeros((p, q), u.dtype)
+        diagonal = symmetric and (top, p) == (left, q)
+        for _ in range(rank):
+            block += np.outer(u[a : a + p], v[b : b + q].conj())
+            a, b = a + p, b + q
+        if rank < 0:
+            for i in range(p):
+                for j in range(i + 1 if diagonal else q):
+                    block[i, j] = dense[c].real if diagonal and i == j else dense[c]
+                    c += 1
+        if diagonal:
+            block += np.tril(block, -1).conj().T
+        D[top : top + p, left : left + q] += block
+        if symmetric and not diagonal:
+            D[left : left + q, top : top + p] += block.conj().T
+    result = np.zeros_like(D)
+    result[np.ix_(row_order, col_order)] = D
+    return result
+
+
 def low_rank(m, n, r):
     def build(c):
         U, V = c(m, r), c(n, r)
@@ -142,6 +167,29 @@ def random_gblr(m, n, k, seed):
             rng.integers(0, n + 1, k),
         )
         return gblr(m, n, *runs)(c)
+
+    return build
+
+
+def hierarchical(shape, blocks, *, row_order=None, col_order=None, symmetric=False):
+    def build(c):
+        u = c(sum(p * max(r, 0) for _, p, _, _, r in blocks))
+        v = c(sum(q * max(r, 0) for _, _, _, q, r in blocks))
+        sizes = [
+            p * (p + 1) // 2 if symmetric and (i, p) == (j, q) else p * q
+            for i, p, j, q, r in blocks
+            if r < 0
+        ]
+        contents = u, v, c(sum(sizes))
+        orders = [
+            np.arange(n) if order is None else np.asarray(order)
+            for n, order in zip(shape, (row_order, col_order), strict=True)
+        ]
+        matrix = Hierarchical(
+            blocks, *contents, shape=shape, row_order=row_order, col_order=col_order,
+            symmetric=symmetric,
+        )  # fmt: skip
+        return matrix, naive_hierarchical(blocks, *contents, shape, *orders, symmetric)
 
     return build
 
@@ -226,6 +274,27 @@ CASES = {
     "gblr-no-rows": gblr(0, 3, [0], [0], [2], [2]),
     "gblr-prime": random_gblr(53, 37, 12, 1),
     "gblr-tiles": random_gblr(150, 210, 30, 2),
+    "hierarchical": hierarchical(
+        (7, 6),
+        [[0, 3, 0, 2, -1], [0, 3, 2, 4, 2], [3, 4, 0, 2, 1], [3, 4, 2, 4, -1]],
+        row_order=SWAP,
+        col_order=[5, 0, 1, 4, 3, 2],
+    ),
+    "hierarchical-symmetric": hierarchical(
+        (7, 7),
+        [[0, 3, 0, 3, -1], [3, 2, 0, 3, 2], [3, 2, 3, 2, -1], [5, 2, 0, 5, -1], [5, 2, 5, 2, -1]],
+        row_order=SWAP,
+        col_order=SWAP,
+        symmetric=True,
+    ),
+    "hierarchical-upper": hierarchical(
+        (5, 5), [[0, 3, 3, 2, 1], [0, 3, 0, 3, -1], [3, 2, 3, 2, -1]], symmetric=True
+    ),
+    "hierarchical-overlap": hierarchical((4, 5), [[0, 4, 1, 3, 1], [2, 2, 0, 5, -1]]),
+    "hierarchical-rank-zero": hierarchical((3, 4), [[0, 2, 0, 4, 0], [2, 1, 0, 1, 3]]),
+    "hierarchical-no-blocks": hierarchical((4, 3), [], row_order=[3, 1, 0, 2]),
+    "hierarchical-no-rows": hierarchical((0, 3), []),
+    "hierarchical-nothing": hierarchical((0, 0), [], symmetric=True),
     "dense": dense(5, 3),
     "dense-empty": dense(0, 4),
     "permutation": permutation(SWAP),

@@ -8,6 +8,7 @@ block_sparse     `BlockSparse`
 block_low_rank   `BlockLowRank`
 monarch          `Monarch`
 gblr             `GBLR`
+hierarchical     `Hierarchical`
 from_sparse      a sparse matrix of SciPy as one of these
 lazy             sums, products, multiples and adjoints that no structure holds exactly
 ordered          products of a matrix between orders of its rows and columns
@@ -21,6 +22,7 @@ from structmat.matrices.diagonal import Diagonal as Diagonal
 from structmat.matrices.diagonal import Identity as Identity
 from structmat.matrices.from_sparse import from_sparse as from_sparse
 from structmat.matrices.gblr import GBLR as GBLR
+from structmat.matrices.hierarchical import Hierarchical as Hierarchical
 from structmat.matrices.lazy import Adjoint as Adjoint
 from structmat.matrices.lazy import Product as Product
 from structmat.matrices.lazy import Scaled as Scaled

@@ -68,6 +68,8 @@ COSTS = {
     "monarch": (16, 16),
     "monarch-padded": (24 + 24, 48),
     "gblr": (12 + 8, 20),
+    "hierarchical": (6 + 14 + 6 + 16, 42),
+    "hierarchical-symmetric": (9 + 20 + 4 + 20 + 4, 6 + 10 + 3 + 10 + 3),
     "dense": (15, 15),
     "permutation": (0, 7),
     "scaled": (7, 8),

@@ -56,6 +56,19 @@ def gblr(dtype):
     )  # fmt: skip
 
 
+def hierarchical(dtype):
+    blocks = [[0, 2, 3, 4, 1], [2, 3, 0, 3, -1], [2, 3, 3, 4, 0]]
+    orders = {"row_order": [2, 0, 1, 4, 3], "col_order": [6, 5, 4, 3, 2, 1, 0]}
+    contents = numbers(2, dtype), numbers(4, dtype, 1), numbers(9, dtype)
+    return structmat.Hierarchical(blocks, *contents, shape=(5, 7), **orders)
+
+
+def symmetric(dtype):
+    blocks = [[0, 2, 0, 2, -1], [2, 1, 0, 2, 1]]
+    contents = numbers(1, dtype), numbers(2, dtype, 1), numbers(3, dtype)
+    return structmat.Hierarchical(blocks, *contents, shape=(3, 3), symmetric=True)
+
+
 def dense(dtype):
     return structmat.Dense(numbers((5, 7), dtype))
 
@@ -70,6 +83,8 @@ BUILDERS = {
     "block_low_rank": block_low_rank,
     "monarch": monarch,
     "gblr": gblr,
+    "hierarchical": hierarchical,
+    "symmetric": symmetric,
     "dense": dense,
     "permutation": permutation,
     "sum": lambda dtype: monarch(dtype) + gblr(dtype),
@@ -588,6 +603,15 @@ TWO = [header("low_rank")["matrix"]] * 2
 MONARCH = {"L": np.ones((2, 2, 2)), "R": np.ones((2, 2, 2))}
 GBLR = {**RUNS, "u": np.ones(2), "v": np.ones(1)}
 PAIR = {"0/U": ONE, "0/V": ONE, "1/U": np.ones((2, 1)), "1/V": ONE}
+HALF = header("hierarchical", static={"shape": [2, 3], "symmetric": False})
+HALVES = {
+    "blocks": np.array([[0, 2, 0, 3, 1]]),
+    "u": np.ones(2),
+    "v": np.ones(3),
+    "dense": np.zeros(0),
+    "row_order": np.arange(2),
+    "col_order": np.arange(3),
+}
 DAMAGED = {
     "V missing": (header("low_rank"), {"U": ONE}),
     "ranks differ": (header("low_rank"), {"U": ONE, "V": np.ones((3, 2))}),
@@ -619,6 +643,18 @@ DAMAGED = {
     "size float": (header("block_low_rank"), {**TILES, "row_sizes": np.array([2.0])}),
     "tiles too long": (header("block_low_rank"), {**TILES, "u": np.ones(3)}),
     "tiles two-dimensional": (header("block_low_rank"), {**TILES, "u": np.ones((2, 1))}),
+    "hierarchical block off": (HALF, {**HALVES, "blocks": np.array([[0, 2, 0, 4, 1]])}),
+    "hierarchical rank too large": (HALF, {**HALVES, "blocks": np.array([[0, 2, 0, 3, 2**60]])}),
+    "hierarchical blocks flat": (HALF, {**HALVES, "blocks": np.array([0, 2, 0, 3, 1])}),
+    "hierarchical order twice": (HALF, {**HALVES, "row_order": np.array([0, 0])}),
+    "hierarchical without orders": (
+        header("hierarchical", static={"shape": [2**62, 3], "symmetric": False}),
+        {name: HALVES[name] for name in ("blocks", "u", "v", "dense")},
+    ),
+    "hierarchical not symmetric": (
+        header("hierarchical", static={"shape": [2, 3], "symmetric": True}),
+        HALVES,
+    ),
     "terms of two shapes": (header("sum", children=TWO), PAIR),
     "factors that do not meet": (
         header("product", children=TWO),

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from structmat.compress.contained import Bound
 from structmat.compress.entries.sampled import estimated, measured, source_norm
 from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
+from structmat.compress.results import CompressionResult
 from structmat.errors import BudgetError, InputError, ToleranceError
 from structmat.intervals import IntArray
 from structmat.kinds import find_entries_fit, fitted_kinds
@@ -36,15 +37,43 @@ UNORDERED = ("low_rank", "hierarchical")
 FITTING = 0.9
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A matrix near a source, in its orders, and what it took."""
+def takes(source: Source, kind: str) -> bool:
+    """Whether a source of this size goes into a kind."""
+    return find_entries_fit(kind) is not None or math.prod(source.shape) <= FORMED_ENTRIES
 
-    matrix: StructuredMatrix
-    estimate: Estimate
-    seconds: float
-    entries: int
-    ordered: bool
+
+def compress_source(
+    source: Source,
+    kind: str,
+    bound: Bound,
+    form: Callable[..., CompressionResult],
+    rng: np.random.Generator,
+    report: Progress,
+    *,
+    exact: bool,
+) -> CompressionResult:
+    """A matrix near a source, by blocks of its entries.
+
+    A small source, or one for a kind without such a fit, is formed, and `form` compresses it.
+    """
+    run = Compression(source, kind)
+    started = time.perf_counter()
+    if run.forms:
+        found = form(run.source.to_dense(), progress=report)
+        matrix = run.restored(run.in_place(found.matrix))
+        return replace(found, matrix=matrix, entries=run.entries, ordered=run.ordered)
+    matrix, estimate = run.fit(bound, rng, report, exact=exact)
+    seconds = time.perf_counter() - started
+    matrix = run.in_place(matrix)
+    report(1.0)
+    return CompressionResult(
+        run.restored(matrix), kind, estimate.error, matrix.cost, matrix.storage, math.nan,
+        seconds, estimate, entries=run.entries, ordered=run.ordered or _has_orders(matrix),
+    )  # fmt: skip
+
+
+def _has_orders(matrix: StructuredMatrix) -> bool:
+    return any(getattr(matrix, name, None) is not None for name in ("row_order", "col_order"))
 
 
 class Compression:
@@ -96,41 +125,29 @@ class Compression:
 
     def fit(
         self, bound: Bound, rng: np.random.Generator, progress: Progress, *, exact: bool
-    ) -> Fitted:
+    ) -> tuple[StructuredMatrix, Estimate]:
         """Fit by entries to a cap, or to a tolerance that the bound of the error has to meet."""
-        started = time.perf_counter()
-        fit: Any = find_entries_fit(self.kind)
-        measure = measured if exact else lambda source, matrix: estimated(source, matrix, rng)
         size = source_norm(self.source, rng)
-        if bound.cap is not None:
-            goal = Goal(max_cost=bound.cap, size=size)
-            matrix = fit(self.source, goal, rng=rng, progress=part(progress, 0.0, FITTING))
-            if matrix.cost > bound.cap:
-                raise BudgetError(
-                    f"{self.kind!r} costs {matrix.cost}, above the cap of {bound.cap}; that is a "
-                    "mistake of its fit, please report it with the source"
-                )
-            return self._found(matrix, measure(self.source, matrix), started)
-        return self._to_tolerance(fit, bound.tol or 0.0, size, measure, rng, progress, started)
+        if bound.cap is None:
+            return self._to_tolerance(bound.tol or 0.0, size, rng, progress, exact=exact)
+        matrix = self._fitted(Goal(max_cost=bound.cap, size=size), rng, part(progress, 0, FITTING))
+        if matrix.cost > bound.cap:
+            raise BudgetError(
+                f"{self.kind!r} costs {matrix.cost}, above the cap of {bound.cap}; that is a "
+                "mistake of its fit, please report it with the source"
+            )
+        return matrix, self._measured(matrix, rng, exact=exact)
 
     def _to_tolerance(
-        self,
-        fit: Any,
-        tol: float,
-        size: float,
-        measure: Callable[[Source, Any], Estimate],
-        rng: np.random.Generator,
-        progress: Progress,
-        started: float,
-    ) -> Fitted:
+        self, tol: float, size: float, rng: np.random.Generator, progress: Progress, *, exact: bool
+    ) -> tuple[StructuredMatrix, Estimate]:
         aim, best = FIRST_AIM * tol, math.inf
         for attempt in range(TRIES):
             share = part(progress, FITTING * attempt / TRIES, FITTING * (attempt + 1) / TRIES)
-            goal = Goal(max_error=aim * size, size=size)
-            matrix = fit(self.source, goal, rng=rng, progress=share)
-            estimate = measure(self.source, matrix)
+            matrix = self._fitted(Goal(max_error=aim * size, size=size), rng, share)
+            estimate = self._measured(matrix, rng, exact=exact)
             if estimate.bound <= tol:
-                return self._found(matrix, estimate, started)
+                return matrix, estimate
             best = min(best, estimate.bound)
             aim *= max(0.1, min(0.5, 0.7 * tol / estimate.bound))
         raise ToleranceError(
@@ -139,9 +156,17 @@ class Compression:
             "tolerance, or entries that depend on nothing but row and column"
         )
 
-    def _found(self, matrix: StructuredMatrix, estimate: Estimate, started: float) -> Fitted:
-        seconds = time.perf_counter() - started
-        return Fitted(self.in_place(matrix), estimate, seconds, self.entries, self.ordered)
+    def _fitted(
+        self, goal: Goal, rng: np.random.Generator, progress: Progress
+    ) -> StructuredMatrix:
+        fit: Any = find_entries_fit(self.kind)
+        matrix: StructuredMatrix = fit(self.source, goal, rng=rng, progress=progress)
+        return matrix
+
+    def _measured(
+        self, matrix: StructuredMatrix, rng: np.random.Generator, *, exact: bool
+    ) -> Estimate:
+        return measured(self.source, matrix) if exact else estimated(self.source, matrix, rng)
 
 
 def _orders(source: Source) -> tuple[IntArray, IntArray] | None:

@@ -6,5 +6,6 @@ batches        a bounded number of batched products, in the array API, for devic
 torch_batches  the same on PyTorch, with gradients
 csr            compressed sparse rows of SciPy
 monarch        products by Monarch matrices
+rectangles     rectangles of a rank or dense, in NumPy
 dense          factors and matrices as dense arrays
 """
