@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from structmat import _array
 from structmat._array import Array, DType, as_content
+from structmat._checks import host_array
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray
 from structmat.project.compiled import HAS_NUMBA
@@ -258,11 +259,12 @@ class KernelMatrix(Source, kind="kernel"):
 
 def _points(points: Any, name: str) -> Array:
     """Points as finite real numbers, a row a point."""
-    given = as_content(points, name, 2) if np.ndim(points) == 2 else None
-    if given is None:
+    points = host_array(points, name) if isinstance(points, (list, tuple)) else points
+    if np.ndim(points) != 2:
         shape = tuple(np.shape(points))
         remedy = " (for numbers on a line points[:, None])" if len(shape) == 1 else ""
         raise ShapeError(f"{name} of shape {shape}; expected (n, d), a row a point{remedy}")
+    given = as_content(points, name, 2)
     xp = _array.namespace(given)
     if _array.is_complex(given, xp):
         raise InputError(f"{name} have dtype {given.dtype}; expected real coordinates")
