@@ -66,6 +66,6 @@ def kd_tree(points: NDArray[np.float64], leaf: int) -> Tree:
         np.asarray(begin),
         np.asarray(end),
         np.asarray(children),
-        np.asarray(low).reshape(-1, d),
-        np.asarray(high).reshape(-1, d),
+        np.asarray(low).reshape(len(begin), d),
+        np.asarray(high).reshape(len(begin), d),
     )

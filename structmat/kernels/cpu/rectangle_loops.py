@@ -16,9 +16,7 @@ _DENSE = -1
 
 
 @compiled_sums
-def add_vector(
-    table, begins, contents, triangular, first, last, forwards, backwards, x, y, low
-):
+def add_vector(table, begins, contents, triangular, first, last, forwards, backwards, x, y, low):
     """Add the products of rectangles `first` to `last` with the vector x to y.
 
     Parameters
@@ -96,9 +94,7 @@ def _add_conj(z, a, y):
 
 
 @compiled_sums
-def add_columns(
-    table, begins, contents, triangular, first, last, forwards, backwards, x, y, low
-):
+def add_columns(table, begins, contents, triangular, first, last, forwards, backwards, x, y, low):
     """Add the products of rectangles with the columns of x, (n, k), to y; the rest as above."""
     u, v, dense = contents
     k = x.shape[1]

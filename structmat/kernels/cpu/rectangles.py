@@ -63,7 +63,9 @@ class RectangleProduct:
         for last in [*ends[:-1], len(table)]:
             if last > first:
                 some = table[first:last]
-                sides = [some[:, 2 * s : 2 * s + 2] for s, on in enumerate(self._ways(adjoint)) if on]
+                sides = [
+                    some[:, 2 * s : 2 * s + 2] for s, on in enumerate(self._ways(adjoint)) if on
+                ]
                 low = min(int(side[:, 0].min()) for side in sides)
                 high = max(int(side.sum(axis=1).max()) for side in sides)
                 parts.append(_Part(first, int(last), low, high))
