@@ -99,6 +99,7 @@ BUILT_IN = (
         "structmat.matrices.low_rank:LowRank",
         "structmat.compress.low_rank:fit",
         "structmat.compress.low_rank:fit_implicit",
+        fit_entries="structmat.compress.entries.low_rank:fit_entries",
     ),
     Kind(
         "block_sparse", "block sparse", "#56B4E9",
@@ -109,6 +110,7 @@ BUILT_IN = (
         "block_low_rank", "block low rank", "#009E73",
         "structmat.matrices.block_low_rank:BlockLowRank",
         "structmat.compress.block_low_rank:fit",
+        fit_entries="structmat.compress.entries.block_low_rank:fit_entries",
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
@@ -122,6 +124,7 @@ BUILT_IN = (
         "structmat.matrices.gblr:GBLR",
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
+        fit_entries="structmat.compress.entries.gblr:fit_entries",
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",

@@ -49,6 +49,9 @@ def _compress(options: argparse.Namespace) -> Report:
     )
     structmat.save(options.output, result.matrix)
     figures = {k: v for k, v in vars(result).items() if k != "matrix"}
+    figures["estimate"] = vars(result.estimate)
+    if math.isnan(result.baseline_error):
+        figures["baseline_error"] = None
     text = f"{result}\n{result.matrix!r} written to {options.output}"
     if result.cost > math.prod(result.matrix.shape):
         text += "\nthis costs more than the dense matrix: nothing is gained"

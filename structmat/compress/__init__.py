@@ -5,6 +5,10 @@ arguments        their arguments, checked
 contained        the best of a kind's own fit and those of the kinds that it contains
 results          results, which print as tables
 goal             a cap on the cost or a bound on the error
+estimate         errors from samples, with the probability of their bounds
+operators        matrices known by their products, checked and counted
+range            bases of what an operator reaches, which grow
+measure          errors, measured or estimated
 source           inputs, checked; norms and measured errors
 inner            errors from inner products, without n products
 tiles            tile sizes, stacks of tiles, the choice among sizes

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from structmat._progress import Progress, no_progress
+from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
-from structmat.compress.source import Source, residual
+from structmat.compress.measure import Measure
+from structmat.compress.source import Source
 from structmat.errors import BudgetError, ConversionError, InputError, ToleranceError
 from structmat.kinds import contained_kinds, find_fit, fitted_kinds, is_built_in
 from structmat.matrix import StructuredMatrix
@@ -25,6 +27,8 @@ Fitted = TypeVar("Fitted")
 
 #: Number of fits that are tried while rounding brings the error just above the tolerance.
 ATTEMPTS = 3
+#: Aims in turn, as shares of the tolerance, where the bound of an estimate has to meet it.
+AIMS = (0.65, 0.4, 0.2)
 #: Relative difference of two errors that are called equal.
 EQUAL_ERRORS = 1e-6
 #: Relative errors below this many roundings are exact.
@@ -44,15 +48,22 @@ class Bound:
 class Fits:
     """Fits of one input to any kind, each of them run once for a goal."""
 
-    def __init__(self, source: Source, size: float) -> None:
+    def __init__(self, source: Source, size: float, measure: Measure | None = None) -> None:
         self._source = source
-        #: Frobenius norm of the input.
-        self.size = size
+        self._measure = Measure(source, size) if measure is None else measure
         #: Relative error that may be rounding.
         self.exact = EXACT_ROUNDINGS * float(np.finfo(source.data.dtype).eps)
         self._found: dict[tuple[str, Goal], StructuredMatrix] = {}
-        # With the matrix itself, so that no other one gets its id.
-        self._errors: dict[int, tuple[StructuredMatrix, float]] = {}
+
+    @property
+    def size(self) -> float:
+        """Frobenius norm of the input, as well as it is known."""
+        return self._measure.size
+
+    @property
+    def exact_errors(self) -> bool:
+        """True if errors are measured, not estimated."""
+        return self._measure.exact
 
     def load(self, kind: str) -> None:
         """Import what `best` runs, so that its time is that of the fits alone."""
@@ -88,11 +99,12 @@ class Fits:
         return best
 
     def error(self, matrix: StructuredMatrix) -> float:
-        """Relative Frobenius error, measured once; infinite beside an input of zeros."""
-        if id(matrix) not in self._errors:
-            missed = residual(self._source.data, matrix)
-            self._errors[id(matrix)] = matrix, relative(missed, self.size)
-        return self._errors[id(matrix)][1]
+        """Relative Frobenius error, found once; infinite beside an input of zeros."""
+        return self.estimate(matrix).error
+
+    def estimate(self, matrix: StructuredMatrix) -> Estimate:
+        """The error and its bound, which are equal where errors are measured."""
+        return self._measure(matrix)
 
     def own(
         self, kind: str, goal: Goal, rng: np.random.Generator, progress: Progress = no_progress
@@ -127,17 +139,18 @@ class Fits:
             if other == kind:
                 return self.own(kind, Goal(max_cost=bound.cap), rng, progress)
             return as_contained(self.within(other, kind, bound.cap, rng), kind)
-        tol = bound.tol or 0.0
+        tol, error = bound.tol or 0.0, math.inf
+        attempt = partial(self._attempt, other, kind, tol, rng=rng, progress=progress)
+        # Aims that depended on estimates would let the fit see their random vectors.
+        for share in AIMS:
+            if not self.exact_errors:
+                found, error = attempt(aim=share * tol * self.size)
+                if error <= tol and not self.exact_errors:
+                    return found
+        # By now errors are measured, unless no estimate meets the tolerance.
         aim = tol * self.size
-        for _ in range(ATTEMPTS):
-            try:
-                matrix = self.own(other, Goal(max_error=aim), rng, progress)
-            except ToleranceError as reason:
-                raise ToleranceError(
-                    f"tol = {tol:.3g} of a norm of {self.size:.3g}: {reason}"
-                ) from None
-            found = matrix if other == kind else as_contained(matrix, kind)
-            error = self.error(found)
+        for _ in range(ATTEMPTS if self.exact_errors else 0):
+            found, error = attempt(aim=aim)
             if error <= tol:
                 return found
             aim *= 0.99 * tol / error
@@ -146,6 +159,26 @@ class Fits:
             f"tol = {tol:.3g}, but {kind!r} reaches only {error:.3g} in {dtype}; allow "
             "more" + (", or give the matrix in double precision" if dtype.char in "fF" else "")
         )
+
+    def _attempt(
+        self,
+        other: str,
+        kind: str,
+        tol: float,
+        *,
+        aim: float,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> tuple[StructuredMatrix, float]:
+        """A matrix of one aim, and the bound on its relative error."""
+        try:
+            matrix = self.own(other, Goal(max_error=aim), rng, progress)
+        except ToleranceError as reason:
+            raise ToleranceError(
+                f"tol = {tol:.3g} of a norm of {self.size:.3g}: {reason}"
+            ) from None
+        found = matrix if other == kind else as_contained(matrix, kind)
+        return found, self.estimate(found).bound
 
     def _is_better(self, new: StructuredMatrix, old: StructuredMatrix, bound: Bound) -> bool:
         if bound.tol is not None:
@@ -216,10 +249,3 @@ def is_nearer(new: tuple[float, int], old: tuple[float, int], exact: float) -> b
     if abs(ahead - behind) > EQUAL_ERRORS * max(ahead, behind):
         return ahead < behind
     return new[1] < old[1]
-
-
-def relative(error: float, size: float) -> float:
-    """Error as a fraction of a norm; zero or infinite beside a norm of zero."""
-    if size == 0.0:
-        return 0.0 if error == 0.0 else math.inf
-    return error / size

@@ -2,18 +2,25 @@
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from structmat._progress import Progress, part, reporting
 from structmat.compress.arguments import bound_for, check_goal, check_kind, generator_of
-from structmat.compress.contained import Bound, Fits, relative
+from structmat.compress.contained import Bound, Fits
+from structmat.compress.entries.run import compress_source, takes
+from structmat.compress.measure import Measure, asks_for_exact, measures_exactly, relative
+from structmat.compress.range import affordable_rank, best_of_rank
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
 from structmat.errors import BudgetError, ToleranceError
 from structmat.kinds import fitted_kinds, is_built_in
-from structmat.project.svd import sketch, truncated_svd
+from structmat.project.ranks import low_rank
+from structmat.project.svd import truncated_svd
+from structmat.sources.source import Source as EntrySource
 
 #: Share of the progress of a compression that is left for measuring it.
 MEASURING = 0.1
@@ -25,6 +32,8 @@ def compress(
     *,
     budget: float | None = None,
     tol: float | None = None,
+    symmetric: bool | None = None,
+    measure: str | None = None,
     rng: Any = None,
     progress: Progress | bool | None = None,
 ) -> CompressionResult:
@@ -33,10 +42,13 @@ def compress(
     Parameters
     ----------
     A : array, shape (m, n), or structured or sparse matrix, or operator
-        An array of any library. An operator is anything with ``shape``, ``matmat`` and
-        ``rmatmat``; like a structured or sparse matrix of more than 2**26 entries it is
-        never made dense, and compresses to "low_rank" and "gblr". Gradients of tensors do
-        not follow.
+        An array of any library. An operator is anything with ``shape`` and ``matmat``,
+        ``matvec`` or ``@``, of SciPy, PyLops, lazylinop or your own. Its adjoint is ``rmatmat``,
+        ``rmatvec``, ``H`` or ``T``; a symmetric one needs none. Like a structured or sparse
+        matrix of more than 2**26 entries, it is compressed through its products. A source,
+        `KernelMatrix` or `Entries`, is compressed by blocks of its entries, in the order of a k-d
+        tree where it has points; kinds without such a fit form it, up to 2**26 entries. Gradients
+        of tensors do not follow.
     kind : str
         "gblr" by default, which contains the next three; "low_rank", "block_sparse",
         "block_low_rank", "monarch", or one that `register` entered with a fit.
@@ -45,6 +57,14 @@ def compress(
     tol : float, optional
         Bound on ``||A - B||_F / ||A||_F``, which the measured error meets. The cost may
         then exceed that of the dense matrix.
+    symmetric : bool, optional
+        True for an operator that equals its transpose or its adjoint, which then takes the
+        place of the adjoint. By default an operator without an adjoint is tested by products
+        with random vectors.
+    measure : {"estimate", "exact"}, optional
+        Error of an operator: by default estimated by products with random vectors, with a
+        bound that holds with a probability of 0.999 and is the one that meets `tol`; or measured,
+        with a product for each column. Errors of arrays are always measured.
     rng : None, int or numpy.random.Generator
         As for `numpy.random.default_rng`.
     progress : bool or callable, optional
@@ -77,11 +97,13 @@ def compress(
     Expected time on one core, for 1024 x 1024: about 8 s to "gblr", 2 s to "block_low_rank"
     and "monarch", half a second to the others; for 256 x 256 half a second at most.
 
-    Errors are measured, not estimated. The norm of an operator takes n products with unit
-    vectors, some at a time; that of a sparse matrix takes its entries. The error of a low-rank
-    or GBLR matrix B then takes one product for each column of its factors, as
-    ``||A||**2 - 2 <A, B> + ||B||**2``. Where that would cancel, below a relative error of about
-    1e-5 in double precision, the difference takes n products again.
+    Errors of arrays are measured. That of an operator is estimated by 16 to 64 products with
+    random vectors that no fit has seen, and `CompressionResult.estimate` has its bound. With
+    ``measure="exact"`` the norm of an operator takes n products with unit vectors, some at a
+    time; that of a sparse matrix takes its entries. The error of a low-rank or GBLR matrix B
+    then takes one product for each column of its factors, as ``||A||**2 - 2 <A, B> + ||B||**2``.
+    Where that would cancel, below a relative error of about 1e-5 in double precision, the
+    difference takes n products again.
 
     Examples
     --------
@@ -94,27 +116,49 @@ def compress(
     check_kind(kind)
     check_goal(budget, tol)
     generator = generator_of(rng)
+    if isinstance(A, EntrySource):
+        form = partial(compress, kind=kind, budget=budget, tol=tol, rng=generator)
+        bound, exact = bound_for(budget, tol, A.shape), asks_for_exact(measure)
+        with reporting(progress, f"compressing to {kind}") as report:
+            return compress_source(A, kind, bound, form, generator, report, exact=exact)
     with reporting(progress, f"compressing to {kind}") as report:
-        source = source_of(A)
-        m, n = source.data.shape
-        bound = bound_for(budget, tol, (m, n))
-        size = source.norm()
-        fits = Fits(source, size)
+        source = source_of(A, symmetric=symmetric, rng=generator)
+        bound = bound_for(budget, tol, source.data.shape)
+        fits = _fits(source, measure)
         fits.load(kind)
         started = time.perf_counter()
         matrix = fits.best(kind, bound, generator, part(report, 0.0, 1 - MEASURING))
         seconds = time.perf_counter() - started
-        error = fits.error(matrix)
-        baseline = error
+        estimate = fits.estimate(matrix)
+        baseline = estimate.error
         if kind != "low_rank":
             cap = matrix.cost if bound.cap is None else bound.cap
-            decompose = sketch if source.implicit else truncated_svd
-            triple = decompose(source.data, cap // max(m + n, 1), generator)
-            baseline = relative(svd_residual(source.data, triple), size)
+            baseline = _baseline(source, fits, cap, generator)
         report(1.0)
     return CompressionResult(
-        source.restore(matrix), kind, error, matrix.cost, matrix.storage, baseline, seconds
-    )
+        source.restore(matrix), kind, estimate.error, matrix.cost, matrix.storage, baseline,
+        seconds, estimate, source.data.products if source.implicit else 0,
+    )  # fmt: skip
+
+
+def _fits(source: Source, measure: str | None) -> Fits:
+    exact = measures_exactly(source, measure)
+    size = source.norm(exact=exact)
+    return Fits(source, size, Measure(source, size, exact=exact))
+
+
+def _baseline(source: Source, fits: Fits, cap: int, rng: np.random.Generator) -> float:
+    """Relative error of low rank at a cost; NaN where it takes more products than the fit did."""
+    rank = cap // max(sum(source.data.shape), 1)
+    if not source.implicit:
+        triple = truncated_svd(source.data, rank, rng)
+    elif fits.exact_errors or affordable_rank(source.data, rank, rng):
+        triple = best_of_rank(source.data, rank, rng)
+    else:
+        return math.nan
+    if fits.exact_errors:
+        return relative(svd_residual(source.data, triple), fits.size)
+    return fits.error(low_rank(triple, len(triple[1])))
 
 
 def compare(
@@ -122,6 +166,8 @@ def compare(
     *,
     budget: float | None = None,
     tol: float | None = None,
+    symmetric: bool | None = None,
+    measure: str | None = None,
     rng: Any = None,
     progress: Progress | bool | None = None,
 ) -> tuple[Comparison, ...]:
@@ -136,6 +182,8 @@ def compare(
     tol : float, optional
         Bound on the relative error. Each kind then shows the cheapest matrix found that
         meets it.
+    symmetric, measure : optional
+        As in `compress`.
     rng : None, int or numpy.random.Generator
         As for `numpy.random.default_rng`.
     progress : bool or callable, optional
@@ -171,11 +219,15 @@ def compare(
     """
     check_goal(budget, tol)
     generator = generator_of(rng)
+    if isinstance(A, EntrySource):
+        call = partial(compress, A, budget=budget, tol=tol, measure=measure, rng=generator)
+        with reporting(progress, "comparing kinds") as report:
+            return ComparisonTable(_rows_of_source(A, call, report))
     with reporting(progress, "comparing kinds") as report:
-        source = source_of(A)
+        source = source_of(A, symmetric=symmetric, rng=generator)
         bound = bound_for(budget, tol, source.data.shape)
         kinds = fitted_kinds(implicit=source.implicit)
-        fits, rows = Fits(source, source.norm()), []
+        fits, rows = _fits(source, measure), []
         unmet = BudgetError if tol is None else ToleranceError
         for i, kind in enumerate(kinds):
             done = part(report, i / len(kinds), (i + 1) / len(kinds))
@@ -191,6 +243,25 @@ def compare(
     return ComparisonTable(rows)
 
 
+def _rows_of_source(
+    A: EntrySource, call: Callable[..., CompressionResult], report: Progress
+) -> list[Comparison]:
+    """Rows of the kinds that take a source of this size."""
+    rows, kinds = [], [kind for kind in fitted_kinds() if takes(A, kind)]
+    for i, kind in enumerate(kinds):
+        try:
+            found = call(kind, progress=part(report, i / len(kinds), (i + 1) / len(kinds)))
+            rows.append(
+                Comparison(
+                    kind, found.matrix, found.cost, found.storage, found.error, found.seconds,
+                    estimate=found.estimate,
+                )
+            )  # fmt: skip
+        except (BudgetError, ToleranceError) as error:
+            rows.append(_no_matrix(kind, str(error)))
+    return rows
+
+
 def _compared(
     source: Source,
     fits: Fits,
@@ -204,9 +275,11 @@ def _compared(
     started = time.perf_counter()
     matrix = fits.best(kind, bound, rng, progress)
     seconds = time.perf_counter() - started
-    error = fits.error(matrix)
+    estimate = fits.estimate(matrix)
     moved = source.restore(matrix)
-    return Comparison(kind, moved, matrix.cost, matrix.storage, error, seconds)
+    return Comparison(
+        kind, moved, matrix.cost, matrix.storage, estimate.error, seconds, estimate=estimate
+    )
 
 
 def _no_matrix(kind: str, note: str) -> Comparison:

@@ -47,6 +47,11 @@ def _columns_of_runs(contents: Any, start: Any, width: Any, n: int) -> csc_array
     return matrix
 
 
+def factors_square(U: Any, V: Any) -> float:
+    """‖U V^H‖²."""
+    return _square(U, V)[0]
+
+
 def residual_by_products(A: Any, size: float, factors: tuple[Any, Any]) -> float | None:
     """Frobenius norm of A - U V^H, from the norm of A and one product for each column of V.
 

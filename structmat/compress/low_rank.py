@@ -6,21 +6,17 @@ import numpy as np
 
 from structmat._progress import Progress
 from structmat.compress.goal import Goal
+from structmat.compress.range import best_of_rank, range_of
 from structmat.compress.source import svd_residual
 from structmat.errors import ToleranceError
 from structmat.matrices.low_rank import LowRank
 from structmat.project.ranks import low_rank
-from structmat.project.svd import (
-    EXACT_SIDE,
-    Operator,
-    Triple,
-    numerical_rank,
-    sketch,
-    truncated_svd,
-)
+from structmat.project.svd import EXACT_SIDE, Operator, Triple, numerical_rank, truncated_svd
 
 #: Rank of the first try when a tolerance is to be met; doubled until it is.
 FIRST_RANK = 32
+#: Share of the allowed error that the basis of an operator may miss; truncation has the rest.
+MISSED = 0.5
 
 
 def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> LowRank:
@@ -34,18 +30,8 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     return _fit(A, goal, lambda rank: truncated_svd(A, rank, rng), first, progress)
 
 
-def fit_implicit(
-    op: Operator, goal: Goal, *, rng: np.random.Generator, progress: Progress
-) -> LowRank:
-    """Near-best low-rank approximation of a matrix known by its products only.
-
-    A randomised sketch comes within about 1e-3 of the best error.
-    """
-    return _fit(op, goal, lambda rank: sketch(op, rank, rng), FIRST_RANK, progress)
-
-
 def _fit(
-    A: np.ndarray | Operator,
+    A: np.ndarray,
     goal: Goal,
     decompose: Callable[[int], Triple],
     first: int,
@@ -71,6 +57,30 @@ def _fit(
             )
         rank = min(2 * rank, m, n)
         progress(rank / (2 * min(m, n)))
+
+
+def fit_implicit(
+    op: Operator, goal: Goal, *, rng: np.random.Generator, progress: Progress
+) -> LowRank:
+    """Near-best low-rank approximation of a matrix known by its products only.
+
+    A randomised basis grows until products with further random vectors show that it misses
+    little. It takes about 2 r products for a matrix of rank r, whatever its size, and 2 r more
+    for each sweep that the last singular values need. Where the rank is near half of the
+    smaller side, the matrix is formed, with fewer products.
+    """
+    if goal.max_cost is not None:
+        triple = best_of_rank(op, goal.max_cost // max(sum(op.shape), 1), rng)
+        progress(1.0)
+        return low_rank(triple, numerical_rank(triple[1], op.shape))
+    basis, max_error = range_of(op, rng), goal.max_error or 0.0
+    if basis.dense is None:
+        basis.reach_error(MISSED * max_error)
+    if basis.dense is not None:
+        return fit(basis.dense, goal, rng=rng, progress=progress)
+    triple, missed = basis.triple(basis.columns), basis.left
+    progress(1.0)
+    return low_rank(triple, _smallest_rank(triple[1], missed, max_error))
 
 
 def _smallest_rank(s: np.ndarray, error: float, max_error: float) -> int:

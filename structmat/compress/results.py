@@ -1,9 +1,11 @@
 """Results of `compress` and of `compare`; both print as a table."""
 
+import math
 from dataclasses import dataclass
 
 from structmat._html import blocks_svg
 from structmat._table import Table
+from structmat.compress.estimate import Estimate
 from structmat.matrix import StructuredMatrix
 
 #: Columns of the tables, and the unit of two of them.
@@ -23,16 +25,28 @@ class CompressionResult:
     kind : str
         Its structure.
     error : float
-        Measured relative error, ``||A - B||_F / ||A||_F``; 0 for a zero matrix.
+        Relative error, ``||A - B||_F / ||A||_F``; 0 for a zero matrix. It is measured, or
+        estimated where `estimate` has a confidence below 1.
     cost : int
         Multiplications of one matvec.
     storage : int
         Stored scalars.
     baseline_error : float
         Relative error of the truncated singular value decomposition at the same cost:
-        of rank ``cap // (m + n)``, where cap is the budget's or else `cost`.
+        of rank ``cap // (m + n)``, where cap is the budget's or else `cost`. NaN for an operator
+        whose decomposition takes more products than the fit did.
     seconds : float
         Time that the fit took, without measuring it.
+    estimate : Estimate
+        The error with the bound that meets the tolerance, the probability of the bound, and
+        the number of products that it comes from.
+    products : int
+        Columns that an operator multiplied in all, on both sides; 0 for an array.
+    entries : int
+        Entries of a source that were evaluated in all, for fit and estimate; 0 for an array.
+    ordered : bool
+        Whether rows and columns were put in the order of a k-d tree of the points. The matrix
+        has these orders as permutations, or as its own.
 
     Examples
     --------
@@ -50,6 +64,10 @@ class CompressionResult:
     storage: int
     baseline_error: float
     seconds: float
+    estimate: Estimate
+    products: int = 0
+    entries: int = 0
+    ordered: bool = False
 
     def __repr__(self) -> str:
         return self._table().text()
@@ -59,9 +77,20 @@ class CompressionResult:
 
     def _table(self) -> Table:
         m, n = self.matrix.shape
-        baseline = f"truncated SVD at equal cost: error {self.baseline_error:.3g}"
+        notes = [f"{m}x{n}, {self.matrix.dtype}; {UNITS}"]
+        if not math.isnan(self.baseline_error):
+            notes.append(f"truncated SVD at equal cost: error {self.baseline_error:.3g}")
+        if self.estimate.confidence < 1:
+            notes.append(f"error {self.estimate}")
+        if self.products:
+            notes.append(f"{self.products} products in all")
+        if self.entries:
+            share = self.entries / max(m * n, 1)
+            notes.append(f"{self.entries} entries evaluated, {100 * share:.3g} % of m n")
+        if self.ordered:
+            notes.append("rows and columns in the order of a k-d tree of the points")
         row = figures(self.kind, self.matrix, self.error, self.seconds)
-        return Table(HEAD, [row], [f"{m}x{n}, {self.matrix.dtype}; {UNITS}", baseline])
+        return Table(HEAD, [row], notes)
 
 
 @dataclass(frozen=True)
@@ -82,6 +111,8 @@ class Comparison:
         Time that the fit took.
     note : str
         Reason for a missing matrix; otherwise empty.
+    estimate : Estimate or None
+        As in `CompressionResult`; None without a matrix.
 
     Examples
     --------
@@ -99,6 +130,7 @@ class Comparison:
     error: float
     seconds: float
     note: str = ""
+    estimate: Estimate | None = None
 
 
 class ComparisonTable(tuple[Comparison, ...]):

@@ -13,7 +13,8 @@ from scipy.sparse.linalg import aslinearoperator
 
 from structmat import _array
 from structmat._checks import host_array
-from structmat.compress.inner import factors_of, residual_by_products, sparse_entries
+from structmat.compress.inner import factors_of
+from structmat.compress.operators import Products, is_operator, working_dtype
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.kernels import using
 from structmat.matrix import StructuredMatrix
@@ -39,43 +40,51 @@ class Source:
     #: Brings a matrix to the library and device that the input came from.
     restore: Callable[[StructuredMatrix], StructuredMatrix]
 
-    def norm(self) -> float:
-        """Frobenius norm; an operator's entries are checked on the way."""
+    def norm(self, *, exact: bool = True) -> float:
+        """Frobenius norm; an operator's results are checked on the way.
+
+        An operator's norm takes n products, or a few where an estimate will do.
+        """
         with np.errstate(over="ignore"):
-            size = self.data.norm() if self.implicit else norm(self.data)
-        if self.implicit:
-            _check_range(self.data.largest, self.data.dtype)
+            if not self.implicit:
+                return norm(self.data)
+            size = _norm_of(self.data, exact)
+        _check_range(self.data.largest, self.data.dtype)
         return size
 
 
-def source_of(A: Any) -> Source:
+def source_of(
+    A: Any, *, symmetric: bool | None = None, rng: np.random.Generator | None = None
+) -> Source:
     """Check an input, and choose between its entries and its products."""
     restore: Callable[[StructuredMatrix], StructuredMatrix] = _unchanged
     if isinstance(A, StructuredMatrix):
         if math.prod(A.shape) > DENSE_ENTRIES:
-            return Source(_Products(A.to("numpy")), True, _back_to(A.xp, A.device))
+            return Source(Products(A.to("numpy"), symmetric, rng), True, _back_to(A.xp, A.device))
         A = A.to_dense()
     if not (issparse(A) or isinstance(A, (list, tuple, np.ndarray))):
         try:
             xp = _array.namespace(A)
         except BackendError:
-            return Source(_Products(_operator(A)), True, _unchanged)
+            return Source(Products(_operator(A), symmetric, rng), True, _unchanged)
         A, restore = _from_library(A, xp)
     if issparse(A):
         _check_dimensions(A.shape)
         if math.prod(A.shape) > DENSE_ENTRIES:
-            return Source(_Products(aslinearoperator(A.tocsr())), True, restore)
+            operator = aslinearoperator(A.tocsr())
+            return Source(Products(operator, symmetric, rng), True, restore)
         A = A.toarray()
     return Source(_checked(host_array(A, "the matrix")), False, restore)
 
 
 def _operator(A: Any) -> Any:
-    if all(hasattr(A, name) for name in ("shape", "matmat", "rmatmat")):
+    if is_operator(A):
         return A
     raise InputError(
         f"a matrix of type {type(A).__module__}.{type(A).__qualname__}; expected a 2-D array, "
-        "a structured or sparse matrix, or an operator with shape, matmat and rmatmat (a table "
-        "becomes an array with numpy.asarray)"
+        "a structured or sparse matrix, or an operator with shape and matmat, matvec or @ (a "
+        "table becomes an array with numpy.asarray, a function an operator with "
+        "scipy.sparse.linalg.LinearOperator)"
     )
 
 
@@ -123,7 +132,7 @@ def _check_dimensions(shape: Any) -> None:
 def _checked(A: NDArray) -> NDArray:
     """A finite array of one of the four dtypes; copied only if the dtype changes."""
     _check_dimensions(A.shape)
-    A = A.astype(_working_dtype(A.dtype), copy=False)
+    A = A.astype(working_dtype(A.dtype), copy=False)
     largest = 0.0
     for some in column_slices((A.shape[0], A.shape[1])):
         part = np.abs(A[:, some])
@@ -148,91 +157,6 @@ def _check_range(largest: float, dtype: np.dtype) -> None:
         )
 
 
-def _working_dtype(dtype: np.dtype) -> np.dtype:
-    if dtype.char in ENTRY_BOUND:
-        return np.dtype(dtype.char)
-    if dtype.kind in "iu":
-        return np.dtype(np.float64)
-    if dtype == np.float16:
-        return np.dtype(np.float32)
-    raise InputError(
-        f"a matrix of dtype {dtype}; expected real or complex numbers of single or double "
-        "precision, or integers (convert it with A.astype(float))"
-    )
-
-
-class _Products:
-    """An operator whose results are checked at each product."""
-
-    def __init__(self, operator: Any) -> None:
-        shape = tuple(operator.shape)
-        if len(shape) != 2:
-            raise ShapeError(f"an operator of shape {shape}; expected two dimensions (m, n)")
-        self._operator = operator
-        self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
-        given = getattr(operator, "dtype", None)
-        if given is None:
-            given = np.asarray(operator.matmat(np.zeros((self.shape[1], 1)))).dtype
-        self.dtype = _working_dtype(np.dtype(given))
-        #: Largest entry of any result so far.
-        self.largest = 0.0
-        #: All entries of a sparse matrix, in double precision; None of other operators.
-        self.sparse = sparse_entries(operator)
-        #: Frobenius norm, once it is measured.
-        self.size: float | None = None
-
-    def norm(self) -> float:
-        """Frobenius norm: that of a sparse matrix's entries, or n products."""
-        if self.sparse is None:
-            self.size = norm(self)
-            return self.size
-        if not np.isfinite(self.sparse.data).all():
-            raise InputError("a sparse matrix with NaN or infinity; expected finite numbers")
-        self.largest = float(np.abs(self.sparse.data).max(initial=0.0))
-        self.size = float(np.linalg.norm(self.sparse.data))
-        return self.size
-
-    def residual(self, factors: tuple[Any, Any] | None) -> float | None:
-        """Norm of the difference to U V^H by inner products; None if entries must tell."""
-        if factors is None or self.size is None:
-            return None
-        return residual_by_products(self, self.size, factors)
-
-    def matmat(self, X: NDArray) -> NDArray:
-        """A @ X, shape (m, k)."""
-        return self._product("matmat", X, self.shape[0])
-
-    def rmatmat(self, X: NDArray) -> NDArray:
-        """A^H @ X, shape (n, k)."""
-        return self._product("rmatmat", X, self.shape[1])
-
-    def _product(self, name: str, X: NDArray, rows: int) -> NDArray:
-        try:
-            Y = np.asarray(getattr(self._operator, name)(X))
-        except (NotImplementedError, TypeError, AttributeError) as reason:
-            # SciPy's operators fail in any of these ways where an adjoint is missing.
-            if name != "rmatmat":
-                raise
-            raise InputError(
-                f"{name} of {type(self._operator).__name__} failed; expected products with the "
-                "matrix and with its adjoint (give rmatvec or rmatmat)"
-            ) from reason
-        if Y.shape != (rows, X.shape[1]):
-            raise ShapeError(
-                f"{name} of a {self.shape[0]}x{self.shape[1]} operator gave shape {Y.shape}; "
-                f"expected {(rows, X.shape[1])}"
-            )
-        if not np.isfinite(Y).all():
-            raise InputError(f"{name} gave NaN or infinity; expected finite numbers")
-        if np.iscomplexobj(Y) and self.dtype.kind != "c":
-            raise InputError(
-                f"{name} of an operator of dtype {self.dtype} gave {Y.dtype}; expected real "
-                "numbers (give the operator a complex dtype)"
-            )
-        self.largest = max(self.largest, float(np.abs(Y).max(initial=0.0)))
-        return Y.astype(self.dtype, copy=False)
-
-
 def column_slices(shape: tuple[int, int]) -> Iterator[slice]:
     """Slices of columns whose temporaries stay a small part of the matrix."""
     m, n = shape
@@ -247,9 +171,24 @@ def norm(A: Any) -> float:
     return _root(_columns(A, some) for some in column_slices(A.shape))
 
 
+def _norm_of(op: Products, exact: bool) -> float:
+    """Frobenius norm of an operator: that of a sparse matrix's entries, or by products."""
+    if op.sparse is not None:
+        if not np.isfinite(op.sparse.data).all():
+            raise InputError("a sparse matrix with NaN or infinity; expected finite numbers")
+        op.largest = float(np.abs(op.sparse.data).max(initial=0.0))
+        op.size = float(np.linalg.norm(op.sparse.data))
+        return op.size
+    if exact:
+        op.size = norm(op)
+        return op.size
+    X, Y = op.sample()
+    return float(np.linalg.norm(Y) / np.sqrt(X.shape[1]))
+
+
 def residual(A: Any, B: Any) -> float:
     """Frobenius norm of A - B, for arrays or anything with `matmat`."""
-    if isinstance(A, _Products):
+    if isinstance(A, Products):
         found = A.residual(factors_of(B))
         if found is not None:
             return found
@@ -264,7 +203,7 @@ def svd_residual(A: Any, triple: Triple) -> float:
     """Frobenius norm of A - U diag(s) Vh."""
     U, s, Vh = triple
     left = U * s
-    found = A.residual((left, Vh.conj().T)) if isinstance(A, _Products) else None
+    found = A.residual((left, Vh.conj().T)) if isinstance(A, Products) else None
     if found is not None:
         return found
     return _root(_columns(A, some) - left @ Vh[:, some] for some in column_slices(A.shape))

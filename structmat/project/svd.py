@@ -92,7 +92,7 @@ def sketch(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
     if rank == 0:
         return _empty(m, n, op.dtype)
     columns = min(rank + max(EXTRA_COLUMNS, rank // 8), m, n)
-    start = np.linalg.qr(op.matmat(_gaussian(rng, (n, columns), op.dtype)))[0]
+    start = np.linalg.qr(op.matmat(gaussian(rng, (n, columns), op.dtype)))[0]
     return _iterate(op, start, np.zeros(columns), rank, rng)
 
 
@@ -102,7 +102,7 @@ def _iterate(
     """Subspace iteration from the columns of Q, whose singular values are about `values`."""
     n_cols = op.shape[1]
     rounding = np.finfo(op.dtype).eps * max(op.shape)
-    probe = op.matmat(_gaussian(rng, (n_cols, PROBES), op.dtype))
+    probe = op.matmat(gaussian(rng, (n_cols, PROBES), op.dtype))
     for _ in range(MOST_SWEEPS):
         P, _upper = np.linalg.qr(op.rmatmat(Q))
         Q, R = np.linalg.qr(op.matmat(P))
@@ -196,7 +196,8 @@ def numerical_rank(s: NDArray, shape: tuple[int, ...]) -> int:
     return int((s > s[0] * np.finfo(s.dtype).eps * max(shape)).sum())
 
 
-def _gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray:
+def gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray:
+    """Random numbers of variance 1, complex ones for a complex dtype."""
     dtype = np.dtype(dtype)
     X = rng.standard_normal(shape)
     if dtype.kind == "c":

@@ -195,6 +195,18 @@ class KernelMatrix(Source, kind="kernel"):
                 + (")" if self.one_set else ", or leave points2 out where the sets are one)")
             )
 
+    def at(self, rows: IntArray, cols: IntArray) -> "KernelMatrix":
+        """The matrix of some of the points, or of all of them in another order.
+
+        Rows and columns of one set of points are given alike.
+        """
+        xp = self.xp
+        X, Y = self.X, self.Y
+        X = xp.take(X, _array.integers(rows, xp, self.device), axis=0)
+        if not self.one_set:
+            Y = xp.take(Y, _array.integers(cols, xp, self.device), axis=0)
+        return self._from_parts(X, Y, self.length, self.wavenumber, **self._static())
+
     @cached_property
     def points(self) -> NDArray[np.float64]:
         """Points of the rows on the host, (m, d)."""

@@ -584,7 +584,8 @@ def test_bad_operators():
         compress(operator(matmat=lambda X: X * np.nan), "low_rank", tol=0.1)
     with pytest.raises(ShapeError, match=r"rmatmat of a 6x6 operator gave shape \(3"):
         compress(operator(rmatmat=lambda X: X[:3]), "low_rank", tol=0.1)
-    one_sided = LinearOperator((6, 6), matvec=lambda x: x, dtype=float)
+    shifted = np.eye(6, k=1)
+    one_sided = LinearOperator((6, 6), matvec=lambda x: shifted @ x, dtype=float)
     with pytest.raises(InputError, match=r"rmatmat of .* failed; expected products"):
         compress(one_sided, "low_rank", tol=0.1)
 

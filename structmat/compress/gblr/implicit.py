@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,26 +12,29 @@ from structmat.compress import low_rank
 from structmat.compress.gblr.anneal import Annealing
 from structmat.compress.gblr.residual import Block, Blocks, pieces, squares, take
 from structmat.compress.goal import Goal
-from structmat.compress.source import norm, residual
+from structmat.compress.range import best_of_rank, range_of
 from structmat.matrices.gblr import GBLR
-from structmat.project.svd import Operator, sketch
+from structmat.project.svd import Operator
 
 #: Allowance of the annealing, in units of about 100 microseconds.
 WORK = 20000
 #: Rank of the sketch, as a multiple of the rank that truncation affords, and added to that.
 RANK_FACTOR, EXTRA_RANK = 2, 8
 
+#: Factor on the estimate of what the sketch misses.
+SAFETY = 1.5
+
 
 def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> GBLR:
     """Approximate an operator as `fit` does, on a randomised sketch of it.
 
     A sketch Y Z^H of twice the rank that truncation could afford stands for the
-    matrix, which is never formed; the search starts from the truncation and sees only
-    products. The closer of the two to the matrix itself is returned; if no rank meets the
-    error, a `ToleranceError` says so.
+    matrix; the search starts from the truncation and sees only products. The closer of the
+    two to the matrix itself is returned, by products with some random vectors; if no rank
+    meets the error, a `ToleranceError` says so.
 
-    Memory O((m + n) rank + cost). The final measurement takes a product with each unit
-    vector, in portions.
+    Memory O((m + n) rank + cost). A sketch near half of the smaller side forms the matrix,
+    which takes fewer products.
     """
     m, n = op.shape
     if goal.max_cost is not None:
@@ -38,7 +42,12 @@ def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress
     else:
         rank = low_rank.fit_implicit(op, goal, rng=rng, progress=no_progress).rank
     plain, found = _candidates(op, goal, rank, rng, progress)
-    return found if found is not None and _better(op, goal, found, plain) else plain
+    if found is None:
+        return plain
+    if goal.max_cost is None:
+        return found if found.cost < plain.cost else plain
+    missed = range_of(op, rng).missed
+    return found if found.cost <= goal.max_cost and missed(found) < missed(plain) else plain
 
 
 def _candidates(
@@ -46,12 +55,14 @@ def _candidates(
 ) -> tuple[GBLR, GBLR | None]:
     """The truncation, and its annealed form if the sketch leaves room for one."""
     m, n = op.shape
-    left, s, Vh = sketch(op, min(RANK_FACTOR * rank + EXTRA_RANK, m, n), rng)
-    left *= s
+    U, s, Vh = best_of_rank(op, min(RANK_FACTOR * rank + EXTRA_RANK, m, n), rng)
+    # The matrix may have a lower rank than truncation could afford.
+    rank = min(rank, len(s))
+    left = U * s
     right = Vh.conj().T
-    truncated = [Block(0, left[:, k], 0, right[:, k]) for k in range(min(rank, len(s)))]
+    truncated = [Block(0, left[:, k], 0, right[:, k]) for k in range(rank)]
     plain = _matrix(truncated, op)
-    inner = _inner_goal(op, goal, s)
+    inner = _inner_goal(op, goal, U, s, rng)
     if inner is None:
         return plain, None
     search = Annealing(FactoredResidual(left, right), truncated, inner, rng, WORK, progress)
@@ -65,20 +76,13 @@ def _matrix(blocks: list[Block], op: Operator) -> GBLR:
     return GBLR(*Blocks.of(blocks, op.dtype), shape=op.shape)
 
 
-def _inner_goal(op: Operator, goal: Goal, s: NDArray) -> Goal | None:
+def _inner_goal(op: Operator, goal: Goal, U: NDArray, s: NDArray, rng: Any) -> Goal | None:
     """Goal of the search on the sketch; None where the sketch leaves no room."""
     if goal.max_cost is not None:
         return goal if goal.max_cost >= 1 and s.any() else None
-    missed = norm(op) ** 2 - float((s.astype(np.float64) ** 2).sum())
-    room = (goal.max_error or 0.0) ** 2 - max(missed, 0.0)
+    missed = SAFETY * range_of(op, rng).outside(U)
+    room = (goal.max_error or 0.0) ** 2 - missed**2
     return Goal(max_error=math.sqrt(room) * (1 - 1e-3)) if room > 0 else None
-
-
-def _better(op: Operator, goal: Goal, found: GBLR, plain: GBLR) -> bool:
-    error = residual(op, found)
-    if goal.max_cost is not None:
-        return found.cost <= goal.max_cost and error < residual(op, plain)
-    return error <= (goal.max_error or 0.0) and found.cost < plain.cost
 
 
 class FactoredResidual:
