@@ -129,6 +129,7 @@ BUILT_IN = (
     Kind(
         "hierarchical", "hierarchical", "#000000",
         "structmat.matrices.hierarchical:Hierarchical",
+        fit_entries="structmat.compress.hierarchical.fit:fit_entries",
     ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
     Kind("identity", matrix="structmat.matrices.diagonal:Identity"),

@@ -19,10 +19,19 @@ def compiled(*parts):
     return RectangleProduct(*parts)
 
 
-@pytest.mark.parametrize("kernel", [compiled, RectangleBatches])
-@pytest.mark.parametrize("dtype", DTYPES)
+# Loops are compiled for each dtype: one real and one complex are enough for every run.
+KERNELS = [
+    pytest.param(kernel, dtype, marks=pytest.mark.slow)
+    if kernel is compiled and dtype in ("float32", "complex128")
+    else (kernel, dtype)
+    for kernel in (compiled, RectangleBatches)
+    for dtype in DTYPES
+]
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS)
 @pytest.mark.parametrize("name", NAMES)
-def test_products_are_those_of_the_dense_matrix(name, dtype, kernel):
+def test_products_are_those_of_the_dense_matrix(name, kernel, dtype):
     A, D = build(name, dtype)
     D = D[np.ix_(A.row_order, A.col_order)]
     product = kernel(A.rectangles, A.u, A.v, A.dense)
@@ -51,7 +60,7 @@ def test_results_do_not_depend_on_the_number_of_threads(columns, monkeypatch):
 
 @pytest.mark.parametrize("columns", [1, 5])
 def test_infinity_and_nan_stay_what_they_are(columns):
-    A, D = build("hierarchical-symmetric")
+    A, _ = build("hierarchical-symmetric")
     dense = np.array(A.dense)
     dense[0] = np.inf
     product = compiled(A.rectangles, A.u, A.v, dense)

@@ -47,7 +47,7 @@ class RectangleProduct:
         return self._product(y, adjoint=True)
 
     def _ways(self, adjoint: bool) -> tuple[bool, bool]:
-        """Whether rectangles are added, and whether their adjoints are."""
+        """Two flags: rectangles are added, and their adjoints are."""
         symmetric = self._rectangles.symmetric
         return symmetric or not adjoint, symmetric or adjoint
 
