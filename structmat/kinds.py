@@ -237,6 +237,11 @@ def fitted_kinds(*, implicit: bool = False) -> tuple[str, ...]:
     return tuple(name for name, fit in fits.items() if fit is not None)
 
 
+def compressible_kinds() -> tuple[str, ...]:
+    """Names of the kinds with a fit of arrays, of operators or of sources."""
+    return tuple(k.name for k in all_kinds() if k.fit is not None or k.fit_entries is not None)
+
+
 def find_fit(name: str, *, implicit: bool = False) -> Callable[..., Any] | None:
     """Fit of a kind, or its fit of operators; None where it has none."""
     kind = _KINDS[name]

@@ -17,7 +17,7 @@ from structmat.compress.range import affordable_rank, best_of_rank
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
 from structmat.errors import BudgetError, ToleranceError
-from structmat.kinds import fitted_kinds, is_built_in
+from structmat.kinds import compressible_kinds, fitted_kinds, is_built_in
 from structmat.project.ranks import low_rank
 from structmat.project.svd import truncated_svd
 from structmat.sources.source import Source as EntrySource
@@ -247,7 +247,7 @@ def _rows_of_source(
     A: EntrySource, call: Callable[..., CompressionResult], report: Progress
 ) -> list[Comparison]:
     """Rows of the kinds that take a source of this size."""
-    rows, kinds = [], [kind for kind in fitted_kinds() if takes(A, kind)]
+    rows, kinds = [], [kind for kind in compressible_kinds() if takes(A, kind)]
     for i, kind in enumerate(kinds):
         try:
             found = call(kind, progress=part(report, i / len(kinds), (i + 1) / len(kinds)))

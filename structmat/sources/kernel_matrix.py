@@ -22,6 +22,8 @@ from structmat.sources.source import CompiledKernel, Source
 TRIED = 32
 #: Roundings by which values of a function may differ and still be called equal.
 EQUAL_ROUNDINGS = 64
+#: Largest phase of the Helmholtz kernel: of larger ones, few digits are left.
+MOST_PHASE = 1e12
 
 #: Function of points (p, d) and (q, d) that returns the entries of all pairs, (p, q).
 KernelFunction = Callable[[Array, Array], Array]
@@ -187,6 +189,12 @@ class KernelMatrix(Source, kind="kernel"):
                     f"length = {_array.to_numpy(self.length)}; expected one by which points can be "
                     "divided without overflow"
                 )
+        phase = float(_array.to_numpy(self.wavenumber)) * _span(rows, cols)
+        if self.kernel == "helmholtz" and not phase <= MOST_PHASE:
+            raise InputError(
+                f"wavenumber times the largest distance over the length is about {phase:.3g}; "
+                f"expected at most {MOST_PHASE:.0e}, beyond which rounding decides the phase"
+            )
         if self.kernel in SINGULAR and (pair := _coincident(rows, None if self.one_set else cols)):
             i, j = pair
             raise InputError(
@@ -255,6 +263,14 @@ class KernelMatrix(Source, kind="kernel"):
         with np.errstate(over="ignore", under="ignore"):
             r = distances(one / self.length, two / self.length, xp)
             return values(self.kernel, r, self.wavenumber, xp)
+
+
+def _span(rows: NDArray[np.float64], cols: NDArray[np.float64]) -> float:
+    """Bound on the distances between points of two sets."""
+    if 0 in (*rows.shape, *cols.shape):
+        return 0.0
+    low, high = np.minimum(rows.min(0), cols.min(0)), np.maximum(rows.max(0), cols.max(0))
+    return float((high - low).max() * math.sqrt(rows.shape[1]))
 
 
 def _points(points: Any, name: str) -> Array:
