@@ -99,6 +99,7 @@ BUILT_IN = (
         "structmat.matrices.low_rank:LowRank",
         "structmat.compress.low_rank:fit",
         "structmat.compress.low_rank:fit_implicit",
+        fit_entries="structmat.compress.entries.low_rank:fit_entries",
     ),
     Kind(
         "block_sparse", "block sparse", "#56B4E9",
@@ -109,6 +110,7 @@ BUILT_IN = (
         "block_low_rank", "block low rank", "#009E73",
         "structmat.matrices.block_low_rank:BlockLowRank",
         "structmat.compress.block_low_rank:fit",
+        fit_entries="structmat.compress.entries.block_low_rank:fit_entries",
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
@@ -122,10 +124,12 @@ BUILT_IN = (
         "structmat.matrices.gblr:GBLR",
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
+        fit_entries="structmat.compress.entries.gblr:fit_entries",
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",
         "structmat.matrices.hierarchical:Hierarchical",
+        fit_entries="structmat.compress.hierarchical.fit:fit_entries",
     ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
     Kind("identity", matrix="structmat.matrices.diagonal:Identity"),
@@ -231,6 +235,11 @@ def fitted_kinds(*, implicit: bool = False) -> tuple[str, ...]:
     """Names of the kinds with a fit, or of those with a fit of operators."""
     fits = {kind.name: kind.fit_implicit if implicit else kind.fit for kind in all_kinds()}
     return tuple(name for name, fit in fits.items() if fit is not None)
+
+
+def compressible_kinds() -> tuple[str, ...]:
+    """Names of the kinds with a fit of arrays, of operators or of sources."""
+    return tuple(k.name for k in all_kinds() if k.fit is not None or k.fit_entries is not None)
 
 
 def find_fit(name: str, *, implicit: bool = False) -> Callable[..., Any] | None:

@@ -3,6 +3,8 @@
 import math
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,16 @@ import numpy as np
 from structmat._progress import Progress, part, reporting
 from structmat.compress.arguments import bound_for, check_goal, check_kind, generator_of
 from structmat.compress.contained import Bound, Fits
-from structmat.compress.measure import Measure, measures_exactly, relative
+from structmat.compress.entries.run import compress_source, takes
+from structmat.compress.measure import Measure, asks_for_exact, measures_exactly, relative
 from structmat.compress.range import affordable_rank, best_of_rank
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
 from structmat.errors import BudgetError, ToleranceError
-from structmat.kinds import fitted_kinds, is_built_in
+from structmat.kinds import compressible_kinds, fitted_kinds, is_built_in
 from structmat.project.ranks import low_rank
 from structmat.project.svd import truncated_svd
+from structmat.sources.source import Source as EntrySource
 
 #: Share of the progress of a compression that is left for measuring it.
 MEASURING = 0.1
@@ -42,8 +46,10 @@ def compress(
         An array of any library. An operator is anything with ``shape`` and ``matmat``,
         ``matvec`` or ``@``, of SciPy, PyLops, lazylinop or your own. Its adjoint is ``rmatmat``,
         ``rmatvec``, ``H`` or ``T``; a symmetric one needs none. Like a structured or sparse
-        matrix of more than 2**26 entries, it is compressed through its products. Gradients of
-        tensors do not follow.
+        matrix of more than 2**26 entries, it is compressed through its products. A source,
+        `KernelMatrix` or `Entries`, is compressed by blocks of its entries, in the order of a k-d
+        tree where it has points; kinds without such a fit form it, up to 2**26 entries. Gradients
+        of tensors do not follow.
     kind : str
         "gblr" by default, which contains the next three; "low_rank", "block_sparse",
         "block_low_rank", "monarch", or one that `register` entered with a fit.
@@ -111,28 +117,51 @@ def compress(
     """
     check_kind(kind)
     check_goal(budget, tol)
-    generator = generator_of(rng)
+    result = _compressed(
+        A, kind, budget, tol, symmetric=symmetric, measure=measure, rng=generator_of(rng),
+        progress=progress,
+    )  # fmt: skip
+    if budget is not None and result.cost == 0 and result.error > 0:
+        size = math.prod(result.matrix.shape)
+        warnings.warn(
+            f"the result is the zero matrix: a budget of {budget} is {int(budget * size)} of the "
+            f"{size} multiplications of a dense matrix, too few for any part of a {kind!r} one; "
+            "expected a larger budget (structmat.compare shows what each kind makes of it)",
+            stacklevel=2,
+        )
+    return result
+
+
+def _compressed(
+    A: Any,
+    kind: str,
+    budget: float | None,
+    tol: float | None,
+    *,
+    symmetric: bool | None = None,
+    measure: str | None = None,
+    rng: np.random.Generator,
+    progress: Progress | bool | None = None,
+) -> CompressionResult:
+    if isinstance(A, EntrySource):
+        form = partial(_compressed, kind=kind, budget=budget, tol=tol, rng=rng)
+        bound, exact = bound_for(budget, tol, A.shape), asks_for_exact(measure)
+        with reporting(progress, f"compressing to {kind}") as report:
+            return compress_source(A, kind, bound, form, rng, report, exact=exact)
     with reporting(progress, f"compressing to {kind}") as report:
-        source = source_of(A, symmetric=symmetric, rng=generator)
+        source = source_of(A, symmetric=symmetric, rng=rng)
         bound = bound_for(budget, tol, source.data.shape)
         fits = _fits(source, measure)
         fits.load(kind)
         started = time.perf_counter()
-        matrix = fits.best(kind, bound, generator, part(report, 0.0, 1 - MEASURING))
+        matrix = fits.best(kind, bound, rng, part(report, 0.0, 1 - MEASURING))
         seconds = time.perf_counter() - started
         estimate = fits.estimate(matrix)
         baseline = estimate.error
         if kind != "low_rank":
             cap = matrix.cost if bound.cap is None else bound.cap
-            baseline = _baseline(source, fits, cap, generator)
+            baseline = _baseline(source, fits, cap, rng)
         report(1.0)
-    if bound.cap is not None and matrix.cost == 0 and error > 0:
-        warnings.warn(
-            f"the result is the zero matrix: a budget of {budget} is {bound.cap} of the {m * n} "
-            f"multiplications of a dense matrix, too few for any part of a {kind!r} one; expected "
-            "a larger budget (structmat.compare shows what each kind makes of it)",
-            stacklevel=2,
-        )
     return CompressionResult(
         source.restore(matrix), kind, estimate.error, matrix.cost, matrix.storage, baseline,
         seconds, estimate, source.data.products if source.implicit else 0,
@@ -217,6 +246,10 @@ def compare(
     """
     check_goal(budget, tol)
     generator = generator_of(rng)
+    if isinstance(A, EntrySource):
+        call = partial(compress, A, budget=budget, tol=tol, measure=measure, rng=generator)
+        with reporting(progress, "comparing kinds") as report:
+            return ComparisonTable(_rows_of_source(A, call, report))
     with reporting(progress, "comparing kinds") as report:
         source = source_of(A, symmetric=symmetric, rng=generator)
         bound = bound_for(budget, tol, source.data.shape)
@@ -235,6 +268,25 @@ def compare(
                 rows.append(_no_matrix(kind, f"{type(error).__name__}: {error}"))
         report(1.0)
     return ComparisonTable(rows)
+
+
+def _rows_of_source(
+    A: EntrySource, call: Callable[..., CompressionResult], report: Progress
+) -> list[Comparison]:
+    """Rows of the kinds that take a source of this size."""
+    rows, kinds = [], [kind for kind in compressible_kinds() if takes(A, kind)]
+    for i, kind in enumerate(kinds):
+        try:
+            found = call(kind, progress=part(report, i / len(kinds), (i + 1) / len(kinds)))
+            rows.append(
+                Comparison(
+                    kind, found.matrix, found.cost, found.storage, found.error, found.seconds,
+                    estimate=found.estimate,
+                )
+            )  # fmt: skip
+        except (BudgetError, ToleranceError) as error:
+            rows.append(_no_matrix(kind, str(error)))
+    return rows
 
 
 def _compared(
