@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from operator import attrgetter, methodcaller
+from operator import methodcaller
 from types import ModuleType
 from typing import Any, cast
 
@@ -146,7 +146,7 @@ BACKENDS = {
             tensor_to_numpy,
             lambda xp, array, device: xp.asarray(np.array(array), device=device),
             lambda target, index, values: target.index_add(0, index, values),
-            attrgetter("requires_grad"),
+            lambda x: bool(x.requires_grad),  # which compilers follow
             # A tensor made in inference mode could never take part in a gradient later.
             methodcaller("inference_mode", False),
             device_name=_torch_device_name,

@@ -16,7 +16,7 @@ from benchmarks.results import Row, Skip
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a process needs to make trainers: experiment, folders of data and states, device."""
+    """Experiment, folders of data and states, device and threads of the trainers."""
 
     experiment: ExperimentFile
     data: Path | None

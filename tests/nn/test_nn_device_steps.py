@@ -148,16 +148,22 @@ def test_copies_take_the_same_path(name, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
-    "names",
+    ("place", "names"),
     [
-        ["gaudi windows", "gaudi", "strips"],
-        *[pytest.param([name], marks=pytest.mark.slow) for name in LAYERS],
+        ("device", ["gaudi windows", "gaudi", "strips"]),
+        ("cpu", ["block low rank", "gaudi windows"]),
+        ("cpu", ["convolution"]),
+        *[
+            pytest.param(place, [name], marks=pytest.mark.slow)
+            for place in ("device", "cpu")
+            for name in LAYERS
+        ],
     ],
-    ids="-".join,
 )
-def test_whole_models_compile_into_one_graph(names, monkeypatch):
+def test_whole_models_compile_into_one_graph(place, names, monkeypatch):
     """For any number of vectors, and masks that sharpen while the training runs."""
-    apart(monkeypatch)
+    if place == "device":
+        apart(monkeypatch)
     torch.compiler.reset()
     model = torch.nn.Sequential(*(LAYERS[name](64 // 2**i) for i, name in enumerate(names)))
     x, graphs = inputs(model[0], 5), []
@@ -172,5 +178,6 @@ def test_whole_models_compile_into_one_graph(names, monkeypatch):
             weight.sigma = sigma
         found = step(model, x[:count], quick)
         close(found, step(model, x[:count]), 1e-5)
-    assert len(graphs) == 1
+    # A processor may take few vectors in another way than many.
+    assert len(graphs) <= 1 + (place == "cpu" and "block low rank" in names)
     torch.compiler.reset()

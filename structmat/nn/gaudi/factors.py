@@ -5,7 +5,7 @@ that are laid out for the runs of the moment; elsewhere the axes are cut into ti
 with a dense panel of the blocks that touch it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -63,24 +63,49 @@ class _FactorProduct(torch.autograd.Function):
         if is_recorded(grad):
             return *_recorded(ctx, grad), None, None
         x, u, v, _, _, _, _, *kept = ctx.saved_tensors
-        rows, cols = ctx.sides
-        by_rows, by_cols = any(ctx.needs_input_grad[3:5]), any(ctx.needs_input_grad[5:7])
-        if ctx.compiled:
-            product = _compiled(rows, cols, u, v, x.dtype)
-            grad_x, grad_u, grad_v = product.gradients(x, grad, ctx.needs_input_grad[0])
-            grad_u, *by_row = rows.gradients(u, grad_u, by_rows)
-            grad_v, *by_col = cols.gradients(v, grad_v, by_cols)
-            return grad_x, grad_u, grad_v, *by_row, *by_col, None, None
-        left = _Panels(rows, u, x.dtype, ctx.tiles[0])
-        right = _Panels(cols, v, x.dtype, ctx.tiles[1])
-        grad = grad.T.contiguous()
+        (rows, cols), needed = ctx.sides, ctx.needs_input_grad
+        known = {} if ctx.compiled else {"tiles": ctx.tiles, "kept": kept}
+        by_rows, by_cols = any(needed[3:5]), any(needed[5:7])
         with torch.autocast(grad.device.type, enabled=False):
-            middle = kept[0] if kept else right.collect(x.T)
-            grad_middle = left.collect(grad)
-            grad_u, *by_row = rows.gradients(u, left.outer(middle, grad), by_rows)
-            grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T), by_cols)
-            grad_x = right.spread(grad_middle).T if ctx.needs_input_grad[0] else None
-        return grad_x, grad_u, grad_v, *by_row, *by_col, None, None
+            found = factor_gradients(
+                grad, x, u, v, rows, cols, needed[0], by_rows, by_cols, **known
+            )
+            return *found, None, None
+
+
+def factor_gradients(
+    grad: Tensor,
+    x: Tensor,
+    u: Tensor,
+    v: Tensor,
+    rows: Side,
+    cols: Side,
+    by_operand: bool,
+    by_rows: bool,
+    by_cols: bool,
+    *,
+    tiles: tuple[list[Tile], list[Tile]] | None = None,
+    kept: Sequence[Tensor] = (),
+) -> tuple[Tensor | None, ...]:
+    """Gradients of operand, contents and runs, from that of the product (T, m).
+
+    `tiles` and `kept` coefficients are those of the forward pass, where it has some.
+    """
+    if is_compiled(u, x.dtype, rows, cols):
+        product = _compiled(rows, cols, u, v, x.dtype)
+        grad_x, grad_u, grad_v = product.gradients(x, grad, by_operand)
+        grad_u, *by_row = rows.gradients(u, grad_u, by_rows)
+        grad_v, *by_col = cols.gradients(v, grad_v, by_cols)
+        return grad_x, grad_u, grad_v, *by_row, *by_col
+    of_rows, of_cols = tiles or (None, None)
+    left, right = _Panels(rows, u, x.dtype, of_rows), _Panels(cols, v, x.dtype, of_cols)
+    grad = grad.T.contiguous()
+    middle = kept[0] if kept else right.collect(x.T)
+    grad_middle = left.collect(grad)
+    grad_u, *by_row = rows.gradients(u, left.outer(middle, grad), by_rows)
+    grad_v, *by_col = cols.gradients(v, right.outer(grad_middle, x.T), by_cols)
+    grad_x = right.spread(grad_middle).T if by_operand else None
+    return grad_x, grad_u, grad_v, *by_row, *by_col
 
 
 def _recorded(ctx: Any, grad: Tensor) -> list[Tensor | None]:

@@ -13,6 +13,7 @@ location ring without end: their gradients then lack up to 15 %.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from structmat._derivatives import (
 from structmat.kernels.cost_model.coefficients import place_of
 from structmat.kernels.cost_model.steps import StepCost, assembles_masked
 from structmat.nn.gaudi import plain
-from structmat.nn.gaudi.factors import factor_product, is_compiled
+from structmat.nn.gaudi.factors import factor_gradients, factor_product, is_compiled
 from structmat.nn.gaudi.side import Side, mask_dtype
 from structmat.nn.gaudi.structure import Runs
 
@@ -132,12 +133,15 @@ class _Assemble(torch.autograd.Function):
         with torch.autocast(grad.device.type, enabled=False):
             if is_recorded(grad):
                 return *_recorded(ctx, grad), None, None
-            return *_gradients(ctx, grad), None, None
+            by_rows, by_cols = any(ctx.needs_input_grad[2:4]), any(ctx.needs_input_grad[4:6])
+            (u, v, *_), (rows, cols) = ctx.saved_tensors, ctx.sides
+            return *_assembled_gradients(grad, u, v, rows, cols, by_rows, by_cols), None, None
 
 
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (u, v, *_), (rows, cols) = ctx.saved_tensors, ctx.sides
-    by_rows, by_cols = any(ctx.needs_input_grad[2:4]), any(ctx.needs_input_grad[4:6])
+def _assembled_gradients(
+    grad: Tensor, u: Tensor, v: Tensor, rows: Side, cols: Side, by_rows: bool, by_cols: bool
+) -> tuple[Tensor | None, ...]:
+    """Gradients of contents and runs from that of the weight."""
     grad = grad.to(mask_dtype(u.dtype))
     grad_u = (cols.masked(v).flatten(0, 1) @ grad.T).view_as(u)
     grad_v = (rows.masked(u).flatten(0, 1) @ grad).view_as(v)
@@ -151,6 +155,52 @@ def _recorded(ctx: Any, grad: Tensor) -> list[Tensor | None]:
         return plain.weight(u, v, Runs(*runs), *ctx.sides)
 
     return recorded_gradients(assembled, ctx.saved_tensors, ctx.needs_input_grad[:6], grad)
+
+
+def gradients(
+    grad: Tensor,
+    x: Tensor | None,
+    u: Tensor,
+    v: Tensor,
+    runs: Runs,
+    rows: Side,
+    cols: Side,
+    product: str,
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the operand, the contents and the four runs, from that of `multiply`.
+
+    Without an operand, from that of `weight_of`. `needed` tells of operand, u, v and the runs
+    whether they need one.
+    """
+    by_run = needed[3]
+    if x is None:
+        work = step_cost(0, rows, cols, u, u.dtype)
+        return None, *_weight_gradients(grad, u, v, rows, cols, work, by_run)
+    m, n = rows.size, cols.size
+    work = step_cost(math.prod(x.shape[:-1]), rows, cols, u, x.dtype)
+    operand, slope = x.reshape(-1, n), grad.reshape(-1, m)
+    if not assembles(work, product):
+        by_x, *rest = factor_gradients(slope, operand, u, v, rows, cols, needed[0], by_run, by_run)
+        return None if by_x is None else by_x.reshape(x.shape), *rest
+    by_x = None
+    if needed[0]:
+        by_x = grad @ _weight(u, v, runs, rows, cols, work).to(grad.dtype)
+    return by_x, *_weight_gradients(slope.T @ operand, u, v, rows, cols, work, by_run)
+
+
+def _weight_gradients(
+    grad: Tensor, u: Tensor, v: Tensor, rows: Side, cols: Side, work: StepCost, by_run: bool
+) -> tuple[Tensor | None, ...]:
+    """Gradients of contents and runs from that of a weight assembled as `_weight` does."""
+    if work.assembled <= work.by_identity:
+        return _assembled_gradients(grad, u, v, rows, cols, by_run, by_run)
+    m, n = rows.size, cols.size
+    grad, unit = grad.to(u.dtype), torch.eye(min(m, n), dtype=u.dtype, device=u.device)
+    if n <= m:
+        return factor_gradients(grad.T, unit, u, v, rows, cols, False, by_run, by_run)[1:]
+    _, by_v, by_u, *by_runs = factor_gradients(grad, unit, v, u, cols, rows, False, by_run, by_run)
+    return by_u, by_v, *by_runs[2:], *by_runs[:2]
 
 
 def step_cost(count: int, rows: Side, cols: Side, contents: Tensor, dtype: torch.dtype) -> StepCost:

@@ -1,15 +1,17 @@
 """One side of all Gaudi blocks in whole samples: runs, content windows, masks and tiles."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from structmat._derivatives import is_plain, lasting
+from structmat._derivatives import is_plain, lasting, settled
 from structmat.kernels.choice.record import has
 from structmat.kernels.layouts.panels import run_tiles
 from structmat.nn.gaudi.mask_tables import MaskTable, mask_table
+from structmat.nn.gaudi.structure import Runs, locations_to_samples, widths_to_samples
 
 #: Standard deviations of the blur beyond which a mask is below 1e-5 of its height.
 _BLUR_DEVIATIONS = 4.5
@@ -182,6 +184,36 @@ class Side(NamedTuple):
         begin = (self.start - self.before)[tile.blocks]
         samples = torch.arange(tile.begin, tile.end, device=begin.device)
         return ((samples - begin[:, None]) % self.size).clamp(max=self.window)
+
+
+def sides_of(runs: Runs, sizes: Sequence[int], sigma: float, *, pinned: bool) -> tuple[Side, Side]:
+    """Rows and columns of all blocks in whole samples.
+
+    Parameters
+    ----------
+    runs : Runs
+        As fractions.
+    sizes : sequence of int
+        Samples of both axes, and of the windows of contents on them, the grain, and the least
+        width.
+    sigma : float
+        Sharpness of the masks.
+    pinned : bool
+
+    Examples
+    --------
+    >>> half = torch.tensor([0.5])
+    >>> rows, cols = sides_of(Runs(half, half, half, half), (4, 8, 4, 8, 1, 0), 9.0, pinned=False)
+    >>> rows.width, cols.start
+    (tensor([2]), tensor([4]))
+    """
+    *axes, grain, narrowest = sizes
+    least, sides = max(narrowest, grain), []
+    for n, window, (width, location) in zip(axes[:2], axes[2:], (runs[:2], runs[2:]), strict=True):
+        widths = widths_to_samples(width, n, grain, min(narrowest, window), window)
+        starts, widths = settled(locations_to_samples(location, n, grain)), settled(widths)
+        sides.append(Side(n, starts, widths, window, grain, least, sigma, pinned))
+    return sides[0], sides[1]
 
 
 def mask_dtype(dtype: torch.dtype) -> torch.dtype:

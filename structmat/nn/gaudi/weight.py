@@ -9,26 +9,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from structmat._derivatives import is_traced, settled
+from structmat._derivatives import is_traced
 from structmat.errors import InputError, ShapeError
 from structmat.matrices import GBLR
 from structmat.nn.gaudi import conversion, products, state
 from structmat.nn.gaudi.circles import Circles, masked
 from structmat.nn.gaudi.initial_weight import WHOLE_CIRCLE_SCALARS, initial_weight, whole_number
 from structmat.nn.gaudi.masks import check_sigma
+from structmat.nn.gaudi.operators import gaudi
 from structmat.nn.gaudi.plain import smooth_mask
-from structmat.nn.gaudi.side import Side, mask_dtype
+from structmat.nn.gaudi.side import Side, mask_dtype, sides_of
 from structmat.nn.gaudi.structure import (
     GaudiStructure,
     Runs,
-    locations_to_samples,
-    widths_to_samples,
 )
 from structmat.nn.sharded import is_sharded, whole
 from structmat.nn.structured import devices
 from structmat.nn.structured.parameters import register
 from structmat.nn.structured.products import without_autocast
 from structmat.nn.structured.state import Structure, StructuredModule
+
+#: Sharpness of the masks of evaluation.
+_SHARP = torch.tensor(math.inf, dtype=torch.float64)
 
 
 class GaudiWeight(StructuredModule):
@@ -207,6 +209,7 @@ class GaudiWeight(StructuredModule):
     @sigma.setter
     def sigma(self, sigma: float) -> None:
         self._sigma = sigma
+        self._sharpness = torch.tensor(sigma, dtype=torch.float64, device="cpu")
         if self._circles is not None:
             self._circles.sharpen("sigma", sigma)
 
@@ -239,12 +242,13 @@ class GaudiWeight(StructuredModule):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_circles": None}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_sharpness"}
+        return {**kept, "_circles": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         sigma = state.pop("sigma", None)  # of version 0.1.0
         super().__setstate__(state)
-        self._sigma = state["_sigma"] if sigma is None else sigma
+        self.sigma = state["_sigma"] if sigma is None else sigma
         self._lay_out()
 
     @property
@@ -261,15 +265,12 @@ class GaudiWeight(StructuredModule):
         return self._sides(Runs(*[whole(getattr(self.structure, name)) for name in Runs._fields]))
 
     def _sides(self, runs: Runs) -> tuple[Side, Side]:
-        g, sigma = self.granularity, self.sigma if self.training else math.inf
-        least, pinned, sides = max(self.min_width, g), self.structure.is_pinned, []
-        fractions = (runs[:2], runs[2:])
-        for n, window, (width, location) in zip(self.shape, self.max_width, fractions, strict=True):
-            widths = widths_to_samples(width, n, g, min(self.min_width, window), window)
-            starts = locations_to_samples(location, n, g)
-            starts, widths = settled(starts), settled(widths)
-            sides.append(Side(n, starts, widths, window, g, least, sigma, pinned))
-        return sides[0], sides[1]
+        sigma = self.sigma if self.training else math.inf
+        return sides_of(runs, self._sizes, sigma, pinned=self.structure.is_pinned)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [*self.shape, *self.max_width, self.granularity, self.min_width]
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Vectors (…, n) to (…, m), plus a bias (m,) if there is one."""
@@ -293,11 +294,18 @@ class GaudiWeight(StructuredModule):
             y.register_hook(lambda grad: self._record_from(grad, x))
         return y if bias is None else y + bias.to(y.dtype)
 
-    # Which tiles are multiplied depends on the widths at the moment: nothing to compile.
-    @torch.compiler.disable
     def _by_runs(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_dynamo_compiling():
+            return self._as_operator(x.to(products.product_dtype(x)))
         runs = self.structure()
         return products.multiply(x, self.u, self.v, runs, *self._sides(runs), self.product)
+
+    def _as_operator(self, x: Tensor | None) -> Tensor:
+        """Vectors (…, n) to (…, m), or the weight, as one operation for a compiler on a CPU."""
+        sigma = self._sharpness if self.training else _SHARP
+        rest = sigma, self._sizes, self.structure.is_pinned, self.product
+        y: Tensor = gaudi(x, self.u, self.v, torch.stack(self.structure()), *rest)
+        return y
 
     def _masked(self, circles: Circles, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Contents under the masks of the mode, on a device."""
@@ -350,8 +358,9 @@ class GaudiWeight(StructuredModule):
             weight.register_hook(lambda grad: self._record(grad.float()))
         return weight
 
-    @torch.compiler.disable
     def _dense_by_runs(self) -> Tensor:
+        if torch.compiler.is_dynamo_compiling():
+            return self._as_operator(None)
         runs = self.structure()
         return products.weight_of(self.u, self.v, runs, *self._sides(runs))
 

@@ -405,13 +405,37 @@ def test_layers_print_and_show_their_weight():
     assert (again.in_features, again.out_features) == (16, 8)
 
 
-# torch's own compiler looks at .grad of what a graph break hands over.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_compiled_models_may_hold_learned_layers():
-    """They compute as they are, between compiled parts."""
-    model = torch.nn.Sequential(GaudiLinear(8, 6), torch.nn.ReLU()).double()
-    x = torch.randn(3, 8, dtype=double)
-    torch.testing.assert_close(torch.compile(model, backend="eager")(x), model(x))
+@pytest.mark.parametrize("product", ["assembled", "factors"])
+@pytest.mark.parametrize("max_width", [None, 5])
+def test_compiled_layers_have_all_derivatives(product, max_width):
+    """They are one operation of a graph, whose sharpness changes without a new one."""
+    torch.compiler.reset()
+    options = {"product": product, "max_width": max_width, "width_init": 0.4, "num_blocks": 9}
+    layer, graphs = GaudiLinear(8, 6, sigma=3.0, **options).double(), []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    quick = torch.compile(layer, backend=backend, fullgraph=True)
+    x = torch.randn(3, 8, dtype=double, requires_grad=True)
+    values = [x, *layer.parameters()]
+    for sigma in (3.0, 4.0):
+        layer.matrix.sigma = sigma
+        found, wanted = [], []
+        for run, results in ((quick, found), (layer, wanted)):
+            y = run(x).sin().sum()
+            slopes = torch.autograd.grad(y, values, create_graph=True)
+            total = sum(slope.square().sum() for slope in slopes)
+            results += [y, *slopes, *torch.autograd.grad(total, values)]
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    assert len(graphs) == 1
+    layer.matrix.structure.is_pinned = True
+    quick(x).sum().backward()
+    assert not layer.matrix.structure.row_width.grad.any()
+    weight = torch.compile(lambda: layer.weight * 1, backend=backend, fullgraph=True)()
+    torch.testing.assert_close(weight, layer.weight)
 
 
 def test_dtypes_have_to_agree_by_either_product():
