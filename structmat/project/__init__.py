@@ -16,6 +16,7 @@ members    climbs and births of such blocks
 pursuit    rank-one blocks with free ends, one price for each multiplication
 prices     the search for that price
 vectors    steps on vectors, compiled or in arrays, with equal results
-blocks     climbs, back-fits and births of blocks
+blocks     climbs and back-fits of blocks
+births     new blocks, the best ones first
 compiled   loops that Numba compiles
 """

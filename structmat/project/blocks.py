@@ -1,4 +1,4 @@
-"""Moves of rank-one blocks with free ends: climbs, back-fits and births, compiled where possible.
+"""Moves of rank-one blocks with free ends: climbs and back-fits, compiled where possible.
 
 The residual is held twice, as R (m, n) and as its transpose RT, so that both sides of a
 block read whole rows. A block stands in `places` as (row, height, col, width), and in
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray, multiplications
 from structmat.project.compiled import compiled
-from structmat.project.vectors import add_multiple, best_run, farthest, largest, squared_norm, take
+from structmat.project.vectors import add_multiple, best_run, farthest, grows, squared_norm, take
 
 #: Multiplications of a block from its numbers of rows and columns.
 count = compiled(multiplications)
@@ -23,8 +23,6 @@ LEAST_NORM = 1e-60
 STILL = 1e-6
 #: Positions beyond each end that a climb sees first, as a multiple of the run, and at least.
 REACH, LEAST_REACH = 2, 16
-#: Share of the next promised gain that a candidate has to keep to become a block.
-KEPT_GAIN = 0.9
 
 
 @compiled
@@ -108,18 +106,51 @@ def climb(
     """
     last = -np.inf
     for _ in range(turns):
-        row, height, _ = _turn(RT, place[2], v[: place[3]], place[0], place[1], price, work, u)
+        old_height, old_width = place[1], place[3]
+        row, height, _ = _turn(RT, place[2], v[:old_width], place[0], old_height, price, work, u)
+        is_still = row == place[0] and height == old_height
         place[0], place[1] = row, height
         if height == 0:
             return -np.inf
-        col, width, gain = _turn(R, row, u[:height], place[2], place[3], price, work, v)
+        col, width, gain = _turn(R, row, u[:height], place[2], old_width, price, work, v)
+        is_still &= col == place[2] and width == old_width
         place[2], place[3] = col, width
         if width == 0:
             return -np.inf
-        if gain <= last + STILL * abs(last):
+        # The contents of a line are exact at once.
+        if gain <= last + STILL * abs(last) or (is_still and min(height, width) == 1):
             return gain
         last = gain
     return last
+
+
+@compiled
+def is_single(place: IntArray) -> bool:
+    """True for a block of one entry."""
+    return place[1] == 1 and place[3] == 1
+
+
+@compiled
+def is_alone(R: NDArray, RT: NDArray, i: int, j: int, price: float) -> bool:
+    """True if no longer run of row i or of column j that holds entry (i, j) gains more."""
+    return not (grows(R[i], j, LEAST_REACH, price) or grows(RT[j], i, LEAST_REACH, price))
+
+
+@compiled
+def put_back(R: NDArray, RT: NDArray, place: IntArray, packed: NDArray) -> float:
+    """Add a block of one entry to the residual; returns the energy of the entry."""
+    i, j = place[0], place[2]
+    R[i, j] += packed[0] * packed[1]
+    RT[j, i] = R[i, j]
+    return np.float64(R[i, j]) ** 2
+
+
+@compiled
+def take_out(R: NDArray, RT: NDArray, place: IntArray, packed: NDArray) -> None:
+    """Make one entry of the residual a block, which leaves nothing of it."""
+    i, j = place[0], place[2]
+    packed[0], packed[1] = 1.0, R[i, j]
+    R[i, j] = RT[j, i] = 0.0
 
 
 @compiled
@@ -176,7 +207,17 @@ def backfit(
     work, place = np.empty(max(m, n), R.dtype), np.empty(4, np.int64)
     kept_count = used = 0
     for k in order:
-        _read(places[k], contents[begins[k] :], place, u, v)
+        block = contents[begins[k] :]
+        if is_single(places[k]) and is_alone(R, RT, places[k, 0], places[k, 2], price):
+            if put_back(R, RT, places[k], block) > price * (1 + charge):
+                take_out(R, RT, places[k], packed[used:])
+                kept[kept_count] = places[k]
+                kept_count += 1
+                used += 2
+            else:
+                room += 1
+            continue
+        read(places[k], block, place, u, v)
         cost = count(place[1], place[3])
         change(R, RT, place, u, v, 1)
         gain = climb(R, RT, place, u, v, work, price, BACKFIT_TURNS)
@@ -184,104 +225,31 @@ def backfit(
             room += cost
             continue
         if count(place[1], place[3]) - cost > room:
-            _read(places[k], contents[begins[k] :], place, u, v)
+            read(places[k], block, place, u, v)
         room -= count(place[1], place[3]) - cost
         change(R, RT, place, u, v, -1)
-        used += _write(place, u, v, kept[kept_count], packed[used:])
+        used += write(place, u, v, kept[kept_count], packed[used:])
         kept_count += 1
     return kept_count, used
 
 
 @compiled
-def _read(stored: IntArray, packed: NDArray, place: IntArray, u: NDArray, v: NDArray) -> None:
+def read(stored: IntArray, packed: NDArray, place: IntArray, u: NDArray, v: NDArray) -> None:
     """Read a block, whose packed contents come first, into `place`, u and v."""
-    for k in range(4):
-        place[k] = stored[k]
+    place[:] = stored
     height, width = place[1], place[3]
-    take(packed[:height], 0, 1.0, u[:height])
-    take(packed[height : height + width], 0, 1.0, v[:width])
+    u[:height] = packed[:height]
+    v[:width] = packed[height : height + width]
 
 
 @compiled
-def _write(place: IntArray, u: NDArray, v: NDArray, stored: IntArray, packed: NDArray) -> int:
+def write(place: IntArray, u: NDArray, v: NDArray, stored: IntArray, packed: NDArray) -> int:
     """Write a block, its packed contents to the beginning; returns their size."""
-    for k in range(4):
-        stored[k] = place[k]
+    stored[:] = place
     height, width = place[1], place[3]
-    take(u[:height], 0, 1.0, packed[:height])
-    take(v[:width], 0, 1.0, packed[height : height + width])
+    packed[:height] = u[:height]
+    packed[height : height + width] = v[:width]
     return height + width
-
-
-@compiled
-def _candidate(
-    R: NDArray,
-    RT: NDArray,
-    seed: int,
-    place: IntArray,
-    u: NDArray,
-    v: NDArray,
-    work: NDArray,
-    price: float,
-) -> float:
-    """Climb from the best run of row `seed`, or of column `seed` - m; returns the gain."""
-    m = R.shape[0]
-    if seed < m:
-        start, width, _ = best_run(R[seed], 1.0, price, True)
-        place[0], place[1], place[2], place[3] = seed, 1, start, width
-        take(R[seed], start, 1.0, v[:width])
-        return climb(R, RT, place, u, v, work, price, TURNS)
-    seed -= m
-    start, width, _ = best_run(RT[seed], 1.0, price, True)
-    place[0], place[1], place[2], place[3] = seed, 1, start, width
-    take(RT[seed], start, 1.0, u[:width])
-    gain = climb(RT, R, place, v, u, work, price, TURNS)
-    place[0], place[1], place[2], place[3] = place[2], place[3], place[0], place[1]
-    return gain
-
-
-@compiled
-def births(
-    R: NDArray,
-    RT: NDArray,
-    price: float,
-    charge: float,
-    room: int,
-    seeds: IntArray,
-    born: IntArray,
-    packed: NDArray,
-) -> tuple[int, int]:
-    """Blocks that gain, best first, into `born` and `packed`, of at most `room` multiplications.
-
-    Candidates begin at `seeds`: rows, and m plus columns. The best promise is climbed again in the
-    present residual, and becomes a block if it still is about as good as the next one;
-    otherwise it goes back with its new promise. A candidate remains after a birth. Returns
-    the number of blocks and the size of their contents.
-    """
-    m, n = R.shape
-    u, v = np.empty(m, R.dtype), np.empty(n, R.dtype)
-    work, place = np.empty(max(m, n), R.dtype), np.empty(4, np.int64)
-    gains = np.empty(seeds.size)
-    for k in range(seeds.size):
-        gains[k] = _candidate(R, RT, seeds[k], place, u, v, work, price)
-    least = price * charge
-    born_count = used = 0
-    while gains.size > 0:
-        k = largest(gains)
-        if gains[k] <= least:
-            break
-        gains[k] = _candidate(R, RT, seeds[k], place, u, v, work, price)
-        if gains[k] <= least or gains[k] < KEPT_GAIN * gains[largest(gains)]:
-            continue
-        cost = count(place[1], place[3])
-        if cost > room:
-            gains[k] = -np.inf
-            continue
-        room -= cost
-        change(R, RT, place, u, v, -1)
-        used += _write(place, u, v, born[born_count], packed[used:])
-        born_count += 1
-    return born_count, used
 
 
 @compiled
@@ -293,10 +261,14 @@ def refit(R: NDArray, RT: NDArray, places: IntArray, contents: NDArray) -> None:
         row, height, col, width = places[k, 0], places[k, 1], places[k, 2], places[k, 3]
         middle, end = begin + height, begin + height + width
         u, v = contents[begin:middle], contents[middle:end]
-        change(R, RT, places[k], u, v, 1)
-        _fit_side(RT, col, v, row, u, work)
-        _fit_side(R, row, u, col, v, work)
-        change(R, RT, places[k], u, v, -1)
+        if is_single(places[k]):
+            put_back(R, RT, places[k], contents[begin:end])
+            take_out(R, RT, places[k], contents[begin:end])
+        else:
+            change(R, RT, places[k], u, v, 1)
+            _fit_side(RT, col, v, row, u, work)
+            _fit_side(R, row, u, col, v, work)
+            change(R, RT, places[k], u, v, -1)
         begin = end
 
 

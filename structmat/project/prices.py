@@ -8,25 +8,28 @@ from numpy.typing import NDArray
 
 from structmat.intervals import IntArray, multiplications, offsets
 from structmat.project import blocks as moves
+from structmat.project.births import births
 
-#: Factor by which the price falls from step to step, in a thorough search and in a quick one.
-FALL, QUICK_FALL = 0.85, 0.7
-#: Factor by which the price rises from a start that costs too much.
-RISE = 1.4
-#: Bisections of the price between a cost above the cap and one below, in the same searches.
+#: Factor by which the price falls from step to step, at most.
+FALL = 0.7
+#: Power of the price with which costs fall, until two steps tell it.
+STEEPNESS = 1.5
+#: Factor by which the price rises from a start that costs too much, at least.
+RISE = 1.05
+#: Prices tried between a cost above the cap and one below, in a thorough search and a quick one.
 BISECTIONS, QUICK_BISECTIONS = 5, 3
-#: Share of the cap from which on the price is right.
-FULL = 0.99
+#: Share of the cap that interpolated prices aim at.
+AIM = 0.996
+#: Share of the cap from which on the price is right, in the same searches.
+FULL, QUICK_FULL = 0.99, 0.98
 #: Cost beyond the cap at which births at one price end, as a share of the cap.
 OVERSHOOT = 0.3
 #: Factor to the price that loosens the blocks, and by which it then rises until they fit again.
-LOOSE_PRICE, LOOSE_RISE = 0.5, 1.15
+LOOSE_PRICE, LOOSE_RISE = 0.6, 1.3
 #: Prices at which what is left of the cap is filled, as multiples of the final one.
 FILL_PRICES = (1.0, 0.6, 0.36, 0.1)
 #: Energy that a start may leave, as a multiple of the matrix's: beyond it, rounding would stay.
 LEFT_BY_START = 100.0
-#: Distance of the rows and columns at which blocks begin in one search.
-EVERY = 3
 #: Fits of all contents on the final runs.
 REFITS = 2
 
@@ -39,8 +42,6 @@ class Pursuit:
     RT: NDArray
     places: IntArray
     contents: NDArray
-    #: Number of births so far.
-    turn: int = 0
 
     @classmethod
     def of(cls, W: NDArray) -> "Pursuit":
@@ -61,6 +62,14 @@ class Pursuit:
         """Squared Frobenius norm of the residual."""
         return float(np.vdot(self.R, self.R))
 
+    def price_of(self, cap: int, charge: float) -> float:
+        """Price at which the blocks that gain cost about a cap."""
+        costs, worth = self._costs(), side_norms(self.places, self.contents).prod(axis=1) ** 2
+        worth /= costs + charge
+        order = np.argsort(-worth, kind="stable")
+        kept = int(np.count_nonzero(np.cumsum(costs[order]) <= cap))
+        return float(worth[order[min(kept, len(order) - 1)]])
+
     def copy(self) -> "Pursuit":
         """A copy whose moves leave this one alone."""
         return replace(self, R=self.R.copy(), RT=self.RT.copy())
@@ -72,25 +81,16 @@ class Pursuit:
         self.contents = np.concatenate([self.contents, contents])
 
     def fit(self, price: float, charge: float, room: int) -> None:
-        """Add blocks that gain, and fit all again: old ones give way to new ones."""
-        self.births(price, charge, room)
+        """Fit all blocks again, and then add those that gain: old ones grow before new ones."""
         self.backfit(price, charge, room)
+        self.births(price, charge, room)
 
     def births(self, price: float, charge: float, room: int) -> int:
-        """Add blocks that gain while all cost at most `room`; returns their number.
-
-        They begin at every third row and column, other ones each time.
-        """
-        room = max(room - self.cost, 0)
-        widest = sum(self.R.shape)
-        seeds = np.arange(self.turn % min(EVERY, widest), widest, EVERY)
-        self.turn += 1
-        # A block of a single entry costs one multiplication and has two contents.
-        born, packed = np.empty((room, 4), np.int64), np.empty(2 * room, self.R.dtype)
-        count, used = moves.births(self.R, self.RT, price, charge, room, seeds, born, packed)
-        self.places = np.concatenate([self.places, born[:count]])
-        self.contents = np.concatenate([self.contents, packed[:used]])
-        return count
+        """Add blocks that gain while all cost at most `room`; returns their number."""
+        born, packed = births(self.R, self.RT, price, charge, max(room - self.cost, 0))
+        self.places = np.concatenate([self.places, born])
+        self.contents = np.concatenate([self.contents, packed])
+        return len(born)
 
     def refit(self) -> None:
         """Fit the contents of every block on its own runs."""
@@ -163,33 +163,56 @@ def search(
 def _meet(
     state: Pursuit, cap: int, price: float, charge: float, enough: float, *, thorough: bool
 ) -> tuple[Pursuit, float]:
-    """The pursuit at the least price found whose cost respects the cap."""
+    """The pursuit at the least price found whose cost respects the cap.
+
+    The price falls step by step, in which large blocks come first. Between a cost above the cap
+    and one below it is interpolated: costs fall about like a power of the price.
+    """
     room = _room(state, cap)
-    fall, most = (FALL, BISECTIONS) if thorough else (QUICK_FALL, QUICK_BISECTIONS)
+    most, full = (BISECTIONS, FULL) if thorough else (QUICK_BISECTIONS, QUICK_FULL)
     low, high, best = 0.0, math.inf, state
-    bisections = 0
-    while bisections <= most:
+    over, under, last = 0, 0, (price, 0)
+    if state.cost > cap:
+        price = max(price, state.price_of(cap, charge))
+    elif state.cost:
+        last = price, state.cost
+        price *= max(FALL, (state.cost / cap) ** (1 / STEEPNESS))
+    while most:
         trial = state.copy()
-        if high == math.inf and low:  # above the cap still: new blocks would only add to it
+        if trial.cost > cap:
             trial.backfit(price, charge, room)
+            if trial.cost <= cap:
+                trial.births(price, charge, room)
         else:
             trial.fit(price, charge, room)
-        if trial.cost <= cap:
-            high, best, state = price, trial, trial
-            if trial.cost >= FULL * cap or trial.energy() <= enough or price < enough / cap:
+        cost = trial.cost
+        if cost <= cap:
+            high, best, state, under = price, trial, trial, cost
+            if cost >= full * cap or trial.energy() <= enough or price < enough / cap:
                 break
         else:
-            low = price
+            low, over = price, cost
             if high == math.inf:
                 state = trial
         if low == 0:
-            price *= fall if trial.cost else fall**3
+            fallen = max(FALL, _fall(last, (price, cost), AIM * cap)) if cost else FALL**3
+            last = price, cost
+            price *= fallen
         elif high == math.inf:
-            price *= RISE
+            price = max(RISE * price, state.price_of(cap, charge))
         else:
-            price = math.sqrt(low * high)
-            bisections += 1
+            share = math.log(over / (AIM * cap)) / math.log(over / max(under, 0.5))
+            price = low * (high / low) ** min(max(share, 0.05), 0.95)
+            most -= 1
     return best, high
+
+
+def _fall(first: tuple[float, int], second: tuple[float, int], wanted: float) -> float:
+    """Factor to the second of two falling prices at which the cost is as wanted, about."""
+    steepness = STEEPNESS
+    if 0 < first[1] < second[1] and first[0] > second[0]:
+        steepness = math.log(second[1] / first[1]) / math.log(first[0] / second[0])
+    return min(second[1] / wanted, 0.99) ** (1 / steepness)
 
 
 def _room(state: Pursuit, cap: int) -> int:

@@ -68,9 +68,10 @@ def pursue(
 
     Notes
     -----
-    The same input gives the same result. One step of the search costs about (m + n) climbs of
-    (m + n) (height + width) multiplications, and as many as there are blocks; a dozen to three
-    dozen steps are made from nothing, a few from a start. Memory is about eight times `W`.
+    The same input gives the same result. One step of the search reads the residual twice, and
+    makes as many climbs as there are blocks, of some tens of (height + width) multiplications
+    each; about ten steps are made from nothing, two or three from a start. Memory is about eight
+    times `W`.
 
     Examples
     --------

@@ -17,12 +17,13 @@ from structmat._array import Array, to_numpy
 from structmat.intervals import IntArray, multiplications
 from structmat.project import members
 from structmat.project.order import column_order, reordered
-from structmat.project.prices import EVERY
 
 #: Prices tried at most, and the ratio of one to the one before.
 _PRICES, _RATIO = 24, 0.7
 #: Multiple of the cap that the blocks may cost: more of them say more about the order.
 _WIDER = 1.5
+#: Distance of the rows and columns at which blocks begin in one search.
+_EVERY = 3
 #: Share of the energy below which nothing is left to find.
 _NOTHING = 1e-9
 #: Price at which every member counts whole.
@@ -177,7 +178,7 @@ class _Search:
         They begin at every third row and column, other ones each time.
         """
         room, widest = max(most - self.cost, 0), sum(self.R.shape)
-        seeds = np.arange(self._turn % min(EVERY, max(widest, 1)), widest, EVERY)
+        seeds = np.arange(self._turn % min(_EVERY, max(widest, 1)), widest, _EVERY)
         self._turn += 1
         sizes = np.empty((room, 2), np.int64)
         places = np.empty(2 * room + widest, np.int64)

@@ -15,7 +15,6 @@ from structmat.project.compiled import HAS_NUMBA, compiled
 def _best_run_loop(x: NDArray, scale: float, price: float, cyclic: bool) -> tuple[int, int, float]:
     total = low = high = 0.0
     rise, rise_from, rise_to, low_at = -np.inf, 0, 0, 0
-    fall, fall_from, fall_to, high_at = -np.inf, 0, 0, 0
     for k in range(x.size):
         value = np.float64(x[k])
         total += value * value * scale - price
@@ -23,12 +22,18 @@ def _best_run_loop(x: NDArray, scale: float, price: float, cyclic: bool) -> tupl
             rise, rise_from, rise_to = total - low, low_at, k + 1
         if total < low:
             low, low_at = total, k + 1
-        if high - total > fall:
-            fall, fall_from, fall_to = high - total, high_at, k + 1
-        if total > high:
-            high, high_at = total, k + 1
-    if cyclic and total + fall > rise and fall_to - fall_from < x.size:
-        return fall_to % x.size, x.size - (fall_to - fall_from), total + fall
+    if cyclic:
+        total = 0.0
+        fall, fall_from, fall_to, high_at = -np.inf, 0, 0, 0
+        for k in range(x.size):
+            value = np.float64(x[k])
+            total += value * value * scale - price
+            if high - total > fall:
+                fall, fall_from, fall_to = high - total, high_at, k + 1
+            if total > high:
+                high, high_at = total, k + 1
+        if total + fall > rise and fall_to - fall_from < x.size:
+            return fall_to % x.size, x.size - (fall_to - fall_from), total + fall
     return rise_from, rise_to - rise_from, rise
 
 
@@ -61,8 +66,11 @@ def _add_multiple_arrays(out: NDArray, factor: float, x: NDArray) -> None:
 
 @compiled
 def _take_loop(x: NDArray, start: int, divisor: float, out: NDArray) -> None:
-    for k in range(out.size):
-        out[k] = x[(start + k) % x.size] / divisor
+    straight = min(out.size, x.size - start)
+    for k in range(straight):
+        out[k] = x[start + k] / divisor
+    for k in range(straight, out.size):
+        out[k] = x[k - straight] / divisor
 
 
 def _take_arrays(x: NDArray, start: int, divisor: float, out: NDArray) -> None:
@@ -139,6 +147,46 @@ def _beyond_arrays(x: NDArray, least: float, divisor: float, at: NDArray, out: N
     return int(found.size)
 
 
+@compiled
+def _grows_loop(x: NDArray, at: int, reach: int, price: float) -> bool:
+    for side in (1, -1):
+        total, k = 0.0, at
+        for _ in range(min(reach, x.size - 1)):
+            k += side
+            if k == x.size:
+                k = 0
+            elif k < 0:
+                k = x.size - 1
+            value = np.float64(x[k])
+            total += value * value - price
+            if total > 0:
+                return True
+    return False
+
+
+def _grows_arrays(x: NDArray, at: int, reach: int, price: float) -> bool:
+    steps = np.arange(1, min(reach, x.size - 1) + 1)
+    for side in (1, -1):
+        value = x[(at + side * steps) % x.size].astype(np.float64)
+        if (np.cumsum(value * value - price) > 0).any():
+            return True
+    return False
+
+
+@compiled
+def _next_beyond_loop(x: NDArray, start: int, least: float) -> int:
+    for k in range(start, x.size):
+        value = np.float64(x[k])
+        if value * value > least:
+            return k
+    return x.size
+
+
+def _next_beyond_arrays(x: NDArray, start: int, least: float) -> int:
+    is_beyond = x[start:].astype(np.float64) ** 2 > least
+    return start + int(is_beyond.argmax()) if is_beyond.any() else x.size
+
+
 def _chosen(loop: Any, arrays: Any) -> Any:
     return loop if HAS_NUMBA else arrays
 
@@ -162,3 +210,9 @@ squared_norm = _chosen(_squared_norm_loop, _squared_norm_arrays)
 largest = _chosen(_largest_loop, _largest_arrays)
 #: ``farthest(x)``: index of the entry farthest from zero, the first one of several.
 farthest = _chosen(_farthest_loop, _farthest_arrays)
+#: ``grows(x, at, reach, price)``: True if a run that begins or ends next to x[at], of at most
+#: `reach` entries, has a positive sum of x² - price.
+grows = _chosen(_grows_loop, _grows_arrays)
+#: ``next_beyond(x, start, least)``: the first place from `start` on whose square exceeds `least`;
+#: the size of x if there is none.
+next_beyond = _chosen(_next_beyond_loop, _next_beyond_arrays)

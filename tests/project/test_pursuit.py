@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from structmat import GBLR
 from structmat.errors import InputError, ShapeError
-from structmat.project import blocks, vectors
+from structmat.project import births, blocks, vectors
 from structmat.project.pursuit import pursue
 from structmat.project.vectors import best_run
 
@@ -63,6 +63,11 @@ def test_loops_and_arrays_are_equal_to_the_last_digit(seed, n, cyclic, dtype):
     assert vectors._squared_norm_loop(x) == vectors._squared_norm_arrays(x)
     assert vectors._largest_loop(x) == vectors._largest_arrays(x)
     assert vectors._farthest_loop(x) == vectors._farthest_arrays(x)
+    at, reach, limit = int(rng.integers(n)), int(rng.integers(1, n + 2)), 2 * price
+    grows = vectors._grows_loop(x, at, reach, limit)
+    assert grows == vectors._grows_arrays(x, at, reach, limit)
+    following = vectors._next_beyond_loop(x, at, limit)
+    assert following == vectors._next_beyond_arrays(x, at, limit)
     outs = [y.copy(), y.copy()]
     vectors._add_multiple_loop(outs[0], x[0], x)
     vectors._add_multiple_arrays(outs[1], x[0], x)
@@ -122,6 +127,36 @@ def test_planted_sums_are_found_at_their_own_cost(name):
 def test_planted_sums_of_many_draws(name, seed):
     A, cost = planted(name, seed)
     assert left(A, pursue(A, cost)[0]) <= MOST_LEFT[name]
+
+
+def test_old_blocks_grow_before_new_ones_in_noise():
+    A, cost = planted("four", 0)
+    A += 0.3 * A.std() * np.random.default_rng(50).standard_normal(A.shape)
+    # With single entries first, which then stand in the way of blocks, .14 were left.
+    assert left(A, pursue(A, cost, charge=0.0)[0]) <= 0.12
+
+
+def test_runs_hold_more_than_their_price():
+    found, sums = np.zeros((9, 3), np.int64), np.zeros(9)
+    lines = np.array([[0.0, 2, 1, 2, 0], [2.0, 0, 0, 0, 3], [1.0, 1, 1, 1, 1]])
+    count = births._runs_of_lines(lines, 5, 2.0, found, sums, 0)
+    assert found[:count].tolist() == [[5, 1, 3], [6, 0, 1], [6, 4, 1]]
+    assert sums[:count].tolist() == [3.0, 2.0, 7.0]
+    # Without room for them, they are counted.
+    assert births._runs_of_lines(lines, 5, 2.0, found[:1], sums[:1], 0) == 3
+
+
+@given(st.integers(0, 2**32), st.integers(2, 40), st.floats(0.5, 4.0))
+def test_an_entry_alone_stays_as_a_climb_leaves_it(seed, n, price):
+    R = np.random.default_rng(seed).standard_normal((n, n)) / 2
+    i, j = np.unravel_index(np.abs(R).argmax(), R.shape)
+    R[i, j] = 3.0
+    alone = blocks.is_alone(R, R.T.copy(), i, j, price)
+    place, u, v = np.array([i, 1, j, 1]), np.ones(n), np.full(n, 3.0)
+    gain = blocks.climb(R, R.T.copy(), place, u, v, np.empty(n), price, 6)
+    assert alone == (place.tolist() == [i, 1, j, 1])
+    if alone:
+        assert (gain, u[0] * v[0]) == (pytest.approx(9.0 - price), 3.0)
 
 
 def test_one_block_around_both_edges_is_exact():
