@@ -17,6 +17,7 @@ from structmat import _array
 from structmat.errors import FileFormatError, InputError
 from structmat.files.archive import read_archive, write_archive
 from structmat.files.foreign import check_members, foreign, unsealed
+from structmat.files.paths import name_of
 from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix, rebuild
 
@@ -131,9 +132,9 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     ...     structmat.load(path).p
     array([1, 0])
     """
-    name = os.fsdecode(path)
+    name = name_of(path)
     with foreign(name, f"it is truncated, damaged or not a structmat file: {_EXPECTED}"):
-        arrays, digests = read_archive(path)
+        arrays, digests = read_archive(name)
         if HEADER not in arrays:
             raise FileFormatError(
                 f"{name!r} holds {', '.join(sorted(arrays)) or 'nothing'} but no structmat "

@@ -77,9 +77,9 @@ def naive_gblr(row_start, row_width, u, col_start, col_width, v, shape):
     D = np.zeros(shape, u.dtype)
     a = b = 0
     for l, w, s, x in zip(row_start, row_width, col_start, col_width, strict=True):
+        cols = [(s + j) % shape[1] for j in range(x)]
         for i in range(w):
-            for j in range(x):
-                D[(l + i) % shape[0], (s + j) % shape[1]] += u[a + i] * np.conj(v[b + j])
+            D[(l + i) % shape[0], cols] += u[a + i] * np.conj(v[b : b + x])
         a, b = a + w, b + x
     return D
 

@@ -14,11 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from structmat.errors import SaveError
+from structmat.files.paths import name_of
 
 #: Ending of files on their way; a killed process leaves one behind.
 _ENDING = ".structmat-part"
 #: Seconds after which a file on its way counts as left behind.
 _OLD = 3600
+_FOLDER = "choose a folder that exists and that you may write to"
+_ROOM = "make room, or choose a folder of another disk"
+#: Ways out of errors that another folder does not cure.
+_REMEDIES: dict[int | None, str] = {
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EILSEQ: "choose a name of other characters",
+    errno.EINVAL: "choose another name",
+    errno.ELOOP: "choose another name, or mend the links",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+}
 #: Bytes of a name that the name of a file on its way repeats, at most.
 _NAME_BYTES = 120
 
@@ -40,7 +53,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     (Path(folder) / "a").read_text()
     'hello'
     """
-    given = Path(path)
+    given = Path(name_of(path))
     try:
         target = Path(os.path.realpath(given))
         mode = _mode(target)
@@ -153,7 +166,9 @@ def finite(value: Any) -> Any:
 
 def _unwritable(path: Path, error: OSError | ValueError) -> SaveError:
     reason = getattr(error, "strerror", None) or error
-    return SaveError(
-        f"cannot write {str(path)!r} ({reason}); choose a folder that exists "
-        "and that you may write to"
-    )
+    number = getattr(error, "errno", None)
+    if number is None and isinstance(error, ValueError):
+        remedy = "choose a name of other characters"
+    else:
+        remedy = _REMEDIES.get(number, _FOLDER)
+    return SaveError(f"cannot write {str(path)!r} ({reason}); {remedy}")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import structmat
-from structmat.errors import SaveError
+from structmat.cli import main
+from structmat.errors import InputError, SaveError
 from structmat.files.write import whole_file
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, modes and devices of POSIX")
@@ -85,7 +86,7 @@ def test_what_is_no_regular_file_is_refused(what, tmp_path):
         if place != path:
             path.symlink_to(place)
     before = sorted(p.name for p in tmp_path.iterdir())
-    with pytest.raises(SaveError, match="no regular file"):
+    with pytest.raises(SaveError, match=r"no regular file.* choose another name"):
         write(path)
     assert not stat.S_ISREG(os.stat(place).st_mode)
     assert sorted(p.name for p in tmp_path.iterdir()) == before
@@ -106,9 +107,61 @@ def test_odd_names(name, tmp_path):
 def test_characters_that_no_name_has_are_refused(name, tmp_path):
     if os.name == "nt" and "\0" not in name:
         pytest.skip("NTFS takes any 16-bit unit in a name")
-    with pytest.raises(SaveError, match="cannot write"):
+    with pytest.raises(SaveError, match=r"cannot write .* choose a name of other characters"):
         write(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@posix
+@pytest.mark.parametrize("name", ["a" * 300, "ä" * 128])
+def test_a_name_that_is_too_long_asks_for_a_shorter_one(name, tmp_path):
+    with pytest.raises(SaveError, match=r"too long.*; choose a shorter name"):
+        write(tmp_path / name)
+
+
+@posix
+def test_links_in_a_circle_are_refused(tmp_path):
+    for one, other in ("ab", "ba"):
+        (tmp_path / one).symlink_to(other)
+    with pytest.raises(SaveError, match="choose another name, or mend the links"):
+        write(tmp_path / "a")
+
+
+class Named:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode, Named, lambda p: Named(os.fsencode(p))])
+def test_every_function_takes_a_path_of_every_sort(kind, tmp_path):
+    path = kind(str(tmp_path / "a"))
+    structmat.save(path, structmat.Dense(np.eye(3)))
+    assert structmat.load(path).shape == (3, 3)
+    torch = pytest.importorskip("torch")
+    from structmat.nn import load_model, save_model
+
+    save_model(path, torch.nn.Linear(2, 2))
+    assert load_model(path, torch.nn.Linear(2, 2))
+    write(path)
+    assert (tmp_path / "a").read_text() == "new"
+
+
+@pytest.mark.parametrize("path", [3, None, ["a"], True, 0.5])
+def test_what_is_no_path_is_refused(path):
+    """A number would be the handle of an open file."""
+    calls = [lambda: structmat.save(path, structmat.Dense(np.eye(3))), lambda: structmat.load(path)]
+    if pytest.importorskip("torch"):
+        from torch import nn
+
+        from structmat.nn import load_model, save_model
+
+        calls += [lambda: save_model(path, nn.Linear(2, 2)), lambda: load_model(path, nn.Module())]
+    for call in calls:
+        with pytest.raises(InputError, match=r"path is a \w+; expected a str, bytes"):
+            call()
 
 
 def left_behind(folder, name, monkeypatch):
@@ -133,25 +186,43 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path, monkeypa
         left.unlink(missing_ok=True)
 
 
+def refused_model(path):
+    from torch import nn
+
+    from structmat.nn import save_model
+
+    def save():
+        with pytest.raises(SaveError, match=r"room enough|make room"):
+            save_model(path, nn.Linear(99, 99))
+
+    return save
+
+
 @posix
-def test_a_full_disk_leaves_the_old_file(tmp_path):
+def test_a_full_disk_leaves_the_old_file(tmp_path, capsys):
     """As the limit of a file's size: a save reaches it in the middle."""
     resource = pytest.importorskip("resource")
     import signal
 
-    path, old = tmp_path / "a.npz", structmat.Dense(np.eye(3))
+    path, large, old = tmp_path / "a.npz", tmp_path / "large.npy", structmat.Dense(np.eye(3))
     structmat.save(path, old)
+    np.save(large, np.random.default_rng(0).standard_normal((99, 99)))
+    save_large = pytest.importorskip("torch") and refused_model(path)
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     known = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(SaveError, match="too large"):
+        with pytest.raises(SaveError, match=r"too large.* make room"):
             structmat.save(path, structmat.Dense(np.ones((99, 99))))
+        save_large()
+        full = main(["compress", str(large), "--budget", "1", "--to", "low_rank", "-o", str(path)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, known)
     assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [path, large]
+    assert full == 1
+    assert "make room" in capsys.readouterr().err
 
 
 def test_a_folder_that_vanishes_is_an_error(tmp_path):

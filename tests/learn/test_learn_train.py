@@ -11,7 +11,7 @@ import torch
 
 from structmat.cli import main
 from structmat.errors import FileFormatError, InputError, SaveError, TrainingError
-from structmat.learn import _state
+from structmat.learn import _midway, _state
 from structmat.learn import train as train_module
 from structmat.learn._machine import processor
 from structmat.learn._measure import totals
@@ -320,6 +320,16 @@ def test_blocks_at_random_places_stay_there(task, tmp_path):
         assert np.array_equal(first.coverage(), last.coverage())
         assert not np.array_equal(first.to_dense(), last.to_dense())
     assert record["train_metric"] != record["metric"]
+
+
+def test_supports_of_older_experiments_are_refused_until_they_are_deleted(tmp_path):
+    """They had no header; the report goes without them."""
+    path = tmp_path / "gblr-0-midway.safetensors"
+    safetensors.torch.save_file({"fc": torch.ones(3, 2, dtype=torch.bool)}, path)
+    with pytest.raises(FileFormatError, match="delete it, and the report goes without"):
+        _midway.read_supports(path)
+    path.unlink()
+    assert _midway.read_supports(path) == {}
 
 
 def test_an_experiment_names_the_settings_that_matter(task, tmp_path):

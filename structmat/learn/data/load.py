@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from structmat.errors import InputError
+from structmat.files.paths import name_of
 from structmat.learn.data.cifar import cifar
 from structmat.learn.data.images import Images, digits, fashion_mnist
 from structmat.learn.data.text import Text, text
@@ -85,7 +86,7 @@ def load_data(
             f"data_dir = None (--data-dir); expected the folder with the files of {name} (nothing "
             "is downloaded: get them first, or use digits, which come with scikit-learn)"
         )
-    root = Path(data_dir)
+    root = Path(name_of(data_dir))
     if name == "text":
         return text(root, limit)
     return fashion_mnist(root) if name == "fashion-mnist" else cifar(name, root)

@@ -185,7 +185,7 @@ class AnnealWeight(StructuredModule):
         InputError
             If the dtype differs from that of the weight, without autocast.
         """
-        check_inputs(x, self.shape)
+        check_inputs(x, self.shape, self)
         dtype = autocast_dtype(x)
         if dtype is None:
             check_dtype(x.dtype, self.weight.dtype)

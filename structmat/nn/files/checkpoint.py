@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import InputError
+from structmat.files.paths import name_of
 from structmat.nn.files.describe import build_layers, describe_layers
 from structmat.nn.files.place import (
     common_parameters,
@@ -150,7 +151,7 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             f"model is a {type(model).__qualname__}; expected a torch.nn.Module, the network as "
             "it was built before its layers were converted"
         )
-    name = os.fsdecode(path)
+    name = name_of(path)
     header, tensors, index = _read(name)
     with reading(name, _REMEDY):
         layers = build_layers(header["layers"], tensors, index)

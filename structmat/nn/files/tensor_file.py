@@ -15,6 +15,7 @@ from torch import Tensor
 
 from structmat.errors import InputError, MissingDependencyError, SaveError
 from structmat.files.foreign import check_members, digest_of, foreign, sealed, unsealed
+from structmat.files.paths import name_of
 from structmat.files.write import apart, whole_file
 
 #: Bytes that say how long safetensors' own header is.
@@ -29,12 +30,12 @@ def write_tensors(
     Raises
     ------
     InputError
-        If a tensor is of a dtype that no such file holds.
+        If a tensor is of a dtype that no such file holds, or is no dense one.
     SaveError
         If the file cannot be written.
     """
     safetensors = safetensors_package()
-    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
+    plain = {name: _plain(name, tensor) for name, tensor in tensors.items()}
     digests = {name: _digest(tensor) for name, tensor in plain.items()}
     text = sealed({**header, "members": digests})
     # safetensors writes to a temporary file of its own, beside the one that it is given.
@@ -48,7 +49,7 @@ def write_tensors(
             ) from None
         except safetensors.SafetensorError as error:
             raise SaveError(
-                f"cannot write {os.fspath(path)!r} ({error}); choose a folder with room enough"
+                f"cannot write {name_of(path)!r} ({error}); choose a folder with room enough"
             ) from error
 
 
@@ -68,7 +69,7 @@ def read_tensors(
     """
     safetensors = safetensors_package()
     with reading(path, remedy):
-        header = unsealed(_text(path, key), newest, os.fsdecode(path))
+        header = unsealed(_text(path, key), newest, name_of(path))
         with safetensors.safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         check_members(header, {name: _digest(tensor) for name, tensor in tensors.items()})
@@ -78,7 +79,7 @@ def read_tensors(
 def reading(path: str | os.PathLike[str], remedy: str) -> AbstractContextManager[None]:
     """Turn whatever a file of tensors raises into a `FileFormatError`."""
     what = f"it is truncated, damaged or not a structmat file ({remedy})"
-    return foreign(os.fsdecode(path), what)
+    return foreign(name_of(path), what)
 
 
 def safetensors_package() -> Any:
@@ -114,8 +115,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _plain(name: str, tensor: Tensor) -> Tensor:
     """The numbers of a tensor on the CPU as they lie in a file: none is conjugated or negated."""
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        raise InputError(
+            f"{name} is no dense tensor ({tensor.dtype}, {tensor.layout}"
+            f"{', nested' * tensor.is_nested}), and a safetensors file holds no others; expected a "
+            "dense one (make it dense, or keep its parts as buffers)"
+        )
     return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 

@@ -9,8 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from structmat._derivatives import is_traced
 from structmat.errors import InputError, ShapeError
+=======
+from structmat._derivatives import is_traced, settled
+from structmat.errors import InputError
+>>>>>>> b-rel
 from structmat.matrices import GBLR
 from structmat.nn.gaudi import conversion, products, state
 from structmat.nn.gaudi.circles import Circles, masked
@@ -26,7 +31,7 @@ from structmat.nn.gaudi.structure import (
 from structmat.nn.sharded import is_sharded, whole
 from structmat.nn.structured import devices
 from structmat.nn.structured.parameters import register
-from structmat.nn.structured.products import without_autocast
+from structmat.nn.structured.products import check_inputs, without_autocast
 from structmat.nn.structured.state import Structure, StructuredModule
 
 #: Sharpness of the masks of evaluation.
@@ -274,9 +279,7 @@ class GaudiWeight(StructuredModule):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Vectors (…, n) to (…, m), plus a bias (m,) if there is one."""
-        n = self.shape[1]
-        if x.ndim == 0 or x.shape[-1] != n:
-            raise ShapeError(f"input of shape {tuple(x.shape)}; expected (…, {n})")
+        check_inputs(x, self.shape, self)
         if x.dtype != self.u.dtype and products.product_dtype(x) == x.dtype:
             raise InputError(
                 f"input of {x.dtype} for a weight of {self.u.dtype}; expected one dtype (move the "

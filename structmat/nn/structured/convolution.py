@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from structmat.errors import InputError, ShapeError
 from structmat.nn.structured.parameters import bias_parameter
+from structmat.nn.structured.products import check_dense
 
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 _PADDING_MODES["circular"] = "circular"
@@ -99,6 +100,7 @@ class TapConv2d(nn.Module):
         ShapeError
             If `x` has other channels, or is smaller than the kernel.
         """
+        check_dense(x)
         if x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:
             raise ShapeError(
                 f"input has shape {tuple(x.shape)}; expected (batch, {self.in_channels}, height, "

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from structmat import binding
@@ -143,13 +143,36 @@ def prepare(matrix: StructuredMatrix) -> Times:
     return Times.of(count_operations(matrix), matrix.shape, place_of_products(matrix))
 
 
-def check_inputs(x: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse vectors that a weight of a shape cannot multiply."""
+def check_dense(x: Any) -> None:
+    """Refuse an input that is no dense tensor."""
+    if not isinstance(x, Tensor):
+        raise InputError(
+            f"input is a {type(x).__qualname__}; expected a tensor (torch.as_tensor makes one)"
+        )
+    if x.layout is not torch.strided or x.is_nested:
+        name = "nested" if x.is_nested else str(x.layout).removeprefix("torch.").lstrip("_")
+        raise InputError(
+            f"input is a {name} tensor; expected a dense one (x.to_dense(), or "
+            "x.to_padded_tensor(0) of a nested one)"
+        )
+
+
+def check_inputs(x: Any, shape: tuple[int, int], weight: nn.Module | None = None) -> None:
+    """Refuse vectors that a weight of a shape, with its values, cannot multiply."""
+    check_dense(x)
     m, n = shape
     if x.ndim == 0 or x.shape[-1] != n:
         raise ShapeError(
             f"input has shape {tuple(x.shape)}; expected (…, {n}) for a weight of {m}x{n}"
         )
+    if x.is_meta and weight is not None:
+        devices = {t.device.type for t in (*weight.parameters(), *weight.buffers())}
+        if devices and "meta" not in devices:
+            raise InputError(
+                "input is on the meta device, which has no values, and the weight on "
+                f"{', '.join(sorted(devices))}; expected one device (move the layer with "
+                ".to('meta') to learn of shapes)"
+            )
 
 
 def check_dtype(dtype: torch.dtype | None, own: torch.dtype | None) -> None:

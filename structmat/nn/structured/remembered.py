@@ -202,6 +202,8 @@ class Remembered:
         # A shallow copy of the module is another one.
         if vars(module) is not self._state or type(x) is not Tensor or x.dtype is not self.dtype:
             return False
+        if x.layout is not torch.strided or x.is_nested:
+            return False
         if not x.is_cpu or not is_unfollowed() or torch.is_autocast_enabled("cpu"):
             return False
         for state, kind, name, value in self._places:

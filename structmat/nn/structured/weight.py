@@ -159,7 +159,7 @@ class StructuredWeight(StructuredModule):
         """
         if (known := self._serving(x)) is not None:
             return affine_of_frozen(known, x, bias, self.times)
-        check_inputs(x, self._template.shape)
+        check_inputs(x, self._template.shape, self)
         dtype = autocast_dtype(x)
         if dtype is None:
             matrix = self.bound(x.dtype)

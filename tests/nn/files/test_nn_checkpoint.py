@@ -429,6 +429,28 @@ def test_saving_refuses_what_has_no_place_in_a_file(path, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.to_sparse_csr,
+        torch.Tensor.to_mkldnn,
+        lambda t: torch.nested.nested_tensor([t]),
+        lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "csr", "mkldnn", "nested", "quantized"],
+)
+def test_buffers_that_are_no_dense_tensors_are_refused(make, path):
+    model = nn.Linear(2, 2)
+    model.register_buffer("table", make(torch.ones(3, 2)))
+    with pytest.raises(InputError, match=r"table is no dense tensor .*expected a dense one"):
+        save_model(path, model)
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

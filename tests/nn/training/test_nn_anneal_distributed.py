@@ -1,8 +1,10 @@
 """Two processes learn the structure that one does: DistributedDataParallel and FSDP2, over gloo."""
 
 import itertools
+import sys
 import tempfile
 import time
+import warnings
 from datetime import timedelta
 
 import pytest
@@ -14,6 +16,8 @@ from structmat.nn import Anneal, AnnealWeight, Config, convert_, load_model, sav
 
 STEPS, SAVED = 10, (3, 5, 6)  # among runs, among blocks, and at the last projection
 PROCESSES, SECONDS = 2, 180
+# Forked processes need not import everything again.
+METHOD = "fork" if sys.platform == "linux" else "spawn"
 CASES = [("ddp", "gblr"), ("fsdp", "gblr"), ("ddp", "low_rank"), ("fsdp", "block_sparse")]
 cases = pytest.mark.parametrize("case", CASES, ids=", ".join)
 
@@ -102,6 +106,7 @@ def trained(wrapper, kind, rank, folder):
 
 def work(rank, folder):
     torch.set_num_threads(1)
+    warnings.simplefilter("default")  # those of FSDP2 are no errors of a forked process
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting",
@@ -118,7 +123,9 @@ def work(rank, folder):
 def results():
     """Results of each process, by case."""
     with tempfile.TemporaryDirectory() as folder:
-        running = multiprocessing.spawn(work, (folder,), PROCESSES, join=False)
+        running = multiprocessing.start_processes(
+            work, (folder,), PROCESSES, join=False, start_method=METHOD
+        )
         end = time.monotonic() + SECONDS
         try:
             while not running.join(timeout=1):  # raises what a process raised

@@ -5,7 +5,9 @@ Where widths are in single precision, single precision's rounding is what is lef
 """
 
 import itertools
+import sys
 import time
+import warnings
 from datetime import timedelta
 
 import numpy as np
@@ -29,6 +31,8 @@ from structmat.nn.training.weight_grad import take_grad
 
 STEPS, SAVED, REVIVED = 6, 2, 3  # the checkpoint lies just before the first revival
 PROCESSES, SECONDS = 2, 180
+# Forked processes need not import everything again.
+METHOD = "fork" if sys.platform == "linux" else "spawn"
 
 # Parameters of an FSDP2 group have one dtype, so widths of another are a group of their own.
 APART = "fsdp with widths apart"
@@ -188,6 +192,7 @@ def taken_where_run(rank):
 
 def work(rank, folder):
     torch.set_num_threads(1)
+    warnings.simplefilter("default")  # those of FSDP2 are no errors of a forked process
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting",
@@ -207,7 +212,9 @@ def work(rank, folder):
 def results(tmp_path_factory):
     """Results of each process, by case."""
     folder = tmp_path_factory.mktemp("processes")
-    running = multiprocessing.spawn(work, (folder,), PROCESSES, join=False)
+    running = multiprocessing.start_processes(
+        work, (folder,), PROCESSES, join=False, start_method=METHOD
+    )
     end = time.monotonic() + SECONDS
     try:
         while not running.join(timeout=1):  # raises what a process raised, with its traceback
