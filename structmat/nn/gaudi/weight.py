@@ -9,13 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-<<<<<<< HEAD
 from structmat._derivatives import is_traced
-from structmat.errors import InputError, ShapeError
-=======
-from structmat._derivatives import is_traced, settled
 from structmat.errors import InputError
->>>>>>> b-rel
 from structmat.matrices import GBLR
 from structmat.nn.gaudi import conversion, products, state
 from structmat.nn.gaudi.circles import Circles, masked
