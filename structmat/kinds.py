@@ -109,11 +109,13 @@ BUILT_IN = (
         "block_low_rank", "block low rank", "#009E73",
         "structmat.matrices.block_low_rank:BlockLowRank",
         "structmat.compress.block_low_rank:fit",
+        "structmat.compress.products.block_low_rank:fit_implicit",
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
         "structmat.matrices.monarch:Monarch",
         "structmat.compress.monarch:fit",
+        "structmat.compress.products.monarch:fit_implicit",
     ),
     # A recipe of structmat.nn, which fits it to torch's tensors.
     Kind("pixelfly", "Pixelfly", "#0072B2"),
