@@ -24,6 +24,7 @@ from structmat.compress.source import Source
 from structmat.errors import BudgetError, ConversionError, InputError, ToleranceError
 from structmat.kinds import contained_kinds, find_fit, fitted_kinds, is_built_in
 from structmat.matrix import StructuredMatrix
+from structmat.project.svd import Explicit
 
 Fitted = TypeVar("Fitted")
 
@@ -215,6 +216,10 @@ class Fits:
 
     def _fitter(self, kind: str) -> Callable[..., StructuredMatrix]:
         fit = find_fit(kind, implicit=self._source.implicit)
+        products = find_fit(kind, implicit=True)
+        if fit is None and products is not None:
+            # An array has products, too.
+            return lambda A, goal, **options: products(Explicit(A), goal, **options)
         if fit is None:
             able = ", ".join(fitted_kinds(implicit=True))
             raise InputError(

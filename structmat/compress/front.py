@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,14 +11,16 @@ import numpy as np
 from structmat._progress import Progress, part, reporting
 from structmat.compress.arguments import bound_for, check_goal, check_kind, generator_of
 from structmat.compress.contained import Bound, Fits
-from structmat.compress.measure import Measure, measures_exactly, relative
+from structmat.compress.entries.run import compress_source, takes
+from structmat.compress.measure import Measure, asks_for_exact, measures_exactly, relative
 from structmat.compress.range import best_of_rank, known_of_rank
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
 from structmat.errors import BudgetError, ToleranceError
-from structmat.kinds import fitted_kinds, is_built_in
+from structmat.kinds import compressible_kinds, fitted_kinds, is_built_in
 from structmat.project.ranks import low_rank
 from structmat.project.svd import Triple, truncated_svd
+from structmat.sources.source import Source as EntrySource
 
 #: Share of the progress of a compression that is left for measuring it.
 MEASURING = 0.1
@@ -41,8 +45,10 @@ def compress(
         An array of any library. An operator is anything with ``shape`` and ``matmat``,
         ``matvec`` or ``@``, of SciPy, PyLops, lazylinop or your own. Its adjoint is ``rmatmat``,
         ``rmatvec``, ``H`` or ``T``; a symmetric one needs none. Like a structured or sparse
-        matrix of more than 2**26 entries, it is compressed through its products. Gradients of
-        tensors do not follow.
+        matrix of more than 2**26 entries, it is compressed through its products. A source,
+        `KernelMatrix` or `Entries`, is compressed by blocks of its entries, in the order of a k-d
+        tree where it has points; kinds without such a fit form it, up to 2**26 entries. Gradients
+        of tensors do not follow.
     kind : str
         "gblr" by default, which contains the next three; "low_rank", "block_sparse",
         "block_low_rank", "monarch", or one that `register` entered with a fit.
@@ -110,6 +116,11 @@ def compress(
     check_kind(kind)
     check_goal(budget, tol)
     generator = generator_of(rng)
+    if isinstance(A, EntrySource):
+        form = partial(compress, kind=kind, budget=budget, tol=tol, rng=generator)
+        bound, exact = bound_for(budget, tol, A.shape), asks_for_exact(measure)
+        with reporting(progress, f"compressing to {kind}") as report:
+            return compress_source(A, kind, bound, form, generator, report, exact=exact)
     with reporting(progress, f"compressing to {kind}") as report:
         source = source_of(A, symmetric=symmetric, rng=generator)
         bound = bound_for(budget, tol, source.data.shape)
@@ -208,6 +219,10 @@ def compare(
     """
     check_goal(budget, tol)
     generator = generator_of(rng)
+    if isinstance(A, EntrySource):
+        call = partial(compress, A, budget=budget, tol=tol, measure=measure, rng=generator)
+        with reporting(progress, "comparing kinds") as report:
+            return ComparisonTable(_rows_of_source(A, call, report))
     with reporting(progress, "comparing kinds") as report:
         source = source_of(A, symmetric=symmetric, rng=generator)
         bound = bound_for(budget, tol, source.data.shape)
@@ -226,6 +241,25 @@ def compare(
                 rows.append(_no_matrix(kind, f"{type(error).__name__}: {error}"))
         report(1.0)
     return ComparisonTable(rows)
+
+
+def _rows_of_source(
+    A: EntrySource, call: Callable[..., CompressionResult], report: Progress
+) -> list[Comparison]:
+    """Rows of the kinds that take a source of this size."""
+    rows, kinds = [], [kind for kind in compressible_kinds() if takes(A, kind)]
+    for i, kind in enumerate(kinds):
+        try:
+            found = call(kind, progress=part(report, i / len(kinds), (i + 1) / len(kinds)))
+            rows.append(
+                Comparison(
+                    kind, found.matrix, found.cost, found.storage, found.error, found.seconds,
+                    estimate=found.estimate,
+                )
+            )  # fmt: skip
+        except (BudgetError, ToleranceError) as error:
+            rows.append(_no_matrix(kind, str(error)))
+    return rows
 
 
 def _compared(

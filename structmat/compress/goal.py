@@ -11,3 +11,5 @@ class Goal:
     max_cost: int | None = None
     #: Largest absolute Frobenius error.
     max_error: float | None = None
+    #: Frobenius norm of the input, estimated for a source; None where a fit knows it.
+    size: float | None = None

@@ -93,17 +93,19 @@ class Measure:
 
 
 def measures_exactly(source: Source, measure: str | None) -> bool:
-    """True for an input whose errors are measured: by request, by default, or for few columns.
+    """True for an input whose errors are measured: by request, by default, or for few columns."""
+    few = not source.implicit or source.data.shape[1] <= LEAST_PROBES
+    return few or asks_for_exact(measure)
 
-    `measure` is "exact", "estimate", or None for an estimate of operators alone.
-    """
+
+def asks_for_exact(measure: str | None) -> bool:
+    """True for "exact"; "estimate", or None, asks for an estimate of what is never formed."""
     if measure not in (None, "exact", "estimate"):
         raise InputError(
             f"measure = {measure!r}; expected 'estimate' (a bound on the error, with its "
             "probability) or 'exact' (n products for an operator)"
         )
-    few = not source.implicit or source.data.shape[1] <= LEAST_PROBES
-    return few or measure == "exact"
+    return measure == "exact"
 
 
 def relative(error: float, size: float) -> float:

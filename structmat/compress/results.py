@@ -42,6 +42,11 @@ class CompressionResult:
         the number of products that it comes from.
     products : int
         Columns that an operator multiplied in all, on both sides; 0 for an array.
+    entries : int
+        Entries of a source that were evaluated in all, for fit and estimate; 0 for an array.
+    ordered : bool
+        Whether rows and columns were put in the order of a k-d tree of the points. The matrix
+        has these orders as permutations, or as its own.
 
     Examples
     --------
@@ -61,6 +66,8 @@ class CompressionResult:
     seconds: float
     estimate: Estimate
     products: int = 0
+    entries: int = 0
+    ordered: bool = False
 
     def __repr__(self) -> str:
         return self._table().text()
@@ -74,7 +81,14 @@ class CompressionResult:
         if not math.isnan(self.baseline_error):
             notes.append(f"truncated SVD at equal cost: error {self.baseline_error:.3g}")
         if self.estimate.confidence < 1:
-            notes.append(f"error {self.estimate}; {self.products} products in all")
+            notes.append(f"error {self.estimate}")
+        if self.products:
+            notes.append(f"{self.products} products in all")
+        if self.entries:
+            share = self.entries / max(m * n, 1)
+            notes.append(f"{self.entries} entries evaluated, {100 * share:.3g} % of m n")
+        if self.ordered:
+            notes.append("rows and columns in the order of a k-d tree of the points")
         row = figures(self.kind, self.matrix, self.error, self.seconds)
         return Table(HEAD, [row], notes)
 

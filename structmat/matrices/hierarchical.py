@@ -20,6 +20,8 @@ from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, ramps
 from structmat.kernels.arrays.rectangles import RectangleBatches
 from structmat.kernels.choice.factored import FactoredMatrix
+from structmat.kernels.choice.record import has, imports
+from structmat.kernels.choice.table import LEAST_COMPILED_SCALARS
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
 from structmat.kernels.layouts.rectangle_index import (
@@ -178,9 +180,17 @@ class Hierarchical(StructuredMatrix, kind="hierarchical"):
     def _bind(self) -> Any:
         left, right = self._orders
         if is_numpy(self.xp):
-            inner = RectangleBatches(self.rectangles, self.u, self.v, self.dense)
-            return _Between(left, inner, right)
+            return _Between(left, self._on_numpy(), right)
         return OrderedMatrix(left, self._factored_blocks, right, self._structural)
+
+    def _on_numpy(self) -> Any:
+        """The ordered matrix for operands on NumPy, compiled where that pays."""
+        parts = self.rectangles, self.u, self.v, self.dense
+        if self.storage >= LEAST_COMPILED_SCALARS and has("numba") and imports("numba"):
+            from structmat.kernels.cpu.rectangles import RectangleProduct
+
+            return RectangleProduct(*parts)
+        return RectangleBatches(*parts)
 
     @property
     def _orders(self) -> tuple[Permutation | None, Permutation | None]:

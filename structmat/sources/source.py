@@ -3,7 +3,7 @@
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,18 @@ class CompiledKernel(NamedTuple):
     rows: NDArray[np.float64]
     cols: NDArray[np.float64]
     scale: float
+
+
+class Counter:
+    """A number that several threads add to."""
+
+    def __init__(self) -> None:
+        self.value, self._lock = 0, threading.Lock()
+
+    def add(self, number: int) -> None:
+        """Add a whole number."""
+        with self._lock:
+            self.value += int(number)
 
 
 class Source(StructuredMatrix, kind=None):
@@ -68,7 +80,7 @@ class Source(StructuredMatrix, kind=None):
         is_complex = _array.is_complex(self, self.xp)
         self.symmetric = symmetric or (hermitian and not is_complex)
         self.hermitian = hermitian or (symmetric and not is_complex)
-        self._counted, self._lock = 0, threading.Lock()
+        self._counter = Counter()
 
     # Hooks of a concrete source.
 
@@ -96,12 +108,16 @@ class Source(StructuredMatrix, kind=None):
     @property
     def entries(self) -> int:
         """Number of entries evaluated so far."""
-        return self._counted
+        return self._counter.value
 
     def count(self, entries: int) -> None:
         """Add entries that compiled loops evaluated to `entries`."""
-        with self._lock:
-            self._counted += int(entries)
+        self._counter.add(entries)
+
+    def counted_by(self, other: "Source") -> Self:
+        """The same source, whose evaluations count as those of another one, and the other way."""
+        self._counter = other._counter
+        return self
 
     @_array.on_own_device
     def block(self, rows: IntArray, cols: IntArray) -> Array:

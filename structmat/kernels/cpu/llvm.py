@@ -28,10 +28,22 @@ _NAMES = {types.float32: "f32", types.float64: "f64"}
 
 def compiled(function: Callable[..., Any]) -> Any:
     """A function compiled by Numba, without the interpreter's lock, and kept on disk."""
+    return _compiled(function)
+
+
+def compiled_sums(function: Callable[..., Any]) -> Any:
+    """The same, where sums may be taken in any order: vectors of numbers then have parts of them.
+
+    NaN and infinity keep their meaning.
+    """
+    return _compiled(function, fastmath={"reassoc", "contract"})
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:  # no folder to keep it in
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
 def constant(argument: Any) -> int:

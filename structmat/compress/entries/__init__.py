@@ -1,0 +1,9 @@
+"""Compression of sources, by blocks of their entries.
+
+run              one compression: ordered, fitted, estimated, retried
+sampled          the error on rows that no fit has seen
+cross            cross approximation, watched on rows and columns of its own
+low_rank         fit to low rank
+block_low_rank   fit to block low rank
+gblr             fit to GBLR
+"""

@@ -1,0 +1,164 @@
+"""The error of an approximation of a source, estimated on rows that no fit has seen.
+
+Rows are drawn one from each of equal parts of the axis, and evaluated exactly. Their products
+with random vectors are compared to those of the approximation, which needs no rows of it. For a
+source that is not symmetric, columns are drawn as well, and the larger of both errors counts.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+from structmat.compress.estimate import Estimate
+from structmat.intervals import IntArray
+from structmat.sources.source import BLOCK_ENTRIES, Source
+
+#: Probability with which the bound of an estimate holds.
+CONFIDENCE = 0.99
+#: Rows, and for other than symmetric sources columns, that are evaluated.
+ROWS = 256
+#: Random vectors with which they are multiplied.
+VECTORS = 16
+#: Sources with a shorter side are evaluated in full, and their error is measured.
+EXACT_SIDE = 512
+#: Degrees of freedom are taken as a share of those that a spread of samples tells.
+TRUSTED_SHARE = 0.5
+#: Most columns of an approximation that are compared at once.
+COLUMNS = 64
+
+
+def source_norm(source: Source, rng: np.random.Generator, rows: int = 32) -> float:
+    """Estimated Frobenius norm of a source, from a few rows and columns; `rows` of each."""
+    found = []
+    for axis in (0, 1) if not source.symmetric else (0,):
+        at = drawn(source.shape[axis], rows, rng)
+        square = sum(_energy(part).sum() for part in _lines(source, at, axis))
+        found.append(square * source.shape[axis] / max(at.size, 1))
+    return math.sqrt(max(found))
+
+
+def measured(source: Source, matrix: Any) -> Estimate:
+    """Relative Frobenius error, from all entries of the source."""
+    missed = square = 0.0
+    every = np.arange(source.shape[0])
+    for first in range(0, source.shape[1], COLUMNS):
+        cols = np.arange(first, min(first + COLUMNS, source.shape[1]))
+        unit = np.zeros((source.shape[1], cols.size), matrix.dtype)
+        unit[cols, np.arange(cols.size)] = 1
+        block = source.block(every, cols)
+        square += _energy(block).sum()
+        missed += _energy(block - matrix.matmat(unit)).sum()
+    error = _relative(missed, square)
+    return Estimate(error, error, 1.0)
+
+
+def estimated(source: Source, matrix: Any, rng: np.random.Generator) -> Estimate:
+    """Relative Frobenius error with a bound that holds with the probability `CONFIDENCE`."""
+    if min(source.shape) <= EXACT_SIDE:
+        return measured(source, matrix)
+    axes = (0,) if source.symmetric or source.hermitian else (0, 1)
+    sides = [_on_axis(source, matrix, axis, 1 - CONFIDENCE, rng) for axis in axes]
+    error, bound = (max(side[k] for side in sides) for k in (0, 1))
+    counts = [side[2] for side in sides]
+    return Estimate(
+        error, bound, CONFIDENCE, products=VECTORS, rows=counts[0], cols=sum(counts[1:])
+    )
+
+
+def drawn(size: int, count: int, rng: np.random.Generator) -> IntArray:
+    """Random positions, one in each of equal parts of an axis; all if they are few."""
+    if size <= count:
+        return np.arange(size)
+    edges = np.linspace(0, size, count + 1).astype(np.int64)
+    return rng.integers(edges[:-1], edges[1:])
+
+
+def _on_axis(
+    source: Source, matrix: Any, axis: int, chance: float, rng: np.random.Generator
+) -> tuple[float, float, int]:
+    """Error, its bound, and the number of rows (or of columns) that it comes from."""
+    size, other = source.shape[axis], source.shape[1 - axis]
+    at = drawn(size, ROWS, rng)
+    Z = _gaussian((other, VECTORS), matrix.dtype, rng)
+    product = matrix.matmat(Z) if axis == 0 else matrix.rmatmat(Z)
+    squares, parts, first = np.empty(at.size), [], 0
+    for part in _lines(source, at, axis):
+        squares[first : first + len(part)] = _energy(part)
+        parts.append(part @ Z)
+        first += len(part)
+    gaps = _plain(np.concatenate(parts) - product[at])
+    rows, vectors = gaps.mean(axis=1), gaps.sum(axis=0)
+    share = size / at.size
+    missed = rows.sum() * share
+    spared = 1 - at.size / size
+    most = missed * _above(_of_rows(rows, spared), 0.4 * chance)
+    most *= _above(_of_vectors(vectors), 0.4 * chance)
+    least = squares.sum() * share * _below(_of_rows(squares, spared), 0.2 * chance)
+    error = _relative(missed, squares.sum() * share)
+    return error, max(_relative(most, least), error), at.size
+
+
+def _lines(source: Source, at: IntArray, axis: int) -> Any:
+    """Rows of a source, or of its adjoint, as many at a time as a block may have."""
+    every = np.arange(source.shape[1 - axis])
+    step = max(1, BLOCK_ENTRIES // max(every.size, 1))
+    for first in range(0, at.size, step):
+        some = at[first : first + step]
+        yield source.block(some, every) if axis == 0 else source.block(every, some).conj().T
+
+
+def _of_rows(values: NDArray, spared: float) -> float:
+    """Degrees of freedom of a sum over stratified rows, by the differences of neighbours."""
+    total, steps = values.sum(), values[: len(values) // 2 * 2].reshape(-1, 2)
+    variance = spared * (np.diff(steps, axis=1) ** 2).sum()
+    return _degrees(total, variance)
+
+
+def _of_vectors(values: NDArray) -> float:
+    """Degrees of freedom of a sum over Gaussian vectors: at least one each."""
+    variance = len(values) * values.var(ddof=1)
+    return max(_degrees(values.sum(), variance), float(len(values)))
+
+
+def _degrees(total: float, variance: float) -> float:
+    return math.inf if variance <= 0 else TRUSTED_SHARE * 2 * total**2 / variance
+
+
+def _above(degrees: float, chance: float) -> float:
+    """Factor from an estimate to its upper bound, for a sum like that of a chi-square."""
+    if degrees > 1e8:
+        return 1.0
+    least = float(gammaincinv(degrees / 2, chance)) / (degrees / 2)
+    return 1 / least if least > 0 else math.inf
+
+
+def _below(degrees: float, chance: float) -> float:
+    """Factor from an estimate to its lower bound."""
+    return 1.0 if degrees > 1e8 else degrees / (2 * float(gammaincinv(degrees / 2, 1 - chance)))
+
+
+def _gaussian(shape: tuple[int, int], dtype: Any, rng: np.random.Generator) -> NDArray:
+    Z = rng.standard_normal(shape)
+    if np.dtype(dtype).kind == "c":
+        Z = (Z + 1j * rng.standard_normal(shape)) / math.sqrt(2)
+    return Z.astype(dtype)
+
+
+def _energy(part: NDArray) -> NDArray[np.float64]:
+    """Squared norm of each row, in double precision."""
+    return _plain(part).sum(axis=1)
+
+
+def _plain(values: NDArray) -> NDArray[np.float64]:
+    """Squares of absolute values in double precision."""
+    square: NDArray[np.float64] = values.real.astype(np.float64) ** 2
+    return square + values.imag.astype(np.float64) ** 2 if values.dtype.kind == "c" else square
+
+
+def _relative(missed: float, square: float) -> float:
+    if square == 0.0:
+        return 0.0 if missed == 0.0 else math.inf
+    return math.sqrt(missed / square)

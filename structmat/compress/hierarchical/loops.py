@@ -1,0 +1,299 @@
+"""Compiled adaptive cross approximation of the rectangles of a named kernel.
+
+Rows and columns of a rectangle are evaluated until they stop to contribute; entries at random
+then have to agree, or the worst of them names the next row. The factors are brought to singular
+vectors, and small singular values are dropped.
+
+Import this module where it is used: it imports Numba.
+"""
+
+import numpy as np
+
+from structmat.kernels.cpu.llvm import compiled_sums
+from structmat.sources.compiled_kernels import kernel_value
+
+#: Entries at random on which a rectangle is checked, and most checks.
+CHECKED, CHECKS = 16, 24
+#: Share of a squared bound that rows and columns may stop at.
+STOP = 0.02
+#: Rank from which on a rectangle is given up, as a share of its shorter side.
+FIRST_RANK = 16
+
+
+@compiled_sums
+def evaluate(code, scale, X, i, Y, first, last, out):
+    """Write the entries of point i of X with points `first` to `last` of Y, (d, n), to `out`."""
+    count = last - first
+    out[:count] = 0.0
+    for k in range(X.shape[0]):
+        x, row = X[k, i], Y[k, first:last]
+        for j in range(count):
+            step = x - row[j]
+            out[j] += step * step
+    for j in range(count):
+        out[j] = kernel_value(code, out[j], scale)
+
+
+@compiled_sums
+def _random(state):
+    """The next number of a generator (splitmix64), and its state."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state, z ^ (z >> np.uint64(31))
+
+
+@compiled_sums
+def _below(count, z):
+    """A position below `count`, by a random number."""
+    return np.int64(z % np.uint64(count))
+
+
+@compiled_sums
+def _subtract(line, factor, other, at, count):
+    """Subtract from a line what `count` crosses have of it."""
+    for l in range(count):
+        z = factor[l, at]
+        for j in range(line.size):
+            line[j] -= z * other[l, j]
+
+
+@compiled_sums
+def _largest(line, used):
+    """Position of the largest number among those not used, and its size."""
+    best, at = -1.0, -1
+    for j in range(line.size):
+        size = abs(line[j])
+        if size > best and not used[j]:
+            best, at = size, j
+    return at, best
+
+
+@compiled_sums
+def _nearest(X, a, b, Y, c, d):
+    """Number of the point of X nearest to the middle of those of Y: its row has much to say."""
+    distance = np.zeros(b - a)
+    for k in range(X.shape[0]):
+        middle = 0.0
+        for j in range(c, d):
+            middle += Y[k, j]
+        middle /= d - c
+        for i in range(b - a):
+            distance[i] += (X[k, a + i] - middle) ** 2
+    at = 0
+    for i in range(b - a):
+        if distance[i] < distance[at]:
+            at = i
+    return at
+
+
+@compiled_sums
+def cross(code, scale, X, Y, a, b, c, d, bound, most, state):
+    """Approximate rows a to b and columns c to d to a squared error of about `bound`.
+
+    Returns U^T (r, p), V^T (r, q), the entries evaluated, and whether the checks agreed before
+    the rank `most` was reached.
+    """
+    p, q = b - a, d - c
+    limit = min(p, q, most)
+    room = min(FIRST_RANK, limit)
+    U, V = np.empty((room, p)), np.empty((room, q))
+    used_rows, used_cols = np.zeros(p, np.bool_), np.zeros(q, np.bool_)
+    row, col, one = np.empty(q), np.empty(p), np.empty(1)
+    rank, evaluated, checks, agreed = 0, 0, 0, False
+    i = _nearest(X, a, b, Y, c, d)
+    while True:
+        ended = i < 0
+        if not ended:
+            evaluate(code, scale, X, a + i, Y, c, d, row)
+            evaluated += q
+            _subtract(row, U, V, i, rank)
+            used_rows[i] = True
+            j, size = _largest(row, used_cols)
+            # A row that is all but zero has nothing to divide by.
+            ended = j < 0 or size * size * p * q <= STOP * bound
+        if not ended:
+            if rank == limit:
+                break
+            evaluate(code, scale, Y, c + j, X, a, b, col)
+            evaluated += p
+            _subtract(col, V, U, j, rank)
+            used_cols[j] = True
+            if rank == room:
+                room = min(2 * room, limit)
+                more_u, more_v = np.empty((room, p)), np.empty((room, q))
+                more_u[:rank], more_v[:rank] = U[:rank], V[:rank]
+                U, V = more_u, more_v
+            height, width = 0.0, 0.0
+            for k in range(p):
+                U[rank, k] = col[k] / row[j]
+                height += U[rank, k] ** 2
+            for k in range(q):
+                V[rank, k] = row[k]
+                width += row[k] ** 2
+            rank += 1
+            ended = height * width <= STOP * bound
+            i, _ = _largest(U[rank - 1], used_rows)
+        if ended:
+            total, worst, at = 0.0, -1.0, -1
+            for _ in range(CHECKED):
+                state, z = _random(state)
+                k = _below(p, z)
+                state, z = _random(state)
+                l = _below(q, z)
+                evaluate(code, scale, X, a + k, Y, c + l, c + l + 1, one)
+                value = one[0]
+                for h in range(rank):
+                    value -= U[h, k] * V[h, l]
+                total += value * value
+                if abs(value) > worst and not used_rows[k]:
+                    worst, at = abs(value), k
+            evaluated += CHECKED
+            checks += 1
+            if total * p * q <= 0.25 * bound * CHECKED or at < 0:
+                agreed = True
+                break
+            if checks == CHECKS:
+                break
+            i = at
+    return U[:rank], V[:rank], evaluated, agreed
+
+
+@compiled_sums
+def orthonormal(F):
+    """Make the rows of F orthonormal, twice over, and return R with F_old = R^T F."""
+    r = F.shape[0]
+    R = np.zeros((r, r))
+    for l in range(r):
+        before = np.sqrt(_inner(F[l], F[l]))
+        for _ in range(2):
+            for k in range(l):
+                z = _inner(F[k], F[l])
+                R[k, l] += z
+                for j in range(F.shape[1]):
+                    F[l, j] -= z * F[k, j]
+        size = np.sqrt(_inner(F[l], F[l]))
+        if size <= 1e-15 * before:
+            size = 0.0
+        R[l, l] = size
+        share = 1.0 / size if size > 0.0 else 0.0
+        for j in range(F.shape[1]):
+            F[l, j] *= share
+    return R
+
+
+@compiled_sums
+def _inner(a, b):
+    total = 0.0
+    for j in range(a.size):
+        total += a[j] * b[j]
+    return total
+
+
+@compiled_sums
+def recompressed(U, V, bound):
+    """Factors in singular vectors, less the smallest ones, whose squares add up to `bound`.
+
+    Returns U^T and V^T, each with the square roots of the singular values, and the values.
+    """
+    r = U.shape[0]
+    if r == 0:
+        return U, V, np.zeros(0)
+    R, S = orthonormal(U), orthonormal(V)
+    left, values, right = np.linalg.svd(np.dot(R, S.T.copy()))
+    tail, kept = 0.0, r
+    while kept > 0 and tail + values[kept - 1] ** 2 <= bound:
+        kept -= 1
+        tail += values[kept] ** 2
+    root = np.sqrt(values[:kept])
+    one, two = np.empty((kept, r)), np.empty((kept, r))
+    for l in range(kept):
+        for k in range(r):
+            one[l, k] = left[k, l] * root[l]
+            two[l, k] = right[l, k] * root[l]
+    return _times(one, U), _times(two, V), values[:kept].copy()
+
+
+@compiled_sums
+def _times(A, B):
+    """A B, for few rows of A."""
+    out = np.zeros((A.shape[0], B.shape[1]))
+    for i in range(A.shape[0]):
+        for k in range(A.shape[1]):
+            z, row, target = A[i, k], B[k], out[i]
+            for j in range(B.shape[1]):
+                target[j] += z * row[j]
+    return out
+
+
+@compiled_sums
+def fit_far(code, scale, X, Y, pairs, bounds, most, seed):
+    """Approximate rectangles, (b, 4), each to its squared bound.
+
+    Returns all U^T and V^T one after another, all singular values, the ranks, -1 where the
+    rectangle did not come near within the rank `most`, and the entries evaluated.
+    """
+    sizes = np.zeros(3, np.int64)
+    u, v, s = np.empty(1 << 16), np.empty(1 << 16), np.empty(1 << 12)
+    ranks = np.empty(len(pairs), np.int64)
+    evaluated = 0
+    for t in range(len(pairs)):
+        a, b, c, d = pairs[t, 0], pairs[t, 1], pairs[t, 2], pairs[t, 3]
+        state = np.uint64(seed) + np.uint64(0xD1342543DE82EF95) * np.uint64(a * 31 + c * 17 + b + d)
+        # A rank above it takes more than the entries.
+        full = ((b - a) * (d - c)) // (b - a + d - c) + 1
+        U, V, count, agreed = cross(
+            code, scale, X, Y, a, b, c, d, bounds[t], min(most, full), state
+        )
+        evaluated += count
+        if not agreed:
+            ranks[t] = -1
+            continue
+        U, V, values = recompressed(U, V, 0.25 * bounds[t])
+        ranks[t] = values.size
+        u = _appended(u, sizes, 0, U.ravel())
+        v = _appended(v, sizes, 1, V.ravel())
+        s = _appended(s, sizes, 2, values)
+    return u[: sizes[0]].copy(), v[: sizes[1]].copy(), s[: sizes[2]].copy(), ranks, evaluated
+
+
+@compiled_sums
+def _appended(buffer, sizes, which, more):
+    """A buffer with more numbers in it, itself or a larger one."""
+    begin, end = sizes[which], sizes[which] + more.size
+    if end > buffer.size:
+        larger = np.empty(max(2 * buffer.size, end))
+        larger[:begin] = buffer[:begin]
+        buffer = larger
+    buffer[begin:end] = more
+    sizes[which] = end
+    return buffer
+
+
+@compiled_sums
+def fill_near(code, scale, X, Y, pairs, triangular, begins, first, last, out):
+    """Write the entries of rectangles `first` to `last` to `out`, or their lower triangles."""
+    width = 0
+    for t in range(first, last):
+        width = max(width, pairs[t, 3] - pairs[t, 2])
+    row = np.empty(width)
+    for t in range(first, last):
+        a, b, c, d = pairs[t, 0], pairs[t, 1], pairs[t, 2], pairs[t, 3]
+        at = begins[t]
+        for i in range(a, b):
+            end = i + 1 if triangular[t] else d
+            evaluate(code, scale, X, i, Y, c, end, row)
+            out[at : at + end - c] = row[: end - c]
+            at += end - c
+
+
+@compiled_sums
+def keep_ranks(sizes, old, new, source, target):
+    """Copy the first ranks of each rectangle's factor, packed, to another packing."""
+    begin, at = 0, 0
+    for t in range(old.size):
+        count = new[t] * sizes[t]
+        target[at : at + count] = source[begin : begin + count]
+        at += count
+        if old[t] > 0:
+            begin += old[t] * sizes[t]

@@ -1,0 +1,67 @@
+"""Views of a source: on NumPy, and with rows and columns in other orders.
+
+Entries that a view evaluates count as those of the source.
+"""
+
+import numpy as np
+
+from structmat import _array
+from structmat.intervals import IntArray
+from structmat.sources.entries import Entries
+from structmat.sources.kernel_matrix import KernelMatrix
+from structmat.sources.source import EntryFunction, Source
+
+
+def on_host(source: Source) -> Source:
+    """A source of any library as one whose blocks are NumPy arrays.
+
+    Named kernels are evaluated on NumPy; functions stay where they are.
+    """
+    if _array.is_numpy(source.xp):
+        return source
+    if isinstance(source, KernelMatrix) and isinstance(source.kernel, str):
+        return source.to("numpy").counted_by(source)
+    return _view(source, lambda rows, cols: _array.to_numpy(source.block(rows, cols)))
+
+
+def reordered(source: Source, rows: IntArray, cols: IntArray) -> Source:
+    """A source on NumPy with its rows and columns in other orders.
+
+    Examples
+    --------
+    >>> K = Entries(lambda i, j: 10.0 * i[:, None] + j, (2, 2))
+    >>> reordered(K, np.array([1, 0]), np.array([0, 1])).toarray()
+    array([[10., 11.],
+           [ 0.,  1.]])
+    """
+    if isinstance(source, KernelMatrix) and (not source.one_set or np.array_equal(rows, cols)):
+        return source.at(rows, cols).counted_by(source)
+    return _view(
+        source, lambda some, others: source.block(rows[some], cols[others]), rows=rows, cols=cols
+    )
+
+
+def _view(
+    source: Source,
+    function: EntryFunction,
+    *,
+    rows: IntArray | None = None,
+    cols: IntArray | None = None,
+) -> Source:
+    points, points2 = source.points, source.points2
+    alike = rows is cols or np.array_equal(rows, cols)
+    if points is not None and rows is not None:
+        same = points2 is points and alike
+        points, points2 = points[rows], None if same or points2 is None else points2[cols]
+        points2 = points if same else points2
+    dtype = _array.to_numpy(source.xp.zeros(0, dtype=source.dtype)).dtype
+    return Entries._from_parts(
+        np.zeros(0, dtype),
+        function=function,
+        size=source.shape,
+        points=points,
+        points2=points2,
+        symmetric=source.symmetric and alike,
+        hermitian=source.hermitian and alike,
+        conjugated=False,
+    )

@@ -1,0 +1,182 @@
+"""Fits of sources to hierarchical matrices: cases that fooled earlier schemes, borders, counts."""
+
+import numpy as np
+import pytest
+
+import structmat
+from structmat import Entries, KernelMatrix
+from structmat._progress import no_progress
+from structmat.compress.goal import Goal
+from structmat.compress.hierarchical import evaluate
+from structmat.compress.hierarchical import fit as module
+from structmat.compress.hierarchical.fit import fit_entries
+from structmat.errors import InputError
+
+
+def points(n, d=2, seed=0):
+    return np.random.default_rng(seed).random((n, d))
+
+
+def exponential(X, Y):
+    """The exponential kernel as a user's function."""
+    return np.exp(-np.sqrt(((X[:, None] - Y) ** 2).sum(-1)) / 0.1)
+
+
+def of(A, **options):
+    """A dense array as a function of entries."""
+    return Entries(lambda i, j: A[np.ix_(i, j)], A.shape, **options)
+
+
+def fitted(source, tol=1e-3, seed=0, progress=no_progress):
+    """The fit, its relative error, and the share of the entries that it evaluated."""
+    D = source.to_dense()
+    size, before = np.linalg.norm(D), source.entries
+    rng = np.random.default_rng(seed)
+    matrix = fit_entries(source, Goal(max_error=tol * size), rng=rng, progress=progress)
+    error = np.linalg.norm(matrix.to_dense() - D) / max(size, 1e-300)
+    return matrix, error, (source.entries - before) / max(D.size, 1)
+
+
+def hidden_block():
+    A = np.eye(1200)
+    A[700:760, 120:190] = np.random.default_rng(1).standard_normal((60, 70))
+    return of(A)
+
+
+def zero_first_row():
+    A = 1 / (1 + np.abs(np.arange(900)[:, None] - np.arange(900)))
+    A[0], A[:, 0] = 0, 0
+    return of(A, symmetric=True)
+
+
+def sparse_rows():
+    A, rng = np.zeros((1600, 1600)), np.random.default_rng(1)
+    A[900 + rng.choice(400, 12, replace=False), 300:700] = rng.standard_normal((12, 400))
+    return of(A)
+
+
+def hermitian():
+    x = points(600, 1)
+    return of(np.exp(5j * (x - x.T)) * exponential(x, x), points=x, hermitian=True)
+
+
+def in_x_order(kernel, order, **options):
+    P = points(1000)
+    P = P[np.argsort(P[:, 0])] if order == "x" else P
+    return KernelMatrix(P, kernel, **options)
+
+
+HARD = {
+    "duplicates": lambda: KernelMatrix(points(150).repeat(6, axis=0), "exponential", length=0.1),
+    "duplicates by a function": lambda: KernelMatrix(points(150).repeat(6, axis=0), exponential),
+    "hidden block": hidden_block,
+    "zero first row": zero_first_row,
+    "sparse rows": sparse_rows,
+    "sparse columns": lambda: of(sparse_rows().to_dense().T),
+    "x order": lambda: in_x_order("matern32", "x", length=0.1),
+    "random order": lambda: in_x_order("gaussian", "random", length=0.1),
+    "by a function": lambda: in_x_order(exponential, "random"),
+    "inverse": lambda: in_x_order("inverse", "random"),
+    "collinear": lambda: KernelMatrix(np.c_[points(900, 1), np.zeros(900)], "matern52", length=0.1),
+    "equal points": lambda: KernelMatrix(np.ones((200, 2)), "exponential"),
+    "tiny length": lambda: KernelMatrix(points(900), "exponential", length=1e-6),
+    "huge length": lambda: KernelMatrix(points(900), "exponential", length=1e6),
+    "noise": lambda: of(np.random.default_rng(0).standard_normal((150, 170))),
+    "three dimensions": lambda: KernelMatrix(points(1000, 3), "exponential", length=0.3),
+    "two sets": lambda: KernelMatrix(points(900), "exponential", points(500, seed=1), length=0.1),
+    "two sets by a function": lambda: KernelMatrix(points(700), exponential, points(300, seed=1)),
+    "waves": lambda: KernelMatrix(points(600), "helmholtz", length=0.1),
+    "hermitian": hermitian,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_hard_matrices_are_met(case):
+    source = HARD[case]()
+    matrix, error, _ = fitted(source)
+    assert error <= 1e-3
+    assert matrix.symmetric == source.hermitian
+    assert matrix.dtype == source.dtype
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-6, 1e-10])
+@pytest.mark.parametrize("kernel", ["matern32", exponential])
+def test_tolerances_are_met_and_not_by_far(kernel, tol):
+    _, error, _ = fitted(KernelMatrix(points(500), kernel), tol)
+    assert 0.2 * tol < error <= tol or error < 1e-13
+
+
+@pytest.mark.parametrize(
+    "P", [np.zeros((0, 2)), np.zeros((1, 2)), np.zeros((2, 1)), points(33), np.zeros((40, 0))]
+)
+@pytest.mark.parametrize("kernel", ["exponential", exponential])
+def test_few_points_are_exact_or_near(P, kernel):
+    matrix, error, evaluated = fitted(KernelMatrix(P, kernel))
+    assert error <= 1e-3
+    assert evaluated <= 1
+    structmat.testing.check_matrix(matrix)
+
+
+def test_no_rows_and_some_columns():
+    source = KernelMatrix(np.zeros((0, 2)), "exponential", points(5))
+    matrix, *_ = fitted(source)
+    assert (matrix.shape, matrix.cost) == ((0, 5), 0)
+
+
+def test_single_precision_stays_single():
+    matrix, error, _ = fitted(KernelMatrix(points(600).astype(np.float32), "matern32", length=0.1))
+    assert matrix.u.dtype == np.float32
+    assert error <= 1e-3
+
+
+def test_a_function_that_gives_nan_is_refused():
+    with pytest.raises(InputError, match="finite"):
+        fit_entries(
+            KernelMatrix(points(200), lambda X, Y: np.where(X[:, :1] > 0.9, np.nan, 1.0) * Y[:, 0]),
+            Goal(max_error=1.0), rng=np.random.default_rng(0), progress=no_progress,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", ["matern32", exponential])
+def test_the_result_does_not_depend_on_the_number_of_threads(kernel, monkeypatch):
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("STRUCTMAT_NUM_THREADS", threads)
+        monkeypatch.setattr(evaluate, "_PIECE", 2**12)
+        found.append(fitted(KernelMatrix(points(700), kernel, length=1.0))[0])
+    for name in ("blocks", "u", "v", "dense"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
+
+
+def test_few_entries_are_evaluated_and_counted():
+    seen = []
+
+    def counting(X, Y):
+        seen.append(len(X) * len(Y))
+        return exponential(X, Y)
+
+    for kernel, share in (("exponential", 0.1), (counting, 0.3)):
+        source = KernelMatrix(points(3000), kernel, length=0.1 if kernel == "exponential" else 1.0)
+        seen.clear()
+        before = source.entries
+        goal = Goal(max_error=1e-3 * 3000 * 0.15)
+        fit_entries(source, goal, rng=np.random.default_rng(0), progress=no_progress)
+        count = source.entries - before
+        assert count < share * 3000**2
+        assert kernel == "exponential" or sum(seen) == count
+
+
+def test_progress_rises_to_one():
+    told = []
+    fitted(KernelMatrix(points(600), "exponential"), progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+def test_the_blocks_of_a_user_agree_with_the_compiled_loops(monkeypatch):
+    source = KernelMatrix(points(700), "matern32", length=0.1)
+    one, *_ = fitted(source)
+    monkeypatch.setattr(module, "HAS_NUMBA", False)
+    other, error, _ = fitted(source)
+    assert error <= 1e-3
+    assert abs(one.cost - other.cost) < 0.05 * one.cost
