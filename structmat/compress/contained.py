@@ -8,7 +8,7 @@ costs more than a simpler structure.
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -96,14 +96,14 @@ class Fits:
         reason: ToleranceError | None = None
         run = partial(self._run, kind, kind, bound)
         try:
-            with self._patience(len(others) > 0):
+            with self._patience(found=False) if others else nullcontext():
                 best = run(rng, lambda done: progress(share * done))
         except ToleranceError as error:
             reason = error
         for done, other in enumerate(others, 1):
             # Each fit begins with the same random numbers, as in a call of its own.
             again = partial(self._run, other, kind, bound, copy.deepcopy(start), no_progress)
-            with self._patience(True):
+            with self._patience(found=best is not None):
                 matrix = attempt(other, again)
             if matrix is not None and (best is None or self._is_better(matrix, best, bound)):
                 best = matrix
@@ -115,13 +115,14 @@ class Fits:
         return best
 
     @contextmanager
-    def _patience(self, limited: bool) -> Iterator[None]:
-        """Limit the products of a fit to about those of all before it, and of a peeling."""
+    def _patience(self, *, found: bool) -> Iterator[None]:
+        """Limit a fit to as many products as were taken so far, or as a peeling may take."""
         op = self._source.data
-        if not (limited and isinstance(op, Products)):
+        if not isinstance(op, Products):
             yield
             return
-        op.patience = 2 * op.products + PATIENCE * max(min(op.shape), 2).bit_length()
+        least = PATIENCE * max(min(op.shape), 2).bit_length()
+        op.patience = op.products + (op.products if found else least)
         try:
             yield
         finally:

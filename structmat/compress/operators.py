@@ -100,6 +100,11 @@ class Products:
             self._sample = X, self.matmat(X)
         return self._sample
 
+    def check_symmetry(self) -> None:
+        """Refuse a matrix that is said to be symmetric, and is not."""
+        if self._symmetric:
+            self._mirrored(None)
+
     def spend(self, products: int) -> None:
         """Give up a fit that is to take more products than it may."""
         if self.products + products > self.patience:

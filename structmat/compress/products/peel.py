@@ -27,6 +27,8 @@ LEAST_SIDE = 16
 CARRIED = 8
 #: Error of the bases, as a share of that of the whole matrix.
 SHARE = 0.25
+#: Blocks that miss no more than this share of an error do for it.
+ENOUGH = 0.5
 #: Leaves under a cap on the cost: their shortest and longest sides, and their share of the cap.
 SHORT_LEAF, LONG_LEAF, LEAVES = 8, 64, 0.5
 #: Directions of products below this many roundings, times the root of the longer side, are noise.
@@ -48,17 +50,18 @@ def peeled_of(
     op: Operator, goal: Goal, rng: np.random.Generator, progress: Progress = no_progress
 ) -> Peeled:
     """Blocks of an operator that suffice for a goal; fits of one operator share them."""
-    kept = op.kept if isinstance(op, Products) else {}
-    name = f"peeled for {goal}"
-    if name not in kept:
+    kept: dict[Goal, Peeled] = op.kept.setdefault("peeled", {}) if isinstance(op, Products) else {}
+    for known in kept.values():
+        if goal.max_error is not None and known.missed <= ENOUGH * goal.max_error:
+            return known
+    if goal not in kept:
         hermitian = isinstance(op, Products) and op.hermitian
         A = array_of(op, rng)
         peeling = Peeling(
             op if A is None else Explicit(A), _reach(op.shape, goal), rng, hermitian=hermitian
         )
-        kept[name] = peeling.run(progress)
-    found: Peeled = kept[name]
-    return found
+        kept[goal] = peeling.run(progress)
+    return kept[goal]
 
 
 def _reach(shape: tuple[int, int], goal: Goal) -> Reach:
@@ -119,7 +122,7 @@ class Peeling:
         halves = [upper, lower]
         wide = max(U.shape[2] for U, _ in halves)
         U, V = (np.stack([_widened(half[k], wide) for half in halves], axis=1) for k in (0, 1))
-        U, V = (F.reshape(-1, *F.shape[2:]) for F in (U, V))
+        U, V = (F.reshape(2 * len(F), *F.shape[2:]) for F in (U, V))
         self._started = max(COLUMNS, wide)
         return Level(level, U, V)
 
