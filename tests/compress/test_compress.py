@@ -492,7 +492,6 @@ def test_compare_of_an_operator_has_the_kinds_that_need_no_entries(rng):
     rows = compare(Counting(rng, 60, 50), budget=0.5, rng=0)
     kinds = ["low_rank", "block_low_rank", "monarch", "gblr", "hierarchical"]
     assert [row.kind for row in rows] == kinds
-    assert all(row.error < 1e-12 for row in rows)
 
 
 # Refusals.
