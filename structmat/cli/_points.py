@@ -31,7 +31,7 @@ def _positive(text: str) -> float:
 
 
 def has_kernel(options: argparse.Namespace) -> bool:
-    """Whether the file holds points; options that need a kernel are refused without one."""
+    """True if the file holds points; options that need a kernel are refused without one."""
     for name in ("length", "wavenumber"):
         if options.kernel is None and getattr(options, name) is not None:
             raise InputError(f"--{name} goes with --kernel; expected one of {', '.join(NAMES)}")

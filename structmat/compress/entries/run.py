@@ -38,7 +38,7 @@ FITTING = 0.9
 
 
 def takes(source: Source, kind: str) -> bool:
-    """Whether a source of this size goes into a kind."""
+    """True if a source of this size goes into a kind."""
     return find_entries_fit(kind) is not None or math.prod(source.shape) <= FORMED_ENTRIES
 
 
