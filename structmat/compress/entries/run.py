@@ -156,9 +156,7 @@ class Compression:
             "tolerance, or entries that depend on nothing but row and column"
         )
 
-    def _fitted(
-        self, goal: Goal, rng: np.random.Generator, progress: Progress
-    ) -> StructuredMatrix:
+    def _fitted(self, goal: Goal, rng: np.random.Generator, progress: Progress) -> StructuredMatrix:
         fit: Any = find_entries_fit(self.kind)
         matrix: StructuredMatrix = fit(self.source, goal, rng=rng, progress=progress)
         return matrix
