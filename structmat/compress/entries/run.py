@@ -32,7 +32,7 @@ FORMED_ENTRIES = 2**26
 #: First aim as a share of a tolerance, and number of tries.
 FIRST_AIM, TRIES = 0.7, 4
 #: Kinds whose fits have orders of their own, or need none.
-UNORDERED = ("low_rank", "hierarchical", "gblr")
+UNORDERED = ("low_rank", "hierarchical")
 #: Share of the progress for the fit.
 FITTING = 0.9
 
