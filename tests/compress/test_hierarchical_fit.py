@@ -155,7 +155,7 @@ def test_few_entries_are_evaluated_and_counted():
         seen.append(len(X) * len(Y))
         return exponential(X, Y)
 
-    for kernel, share in (("exponential", 0.1), (counting, 0.3)):
+    for kernel, share in (("exponential", 0.2), (counting, 0.3)):
         source = KernelMatrix(points(3000), kernel, length=0.1 if kernel == "exponential" else 1.0)
         seen.clear()
         before = source.entries
@@ -174,9 +174,44 @@ def test_progress_rises_to_one():
 
 
 def test_the_blocks_of_a_user_agree_with_the_compiled_loops(monkeypatch):
-    source = KernelMatrix(points(700), "matern32", length=0.1)
+    source = KernelMatrix(points(700), "exponential", length=0.1)
+    monkeypatch.setattr(module, "_is_resolved", lambda source, pairs: False)
     one, *_ = fitted(source)
     monkeypatch.setattr(module, "HAS_NUMBA", False)
     other, error, _ = fitted(source)
     assert error <= 1e-3
     assert abs(one.cost - other.cost) < 0.05 * one.cost
+
+
+def under(source, budget, seed=0):
+    """The fit under a budget and its relative error."""
+    D = source.to_dense()
+    size, cap = np.linalg.norm(D), int(budget * D.size)
+    goal, rng = Goal(max_cost=cap, size=size), np.random.default_rng(seed)
+    matrix = fit_entries(source, goal, rng=rng, progress=no_progress)
+    assert matrix.cost <= cap
+    return matrix, np.linalg.norm(matrix.to_dense() - D) / size
+
+
+@pytest.mark.parametrize("budget", [1.0, 0.4, 0.25, 0.1, 0.03, 0.001, 1e-9])
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: KernelMatrix(points(600), "matern32", length=0.2),
+        lambda: KernelMatrix(points(500), exponential, points(300, seed=1)),
+        lambda: of(np.random.default_rng(0).standard_normal((180, 200))),
+    ],
+    ids=["kernel", "two sets", "noise"],
+)
+def test_budgets_hold_and_are_used(source, budget):
+    matrix, error = under(source(), budget)
+    _, less = under(source(), 0.5 * budget)
+    assert error <= less
+    assert error < 1e-6 or matrix.cost > 0.8 * budget * np.prod(matrix.shape) - 600
+
+
+def test_a_budget_reaches_what_a_tolerance_takes():
+    source = KernelMatrix(points(1500), "exponential", length=0.1)
+    matrix, error, _ = fitted(source)
+    _, other = under(source, matrix.relative_cost)
+    assert other <= 1.1 * error

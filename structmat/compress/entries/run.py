@@ -32,13 +32,13 @@ FORMED_ENTRIES = 2**26
 #: First aim as a share of a tolerance, and number of tries.
 FIRST_AIM, TRIES = 0.7, 4
 #: Kinds whose fits have orders of their own, or need none.
-UNORDERED = ("low_rank", "hierarchical", "gblr")
+UNORDERED = ("low_rank", "hierarchical")
 #: Share of the progress for the fit.
 FITTING = 0.9
 
 
 def takes(source: Source, kind: str) -> bool:
-    """Whether a source of this size goes into a kind."""
+    """True if a source of this size goes into a kind."""
     return find_entries_fit(kind) is not None or math.prod(source.shape) <= FORMED_ENTRIES
 
 

@@ -32,15 +32,33 @@ class Pairs(NamedTuple):
     symmetric: bool
 
     @property
-    def weight(self) -> IntArray:
+    def weight(self) -> int:
         """Number of far rectangles that each stands for."""
-        return np.full(len(self.far), 2 if self.symmetric else 1)
+        return 2 if self.symmetric else 1
+
+    @property
+    def sides(self) -> IntArray:
+        """Rows and columns of each far rectangle: the cost of one rank."""
+        return sides_of(self.far)
 
     @property
     def near_cost(self) -> int:
         """Multiplications of the near rectangles with one vector."""
         a, b, c, d = self.near.T
         return int(((b - a) * (d - c) * np.where(self.symmetric & (a != c), 2, 1)).sum())
+
+    def without_near(self) -> "Pairs":
+        """The same rectangles, all of them far; mirror images are written out."""
+        every = np.concatenate([self.far, self.near])
+        if self.symmetric:
+            off = every[every[:, 0] != every[:, 2]]
+            every = np.concatenate([every, off[:, [2, 3, 0, 1]]])
+        return self._replace(far=_in_rows(every), near=every[:0], symmetric=False)
+
+
+def sides_of(pairs: IntArray) -> IntArray:
+    """Rows and columns of rectangles together."""
+    return pairs[:, 1] - pairs[:, 0] + pairs[:, 3] - pairs[:, 2]
 
 
 def strong_pairs(
@@ -115,6 +133,22 @@ def _as_pairs(
         if symmetric:
             above = table[:, 0] < table[:, 2]
             table[above] = table[above][:, [2, 3, 0, 1]]
-        # In the order of rows: products then go through the result once.
-        sides.append(np.ascontiguousarray(table[np.lexsort((table[:, 2], table[:, 0]))]))
-    return Pairs(one.order, two.order, sides[0], sides[1], symmetric)
+        sides.append(_in_rows(table))
+    rows = _in_leaves(one)
+    cols = rows if two is one else _in_leaves(two)
+    return Pairs(rows, cols, sides[0], sides[1], symmetric)
+
+
+def _in_rows(table: IntArray) -> IntArray:
+    """Rectangles in the order of rows: products then go through the result once."""
+    return np.ascontiguousarray(table[np.lexsort((table[:, 2], table[:, 0]))])
+
+
+def _in_leaves(tree: Tree) -> IntArray:
+    """The order of a tree whose leaves keep the order of the input.
+
+    Points that have been sorted by such a tree stay as they are.
+    """
+    leaves = (tree.children[:, 0] < 0) & (tree.end > tree.begin)
+    leaf = np.searchsorted(np.sort(tree.begin[leaves]), np.arange(tree.order.size), side="right")
+    return tree.order[np.lexsort((tree.order, leaf))]

@@ -80,12 +80,13 @@ class CompiledEvaluator(Evaluator):
         same = kernel.cols is kernel.rows and pairs.col_order is pairs.row_order
         self._Y = self._X if same else np.ascontiguousarray(kernel.cols[pairs.col_order].T)
 
+        self._copies = any(map(_has_copies, (self._X, self._Y)[: 1 if same else 2]))
+
     def factor(self, pairs: IntArray, bounds: NDArray[np.float64], seed: int) -> Factors:
         """Approximate rectangles, each to its squared error."""
         points = self._X, self._Y
-        most = 2**20
         u, v, values, ranks, evaluated = self._loops.fit_far(
-            *self._kernel, *points, pairs, bounds, most, np.uint64(seed)
+            *self._kernel, *points, pairs, bounds, self._copies, np.uint64(seed)
         )
         self._count(evaluated)
         return Factors(pairs, u, v, values, ranks)
@@ -97,6 +98,14 @@ class CompiledEvaluator(Evaluator):
         self._loops.fill_near(
             *self._kernel, self._X, self._Y, pairs, triangular, begins, 0, len(pairs), out
         )
+
+
+def _has_copies(X: NDArray[np.float64]) -> bool:
+    """Tell whether two of the points (d, n) are equal."""
+    if not X.size:
+        return X.shape[1] > 1
+    order = np.lexsort(X)
+    return bool((X[:, order[1:]] == X[:, order[:-1]]).all(axis=0).any())
 
 
 def over_pieces(work: Callable[[int], None], count: int, progress: Progress) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._progress import Progress, part
+from structmat._progress import Progress, no_progress, part
 from structmat.compress.goal import Goal
 from structmat.compress.hierarchical.assemble import assembled, shared_ranks
 from structmat.compress.hierarchical.blocks import BlockEvaluator
-from structmat.compress.hierarchical.clusters import Pairs, strong_pairs
+from structmat.compress.hierarchical.clusters import Pairs, sides_of, strong_pairs, weak_pairs
 from structmat.compress.hierarchical.evaluate import CompiledEvaluator, Evaluator, Factors
+from structmat.compress.hierarchical.look import costs_less, price_within, sampled
 from structmat.intervals import IntArray
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.project.compiled import HAS_NUMBA
@@ -20,6 +21,14 @@ from structmat.project.compiled import HAS_NUMBA
 DROPPED = 0.5
 #: Entries of a rectangle that is not halved any more but stored dense.
 LEAST_HALVED = 2**10
+#: Errors of the norm to which some rectangles are fitted, to see what a budget pays for.
+LOOKS = (1e-4, 1e-8, 1e-13)
+#: Share of the energy for each multiplication that a fit under a budget may miss.
+FINER = 0.25
+#: Leaves on which neighbours are looked at, and the share of the diagonal that theirs should be.
+RESOLVED_LEAVES, RESOLVED = 8, 0.5
+#: Share of a budget that dense rectangles may take.
+NEAR_SHARE = 0.6
 
 
 def fit_entries(
@@ -32,31 +41,108 @@ def fit_entries(
     in each, which a rectangle with few nonzero entries may still deceive.
     """
     seed = int(rng.integers(2**62))
-    pairs = clusters_of(source)
-    evaluator = evaluator_of(source, pairs)
     if goal.max_cost is not None:
-        raise NotImplementedError
-    found, near = factored(evaluator, pairs, goal.max_error or 0.0, seed, part(progress, 0.0, 0.8))
-    weight = 2 if pairs.symmetric else 1
-    aim = Goal(max_error=(goal.max_error or 0.0) * math.sqrt(DROPPED))
-    ranks = shared_ranks(found, weight, aim, 0)
+        return _under_cap(source, goal, goal.max_cost, seed, progress)
+    error = goal.max_error or 0.0
+    evaluator, pairs = _cheaper(source, error, seed)
+    each = _each(pairs, error)
+    found, near = factored(evaluator, pairs, each, seed, part(progress, 0.0, 0.9))
+    ranks = shared_ranks(found, pairs.weight, Goal(max_error=error * math.sqrt(DROPPED)), 0)
     matrix = assembled(found, ranks, near, pairs, evaluator, source.shape, np.dtype(source.dtype))
     progress(1.0)
     return matrix
 
 
+def _under_cap(source: Any, goal: Goal, cap: int, seed: int, progress: Progress) -> Hierarchical:
+    """The best matrix that costs at most `cap`: singular values by energy per multiplication."""
+    pairs = _within(source, cap)
+    evaluator = evaluator_of(source, pairs)
+    room = cap - pairs.near_cost
+    each, whole = 0.0, BlockEvaluator(source, pairs)
+    for look in LOOKS:
+        sample = sampled(evaluator, pairs, _each(pairs, look * (goal.size or 1.0)), seed, whole)
+        if each := FINER * price_within(sample, room):
+            break
+    each = max(each, _each(pairs, LOOKS[-1] * (goal.size or 1.0)))
+    found, near = factored(evaluator, pairs, each, seed, part(progress, 0.0, 0.9), whole)
+    ranks = shared_ranks(found, pairs.weight, Goal(max_cost=cap), pairs.near_cost)
+    matrix = assembled(found, ranks, near, pairs, evaluator, source.shape, np.dtype(source.dtype))
+    progress(1.0)
+    return matrix
+
+
+def _each(pairs: Pairs, error: float) -> float:
+    """Squared error for each row and column of a far rectangle."""
+    return error**2 / max(float(pairs.weight * pairs.sides.sum()), 1.0)
+
+
+def _cheaper(source: Any, error: float, seed: int) -> tuple[Evaluator, Pairs]:
+    """Rectangles by strong or by weak admissibility, whichever promise to cost less."""
+    pairs = clusters_of(source)
+    evaluator = evaluator_of(source, pairs)
+    points, points2 = points_of(source)
+    # Rectangles that touch are checked where they touch, by compiled loops alone.
+    if points2 is not None or not len(pairs.far) or isinstance(evaluator, BlockEvaluator):
+        return evaluator, pairs
+    if not _is_resolved(source, pairs):
+        return evaluator, pairs
+    most = pairs.near_cost + sampled(evaluator, pairs, _each(pairs, error), seed).cost
+    weak = weak_pairs(points, symmetric=pairs.symmetric)
+    other = evaluator_of(source, weak)
+    if costs_less(other, weak, _each(weak, error), seed, most):
+        return other, weak
+    return evaluator, pairs
+
+
+def _is_resolved(source: Any, pairs: Pairs) -> bool:
+    """Tell whether neighbours have entries near those of the diagonal.
+
+    Else the large entries of rectangles that touch are too few to be found at random.
+    """
+    leaves = pairs.near[pairs.near[:, 0] == pairs.near[:, 2]]
+    shares = []
+    for a, b, *_ in leaves[:: max(1, len(leaves) // RESOLVED_LEAVES)][:RESOLVED_LEAVES]:
+        at = pairs.row_order[a:b]
+        block = np.abs(source.block(at, at))
+        own = block.diagonal().copy()
+        np.fill_diagonal(block, 0.0)
+        shares.append(block.max(axis=1, initial=0.0) >= RESOLVED * own)
+        if not own.all():
+            return False
+    return bool(shares) and bool(np.concatenate(shares).mean() >= RESOLVED)
+
+
+def _within(source: Any, cap: int) -> Pairs:
+    """Rectangles whose dense ones leave room under a cap."""
+    pairs = clusters_of(source)
+    if pairs.near_cost <= NEAR_SHARE * cap:
+        return pairs
+    points, points2 = points_of(source)
+    if points2 is None:
+        pairs = weak_pairs(points, symmetric=pairs.symmetric)
+        if pairs.near_cost <= NEAR_SHARE * cap:
+            return pairs
+    return pairs.without_near()
+
+
 def clusters_of(source: Any) -> Pairs:
-    """Far and near rectangles of a source, by its points."""
-    (m, n), points, points2 = source.shape, source.points, source.points2
-    if points is None:
-        points, points2 = _positions(m), None if m == n else _positions(n)
-    if points2 is points:
-        points2 = None
+    """Far and near rectangles of a source, by its points and strong admissibility."""
+    points, points2 = points_of(source)
     return strong_pairs(points, points2, symmetric=bool(source.hermitian and points2 is None))
 
 
+def points_of(source: Any) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Points of the rows, and of the columns where they are others.
+
+    A source without points has positions in the order of its rows and columns.
+    """
+    (m, n), points, points2 = source.shape, source.points, source.points2
+    if points is None:
+        points, points2 = _positions(m), None if m == n else _positions(n)
+    return points, None if points2 is points else points2
+
+
 def _positions(n: int) -> NDArray[np.float64]:
-    """Positions in the order of the input as points, for want of others."""
     return (np.arange(n)[:, None] + 0.5) / max(n, 1)
 
 
@@ -68,28 +154,32 @@ def evaluator_of(source: Any, pairs: Pairs) -> Evaluator:
 
 
 def factored(
-    evaluator: Evaluator, pairs: Pairs, error: float, seed: int, progress: Progress
+    evaluator: Evaluator,
+    pairs: Pairs,
+    each: float,
+    seed: int,
+    progress: Progress,
+    whole: Evaluator | None = None,
 ) -> tuple[list[Factors], IntArray]:
-    """All far rectangles to an error in all, and the near ones.
+    """All far rectangles, to a squared error of `each` a line, and the near ones.
 
-    A rectangle whose rank is too high is halved, again and again, or becomes near.
+    A rectangle whose rank is too high is halved, again and again. A small one becomes near, or
+    has all its singular values by `whole`.
     """
     found: list[Factors] = []
     near, far = [pairs.near], pairs.far
-    sides = _sides(far)
-    each = error**2 / max(float(pairs.weight @ sides), 1.0)
     while len(far):
-        some = evaluator.factored(far, np.asarray(each * _sides(far), np.float64), seed, progress)
+        some = evaluator.factored(far, each * sides_of(far).astype(np.float64), seed, progress)
         failed = np.concatenate([f.pairs[f.ranks < 0] for f in some])
         found += some
         small = (failed[:, 1] - failed[:, 0]) * (failed[:, 3] - failed[:, 2]) <= LEAST_HALVED
-        near.append(failed[small])
-        far = _quarters(failed[~small])
+        if whole is None:
+            near.append(failed[small])
+        elif small.any():
+            bounds = each * sides_of(failed[small]).astype(np.float64)
+            found.append(whole.factor(failed[small], bounds, seed))
+        far, progress = _quarters(failed[~small]), no_progress
     return found, np.concatenate(near)
-
-
-def _sides(pairs: IntArray) -> IntArray:
-    return pairs[:, 1] - pairs[:, 0] + pairs[:, 3] - pairs[:, 2]
 
 
 def _quarters(pairs: IntArray) -> IntArray:

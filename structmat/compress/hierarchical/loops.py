@@ -12,8 +12,15 @@ import numpy as np
 from structmat.kernels.cpu.llvm import compiled_sums
 from structmat.sources.compiled_kernels import kernel_value
 
-#: Entries at random on which a rectangle is checked, and most checks.
-CHECKED, CHECKS = 16, 24
+#: Entries at random on which a rectangle is checked, twice, and most checks.
+CHECKED, CHECKS = 8, 24
+#: Rows, and columns, at random on which one is checked whose sides touch: their diameter is so
+#: many times the distance between them.
+LINES, TOUCHING = 4, 4.0
+#: Entries up to which a rectangle with equal points is checked whole.
+WHOLE = 2**14
+#: Rows without anything new after which a rectangle is checked.
+EMPTY = 8
 #: Share of a squared bound that rows and columns may stop at.
 STOP = 0.02
 #: Rank from which on a rectangle is given up, as a share of its shorter side.
@@ -50,6 +57,14 @@ def _below(count, z):
 
 
 @compiled_sums
+def _inner(a, b):
+    total = 0.0
+    for j in range(a.size):
+        total += a[j] * b[j]
+    return total
+
+
+@compiled_sums
 def _subtract(line, factor, other, at, count):
     """Subtract from a line what `count` crosses have of it."""
     for l in range(count):
@@ -71,24 +86,35 @@ def _largest(line, used):
 
 @compiled_sums
 def _nearest(X, a, b, Y, c, d):
-    """Number of the point of X nearest to the middle of those of Y: its row has much to say."""
-    distance = np.zeros(b - a)
+    """Numbers of some points of X, the root of their number, nearest to the box of those of Y.
+
+    Of equally near ones, those next to the middle of the box come first. The squared distance
+    of the first one and the squared diameter of the box are returned, too.
+    """
+    distance, middle, diameter = np.zeros(b - a), np.zeros(b - a), 0.0
     for k in range(X.shape[0]):
-        middle = 0.0
-        for j in range(c, d):
-            middle += Y[k, j]
-        middle /= d - c
+        low, high = Y[k, c:d].min(), Y[k, c:d].max()
+        diameter += (high - low) ** 2
         for i in range(b - a):
-            distance[i] += (X[k, a + i] - middle) ** 2
-    at = 0
-    for i in range(b - a):
-        if distance[i] < distance[at]:
-            at = i
-    return at
+            x = X[k, a + i]
+            distance[i] += max(low - x, x - high, 0.0) ** 2
+            middle[i] += (x - 0.5 * (low + high)) ** 2
+    order = np.argsort(distance + 1e-6 * middle)
+    return order[: int(np.ceil(np.sqrt(b - a)))], distance[order[0]], diameter
 
 
 @compiled_sums
-def cross(code, scale, X, Y, a, b, c, d, bound, most, state):
+def _unused(used, first):
+    """The first position from `first` on, and around, that is not used; -1 for none."""
+    for k in range(used.size):
+        at = (first + k) % used.size
+        if not used[at]:
+            return at
+    return -1
+
+
+@compiled_sums
+def cross(code, scale, X, Y, a, b, c, d, bound, most, copies, state):
     """Approximate rows a to b and columns c to d to a squared error of about `bound`.
 
     Returns U^T (r, p), V^T (r, q), the entries evaluated, and whether the checks agreed before
@@ -100,8 +126,13 @@ def cross(code, scale, X, Y, a, b, c, d, bound, most, state):
     U, V = np.empty((room, p)), np.empty((room, q))
     used_rows, used_cols = np.zeros(p, np.bool_), np.zeros(q, np.bool_)
     row, col, one = np.empty(q), np.empty(p), np.empty(1)
-    rank, evaluated, checks, agreed = 0, 0, 0, False
-    i = _nearest(X, a, b, Y, c, d)
+    rank, evaluated, checks, empty, agreed = 0, 0, 0, 0, False
+    near_rows, gap, width = _nearest(X, a, b, Y, c, d)
+    near_cols, gap, height = _nearest(Y, c, d, X, a, b)
+    # Copies hide each other from checks at random, so small rectangles are checked whole.
+    whole = copies and p * q <= WHOLE
+    touching = max(width, height) > TOUCHING**2 * gap
+    i = near_rows[0]
     while True:
         ended = i < 0
         if not ended:
@@ -110,8 +141,17 @@ def cross(code, scale, X, Y, a, b, c, d, bound, most, state):
             _subtract(row, U, V, i, rank)
             used_rows[i] = True
             j, size = _largest(row, used_cols)
-            # A row that is all but zero has nothing to divide by.
-            ended = j < 0 or size * size * p * q <= STOP * bound
+            if size * size * p * q <= STOP * bound:
+                # A row with nothing to divide by, which may be a copy of one before.
+                empty += 1
+                ended = empty > EMPTY
+                if not ended:
+                    if rank > 0 and empty % 4 != 0:
+                        i, _ = _largest(U[rank - 1], used_rows)
+                    else:
+                        state, z = _random(state)
+                        i = _unused(used_rows, _below(p, z))
+                    continue
         if not ended:
             if rank == limit:
                 break
@@ -134,28 +174,69 @@ def cross(code, scale, X, Y, a, b, c, d, bound, most, state):
             rank += 1
             ended = height * width <= STOP * bound
             i, _ = _largest(U[rank - 1], used_rows)
-        if ended:
+            empty = 0
+        if ended and whole:
             total, worst, at = 0.0, -1.0, -1
-            for _ in range(CHECKED):
+            for k in range(p):
+                evaluate(code, scale, X, a + k, Y, c, d, row)
+                _subtract(row, U, V, k, rank)
+                missed = _inner(row, row)
+                total += missed
+                if missed > worst and not used_rows[k]:
+                    worst, at = missed, k
+            evaluated += p * q
+            agreed = total <= 0.25 * bound
+        elif ended and touching:
+            # Whole lines, at random and where the two sides meet.
+            most_missed, at = 0.25 * bound, -1
+            agreed = True
+            for some in range(2 * LINES):
+                by_rows = some < LINES
+                near, size = (near_rows, p) if by_rows else (near_cols, q)
                 state, z = _random(state)
-                k = _below(p, z)
-                state, z = _random(state)
-                l = _below(q, z)
-                evaluate(code, scale, X, a + k, Y, c + l, c + l + 1, one)
-                value = one[0]
-                for h in range(rank):
-                    value -= U[h, k] * V[h, l]
-                total += value * value
-                if abs(value) > worst and not used_rows[k]:
-                    worst, at = abs(value), k
-            evaluated += CHECKED
+                k = _below(size, z) if some % 2 == 0 else near[_below(near.size, z)]
+                line = row if by_rows else col
+                if by_rows:
+                    evaluate(code, scale, X, a + k, Y, c, d, line)
+                    _subtract(line, U, V, k, rank)
+                else:
+                    evaluate(code, scale, Y, c + k, X, a, b, line)
+                    _subtract(line, V, U, k, rank)
+                evaluated += line.size
+                missed = _inner(line, line) * (size if some % 2 == 0 else near.size)
+                if missed > most_missed:
+                    agreed = False
+                    next_row = k if by_rows else _largest(line, used_rows)[0]
+                    if next_row >= 0 and not used_rows[next_row]:
+                        most_missed, at = missed, next_row
+        elif ended:
+            worst, at, agreed = -1.0, -1, True
+            # All entries, and those between the lines that are nearest to each other.
+            for some in range(2):
+                height, width = (p, q) if some == 0 else (near_rows.size, near_cols.size)
+                total = 0.0
+                for _ in range(CHECKED):
+                    state, z = _random(state)
+                    k = _below(height, z)
+                    state, z = _random(state)
+                    l = _below(width, z)
+                    if some == 1:
+                        k, l = near_rows[k], near_cols[l]
+                    evaluate(code, scale, X, a + k, Y, c + l, c + l + 1, one)
+                    value = one[0]
+                    for h in range(rank):
+                        value -= U[h, k] * V[h, l]
+                    total += value * value
+                    if abs(value) > worst and not used_rows[k]:
+                        worst, at = abs(value), k
+                agreed = agreed and total * height * width <= 0.25 * bound * CHECKED
+            evaluated += 2 * CHECKED
+        if ended:
             checks += 1
-            if total * p * q <= 0.25 * bound * CHECKED or at < 0:
-                agreed = True
+            agreed = agreed or at < 0
+            if agreed or checks == CHECKS:
                 break
-            if checks == CHECKS:
-                break
-            i = at
+            i, empty = at, 0
     return U[:rank], V[:rank], evaluated, agreed
 
 
@@ -180,14 +261,6 @@ def orthonormal(F):
         for j in range(F.shape[1]):
             F[l, j] *= share
     return R
-
-
-@compiled_sums
-def _inner(a, b):
-    total = 0.0
-    for j in range(a.size):
-        total += a[j] * b[j]
-    return total
 
 
 @compiled_sums
@@ -227,11 +300,13 @@ def _times(A, B):
 
 
 @compiled_sums
-def fit_far(code, scale, X, Y, pairs, bounds, most, seed):
+def fit_far(code, scale, X, Y, pairs, bounds, copies, seed):
     """Approximate rectangles, (b, 4), each to its squared bound.
 
     Returns all U^T and V^T one after another, all singular values, the ranks, -1 where the
-    rectangle did not come near within the rank `most`, and the entries evaluated.
+    rectangle did not come near at less than its own cost, and the entries evaluated.
+
+    `copies` tells that some points are equal.
     """
     sizes = np.zeros(3, np.int64)
     u, v, s = np.empty(1 << 16), np.empty(1 << 16), np.empty(1 << 12)
@@ -242,9 +317,7 @@ def fit_far(code, scale, X, Y, pairs, bounds, most, seed):
         state = np.uint64(seed) + np.uint64(0xD1342543DE82EF95) * np.uint64(a * 31 + c * 17 + b + d)
         # A rank above it takes more than the entries.
         full = ((b - a) * (d - c)) // (b - a + d - c) + 1
-        U, V, count, agreed = cross(
-            code, scale, X, Y, a, b, c, d, bounds[t], min(most, full), state
-        )
+        U, V, count, agreed = cross(code, scale, X, Y, a, b, c, d, bounds[t], full, copies, state)
         evaluated += count
         if not agreed:
             ranks[t] = -1
