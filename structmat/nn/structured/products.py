@@ -26,6 +26,7 @@ from structmat.nn.structured.speed import (
 
 def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Times) -> Tensor:
     """Vectors (…, n) to (…, m) by whichever product is estimated to take less time."""
+    check_values(matrix, x)
     if bias is not None and bias.dtype != x.dtype:
         bias = bias.to(x.dtype)
     count = math.prod(x.shape[:-1])
@@ -149,6 +150,16 @@ def check_inputs(x: Tensor, shape: tuple[int, int]) -> None:
     if x.ndim == 0 or x.shape[-1] != n:
         raise ShapeError(
             f"input has shape {tuple(x.shape)}; expected (…, {n}) for a weight of {m}x{n}"
+        )
+
+
+def check_values(matrix: StructuredMatrix, x: Tensor) -> None:
+    """Refuse to multiply an input by contents without values."""
+    if matrix.device.type == "meta" and not x.is_meta:
+        raise InputError(
+            f"the contents of a weight of {matrix.shape[0]}x{matrix.shape[1]} are on the meta "
+            f"device, and the input on {x.device}; expected contents with values (load them, or "
+            "move the layer by to_empty and fill it)"
         )
 
 
