@@ -10,7 +10,8 @@ Parts
     frozen                  layers in evaluation
     training, projections   steps of layers, and projections onto structures
     host                    host time and launches of a call, memory of a layer
-    vit, decoding           whole networks
+    networks, decoding      whole networks
+    step_bytes              memory of their steps
     shapes                  structures to measure on
 Results
     targets, tables         limits to keep, and tables

@@ -173,9 +173,27 @@ def _projections(rows: list[Row]) -> list[Table]:
 def _networks(title: str, note: str) -> Callable[[list[Row]], list[Table]]:
     def make(rows: list[Row]) -> list[Table]:
         index = {"layers": "layers", "cost": _cost, "batch": "batch"}
-        return [pivot(title, note, index, ("way", "{}"), _ratio, rows)]
+        timed, counted = ([r for r in rows if ("way" in r) == by_time] for by_time in (True, False))
+        found = [pivot(title, note, index, ("way", "{}"), _ratio, timed)]
+        if counted:
+            columns = {
+                **index,
+                "operations": "operations",
+                "host, ms": lambda row: number(1e3 * row["host_seconds"]),
+                "bytes": "bytes",
+                "over dense": lambda row: number(row["bytes_over_dense"], 3),
+            }
+            found.append(listing(f"{title}: its steps", _STEPS, columns, counted))
+        return found
 
     return make
+
+
+#: Of what steps ask for.
+_STEPS = (
+    "Operations of a step that launch, with the optimizer's, as torch dispatches them; the time "
+    "for which it keeps the host; bytes at its peak, with AdamW's moments."
+)
 
 
 _TABLES: dict[str, Callable[[list[Row]], list[Table]]] = {
@@ -191,6 +209,11 @@ _TABLES: dict[str, Callable[[list[Row]], list[Table]]] = {
     ),
     "vit": _networks(
         "Vision transformer on a GPU",
-        "A training step of ViT-S/4, bfloat16, over that of the dense network.",
+        "A training step of ViT-S/4, bfloat16, over that of the dense network. Gaudi: masks as "
+        "published, looked up in tables, by an assembled weight.",
+    ),
+    "gpt2": _networks(
+        "GPT-2 small on a GPU",
+        "A training step of GPT-2 small, bfloat16, over that of the dense network, the same ways.",
     ),
 }

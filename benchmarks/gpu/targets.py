@@ -224,19 +224,25 @@ def _projections(rows: list[Row]) -> list[GpuTarget]:
     ]  # fmt: skip
 
 
-def _vit(rows: list[Row]) -> list[GpuTarget]:
-    compiled = [row for row in rows if row["way"] == "compiled"]
-    learning = [row for row in compiled if row["layers"] == "learning"]
-    pinned = [row for row in compiled if row["layers"].startswith("pinned")]
-    what = "ViT-S/4, training step of 512 images, bf16, compiled"
+def _networks(what: str) -> Callable[[list[Row]], list[GpuTarget]]:
+    def targets(rows: list[Row]) -> list[GpuTarget]:
+        compiled = [row for row in rows if row.get("way") == "compiled"]
+        learning = [row for row in compiled if row["layers"] == "learning"]
+        pinned = [row for row in compiled if row["layers"].startswith("pinned")]
+        memory = [row for row in rows if "bytes" in row and row["layers"] == "learning"]
 
-    def layers(row: Row) -> str:
-        return row["layers"]
+        def layers(row: Row) -> str:
+            return row["layers"]
 
-    return [
-        _target(f"{what}, learning", "–", 1.2, learning, _over_dense, layers),
-        _target(f"{what}, pinned, c = 1/4", "–", 1.0, pinned, _over_dense, layers),
-    ]
+        step = f"{what}, bf16, compiled"
+        return [
+            _target(f"{step}, learning", "–", 1.2, learning, _over_dense, layers),
+            _target(f"{step}, pinned, c = 1/4", "–", 1.0, pinned, _over_dense, layers),
+            _target(f"{what}, memory, learning", "–", 1.3, memory,
+                    lambda row: row["bytes_over_dense"], layers),
+        ]  # fmt: skip
+
+    return targets
 
 
 #: Targets of each part.
@@ -247,5 +253,6 @@ _TARGETS: dict[str, Callable[[list[Row]], list[GpuTarget]]] = {
     "host": _host,
     "training": _training,
     "projections": _projections,
-    "vit": _vit,
+    "vit": _networks("ViT-S/4, training step of 512 images"),
+    "gpt2": _networks("GPT-2 small, training step of 8 × 1024 tokens"),
 }

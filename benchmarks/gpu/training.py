@@ -58,6 +58,7 @@ def makers(n: int, cost: float) -> dict[str, Call]:
         "Gaudi, from strips": partial(gaudi, width_init="strips"),
         "Gaudi, from a grid": partial(gaudi, width_init="grid"),
         "Gaudi, shrunk": partial(shrunk_layer, n, n, cost),
+        "Gaudi, published": partial(gaudi, width_init="splr", product="assembled"),
     }
 
 
@@ -105,8 +106,6 @@ def _size(session: Session, plan: TrainingPlan, n: int, ways: Sequence[str]) -> 
                     partial(WAYS[way], layer, partial(_step, x, grad), session.device),
                 )
                 for name, layer in layers.items()
-                # Layers with masks read values, which no graph allows.
-                if way == "eager" or not name.startswith("Gaudi")
             }
         )
         timing = interleaved(

@@ -60,6 +60,10 @@ KEYS = {
     },
     "decoding": {"layers", "way", "batch", "budget", "rounds", "seconds", "over_dense"},
     "vit": {"layers", "way", "batch", "budget", "rounds", "seconds", "over_dense"},
+    "gpt2": {"layers", "way", "batch", "budget", "rounds", "seconds", "over_dense"},
+}
+STEP_KEYS = {
+    *("layers", "batch", "budget", "operations", "host_seconds", "bytes", "bytes_over_dense"),
 }
 HOST_KEYS = {
     "host": {"what", "call", "n", "seconds"},
@@ -74,6 +78,7 @@ def test_every_part_runs_and_every_figure_has_its_key(toy):
     assert {row["part"] for row in toy["rows"]} == set(parts.PARTS) == {*KEYS, "host"}
     for row in toy["rows"]:
         wanted = HOST_KEYS[row["what"]] if row["part"] == "host" else KEYS[row["part"]]
+        wanted = STEP_KEYS if "host_seconds" in row else wanted
         assert set(row) == {"part", *wanted}, row
     text = json.dumps(toy, allow_nan=False)
     assert "/tmp" not in text
@@ -94,7 +99,15 @@ def test_every_way_structure_and_dtype_is_there(toy):
     assert {
         (name, way) for name in ("learning", "tiles") for way in ("eager", "graph", "compiled")
     } <= layers
-    assert ("Gaudi, shrunk", "eager") in layers
+    assert {("Gaudi, published", way) for way in ("eager", "graph", "compiled")} <= layers
+    for part in ("vit", "gpt2"):
+        steps = {r["layers"]: r for r in rows[part] if "operations" in r}
+        timed = {(r["layers"], r["way"]) for r in rows[part] if "way" in r}
+        assert timed == {(name, way) for name in steps for way in ("eager", "compiled")}
+        assert len(steps) == 5
+        # Supports cost little on top of the dense network, and pinned contents less than it.
+        assert steps["learning"]["operations"] <= 1.1 * steps["dense"]["operations"]
+        assert steps["pinned, tiles"]["bytes"] < steps["dense"]["bytes"]
     operations = {r["layer"]: r["operations"] for r in rows["host"] if r["what"] == "launches"}
     # Forward, two products backward and the sum for the bias; and the support twice.
     assert operations["dense"] == 4
@@ -113,11 +126,11 @@ def test_the_page_has_every_target_and_table(toy):
     assert "Some GPU" in text
     assert "array_api_compat " in text
     titles = [line for line in text.splitlines() if line.startswith("### ")]
-    assert len(titles) == 1 + 2 + 3 + len(parts.PARTS) - 2
+    assert len(titles) == 1 + 2 + 3 + 2 * 2 + len(parts.PARTS) - 4
     assert "| GPU tests and the contract on CuPy: tests that failed | 185 | 0 |" in text
     empty = gpu_section(None)
     lines = [line for line in empty.splitlines() if line.startswith("| ")][2:]
-    assert len(lines) == len(targets.gpu_targets([])) == 20
+    assert len(lines) == len(targets.gpu_targets([])) == 24
     assert all(line.endswith("| – | not measured | – |") for line in lines)
     assert "- a wrong one" in gpu_section(toy | {"failures": ["a wrong one"]})
 
@@ -190,7 +203,7 @@ def test_time_that_a_part_leaves_goes_to_the_others():
 
 def test_a_part_without_its_library_is_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in ("frozen", "training", "host", "projections", "decoding", "vit"):
+    for name in ("frozen", "training", "host", "projections", "decoding", "vit", "gpt2"):
         session, rows = tried(name)
         parts.measure(session)
         assert rows == [{"part": name, "case": "all", "skipped": "torch is not installed"}]
@@ -245,7 +258,9 @@ def _raise(error):
     raise error
 
 
-@pytest.mark.parametrize("part", ["frozen", "products", "training", "host", "decoding", "vit"])
+@pytest.mark.parametrize(
+    "part", ["frozen", "products", "training", "host", "decoding", "vit", "gpt2"]
+)
 def test_no_case_begins_once_the_time_is_over(part):
     session, rows = tried(part, seconds=-1.0)
     parts.measure(session)
@@ -421,7 +436,7 @@ def figures():
     frozen_row |= {"budget": 0.25, "launch_over_dense": 0.2, "bytes_over_dense": 0.1}
     training = {"part": "training", "way": "eager", "n": 4096, "budget": 0.25}
     host_row = {"part": "host", "what": "host"}
-    vit = {"part": "vit", "way": "compiled"}
+    network = {"way": "compiled"}
     product = {"part": "products", "library": "cupy", "structure": "runs", "dtype": "float32"}
     product |= {"budget": 0.25, "cost": 0.25, "bytes_over_dense": 0.2}
     return [
@@ -447,8 +462,15 @@ def figures():
         host_row | {"what": "launches", "layer": "tiles", "n": 512, "operations": 30},
         host_row | {"what": "launches", "layer": "tiles", "n": 1024, "operations": 30},
         {"part": "projections", "kind": "gblr", "n": 1024, "share": 0.01},
-        vit | {"layers": "learning", "over_dense": 1.1},
-        vit | {"layers": "pinned, tiles", "over_dense": 0.9},
+        *(
+            {"part": part} | row
+            for part in ("vit", "gpt2")
+            for row in (
+                network | {"layers": "learning", "over_dense": 1.1},
+                network | {"layers": "pinned, tiles", "over_dense": 0.9},
+                {"layers": "learning", "bytes": 12, "bytes_over_dense": 1.2},
+            )
+        ),
     ]
 
 
@@ -460,6 +482,8 @@ def test_every_target_is_met_or_missed_by_its_rows():
     def worse(row):
         if row.get("n") == 1024 and "operations" in row:
             return row | {"operations": 200}
+        if "bytes" in row:
+            return row | {"bytes_over_dense": 2.0}
         grown = ("over_dense", "failed", "over_contents", "operations", "share", "seconds")
         return row | {key: 2 * row[key] + 1 for key in grown if key in row}
 

@@ -83,8 +83,10 @@ def test_activations_may_be_computed_again(name, reentrant, monkeypatch):
 
 @few
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_multiplies_in_half_precision(name, dtype, monkeypatch):
-    apart(monkeypatch)
+@pytest.mark.parametrize("place", ["device", "cpu"])
+def test_autocast_multiplies_in_half_precision(place, name, dtype, monkeypatch):
+    if place == "device":
+        apart(monkeypatch)
     layer = LAYERS[name](64)
     x = inputs(layer)
     wanted = step(layer, x)
@@ -95,9 +97,10 @@ def test_autocast_multiplies_in_half_precision(name, dtype, monkeypatch):
         assert y.dtype == dtype
         return y
 
-    found = step(layer, x, cast)
-    assert all(a.dtype == torch.float32 for a in found[1:])
-    close(found, wanted, 0.05)
+    for given in (x, x.to(dtype)):  # as from a layer before, which autocast left in half precision
+        found = step(layer, given, cast)
+        assert [a.dtype for a in found[1:]] == [given.dtype, *[torch.float32] * (len(found) - 2)]
+        close(found, wanted, 0.05)
 
 
 @few

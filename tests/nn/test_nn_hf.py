@@ -402,9 +402,8 @@ def trainer(model, folder, *callbacks, **options):
         num_train_epochs=2,
         logging_steps=1,
         report_to=[],
-        use_cpu=True,
         disable_tqdm=True,
-        **options,
+        **{"use_cpu": True, **options},
     )
     groups = parameter_groups(model, lr=1e-2, structure_lr=1e-2)
     return transformers.Trainer(
@@ -476,6 +475,43 @@ def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(by_argument, folder
         {m.sigma for m in x.modules() if isinstance(m, GaudiWeight)} for x in (model, expected)
     ]
     assert sigmas[0] == sigmas[1]
+
+
+OFFLOADED = {"transformer.h.1": "disk"} | dict.fromkeys(
+    ("transformer.wte", "transformer.wpe", "transformer.h.0", "transformer.ln_f", "lm_head"), "cpu"
+)
+
+
+@pytest.mark.parametrize("kind", ["gblr", "block_low_rank"])
+def test_maps_of_devices(kind, folder, tmp_path):
+    """Parts of a model may lie on a disk until they are called."""
+    pytest.importorskip("accelerate", reason="accelerate is not installed (extra hf)")
+    model = frozen() if kind == "gblr" else learned(kind=kind, learn=False, options={})
+    saved(model, folder)
+    for where in ("auto", {"": "cpu"}):
+        loaded = AutoModelForCausalLM.from_pretrained(folder, device_map=where)
+        assert_same(loaded, model)
+    options = {"device_map": OFFLOADED, "offload_folder": str(tmp_path / "offloaded")}
+    loaded = AutoModelForCausalLM.from_pretrained(folder, **options)
+    assert any(p.is_meta for p in loaded.parameters())
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", WAYS)
+def test_the_trainer_takes_a_gpu(folder, way):
+    model = learned(**LEARN[way])
+    trainer(model, folder, hf.StructureCallback(0.2, **WAYS[way]), use_cpu=False).train()
+    assert next(model.parameters()).is_cuda
+    assert relative_cost(model) <= 0.2
+    hf.enable(model)
+    saved(model.eval(), folder)
+    loaded = AutoModelForCausalLM.from_pretrained(folder, device_map="cuda")
+    with torch.no_grad():
+        logits = loaded(tokens.cuda()).logits
+        torch.testing.assert_close(logits, model(tokens.cuda()).logits, rtol=1e-3, atol=1e-3)
 
 
 def test_attention_of_torch_inside_a_model_is_saved(tmp_path):

@@ -74,8 +74,7 @@ def fit(callback, watch=None, *, start=None, module=None, **options):
     generator = torch.Generator().manual_seed(0)
     data = (torch.randn(32, size, generator=generator) for size in (16, 8))
     trainer = lightning.Trainer(
-        **{"max_epochs": 3, "log_every_n_steps": 1} | options,
-        accelerator="cpu",
+        **{"max_epochs": 3, "log_every_n_steps": 1, "accelerator": "cpu"} | options,
         callbacks=[callback, watch or Watch()],
         logger=False,
         enable_checkpointing=False,
@@ -110,6 +109,13 @@ def test_the_budget_is_met_and_logged_by_gaudi_masks():
     assert watch.seen[0]["structure_cost"] > 0.2 >= watch.seen[-1]["structure_cost"]
     assert watch.seen[-1]["structure_cost"] == pytest.approx(module.relative_cost)
     assert watch.seen[0]["structure_sigma"] < watch.seen[-1]["structure_sigma"] == 50.0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("structure", ["anneal", "gaudi"])
+def test_the_budget_is_met_on_a_gpu(structure):
+    module = fit(StructureCallback(0.2, structure=structure), accelerator="gpu", devices=1)
+    assert module.relative_cost <= 0.2
 
 
 def test_it_logs_as_often_as_the_trainer():

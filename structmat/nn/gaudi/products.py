@@ -50,7 +50,7 @@ def multiply(
     lead, dtype = x.shape[:-1], product_dtype(x)
     work = step_cost(math.prod(lead), rows, cols, u, dtype)
     if assembles(work, product):
-        return linear(x, _weight(u, v, runs, rows, cols, work))
+        return linear(x.to(dtype), _weight(u, v, runs, rows, cols, work).to(dtype))
     y = factor_product(x.reshape(math.prod(lead), cols.size).to(dtype), u, v, runs, rows, cols)
     return y.reshape(*lead, rows.size)
 

@@ -26,7 +26,7 @@ from structmat.nn.gaudi.structure import (
 from structmat.nn.sharded import is_sharded, whole
 from structmat.nn.structured import devices
 from structmat.nn.structured.parameters import register
-from structmat.nn.structured.products import check_inputs, without_autocast
+from structmat.nn.structured.products import autocast_dtype, check_inputs, without_autocast
 from structmat.nn.structured.state import Structure, StructuredModule
 
 #: Sharpness of the masks of evaluation.
@@ -275,7 +275,7 @@ class GaudiWeight(StructuredModule):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Vectors (…, n) to (…, m), plus a bias (m,) if there is one."""
         check_inputs(x, self.shape, self)
-        if x.dtype != self.u.dtype and products.product_dtype(x) == x.dtype:
+        if x.dtype != self.u.dtype and autocast_dtype(x) is None:
             raise InputError(
                 f"input of {x.dtype} for a weight of {self.u.dtype}; expected one dtype (move the "
                 "layer with .to(dtype), cast the input, or use torch.autocast)"

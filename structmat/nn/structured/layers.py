@@ -15,7 +15,7 @@ from structmat.kernels.cost_model.layers import Times, chunk_at
 from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
 from structmat.nn.structured.parameters import bias_parameter
-from structmat.nn.structured.products import autocast_dtype, takes_dense
+from structmat.nn.structured.products import autocast_dtype, check_values, takes_dense
 from structmat.nn.structured.weight import StructuredWeight
 
 Weight = StructuredMatrix | StructuredWeight
@@ -172,6 +172,7 @@ class StructuredConv2d(TapConv2d):
             return self._product(x.to(dtype), [tap.bound(dtype, cast=True) for tap in taps])
 
     def _product(self, x: Tensor, matrices: list[StructuredMatrix]) -> Tensor:
+        check_values(matrices[0], x)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         batch, size = x.shape[0], self._result_size(x)
         pixels = size[0] * size[1]

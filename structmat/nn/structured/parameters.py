@@ -25,6 +25,10 @@ class Contents(nn.Module):
         for i, child in enumerate(matrix.children):
             self.add_module(str(i), Contents(child))
 
+    def forward(self) -> dict[str, Tensor]:
+        """Own arrays by name. Hooks that keep parameters elsewhere bring them for a call."""
+        return {n: t for n, t in (self._parameters | self._buffers).items() if t is not None}
+
 
 def register(module: nn.Module, name: str, array: Tensor, *, trained: bool = True) -> None:
     """Give a module contents as a parameter, or as a buffer if they are empty.
@@ -40,8 +44,13 @@ def register(module: nn.Module, name: str, array: Tensor, *, trained: bool = Tru
 def leaves_of(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
     """Present content arrays, integer ones included, in the order of `binding.leaves`."""
     pairs = _pairs(matrix, contents)
-    device = next((present.device for _, present in pairs if present is not None), None)
-    return [own.to(device or own.device) if present is None else present for own, present in pairs]
+    present = [array for _, array in pairs if array is not None]
+    if not present:
+        return [own for own, _ in pairs]
+    # Empty arrays are buffers, which loaders may leave on another device.
+    device = next((array.device for array in present if array.numel()), present[0].device)
+    arrays = [own if array is None else array for own, array in pairs]
+    return [a if a.is_floating_point() and a.numel() else a.to(device) for a in arrays]
 
 
 def stand_ins(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
@@ -61,10 +70,10 @@ def stand_ins(matrix: StructuredMatrix, contents: nn.Module) -> list[Tensor]:
 def _pairs(matrix: StructuredMatrix, contents: nn.Module) -> list[tuple[Tensor, Tensor | None]]:
     """Arrays of a matrix, each with the present one of `Contents`; None for integer arrays."""
     arrays = {name: getattr(matrix, name) for name in matrix.data_names}
-    pairs = [
-        (own, getattr(contents, name) if own.is_floating_point() else None)
-        for name, own in arrays.items()
-    ]
+    present = {n: getattr(contents, n) for n, own in arrays.items() if own.is_floating_point()}
+    if any(tensor.is_meta for tensor in present.values()):
+        present = contents()
+    pairs = [(own, present.get(name)) for name, own in arrays.items()]
     for i, child in enumerate(matrix.children):
         pairs += _pairs(child, getattr(contents, str(i)))
     return pairs

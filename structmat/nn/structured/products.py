@@ -26,6 +26,7 @@ from structmat.nn.structured.speed import (
 
 def affine(matrix: StructuredMatrix, x: Tensor, bias: Tensor | None, times: Times) -> Tensor:
     """Vectors (…, n) to (…, m) by whichever product is estimated to take less time."""
+    check_values(matrix, x)
     if bias is not None and bias.dtype != x.dtype:
         bias = bias.to(x.dtype)
     count = math.prod(x.shape[:-1])
@@ -173,6 +174,16 @@ def check_inputs(x: Any, shape: tuple[int, int], weight: nn.Module | None = None
                 f"{', '.join(sorted(devices))}; expected one device (move the layer with "
                 ".to('meta') to learn of shapes)"
             )
+
+
+def check_values(matrix: StructuredMatrix, x: Tensor) -> None:
+    """Refuse to multiply an input by contents without values."""
+    if matrix.device.type == "meta" and not x.is_meta:
+        raise InputError(
+            f"the contents of a weight of {matrix.shape[0]}x{matrix.shape[1]} are on the meta "
+            f"device, and the input on {x.device}; expected contents with values (load them, or "
+            "move the layer by to_empty and fill it)"
+        )
 
 
 def check_dtype(dtype: torch.dtype | None, own: torch.dtype | None) -> None:

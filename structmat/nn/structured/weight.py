@@ -211,7 +211,7 @@ class StructuredWeight(StructuredModule):
         if not cast:
             check_dtype(dtype, own)
         dtype = dtype if cast else own
-        if is_traced() or is_transformed(*tensors):
+        if is_traced() or is_transformed(*tensors) or any(t.is_meta for t in tensors):
             return self._around(dtype, remember=False)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             self.refresh()

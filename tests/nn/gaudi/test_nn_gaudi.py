@@ -438,6 +438,23 @@ def test_compiled_layers_have_all_derivatives(product, max_width):
     torch.testing.assert_close(weight, layer.weight)
 
 
+@pytest.mark.parametrize("product", ["assembled", "factors"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_layers_follow_autocast(product, dtype):
+    torch.compiler.reset()
+    layer = GaudiLinear(8, 6, product=product)
+    x, found = torch.randn(3, 8).to(dtype), []
+    for run in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = run(x)
+        y.float().square().sum().backward()
+        found.append([y, *(p.grad for p in layer.parameters())])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2)
+    assert found[0][0].dtype == torch.bfloat16
+
+
 def test_dtypes_have_to_agree_by_either_product():
     for product in ("assembled", "factors"):
         with pytest.raises(InputError, match="expected one dtype"):
