@@ -60,10 +60,10 @@ SUITES = {
     ),
     "files": Suite(
         "Damaged files",
-        "Saved matrices, models and states of trainings with bits or bytes changed, cut short, "
-        "spliced, with parts twice or missing, and archives and headers written again so that "
-        "their own checksums are right: each is refused with a reason, or loads exactly what was "
-        "saved, within 2 s and 1 GiB.",
+        "Saved matrices, models, states of trainings and structures of pretrained models with bits "
+        "or bytes changed, cut short, spliced, with parts twice or missing, and archives, headers "
+        "and texts written again so that their own checksums are right: each is refused with a "
+        "reason, or loads exactly what was saved, within 2 s and 1 GiB.",
         ("tests/reliability/test_files.py", "-m", "slow"),
     ),
     "kills": Suite(

@@ -1,5 +1,7 @@
 """The benchmarks run from end to end on tiny sizes, check what they measure, and report."""
 
+import contextlib
+import io
 import json
 import re
 from dataclasses import replace
@@ -64,25 +66,33 @@ def tiny_cases():
     return [small, inputs.MatrixCase("data", "absent", skipped, [0.2])]
 
 
-@pytest.fixture
-def _tiny(monkeypatch):
+def make_tiny(monkeypatch, plan=TINY):
     for name in ("QUICK", "FULL"):
-        monkeypatch.setattr(products, name, TINY)
+        monkeypatch.setattr(products, name, plan)
         monkeypatch.setattr(compression, name, compression.CompressionPlan(tiny_cases, 0.1))
         monkeypatch.setattr(layers, name, LAYERS)
         monkeypatch.setattr(training, name, TRAINING)
 
 
-@pytest.mark.usefixtures("_tiny")
-def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Folder of the results of all suites, and what was printed meanwhile."""
+    folder, out, err = tmp_path_factory.mktemp("measured") / "out", io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_tiny(monkeypatch)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert __main__.main(["--output", str(folder), "--seeds", "2"]) == 0
+    return folder, out.getvalue(), err.getvalue()
+
+
+def test_all_suites_run_and_the_page_comes_from_their_files(measured, tmp_path, monkeypatch):
+    folder, out, err = measured
     page = tmp_path / "benchmarks.md"
     monkeypatch.setattr(report, "PAGE", page)
-    assert __main__.main(["--output", str(tmp_path / "out"), "--seeds", "2"]) == 0
-    shown = capsys.readouterr()
-    assert "products: about" in shown.out
-    assert "GBLR in detail" in shown.out
-    assert shown.err == ""
-    assert __main__.main(["report", "--output", str(tmp_path / "out")]) == 0
+    assert "products: about" in out
+    assert "GBLR in detail" in out
+    assert err == ""
+    assert __main__.main(["report", "--output", str(folder)]) == 0
     text = page.read_text(encoding="utf-8")
     assert "\n# Benchmarks\n" in text
     assert "`python -m benchmarks compression --seeds 2`" in text
@@ -105,34 +115,35 @@ def test_all_suites_run_and_the_page_comes_from_their_files(tmp_path, monkeypatc
         drawn = (tmp_path / picture).read_bytes()
         assert drawn.startswith(b"\x89PNG")
         assert len(drawn) < 30_000
-    result = suites.read(tmp_path / "out", "products")
+    result = suites.read(folder, "products")
     assert "These checks failed" not in report.render([result], {})
     assert "- a wrong one\n" in report.render([result | {"failures": ["a wrong one"]}], {})
 
 
-@pytest.mark.usefixtures("_tiny")
-def test_files_follow_the_schema_and_name_no_machine(tmp_path):
-    assert __main__.main(["all", "--quick", "--output", str(tmp_path)]) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "compression.quick.json",
-        "layers.quick.json",
-        "learned.quick.json",
-        "products.quick.json",
-        "training.quick.json",
-    ]
-    for suite in ("products", "compression", "layers", "learned", "training"):
-        text = (tmp_path / f"{suite}.quick.json").read_text(encoding="utf-8")
-        assert str(tmp_path) not in text
+def test_quick_suites_are_named_so(monkeypatch, tmp_path):
+    make_tiny(monkeypatch)
+    assert __main__.main(["compression", "--quick", "--output", str(tmp_path)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["compression.quick.json"]
+    assert json.loads((tmp_path / "compression.quick.json").read_text(encoding="utf-8"))["quick"]
+
+
+def test_files_follow_the_schema_and_name_no_machine(measured):
+    folder, *_ = measured
+    names = ["compression", "layers", "learned", "products", "training"]
+    assert sorted(p.name for p in folder.iterdir()) == [f"{name}.json" for name in names]
+    for suite in names:
+        text = (folder / f"{suite}.json").read_text(encoding="utf-8")
+        assert str(folder) not in text
         assert "NaN" not in text
         result = json.loads(text)
         assert set(result) == set(suites.KEYS)
         assert result["suite"] == suite
-        assert result["quick"] is True
+        assert result["quick"] is False
         assert result["failures"] == []
         assert {"cpu", "cores", "threads", "python", "numpy", "scipy", "blas", "date"} <= set(
             result["machine"]
         )
-    rows = json.loads((tmp_path / "products.quick.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((folder / "products.json").read_text(encoding="utf-8"))["rows"]
     kinds = {"gblr", "block_sparse", "block_low_rank", "low_rank", "monarch"}
     timed = [row for row in rows if row["what"] == "product"]
     assert {row["kind"] for row in timed} == kinds
@@ -157,20 +168,20 @@ def test_files_follow_the_schema_and_name_no_machine(tmp_path):
     growth = [row for row in rows if row["what"] == "growth"]
     assert [row["n"] for row in growth] == [128, 256]
     assert growth[0]["over_first"] == 1
-    rows = json.loads((tmp_path / "layers.quick.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((folder / "layers.json").read_text(encoding="utf-8"))["rows"]
     assert {row["what"] for row in rows} == {"masks", "frozen"}
     assert all(row["bytes_over_formula"] > 0 for row in rows if row["what"] == "masks")
-    learned = json.loads((tmp_path / "learned.quick.json").read_text(encoding="utf-8"))["rows"]
+    learned = json.loads((folder / "learned.json").read_text(encoding="utf-8"))["rows"]
     assert all(row["bytes_over_dense"] > 0 for row in learned)
     assert all(row["over_dense"] > 0 for row in rows if row["what"] != "masks")
-    rows = json.loads((tmp_path / "training.quick.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((folder / "training.json").read_text(encoding="utf-8"))["rows"]
     assert {row["layer"] for row in rows} == {
         *training.layers_of(24, 48, 0.25),
         *training.starts(24, 48),
     }
     assert all(row["over_dense"] > 0 and row["device"] == "cpu" for row in rows)
     assert all(row["cost"] <= 0.26 for row in rows if "splr" not in row["layer"])
-    rows = json.loads((tmp_path / "compression.quick.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((folder / "compression.json").read_text(encoding="utf-8"))["rows"]
     ours = [row for row in rows if row.get("method") == "structmat"]
     assert {row["kind"] for row in ours} == kinds
     assert all(row["cost"] <= row["budget"] for row in ours if "skipped" not in row)
@@ -216,8 +227,9 @@ def test_learned_structures_are_as_they_say():
     assert np.median(uneven.row_width) < 0.7 * uneven.row_width.mean()
 
 
-@pytest.mark.usefixtures("_tiny")
 def test_a_wrong_product_fails_the_run(monkeypatch, tmp_path, capsys):
+    nothing = {"learned": (), "compressed": (), "peers": (), "threads": (), "growth": (128,)}
+    make_tiny(monkeypatch, replace(TINY, columns=(8,), dtypes={"float64": 64}, **nothing))
     good = structures.random_low_rank
 
     def wrong(n, cost, rng):

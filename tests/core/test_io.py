@@ -321,7 +321,8 @@ def refused_save(path, A=None):
     assert isinstance(caught.value, StructmatError)
     assert isinstance(caught.value, OSError)
     assert str(path) in str(caught.value)
-    assert "choose a folder" in str(caught.value)
+    remedy = "choose another name" if path.is_dir() else "choose a folder"
+    assert remedy in str(caught.value)
     assert (path.read_bytes() if path.is_file() else None) == before
     assert (set(path.parent.iterdir()) if path.parent.exists() else set()) == around
     return str(caught.value)

@@ -137,9 +137,10 @@ def convert(progress):
     from structmat.nn import Config, convert_
 
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(24, 16), torch.nn.Linear(16, 24))
-    config = Config(kind="block_low_rank", budget=0.6, start="weights", shares="error")
-    return convert_(model, config, calibration=torch.randn(8, 24), progress=progress)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.Linear(6, 8))
+    sizes = {"budget": 0.6, "min_features": 4}
+    config = Config(kind="block_low_rank", start="weights", shares="error", **sizes)
+    return convert_(model, config, calibration=torch.randn(8, 8), progress=progress)
 
 
 LONG = {

@@ -225,6 +225,14 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, capsys):
     assert "make room" in capsys.readouterr().err
 
 
+def test_a_target_that_vanishes_is_written_all_the_same(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with whole_file(tmp_path / "a") as beside:
+        beside.write_text("new")
+        (tmp_path / "a").unlink()
+    assert (tmp_path / "a").read_text() == "new"
+
+
 def test_a_folder_that_vanishes_is_an_error(tmp_path):
     folder = tmp_path / "there"
     folder.mkdir()

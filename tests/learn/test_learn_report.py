@@ -629,8 +629,9 @@ def current_umask():
 
 
 def test_a_folder_that_is_missing_or_in_the_way_is_refused(tmp_path, small):
-    for place in (tmp_path / "missing" / "report.html", tmp_path):
-        with pytest.raises(SaveError, match="choose a folder that exists"):
+    missing = tmp_path / "missing" / "report.html"
+    for place, remedy in ((missing, "choose a folder that exists"), (tmp_path, "another name")):
+        with pytest.raises(SaveError, match=remedy):
             write_report(place, small, {})
     assert list(tmp_path.iterdir()) == []
 
