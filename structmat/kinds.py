@@ -129,6 +129,7 @@ BUILT_IN = (
     Kind(
         "hierarchical", "hierarchical", "#000000",
         "structmat.matrices.hierarchical:Hierarchical",
+        "structmat.compress.hierarchical.arrays:fit",
         fit_entries="structmat.compress.hierarchical.fit:fit_entries",
     ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
