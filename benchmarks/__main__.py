@@ -1,5 +1,5 @@
 """Command line: `python -m benchmarks [SUITE|all|report]`, `gpu …`, `experiments …`,
-`learn …`, `reliability …`."""
+`learn …`, `reliability …`, `scale …`."""
 
 import argparse
 import importlib
@@ -16,6 +16,7 @@ from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
 from benchmarks.reliability import command as reliability
 from benchmarks.results import BenchmarkError
+from benchmarks.scale import command as scale
 
 SUITES = tuple(report.SUITES)
 RESULTS_FOLDER = Path(__file__).parent / "results"
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "gpu": gpu.main,
         "learn": learn.main,
         "reliability": reliability.main,
+        "scale": scale.main,
     }
     if arguments and arguments[0] in commands:
         return _checked(commands[arguments[0]], arguments[1:])

@@ -9,8 +9,8 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from structmat._checks import host_array
-from structmat.errors import InputError, ShapeError
+from structmat.errors import InputError
+from structmat.sources.ordering import order_of_points
 
 __all__ = ["earthquake_kernel", "kd_order"]
 
@@ -99,7 +99,7 @@ def kd_order(points: ArrayLike) -> NDArray[np.int64]:
 
     Notes
     -----
-    O(d n log n + n log² n) time. Ties keep their order, so the result is deterministic.
+    This is the order of `structmat.ordering`, which takes matrices, too, as an array of indices.
 
     Examples
     --------
@@ -107,28 +107,7 @@ def kd_order(points: ArrayLike) -> NDArray[np.int64]:
     >>> kd_order([[5.0], [1.0], [4.0], [0.0]])
     array([3, 1, 2, 0])
     """
-    points = host_array(points, "points")
-    if points.dtype.kind not in "iuf":
-        raise InputError(f"points have dtype {points.dtype}; expected real coordinates")
-    points = points.astype(np.float64)
-    if points.ndim != 2:
-        raise ShapeError(f"points has shape {points.shape}; expected (n, d), a row a point")
-    if not np.isfinite(points).all():
-        raise InputError(
-            "points hold NaN or infinity; expected finite coordinates: drop those rows"
-        )
-    leaves: list[NDArray[np.int64]] = []
-    waiting = [np.arange(len(points))]
-    while waiting:
-        part = waiting.pop()
-        if len(part) < 2 or points.shape[1] == 0:
-            leaves.append(part)
-            continue
-        widest = np.argmax(np.ptp(points[part], axis=0))
-        part = part[np.argsort(points[part, widest], kind="stable")]
-        middle = len(part) // 2
-        waiting += [part[middle:], part[:middle]]
-    return np.concatenate(leaves)
+    return order_of_points(points)
 
 
 def _hypocentres() -> NDArray[np.float64]:

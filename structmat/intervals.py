@@ -34,9 +34,32 @@ def multiplications(row_width: Any, col_width: Any) -> Any:
     return row_width + col_width - (np.minimum(row_width, col_width) == 1)
 
 
+def index_dtype(most: int) -> Any:
+    """Integers that hold an index up to `most` and half as much memory as others, if they can.
+
+    Examples
+    --------
+    >>> index_dtype(10).__name__, index_dtype(2**31).__name__
+    ('int32', 'int64')
+    """
+    return np.int32 if most <= np.iinfo(np.int32).max else np.int64
+
+
 def positions(start: IntArray, width: IntArray, n: int) -> IntArray:
     """Position on the circle of every packed entry, run after run."""
-    return (np.repeat(start, width) + ramps(width)) % max(n, 1)
+    return _positions(start, width, n, np.int64)
+
+
+def short_positions(start: IntArray, width: IntArray, n: int) -> NDArray[Any]:
+    """The same in 32 bits, where these suffice."""
+    return _positions(start, width, n, index_dtype(max(2 * n, int(width.sum()))))
+
+
+def _positions(start: IntArray, width: IntArray, n: int, dtype: Any) -> NDArray[Any]:
+    at = np.repeat((start - offsets(width)[:-1]).astype(dtype), width)
+    at += np.arange(at.size, dtype=dtype)
+    at %= dtype(max(n, 1))
+    return at
 
 
 def ramps(width: IntArray) -> IntArray:

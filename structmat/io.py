@@ -88,6 +88,11 @@ def _describe(A: StructuredMatrix, prefix: str, arrays: dict[str, Any]) -> dict[
         arrays[prefix + name] = getattr(A, name)
     static: dict[str, Any] = {}
     for name, value in A._static().items():
+        if callable(value):
+            raise InputError(
+                f"a {type(A).__name__} has a function, which no file holds; expected a matrix of "
+                "arrays (compress it first)"
+            )
         if isinstance(value, np.ndarray):
             arrays[prefix + name] = value
         else:

@@ -82,7 +82,7 @@ class Kind:
     def __post_init__(self) -> None:
         if not _is_name(self.name):
             raise InputError(f"name = {self.name!r}; expected the name of a kind, as text")
-        if self.fit_implicit is not None and self.fit is None:
+        if self.fit_implicit is not None and self.fit is None and self.fit_entries is None:
             raise InputError(
                 f"kind {self.name!r} has fit_implicit without fit; expected both (for an array "
                 "fit may call fit_implicit)"
@@ -110,12 +110,14 @@ BUILT_IN = (
         "block_low_rank", "block low rank", "#009E73",
         "structmat.matrices.block_low_rank:BlockLowRank",
         "structmat.compress.block_low_rank:fit",
-        fit_entries="structmat.compress.entries.block_low_rank:fit_entries",
+        "structmat.compress.products.block_low_rank:fit_implicit",
+        "structmat.compress.entries.block_low_rank:fit_entries",
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
         "structmat.matrices.monarch:Monarch",
         "structmat.compress.monarch:fit",
+        "structmat.compress.products.monarch:fit_implicit",
     ),
     # A recipe of structmat.nn, which fits it to torch's tensors.
     Kind("pixelfly", "Pixelfly", "#0072B2"),
@@ -130,6 +132,7 @@ BUILT_IN = (
         "hierarchical", "hierarchical", "#000000",
         "structmat.matrices.hierarchical:Hierarchical",
         "structmat.compress.hierarchical.arrays:fit",
+        "structmat.compress.products.hierarchical:fit_implicit",
         fit_entries="structmat.compress.hierarchical.fit:fit_entries",
     ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
@@ -236,6 +239,11 @@ def fitted_kinds(*, implicit: bool = False) -> tuple[str, ...]:
     """Names of the kinds with a fit, or of those with a fit of operators."""
     fits = {kind.name: kind.fit_implicit if implicit else kind.fit for kind in all_kinds()}
     return tuple(name for name, fit in fits.items() if fit is not None)
+
+
+def compressible_kinds() -> tuple[str, ...]:
+    """Names of the kinds with a fit of arrays, of operators or of sources."""
+    return tuple(k.name for k in all_kinds() if k.fit is not None or k.fit_entries is not None)
 
 
 def find_fit(name: str, *, implicit: bool = False) -> Callable[..., Any] | None:

@@ -8,21 +8,32 @@ from typing import Any
 import structmat
 from structmat._input import read_matrix
 from structmat.cli._common import Report, check_output, draw, share, tolerance
-from structmat.kinds import fitted_kinds
+from structmat.cli._points import add_kernel, announced, has_kernel, kernel_matrix
+from structmat.kinds import compressible_kinds
+from structmat.matrices.hierarchical import Hierarchical
+from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
+
+NO_PICTURES = "matplotlib is not installed; install it with pip install 'structmat[plot]'"
 
 
 def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     compress = commands.add_parser("compress", parents=common, help="write one structure")
-    compress.add_argument("file", help=".npy, .npz, Matrix Market, or a file of structmat")
     compress.add_argument(
-        "--to", choices=fitted_kinds(), default="gblr", help="structure (default: gblr)"
+        "file", help=".npy, .npz, Matrix Market, or a file of structmat; with --kernel, of points"
     )
+    compress.add_argument(
+        "--to",
+        choices=compressible_kinds(),
+        help="structure (default: gblr, and hierarchical with --kernel)",
+    )
+    add_kernel(compress)
     goal = compress.add_mutually_exclusive_group(required=True)
     goal.add_argument("--budget", type=share, help="cap on the cost, as a share of m n")
     goal.add_argument("--tol", type=tolerance, help="bound on the relative Frobenius error")
     compress.add_argument("-o", "--output", required=True, help="file to write")
+    compress.add_argument("--picture", help="picture of the blocks to write as well")
     compress.set_defaults(run=_compress)
 
 
@@ -42,20 +53,25 @@ def add_plot(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 
 def _compress(options: argparse.Namespace) -> Report:
-    check_output(options.output, options.file)
+    for path in filter(None, (options.output, options.picture)):
+        check_output(path, options.file)
     A = read_matrix(options.file, options.key)
-    result = structmat.compress(
-        A, options.to, budget=options.budget, tol=options.tol, rng=options.seed
-    )
+    goal = {"budget": options.budget, "tol": options.tol, "rng": options.seed}
+    kind = options.to or ("gblr" if options.kernel is None else "hierarchical")
+    foretold: dict[str, Any] = {}
+    if has_kernel(options):
+        A = kernel_matrix(A, options)
+        foretold = announced(A, kind, goal)
+    result = structmat.compress(A, kind, **goal)
     structmat.save(options.output, result.matrix)
-    figures = {k: v for k, v in vars(result).items() if k != "matrix"}
-    figures["estimate"] = vars(result.estimate)
-    if math.isnan(result.baseline_error):
-        figures["baseline_error"] = None
     text = f"{result}\n{result.matrix!r} written to {options.output}"
     if result.cost > math.prod(result.matrix.shape):
         text += "\nthis costs more than the dense matrix: nothing is gained"
-    return Report(text, {**figures, **_facts(result.matrix), "output": options.output})
+    if options.picture and draw(result.matrix, options.picture) is None:
+        raise structmat.MissingDependencyError(NO_PICTURES)
+    figures = {k: v for k, v in vars(result).items() if k not in ("matrix", "estimate")}
+    figures |= {"estimate": vars(result.estimate), **foretold, **_facts(result.matrix)}
+    return Report(text, {**figures, "output": options.output})
 
 
 def _facts(A: StructuredMatrix) -> dict[str, Any]:
@@ -70,9 +86,24 @@ def _facts(A: StructuredMatrix) -> dict[str, Any]:
     }
 
 
+def _structure(A: StructuredMatrix) -> dict[str, Any]:
+    """Facts of a matrix inside orders, and of the blocks of a hierarchical one."""
+    inner = split_orders(A)[1]
+    facts: dict[str, Any] = {} if inner is A else {"in_orders": inner.kind}
+    if isinstance(inner, Hierarchical):
+        ranks = inner.blocks[:, 4]
+        facts |= {
+            "blocks": len(ranks),
+            "dense_blocks": int((ranks < 0).sum()),
+            "largest_rank": int(ranks.max(initial=0)),
+            "symmetric": inner.symmetric,
+        }
+    return facts
+
+
 def _info(options: argparse.Namespace) -> Report:
     A = structmat.load(options.file)
-    figures = {**_facts(A), "bytes": os.path.getsize(options.file)}
+    figures = {**_facts(A), **_structure(A), "bytes": os.path.getsize(options.file)}
     return Report("\n".join(f"{name:<18}{value}" for name, value in figures.items()), figures)
 
 
@@ -80,7 +111,5 @@ def _plot(options: argparse.Namespace) -> Report:
     check_output(options.output, options.file)
     A = structmat.load(options.file)
     if draw(A, options.output) is None:
-        raise structmat.MissingDependencyError(
-            "matplotlib is not installed; install it with pip install 'structmat[plot]'"
-        )
+        raise structmat.MissingDependencyError(NO_PICTURES)
     return Report(f"{A!r} drawn in {options.output}", {**_facts(A), "output": options.output})

@@ -17,6 +17,9 @@ block_sparse     the tiles of most energy
 block_low_rank   ranks shared out by energy per multiplication
 monarch          the projection onto Monarch matrices
 gblr             a portfolio of searches for rank-one blocks
+hierarchical     fits by entries of rectangles of all sizes
+products         fits of operators by products alone
+entries          fits and errors of sources, by blocks of their entries
 """
 
 from structmat.compress.front import compare, compress

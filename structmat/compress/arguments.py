@@ -8,13 +8,15 @@ import numpy as np
 
 from structmat.compress.contained import Bound
 from structmat.errors import BudgetError, InputError, KindError
-from structmat.kinds import fitted_kinds
+from structmat.kinds import compressible_kinds
 
 
 def check_kind(kind: object) -> None:
     """Refuse a kind without a fit."""
-    if not isinstance(kind, str) or kind not in fitted_kinds():
-        raise KindError(f"kind {kind!r}; expected one of {', '.join(map(repr, fitted_kinds()))}")
+    if not isinstance(kind, str) or kind not in compressible_kinds():
+        raise KindError(
+            f"kind {kind!r}; expected one of {', '.join(map(repr, compressible_kinds()))}"
+        )
 
 
 def check_goal(budget: Any, tol: Any) -> None:

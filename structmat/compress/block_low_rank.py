@@ -94,7 +94,7 @@ def _look(A: NDArray, grid: Grid, goal: Goal, rng: np.random.Generator) -> float
         goal = Goal(max_cost=int(goal.max_cost * share))
     else:
         goal = Goal(max_error=(goal.max_error or 0.0) * math.sqrt(share))
-    found = _share_out(values, heights[rows], widths[cols], goal, rounding_of(A, max(grid)))
+    found = tile_ranks(values, heights[rows], widths[cols], goal, rounding_of(A, max(grid)))
     return (found.missed if goal.max_cost is not None else found.cost) / share
 
 
@@ -103,10 +103,10 @@ def _fit_grid(A: NDArray, grid: Grid, goal: Goal) -> TileFit:
     heights, widths = extents(A.shape[0], grid[0]), extents(A.shape[1], grid[1])
     values = np.concatenate([svdvals(tiles) for tiles in tile_stacks(A, *grid)])
     h, w = np.repeat(heights, len(widths)), np.tile(widths, len(heights))
-    return _share_out(values, h, w, goal, rounding_of(A, max(grid)))
+    return tile_ranks(values, h, w, goal, rounding_of(A, max(grid)))
 
 
-def _share_out(
+def tile_ranks(
     values: NDArray[np.float64],
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],

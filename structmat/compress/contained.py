@@ -7,7 +7,8 @@ costs more than a simpler structure.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -18,15 +19,19 @@ from structmat._progress import Progress, no_progress
 from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
 from structmat.compress.measure import Measure
+from structmat.compress.operators import Products
 from structmat.compress.source import Source
 from structmat.errors import BudgetError, ConversionError, InputError, ToleranceError
 from structmat.kinds import contained_kinds, find_fit, fitted_kinds, is_built_in
 from structmat.matrix import StructuredMatrix
+from structmat.project.svd import Explicit
 
 Fitted = TypeVar("Fitted")
 
 #: Number of fits that are tried while rounding brings the error just above the tolerance.
 ATTEMPTS = 3
+#: Products of a fit, for each halving of an axis, after which another one is tried.
+PATIENCE = 64
 #: Aims in turn, as shares of the tolerance, where the bound of an estimate has to meet it.
 AIMS = (0.65, 0.4, 0.2)
 #: Relative difference of two errors that are called equal.
@@ -61,6 +66,11 @@ class Fits:
         return self._measure.size
 
     @property
+    def measured(self) -> bool:
+        """True if errors are measured by request, whatever number of products that takes."""
+        return self._measure.requested
+
+    @property
     def exact_errors(self) -> bool:
         """True if errors are measured, not estimated."""
         return self._measure.exact
@@ -76,27 +86,46 @@ class Fits:
     ) -> StructuredMatrix:
         """Best matrix of a kind: its own fit, or that of a kind which it contains, converted.
 
-        Under a cap, the best has the least error; for a tolerance, the least cost.
+        Under a cap, the best has the least error; for a tolerance, the least cost. Where several
+        fits are tried on an operator, none of them takes many more products than the others.
         """
         others = contained_kinds(kind, implicit=self._source.implicit)
         start = copy.deepcopy(rng) if others else rng
         share = OWN_PROGRESS if others else 1.0
         best: StructuredMatrix | None = None
         reason: ToleranceError | None = None
+        run = partial(self._run, kind, kind, bound)
         try:
-            best = self._run(kind, kind, bound, rng, lambda done: progress(share * done))
+            with self._patience(len(others) > 0):
+                best = run(rng, lambda done: progress(share * done))
         except ToleranceError as error:
             reason = error
         for done, other in enumerate(others, 1):
             # Each fit begins with the same random numbers, as in a call of its own.
-            run = partial(self._run, other, kind, bound, copy.deepcopy(start), no_progress)
-            matrix = attempt(other, run)
+            again = partial(self._run, other, kind, bound, copy.deepcopy(start), no_progress)
+            with self._patience(True):
+                matrix = attempt(other, again)
             if matrix is not None and (best is None or self._is_better(matrix, best, bound)):
                 best = matrix
             progress(share + (1 - share) * done / len(others))
+        if best is None and others and self._source.implicit:
+            return run(copy.deepcopy(start), no_progress)
         if best is None:
             raise reason or ToleranceError(f"no {kind!r} matrix meets tol = {bound.tol}")
         return best
+
+    @contextmanager
+    def _patience(self, limited: bool) -> Iterator[None]:
+        """Limit the products of a fit to about those of all before it, and of a peeling."""
+        op = self._source.data
+        if not (limited and isinstance(op, Products)):
+            yield
+            return
+        op.patience = 2 * op.products + PATIENCE * max(min(op.shape), 2).bit_length()
+        try:
+            yield
+        finally:
+            op.patience = math.inf
 
     def error(self, matrix: StructuredMatrix) -> float:
         """Relative Frobenius error, found once; infinite beside an input of zeros."""
@@ -187,6 +216,10 @@ class Fits:
 
     def _fitter(self, kind: str) -> Callable[..., StructuredMatrix]:
         fit = find_fit(kind, implicit=self._source.implicit)
+        products = find_fit(kind, implicit=True)
+        if fit is None and products is not None:
+            # An array has products, too.
+            return lambda A, goal, **options: products(Explicit(A), goal, **options)
         if fit is None:
             able = ", ".join(fitted_kinds(implicit=True))
             raise InputError(

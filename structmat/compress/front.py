@@ -13,13 +13,13 @@ from structmat.compress.arguments import bound_for, check_goal, check_kind, gene
 from structmat.compress.contained import Bound, Fits
 from structmat.compress.entries.run import compress_source, takes
 from structmat.compress.measure import Measure, asks_for_exact, measures_exactly, relative
-from structmat.compress.range import affordable_rank, best_of_rank
+from structmat.compress.range import best_of_rank, known_of_rank
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
 from structmat.errors import BudgetError, ToleranceError
-from structmat.kinds import fitted_kinds, is_built_in
+from structmat.kinds import compressible_kinds, fitted_kinds, is_built_in
 from structmat.project.ranks import low_rank
-from structmat.project.svd import truncated_svd
+from structmat.project.svd import Triple, truncated_svd
 from structmat.sources.source import Source as EntrySource
 
 #: Share of the progress of a compression that is left for measuring it.
@@ -148,16 +148,16 @@ def _fits(source: Source, measure: str | None) -> Fits:
 
 
 def _baseline(source: Source, fits: Fits, cap: int, rng: np.random.Generator) -> float:
-    """Relative error of low rank at a cost; NaN where it takes more products than the fit did."""
-    rank = cap // max(sum(source.data.shape), 1)
+    """Relative error of low rank at a cost; NaN where the products taken do not tell."""
+    op, rank = source.data, cap // max(sum(source.data.shape), 1)
     if not source.implicit:
-        triple = truncated_svd(source.data, rank, rng)
-    elif fits.exact_errors or affordable_rank(source.data, rank, rng):
-        triple = best_of_rank(source.data, rank, rng)
+        triple: Triple | None = truncated_svd(op, rank, rng)
     else:
+        triple = best_of_rank(op, rank, rng) if fits.measured else known_of_rank(op, rank, rng)
+    if triple is None:
         return math.nan
-    if fits.exact_errors:
-        return relative(svd_residual(source.data, triple), fits.size)
+    if fits.measured:
+        return relative(svd_residual(op, triple), fits.size)
     return fits.error(low_rank(triple, len(triple[1])))
 
 
@@ -247,7 +247,7 @@ def _rows_of_source(
     A: EntrySource, call: Callable[..., CompressionResult], report: Progress
 ) -> list[Comparison]:
     """Rows of the kinds that take a source of this size."""
-    rows, kinds = [], [kind for kind in fitted_kinds() if takes(A, kind)]
+    rows, kinds = [], [kind for kind in compressible_kinds() if takes(A, kind)]
     for i, kind in enumerate(kinds):
         try:
             found = call(kind, progress=part(report, i / len(kinds), (i + 1) / len(kinds)))

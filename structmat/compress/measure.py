@@ -27,7 +27,9 @@ class Measure:
     """
 
     def __init__(self, source: Source, size: float, *, exact: bool = True) -> None:
-        self._source, self._size, self._exact = source, size, exact
+        self._source, self._size = source, size
+        #: True if errors are measured by request.
+        self.requested = exact
         self._probes: tuple[NDArray, NDArray] | None = None
         self._trials = 0
         # With the matrix itself, so that no other one gets its id.
@@ -36,7 +38,7 @@ class Measure:
     @property
     def exact(self) -> bool:
         """True if errors are measured: by request, or because a fit formed the matrix."""
-        return self._exact or self._formed is not None
+        return self.requested or self._formed is not None
 
     @property
     def size(self) -> float:

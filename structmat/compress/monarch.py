@@ -20,7 +20,7 @@ FINALISTS = 4
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """Rows dealt to l hands, columns cut into k pieces: l k tiles of height x width."""
 
     l: int
@@ -37,7 +37,7 @@ class _Layout:
 class _Projection:
     """Rank of all tiles of a layout, its cost, and the energy that it misses."""
 
-    layout: _Layout
+    layout: Layout
     rank: int
     cost: int
     missed: float
@@ -56,31 +56,32 @@ def fit(A: np.ndarray, goal: Goal, *, rng: np.random.Generator, progress: Progre
     m, n = A.shape
     if not A.size:
         return Monarch(np.zeros((1, m, 0), A.dtype), np.zeros((1, 0, n), A.dtype), shape=(m, n))
-    _check_cap(m, n, goal)
+    check_cap(m, n, goal)
     layouts = _layouts(m, n)
     if goal.max_cost is not None:
         layouts = [layout for layout in layouts if layout.cost(1) <= goal.max_cost]
     looks: list[_Projection] = []
     for done, layout in enumerate(layouts):
-        looks.append(_project(layout, _sampled_energy(A, layout, rng), goal, A.dtype))
+        looks.append(project(layout, _sampled_energy(A, layout, rng), goal, A.dtype))
         progress(0.7 * (done + 1) / len(layouts))
     looks.sort(key=lambda look: _order(look, goal))
     finals = []
     for done, look in enumerate(looks[:FINALISTS]):
-        finals.append(_project(look.layout, _energy(A, look.layout), goal, A.dtype))
+        finals.append(project(look.layout, _energy(A, look.layout), goal, A.dtype))
         progress(0.7 + 0.05 * (done + 1))
     best = min(finals, key=lambda found: _order(found, goal))
     return _assemble(A, best.layout, best.rank, rng)
 
 
-def _layouts(m: int, n: int) -> list[_Layout]:
+def _layouts(m: int, n: int) -> list[Layout]:
     """Factor sizes to try."""
     # Fewer pieces may do if their width was rounded up.
     widths = sorted({-(-n // k) for k in sizes(n, 1, n)}, reverse=True)
-    return [_Layout(l, -(-n // w), -(-m // l), w) for l in sizes(m, 1, m) for w in widths]
+    return [Layout(l, -(-n // w), -(-m // l), w) for l in sizes(m, 1, m) for w in widths]
 
 
-def _check_cap(m: int, n: int, goal: Goal) -> None:
+def check_cap(m: int, n: int, goal: Goal) -> None:
+    """Refuse a cap below the cost of every Monarch matrix of a shape."""
     if goal.max_cost is None or goal.max_cost >= m + n:
         return
     least = math.ceil(1e4 * (m + n) / (m * n)) / 1e4
@@ -100,14 +101,14 @@ def _order(found: _Projection, goal: Goal) -> tuple[float, float]:
     return (found.missed, found.cost) if by_error else (found.cost, found.missed)
 
 
-def _energy(A: NDArray, layout: _Layout) -> NDArray[np.float64]:
+def _energy(A: NDArray, layout: Layout) -> NDArray[np.float64]:
     """Sum over the tiles of their i-th squared singular values."""
     values = [svdvals(tiles) for tiles in dealt_stacks(A, layout.l, layout.width)]
     none = np.zeros(min(layout.height, layout.width))
     return sum(((s**2).sum(axis=0) for s in values), none)
 
 
-def _sampled_energy(A: NDArray, layout: _Layout, rng: np.random.Generator) -> NDArray[np.float64]:
+def _sampled_energy(A: NDArray, layout: Layout, rng: np.random.Generator) -> NDArray[np.float64]:
     """The same sum, estimated by some of the tiles."""
     l, k, height, width = layout.l, layout.k, layout.height, layout.width
     count = min(l * k, max(1, SAMPLE_ENTRIES // (height * width)))
@@ -120,8 +121,8 @@ def _sampled_energy(A: NDArray, layout: _Layout, rng: np.random.Generator) -> ND
     return (svdvals(tiles) ** 2).sum(axis=0) * (l * k / count)
 
 
-def _project(
-    layout: _Layout, energy: NDArray[np.float64], goal: Goal, dtype: np.dtype
+def project(
+    layout: Layout, energy: NDArray[np.float64], goal: Goal, dtype: np.dtype
 ) -> _Projection:
     """Rank that the cost allows, or the smallest that meets the error."""
     tail = np.append(np.cumsum(energy[::-1])[::-1], 0.0)
@@ -136,7 +137,7 @@ def _project(
     return _Projection(layout, rank, layout.cost(rank), missed)
 
 
-def _assemble(A: NDArray, layout: _Layout, rank: int, rng: np.random.Generator) -> Monarch:
+def _assemble(A: NDArray, layout: Layout, rank: int, rng: np.random.Generator) -> Monarch:
     """Decompose all tiles, and lay out their factors for the stride permutation."""
     l, k = layout.l, layout.k
     L = np.zeros((l, layout.height, k, rank), A.dtype)

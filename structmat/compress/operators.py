@@ -1,5 +1,6 @@
 """Matrices known by their products: operators of any library, checked at each product."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,11 @@ from numpy.typing import NDArray
 
 from structmat._checks import host_array
 from structmat.compress.inner import residual_by_products, sparse_entries
-from structmat.errors import InputError, ShapeError
+from structmat.errors import InputError, ShapeError, ToleranceError
 from structmat.project.svd import gaussian
 
+#: A structured or sparse matrix with more entries is compressed through its products.
+DENSE_ENTRIES = 2**26
 #: Random vectors that an operator multiplies first: they start every fit.
 SAMPLE = 8
 #: Roundings that two sides of an equation may differ by, which proves nothing.
@@ -58,6 +61,8 @@ class Products:
         #: Columns multiplied so far, by the matrix or by its adjoint.
         self.products = 0
         self.dtype = working_dtype(self._given_dtype())
+        #: Number of products beyond which a fit gives up, since another one has succeeded.
+        self.patience = math.inf
         #: Largest entry of any result so far.
         self.largest = 0.0
         #: All entries of a sparse matrix, in double precision; None of other operators.
@@ -95,6 +100,29 @@ class Products:
             self._sample = X, self.matmat(X)
         return self._sample
 
+    def spend(self, products: int) -> None:
+        """Give up a fit that is to take more products than it may."""
+        if self.products + products > self.patience:
+            raise ToleranceError(
+                f"more than {self.patience:.0f} products are needed; allow more, or another kind"
+            )
+
+    @property
+    def hermitian(self) -> bool:
+        """True if A = A^H, by products with random vectors."""
+        if self.shape[0] != self.shape[1] or self._symmetric is False:
+            return False
+        X, Y = self.sample()
+        return _asymmetry(X.conj().T @ Y, conjugate=True) <= self._doubt(X, Y)
+
+    def _doubt(self, X: NDArray, Y: NDArray) -> float:
+        """Difference of X^H A X and its adjoint that proves nothing."""
+        scale = float(np.linalg.norm(X)) * float(np.linalg.norm(Y))
+        doubt = ROUNDINGS * float(np.finfo(self.dtype).eps) * scale
+        if self._symmetric:
+            doubt = max(doubt, SAID * float(np.linalg.norm(X.conj().T @ Y)))
+        return doubt
+
     def matmat(self, X: NDArray) -> NDArray:
         """A @ X, shape (m, k)."""
         return self._checked("matmat", self._times, X, self.shape[0])
@@ -116,15 +144,11 @@ class Products:
 
     def _mirrored(self, reason: Exception | None) -> Product:
         """The product itself as that of the adjoint, if the two agree on random vectors."""
+        if self.hermitian:
+            return self._times
         if self.shape[0] == self.shape[1] and self._symmetric is not False:
             X, Y = self.sample()
-            scale = float(np.linalg.norm(X)) * float(np.linalg.norm(Y))
-            bound = ROUNDINGS * float(np.finfo(self.dtype).eps) * scale
-            if self._symmetric:
-                bound = max(bound, SAID * float(np.linalg.norm(X.conj().T @ Y)))
-            if _asymmetry(X.conj().T @ Y, conjugate=True) <= bound:
-                return self._times
-            if _asymmetry(X.T @ Y, conjugate=False) <= bound:
+            if _asymmetry(X.T @ Y, conjugate=False) <= self._doubt(X, Y):
                 return lambda Z: np.conj(_as_array(self._times(Z.conj())))
         name, type_ = f"{self.shape[0]}x{self.shape[1]}", type(self._operator).__name__
         if self._symmetric:

@@ -5,18 +5,26 @@ vectors extend the basis, and the next such products first tell how much it miss
 operator share one basis, so that a second fit, or a lower tolerance, goes on from the first.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.compress.operators import SAMPLE, Products
+from structmat.compress.operators import DENSE_ENTRIES, SAMPLE, Products
+from structmat.errors import ToleranceError
 from structmat.project.svd import Operator, Triple, gaussian, truncated_svd
 
 #: Least columns beyond the wanted rank that a basis carries along.
 EXTRA_COLUMNS = 8
 #: Directions of products below this many roundings, times the root of the longer side, are noise.
 ROUNDINGS = 4
+#: A matrix is formed for a basis of more than this part of the shorter side.
+FORMED = 4
+#: Most numbers of a basis whose matrix is too large to be formed: 1 GiB in double precision.
+MOST_ENTRIES = 2**27
+#: Most products that form a matrix where blocks are wanted.
+SMALL = 256
 #: Most sweeps of the subspace iteration.
 MOST_SWEEPS = 12
 #: Gain of the last sweep, as a share of the energy left over.
@@ -67,6 +75,14 @@ class Range:
         self._draw(2 * SAMPLE)
         return _column_norm(self._fresh - B.matmat(self._vectors))
 
+    def share(self, B: Any) -> float:
+        """Multiple of B nearest to A, from 0 to 1, estimated by the same products."""
+        self._draw(2 * SAMPLE)
+        image = B.matmat(self._vectors)
+        square = float(np.linalg.norm(image)) ** 2
+        found = float(np.vdot(image, self._fresh).real) / square if square else 1.0
+        return min(max(found, 0.0), 1.0)
+
     def grow(self, columns: int) -> None:
         """Extend the basis by at most this number of columns."""
         self._draw(columns)
@@ -93,8 +109,16 @@ class Range:
             self.dense = self._op.rmatmat(np.eye(m, dtype=self._op.dtype)).conj().T
         self.complete = True
 
-    def reach(self, columns: int) -> None:
-        """Extend the basis to a number of columns, or to all of the matrix."""
+    def reach(self, columns: int, *, sweeps: bool = False) -> None:
+        """Extend the basis to a number of columns, or to all of the matrix.
+
+        Sweeps that are to follow take more products than forming the matrix, from fewer columns.
+        """
+        if sweeps and 2 * FORMED * columns > min(self._op.shape) > SMALL and self._may_form:
+            self.reach(min(columns, 2 * SAMPLE))
+            if not self.complete:
+                self._spend(min(self._op.shape))
+                self.form()
         while not self.complete and self.columns < columns:
             self._step(columns - self.columns)
 
@@ -104,11 +128,26 @@ class Range:
             self._step(max(SAMPLE, self.columns // 2))
 
     def _step(self, columns: int) -> None:
-        short = min(self._op.shape)
-        if self.columns + columns > short // 2 and short > 2 * SAMPLE:
+        short, after = min(self._op.shape), self.columns + columns
+        if short > 2 * SAMPLE and FORMED * after > short and self._may_form:
+            self._spend(short)
             self.form()
-        else:
-            self.grow(min(columns, max(SAMPLE, self.columns), short - self.columns))
+            return
+        if after * sum(self._op.shape) > MOST_ENTRIES:
+            raise ToleranceError(
+                f"a rank above {self.columns} is needed, whose factors take more than "
+                f"{MOST_ENTRIES} numbers; allow more, or try 'hierarchical' or 'block_low_rank'"
+            )
+        self._spend(2 * columns)
+        self.grow(min(columns, max(SAMPLE, self.columns), short - self.columns))
+
+    @property
+    def _may_form(self) -> bool:
+        return math.prod(self._op.shape) <= DENSE_ENTRIES
+
+    def _spend(self, products: int) -> None:
+        if isinstance(self._op, Products):
+            self._op.spend(products)
 
     def triple(self, rank: int) -> Triple:
         """Singular value decomposition of Q Q^H A, truncated; the matrix's own if it is formed."""
@@ -179,6 +218,14 @@ def formed(op: Products) -> NDArray | None:
     return None if basis is None else basis.dense
 
 
+def array_of(op: Operator, rng: np.random.Generator, *, form: bool = False) -> NDArray | None:
+    """The matrix itself if it is formed, small, or to be formed; None otherwise."""
+    basis = range_of(op, rng)
+    if basis.dense is None and (form or min(op.shape) <= SMALL):
+        basis.form()
+    return basis.dense
+
+
 def best_of_rank(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
     """Near-best approximation of rank r = min(rank, m, n): U (m, r), s (r,) falling, Vh (r, n)."""
     basis, rank = range_of(op, rng), min(rank, *op.shape)
@@ -186,14 +233,15 @@ def best_of_rank(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
         real = np.finfo(op.dtype).dtype
         m, n = op.shape
         return np.zeros((m, 0), op.dtype), np.zeros(0, real), np.zeros((0, n), op.dtype)
-    basis.reach(rank + max(EXTRA_COLUMNS, rank // 8))
+    basis.reach(rank + max(EXTRA_COLUMNS, rank // 8), sweeps=True)
     return basis.refined(rank)
 
 
-def affordable_rank(op: Products, rank: int, rng: np.random.Generator) -> bool:
-    """True if low rank of this rank takes no more products than were taken so far."""
+def known_of_rank(op: Products, rank: int, rng: np.random.Generator) -> Triple | None:
+    """Approximation of a rank from the products that were taken; None if they do not suffice."""
     basis = range_of(op, rng)
-    return basis.complete or 4 * (rank + EXTRA_COLUMNS) - 2 * basis.columns <= op.products
+    known = basis.complete or basis.columns >= rank + EXTRA_COLUMNS
+    return basis.triple(rank) if known else None
 
 
 def _orthogonal(new: NDArray, Q: NDArray) -> NDArray:

@@ -34,7 +34,7 @@ class CompressionResult:
     baseline_error : float
         Relative error of the truncated singular value decomposition at the same cost:
         of rank ``cap // (m + n)``, where cap is the budget's or else `cost`. NaN for an operator
-        whose decomposition takes more products than the fit did.
+        whose products so far do not tell it.
     seconds : float
         Time that the fit took, without measuring it.
     estimate : Estimate

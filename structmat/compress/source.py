@@ -14,14 +14,13 @@ from scipy.sparse.linalg import aslinearoperator
 from structmat import _array
 from structmat._checks import host_array
 from structmat.compress.inner import factors_of
+from structmat.compress.operators import DENSE_ENTRIES as DENSE_ENTRIES
 from structmat.compress.operators import Products, is_operator, working_dtype
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.kernels import using
 from structmat.matrix import StructuredMatrix
 from structmat.project.svd import Triple
 
-#: A structured or sparse matrix with more entries is compressed through its products.
-DENSE_ENTRIES = 2**26
 #: Bound on the largest entry by dtype; squares overflow above it, and vanish below its inverse.
 ENTRY_BOUND = {"f": 1e15, "d": 1e140, "F": 1e15, "D": 1e140}
 #: Most entries of the columns that are measured at once: 64 MiB in double precision.

@@ -43,16 +43,18 @@ class Operator(Protocol):
         """A^H @ X, shape (n, k)."""
 
 
-class _Explicit:
+class Explicit:
     """An array as an `Operator`; conjugates the thin operand instead of the matrix."""
 
     def __init__(self, A: NDArray) -> None:
         self.A, self.shape, self.dtype = A, A.shape, A.dtype
 
     def matmat(self, X: NDArray) -> NDArray:
+        """A @ X, shape (m, k)."""
         return self.A @ X
 
     def rmatmat(self, X: NDArray) -> NDArray:
+        """A^H @ X, shape (n, k)."""
         return (X.conj().T @ self.A).conj().T
 
 
@@ -72,11 +74,11 @@ def truncated_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:
         U, s, Vh = np.linalg.svd(A, full_matrices=False)
         return U[:, :rank], s[:rank], Vh[:rank]
     if min(m, n) > GRAM_SIDE and 6 * rank < min(m, n):
-        return sketch(_Explicit(A), rank, rng)
+        return sketch(Explicit(A), rank, rng)
     if m > n:
         U, s, Vh = truncated_svd(A.conj().T, rank, rng)
         return Vh.conj().T, s, U.conj().T
-    return _iterate(_Explicit(A), *_gram_start(A, min(rank + EXTRA_COLUMNS, m)), rank, rng)
+    return _iterate(Explicit(A), *_gram_start(A, min(rank + EXTRA_COLUMNS, m)), rank, rng)
 
 
 def sketch(op: Operator, rank: int, rng: np.random.Generator) -> Triple:

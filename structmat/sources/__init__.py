@@ -6,6 +6,7 @@ entries            `Entries`: a function of rows and columns
 named_kernels      values of the named kernels, in any library
 compiled_kernels   the same in compiled loops
 tree               the k-d tree of points
+views              a source on NumPy, or in other orders
 ordering           `ordering`: neighbours stay together
 """
 

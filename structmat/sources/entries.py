@@ -115,7 +115,13 @@ class Entries(Source, kind="entries"):
     ) -> None:
         self.function, self.size = function, (int(size[0]), int(size[1]))
         self.points, self.points2 = points, points2
-        super().__init__(self.size, {"like": like}, symmetric=symmetric, hermitian=hermitian)
+        super().__init__(
+            self.size,
+            {"like": like},
+            symmetric=symmetric,
+            hermitian=hermitian,
+            conjugated=conjugated,
+        )
 
     def _evaluate(self, rows: IntArray, cols: IntArray) -> Any:
         block = self.function(rows, cols)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from structmat import _array
 from structmat._array import Array, DType, as_content
+from structmat._checks import host_array
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray
 from structmat.project.compiled import HAS_NUMBA
@@ -21,6 +22,8 @@ from structmat.sources.source import CompiledKernel, Source
 TRIED = 32
 #: Roundings by which values of a function may differ and still be called equal.
 EQUAL_ROUNDINGS = 64
+#: Largest phase of the Helmholtz kernel: of larger ones, few digits are left.
+MOST_PHASE = 1e12
 
 #: Function of points (p, d) and (q, d) that returns the entries of all pairs, (p, q).
 KernelFunction = Callable[[Array, Array], Array]
@@ -186,6 +189,12 @@ class KernelMatrix(Source, kind="kernel"):
                     f"length = {_array.to_numpy(self.length)}; expected one by which points can be "
                     "divided without overflow"
                 )
+        phase = float(_array.to_numpy(self.wavenumber)) * _span(rows, cols)
+        if self.kernel == "helmholtz" and not phase <= MOST_PHASE:
+            raise InputError(
+                f"wavenumber times the largest distance over the length is about {phase:.3g}; "
+                f"expected at most {MOST_PHASE:.0e}, beyond which rounding decides the phase"
+            )
         if self.kernel in SINGULAR and (pair := _coincident(rows, None if self.one_set else cols)):
             i, j = pair
             raise InputError(
@@ -256,13 +265,22 @@ class KernelMatrix(Source, kind="kernel"):
             return values(self.kernel, r, self.wavenumber, xp)
 
 
+def _span(rows: NDArray[np.float64], cols: NDArray[np.float64]) -> float:
+    """Bound on the distances between points of two sets."""
+    if 0 in (*rows.shape, *cols.shape):
+        return 0.0
+    low, high = np.minimum(rows.min(0), cols.min(0)), np.maximum(rows.max(0), cols.max(0))
+    return float((high - low).max() * math.sqrt(rows.shape[1]))
+
+
 def _points(points: Any, name: str) -> Array:
     """Points as finite real numbers, a row a point."""
-    given = as_content(points, name, 2) if np.ndim(points) == 2 else None
-    if given is None:
+    points = host_array(points, name) if isinstance(points, (list, tuple)) else points
+    if np.ndim(points) != 2:
         shape = tuple(np.shape(points))
         remedy = " (for numbers on a line points[:, None])" if len(shape) == 1 else ""
         raise ShapeError(f"{name} of shape {shape}; expected (n, d), a row a point{remedy}")
+    given = as_content(points, name, 2)
     xp = _array.namespace(given)
     if _array.is_complex(given, xp):
         raise InputError(f"{name} have dtype {given.dtype}; expected real coordinates")

@@ -167,7 +167,7 @@ class Source(StructuredMatrix, kind=None):
             ) from error
 
     def _checked(self, block: Any, rows: IntArray, cols: IntArray) -> Array:
-        """What a function returned, as a block of this source."""
+        """Result of a function, as a block of this source."""
         xp, wanted = self.xp, (rows.size, cols.size)
         if not _array.belongs(block, xp):
             raise BackendError(

@@ -39,33 +39,49 @@ def kd_tree(points: NDArray[np.float64], leaf: int) -> Tree:
     (array([3, 1, 2, 0]), array([0, 0, 2]), array([4, 2, 4]))
     """
     n, d = points.shape
-    order = np.arange(n)
-    begin, end, children = [0], [n], [[-1, -1]]
-    low, high = [np.zeros(d)], [np.zeros(d)]
-    # Nodes are appended as their parents are halved, so this goes through all of them.
-    for node, first in enumerate(begin):
-        last = end[node]
-        part = order[first:last]
-        own = points[part]
-        if len(part):
-            low[node], high[node] = own.min(axis=0), own.max(axis=0)
-        if len(part) <= max(leaf, 1) or d == 0:
-            continue
-        widest = int(np.argmax(high[node] - low[node]))
-        order[first:last] = part[np.argsort(own[:, widest], kind="stable")]
-        middle = (first + last) // 2
-        children[node] = [len(begin), len(begin) + 1]
-        for a, b in ((first, middle), (middle, last)):
-            begin.append(a)
-            end.append(b)
-            children.append([-1, -1])
-            low.append(np.zeros(d))
-            high.append(np.zeros(d))
-    return Tree(
-        order,
-        np.asarray(begin),
-        np.asarray(end),
-        np.asarray(children),
-        np.asarray(low).reshape(len(begin), d),
-        np.asarray(high).reshape(len(begin), d),
-    )
+    order, leaf = np.arange(n), max(leaf, 1)
+    begin, end = np.zeros(1, np.int64), np.full(1, n)
+    levels: list[tuple[NDArray, ...]] = []
+    count = 0
+    while begin.size:
+        at, own = _gathered(points, order, begin, end)
+        low = own.min(axis=1, initial=np.inf) if n else np.zeros((1, d))
+        high = own.max(axis=1, initial=-np.inf) if n else np.zeros((1, d))
+        split = np.flatnonzero((end - begin > leaf) & (d > 0))
+        count += begin.size
+        children = np.full((begin.size, 2), -1)
+        children[split] = count + np.arange(2 * split.size).reshape(-1, 2)
+        levels.append((begin, end, children, low, high))
+        if split.size:
+            _sort(order, at[split], own[split], (high - low)[split], (end - begin)[split])
+        middle = (begin + end)[split] // 2
+        begin, end = (
+            np.stack(pair, axis=1).ravel()
+            for pair in ((begin[split], middle), (middle, end[split]))
+        )
+    return Tree(order, *(np.concatenate(parts) for parts in zip(*levels, strict=True)))
+
+
+def _gathered(
+    points: NDArray[np.float64], order: IntArray, begin: IntArray, end: IntArray
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """Positions of the points of the nodes of a level, (N, s), and the points, (N, s, d).
+
+    Sizes in a level differ by one at most: a shorter node has its last point twice.
+    """
+    at = begin[:, None] + np.arange(int((end - begin).max(initial=0)))
+    at = np.minimum(at, end[:, None] - 1)
+    return at, points[order[at]]
+
+
+def _sort(
+    order: IntArray, at: IntArray, own: NDArray[np.float64], extent: NDArray, size: IntArray
+) -> None:
+    """Sort the points of each node along its widest axis, in place."""
+    widest = extent.argmax(axis=1)
+    keys = np.take_along_axis(own, widest[:, None, None], axis=2)[:, :, 0]
+    inside = np.arange(at.shape[1]) < size[:, None]
+    # The copy of the last point stays where it is.
+    keys = np.where(inside, keys, np.inf)
+    moved = np.take_along_axis(order[at], keys.argsort(axis=1, kind="stable"), axis=1)
+    order[at[inside]] = moved[inside]

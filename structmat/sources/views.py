@@ -49,7 +49,7 @@ def _view(
     cols: IntArray | None = None,
 ) -> Source:
     points, points2 = source.points, source.points2
-    alike = rows is cols or np.array_equal(rows, cols)
+    alike = rows is cols or (rows is not None and cols is not None and np.array_equal(rows, cols))
     if points is not None and rows is not None:
         same = points2 is points and alike
         points, points2 = points[rows], None if same or points2 is None else points2[cols]

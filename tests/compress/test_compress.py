@@ -192,7 +192,7 @@ def test_truncated_svd_is_lean(rng):
 @pytest.mark.parametrize("rank", [1, 2])
 def test_monarch_projection_is_best_per_tile(rng, rank):
     A = rng.standard_normal((14, 11))
-    layout = monarch_fit._Layout(l=3, k=2, height=5, width=6)
+    layout = monarch_fit.Layout(l=3, k=2, height=5, width=6)
     matrix = monarch_fit._assemble(A, layout, rank, rng)
     expected = np.zeros_like(A)
     for j, c in itertools.product(range(3), range(2)):

@@ -20,7 +20,7 @@ from structmat._array import namespace
 from structmat.errors import InputError
 from structmat.kernels.bound import Chain
 from structmat.kernels.cpu import columns as cpu_panels
-from structmat.kernels.cpu import crew, llvm, threads, vector_steps
+from structmat.kernels.cpu import crew, llvm, row_groups, threads, vector_steps
 from structmat.kernels.cpu import vectors as cpu
 from structmat.kernels.cpu.column_loops import ROWS, collect_columns, column_group, spread_columns
 from structmat.kernels.cpu.copies import load_columns, store_columns
@@ -335,7 +335,7 @@ class Poisoned:
 def test_no_result_depends_on_what_memory_held(name, dtype, rng, monkeypatch):
     monkeypatch.setattr(cpu, "np", Poisoned())
     monkeypatch.setattr(cpu_panels, "np", Poisoned())
-    for module in (cpu, cpu_panels):
+    for module in (row_groups, cpu_panels):
         monkeypatch.setattr(module, "aligned", lambda shape, dtype: poison(shape, dtype)[0])
     pattern = PATTERNS[name]
     contents = draw(pattern, dtype)

@@ -1,6 +1,7 @@
 """Compression of sources, by blocks of their entries.
 
 run              one compression: ordered, fitted, estimated, retried
+forecast         memory and time, foretold by a few points
 sampled          the error on rows that no fit has seen
 cross            cross approximation, watched on rows and columns of its own
 low_rank         fit to low rank

@@ -1,6 +1,7 @@
 """Block low rank from entries: a cross approximation of every tile."""
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +39,12 @@ def fit_entries(
     if goal.max_cost is None:
         found = grid.fitted(goal.max_error or 0.0, rng, progress)
         return grid.matrix({place: (tile, None) for place, tile in found.items()})
-    aim = FIRST_ERROR * goal.size
+    size = goal.size or 0.0
+    aim = FIRST_ERROR * size
     while True:
         found = grid.fitted(aim, rng, progress)
         ranks, missed = grid.shared(found, goal.max_cost)
-        if OWN_SHARE * missed >= aim**2 or aim <= LEAST_ERROR * goal.size:
+        if OWN_SHARE * missed >= aim**2 or aim <= LEAST_ERROR * size:
             return grid.matrix({place: (found[place], ranks[place]) for place in found})
         aim = min(0.1 * aim, 0.3 * math.sqrt(missed)) if missed else 1e-3 * aim
 
@@ -69,6 +71,10 @@ class _Grid:
         )
         return rows, cols
 
+    def _block(self, rows: IntArray, cols: IntArray, i: IntArray, j: IntArray) -> NDArray:
+        block: NDArray = self._source.block(rows[i], cols[j])
+        return block
+
     def fitted(
         self, max_error: float, rng: np.random.Generator, progress: Progress
     ) -> dict[tuple[int, int], Cross | NDArray]:
@@ -79,12 +85,9 @@ class _Grid:
             rows, cols = self._at(place)
             size, step = rows.size * cols.size, rows.size + cols.size
             share = max_error * math.sqrt(size / area)
+            block = partial(self._block, rows, cols)
             tile: Cross | NDArray = cross(
-                lambda i, j, rows=rows, cols=cols: self._source.block(rows[i], cols[j]),
-                (rows.size, cols.size),
-                share,
-                rng,
-                most=size // step,
+                block, (rows.size, cols.size), share, rng, most=size // step
             )
             if isinstance(tile, Cross) and (
                 tile.missed > share

@@ -115,7 +115,7 @@ class _Factors:
 
 
 class _Watch:
-    """What a cross approximation misses on random rows and columns of a block."""
+    """Residual of a cross approximation on random rows and columns of a block."""
 
     def __init__(
         self,

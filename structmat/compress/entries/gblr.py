@@ -8,17 +8,22 @@ import numpy as np
 from structmat._progress import Progress
 from structmat.compress.goal import Goal
 from structmat.errors import BudgetError
-from structmat.kinds import find_entries_fit, fitted_kinds
-from structmat.matrices.gblr import GBLR
+from structmat.kinds import find_entries_fit, find_rules
+from structmat.matrix import StructuredMatrix
 from structmat.sources.source import Source
+
+#: Kinds whose fits are converted: the first one that converts.
+INNER = ("hierarchical", "block_low_rank")
 
 
 def fit_entries(
     source: Source, goal: Goal, *, rng: np.random.Generator, progress: Progress
-) -> GBLR:
-    """Blocks of a hierarchical matrix, each rank a block of its own, each dense row a run."""
-    kind = "hierarchical" if "hierarchical" in fitted_kinds() else "block_low_rank"
-    fit: Any = find_entries_fit(kind)
+) -> StructuredMatrix:
+    """Blocks of a hierarchical matrix, each rank a block of its own, each dense row a run.
+
+    It has the orders of the hierarchical matrix around it.
+    """
+    fit: Any = find_entries_fit(next(kind for kind in INNER if find_rules("convert", kind, "gblr")))
     found = fit(source, goal, rng=rng, progress=progress).to_kind("gblr")
     if goal.max_cost is not None and found.cost > goal.max_cost:
         # A dense row costs one multiplication more as a run.
@@ -26,7 +31,7 @@ def fit_entries(
         found = fit(source, less, rng=rng, progress=progress).to_kind("gblr")
         if found.cost > goal.max_cost:
             raise BudgetError(
-                f"a budget of {goal.max_cost} multiplications, but {kind!r} matrices cost "
+                f"a budget of {goal.max_cost} multiplications, but the matrix within costs "
                 f"{found.cost} as GBLR; expected more"
             )
     return found

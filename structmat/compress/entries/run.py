@@ -17,7 +17,7 @@ from structmat.compress.goal import Goal
 from structmat.compress.results import CompressionResult
 from structmat.errors import BudgetError, InputError, ToleranceError
 from structmat.intervals import IntArray
-from structmat.kinds import find_entries_fit, fitted_kinds
+from structmat.kinds import compressible_kinds, find_entries_fit, find_fit
 from structmat.matrices.orders import in_orders
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -30,15 +30,15 @@ SMALL_ENTRIES = 2**16
 #: Sources are formed for fits of arrays up to this number of entries: 512 MiB.
 FORMED_ENTRIES = 2**26
 #: First aim as a share of a tolerance, and number of tries.
-FIRST_AIM, TRIES = 0.5, 4
-#: Kinds that have orders of their own, or need none.
+FIRST_AIM, TRIES = 0.7, 4
+#: Kinds whose fits have orders of their own, or need none.
 UNORDERED = ("low_rank", "hierarchical")
 #: Share of the progress for the fit.
 FITTING = 0.9
 
 
 def takes(source: Source, kind: str) -> bool:
-    """Whether a source of this size goes into a kind."""
+    """True if a source of this size goes into a kind."""
     return find_entries_fit(kind) is not None or math.prod(source.shape) <= FORMED_ENTRIES
 
 
@@ -68,12 +68,8 @@ def compress_source(
     report(1.0)
     return CompressionResult(
         run.restored(matrix), kind, estimate.error, matrix.cost, matrix.storage, math.nan,
-        seconds, estimate, entries=run.entries, ordered=run.ordered or _has_orders(matrix),
+        seconds, estimate, entries=run.entries, ordered=run.ordered,
     )  # fmt: skip
-
-
-def _has_orders(matrix: StructuredMatrix) -> bool:
-    return any(getattr(matrix, name, None) is not None for name in ("row_order", "col_order"))
 
 
 class Compression:
@@ -83,8 +79,9 @@ class Compression:
         self._user, self.kind = source, kind
         self.host = on_host(source)
         self._begun = source.entries
-        self._orders = None if kind in UNORDERED else _orders(self.host)
-        self.ordered = self._orders is not None
+        self.ordered = self.host.points is not None and kind != "low_rank"
+        apart = kind in UNORDERED and not self.forms
+        self._orders = _orders(self.host) if self.ordered and not apart else None
         self.source = reordered(self.host, *self._orders) if self._orders else self.host
 
     @property
@@ -93,17 +90,22 @@ class Compression:
         return self._user.entries - self._begun
 
     @property
+    def is_small(self) -> bool:
+        """True for a source that is formed whatever the kind."""
+        return math.prod(self.host.shape) <= SMALL_ENTRIES
+
+    @property
     def forms(self) -> bool:
         """True if the source is small, or the kind has no fit by entries."""
-        size = math.prod(self.source.shape)
-        if size <= SMALL_ENTRIES:
-            return True
+        size = math.prod(self.host.shape)
+        if self.is_small:
+            return find_fit(self.kind) is not None
         if find_entries_fit(self.kind) is not None:
             return False
         if size > FORMED_ENTRIES:
-            able = ", ".join(k for k in fitted_kinds() if find_entries_fit(k) is not None)
+            able = ", ".join(k for k in compressible_kinds() if find_entries_fit(k) is not None)
             raise InputError(
-                f"compression of a {self.source.shape[0]}x{self.source.shape[1]} source to "
+                f"compression of a {self.host.shape[0]}x{self.host.shape[1]} source to "
                 f"{self.kind!r} needs all of its entries; expected at most {FORMED_ENTRIES} of "
                 f"them, or one of {able}"
             )

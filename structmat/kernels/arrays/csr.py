@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from structmat.intervals import positions
+from structmat.intervals import short_positions
 from structmat.kernels.layouts.panels import BlockPattern, PanelLayout, Pattern, RunPattern
 
 
@@ -55,8 +55,8 @@ def _single_entries(pattern: BlockPattern, contents: np.ndarray) -> csr_array:
 
 def _runs(pattern: RunPattern, contents: np.ndarray) -> csr_array:
     """Runs entry by entry, put in order of rows by counting."""
-    at = positions(pattern.start, pattern.width, pattern.n)
-    run = np.repeat(np.arange(pattern.width.size), pattern.width)
+    at = short_positions(pattern.start, pattern.width, pattern.n)
+    run = np.repeat(np.arange(pattern.width.size, dtype=at.dtype), pattern.width)
     return coo_array((contents, (at, run)), shape=pattern.shape).tocsr()
 
 

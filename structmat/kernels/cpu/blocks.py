@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from structmat.errors import InputError
-from structmat.intervals import IntArray, offsets, positions
+from structmat.intervals import IntArray, offsets, short_positions
 from structmat.kernels.cpu.block_loops import gradient_columns, multiply_columns
 from structmat.kernels.cpu.column_loops import column_group
 from structmat.kernels.cpu.columns import THREAD_MULTIPLICATIONS
@@ -93,7 +93,7 @@ class BlockIndex:
                 f"{_MOST_ROWS} rows and columns in compiled kernels (ask for the kernel 'panels')"
             )
         runs = [p for p in structure.patterns if isinstance(p, RunPattern)]
-        places = [positions(p.start, p.width, p.n).astype(np.int32) for p in runs]
+        places = [short_positions(p.start, p.width, p.n).astype(np.int32, copy=False) for p in runs]
         u, v = (offsets(p.width) for p in runs)
         filled = (runs[0].width > 0) & (runs[1].width > 0)
         spans: IntArray = np.stack([u[:-1], u[1:], v[:-1], v[1:]], axis=1)[filled]

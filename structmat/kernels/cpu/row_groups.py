@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from structmat.errors import InputError
-from structmat.intervals import IntArray, offsets
+from structmat.intervals import IntArray, index_dtype, offsets
 from structmat.kernels.cpu.run_cells import run_row_groups
 from structmat.kernels.layouts.panels import Pattern, RunPattern
 
 #: Rows and columns that 32-bit integers count.
 _MOST_ROWS = np.iinfo(np.int32).max
+#: Cells that are filled at once.
+_CELLS_AT_ONCE = 2**17
 #: Bytes of a line of memory; arrays begin with one, so that no register is filled from two.
 _LINE_BYTES = 64
 
@@ -33,8 +35,9 @@ class RowGroups:
     ptr: IntArray
     #: The column of every cell, in int32.
     column: Any
-    #: Positions in the packed contents, shape (cells, height); one past the end means zero.
-    entries: IntArray
+    #: Positions in the packed contents, shape (cells, height), in 32 bits where these suffice;
+    #: one past the end means zero.
+    entries: Any
     #: Rows and columns of the factor.
     shape: tuple[int, int]
 
@@ -55,7 +58,7 @@ class RowGroups:
             runs = [pattern.start, pattern.width, offsets(pattern.width)[:-1]]
             runs = runs if order is None else [array[order] for array in runs]
             begin, rows, ptr, column, entries = run_row_groups(
-                *runs, pattern.n, height, total, False
+                *runs, pattern.n, height, total, False, np.empty(0, index_dtype(total))
             )
             return cls(begin, rows, ptr, column, entries, pattern.shape)
         layout = pattern.layout()
@@ -64,7 +67,7 @@ class RowGroups:
             layout.bounds, layout.columns, layout.entries, strict=False
         ):
             size, width = entries.shape
-            parts = np.full((-(-size // height), height, width), total, np.int64)
+            parts = np.full((-(-size // height), height, width), total, index_dtype(total))
             parts.reshape(parts.shape[0] * height, width)[:size] = entries
             parts = parts.transpose(0, 2, 1)
             touched = (parts < total).any(axis=2)
@@ -88,10 +91,17 @@ class RowGroups:
         """The arrays that compiled kernels take before the cells."""
         return self.begin, self.rows, self.ptr, self.column
 
-    def filled(self, contents: np.ndarray) -> np.ndarray:
-        """The cells, aligned: shape (cells, height)."""
-        padded = np.append(contents, contents.dtype.type(0))
-        return np.take(padded, self.entries, out=aligned(self.entries.shape, contents.dtype))
+    def filled(self, contents: np.ndarray, order: IntArray | None = None) -> np.ndarray:
+        """The cells, aligned, in an order: shape (cells, height)."""
+        cells = aligned(self.entries.shape, contents.dtype)
+        # A part at a time: indices of 32 bits are widened on their way.
+        for first in range(0, len(cells), _CELLS_AT_ONCE):
+            some = slice(first, first + _CELLS_AT_ONCE)
+            at = self.entries[some if order is None else order[some]]
+            if contents.size:
+                np.take(contents, at, out=cells[some], mode="clip")
+            cells[some][at == contents.size] = 0
+        return cells
 
     def by_columns(self) -> tuple[IntArray, np.ndarray, IntArray]:
         """Cells column after column: pointers, and each cell's row group and place here."""

@@ -10,12 +10,12 @@ from structmat.kernels.cpu.llvm import compiled
 
 
 @compiled
-def run_row_groups(start, width, first, n, height, total, whole):
+def run_row_groups(start, width, first, n, height, total, whole, like):
     """The arrays of `RowGroups` for an interval factor of `n` rows, in groups of `height` rows.
 
     Each run's contents begin at position `first`; the position `total` stands for zero.
     Where contents are stored for the `whole` circle, the entries of a run that come around
-    lie before its first ones; otherwise they follow.
+    lie before its first ones; otherwise they follow. Entries have the dtype of the array `like`.
     """
     count = -(-n // height)
     begin = np.arange(count) * height
@@ -31,7 +31,7 @@ def run_row_groups(start, width, first, n, height, total, whole):
     ptr = np.cumsum(ptr)
     free = ptr[:-1].copy()
     column = np.empty(ptr[-1], np.int32)
-    entries = np.full((ptr[-1], height), total, np.int64)
+    entries = np.full((ptr[-1], height), total, like.dtype)
     for k in range(start.size):
         own = -1
         for piece in range(2):

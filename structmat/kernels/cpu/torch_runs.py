@@ -33,7 +33,9 @@ class _RunFactor:
         runs = [np.repeat(array.cpu().numpy(), rank) for array in (start, reach)]
         runs.append(first + np.repeat(slot.cpu().numpy(), rank))
         whole = window == size
-        *index, self.entries = run_row_groups(*runs, size, ROWS, self.numbers.size, whole)
+        *index, self.entries = run_row_groups(
+            *runs, size, ROWS, self.numbers.size, whole, np.empty(0, np.int64)
+        )
         padded = np.append(self.numbers, self.numbers.dtype.type(0))
         cells = np.take(padded, self.entries)
         self.factor = TileFactor.of((*index, cells), (size, blocks * rank))

@@ -16,7 +16,7 @@ import numpy as np
 from structmat.kernels.bound import BoundFactor, BoundKernel, Chain, Orders
 from structmat.kernels.cpu.columns import TileFactor, TileProduct
 from structmat.kernels.cpu.crew import board_for
-from structmat.kernels.cpu.row_groups import RowGroups, aligned, first_address
+from structmat.kernels.cpu.row_groups import RowGroups, first_address
 from structmat.kernels.cpu.threads import num_threads
 from structmat.kernels.cpu.vector_loops import (
     BOUNDS,
@@ -132,8 +132,7 @@ class VectorFactor:
         """The factor by columns."""
         groups = self._cut()
         ptr, group, order = groups.by_columns()
-        cells = groups.filled(self._contents)
-        cells = np.take(cells, order, axis=0, out=aligned(cells.shape, cells.dtype))
+        cells = groups.filled(self._contents, order)
         return _Step(ptr, group, cells, self._frame(groups), self._rows)
 
     def _frame(self, groups: RowGroups) -> tuple[int, int, Array]:

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from structmat.intervals import IntArray, entry_index, offsets
+from structmat.intervals import IntArray, entry_index, index_dtype, offsets
 
 #: Entries that cost as much to multiply as a panel costs to start, and as a touched column
 #: costs to gather its row: with 64 columns, where the cuts matter most.
@@ -33,8 +34,8 @@ class PanelLayout:
     columns : sequence of ndarray of int
         The columns that each panel touches, each once.
     entries : sequence of ndarray of int
-        For each panel, shape (rows, columns), positions in the packed contents;
-        the position one past the end stands for zero.
+        For each panel, shape (rows, columns), positions in the packed contents, in 32 bits
+        where these suffice; the position one past the end stands for zero.
     num_columns : int
         Columns of the whole matrix.
 
@@ -46,7 +47,7 @@ class PanelLayout:
 
     bounds: Sequence[int]
     columns: Sequence[IntArray]
-    entries: Sequence[IntArray]
+    entries: Sequence[NDArray[Any]]
     num_columns: int
     slices: list[slice | None] = field(init=False)
 
@@ -102,7 +103,11 @@ class RunPattern:
         """
         tiles = list(run_tiles(self.start, self.width, self.n))
         runs = self.start, self.width, offsets(self.width), self.n
-        entries = [entry_index(*runs, touched, np.arange(a, b)[:, None]) for a, b, touched in tiles]
+        small = index_dtype(int(self.width.sum()))
+        entries = [
+            entry_index(*runs, touched, np.arange(a, b)[:, None]).astype(small, copy=False)
+            for a, b, touched in tiles
+        ]
         bounds = [0, *(b for _, b, _ in tiles)]
         return PanelLayout(bounds, [touched for _, _, touched in tiles], entries, self.width.size)
 
@@ -232,24 +237,43 @@ def _best_bounds(start: IntArray, width: IntArray, n: int, rank: int) -> IntArra
     # In order, since searches for neighbours follow one path.
     order = np.argsort(start)
     start, width = start[order], width[order]
-    own = np.unique(np.concatenate([[0], start, (start + width) % n]))
-    cuts = [np.arange(0, n, rows) for rows in PANEL_ROWS if rows < n] + [own[:1]]
-    cuts += [own[::step] for step in (1, 2, 4)]
-
-    def work(bounds: IntArray) -> float:
-        touched = _touched(start, width, n, bounds)
+    ends = np.sort(np.concatenate([[0], start, (start + width) % n]))
+    own = ends[np.append(True, np.diff(ends) > 0)]
+    cuts = [(np.arange(0, n, rows), rows) for rows in PANEL_ROWS if rows < n]
+    cuts += [(own[:1], n), *((own[::step], 0) for step in (1, 2, 4))]
+    least, best = math.inf, own
+    for cut, even in cuts:
+        bounds = np.append(cut, n)
+        touched = _touched(start, width, n, bounds, even)
         cells = touched @ (np.diff(bounds) + COLUMN_ENTRIES)
-        return float(rank * cells + PANEL_ENTRIES * touched.size)
+        work = float(rank * cells + PANEL_ENTRIES * touched.size)
+        if work < least:
+            least, best = work, bounds
+    return best
 
-    return min((np.append(cut, n) for cut in cuts), key=work)
 
+def _touched(start: IntArray, width: IntArray, n: int, bounds: IntArray, even: int = 0) -> IntArray:
+    """Number of the runs, none of them empty, that touch each part of an axis.
 
-def _touched(start: IntArray, width: IntArray, n: int, bounds: IntArray) -> IntArray:
-    """Number of the runs, none of them empty, that touch each part of an axis."""
-    first, end, around = _parts(start, width, n, bounds)
+    Parts of an `even` length need no searches.
+    """
+    first, end, around = (
+        _even_parts(start, width, n, even) if even else _parts(start, width, n, bounds)
+    )
     change = np.bincount(first, minlength=bounds.size)
     change -= sum(np.bincount(at, minlength=bounds.size) for at in (end, around))
     return start.size + np.cumsum(change)[:-1]
+
+
+def _even_parts(
+    start: IntArray, width: IntArray, n: int, rows: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """The same as `_parts` where each part, but the last one, has `rows` positions."""
+    last = start + width - 1
+    first = start // rows
+    end = np.minimum(last, n - 1) // rows + 1
+    around = np.where(last < n, 0, np.minimum((last - n) // rows + 1, first))
+    return first, end, around
 
 
 def _parts(
