@@ -110,6 +110,21 @@ def test_no_failure_is_silent(kind, trap, measure):
     assert np.linalg.norm(D - result.matrix.to_dense()) <= 1e-3 * np.linalg.norm(D)
 
 
+@pytest.mark.parametrize("kind", BY_ENTRIES)
+def test_progress_goes_to_one(kind):
+    shares = []
+    compress(KernelMatrix(PLANE, "gaussian"), kind, tol=1e-2, rng=0, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_single_precision_is_kept_and_named_where_it_is_too_little():
+    K = KernelMatrix(PLANE.astype(np.float32), "matern32")
+    assert compress(K, "hierarchical", tol=1e-3, rng=0).matrix.dtype == np.float32
+    with pytest.raises(ToleranceError, match="double precision"):
+        compress(K, "low_rank", tol=1e-10, rng=0)
+
+
 def test_an_error_is_measured_on_request():
     K = KernelMatrix(PLANE, "gaussian", length=0.5)
     result = compress(K, "low_rank", tol=1e-3, measure="exact", rng=0)

@@ -49,10 +49,12 @@ def test_a_named_kernel_is_a_matrix(name, others):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tensors_give_the_values_of_arrays(name):
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_other_libraries_give_the_values_of_arrays(name, library):
+    array = pytest.importorskip(library).asarray
     dense = KernelMatrix(POINTS, name, length=0.3).toarray()
-    K = KernelMatrix(torch.tensor(POINTS), name, length=0.3)
-    structmat.testing.check_matrix(K, torch.tensor(dense))
+    K = KernelMatrix(array(POINTS), name, length=0.3)
+    structmat.testing.check_matrix(K, array(dense))
     np.testing.assert_allclose(on_host(K).toarray(), dense, rtol=1e-14)
 
 
