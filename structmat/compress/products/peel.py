@@ -37,7 +37,7 @@ ROUNDINGS = 4
 
 @dataclass(frozen=True)
 class Reach:
-    """How far peeling goes: to an error for the whole matrix, or to a rank in every block."""
+    """The aim of peeling: to an error for the whole matrix, or to a rank in every block."""
 
     #: Absolute Frobenius error.
     error: float = 0.0
