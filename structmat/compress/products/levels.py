@@ -61,7 +61,7 @@ class Level:
 
 @dataclass
 class Peeled:
-    """What is known of a matrix (m, n): levels of blocks, the coarsest first, and its leaves."""
+    """The known parts of a matrix (m, n): levels of blocks, the coarsest first, and its leaves."""
 
     shape: tuple[int, int]
     levels: list[Level] = field(default_factory=list)
