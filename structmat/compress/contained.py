@@ -33,7 +33,7 @@ ATTEMPTS = 3
 #: Products of a fit, for each halving of an axis, after which another one is tried.
 PATIENCE = 64
 #: Aims in turn, as shares of the tolerance, where the bound of an estimate has to meet it.
-AIMS = (0.65, 0.4, 0.2)
+AIMS = (0.65, 0.4, 0.2, 0.1, 0.03)
 #: Relative difference of two errors that are called equal.
 EQUAL_ERRORS = 1e-6
 #: Relative errors below this many roundings are exact.

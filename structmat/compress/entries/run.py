@@ -152,10 +152,13 @@ class Compression:
                 return matrix, estimate
             best = min(best, estimate.bound)
             aim *= max(0.1, min(0.5, 0.7 * tol / estimate.bound))
+        single = np.dtype(self.source.dtype).char in "fF"
         raise ToleranceError(
             f"tol = {tol:.3g}, but the error of the {self.kind!r} matrix is {estimate}, after "
             f"{TRIES} tries at ever smaller errors (at best {best:.3g}); expected a larger "
-            "tolerance, or entries that depend on nothing but row and column"
+            "tolerance, "
+            + ("double precision, " if single else "")
+            + "or entries that depend on nothing but row and column"
         )
 
     def _fitted(self, goal: Goal, rng: np.random.Generator, progress: Progress) -> StructuredMatrix:
