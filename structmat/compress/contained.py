@@ -7,8 +7,8 @@ costs more than a simpler structure.
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -32,8 +32,10 @@ Fitted = TypeVar("Fitted")
 ATTEMPTS = 3
 #: Products of a fit, for each halving of an axis, after which another one is tried.
 PATIENCE = 64
+#: Products of a further fit, as a share of those that were taken for one that succeeded.
+BESIDE = 0.25
 #: Aims in turn, as shares of the tolerance, where the bound of an estimate has to meet it.
-AIMS = (0.65, 0.4, 0.2)
+AIMS = (0.65, 0.4, 0.2, 0.1, 0.03)
 #: Relative difference of two errors that are called equal.
 EQUAL_ERRORS = 1e-6
 #: Relative errors below this many roundings are exact.
@@ -96,14 +98,14 @@ class Fits:
         reason: ToleranceError | None = None
         run = partial(self._run, kind, kind, bound)
         try:
-            with self._patience(len(others) > 0):
+            with self._patience(found=False) if others else nullcontext():
                 best = run(rng, lambda done: progress(share * done))
         except ToleranceError as error:
             reason = error
         for done, other in enumerate(others, 1):
             # Each fit begins with the same random numbers, as in a call of its own.
             again = partial(self._run, other, kind, bound, copy.deepcopy(start), no_progress)
-            with self._patience(True):
+            with self._patience(found=best is not None):
                 matrix = attempt(other, again)
             if matrix is not None and (best is None or self._is_better(matrix, best, bound)):
                 best = matrix
@@ -114,18 +116,13 @@ class Fits:
             raise reason or ToleranceError(f"no {kind!r} matrix meets tol = {bound.tol}")
         return best
 
-    @contextmanager
-    def _patience(self, limited: bool) -> Iterator[None]:
-        """Limit the products of a fit to about those of all before it, and of a peeling."""
+    def _patience(self, *, found: bool) -> AbstractContextManager[None]:
+        """Limit a fit to a part of the products so far, or to those that a peeling may take."""
         op = self._source.data
-        if not (limited and isinstance(op, Products)):
-            yield
-            return
-        op.patience = 2 * op.products + PATIENCE * max(min(op.shape), 2).bit_length()
-        try:
-            yield
-        finally:
-            op.patience = math.inf
+        if not isinstance(op, Products):
+            return nullcontext()
+        least = PATIENCE * max(min(op.shape), 2).bit_length()
+        return op.limited(BESIDE * op.products if found else least)
 
     def error(self, matrix: StructuredMatrix) -> float:
         """Relative Frobenius error, found once; infinite beside an input of zeros."""

@@ -25,6 +25,8 @@ FORMED = 4
 MOST_ENTRIES = 2**27
 #: Most products that form a matrix where blocks are wanted.
 SMALL = 256
+#: Unit vectors that are multiplied at once to form a matrix.
+COLUMNS_AT_ONCE = 128
 #: Most sweeps of the subspace iteration.
 MOST_SWEEPS = 12
 #: Gain of the last sweep, as a share of the energy left over.
@@ -103,11 +105,16 @@ class Range:
     def form(self) -> None:
         """Form the matrix by products with unit vectors, on its shorter side."""
         m, n = self._op.shape
-        if n <= m:
-            self.dense = self._op.matmat(np.eye(n, dtype=self._op.dtype))
-        else:
-            self.dense = self._op.rmatmat(np.eye(m, dtype=self._op.dtype)).conj().T
-        self.complete = True
+        found = np.empty((m, n), self._op.dtype)
+        for first in range(0, min(m, n), COLUMNS_AT_ONCE):
+            some = np.arange(first, min(first + COLUMNS_AT_ONCE, m, n))
+            unit = np.zeros((min(m, n), some.size), self._op.dtype)
+            unit[some, some - first] = 1
+            if n <= m:
+                found[:, some] = self._op.matmat(unit)
+            else:
+                found[some] = self._op.rmatmat(unit).conj().T
+        self.dense, self.complete = found, True
 
     def reach(self, columns: int, *, sweeps: bool = False) -> None:
         """Extend the basis to a number of columns, or to all of the matrix.
@@ -160,7 +167,8 @@ class Range:
     def refined(self, rank: int) -> Triple:
         """Near-best approximation of a rank below `columns`: sweeps of subspace iteration.
 
-        They end once the gain of a sweep is negligible beside the energy left over.
+        They end once the gain of a sweep is negligible beside the energy left over, or patience
+        with a fit beside others does.
         """
         if self.complete:
             return self.triple(rank)
@@ -175,7 +183,8 @@ class Range:
             gain = float((values[:rank] ** 2 - previous[:rank] ** 2).sum(dtype=np.float64))
             missed = _column_norm(probe - Q @ (Q.conj().T @ probe)) ** 2
             left = float((values[rank:] ** 2).sum(dtype=np.float64)) + missed
-            if gain <= LAST_GAIN * left:
+            patient = not isinstance(op, Products) or op.products + 2 * Q.shape[1] <= op.patience
+            if gain <= LAST_GAIN * left or not patient:
                 break
         X, s, Zh = np.linalg.svd(upper)
         return Q @ X[:, :rank], s[:rank], Zh[:rank] @ P.conj().T

@@ -172,6 +172,7 @@ def norm(A: Any) -> float:
 
 def _norm_of(op: Products, exact: bool) -> float:
     """Frobenius norm of an operator: that of a sparse matrix's entries, or by products."""
+    op.check_symmetry()
     if op.sparse is not None:
         if not np.isfinite(op.sparse.data).all():
             raise InputError("a sparse matrix with NaN or infinity; expected finite numbers")

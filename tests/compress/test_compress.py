@@ -11,7 +11,7 @@ import structmat
 from structmat.compress import block_low_rank as block_low_rank_fit
 from structmat.compress import compare, compress, source, tiles
 from structmat.compress import monarch as monarch_fit
-from structmat.compress.block_low_rank import _share_out
+from structmat.compress.block_low_rank import tile_ranks
 from structmat.compress.goal import Goal
 from structmat.errors import (
     BudgetError,
@@ -208,7 +208,7 @@ def test_block_low_rank_shares_ranks_out_best(rng):
     values = np.sort(rng.random((3, 4)), axis=1)[:, ::-1] * np.array([[1.0], [3.0], [0.2]])
     size = np.full(3, 40)
     for budget in range(0, 900, 55):
-        plan = _share_out(values, size, size, Goal(max_cost=budget), 1e-15)
+        plan = tile_ranks(values, size, size, Goal(max_cost=budget), 1e-15)
         best = min(
             sum((values[t, r:] ** 2).sum() for t, r in enumerate(ranks))
             for ranks in itertools.product(range(5), repeat=3)
@@ -217,7 +217,7 @@ def test_block_low_rank_shares_ranks_out_best(rng):
         assert plan.cost <= budget
         assert math.isclose(plan.missed, best, rel_tol=1e-12, abs_tol=1e-15)
         if best > 0:
-            back = _share_out(values, size, size, Goal(max_error=1.0001 * math.sqrt(best)), 1e-15)
+            back = tile_ranks(values, size, size, Goal(max_error=1.0001 * math.sqrt(best)), 1e-15)
             assert back.cost == plan.cost
 
 
@@ -225,7 +225,7 @@ def test_block_low_rank_spends_what_the_next_step_leaves():
     # The second rank of the large tile does not fit any more; the small tile does.
     values = np.array([[2.0, 2.0], [0.9, 0.0]])
     size = np.array([10, 3])
-    plan = _share_out(values, size, size, Goal(max_cost=27), 1e-15)
+    plan = tile_ranks(values, size, size, Goal(max_cost=27), 1e-15)
     assert plan.chosen.tolist() == [1, 1]
     assert plan.cost == 26
 
@@ -233,10 +233,10 @@ def test_block_low_rank_spends_what_the_next_step_leaves():
 def test_block_low_rank_takes_dense_tiles_where_they_are_cheaper():
     values = np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 0.0, 0.0, 0.0]])
     size = np.full(2, 4)
-    plan = _share_out(values, size, size, Goal(max_cost=24), 1e-15)
+    plan = tile_ranks(values, size, size, Goal(max_cost=24), 1e-15)
     assert plan.chosen.tolist() == [DENSE, 1]
     assert (plan.cost, plan.missed) == (24, 0.0)
-    plan = _share_out(values, size, size, Goal(max_error=2.0), 1e-15)
+    plan = tile_ranks(values, size, size, Goal(max_error=2.0), 1e-15)
     assert plan.chosen.tolist() == [0, 1]
 
 
@@ -490,7 +490,8 @@ def test_compare_says_which_kind_is_never_that_cheap(rng):
 
 def test_compare_of_an_operator_has_the_kinds_that_need_no_entries(rng):
     rows = compare(Counting(rng, 60, 50), budget=0.5, rng=0)
-    assert [row.kind for row in rows] == ["low_rank", "gblr"]
+    kinds = ["low_rank", "block_low_rank", "monarch", "gblr", "hierarchical"]
+    assert [row.kind for row in rows] == kinds
 
 
 # Refusals.

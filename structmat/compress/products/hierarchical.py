@@ -104,6 +104,9 @@ class _Blocks:
             rank = int(ranks[k])
             if k < first:
                 U, V = self._factors[k]
+                if rank == DENSE:
+                    dense.append((U[:p] @ V[:q].conj().T).ravel())
+                    continue
             else:
                 leaf = self._leaves[k - first][:p, :q]
                 if rank == DENSE:
