@@ -17,7 +17,9 @@ INK, LIGHT, PALE = "#30628f", "#a9c7e2", "#eef3f8"
 def draw(folder: Path) -> None:
     """Draw every picture that a page shows into a folder."""
     folder.mkdir(exist_ok=True)
-    structures = (low_rank, block_sparse, block_low_rank, monarch, gblr, interpolation)
+    structures = (
+        low_rank, block_sparse, block_low_rank, monarch, gblr, hierarchical, interpolation
+    )  # fmt: skip
     for picture in (*structures, architecture):
         picture().savefig(
             folder / f"{picture.__name__}.png", dpi=120, bbox_inches="tight", facecolor="white"
@@ -81,6 +83,20 @@ def gblr() -> Figure:
     cols = np.array([[3, 20], [14, 12], [30, 14], [42, 11], [2, 9]])
     matrix = _ones(rows, cols, (40, 48))
     return _side_by_side([matrix], [f"{matrix.num_blocks} blocks, cost {matrix.cost}"])
+
+
+def hierarchical() -> Figure:
+    """Dense leaves on the diagonal, and blocks of low rank that double in size off it."""
+    figure, axes = _canvas(17, 17)
+    for i in range(8):
+        _box(axes, 2 * i, 2 * i, 2, 2, INK)
+    for size in (2, 4, 8):
+        for first in range(0, 16, 2 * size):
+            for x, y in ((first + size, first), (first, first + size)):
+                _box(axes, x, y, size, size, PALE)
+                _box(axes, x + 0.25, y + 0.25, 0.5, size - 0.5, LIGHT)
+                _box(axes, x + 1.0, y + 0.25, size - 1.25, 0.5, LIGHT)
+    return figure
 
 
 def interpolation() -> Figure:

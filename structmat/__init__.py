@@ -1,6 +1,6 @@
 """Structured matrices as operators.
 
-Five structures behind one SciPy-style interface, exact conversions between them,
+Six structures behind one SciPy-style interface, exact conversions between them,
 compression by budget or tolerance, and interpolation; `structmat.nn` learns them inside
 neural networks with PyTorch.
 

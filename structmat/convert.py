@@ -19,9 +19,11 @@ from structmat.matrices import (
     BlockLowRank,
     BlockSparse,
     Dense,
+    Hierarchical,
     LowRank,
     Monarch,
     Permutation,
+    in_orders,
 )
 from structmat.matrix import StructuredMatrix
 
@@ -34,15 +36,16 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
     A : StructuredMatrix
     kind : str
         ``"low_rank"``, ``"block_sparse"``, ``"block_low_rank"``, ``"monarch"``,
-        ``"gblr"``, ``"diagonal"`` or ``"dense"``.
+        ``"gblr"``, ``"hierarchical"``, ``"diagonal"`` or ``"dense"``.
 
     Returns
     -------
     StructuredMatrix
         Of that kind. A Monarch matrix becomes block-low-rank or GBLR only with its
         rows reordered, so there the result is the product of a `Permutation`, which
-        costs nothing, with a matrix of that kind. Permutations around a matrix stay around
-        its conversion.
+        costs nothing, with a matrix of that kind. So do hierarchical matrices whose rows or
+        columns have an order of their own. Permutations around a matrix stay around its
+        conversion.
 
     Raises
     ------
@@ -259,6 +262,75 @@ def _monarch_to_block_low_rank(A: Monarch) -> StructuredMatrix:
 def _monarch_to_gblr(A: Monarch) -> StructuredMatrix:
     order, tiles, heights, widths = _monarch_tiles(A)
     return order @ _block_low_rank_to_gblr(_on_grid(A, tiles, heights, widths))
+
+
+@rule("convert", "low_rank", "hierarchical")
+@rule("convert", "block_sparse", "hierarchical")
+@rule("convert", "dense", "hierarchical")
+def _tiles_to_hierarchical(A: StructuredMatrix) -> Any:
+    return _block_low_rank_to_hierarchical(A.to_kind("block_low_rank"))
+
+
+@rule("convert", "block_low_rank", "hierarchical")
+def _block_low_rank_to_hierarchical(A: BlockLowRank) -> Hierarchical:
+    """Tiles as they are; those without entries are left out."""
+    xp, top, left = A.xp, offsets(A.row_sizes), offsets(A.col_sizes)
+    none = xp.zeros(0, dtype=A.dtype, device=A.device)
+    blocks, contents = [], ([none], [none], [none])
+    for (i, j), tile in A.tiles.items():
+        p, q = int(A.row_sizes[i]), int(A.col_sizes[j])
+        low = isinstance(tile, tuple)
+        if not p * q:
+            continue
+        blocks.append((top[i], p, left[j], q, tile[0].shape[1] if low else -1))
+        parts = [xp.matrix_transpose(F) for F in tile] if low else [tile]
+        for flat, part in zip(contents[:2] if low else contents[2:], parts, strict=True):
+            flat.append(xp.reshape(part, (-1,)))
+    u, v, dense = map(xp.concat, contents)
+    return Hierarchical(np.asarray(blocks, np.int64), u, v, dense, shape=A.shape)
+
+
+@rule("convert", "hierarchical", "gblr", contains=False)
+def _hierarchical_to_gblr(A: Hierarchical) -> StructuredMatrix:
+    """One block a rank, and one for each row of a dense block."""
+    whole = A._unfolded()
+    rows, cols = whole._runs()
+    u, v = whole._as_runs()
+    return in_orders(A._orders[0], GBLR(*rows, u, *cols, v, shape=A.shape), A._orders[1])
+
+
+@rule("convert", "hierarchical", "block_low_rank", contains=False)
+def _hierarchical_to_block_low_rank(A: Hierarchical) -> StructuredMatrix:
+    """Blocks on a grid, which are whole tiles of it, become these tiles."""
+    whole = A._unfolded()
+    top, height, left, width, rank = whole.blocks.T
+    sizes = [
+        np.diff(np.unique(np.concatenate([[0, n], start, start + size])))
+        for n, start, size in zip(A.shape, (top, left), (height, width), strict=True)
+    ]
+    begins = [offsets(size) for size in sizes]
+    places = [np.searchsorted(b, s) for b, s in zip(begins, (top, left), strict=True)]
+    fits = all(
+        (size[at] == wanted).all()
+        for size, at, wanted in zip(sizes, places, (height, width), strict=True)
+    )
+    once = len(np.unique(np.stack(places, axis=1), axis=0)) == len(whole.blocks)
+    if not (fits and once):
+        _refuse(A, "block_low_rank", "its blocks are not the tiles of one grid")
+    in_u, in_v, in_dense = whole.rectangles.begins
+    tiles: dict[tuple[int, int], Any] = {}
+    for t, (i, j) in enumerate(zip(*places, strict=True)):
+        if rank[t] < 0:
+            flat = whole.dense[int(in_dense[t]) : int(in_dense[t + 1])]
+            tiles[int(i), int(j)] = A.xp.reshape(flat, (int(height[t]), int(width[t])))
+            continue
+        tiles[int(i), int(j)] = tuple(
+            A.xp.matrix_transpose(
+                A.xp.reshape(flat[int(begin[t]) : int(begin[t + 1])], (int(rank[t]), int(size)))
+            )
+            for flat, begin, size in ((whole.u, in_u, height[t]), (whole.v, in_v, width[t]))
+        )
+    return in_orders(A._orders[0], _on_grid(A, tiles, *sizes), A._orders[1])
 
 
 @rule("convert", "adjoint", "block_low_rank")

@@ -131,7 +131,8 @@ BUILT_IN = (
     Kind(
         "hierarchical", "hierarchical", "#000000",
         "structmat.matrices.hierarchical:Hierarchical",
-        fit_implicit="structmat.compress.products.hierarchical:fit_implicit",
+        "structmat.compress.hierarchical.arrays:fit",
+        "structmat.compress.products.hierarchical:fit_implicit",
         fit_entries="structmat.compress.hierarchical.fit:fit_entries",
     ),
     Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),

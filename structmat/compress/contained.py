@@ -7,8 +7,8 @@ costs more than a simpler structure.
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -32,8 +32,10 @@ Fitted = TypeVar("Fitted")
 ATTEMPTS = 3
 #: Products of a fit, for each halving of an axis, after which another one is tried.
 PATIENCE = 64
+#: Products of a further fit, as a share of those that were taken for one that succeeded.
+BESIDE = 0.25
 #: Aims in turn, as shares of the tolerance, where the bound of an estimate has to meet it.
-AIMS = (0.65, 0.4, 0.2)
+AIMS = (0.65, 0.4, 0.2, 0.1, 0.03)
 #: Relative difference of two errors that are called equal.
 EQUAL_ERRORS = 1e-6
 #: Relative errors below this many roundings are exact.
@@ -114,19 +116,13 @@ class Fits:
             raise reason or ToleranceError(f"no {kind!r} matrix meets tol = {bound.tol}")
         return best
 
-    @contextmanager
-    def _patience(self, *, found: bool) -> Iterator[None]:
-        """Limit a fit to as many products as were taken so far, or as a peeling may take."""
+    def _patience(self, *, found: bool) -> AbstractContextManager[None]:
+        """Limit a fit to a part of the products so far, or to those that a peeling may take."""
         op = self._source.data
         if not isinstance(op, Products):
-            yield
-            return
+            return nullcontext()
         least = PATIENCE * max(min(op.shape), 2).bit_length()
-        op.patience = op.products + (op.products if found else least)
-        try:
-            yield
-        finally:
-            op.patience = math.inf
+        return op.limited(BESIDE * op.products if found else least)
 
     def error(self, matrix: StructuredMatrix) -> float:
         """Relative Frobenius error, found once; infinite beside an input of zeros."""

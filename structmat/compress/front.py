@@ -242,7 +242,7 @@ def compare(
     >>> import numpy as np
     >>> rows = compare(np.eye(8), budget=0.5, rng=0)
     >>> [row.kind for row in rows]
-    ['low_rank', 'block_sparse', 'block_low_rank', 'monarch', 'gblr']
+    ['low_rank', 'block_sparse', 'block_low_rank', 'monarch', 'gblr', 'hierarchical']
     """
     check_goal(budget, tol)
     generator = generator_of(rng)

@@ -1,7 +1,8 @@
 """Matrices known by their products: operators of any library, checked at each product."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,16 @@ class Products:
         """Refuse a matrix that is said to be symmetric, and is not."""
         if self._symmetric:
             self._mirrored(None)
+
+    @contextmanager
+    def limited(self, products: float) -> Iterator[None]:
+        """Let a fit take some products more, and then give up."""
+        before = self.patience
+        self.patience = min(before, self.products + products)
+        try:
+            yield
+        finally:
+            self.patience = before
 
     def spend(self, products: int) -> None:
         """Give up a fit that is to take more products than it may."""

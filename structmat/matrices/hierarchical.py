@@ -32,6 +32,7 @@ from structmat.kernels.layouts.rectangle_index import (
     unfolded_entries,
 )
 from structmat.kernels.layouts.rectangles import DENSE, MIRROR, Rectangles
+from structmat.kinds import rule
 from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -437,3 +438,22 @@ def _inverse(order: IntArray) -> IntArray:
     back = np.empty_like(order)
     back[order] = np.arange(order.size)
     return back
+
+
+@rule("matmul", "permutation", "hierarchical")
+def _permutation_times(a: Permutation, b: Hierarchical) -> Any:
+    """The order of the rows takes the permutation in; one of a symmetric matrix does not."""
+    if b.symmetric or a._is_identity():
+        return b if a._is_identity() else NotImplemented
+    order = to_numpy(a._inverse)[b.row_order]
+    parts = {name: getattr(b, name) for name in b.data_names}
+    return b._build(parts, (), {**b._static(), "row_order": order})
+
+
+@rule("matmul", "hierarchical", "permutation")
+def _times_permutation(a: Hierarchical, b: Permutation) -> Any:
+    if a.symmetric or b._is_identity():
+        return a if b._is_identity() else NotImplemented
+    order = to_numpy(b.p)[a.col_order]
+    parts = {name: getattr(a, name) for name in a.data_names}
+    return a._build(parts, (), {**a._static(), "col_order": order})

@@ -284,7 +284,7 @@ def _points(points: Any, name: str) -> Array:
     xp = _array.namespace(given)
     if _array.is_complex(given, xp):
         raise InputError(f"{name} have dtype {given.dtype}; expected real coordinates")
-    if given.dtype == np.float16:
+    if isinstance(given, np.ndarray) and given.dtype == np.float16:
         given = xp.astype(given, xp.float32)
     host = _array.to_numpy(given)
     if not np.isfinite(host).all():

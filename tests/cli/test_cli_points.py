@@ -12,14 +12,15 @@ from structmat.cli import main
 from structmat.compress.entries import forecast
 from structmat.demo import _hypocentres
 
+HYPOCENTRES = _hypocentres()[:900]
 GOAL = ["--kernel", "matern32", "--length", "2000", "--tol", "1e-3"]
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.save("points.npy", _hypocentres())
-    monkeypatch.setattr(forecast, "TRIALS", (200, 400))
+    np.save("points.npy", HYPOCENTRES)
+    monkeypatch.setattr(forecast, "TRIALS", (150, 300))
     return tmp_path
 
 
@@ -38,12 +39,12 @@ def test_points_become_an_operator_in_a_file(here, capsys):
     assert "error estimated from 16 products, 256 rows: at most" in out
     assert "rows and columns in the order of a k-d tree" in out
     assert (here / "out.png").read_bytes().startswith(b"\x89PNG")
-    K = KernelMatrix(_hypocentres(), "matern32", length=2000.0).toarray()
+    K = KernelMatrix(HYPOCENTRES, "matern32", length=2000.0).toarray()
     B = structmat.load("out.npz")
     assert np.linalg.norm(B.to_dense() - K) <= 1e-3 * np.linalg.norm(K)
     status, out, _ = run(capsys, "info", "out.npz", "--json")
     figures = json.loads(out)
-    assert (status, figures["kind"], figures["shape"]) == (0, "hierarchical", [1706, 1706])
+    assert (status, figures["kind"], figures["shape"]) == (0, "hierarchical", [900, 900])
     assert figures["symmetric"]
     assert 0 < figures["dense_blocks"] < figures["blocks"]
 

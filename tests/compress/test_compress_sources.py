@@ -12,7 +12,7 @@ from structmat.compress.entries import run, sampled
 from structmat.compress.entries.cross import cross
 
 RNG = np.random.default_rng(0)
-PLANE = RNG.random((900, 2))
+PLANE, WIDE = RNG.random((640, 2)), RNG.random((1000, 2))
 BY_ENTRIES = ("low_rank", "block_low_rank", "hierarchical", "gblr")
 
 
@@ -26,14 +26,14 @@ def entries_of(A, **options):
 
 
 @pytest.mark.parametrize("kind", BY_ENTRIES)
-@pytest.mark.parametrize("tol", [1e-2, 1e-6])
+@pytest.mark.parametrize("tol", [1e-3, pytest.param(1e-6, marks=pytest.mark.slow)])
 def test_a_tolerance_is_met_by_part_of_the_entries(kind, tol):
-    K = KernelMatrix(PLANE, "gaussian", length=0.5)
+    K = KernelMatrix(WIDE, "gaussian", length=0.5)
     result = compress(K, kind, tol=tol, rng=0)
     assert true_error(K, result.matrix) <= tol
     assert result.error <= result.estimate.bound <= tol
     assert result.estimate.confidence == sampled.CONFIDENCE
-    assert 0 < result.entries < 0.9 * 900**2
+    assert 0 < result.entries < 0.9 * 1000**2
     assert result.ordered == (kind != "low_rank")
     shown = repr(result)
     assert f"{result.entries} entries evaluated" in shown
@@ -45,13 +45,13 @@ def test_a_tolerance_is_met_by_part_of_the_entries(kind, tol):
 def test_a_budget_is_kept(kind):
     K = KernelMatrix(PLANE, "matern32", length=0.2)
     result = compress(K, kind, budget=0.2, rng=0)
-    assert result.cost <= 0.2 * 900**2
+    assert result.cost <= 0.2 * 640**2
     assert true_error(K, result.matrix) <= result.estimate.bound
 
 
 @pytest.mark.parametrize("kind", BY_ENTRIES)
 def test_two_sets_of_points_and_complex_values(kind):
-    K = KernelMatrix(PLANE[:300], "helmholtz", PLANE[300:] + 2.0, wavenumber=2.0)
+    K = KernelMatrix(PLANE[:300], "helmholtz", PLANE[:600] + 2.0, wavenumber=2.0)
     assert true_error(K, compress(K, kind, tol=1e-4, rng=0).matrix) <= 1e-4
 
 
@@ -96,18 +96,44 @@ TRAPS = (copies, blocks, zero_first_row, hidden_rows, collinear, equal, zero)
 
 @pytest.mark.parametrize("kind", ["low_rank", "block_low_rank", "hierarchical"])
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
-@pytest.mark.parametrize("measure", ["estimate", pytest.param("exact", marks=pytest.mark.slow)])
-def test_no_failure_is_silent(kind, trap, measure):
+@pytest.mark.parametrize("is_estimated", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_no_failure_is_silent(monkeypatch, kind, trap, is_estimated):
+    if is_estimated:
+        monkeypatch.setattr(sampled, "EXACT_ENTRIES", 0)
+        monkeypatch.setattr(sampled, "ROWS_WITHOUT_POINTS", sampled.ROWS)
     source = trap()
-    # Low rank takes as much as the dense matrix for the copies, and may miss a few rows.
-    may_raise = kind == "low_rank" and trap in (copies, hidden_rows)
-    try:
-        result = compress(source, kind, tol=1e-3, measure=measure, rng=0)
-    except ToleranceError:
-        assert may_raise
-        return
+    # Low rank takes as much as the dense matrix for the copies, and may miss a few rows: the
+    # source is then formed.
+    result = compress(source, kind, tol=1e-3, rng=0)
     D = source.toarray()
     assert np.linalg.norm(D - result.matrix.to_dense()) <= 1e-3 * np.linalg.norm(D)
+
+
+@pytest.mark.parametrize("kind", BY_ENTRIES)
+def test_progress_goes_to_one(kind):
+    shares = []
+    compress(KernelMatrix(PLANE, "gaussian"), kind, tol=1e-2, rng=0, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_single_precision_is_kept_and_named_where_it_is_too_little(monkeypatch):
+    monkeypatch.setattr(run, "RESCUED_ENTRIES", 0)
+    K = KernelMatrix(PLANE.astype(np.float32), "matern32")
+    assert compress(K, "hierarchical", tol=1e-3, rng=0).matrix.dtype == np.float32
+    with pytest.raises(ToleranceError, match="double precision"):
+        compress(K, "low_rank", tol=1e-10, rng=0)
+
+
+def test_one_entry_that_differs_is_found_where_no_points_tell_of_it():
+    steps = np.subtract.outer(np.arange(600), np.arange(600))
+    A = np.exp(-np.abs(steps) / 200.0)
+    A[37, 501] = A[501, 37] = 20.0
+    source = entries_of(A, symmetric=True)
+    for kind in ("hierarchical", "block_low_rank"):
+        result = compress(source, kind, tol=1e-3, rng=0)
+        assert result.estimate.confidence == 1.0
+        assert true_error(A, result.matrix) <= 1e-3
 
 
 def test_an_error_is_measured_on_request():
@@ -115,7 +141,7 @@ def test_an_error_is_measured_on_request():
     result = compress(K, "low_rank", tol=1e-3, measure="exact", rng=0)
     assert result.estimate.confidence == 1.0
     assert result.error == result.estimate.bound == pytest.approx(true_error(K, result.matrix))
-    assert result.entries > 900**2
+    assert result.entries > 640**2
     with pytest.raises(InputError, match="measure = 'guess'"):
         compress(K, "low_rank", tol=1e-3, measure="guess")
 
@@ -127,9 +153,10 @@ def test_a_short_side_is_measured():
     assert result.error == pytest.approx(true_error(K, result.matrix))
 
 
-def test_entries_that_change_raise():
+def test_entries_that_change_raise(monkeypatch):
+    monkeypatch.setattr(run, "RESCUED_ENTRIES", 0)
     noise = np.random.default_rng(5)
-    E = Entries(lambda i, j: noise.standard_normal((len(i), len(j))), (600, 600))
+    E = Entries(lambda i, j: noise.standard_normal((len(i), len(j))), (520, 520))
     with pytest.raises(ToleranceError, match="entries that depend on nothing but row and column"):
         compress(E, "block_low_rank", tol=1e-3, rng=0)
 
@@ -150,6 +177,21 @@ def test_a_fit_that_misses_is_tried_again(monkeypatch):
     assert true_error(K, result.matrix) <= result.estimate.bound <= 1e-3
 
 
+def test_a_source_of_middle_size_is_formed_in_the_end(monkeypatch):
+    def fails(source, goal, **options):
+        raise ToleranceError("no such matrix")
+
+    monkeypatch.setattr(run, "find_entries_fit", lambda kind: fails)
+    K = KernelMatrix(PLANE[:300], "exponential", length=0.1)
+    result = compress(K, "block_low_rank", tol=1e-3, rng=0)
+    assert result.estimate.confidence == 1.0
+    assert result.ordered
+    assert true_error(K, result.matrix) <= 1e-3
+    monkeypatch.setattr(run, "RESCUED_ENTRIES", 0)
+    with pytest.raises(ToleranceError, match="no such matrix"):
+        compress(K, "block_low_rank", tol=1e-3, rng=0)
+
+
 def test_a_small_source_is_formed_in_order():
     K = KernelMatrix(PLANE[:120], "exponential", length=0.1)
     result = compress(K, "block_low_rank", tol=1e-2, rng=0)
@@ -161,9 +203,9 @@ def test_a_small_source_is_formed_in_order():
 
 
 def test_other_kinds_form_the_source_or_refuse():
-    K = KernelMatrix(PLANE[:300], "exponential", length=0.1)
+    K = KernelMatrix(PLANE[:257], "exponential", length=0.1)
     result = compress(K, "monarch", budget=0.5, rng=0)
-    assert result.entries == 300**2
+    assert result.entries == 257**2
     assert result.error == pytest.approx(true_error(K, result.matrix))
     large = Entries(lambda i, j: np.ones((len(i), len(j))), (2**14, 2**13))
     with pytest.raises(InputError, match=r"expected at most 67108864.*or one of low_rank"):
@@ -182,11 +224,11 @@ def test_tensors_come_back(kernel):
 
 
 def test_compare_takes_sources():
-    K = KernelMatrix(PLANE[:260], "gaussian", length=0.3)
+    K = KernelMatrix(PLANE[:257], "gaussian", length=0.3)
     rows = compare(K, budget=0.3, rng=0)
     assert [row.kind for row in rows] == list(structmat.kinds.compressible_kinds())
     for row in rows:
-        assert row.cost <= 0.3 * 260**2
+        assert row.cost <= 0.3 * 257**2
         assert true_error(K, row.matrix) <= row.estimate.bound * (1 + 1e-9)
     assert [row.kind for row in rows if row.error > 0.9] == []
 
@@ -238,16 +280,24 @@ def check_bounds(seeds, most):
     assert wrong <= most
 
 
+@pytest.fixture
+def sampling(monkeypatch):
+    monkeypatch.setattr(sampled, "EXACT_ENTRIES", 0)
+    monkeypatch.setattr(sampled, "ROWS_WITHOUT_POINTS", sampled.ROWS)
+
+
+@pytest.mark.usefixtures("sampling")
 def test_bounds_hold_as_often_as_stated():
-    check_bounds(range(40), 3)
+    check_bounds(range(20), 2)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sampling")
 def test_bounds_hold_as_often_as_stated_over_10_000_cases():
     check_bounds(range(10_000), 100)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.integers(0, 2**32),
     st.sampled_from(["exponential", "matern52", "gaussian", "inverse"]),
@@ -258,9 +308,5 @@ def test_bounds_hold_as_often_as_stated_over_10_000_cases():
 def test_true_errors_of_any_points_stay_in_the_tolerance(seed, kernel, kind, d, length):
     points = np.random.default_rng(seed).random((530, d))
     K = KernelMatrix(points, kernel, length=length)
-    try:
-        result = compress(K, kind, tol=1e-2, rng=seed)
-    except ToleranceError:
-        assert kind == "low_rank"
-        return
+    result = compress(K, kind, tol=1e-2, rng=seed)
     assert true_error(K, result.matrix) <= 1e-2

@@ -215,3 +215,47 @@ def test_a_budget_reaches_what_a_tolerance_takes():
     matrix, error, _ = fitted(source)
     _, other = under(source, matrix.relative_cost)
     assert other <= 1.1 * error
+
+
+def array_of(kind):
+    rng = np.random.default_rng(0)
+    if kind == "kernel":
+        P = np.sort(points(130, 1), axis=0)
+        return exponential(P, P)
+    if kind == "two sides":
+        return exponential(np.sort(points(120, 1), axis=0), np.sort(points(50, 1, 1), axis=0))
+    if kind == "waves":
+        x = np.sort(points(100, 1), axis=0)
+        return np.exp(5j * (x - x.T)) * exponential(x, x)
+    if kind == "noise":
+        return rng.standard_normal((60, 70))
+    return np.zeros((40, 30))
+
+
+@pytest.mark.parametrize("kind", ["kernel", "two sides", "waves", "noise", "zero"])
+@pytest.mark.parametrize("tol", [0.1, 1e-3, 1e-9, 0.0])
+def test_arrays_are_met(kind, tol):
+    A = array_of(kind)
+    result = structmat.compress(A, "hierarchical", tol=tol, rng=0)
+    assert result.error <= tol
+    assert result.matrix.kind == "hierarchical"
+    assert result.cost <= A.size
+    assert result.matrix.symmetric == (kind in ("kernel", "waves")) or tol != 1e-3
+
+
+@pytest.mark.parametrize("kind", ["kernel", "two sides", "waves", "noise", "zero"])
+@pytest.mark.parametrize("budget", [1.0, 0.3, 0.1, 0.01, 1e-9])
+def test_arrays_under_a_budget(kind, budget):
+    A = array_of(kind)
+    result = structmat.compress(A, "hierarchical", budget=budget, rng=0)
+    other = structmat.compress(A, "block_low_rank", budget=budget, rng=0)
+    assert result.cost <= budget * A.size
+    assert result.error <= other.error * (1 + 1e-6) + 1e-12
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (1, 1), (1, 9), (17, 2), (8, 400), (31, 33)])
+def test_arrays_of_any_shape(shape):
+    A = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    matrix = structmat.compress(A, "hierarchical", tol=0.3, rng=0).matrix
+    assert matrix.dtype == np.float32
+    structmat.testing.check_matrix(matrix)

@@ -32,6 +32,7 @@ CONTAINED = {
     "block_low_rank": {"low_rank", "block_sparse"},
     "monarch": {"low_rank"},
     "gblr": {"low_rank", "block_sparse", "block_low_rank"},
+    "hierarchical": {"low_rank", "block_sparse", "block_low_rank"},
 }
 
 

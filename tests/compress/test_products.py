@@ -12,7 +12,7 @@ from structmat._progress import no_progress
 from structmat.compress import range as bases
 from structmat.compress.goal import Goal
 from structmat.compress.operators import Products
-from structmat.compress.products import monarch, peel
+from structmat.compress.products import hierarchical, monarch, peel
 from structmat.errors import BudgetError, InputError, ShapeError, ToleranceError
 
 
@@ -101,11 +101,13 @@ def test_products_of_both_sides_are_counted():
 
 def test_peeling_takes_as_many_more_products_for_each_halving():
     counts = []
-    for n in (512, 1024, 2048):
-        counted = Counted(kernel(n))
-        result = compress(counted, "hierarchical", tol=1e-3, rng=0)
-        counts.append(counted.columns - result.estimate.products)
-        assert relative_error(counted._A, result.matrix) <= 1e-3
+    for n in (400, 800, 1600):
+        A = kernel(n)
+        op, goal = Products(Counted(A)), Goal(max_error=1e-3 * np.linalg.norm(A))
+        rng = np.random.default_rng(0)
+        found = hierarchical.fit_implicit(op, goal, rng=rng, progress=no_progress)
+        counts.append(op.products)
+        assert relative_error(A, found) <= 1e-3
     assert counts[2] < 300
     assert counts[2] - counts[0] <= 100
 
@@ -118,11 +120,29 @@ def test_fits_beside_others_take_no_more_products_than_these():
     assert counted.columns < 1000
 
 
+@pytest.mark.parametrize("goal", [{"tol": 1e-2}, {"budget": 0.1}])
+def test_gblr_is_as_good_as_peeled_blocks(goal):
+    A = kernel(600)
+    own, peeled = (compress(Counted(A), kind, rng=0, **goal) for kind in ("gblr", "hierarchical"))
+    assert own.matrix.kind == "gblr"
+    assert relative_error(A, own.matrix) <= goal.get("tol", 1.1 * relative_error(A, peeled.matrix))
+    assert own.cost <= 1.1 * peeled.cost
+
+
 def test_a_basis_that_would_fill_memory_is_refused(monkeypatch):
     monkeypatch.setattr(bases, "MOST_ENTRIES", 3000)
     monkeypatch.setattr(bases, "DENSE_ENTRIES", 0)
     with pytest.raises(ToleranceError, match=r"a rank above \d+ is needed.*'hierarchical'"):
         compress(Counted(np.eye(100)), "low_rank", tol=0.1, rng=0)
+
+
+def test_blocks_that_would_fill_memory_are_refused(monkeypatch):
+    monkeypatch.setattr(peel, "MOST_ENTRIES", 20_000)
+    monkeypatch.setattr(peel, "DENSE_ENTRIES", 0)
+    A = np.random.default_rng(0).standard_normal((300, 300))
+    goal, rng = Goal(max_error=30.0), np.random.default_rng(0)
+    with pytest.raises(ToleranceError, match=r"blocks of rank \d+ do not suffice.*ordering"):
+        hierarchical.fit_implicit(Products(Counted(A)), goal, rng=rng, progress=no_progress)
 
 
 # Errors.

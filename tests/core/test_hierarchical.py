@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from cases import build, contents
 
+import structmat
 from structmat import Hierarchical
 from structmat._array import to_numpy
-from structmat.errors import InputError, ShapeError
+from structmat.errors import ConversionError, InputError, ShapeError
 
 NAMES = ["hierarchical", "hierarchical-symmetric", "hierarchical-upper", "hierarchical-overlap"]
 
@@ -168,3 +169,53 @@ def test_many_entries_of_a_large_matrix_are_quick():
     assert A.rectangles.cells is not None
     np.testing.assert_array_equal(A.diagonal(), np.arange(n) + 1.0)
     assert A.norm() == pytest.approx(np.linalg.norm(np.arange(n) + 1.0))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize(
+    "name", [*NAMES, "hierarchical-rank-zero", "hierarchical-no-blocks", "hierarchical-nothing"]
+)
+def test_it_is_a_gblr_matrix_between_its_orders(name, dtype, backend):
+    A, D = build(name, dtype)
+    B = A.to(backend).to_kind("gblr")
+    close(B.to_dense(), D)
+    assert B.cost <= A.cost
+    plain = (A.row_order == np.arange(A.shape[0])).all() and (A.col_order.size < 7)
+    assert B.kind == "gblr" or not plain
+
+
+def test_blocks_on_a_grid_are_tiles_and_back():
+    A, D = build("block_low_rank-dense-tiles", "complex128")
+    B = A.to_kind("hierarchical")
+    assert (B.kind, B.cost, B.storage) == ("hierarchical", A.cost, A.storage)
+    close(B.to_dense(), D)
+    C = B.to_kind("block_low_rank")
+    assert (C.kind, C.cost) == ("block_low_rank", A.cost)
+    close(C.to_dense(), D)
+    for name in ("low_rank", "low_rank-rank-zero", "low_rank-no-rows", "dense", "dense-empty"):
+        E, F = build(name)
+        close(E.to_kind("hierarchical").to_dense(), F)
+
+
+def test_blocks_on_no_grid_are_refused_as_tiles():
+    A, _ = build("hierarchical-symmetric")
+    with pytest.raises(ConversionError, match="one grid"):
+        A.to_kind("block_low_rank")
+
+
+def test_blocks_on_a_grid_keep_their_orders():
+    A, D = build("hierarchical")
+    B = A.to_kind("block_low_rank")
+    assert B.kind == "product"
+    close(B.to_dense(), D)
+
+
+def test_permutations_go_into_the_orders():
+    A, D = build("hierarchical")
+    P, Q = structmat.Permutation([3, 1, 0, 2, 6, 5, 4]), structmat.Permutation([5, 4, 2, 0, 1, 3])
+    B = P @ A @ Q
+    assert (B.kind, B.cost) == ("hierarchical", A.cost)
+    close(B.to_dense(), P.to_dense() @ D @ Q.to_dense())
+    C, E = build("hierarchical-symmetric")
+    close((P @ C @ P.H).to_dense(), P.to_dense() @ E @ P.to_dense().T)
+    assert (structmat.Permutation(np.arange(7)) @ C).kind == "hierarchical"

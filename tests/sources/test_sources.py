@@ -49,10 +49,12 @@ def test_a_named_kernel_is_a_matrix(name, others):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tensors_give_the_values_of_arrays(name):
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_other_libraries_give_the_values_of_arrays(name, library):
+    array = pytest.importorskip(library).asarray
     dense = KernelMatrix(POINTS, name, length=0.3).toarray()
-    K = KernelMatrix(torch.tensor(POINTS), name, length=0.3)
-    structmat.testing.check_matrix(K, torch.tensor(dense))
+    K = KernelMatrix(array(POINTS), name, length=0.3)
+    structmat.testing.check_matrix(K, array(dense))
     np.testing.assert_allclose(on_host(K).toarray(), dense, rtol=1e-14)
 
 
@@ -82,13 +84,13 @@ def test_tiny_and_huge_lengths_give_limits(monkeypatch, name, has_numba, length)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_lengths_and_points(name):
-    X = torch.tensor(POINTS, requires_grad=True)
+    X = torch.tensor(POINTS[:6], requires_grad=True)
     length = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    ones = torch.ones(23, dtype=torch.float64)
+    ones = torch.ones(6, dtype=torch.float64)
 
     def total(X, length):
         K = KernelMatrix(X, name, length=length)
-        part = K.block(np.arange(5), np.arange(9))
+        part = K.block(np.arange(3), np.arange(5))
         return (K @ ones).abs().sum() + part.abs().sum()
 
     assert torch.autograd.gradcheck(total, (X, length))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from structmat.compress import low_rank
 from structmat.compress.gblr.anneal import Annealing
 from structmat.compress.gblr.residual import Block, Blocks, pieces, squares, take
 from structmat.compress.goal import Goal
+from structmat.compress.operators import Products
+from structmat.compress.products import hierarchical
 from structmat.compress.range import best_of_rank, range_of
+from structmat.errors import ToleranceError
 from structmat.matrices.gblr import GBLR
 from structmat.project.svd import Operator
 
@@ -21,6 +25,8 @@ WORK = 20000
 #: Rank of the sketch, as a multiple of the rank that truncation affords, and added to that.
 RANK_FACTOR, EXTRA_RANK = 2, 8
 
+#: Rank up to which a matrix that has no higher one goes by its sketch alone.
+LOW_RANK = 16
 #: Factor on the estimate of what the sketch misses.
 SAFETY = 1.5
 
@@ -30,24 +36,61 @@ def fit_implicit(op: Operator, goal: Goal, *, rng: np.random.Generator, progress
 
     A sketch Y Z^H of twice the rank that truncation could afford stands for the
     matrix; the search starts from the truncation and sees only products. The closer of the
-    two to the matrix itself is returned, by products with some random vectors; if no rank
-    meets the error, a `ToleranceError` says so.
+    two to the matrix itself is returned, by products with some random vectors. So is a
+    hierarchical matrix from peeling, whose blocks are those of a GBLR matrix, if it is better
+    than both; if none meets the error, a `ToleranceError` says so.
 
     Memory O((m + n) rank + cost). A sketch near half of the smaller side forms the matrix,
     which takes fewer products.
     """
+    peeled = _peeled(op, goal, rng)
+    # With a matrix at hand, the sketch takes no more products than that did.
+    limit: AbstractContextManager[None] = nullcontext()
+    if isinstance(op, Products) and peeled is not None:
+        limit = op.limited(op.products)
+    try:
+        with limit:
+            found = _from_sketch(op, goal, rng, progress)
+    except ToleranceError:
+        if peeled is None:
+            raise
+        return peeled
+    return found if peeled is None else _better(op, goal, peeled, found, rng)
+
+
+def _peeled(op: Operator, goal: Goal, rng: np.random.Generator) -> GBLR | None:
+    """The blocks of a hierarchical matrix; None where low rank is exact, or they miss the goal."""
+    basis = range_of(op, rng)
+    basis.reach(LOW_RANK)
+    if basis.complete and basis.dense is None:
+        return None
+    try:
+        matrix = hierarchical.fit_implicit(op, goal, rng=rng, progress=no_progress)
+    except ToleranceError:
+        return None
+    found: GBLR = matrix.to_kind("gblr")
+    return found if goal.max_cost is None or found.cost <= goal.max_cost else None
+
+
+def _from_sketch(op: Operator, goal: Goal, rng: np.random.Generator, progress: Progress) -> GBLR:
+    """The truncation, or the search on the sketch."""
     m, n = op.shape
     if goal.max_cost is not None:
         rank = min(goal.max_cost // max(m + n, 1), m, n)
     else:
         rank = low_rank.fit_implicit(op, goal, rng=rng, progress=no_progress).rank
     plain, found = _candidates(op, goal, rank, rng, progress)
-    if found is None:
+    if found is None or (goal.max_cost is not None and found.cost > goal.max_cost):
         return plain
+    return _better(op, goal, found, plain, rng)
+
+
+def _better(op: Operator, goal: Goal, new: GBLR, old: GBLR, rng: np.random.Generator) -> GBLR:
+    """The cheaper of two matrices that meet an error, or the closer of two within a cap."""
     if goal.max_cost is None:
-        return found if found.cost < plain.cost else plain
+        return new if new.cost < old.cost else old
     missed = range_of(op, rng).missed
-    return found if found.cost <= goal.max_cost and missed(found) < missed(plain) else plain
+    return new if missed(new) < missed(old) else old
 
 
 def _candidates(

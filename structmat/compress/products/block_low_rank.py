@@ -21,7 +21,7 @@ from structmat.project.shares import rounding_of
 from structmat.project.svd import Operator
 
 #: Most tiles of a grid, and the longest side of a tile that is decomposed whole.
-MOST_TILES, LONGEST = 2**14, 1024
+MOST_TILES, LONGEST = 2**16, 512
 
 
 def fit_implicit(

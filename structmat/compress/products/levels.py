@@ -14,7 +14,7 @@ from structmat.intervals import IntArray
 
 
 def bounds(size: int, level: int) -> IntArray:
-    """Where the 2^level parts of an axis begin, and its end.
+    """Starts of the 2^level parts of an axis, and its end.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Level:
 
 @dataclass
 class Peeled:
-    """What is known of a matrix (m, n): levels of blocks, the coarsest first, and its leaves."""
+    """The known parts of a matrix (m, n): levels of blocks, the coarsest first, and its leaves."""
 
     shape: tuple[int, int]
     levels: list[Level] = field(default_factory=list)
@@ -76,11 +76,11 @@ class Peeled:
         return self.levels[-1].level if self.levels else 0
 
     def rows(self, level: int) -> IntArray:
-        """Where the parts of the rows begin."""
+        """Starts of the parts of the rows, and their end."""
         return bounds(self.shape[0], level)
 
     def cols(self, level: int) -> IntArray:
-        """Where the parts of the columns begin."""
+        """Starts of the parts of the columns, and their end."""
         return bounds(self.shape[1], level)
 
     def matmat(self, X: NDArray) -> NDArray:

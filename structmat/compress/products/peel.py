@@ -7,6 +7,7 @@ and zero on the others, multiply all blocks of a level at once, once the larger 
 subtracted. So a level takes a number of products that depends on its ranks alone.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from structmat._progress import Progress, no_progress
 from structmat.compress.goal import Goal
-from structmat.compress.operators import Products
+from structmat.compress.operators import DENSE_ENTRIES, Products
 from structmat.compress.products.levels import Level, Peeled, stacked, unstacked
-from structmat.compress.range import array_of
+from structmat.compress.range import MOST_ENTRIES, array_of
+from structmat.errors import ToleranceError
 from structmat.project.svd import Explicit, Operator, gaussian
 
 #: Random vectors that tell what a basis misses, and with which a basis begins.
@@ -37,7 +39,7 @@ ROUNDINGS = 4
 
 @dataclass(frozen=True)
 class Reach:
-    """How far peeling goes: to an error for the whole matrix, or to a rank in every block."""
+    """The aim of peeling: to an error for the whole matrix, or to a rank in every block."""
 
     #: Absolute Frobenius error.
     error: float = 0.0
@@ -151,9 +153,20 @@ class Peeling:
                 # What larger blocks miss shows in the products with smaller ones.
                 self._square += max(square - polluted, 0.0)
                 return basis
+            self._check_memory(basis.shape[2])
             more = self._width(basis.shape[2]) - COLUMNS
             if more > 0:
                 fresh = np.concatenate([fresh, self._images(level, side, more)], axis=2)
+
+    def _check_memory(self, columns: int) -> None:
+        """Refuse blocks of a high rank in a matrix that is too large to be formed."""
+        too_many = columns * sum(self.found.shape) > MOST_ENTRIES
+        if too_many and math.prod(self.found.shape) > DENSE_ENTRIES:
+            raise ToleranceError(
+                f"blocks of rank {columns} do not suffice, and bases of a higher one take more "
+                f"than {MOST_ENTRIES} numbers; allow more, or put rows and columns in an order "
+                "in which neighbours are alike (structmat.ordering)"
+            )
 
     def _width(self, columns: int) -> int:
         """Number of random vectors that extend a basis of some columns."""
@@ -203,7 +216,7 @@ def _flipped(U: NDArray, V: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _outside(Y: NDArray, basis: NDArray) -> NDArray:
-    """What lies outside of orthonormal columns, in stacks."""
+    """The part outside of orthonormal columns, in stacks."""
     for _ in range(2):
         Y = Y - basis @ (basis.conj().swapaxes(1, 2) @ Y)
     return Y

@@ -1,0 +1,49 @@
+"""The benchmark of growing numbers of points: its cases, exponents and targets."""
+
+import json
+
+import pytest
+
+from benchmarks.results import BenchmarkError
+from benchmarks.scale import command, row
+
+
+def figures(n, **changed):
+    grown = dict.fromkeys(command.GROWING, 3.0 * n**1.5)
+    own = {"points": "square", "n": n, "kernel": "exponential", "tol": 1e-3}
+    return own | grown | {"share_of_entries": 0.001} | changed
+
+
+def test_growth_is_the_exponent_of_each_figure():
+    rows = [figures(10_000), figures(100_000), figures(10_000) | {"peer": "george"}]
+    (found,) = command.growth(rows)
+    assert found == {"points": "square", "kernel": "exponential", "tol": 1e-3} | dict.fromkeys(
+        command.GROWING, 1.5
+    )
+    assert command.growth(rows[:1]) == []
+
+
+def test_targets_are_met_figure_by_figure():
+    met = figures(100_000, seconds=1.0, storage_bytes=2**28, product_seconds=0.01)
+    late = met | {"seconds": 9.0}
+    one, other = command.targets([met, late])
+    assert all(one[name] for name in command.FIGURES)
+    assert [name for name in command.FIGURES if not other[name]] == ["seconds"]
+    assert command.targets([figures(10_000)]) == []
+
+
+def test_cases_have_peers_at_small_sizes_and_a_million_on_request():
+    found = command.cases([1000, 100_000], True, ["a.npy"])
+    assert {case["n"] for case in found if case.get("peer")} == {1000}
+    assert [case["tol"] for case in found if case["n"] == command.MILLION] == [1e-3, 1e-3]
+    assert found[-1]["points"] == "a.npy"
+    with pytest.raises(BenchmarkError, match="expected numbers"):
+        command.main(["--sizes", "many"])
+
+
+def test_a_row_has_all_figures(monkeypatch):
+    monkeypatch.setattr(row, "WARM_POINTS", 20)
+    (case, *_) = command.cases([300], False, [])
+    found = json.loads(json.dumps(row.measured(case)))
+    assert set(command.GROWING) | {"error", "bound", "share_of_entries"} <= set(found)
+    assert found["bound"] <= case["tol"]
