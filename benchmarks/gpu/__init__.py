@@ -11,7 +11,7 @@ Parts
     training, projections   steps of layers, and projections onto structures
     host                    host time and launches of a call, memory of a layer
     networks, decoding      whole networks
-    step_bytes              memory of their steps
+    step_bytes, counts      memory of their steps; the same and launches without a GPU
     shapes                  structures to measure on
 Results
     targets, tables         limits to keep, and tables

@@ -24,6 +24,10 @@ def main(arguments: Sequence[str]) -> int:
         from benchmarks.gpu import tune  # it needs torch
 
         return tune.main(arguments[1:])
+    if arguments and arguments[0] == "counts":
+        from benchmarks.gpu import counts
+
+        return counts.main(arguments[1:])
     options = _parser().parse_args(arguments)
     _check(options)
     folder = None if options.tiny else options.output or RESULTS_FOLDER

@@ -23,15 +23,38 @@ INTRODUCTION = (
 UNMEASURED = "It has not run since these targets were set."
 
 
-def gpu_section(result: Row | None) -> str:
+def gpu_section(result: Row | None, counts: Row | None = None) -> str:
     """Section of the page: figures where there is a result, and otherwise the targets alone."""
     parts = ["## On a GPU\n", f"{INTRODUCTION}\n"]
     if result is None:
         parts += [f"{UNMEASURED}\n", target_table([]).markdown()]
-        return "\n".join(parts)
-    parts += [f"{measured(result)}\n", failed(result["failures"])]
-    parts += [table.markdown() for table in gpu_tables(result["rows"])]
+    else:
+        parts += [f"{measured(result)}\n", failed(result["failures"])]
+        parts += [table.markdown() for table in gpu_tables(result["rows"])]
+    if counts is not None:
+        parts.append(counts_table(counts["rows"]).markdown())
     return "\n".join(part for part in parts if part)
+
+
+def counts_table(rows: list[Row]) -> Table:
+    """Operations and memory of the steps of networks, as `counts` finds them without a GPU."""
+    names = {"vit": "ViT-S/4", "gpt2": "GPT-2 small"}
+    return listing(
+        "What a training step asks of a GPU",
+        "Counted on the meta device by `python -m benchmarks gpu counts`, and not timed: the "
+        "operations of a step that launch, with AdamW's; bytes of parameters, gradients and "
+        "moments, and with what the backward pass needs; in single precision.",
+        {
+            "network": lambda row: f"{names[row['part']]}, {row['layers']}",
+            "cost": _cost,
+            "batch": "batch",
+            "operations": "operations",
+            "contents, GB": lambda row: number(row["bytes_of_contents"] / 1e9, 3),
+            "step, GB": lambda row: number(row["bytes"] / 1e9, 3),
+            "over dense": lambda row: number(row["bytes_over_dense"], 3),
+        },
+        rows,
+    )
 
 
 def measured(result: Row) -> str:

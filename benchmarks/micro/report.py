@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from benchmarks.gpu.tables import gpu_section
@@ -26,6 +27,9 @@ SUITES = {
     "learned": ("Learned layers", learned_tables),
     "training": ("Training steps", training_tables),
 }
+
+#: Results of a GPU, and of what networks ask of one.
+GPU = ("gpu", "gpu_counts")
 
 INTRODUCTION = """\
 % Written by `python -m benchmarks report` from benchmarks/results: do not edit.
@@ -69,12 +73,15 @@ def write_page(folder: Path) -> Path:
         result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
         for result in results
     }
-    write_text(PAGE, render(results, pictures, read(folder, "gpu")))
+    write_text(PAGE, render(results, pictures, *map(partial(read, folder), GPU)))
     return PAGE
 
 
 def render(
-    results: list[Row], pictures: Mapping[str, Mapping[str, str]], gpu: Row | None = None
+    results: list[Row],
+    pictures: Mapping[str, Mapping[str, str]],
+    gpu: Row | None = None,
+    counts: Row | None = None,
 ) -> str:
     """Page as Markdown; `pictures` holds the files of each suite and their descriptions."""
     sections = [
@@ -87,7 +94,7 @@ def render(
         )
         for result in results
     ]
-    return "\n".join([INTRODUCTION, *sections, gpu_section(gpu)])
+    return "\n".join([INTRODUCTION, *sections, gpu_section(gpu, counts)])
 
 
 def _measured(result: Row) -> str:

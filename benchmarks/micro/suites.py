@@ -15,6 +15,7 @@ SCHEMAS = {
     "learned": 1,
     "training": 1,
     "gpu": 1,
+    "gpu_counts": 1,
 }
 KEYS = ("schema", "suite", "quick", "command", "seeds", "seconds", "machine", "failures", "rows")
 

@@ -17,9 +17,11 @@ from benchmarks.gpu import (
     checks,
     child,
     command,
+    counts,
     facts,
     frozen,
     host,
+    networks,
     parts,
     shapes,
     targets,
@@ -133,6 +135,23 @@ def test_the_page_has_every_target_and_table(toy):
     assert len(lines) == len(targets.gpu_targets([])) == 24
     assert all(line.endswith("| – | not measured | – |") for line in lines)
     assert "- a wrong one" in gpu_section(toy | {"failures": ["a wrong one"]})
+
+
+def test_steps_are_counted_without_a_gpu(tmp_path, monkeypatch, capsys):
+    """On the meta device, by the path of devices."""
+    monkeypatch.setattr(counts, "PLANS", {"vit": counts.TINY["vit"]})
+    assert __main__.main(["gpu", "counts", "--output", str(tmp_path)]) == 0
+    assert "ViT-S/4, learning" in capsys.readouterr().out
+    result = suites.read(tmp_path, "gpu_counts")
+    rows = {row["layers"]: row for row in result["rows"]}
+    dense, learning = rows["dense"], rows["learning"]
+    # The dense contents, a mask of a byte for each entry, and the weight on its support.
+    assert 1 < learning["bytes_over_dense"] < 1.5
+    assert dense["operations"] < learning["operations"] < 1.2 * dense["operations"]
+    assert rows["pinned, tiles"]["bytes"] < dense["bytes"] < rows["Gaudi, assembled"]["bytes"]
+    trained = networks.TINY["vit"].dense().parameters()
+    assert dense["bytes_of_contents"] == 4 * 4 * sum(p.numel() for p in trained)
+    assert "### What a training step asks of a GPU" in gpu_section(None, result)
 
 
 def test_without_a_gpu_nothing_runs(monkeypatch, tmp_path, capsys):

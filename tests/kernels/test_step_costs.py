@@ -36,11 +36,14 @@ def times_of(share):
 
 
 def test_fixed_structures_train_by_kernels_where_these_promise_less():
-    for placed in (False, True):
-        assert not assembles_structure(H200, T, (n, n), times_of(1 / 8), placed=placed)
-        assert assembles_structure(H200, T, (n, n), times_of(1.0), placed=placed)
+    for terms in (0, n // 4, None):
+        assert not assembles_structure(H200, T, (n, n), times_of(1 / 8), terms=terms)
+        assert assembles_structure(H200, T, (n, n), times_of(1.0), terms=terms)
     # Starts of kernels outweigh few vectors.
-    assert assembles_structure(H200, 16, (n, n), times_of(1 / 8), placed=True)
+    assert assembles_structure(H200, 16, (n, n), times_of(1 / 8), terms=0)
+    # A product of as many columns as vectors' half outweighs the placing of contents.
+    chosen = [assembles_structure(H200, T, (n, n), times_of(1 / 2), terms=K) for K in (0, n)]
+    assert chosen == [True, False]
     unknown = Times(0.0, 0.0, math.inf, math.inf)
     for place in ("another device, bfloat16", H200):
-        assert assembles_structure(place, T, (n, n), unknown, placed=False)
+        assert assembles_structure(place, T, (n, n), unknown, terms=None)

@@ -33,7 +33,6 @@ BUDGET = 0.1
 MOST_LAUNCHES = 40
 #: Those of layers that take more, however large they are.
 MORE = {
-    "anneal factored": 60,
     "gaudi rank 2": 44,
     "gaudi windows": 60,
     "gaudi uneven": 87,
@@ -42,7 +41,7 @@ MORE = {
 }
 #: Layers whose structure falls into one batch or two of equal tiles, or whose copies depend on
 #: strides.
-VARIED = ("anneal factored", "block low rank", "monarch")
+VARIED = ("monarch",)
 #: Operations that have no deterministic implementation on CUDA, or round by the order of threads
 #: outside the deterministic mode of torch.
 NEVER = {"cumsum", "put", "scatter_reduce", "histc", "bincount", "median", "kthvalue"}

@@ -148,7 +148,7 @@ def _triton(structure: FactorStructure, contents: list[Array]) -> BoundKernel:
         tile_matrix,
     )
 
-    strips = structure.kept("strips apart", partial(Strips.apart, structure))
+    strips = Strips.apart(structure)
     if strips is not None:
         tiles, listed = structure.kept(
             "strip tiles", partial(strip_tiles, strips, structure.device)

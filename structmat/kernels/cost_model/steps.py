@@ -116,7 +116,7 @@ def assembles_masked(place: str, count: int, shape: tuple[int, int], terms: int)
 
 
 def assembles_structure(
-    place: str, count: int, shape: tuple[int, int], times: Times, *, placed: bool
+    place: str, count: int, shape: tuple[int, int], times: Times, *, terms: int | None
 ) -> bool:
     """Tell whether a training step by a fixed structure is sooner by an assembled weight.
 
@@ -129,21 +129,27 @@ def assembles_structure(
         Of the weight, (m, n).
     times : Times
         Of products by the structure.
-    placed : bool
-        Whether every entry of the weight is one number of the contents, so that these are placed
-        at once. Other weights are products with the unit vectors.
+    terms : int or None
+        0 where every entry of the weight is one number of the contents, so that these are placed
+        at once; the columns of two factors in which they are placed, whose product is the weight;
+        None for a weight that is a product with the unit vectors.
 
     Examples
     --------
     >>> H200 = "NVIDIA H200, bfloat16"
     >>> times = Times(dense_once=2e4, dense_each=44.0, once=2.5e5, each=9.0, chunk=2**40)
-    >>> [assembles_structure(H200, T, (4096, 4096), times, placed=True) for T in (256, 8192)]
+    >>> [assembles_structure(H200, T, (4096, 4096), times, terms=0) for T in (256, 8192)]
     [True, False]
     """
     ns, (m, n) = SHIPPED.get(place), shape
     if ns is None or not times.known:
         return True
-    assembly = ns.placed * m * n if placed else 2 * times.structured(min(m, n))
+    if terms is None:
+        assembly = 2 * times.structured(min(m, n))
+    elif terms == 0:
+        assembly = ns.placed * m * n
+    else:
+        assembly = masked_steps(ns, 0, shape, terms)[0]
     assembled = ns.multiply * 3.0 * m * n * count + assembly + times.dense_once
     # Both gradients are products of the same size.
     return LAYER_MARGIN * assembled < 3 * times.structured(count)

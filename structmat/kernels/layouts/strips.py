@@ -52,11 +52,16 @@ class Strips:
     @classmethod
     def apart(cls, structure: FactorStructure) -> "Strips | None":
         """The strips of a matrix if no two of them share an entry, which one matrix can hold."""
-        found = cls.of(structure)
-        if found is None:
-            return None
-        across, along = found.places
-        return found if np.unique(across * found.runs.n + along).size == along.size else None
+
+        def found() -> Strips | None:
+            strips = cls.of(structure)
+            if strips is None:
+                return None
+            across, along = strips.places
+            entries = np.sort(across * strips.runs.n + along)
+            return strips if (entries[1:] != entries[:-1]).all() else None
+
+        return structure.kept("strips apart", found)
 
     @property
     def places(self) -> tuple[IntArray, IntArray]:

@@ -9,6 +9,7 @@ expected      expected times of a product
 devices       whether a device is apart from the host
 speed         the choice between the structure and its dense weight
 placed        dense weights whose contents are put in their places at once
+placed_pair   the same for sums of blocks, in two factors
 products      products by either, plus a bias
 calibrate     measuring the coefficients of that choice
 convolution   the common part of convolutions by one matrix, or one a tap

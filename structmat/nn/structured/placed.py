@@ -1,4 +1,8 @@
-"""Dense weights whose entries are single contents, which are put in their places at once."""
+"""Dense weights from contents that are put in their places at once.
+
+Where every entry is one content, the places are those in the weight; where entries are sums, as of
+blocks that overlap, they are those in two dense factors, and the weight is one product.
+"""
 
 from typing import NamedTuple
 
@@ -12,6 +16,7 @@ from structmat.kernels.layouts.batches import coordinates
 from structmat.kernels.layouts.strips import Strips
 from structmat.matrices import split_orders
 from structmat.matrix import StructuredMatrix
+from structmat.nn.structured.placed_pair import PairPlacement, pair_placement
 
 _NAME = "placement"
 
@@ -34,15 +39,26 @@ class Placement(NamedTuple):
         """The weight (m, n) of a matrix of this structure, from its contents."""
         (m, n), arrays = matrix.shape, binding.leaves(split_orders(matrix)[1])
         contents = [array.reshape(-1) for array in arrays]
-        values = contents[0] if self.strips is None else self.strips.merged(contents)
+        if self.strips is None:
+            values = contents[0]
+        else:
+            # Gradients of contents in many entries are sums, for which half precision is too rough.
+            wide = torch.promote_types(contents[0].dtype, torch.float32)
+            values = self.strips.merged([part.to(wide) for part in contents]).to(contents[0].dtype)
         empty = values.new_zeros(m * n + 1)
         return empty.scatter(0, self.at, values)[: m * n].view(m, n)
 
+    @property
+    def terms(self) -> int:
+        """Products that are summed in an entry of the weight."""
+        return 0
 
-def placement(matrix: StructuredMatrix) -> Placement | None:
+
+def placement(matrix: StructuredMatrix) -> Placement | PairPlacement | None:
     """Places of the contents of a matrix on torch, kept with its structure.
 
-    None where an entry is a sum of contents: there, the weight is a product.
+    None where contents have no places, or too many columns in factors: there, the weight is a
+    product with the unit vectors.
 
     Examples
     --------
@@ -51,7 +67,9 @@ def placement(matrix: StructuredMatrix) -> Placement | None:
     >>> placement(A).at
     tensor([ 8,  9, 12, 13])
     """
-    found: Placement | None = binding.structural(matrix, _NAME, lambda: _made(matrix))
+    found: Placement | PairPlacement | None = binding.structural(
+        matrix, _NAME, lambda: _made(matrix)
+    )
     return found
 
 
@@ -60,11 +78,12 @@ def forget_placement(matrix: StructuredMatrix) -> None:
     binding.forget(matrix, _NAME)
 
 
-def _made(matrix: StructuredMatrix) -> Placement | None:
+def _made(matrix: StructuredMatrix) -> Placement | PairPlacement | None:
     left, inner, right = split_orders(matrix)
     structure = binding.factors(inner)
     if structure is None or any(order is not None and order.p.is_meta for order in (left, right)):
         return None
+    orders = [None if order is None else _order(order.p) for order in (left, right)]
     strips = None
     if structure.col is None:
         total = sum(array.numel() for array in binding.leaves(inner))
@@ -72,15 +91,15 @@ def _made(matrix: StructuredMatrix) -> Placement | None:
     else:
         strips = Strips.apart(structure)
         if strips is None:
-            return None
+            return pair_placement(matrix, inner, structure, orders)
         rows, cols = strips.coordinates
     m, n = matrix.shape
     beyond = (rows >= m) | (cols >= n)
     rows, cols = np.where(beyond, 0, rows), np.where(beyond, 0, cols)
-    if left is not None:
-        rows = np.argsort(_order(left.p))[rows]
-    if right is not None:
-        cols = _order(right.p)[cols]
+    if orders[0] is not None:
+        rows = np.argsort(orders[0])[rows]
+    if orders[1] is not None:
+        cols = orders[1][cols]
     at = np.where(beyond, m * n, rows * n + cols)
     return Placement(torch.from_numpy(at).to(matrix.device), strips)
 

@@ -46,9 +46,9 @@ def takes_dense(
     first, shape = matrices[0], (matrices[0].shape[0], sum(m.shape[1] for m in matrices))
     if not (devices.is_apart(first.device) and assembly) or torch.compiler.is_compiling():
         return dense_is_quicker(times, count, assembly=assembly, device=first.device.type)
-    placed = all(placement(matrix) is not None for matrix in matrices)
-    place = place_of_products(first)
-    return assembles_structure(place, count, shape, times, placed=placed)
+    places = [placement(matrix) for matrix in matrices]
+    terms = None if None in places else max((p.terms for p in places if p is not None), default=0)
+    return assembles_structure(place_of_products(first), count, shape, times, terms=terms)
 
 
 def through(
