@@ -26,7 +26,7 @@ tests. Counts come from the result files in `benchmarks/results/reliability`. `c
 
 ```console
 $ python -m pip install -c constraints.txt -e . --group reliability
-$ python -m benchmarks reliability products operands nan files kills recovery
+$ python -m benchmarks reliability products operands nan files kills lines recovery
 $ python -m benchmarks reliability invariants costly coverage mutants
 $ python -m benchmarks reliability report
 ```
