@@ -49,11 +49,13 @@ def read_matrix(path: str, key: str | None = None) -> Any:
     InputError
         If `key` names no array of the file, or a key is needed.
     """
-    first = _first_bytes(path)
-    is_archive = first[:2] == b"PK"
-    if key is not None and not is_archive:
-        raise InputError(f"--key {key} goes with an .npz file, but {path!r} is none; leave it out")
     try:
+        first = _first_bytes(path)
+        is_archive = first[:2] == b"PK"
+        if key is not None and not is_archive:
+            raise InputError(
+                f"--key {key} goes with an .npz file, but {path!r} is none; leave it out"
+            )
         if is_archive:
             return _from_archive(path, key)
         if first.startswith(b"\x93NUMPY"):

@@ -1,5 +1,6 @@
 """Settings and fixtures of the whole suite."""
 
+import gc
 import os
 import tempfile
 
@@ -41,6 +42,25 @@ def pytest_configure(config):
     folder = tempfile.TemporaryDirectory(prefix="structmat-tests-")
     config.add_cleanup(folder.cleanup)
     os.environ["XDG_CACHE_HOME"] = folder.name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage meanwhile, nor ever after among what is there until the end.
+
+    A search through the modules and tests of the whole suite takes half a second each time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_sessionfinish():
+    """Let libraries in compiled code see all of their objects go."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items):

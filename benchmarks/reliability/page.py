@@ -26,7 +26,7 @@ tests. Counts come from the result files in `benchmarks/results/reliability`. `c
 
 ```console
 $ python -m pip install -c constraints.txt -e . --group reliability
-$ python -m benchmarks reliability products operands nan files kills recovery
+$ python -m benchmarks reliability products operands nan files kills lines recovery
 $ python -m benchmarks reliability invariants costly coverage mutants
 $ python -m benchmarks reliability report
 ```
@@ -47,8 +47,8 @@ Each was mended, and a test holds it.
   replicas of `DataParallel`.
 - One wrong bit in the header of an archive loaded a matrix of another shape, and wrong bits in a
   file of a model loaded other weights.
-- The structure in `config.json` of a pretrained model was believed: whatever it inflated to, the
-  shapes that it claimed, and other numbers with a right checksum.
+- The structure in `config.json` of a pretrained model was believed: every length that it inflated to,
+  the shapes that it claimed, and other numbers with a right checksum.
 - Runs whose widths add up to more than 64 bits hold loaded as a matrix without contents.
 - A copy of a network in training had no gradients of its widths any more.
 """

@@ -73,6 +73,13 @@ SUITES = {
         "nobody disturbed.",
         ("tests/reliability/test_kills.py", "-m", "slow"),
     ),
+    "lines": Suite(
+        "Command lines",
+        "Command lines that mean nothing, or name files that are damaged, of other programs or not "
+        "to be had: one line on standard error says why, the status is the documented one, and "
+        "nothing is written.",
+        ("tests/cli/test_bad_words.py", "-k", "one_line_says_why"),
+    ),
     "recovery": Suite(
         "Exact sums of blocks",
         "Matrices that are sums of 20 to 80 rank-one blocks of several shapes, of 64 to 256 rows "

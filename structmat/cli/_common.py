@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 import structmat
 from structmat.errors import InputError, SaveError
-from structmat.files.write import whole_file
+from structmat.files.write import target_of, whole_file
 from structmat.matrix import StructuredMatrix
 
 
@@ -80,13 +79,7 @@ def check_output(path: str, source: str | None = None) -> None:
 
     That is an unwritable folder, what is no regular file, or the file that is read.
     """
-    target = Path(path).resolve()
-    if not (target.parent.is_dir() and os.access(target.parent, os.W_OK)):
-        raise SaveError(
-            f"cannot write {path!r}; choose a folder that exists and that you may write to"
-        )
-    if target.exists() and not target.is_file():
-        raise SaveError(f"cannot write {path!r}, which is no regular file; choose another name")
+    target = target_of(path)
     if source is not None and target.exists() and target.samefile(source):
         raise InputError(f"{path!r} is the file that is read; expected another name to write to")
 

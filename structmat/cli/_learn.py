@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import shlex
 import statistics
 import sys
@@ -192,10 +193,10 @@ def _check_sides(
 def _folder(path: str) -> Path:
     """Make the folder now rather than fail after the work."""
     folder = Path(path)
-    if folder.exists() and not folder.is_dir():
+    if os.path.isfile(path):
         raise InputError(f"--output {path!r} is a file; expected a folder to write to")
-    if not folder.exists():
-        check_output(str(folder))
+    if not os.path.isdir(path):  # which takes any name
+        check_output(path)
         folder.mkdir()
     check_output(str(folder / "results.json"))
     return folder

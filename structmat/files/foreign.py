@@ -1,5 +1,6 @@
 """Bytes that others wrote: headers, digests, and one error for all that is wrong with them."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from structmat.errors import FileFormatError
 Digest = str
 #: Errors of a file that is not there, or not to be opened: no fault of its bytes.
 ABSENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+#: Those of names that lead nowhere, which have no class of their own.
+_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 #: Levels of lists and objects in a header, at most.
 _MOST_LEVELS = 200
 #: Members that a message names, at most.
@@ -40,6 +43,8 @@ def foreign(name: str, remedy: str) -> Iterator[None]:
     except (FileFormatError, *ABSENT):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NAMES:
+            raise
         reason = (str(error) or type(error).__name__)[:_MOST_TOLD]
         raise FileFormatError(f"{name!r} cannot be read ({reason}); {remedy}") from None
 

@@ -54,14 +54,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     'hello'
     """
     given = Path(name_of(path))
-    try:
+    with _beginning(given):
         target = Path(os.path.realpath(given))
         mode = _mode(target)
         _sweep(target)
         beside = _begun(target)
         mode = os.stat(beside).st_mode if mode is None else mode
-    except (OSError, ValueError) as error:  # of characters that no name has
-        raise _unwritable(given, error) from error
     try:
         yield beside
         _flush(beside)
@@ -73,6 +71,18 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _unwritable(given, error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def target_of(path: str | os.PathLike[str]) -> Path:
+    """The file that `whole_file` would replace or make; a `SaveError` where it would refuse."""
+    given = Path(name_of(path))
+    with _beginning(given):
+        target = Path(os.path.realpath(given))
+        _mode(target)
+        os.stat(target.parent / ".")  # a file has no such entry
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return target
 
 
 @contextmanager
@@ -89,6 +99,15 @@ def apart(beside: Path) -> Iterator[Path]:
         os.replace(folder / "file", beside)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _beginning(given: Path) -> Iterator[None]:
+    """Turn errors of a name or its folder into a `SaveError`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # of characters that no name has
+        raise _unwritable(given, error) from error
 
 
 def _mode(target: Path) -> int | None:

@@ -44,6 +44,12 @@ def lines():
         found[f"compress --tol {short}"] = ["compress", "low.npy", "--tol", number, "-o", "o"]
         for option in ("--seeds", "--epochs", "--batch", "--threads", "--limit", "--lr"):
             found[f"learn {option} {short}"] = ["learn", option, number, "-o", "l"]
+    for name, path in NAMES.items():
+        found[f"compress to {name}"] = ["compress", "low.npy", "--budget", ".5", "-o", path]
+        found[f"compress of {name}"] = ["compress", path, "--budget", ".5", "-o", "o"]
+        found[f"plot to {name}"] = ["plot", "low.npz", "-o", path]
+        found[f"learn to {name}"] = ["learn", "-o", path]
+        found[f"info {name}"] = ["info", path]
     for sound in ("compress --tol 1e30", "compress --tol 1.5", "learn --lr 1e30", "learn --lr 1.5"):
         del found[sound]
     for words in OTHERS:
@@ -51,6 +57,14 @@ def lines():
     return found
 
 
+#: Names that no file can have, or that lead nowhere.
+NAMES = {
+    "long": "x" * 300,
+    "circle": "circle",
+    "null": "a\0b",
+    "letter": "a\ud800",
+    "inside": "low.npy/x",
+}
 OTHERS = [
     [], ["--budget"], ["nonsense"], ["compare", "--nonsense"], ["compress"], ["info"],
     ["plot", "low.npz"],
@@ -107,6 +121,7 @@ def folder(tmp_path_factory):
     (folder / "bad.mtx.gz").write_bytes(b"\x1f\x8b\x08" + bytes(20))
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
+    (folder / "circle").symlink_to("circle")
     (folder / "damaged.npz").write_bytes(whole[:-200] + bytes(1) + whole[-199:])
     (folder / "newer.npz").write_bytes(
         whole.replace(b'"format_version": 2', b'"format_version": 9')
@@ -115,11 +130,12 @@ def folder(tmp_path_factory):
 
 
 def state_of(folder):
-    return {p: p.read_bytes() if p.is_file() else True for p in folder.rglob("*")}
+    return {p: p.read_bytes() if os.path.isfile(p) else True for p in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_one_line_says_why(name, folder, monkeypatch, capsys, tmp_path):
+def test_one_line_says_why(name, folder, monkeypatch, capsys, tmp_path, record_property):
+    record_property("cells", 1)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     before = state_of(folder)

@@ -35,7 +35,7 @@ tokens = torch.arange(24).view(2, 12) % 60
 
 def gpt2(seed=0):
     torch.manual_seed(seed)
-    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "vocab_size": 64, "n_positions": 16}
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 32, "vocab_size": 64, "n_positions": 16}
     return GPT2LMHeadModel(GPT2Config(**sizes)).eval()
 
 
