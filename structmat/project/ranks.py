@@ -67,6 +67,8 @@ def project_tile_ranks(W: Any, cap: int, row_sizes: Any, col_sizes: Any) -> Bloc
         values = np.concatenate(
             [svdvals(_row_of_tiles(W, heights, widths, i)) for i in range(grid[0])]
         )
+        # Over a power of two, so that squares neither overflow nor vanish.
+        values = np.ldexp(values, -np.frexp(values.max(initial=0.0))[1])
         h, w = np.repeat(heights, grid[1]), np.tile(widths, grid[0])
         some = h * w > 0
         rounding = rounding_of(W, int(max(heights.max(), widths.max())))

@@ -162,3 +162,11 @@ def test_tiles_fill_the_matrix(sizes):
         project_tile_ranks(np.eye(2), 4, sizes, [2])
     with pytest.raises(ShapeError, match=r"col_sizes = .*; expected sizes .* that add up to 2"):
         project_tile_ranks(np.eye(2), 4, [2], sizes)
+
+
+@pytest.mark.parametrize("power", [-600, 600])
+def test_ranks_do_not_depend_on_the_scale(power, rng):
+    W = rng.standard_normal((10, 12))
+    with np.errstate(over="raise"):
+        found = project_tile_ranks(np.ldexp(W, power), 50, [5, 5], [4, 8])
+    np.testing.assert_array_equal(found.ranks, project_tile_ranks(W, 50, [5, 5], [4, 8]).ranks)
