@@ -8,6 +8,7 @@ tiles      whole tiles by their energy
 windows    windows that groups of rows share
 regroup    rows put into the groups that hold most of them
 ranks      tiles of low rank, and low rank
+small_tiles  tiles of low rank, all decomposed at once
 shares     ranks of tiles by the energy that a multiplication captures
 svd        truncated singular value decompositions
 order      orders of columns that make runs long

@@ -34,6 +34,25 @@ def as_energy(energy: Any) -> tuple[Array, float]:
     return energy, most
 
 
+def summable(energy: Array, most: float, count: int) -> tuple[Array, float]:
+    """Energies, the largest of which is `most`, times a power of two, and that power.
+
+    Sums of `count` of them are finite. The power is 1 where they are so already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> energy, power = summable(np.full(4, 3e38, np.float32), 3e38, 4)
+    >>> bool(np.isfinite(energy.sum())), power
+    (True, 0.125)
+    """
+    largest = float(namespace(energy).finfo(energy.dtype).max)
+    if most <= largest / max(count, 1):
+        return energy, 1.0
+    power = 0.5 ** count.bit_length()
+    return energy * power, power
+
+
 def as_cap(cap: Any) -> int:
     """Most multiplications as an integer of at least 0."""
     try:

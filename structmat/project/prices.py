@@ -10,8 +10,8 @@ from structmat.intervals import IntArray, multiplications, offsets
 from structmat.project import blocks as moves
 from structmat.project.births import births
 
-#: Factor by which the price falls from step to step, at most.
-FALL = 0.7
+#: Factor by which the price falls from step to step, at most, in a thorough search and a quick one.
+FALL, QUICK_FALL = 0.85, 0.7
 #: Power of the price with which costs fall, until two steps tell it.
 STEEPNESS = 1.5
 #: Factor by which the price rises from a start that costs too much, at least.
@@ -150,7 +150,9 @@ def search(
             state.take(*start)
             sensible = state.energy() <= LEFT_BY_START * total
         state = state if sensible else Pursuit.of(W)
-        given = state if state.cost <= cap else None
+        if state.cost <= cap:
+            given = replace(state.copy(), contents=state.contents.copy())
+            given.refit()
     best, price = _meet(state, cap, price, charge, enough, thorough=thorough)
     _fill(best, cap, price, charge, enough)
     if thorough and best.energy() > enough:
@@ -169,14 +171,16 @@ def _meet(
     and one below it is interpolated: costs fall about like a power of the price.
     """
     room = _room(state, cap)
-    most, full = (BISECTIONS, FULL) if thorough else (QUICK_BISECTIONS, QUICK_FULL)
+    most, full, fall = BISECTIONS, FULL, FALL
+    if not thorough:
+        most, full, fall = QUICK_BISECTIONS, QUICK_FULL, QUICK_FALL
     low, high, best = 0.0, math.inf, state
     over, under, last = 0, 0, (price, 0)
     if state.cost > cap:
         price = max(price, state.price_of(cap, charge))
     elif state.cost:
         last = price, state.cost
-        price *= max(FALL, (state.cost / cap) ** (1 / STEEPNESS))
+        price *= max(fall, (state.cost / cap) ** (1 / STEEPNESS))
     while most:
         trial = state.copy()
         if trial.cost > cap:
@@ -195,7 +199,7 @@ def _meet(
             if high == math.inf:
                 state = trial
         if low == 0:
-            fallen = max(FALL, _fall(last, (price, cost), AIM * cap)) if cost else FALL**3
+            fallen = max(fall, _fall(last, (price, cost), AIM * cap)) if cost else fall**3
             last = price, cost
             price *= fallen
         elif high == math.inf:

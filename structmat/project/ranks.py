@@ -13,6 +13,7 @@ from structmat.matrices.block_low_rank import DENSE, BlockLowRank, Tile
 from structmat.matrices.low_rank import LowRank
 from structmat.project.arguments import as_cap
 from structmat.project.shares import rounding_of, share_out
+from structmat.project.small_tiles import are_small, small_tile_ranks
 from structmat.project.svd import Triple, leading_svd, numerical_rank, svdvals, truncated_svd
 
 
@@ -47,7 +48,8 @@ def project_tile_ranks(W: Any, cap: int, row_sizes: Any, col_sizes: Any) -> Bloc
 
     Notes
     -----
-    The singular value decompositions of all tiles, twice: O(m n min(p, q)) for p x q tiles.
+    The singular value decompositions of all tiles, of large ones twice: O(m n min(p, q)) for p x q
+    tiles.
 
     Examples
     --------
@@ -61,12 +63,16 @@ def project_tile_ranks(W: Any, cap: int, row_sizes: Any, col_sizes: Any) -> Bloc
     """
     W, cap = _matrix(W), as_cap(cap)
     heights, widths = _sizes(row_sizes, W, 0), _sizes(col_sizes, W, 1)
+    if W.size and are_small(heights, widths):
+        return small_tile_ranks(W, cap, heights, widths)
     grid = heights.size, widths.size
     ranks = np.zeros(grid, np.int64)
     if W.size:
         values = np.concatenate(
             [svdvals(_row_of_tiles(W, heights, widths, i)) for i in range(grid[0])]
         )
+        # Over a power of two, so that squares neither overflow nor vanish.
+        values = np.ldexp(values, -np.frexp(values.max(initial=0.0))[1])
         h, w = np.repeat(heights, grid[1]), np.tile(widths, grid[0])
         some = h * w > 0
         rounding = rounding_of(W, int(max(heights.max(), widths.max())))

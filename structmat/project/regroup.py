@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from structmat.intervals import IntArray, offsets
+from structmat.project.arguments import summable
 
 #: Lines up to which groups are chosen exactly.
 EXACT_LINES = 2**10
@@ -43,6 +44,7 @@ def regrouped(energy: NDArray, live: NDArray[np.bool_], size: int) -> NDArray[np
     """
     m = energy.shape[0]
     group = np.arange(m) // size
+    energy, _ = summable(energy, float(energy.max(initial=0.0)), energy.shape[1])
     held = energy @ live.T.astype(energy.dtype)
     if m <= EXACT_LINES:
         _, place = linear_sum_assignment(held[:, group], maximize=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from structmat._array import Array, device, from_numpy, namespace, on_operand_device, to_numpy
 from structmat.errors import InputError
-from structmat.project.arguments import as_cap, as_energy
+from structmat.project.arguments import as_cap, as_energy, summable
 
 
 @on_operand_device
@@ -59,6 +59,7 @@ def project_tiles(energy: Any, cap: int, side: int) -> NDArray[np.bool_] | Array
         return xp.zeros(energy.shape, dtype=xp.bool, device=device(energy))
     side = int(min(side, max(energy.shape)))
     heights, widths = (lengths(size, side) for size in energy.shape)
+    energy, _ = summable(energy, most, side**2)
     sums = to_numpy(cell_sums(energy, (side, side))).astype(np.float64)
     areas = np.outer(heights, widths)
     chosen = affordable(sums.reshape(-1), areas.reshape(-1), cap).reshape(areas.shape)

@@ -15,7 +15,7 @@ from structmat._array import (
     to_numpy,
 )
 from structmat.errors import InputError
-from structmat.project.arguments import as_cap, as_energy, as_price
+from structmat.project.arguments import as_cap, as_energy, as_price, summable
 from structmat.project.runs import runs_of_cells
 from structmat.project.tiles import affordable, cell_sums, lengths, spread
 
@@ -88,11 +88,13 @@ def project_windows(
         return xp.zeros((m, n), dtype=xp.bool, device=place), most
     cell = int(min(group, m)), int(min(grain, n))
     areas = np.outer(lengths(m, cell[0]), lengths(n, cell[1]))
+    energy, power = summable(energy, most, cell[0] * cell[1])
+    first = None if first is None else first * power
     sizes = xp.astype(from_numpy(areas, xp, place), energy.dtype)
     means = cell_sums(energy, cell) / sizes
     kept, price = runs_of_cells(means, float(xp.max(means)), cap, first, charge, areas)
     more = _rest(to_numpy(means), to_numpy(kept), areas, cap)
-    return spread(kept | from_numpy(more, xp, place), cell, (m, n)), price
+    return spread(kept | from_numpy(more, xp, place), cell, (m, n)), price / power
 
 
 def _rest(

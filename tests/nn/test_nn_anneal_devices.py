@@ -16,7 +16,7 @@ from structmat.nn import Anneal, Config, convert_
 from structmat.nn.anneal import gblr, projectors
 from structmat.nn.anneal.projected import Projected, missed
 from structmat.nn.anneal.projectors import Options, project
-from structmat.project import runs
+from structmat.project import runs, small_tiles
 
 #: Few values, so that sums have no rounding.
 weights = arrays(
@@ -144,6 +144,38 @@ def test_low_ranks_of_a_tensor_are_the_nearest(shape, rank):
     np.testing.assert_allclose(*dense, atol=1e-5)
     norms = [np.linalg.norm(part, axis=0) for part in (found.matrix.U, found.matrix.V)]
     np.testing.assert_allclose(*norms, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 9), (9, 1), (40, 50), (33, 16)])
+@pytest.mark.parametrize("share", [0, 0.1, 0.6, 1])
+@pytest.mark.parametrize("tile", [None, 7])
+def test_ranks_of_small_tiles_of_a_tensor_are_those_of_an_array(shape, share, tile):
+    W = normal(shape)
+    cap = int(share * W.size)
+    wanted, found = both("block_low_rank", W, cap, cap, tile=tile)
+    assert found.cost <= cap
+    assert isinstance(found.matrix.u, np.ndarray)
+    assert found.matrix.dtype == wanted.matrix.dtype == np.float32
+    np.testing.assert_array_equal(found.matrix.ranks, wanted.matrix.ranks)
+    np.testing.assert_array_equal(found.support, wanted.support)
+    # Of two equal singular values either may be kept.
+    assert missed(W, found) == pytest.approx(missed(W, wanted), rel=1e-5, abs=1e-6)
+
+
+def test_small_tiles_are_decomposed_in_one_launch_whatever_their_number(monkeypatch):
+    """Singular values and kept contents alone go to the host."""
+    taken, counts, own = [], [], small_tiles.to_numpy
+    monkeypatch.setattr(small_tiles, "to_numpy", lambda x: (taken.append(x.numel()), own(x))[1])
+    for n in (64, 160):
+        W = torch.from_numpy(normal((n, n)))
+        with Launches() as mode:
+            project("block_low_rank", W, n * n // 4, 20, Projected.whole(W.shape), Options())
+        counts.append(mode.names)
+    assert counts[0] == counts[1]
+    assert len(counts[0]) <= 30
+    assert sum(name.startswith("linalg") or "svd" in name for name in counts[0]) == 1
+    # n^2 / 16 singular values, and at most n^2 / 4 numbers of ranks.
+    assert sum(taken[4:]) <= 160**2 // 16 + 160**2 // 4
 
 
 def test_what_is_missed_is_counted_on_the_device():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from structmat import BlockLowRank, LowRank, compress
 from structmat.errors import BackendError, InputError, ShapeError
+from structmat.project import ranks
 from structmat.project.ranks import project_rank, project_tile_ranks
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -162,3 +163,26 @@ def test_tiles_fill_the_matrix(sizes):
         project_tile_ranks(np.eye(2), 4, sizes, [2])
     with pytest.raises(ShapeError, match=r"col_sizes = .*; expected sizes .* that add up to 2"):
         project_tile_ranks(np.eye(2), 4, [2], sizes)
+
+
+@pytest.mark.parametrize("power", [-600, 600])
+def test_ranks_do_not_depend_on_the_scale(power, rng):
+    W = rng.standard_normal((10, 12))
+    with np.errstate(over="raise"):
+        found = project_tile_ranks(np.ldexp(W, power), 50, [5, 5], [4, 8])
+    np.testing.assert_array_equal(found.ranks, project_tile_ranks(W, 50, [5, 5], [4, 8]).ranks)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cap", [0, 7, 60, 190])
+def test_small_tiles_all_at_once_are_those_one_by_one(dtype, cap, rng, monkeypatch):
+    W = random(rng, (13, 15), dtype)
+    sizes = [4, 4, 5], [5, 5, 0, 5]
+    found = project_tile_ranks(W, cap, *sizes)
+    monkeypatch.setattr(ranks, "are_small", lambda *sizes: False)
+    wanted = project_tile_ranks(W, cap, *sizes)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found.ranks, wanted.ranks)
+    np.testing.assert_array_equal(found.places, wanted.places)
+    tolerance = 1e-5 if W.dtype.char in "fF" else 1e-12
+    np.testing.assert_allclose(found.to_dense(), wanted.to_dense(), atol=tolerance)

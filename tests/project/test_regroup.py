@@ -46,6 +46,15 @@ def test_groups_that_are_asked_are_stable(rng, monkeypatch):
     assert not ((gain > own[:, None]) & (gain > least)).any()
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_sums_of_the_largest_numbers_do_not_overflow(exact, rng, monkeypatch):
+    monkeypatch.setattr(regroup, "EXACT_LINES", 2**10 if exact else 0)
+    energy, live = rng.random((30, 20)).astype(np.float32), rng.random((4, 20)) < 0.5
+    with np.errstate(over="raise"):
+        order = regrouped(np.ldexp(energy, 127), live, 8)
+    np.testing.assert_array_equal(order, regrouped(energy, live, 8))
+
+
 def test_lines_of_a_group_keep_their_order():
     energy, live = np.ones((6, 2)), np.ones((3, 2), bool)
     np.testing.assert_array_equal(np.sort(regrouped(energy, live, 2)), np.arange(6))

@@ -42,6 +42,14 @@ def test_every_library_keeps_the_same_tiles(backend, rng):
     np.testing.assert_array_equal(to_numpy(kept), project_tiles(energy, 150, 4))
 
 
+@pytest.mark.parametrize(("dtype", "power"), [("f", 127), ("d", 1023)])
+def test_sums_of_the_largest_numbers_do_not_overflow(dtype, power, rng):
+    energy = rng.random((19, 23)).astype(dtype)
+    with np.errstate(over="raise"):
+        kept = project_tiles(np.ldexp(energy, power), 150, 4)
+    np.testing.assert_array_equal(kept, project_tiles(energy, 150, 4))
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0)])
 def test_nothing_is_kept_of_nothing(shape):
     assert project_tiles(np.zeros(shape), 3, 2).shape == shape

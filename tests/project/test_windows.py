@@ -47,6 +47,18 @@ def test_planted_windows_are_found(rng):
     np.testing.assert_array_equal(again, planted)
 
 
+@pytest.mark.parametrize(("dtype", "power"), [("f", 127), ("d", 1023)])
+def test_sums_of_the_largest_numbers_do_not_overflow(dtype, power, rng):
+    energy = rng.random((10, 40)).astype(dtype)
+    kept, price = project_windows(energy, 100, 4, 4)
+    with np.errstate(over="raise"):
+        found, high = project_windows(np.ldexp(energy, power), 100, 4, 4)
+        again, _ = project_windows(np.ldexp(energy, power), 100, 4, 4, price=high)
+    np.testing.assert_array_equal(found, kept)
+    np.testing.assert_array_equal(again, kept)
+    assert high == np.ldexp(price, power)
+
+
 def test_a_charge_makes_windows_few(rng):
     energy = rng.random((64, 256)) ** 8
 

@@ -35,7 +35,7 @@ PLAIN_CHARGE = 2.0
 PLAIN = 0.05
 #: Multiple of that share up to which a sample leaves the question open.
 DOUBT = 2.0
-#: Entries of a weight up to which orders come from blocks on subsets.
+#: Entries of a weight up to which blocks on subsets tell whether its structure is plain.
 ORDERED_ENTRIES = 2**21
 #: Entries of a weight up to which blocks are searched in each order.
 SMALL_ENTRIES = 2**16
@@ -75,9 +75,6 @@ def project_gblr(W: Array, cap: int, budget: int, last: Projected, options: Opti
     orders, W = [given], to_numpy(W)
     if options.orders and W.size:
         orders.append(_tours(W * W, cap, last, rows=True))
-        if W.size <= ORDERED_ENTRIES:
-            subsets = pursue_subsets(W, budget, charge=options.charge)
-            orders.append(subset_orders(subsets, W.shape))
     first = min(cap, budget)
     hopeful = _hopeful(W, first, orders, last, options)
     best = nearest(
@@ -98,7 +95,8 @@ def _hopeful(
     if len(orders) == 1 or W.size <= SMALL_ENTRIES:
         return orders
     scouts = [_blocks(W, cap // FIRST_BLOCKS, o, last, options, thorough=False) for o in orders]
-    runs = [_runs(W, cap, order, None) for order in orders]
+    runs = [_runs(W, cap, orders[0], None)]
+    runs += [_runs(W, cap, order, runs[0].price) for order in orders[1:]]
     of_blocks, of_runs = (
         min(range(len(orders)), key=[missed(W, one) for one in made].__getitem__)
         for made in (scouts, runs)

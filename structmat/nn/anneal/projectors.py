@@ -1,5 +1,6 @@
 """Projections of a dense array onto the structures that layers learn, by kind."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from structmat.nn.anneal.projected import Options as Options
 from structmat.nn.anneal.projected import Projected, balanced
 from structmat.nn.structured import devices
 from structmat.project.ranks import project_rank, project_tile_ranks
+from structmat.project.small_tiles import are_small, small_tile_ranks
 from structmat.project.svd import leading_factors
 from structmat.project.tiles import lengths, project_tiles
 
@@ -37,8 +39,8 @@ def project(
     ----------
     kind : str
     W : array (m, n)
-        Of any library. Runs, tiles and ranks are found where it is; blocks, and ranks of tiles,
-        on the host.
+        Of any library. Runs, tiles and ranks, small tiles' too, are found where it is; blocks on
+        the host.
     cap, budget : int
         Multiplications now, and at the end.
     last : Projected
@@ -76,7 +78,11 @@ def _block_low_rank(
         _even(n, TILE) if options.tile is None else lengths(n, options.tile).tolist()
         for n in W.shape
     )
-    matrix = project_tile_ranks(to_numpy(W), cap, heights, widths)
+    sizes = np.array(heights), np.array(widths)
+    if isinstance(W, np.ndarray) or not (math.prod(W.shape) and are_small(*sizes)):
+        matrix = project_tile_ranks(to_numpy(W), cap, heights, widths)
+    else:
+        matrix = small_tile_ranks(W, cap, *sizes)
     live = np.zeros((len(heights), len(widths)), bool)
     live[matrix.places[:, 0], matrix.places[:, 1]] = matrix.ranks != 0
     support = np.repeat(np.repeat(live, heights, axis=0), widths, axis=1)
