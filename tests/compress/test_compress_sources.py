@@ -258,6 +258,15 @@ def test_crosses_find_the_rank(shape, rank):
         assert sum(seen) <= (2 * rank + 10) * sum(shape)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.05])
+def test_crosses_that_suit_what_is_watched_suit_the_rest(share):
+    A = KernelMatrix(PLANE[:600], "exponential", length=0.3).toarray()
+    most = share * np.linalg.norm(A)
+    found = cross(lambda i, j: A[np.ix_(i, j)], A.shape, most, np.random.default_rng(0))
+    assert len(found.s) < 300
+    assert np.linalg.norm((found.U * found.s) @ found.Vh - A) <= 1.6 * most
+
+
 def approximated(seed, n, spread):
     """A matrix, and one beside it whose error is uneven over rows and directions."""
     rng = np.random.default_rng(seed)
