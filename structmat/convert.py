@@ -265,8 +265,9 @@ def _monarch_to_gblr(A: Monarch) -> StructuredMatrix:
 
 
 @rule("convert", "low_rank", "hierarchical")
+@rule("convert", "block_sparse", "hierarchical")
 @rule("convert", "dense", "hierarchical")
-def _one_tile_to_hierarchical(A: StructuredMatrix) -> Any:
+def _tiles_to_hierarchical(A: StructuredMatrix) -> Any:
     return _block_low_rank_to_hierarchical(A.to_kind("block_low_rank"))
 
 

@@ -20,9 +20,11 @@ _MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
 #: Kinds that are compared by default: those of structmat, as each takes minutes.
 #: GBLR is last, after the same layers with blocks that stay where a random start puts them.
 _FIXED = "gblr_fixed"
+#: Hierarchical matrices are for many points, and no layer's weight.
+_LATER = ("gblr", "hierarchical")
 _KINDS = (
     "dense",
-    *(kind.name for kind in BUILT_IN if kind.fit is not None and kind.name != "gblr"),
+    *(kind.name for kind in BUILT_IN if kind.fit is not None and kind.name not in _LATER),
     _FIXED,
     "gblr",
 )

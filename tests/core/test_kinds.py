@@ -217,7 +217,7 @@ def test_a_fit_that_fails_leaves_a_note_in_compare(name):
     register(Kind("wrong", fit=fit))
     rows = structmat.compare(np.eye(4), budget=0.75, rng=0)
     assert [row.kind for row in rows] == [*fitted_kinds()[:-1], "wrong"]
-    assert [row.matrix is None for row in rows] == [False] * 5 + [True]
+    assert [row.matrix is None for row in rows] == [False] * 6 + [True]
     assert rows[-1].note.startswith(note)
     with pytest.raises(error) as failure:
         structmat.compress(np.eye(4), "wrong", budget=0.75)

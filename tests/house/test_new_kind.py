@@ -177,8 +177,8 @@ def test_what_learn_compares_by_default_is_of_structmat(diagonal, capsys):
     words = "".join(capsys.readouterr().out.split())
     assert "(default:dense,low_rank,block_sparse,block_low_rank,monarch,gblr_fixed,gblr," in words
     assert main(["learn", "--kinds", "dense,circulant"]) == 1
-    known = "dense, low_rank, block_sparse, block_low_rank, monarch, pixelfly, gblr, main_diagonal"
-    assert f"expected some of {known}, gblr_fixed" in capsys.readouterr().err
+    known = "dense, low_rank, block_sparse, block_low_rank, monarch, pixelfly, gblr, hierarchical"
+    assert f"expected some of {known}, main_diagonal, gblr_fixed" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 
 import numpy as np
-from cases import CASES, block_low_rank, block_sparse, low_rank, monarch, random_gblr
+from cases import CASES, block_low_rank, block_sparse, hierarchical, low_rank, monarch, random_gblr
 from exact import dense, sizes, wide
 
 from structmat.errors import InputError, MissingDependencyError
@@ -21,6 +21,9 @@ LARGE = {
         [40, 1, 33, 57], [17, 80], {(0, 0): 3, (1, 1): None, (2, 0): 17, (3, 0): 1, (3, 1): 5}
     ),
     "monarch-large": monarch((12, 11, 3), (6, 6, 17), (129, 100)),
+    "hierarchical-large": hierarchical(
+        (130, 130), [[0, 65, 0, 65, -1], [65, 65, 0, 65, 9], [65, 65, 65, 65, -1]], symmetric=True
+    ),
     "gblr-large": random_gblr(127, 131, 60, 3),
     "gblr-tall": random_gblr(1009, 7, 20, 4),
     "gblr-wide": random_gblr(3, 1021, 25, 5),

@@ -98,6 +98,32 @@ def _gblr(A, cast):
     return D
 
 
+def _hierarchical(A, cast):
+    u, v, entries = cast(A.u), cast(A.v), cast(A.dense)
+    D = np.zeros(A.shape, entries.dtype)
+    a = b = c = 0
+    for top, p, left, q, rank in A.blocks:
+        rows, cols, half = slice(top, top + p), slice(left, left + q), False
+        if rank >= 0:
+            U, V = u[a : a + p * rank].reshape(rank, p), v[b : b + q * rank].reshape(rank, q)
+            part = _product(U.T, V.conj())
+            a, b = a + p * rank, b + q * rank
+        elif half := A.symmetric and top == left:
+            lower = np.zeros((p, p), D.dtype)
+            lower[np.tril_indices(p)] = entries[c : c + p * (p + 1) // 2]
+            part = np.tril(lower, -1) + np.tril(lower, -1).conj().T + np.diag(lower.diagonal().real)
+            c += p * (p + 1) // 2
+        else:
+            part = entries[c : c + p * q].reshape(p, q)
+            c += p * q
+        D[rows, cols] += part
+        if A.symmetric and not half:
+            D[cols, rows] += part.conj().T
+    result = np.zeros_like(D)
+    result[np.ix_(A.row_order, A.col_order)] = D
+    return result
+
+
 def _sum(A, cast):
     return sum(dense(term, cast) for term in A.children)
 
@@ -127,6 +153,7 @@ _DEFINITIONS = {
     "block_low_rank": _block_low_rank,
     "monarch": _monarch,
     "gblr": _gblr,
+    "hierarchical": _hierarchical,
     "sum": _sum,
     "product": _chain,
     "scaled": _scaled,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from structmat import _array
 from structmat._progress import Progress, part
@@ -29,6 +30,8 @@ from structmat.sources.views import on_host, reordered
 SMALL_ENTRIES = 2**16
 #: Sources are formed for fits of arrays up to this number of entries: 512 MiB.
 FORMED_ENTRIES = 2**26
+#: Up to this number of entries a source is formed after all, where the fit by entries fails.
+RESCUED_ENTRIES = 2**19
 #: First aim as a share of a tolerance, and number of tries.
 FIRST_AIM, TRIES = 0.7, 4
 #: Kinds whose fits have orders of their own, or need none.
@@ -54,15 +57,17 @@ def compress_source(
 ) -> CompressionResult:
     """A matrix near a source, by blocks of its entries.
 
-    A small source, or one for a kind without such a fit, is formed, and `form` compresses it.
+    A small source, or one for a kind without such a fit, is formed, and `form` compresses it. So
+    is one of middle size that the fit by entries does not bring to its tolerance.
     """
     run = Compression(source, kind)
     started = time.perf_counter()
-    if run.forms:
-        found = form(run.source.to_dense(), progress=report)
+    fitted = None if run.forms else run.fit(bound, rng, report, exact=exact)
+    if fitted is None:
+        found = form(run.formed(), progress=report)
         matrix = run.restored(run.in_place(found.matrix))
         return replace(found, matrix=matrix, entries=run.entries, ordered=run.ordered)
-    matrix, estimate = run.fit(bound, rng, report, exact=exact)
+    matrix, estimate = fitted
     seconds = time.perf_counter() - started
     matrix = run.in_place(matrix)
     report(1.0)
@@ -80,9 +85,22 @@ class Compression:
         self.host = on_host(source)
         self._begun = source.entries
         self.ordered = self.host.points is not None and kind != "low_rank"
-        apart = kind in UNORDERED and not self.forms
-        self._orders = _orders(self.host) if self.ordered and not apart else None
-        self.source = reordered(self.host, *self._orders) if self._orders else self.host
+        self._orders: tuple[IntArray, IntArray] | None = None
+        self.source = self.host
+        if not (kind in UNORDERED and not self.forms):
+            self._order()
+
+    def _order(self) -> None:
+        """Put rows and columns in the order of their points, if they have any."""
+        if self.ordered and self._orders is None:
+            self._orders = _orders(self.host)
+            self.source = reordered(self.host, *self._orders)
+
+    def formed(self) -> NDArray:
+        """All entries, in the order of the points."""
+        self._order()
+        dense: NDArray = self.source.to_dense()
+        return dense
 
     @property
     def entries(self) -> int:
@@ -127,16 +145,29 @@ class Compression:
 
     def fit(
         self, bound: Bound, rng: np.random.Generator, progress: Progress, *, exact: bool
-    ) -> tuple[StructuredMatrix, Estimate]:
-        """Fit by entries to a cap, or to a tolerance that the bound of the error has to meet."""
+    ) -> tuple[StructuredMatrix, Estimate] | None:
+        """Fit by entries to a cap, or to a tolerance that the bound of the error has to meet.
+
+        None if it does not meet the tolerance, and the source is small enough to be formed.
+        """
         size = source_norm(self.source, rng)
-        if bound.cap is None:
+        if bound.cap is not None:
+            return self._to_cap(bound.cap, size, rng, progress, exact=exact)
+        try:
             return self._to_tolerance(bound.tol or 0.0, size, rng, progress, exact=exact)
-        matrix = self._fitted(Goal(max_cost=bound.cap, size=size), rng, part(progress, 0, FITTING))
-        if matrix.cost > bound.cap:
+        except ToleranceError:
+            if math.prod(self.host.shape) > RESCUED_ENTRIES or find_fit(self.kind) is None:
+                raise
+            return None
+
+    def _to_cap(
+        self, cap: int, size: float, rng: np.random.Generator, progress: Progress, *, exact: bool
+    ) -> tuple[StructuredMatrix, Estimate]:
+        matrix = self._fitted(Goal(max_cost=cap, size=size), rng, part(progress, 0, FITTING))
+        if matrix.cost > cap:
             raise BudgetError(
-                f"{self.kind!r} costs {matrix.cost}, above the cap of {bound.cap}; that is a "
-                "mistake of its fit, please report it with the source"
+                f"{self.kind!r} costs {matrix.cost}, above the cap of {cap}; that is a mistake of "
+                "its fit, please report it with the source"
             )
         return matrix, self._measured(matrix, rng, exact=exact)
 
@@ -154,9 +185,9 @@ class Compression:
             aim *= max(0.1, min(0.5, 0.7 * tol / estimate.bound))
         single = np.dtype(self.source.dtype).char in "fF"
         raise ToleranceError(
-            f"tol = {tol:.3g}, but the error of the {self.kind!r} matrix is {estimate}, after "
-            f"{TRIES} tries at ever smaller errors (at best {best:.3g}); expected a larger "
-            "tolerance, "
+            f"tol = {tol:.3g}, but the {self.kind!r} matrix has an error of {estimate.error:.3g}, "
+            f"{estimate}, after {TRIES} tries at ever smaller errors (at best {best:.3g}); "
+            "expected a larger tolerance, "
             + ("double precision, " if single else "")
             + "or entries that depend on nothing but row and column"
         )
@@ -172,10 +203,8 @@ class Compression:
         return measured(self.source, matrix) if exact else estimated(self.source, matrix, rng)
 
 
-def _orders(source: Source) -> tuple[IntArray, IntArray] | None:
-    """Orders of rows and of columns by their points; None without points."""
-    points, points2 = source.points, source.points2
-    if points is None or points2 is None:
-        return None
+def _orders(source: Source) -> tuple[IntArray, IntArray]:
+    """Orders of rows and of columns by their points."""
+    points, points2 = (np.asarray(some) for some in (source.points, source.points2))
     rows = kd_order(points)
-    return rows, rows if points2 is points else kd_order(points2)
+    return rows, rows if source.points2 is source.points else kd_order(points2)

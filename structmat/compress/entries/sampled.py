@@ -22,8 +22,11 @@ CONFIDENCE = 0.99
 ROWS = 256
 #: Random vectors with which they are multiplied.
 VECTORS = 16
-#: Sources with a shorter side are evaluated in full, and their error is measured.
-EXACT_SIDE = 512
+#: Rows, and columns, of a source without points: a few of its entries may differ from all others.
+ROWS_WITHOUT_POINTS = 1024
+#: Sources with a shorter side are evaluated in full, and their error is measured. So are those
+#: without points, up to a number of entries.
+EXACT_SIDE, EXACT_ENTRIES = 512, 2**24
 #: Degrees of freedom are taken as a share of those that a spread of samples tells.
 TRUSTED_SHARE = 0.5
 #: Most columns of an approximation that are compared at once.
@@ -57,10 +60,14 @@ def measured(source: Source, matrix: Any) -> Estimate:
 
 def estimated(source: Source, matrix: Any, rng: np.random.Generator) -> Estimate:
     """Relative Frobenius error with a bound that holds with the probability `CONFIDENCE`."""
-    if min(source.shape) <= EXACT_SIDE:
+    without_points = source.points is None
+    if min(source.shape) <= EXACT_SIDE or (
+        without_points and math.prod(source.shape) <= EXACT_ENTRIES
+    ):
         return measured(source, matrix)
+    count = ROWS_WITHOUT_POINTS if without_points else ROWS
     axes = (0,) if source.symmetric or source.hermitian else (0, 1)
-    sides = [_on_axis(source, matrix, axis, 1 - CONFIDENCE, rng) for axis in axes]
+    sides = [_on_axis(source, matrix, axis, count, rng) for axis in axes]
     error, bound = (max(side[k] for side in sides) for k in (0, 1))
     counts = [side[2] for side in sides]
     return Estimate(
@@ -77,11 +84,11 @@ def drawn(size: int, count: int, rng: np.random.Generator) -> IntArray:
 
 
 def _on_axis(
-    source: Source, matrix: Any, axis: int, chance: float, rng: np.random.Generator
+    source: Source, matrix: Any, axis: int, count: int, rng: np.random.Generator
 ) -> tuple[float, float, int]:
     """Error, its bound, and the number of rows (or of columns) that it comes from."""
     size, other = source.shape[axis], source.shape[1 - axis]
-    at = drawn(size, ROWS, rng)
+    at, chance = drawn(size, count, rng), 1 - CONFIDENCE
     Z = _gaussian((other, VECTORS), matrix.dtype, rng)
     product = matrix.matmat(Z) if axis == 0 else matrix.rmatmat(Z)
     squares, parts, first = np.empty(at.size), [], 0

@@ -6,7 +6,7 @@ best choice follows from the smallest rectangles up; the price is the one that m
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,9 @@ def _choice(
     for l in reversed(range(len(levels))):
         level = levels[l]
         p, q = np.diff(level.rows)[:, None], np.diff(level.cols)
-        options = [(np.broadcast_to(np.inf, np.broadcast_shapes(p.shape, q.shape)), 0.0)] * 3
+        options: list[tuple[Any, Any]] = [
+            (np.broadcast_to(np.inf, np.broadcast_shapes(p.shape, q.shape)), 0.0)
+        ] * 3
         options[DENSE] = np.asarray(p * q, np.float64), np.zeros((len(p), len(q)))
         if level.energy is not None and level.tails is not None:
             rank = (level.energy > price * (p + q)[:, :, None]).sum(axis=2)

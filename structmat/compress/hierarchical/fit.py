@@ -27,6 +27,8 @@ LOOKS = (1e-4, 1e-8, 1e-13)
 FINER = 0.25
 #: Leaves on which neighbours are looked at, and the share of the diagonal that theirs should be.
 RESOLVED_LEAVES, RESOLVED = 8, 0.5
+#: Cost of weak admissibility, as a share of strong admissibility's, at which it is chosen.
+WEAK_SHARE = 0.75
 #: Share of a budget that dense rectangles may take.
 NEAR_SHARE = 0.6
 
@@ -89,7 +91,7 @@ def _cheaper(source: Any, error: float, seed: int) -> tuple[Evaluator, Pairs]:
     most = pairs.near_cost + sampled(evaluator, pairs, _each(pairs, error), seed).cost
     weak = weak_pairs(points, symmetric=pairs.symmetric)
     other = evaluator_of(source, weak)
-    if costs_less(other, weak, _each(weak, error), seed, most):
+    if costs_less(other, weak, _each(weak, error), seed, WEAK_SHARE * most):
         return other, weak
     return evaluator, pairs
 

@@ -14,8 +14,8 @@ from structmat.sources.compiled_kernels import kernel_value
 
 #: Entries at random on which a rectangle is checked, twice, and most checks.
 CHECKED, CHECKS = 8, 24
-#: Rows, and columns, at random on which one is checked whose sides touch: their diameter is so
-#: many times the distance between them.
+#: Rows, and columns, at random on which a rectangle is checked whose sides touch, and their
+#: diameter, as a multiple of the distance between them, from which on they do.
 LINES, TOUCHING = 4, 4.0
 #: Entries up to which a rectangle with equal points is checked whole.
 WHOLE = 2**14
@@ -23,7 +23,7 @@ WHOLE = 2**14
 EMPTY = 8
 #: Share of a squared bound that rows and columns may stop at.
 STOP = 0.02
-#: Rank from which on a rectangle is given up, as a share of its shorter side.
+#: Rank that factors have room for at first; they double as they grow.
 FIRST_RANK = 16
 
 

@@ -11,6 +11,9 @@ vector_steps   compiled products with one vector, shared out among threads
 block_loops    compiled loops over blocks on listed rows and columns
 slice_loops    compiled loops over entries in slices of rows, for one vector
 window_loops   compiled loops over windows of a vector
+rectangle_loops   compiled loops over rectangles of a rank or dense
+rectangle_panels  products of rectangles with column groups, in registers
+rectangles     products of rectangles, shared out among threads
 columns        products of factors and matrices with many columns
 vectors        products of factors with one vector
 slices         products of single entries with one vector

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat.kernels.cpu.llvm import VECTOR_BYTES
 from structmat.kernels.cpu.rectangle_loops import add_columns, add_vector
+from structmat.kernels.cpu.rectangle_panels import VECTORS, add_panel
 from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.kernels.layouts.rectangles import Rectangles
 
@@ -17,8 +19,8 @@ from structmat.kernels.layouts.rectangles import Rectangles
 _PARTS = 8
 #: Multiplications with one vector from which on a part is worth its memory.
 _PART_WORK = 2**17
-#: Columns that are multiplied at a time.
-_COLUMNS = 32
+#: Columns of complex numbers that are multiplied at a time.
+_COLUMNS = 8
 
 
 class _Part(NamedTuple):
@@ -76,16 +78,23 @@ class RectangleProduct:
         rows, count = self._rectangles.shape[adjoint], x.shape[1]
         if count == 1:
             return self._added(np.ascontiguousarray(x[:, 0]), (rows,), adjoint)[:, None]
-        y = np.empty((rows, count), x.dtype)
-        for first in range(0, count, _COLUMNS):
-            some = np.ascontiguousarray(x[:, first : first + _COLUMNS])
-            y[:, first : first + _COLUMNS] = self._added(some, (rows, some.shape[1]), adjoint)
+        y, width = np.empty((rows, count), x.dtype), _COLUMNS
+        if x.dtype.char in "fd":
+            width = VECTORS * VECTOR_BYTES // x.itemsize
+        for first in range(0, count, width):
+            some = np.zeros((len(x), width), x.dtype)
+            own = x[:, first : first + width]
+            some[:, : own.shape[1]] = own
+            found = self._added(some, (rows, width), adjoint)
+            y[:, first : first + width] = found[:, : own.shape[1]]
         return y
 
     def _added(self, x: NDArray, shape: tuple[int, ...], adjoint: bool) -> NDArray:
         """The sum of all parts."""
         table, begins = self._rectangles.table, self._rectangles.begins
-        parts, multiply = self._parts[adjoint], add_vector if x.ndim == 1 else add_columns
+        parts, multiply = self._parts[adjoint], add_vector
+        if x.ndim == 2:
+            multiply = add_panel if x.dtype.char in "fd" else add_columns
         found: list[NDArray] = [np.zeros(0)] * len(parts)
 
         def work(first: int, last: int) -> None:
