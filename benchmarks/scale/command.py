@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,11 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--points", action="append", default=[], help="more points, .npy (n, d)")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
+    load = short(os.getloadavg()[0])
     rows = [_row(case) for case in cases(_sizes(options.sizes), options.million, options.points)]
     result = {
         "schema": SCHEMA,
         "command": "python -m benchmarks scale",
         "machine": machine.facts(),
+        # Processes that wanted a core when the measurement began; above `cores`, times are long.
+        "load": load,
         "growth": growth(rows),
         "targets": targets(rows),
         "rows": rows,

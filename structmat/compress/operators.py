@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat import _array
 from structmat._checks import host_array
 from structmat.compress.inner import residual_by_products, sparse_entries
-from structmat.errors import InputError, ShapeError, ToleranceError
+from structmat.errors import BackendError, InputError, ShapeError, ToleranceError
 from structmat.project.svd import gaussian
 
 #: A structured or sparse matrix with more entries is compressed through its products.
@@ -134,7 +135,7 @@ class Products:
     def _doubt(self, X: NDArray, Y: NDArray) -> float:
         """Difference of X^H A X and its adjoint that proves nothing."""
         scale = float(np.linalg.norm(X)) * float(np.linalg.norm(Y))
-        doubt = ROUNDINGS * float(np.finfo(self.dtype).eps) * scale
+        doubt = self._eps * scale
         if self._symmetric:
             doubt = max(doubt, SAID * float(np.linalg.norm(X.conj().T @ Y)))
         return doubt
@@ -150,13 +151,33 @@ class Products:
             if given is not None:
                 try:
                     Y = self._checked("rmatmat", given, X, self.shape[1])
-                    self._adjoint = "rmatmat", given
-                    return Y
                 except MISSING as reason:
                     self._adjoint = "matmat", self._mirrored(reason)
+                else:
+                    self._check_adjoint(X, Y)
+                    self._adjoint = "rmatmat", given
+                    return Y
             else:
                 self._adjoint = "matmat", self._mirrored(None)
         return self._checked(*self._adjoint, X, self.shape[1])
+
+    def _check_adjoint(self, Z: NDArray, W: NDArray) -> None:
+        """Refuse W = A^H Z that does not belong to the products with the matrix itself."""
+        X, Y = self.sample()
+        one, other = Z.conj().T @ Y, W.conj().T @ X
+        norms = float(np.linalg.norm(Z)) * float(np.linalg.norm(Y))
+        norms += float(np.linalg.norm(W)) * float(np.linalg.norm(X))
+        doubt = SAID * float(np.linalg.norm(one)) + self._eps * norms
+        if float(np.linalg.norm(one - other)) > doubt:
+            raise InputError(
+                f"rmatmat of {type(self._operator).__name__} is not the adjoint of its products: "
+                "<A x, z> and <x, A^H z> differ for random vectors; expected rmatvec(z) = "
+                "A.conj().T @ z (mend it, or leave it out for a symmetric matrix)"
+            )
+
+    @property
+    def _eps(self) -> float:
+        return ROUNDINGS * float(np.finfo(self.dtype).eps)
 
     def _mirrored(self, reason: Exception | None) -> Product:
         """The product itself as that of the adjoint, if the two agree on random vectors."""
@@ -268,7 +289,13 @@ def _by_columns(product: Product) -> Product:
 
 def _as_array(Y: Any) -> NDArray:
     """A result as a NumPy array, of whichever library it is."""
-    return Y if isinstance(Y, np.ndarray) else host_array(Y, "a product of the operator")
+    if isinstance(Y, np.ndarray):
+        return Y
+    try:
+        _array.namespace(Y)
+    except BackendError:
+        return host_array(Y, "a product of the operator")
+    return _array.to_numpy(Y)
 
 
 def _asymmetry(G: NDArray, *, conjugate: bool) -> float:

@@ -530,7 +530,7 @@ WITH_INF = np.where(np.eye(6)[::-1] > 0, np.inf, 1.0)
         ((None, "low_rank"), {"tol": 0.1}, InputError, "NoneType"),
         ((GOOD * 1e200, "low_rank"), {"tol": 0.1}, InputError, "largest entry is 1e.200"),
         ((GOOD * 1e-200, "low_rank"), {"tol": 0.1}, InputError, "vanish"),
-        ((aslinearoperator(np.eye(6)), "monarch"), {"tol": 0.1}, InputError, "toarray"),
+        ((aslinearoperator(np.eye(6)), "block_sparse"), {"tol": 0.1}, InputError, "toarray"),
         ((GOOD, "monarch"), {"budget": 0.3}, BudgetError, "budget of at least 0.3334"),
         ((np.ones((1, 6)), "monarch"), {"budget": 1.0}, BudgetError, "no budget suffices"),
     ],

@@ -249,6 +249,22 @@ def test_operators_of_other_libraries():
         assert relative_error(A, result.matrix) <= 1e-8
 
 
+def test_products_that_are_tensors():
+    torch = pytest.importorskip("torch")
+    A = kernel(100)
+    tensor = torch.from_numpy(A).requires_grad_()
+
+    class Operator:
+        shape, dtype = A.shape, torch.float64
+
+        def matvec(self, x):
+            return tensor @ torch.from_numpy(x)
+
+    result = compress(Operator(), "low_rank", tol=1e-2, rng=0)
+    assert isinstance(result.matrix.U, np.ndarray)
+    assert relative_error(A, result.matrix) <= 1e-2
+
+
 @pytest.mark.parametrize("library", ["pylops", "lazylinop"])
 def test_operators_of_installed_libraries(library):
     module = pytest.importorskip(library)
@@ -271,6 +287,14 @@ def test_the_word_symmetric_takes_the_place_of_an_adjoint():
         compress(Counted(wrong[:, :50]), "low_rank", tol=1e-2, symmetric=True)
     with pytest.raises(InputError, match="is not symmetric"):
         compress(OneSided(A), "low_rank", tol=1e-2, symmetric=False)
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "hierarchical", "block_low_rank", "gblr"])
+def test_a_wrong_adjoint_is_named(kind):
+    A = Counted(of_rank(3, 300, 300))
+    A.rmatmat = A.matmat
+    with pytest.raises(InputError, match=r"is not the adjoint of its products.*mend it"):
+        compress(A, kind, tol=1e-2, rng=0)
 
 
 def test_an_adjoint_that_is_missing_is_named():

@@ -148,4 +148,4 @@ def test_empty_matrices_print():
         result = structmat.compress(np.zeros(shape), budget=0.5)
         assert "0.0000" in repr(result)
         assert tags(result._repr_html_())["svg"] == 1
-        assert tags(structmat.compare(np.zeros(shape), budget=0.5)._repr_html_())["tr"] == 6
+        assert tags(structmat.compare(np.zeros(shape), budget=0.5)._repr_html_())["tr"] == 7
