@@ -11,6 +11,7 @@ from structmat.compress.hierarchical import evaluate
 from structmat.compress.hierarchical import fit as module
 from structmat.compress.hierarchical.fit import fit_entries
 from structmat.errors import InputError
+from structmat.sources.ordering import kd_order
 
 
 def points(n, d=2, seed=0):
@@ -259,3 +260,10 @@ def test_arrays_of_any_shape(shape):
     matrix = structmat.compress(A, "hierarchical", tol=0.3, rng=0).matrix
     assert matrix.dtype == np.float32
     structmat.testing.check_matrix(matrix)
+
+
+def test_points_in_the_order_of_a_tree_stay_in_it():
+    P = points(500)
+    matrix, *_ = fitted(KernelMatrix(P[kd_order(P)], "exponential", length=0.1))
+    np.testing.assert_array_equal(matrix.row_order, np.arange(500))
+    assert matrix.to_kind("gblr").kind == "gblr"
