@@ -267,3 +267,13 @@ def test_points_in_the_order_of_a_tree_stay_in_it():
     matrix, *_ = fitted(KernelMatrix(P[kd_order(P)], "exponential", length=0.1))
     np.testing.assert_array_equal(matrix.row_order, np.arange(500))
     assert matrix.to_kind("gblr").kind == "gblr"
+
+
+def test_small_smooth_matrices_have_large_blocks_and_others_not(monkeypatch):
+    source = KernelMatrix(points(800), "gaussian", length=0.3)
+    weak, error, _ = fitted(source)
+    monkeypatch.setattr(module, "WEAK_ROWS", 100)
+    strong, other, _ = fitted(source)
+    assert max(error, other) <= 1e-3
+    assert (weak.blocks[:, 1].max(), weak.cost < strong.cost) == (400, True)
+    assert strong.blocks[:, 1].max() <= 200

@@ -27,6 +27,8 @@ LOOKS = (1e-4, 1e-8, 1e-13)
 FINER = 0.25
 #: Leaves on which neighbours are looked at, and the share of the diagonal that theirs should be.
 RESOLVED_LEAVES, RESOLVED = 8, 0.5
+#: Most rows of weak admissibility: the time of its large rectangles grows with the rank squared.
+WEAK_ROWS = 2**14
 #: Cost of weak admissibility, as a share of strong admissibility's, at which it is chosen.
 WEAK_SHARE = 0.75
 #: Share of a budget that dense rectangles may take.
@@ -84,7 +86,8 @@ def _cheaper(source: Any, error: float, seed: int) -> tuple[Evaluator, Pairs]:
     evaluator = evaluator_of(source, pairs)
     points, points2 = points_of(source)
     # Rectangles that touch are checked where they touch, by compiled loops alone.
-    if points2 is not None or not len(pairs.far) or isinstance(evaluator, BlockEvaluator):
+    small = points2 is None and len(points) <= WEAK_ROWS
+    if not small or not len(pairs.far) or isinstance(evaluator, BlockEvaluator):
         return evaluator, pairs
     if not _is_resolved(source, pairs):
         return evaluator, pairs
