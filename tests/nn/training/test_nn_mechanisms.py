@@ -5,7 +5,6 @@ where there is one.
 """
 
 import contextlib
-import copy
 import itertools
 import sys
 from functools import partial
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -33,6 +32,7 @@ from structmat.nn import (
     freeze_,
     parameter_groups,
 )
+from structmat.nn.sharded import whole
 
 STEPS, BUDGET = 6, 0.3
 SIZE = {"dim": 16, "depth": 1, "heads": 2, "patch": 4}
@@ -149,11 +149,11 @@ def compiled(model, **options):
 def trained(way, device, step=plain, wrap=lambda model: model):
     """Values after the training, its costs, and the matrices of the frozen network."""
     model = network(way).to(device)
+    run = wrap(model)
     groups = parameter_groups(model, lr=0.02, structure_lr=0.02)
     optimizer = torch.optim.AdamW(groups, fused=True)
     rules, costs = rules_of(model, optimizer), []
     values = list(model.parameters())
-    run = wrap(model)
     for x, y in batches(device):
         optimizer.zero_grad()
         step(run, x, y, optimizer)
@@ -161,13 +161,22 @@ def trained(way, device, step=plain, wrap=lambda model: model):
     for rule in rules:
         rule.remove()
     x = next(iter(batches(device)))[0]
-    frozen = copy.deepcopy(network_of(run)).cpu().eval()
-    freeze_(frozen)
-    return costs, [p.detach().cpu() for p in values], frozen(x.cpu()).detach()
+    frozen = network(way)
+    frozen.load_state_dict(whole_state(network_of(run)))
+    freeze_(frozen.eval())
+    return costs, [whole(p.detach()).cpu() for p in values], frozen(x.cpu()).detach()
+
+
+def whole_state(model):
+    """State on the CPU, gathered where it is sharded."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_model_state_dict(model, options=options)
 
 
 def network_of(run):
-    model = getattr(run, "_orig_mod", run)
+    model = getattr(run, "_orig_mod", getattr(run, "module", run))
     for i, block in enumerate(model.blocks):
         model.blocks[i] = getattr(block, "block", block)
     return model
@@ -182,6 +191,25 @@ def agree(found, wanted, tolerance=1e-8):
     for a, b in zip(found[1], wanted[1], strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
     torch.testing.assert_close(found[2], wanted[2], rtol=0, atol=tolerance)
+
+
+@contextlib.contextmanager
+def one_process(device):
+    """A group of this process alone."""
+    backend = "nccl" if device == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def sharded(model):
+    from torch.distributed.fsdp import fully_shard
+
+    for block in model.blocks:
+        fully_shard(block)
+    return fully_shard(model)
 
 
 @contextlib.contextmanager
@@ -215,6 +243,16 @@ def test_every_mechanism_learns_as_plain_steps_do(way, device, monkeypatch):
         first, second = (trained(way, device) for _ in range(2))
     agree(first, second, 0)
     agree(first, wanted)
+
+
+@pytest.mark.parametrize(("way", "device"), cases((("tiles", "cpu"),)))
+def test_wrapped_networks_learn_as_they_do_by_themselves(way, device, monkeypatch):
+    """In a process alone, for devices of which there is one; others are tested by two processes."""
+    device = place(device, monkeypatch)
+    wanted = trained(way, device)
+    with one_process(device):
+        for wrap in (nn.parallel.DistributedDataParallel, sharded):
+            agree(trained(way, device, wrap=wrap), wanted)
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch.compile itself
