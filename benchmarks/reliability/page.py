@@ -47,8 +47,8 @@ Each was mended, and a test holds it.
   replicas of `DataParallel`.
 - One wrong bit in the header of an archive loaded a matrix of another shape, and wrong bits in a
   file of a model loaded other weights.
-- The structure in `config.json` of a pretrained model was believed: every length that it inflated to,
-  the shapes that it claimed, and other numbers with a right checksum.
+- The structure in `config.json` of a pretrained model was believed: every length that it inflated
+  to, the shapes that it claimed, and other numbers with a right checksum.
 - Runs whose widths add up to more than 64 bits hold loaded as a matrix without contents.
 - A copy of a network in training had no gradients of its widths any more.
 """

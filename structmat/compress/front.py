@@ -114,7 +114,8 @@ def compress(
             triple = decompose(source.data, cap // max(m + n, 1), generator)
             baseline = relative(svd_residual(source.data, triple), size)
         report(1.0)
-    if bound.cap is not None and matrix.cost == 0 and error > 0:
+    # Permutations cost nothing, either.
+    if bound.cap is not None and matrix.cost == 0 and math.isclose(error, 1.0, rel_tol=1e-6):
         warnings.warn(
             f"the result is the zero matrix: a budget of {budget} is {bound.cap} of the {m * n} "
             f"multiplications of a dense matrix, too few for any part of a {kind!r} one; expected "
