@@ -47,8 +47,8 @@ Each was mended, and a test holds it.
   replicas of `DataParallel`.
 - One wrong bit in the header of an archive loaded a matrix of another shape, and wrong bits in a
   file of a model loaded other weights.
-- The structure in `config.json` of a pretrained model was believed: every length that it inflated to,
-  the shapes that it claimed, and other numbers with a right checksum.
+- The structure in `config.json` of a pretrained model was believed: every length that it inflated
+  to, the shapes that it claimed, and other numbers with a right checksum.
 - Runs whose widths add up to more than 64 bits hold loaded as a matrix without contents.
 - A copy of a network in training had no gradients of its widths any more.
 """
@@ -87,9 +87,11 @@ def _suite(result: Row) -> str:
     suite, rows = SUITES[result["suite"]], result["rows"]
     failed = [f"`{name}`" for row in rows for name in row["failed"]]
     columns = {"test": lambda row: f"`{row['test']}`", "cases": "cases"}
-    for key, heading in (("cells", "cells"), ("refused", "of them refused"), ("worst", "worst")):
+    for key, heading in (("cells", "cells"), ("refused", "of them refused")):
         if any(key in row for row in rows):
-            columns[heading] = lambda row, key=key: number(row.get(key), 3 if key == "worst" else 9)
+            columns[heading] = lambda row, key=key: f"{row[key]:,}" if key in row else "–"
+    if any("worst" in row for row in rows):
+        columns["worst"] = lambda row: number(row.get("worst"), 3)
     if any("examples" in row for row in rows):
         columns["examples"] = lambda row: (
             f"{row['examples']['passing']:,}" if "examples" in row else "–"

@@ -121,7 +121,8 @@ def compress(
         A, kind, budget, tol, symmetric=symmetric, measure=measure, rng=generator_of(rng),
         progress=progress,
     )  # fmt: skip
-    if budget is not None and result.cost == 0 and result.error > 0:
+    # Permutations cost nothing, either.
+    if budget is not None and result.cost == 0 and math.isclose(result.error, 1.0, rel_tol=1e-6):
         size = math.prod(result.matrix.shape)
         warnings.warn(
             f"the result is the zero matrix: a budget of {budget} is {int(budget * size)} of the "

@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat
@@ -210,7 +210,6 @@ def gblr_matrices(draw):
     return structmat.GBLR(rows, heights, u, cols, widths, v, shape=(m, n))
 
 
-@settings(deadline=None, max_examples=60)
 @given(gblr_matrices())
 def test_round_trip_of_any_gblr_matrix(tmp_path_factory, A):
     path = tmp_path_factory.mktemp("gblr") / "a.npz"

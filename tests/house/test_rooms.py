@@ -9,24 +9,28 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 import rooms
 
-MODULES = rooms.read()
 SMALL = rooms.parse("structmat: low → __init__, hall\nhall: a, b → rest…\n")
+
+
+@pytest.fixture(scope="module")
+def package():
+    return rooms.read()
 
 
 def graph(modules):
     return {name: module.imports for name, module in modules.items()}
 
 
-def test_every_room_has_its_place():
-    assert rooms.unplaced(MODULES) == {}
+def test_every_room_has_its_place(package):
+    assert rooms.unplaced(package) == {}
 
 
-def test_imports_go_one_way():
-    assert rooms.violations(MODULES) == []
+def test_imports_go_one_way(package):
+    assert rooms.violations(package) == []
 
 
-def test_no_import_cycle_anywhere():
-    list(TopologicalSorter(graph(MODULES)).static_order())
+def test_no_import_cycle_anywhere(package):
+    list(TopologicalSorter(graph(package)).static_order())
 
 
 def test_contributing_shows_the_same_order():
