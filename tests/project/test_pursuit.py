@@ -146,6 +146,14 @@ def test_runs_hold_more_than_their_price():
     assert births._runs_of_lines(lines, 5, 2.0, found[:1], sums[:1], 0) == 3
 
 
+def test_lines_are_the_rows_and_then_the_columns():
+    R = np.zeros((3, 5))
+    R[1, 2:4] = 2.0
+    runs = births._candidates(R, R.T.copy(), 1.0, 9)
+    assert runs.tolist() == [[1, 2, 2], [5, 1, 1], [6, 1, 1]]
+    assert births._candidates(R, R.T.copy(), 1.0, 1).tolist() == [[1, 2, 2]]
+
+
 @given(st.integers(0, 2**32), st.integers(2, 40), st.floats(0.5, 4.0))
 def test_an_entry_alone_stays_as_a_climb_leaves_it(seed, n, price):
     R = np.random.default_rng(seed).standard_normal((n, n)) / 2
