@@ -170,5 +170,6 @@ def test_kills_inside_a_training(tmp_path, record_property):
         assert found.keys() == tensors.keys()
         for name, tensor in tensors.items():
             assert torch.equal(found[name], tensor), name
-    assert killed_at_work > 15
+    # Fewer where the machine became less busy after the first training, which is the measure.
+    assert killed_at_work > 15, f"{killed_at_work} of 30 were still at work"
     record_property("cells", 30)
