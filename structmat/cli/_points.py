@@ -35,6 +35,11 @@ def has_kernel(options: argparse.Namespace) -> bool:
     for name in ("length", "wavenumber"):
         if options.kernel is None and getattr(options, name) is not None:
             raise InputError(f"--{name} goes with --kernel; expected one of {', '.join(NAMES)}")
+    if options.wavenumber is not None and options.kernel != "helmholtz":
+        raise InputError(
+            f"--wavenumber with --kernel {options.kernel}; expected it left out: helmholtz alone "
+            "has one"
+        )
     return options.kernel is not None
 
 

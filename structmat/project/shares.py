@@ -88,7 +88,8 @@ def _fill(
     """Spend the multiplications left over on further ranks, best first, in place."""
     left = cap - int(_costs(ranks, step, area).sum())
     index = np.arange(len(step))
-    while True:
+    # Tiles of zeros may have no singular values at all.
+    while energy.shape[1]:
         next_gain = energy[index, np.minimum(ranks, energy.shape[1] - 1)]
         open_ = (ranks != DENSE) & (step <= left) & ((ranks + 1) * step < area)
         open_ &= (ranks < energy.shape[1]) & (next_gain > floor)

@@ -69,6 +69,10 @@ def test_another_kind_and_a_budget(here, capsys):
 
 REFUSED = {
     "a length alone": (["--length", "3", "--tol", "1e-3"], "--length goes with --kernel"),
+    "a wave of another kernel": (
+        ["--kernel", "gaussian", "--wavenumber", "3", "--tol", "1e-3"],
+        "helmholtz alone has one",
+    ),
     "NaN": (["nan.npy", *GOAL], "point 1 is"),
     "a vector": (["line.npy", *GOAL], "points[:, None]"),
     "a sparse file": (["sparse.npz", *GOAL], "expected points (n, d)"),

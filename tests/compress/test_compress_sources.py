@@ -154,6 +154,35 @@ def test_a_short_side_is_measured():
     assert result.error == pytest.approx(true_error(K, result.matrix))
 
 
+@pytest.mark.parametrize("shape", [(2, 3000), (3000, 2)])
+def test_a_short_side_is_measured_by_as_few_products(shape):
+    E = Entries(lambda i, j: 1.0 + i[:, None] + 1j * j, shape)
+    multiplied = []
+
+    class Counted:
+        dtype = E.dtype
+
+        def matmat(self, X):
+            multiplied.append(X.shape[1])
+            return 0.9 * E.matmat(X)
+
+        def rmatmat(self, X):
+            multiplied.append(X.shape[1])
+            return 0.9 * E.rmatmat(X)
+
+    assert sampled.measured(E, Counted()).error == pytest.approx(0.1)
+    assert sum(multiplied) == 2
+
+
+@pytest.mark.parametrize("kind", BY_ENTRIES)
+@pytest.mark.filterwarnings("ignore:the result is the zero matrix")
+def test_a_source_of_zeros_keeps_to_a_budget(kind):
+    E = Entries(lambda i, j: np.zeros((i.size, j.size)), (260, 260))
+    result = compress(E, kind, budget=0.2, rng=0)
+    assert result.error == 0.0
+    assert result.cost <= 0.2 * 260**2
+
+
 def test_entries_that_change_raise(monkeypatch):
     monkeypatch.setattr(run, "RESCUED_ENTRIES", 0)
     noise = np.random.default_rng(5)

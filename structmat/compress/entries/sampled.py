@@ -29,8 +29,8 @@ ROWS_WITHOUT_POINTS = 1024
 EXACT_SIDE, EXACT_ENTRIES = 512, 2**24
 #: Degrees of freedom are taken as a share of those that a spread of samples tells.
 TRUSTED_SHARE = 0.5
-#: Most columns of an approximation that are compared at once.
-COLUMNS = 64
+#: Most rows, or columns, of an approximation that are compared at once.
+LINES = 64
 
 
 def source_norm(source: Source, rng: np.random.Generator, rows: int = 32) -> float:
@@ -46,14 +46,18 @@ def source_norm(source: Source, rng: np.random.Generator, rows: int = 32) -> flo
 def measured(source: Source, matrix: Any) -> Estimate:
     """Relative Frobenius error, from all entries of the source."""
     missed = square = 0.0
-    every = np.arange(source.shape[0])
-    for first in range(0, source.shape[1], COLUMNS):
-        cols = np.arange(first, min(first + COLUMNS, source.shape[1]))
-        unit = np.zeros((source.shape[1], cols.size), matrix.dtype)
-        unit[cols, np.arange(cols.size)] = 1
-        block = source.block(every, cols)
-        square += _energy(block).sum()
-        missed += _energy(block - matrix.matmat(unit)).sum()
+    # Of the shorter side, so that a long matrix takes few products.
+    axis = 0 if source.shape[0] < source.shape[1] else 1
+    size, other = source.shape[axis], source.shape[1 - axis]
+    step = max(1, min(LINES, BLOCK_ENTRIES // max(other, 1)))
+    product = matrix.rmatmat if axis == 0 else matrix.matmat
+    for first in range(0, size, step):
+        at = np.arange(first, min(first + step, size))
+        unit = np.zeros((size, at.size), matrix.dtype)
+        unit[at, np.arange(at.size)] = 1
+        (lines,) = _lines(source, at, axis)
+        square += _energy(lines).sum()
+        missed += _energy(lines - product(unit).conj().T).sum()
     error = _relative(missed, square)
     return Estimate(error, error, 1.0)
 
