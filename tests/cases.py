@@ -238,6 +238,8 @@ def combined(combine, *builders):
 
 SWAP = [3, 1, 2, 0, 4, 6, 5]
 
+#: Kinds of sources, which hold functions or points: tests/sources has their cases.
+SOURCES = {"kernel", "entries"}
 CASES = {
     "low_rank": low_rank(7, 5, 2),
     "low_rank-rank-zero": low_rank(4, 6, 0),

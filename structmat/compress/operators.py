@@ -223,7 +223,7 @@ class Products:
 def is_operator(A: Any) -> bool:
     """True for an object with a shape and a product, which is no table of numbers."""
     multiplies = hasattr(A, "__matmul__") and not hasattr(A, "__array__")
-    return hasattr(A, "shape") and (
+    return np.iterable(getattr(A, "shape", None)) and (
         multiplies or any(hasattr(A, name) for name in ("matmat", "matvec"))
     )
 

@@ -6,7 +6,7 @@ from importlib import import_module
 import array_api_compat
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, build, contents
+from cases import CASES, DTYPES, SOURCES, build, contents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ def close(got, expected, dtype="float64"):
 
 def test_every_kind_has_a_case():
     kinds = {name.split("-")[0] for name in CASES}
-    assert kinds == {kind.name for kind in all_kinds() if kind.matrix is not None}
+    assert kinds == {kind.name for kind in all_kinds() if kind.matrix is not None} - SOURCES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -38,7 +38,8 @@ def test_conversions_are_exact_or_refused(name, kind, dtype, backend):
             convert(A, kind)
         return
     B = convert(A, kind)
-    if (inside or origin in ("monarch", "adjoint")) and kind != "dense":
+    ordered = inside or origin in ("monarch", "adjoint") or name in ORDERED
+    if ordered and kind != "dense":
         assert {factor.kind for factor in B.children} == {"permutation", kind}
     else:
         assert B.kind == kind
@@ -52,6 +53,8 @@ STANDS_AROUND = {
     "product-ordered": "gblr",
     "product-ordered-blocks": "block_sparse",
 }
+#: Hierarchical matrices with orders of their own.
+ORDERED = ("hierarchical", "hierarchical-symmetric", "hierarchical-no-blocks")
 
 
 def defined(name, origin, kind):
@@ -59,6 +62,10 @@ def defined(name, origin, kind):
     uneven = {"block_low_rank", "block_low_rank-zero-sizes", "block_low_rank-no-tiles"}
     if (origin, kind) == ("block_low_rank", "block_sparse"):
         return name not in uneven | {"block_low_rank-dense-tiles"}
+    if (origin, kind) == ("hierarchical", "block_low_rank"):
+        return name not in {
+            f"hierarchical-{case}" for case in ("symmetric", "overlap", "rank-zero")
+        }
     return origin == kind or kind in DEFINED.get(origin, set())
 
 
@@ -71,6 +78,7 @@ DEFINED = {
     "block_sparse": {"gblr", "block_low_rank"},
     "block_low_rank": {"gblr", "block_sparse"},
     "monarch": {"gblr", "block_low_rank"},
+    "hierarchical": {"gblr", "block_low_rank"},
     "gblr": set(),
 }
 
