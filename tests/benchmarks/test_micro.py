@@ -144,7 +144,7 @@ def test_files_follow_the_schema_and_name_no_machine(measured):
             result["machine"]
         )
     rows = json.loads((folder / "products.json").read_text(encoding="utf-8"))["rows"]
-    kinds = {"gblr", "block_sparse", "block_low_rank", "low_rank", "monarch"}
+    kinds = {"gblr", "block_sparse", "block_low_rank", "low_rank", "monarch", "hierarchical"}
     timed = [row for row in rows if row["what"] == "product"]
     assert {row["kind"] for row in timed} == kinds
     assert all(row["over_dense"] > 0 and row["rounds"] >= 3 for row in timed)
