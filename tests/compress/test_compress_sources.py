@@ -174,6 +174,15 @@ def test_a_short_side_is_measured_by_as_few_products(shape):
     assert sum(multiplied) == 2
 
 
+@pytest.mark.parametrize("kind", ["low_rank", "block_low_rank", "hierarchical"])
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+@pytest.mark.parametrize("goal", [{"tol": 1e-3}, {"budget": 0.2}])
+def test_entries_whose_squares_leave_the_range_are_refused(kind, scale, goal):
+    E = Entries(lambda i, j: scale / (1.0 + i[:, None] + j), (260, 260), symmetric=True)
+    with pytest.raises(InputError, match="squares do not overflow or vanish"):
+        compress(E, kind, **goal, rng=0)
+
+
 @pytest.mark.parametrize("kind", BY_ENTRIES)
 @pytest.mark.filterwarnings("ignore:the result is the zero matrix")
 def test_a_source_of_zeros_keeps_to_a_budget(kind):
