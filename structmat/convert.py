@@ -12,6 +12,7 @@ from structmat import _array
 from structmat._array import Array
 from structmat.errors import ConversionError, InputError
 from structmat.intervals import multiplications, offsets
+from structmat.kernels.layouts.rectangle_index import rank_one_runs
 from structmat.kinds import rule
 from structmat.matrices import (
     GBLR,
@@ -294,7 +295,7 @@ def _block_low_rank_to_hierarchical(A: BlockLowRank) -> Hierarchical:
 def _hierarchical_to_gblr(A: Hierarchical) -> StructuredMatrix:
     """One block a rank, and one for each row of a dense block."""
     whole = A._unfolded()
-    rows, cols = whole._runs()
+    rows, cols = rank_one_runs(whole.rectangles)
     u, v = whole._as_runs()
     return in_orders(A._orders[0], GBLR(*rows, u, *cols, v, shape=A.shape), A._orders[1])
 

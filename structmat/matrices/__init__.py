@@ -1,18 +1,20 @@
 """The concrete matrices, one final class a file.
 
-dense            `Dense`
-permutation      `Permutation`
-diagonal         `Identity` and `Diagonal`
-low_rank         `LowRank`
-block_sparse     `BlockSparse`
-block_low_rank   `BlockLowRank`
-monarch          `Monarch`
-gblr             `GBLR`
-hierarchical     `Hierarchical`
-from_sparse      a sparse matrix of SciPy as one of these
-lazy             sums, products, multiples and adjoints that no structure holds exactly
-ordered          products of a matrix between orders of its rows and columns
-orders           permutations around a matrix: how they meet, and what passes through them
+dense                 `Dense`
+permutation           `Permutation`
+diagonal              `Identity` and `Diagonal`
+low_rank              `LowRank`
+block_sparse          `BlockSparse`
+block_low_rank        `BlockLowRank`
+monarch               `Monarch`
+gblr                  `GBLR`
+hierarchical          `Hierarchical`
+hierarchical_checks   its blocks, orders and contents checked
+hierarchical_entries  its entries: single ones, all of them, their norm
+from_sparse           a sparse matrix of SciPy as one of these
+lazy                  sums, products, multiples and adjoints that no structure holds exactly
+ordered               products of a matrix between orders of its rows and columns
+orders                permutations around a matrix: how they meet, and what passes through them
 """
 
 from structmat.matrices.block_low_rank import BlockLowRank as BlockLowRank

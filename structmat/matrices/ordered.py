@@ -74,3 +74,22 @@ class OrderedMatrix:
     def factored(self) -> FactoredMatrix:
         """The matrix between the orders."""
         return self._factored
+
+
+class Between:
+    """A product on NumPy between orders, of a kernel that does not take them in."""
+
+    def __init__(self, left: Permutation | None, inner: Any, right: Permutation | None) -> None:
+        self._left, self._inner, self._right = left, inner, right
+
+    def multiply(self, x: Array) -> Array:
+        """A x: (n, k) to (m, k)."""
+        x = x if self._right is None else self._right._multiply(x)
+        y = self._inner.multiply(x)
+        return y if self._left is None else self._left._multiply(y)
+
+    def multiply_adjoint(self, y: Array) -> Array:
+        """A^H y: (m, k) to (n, k)."""
+        y = y if self._left is None else self._left._multiply_adjoint(y)
+        x = self._inner.multiply_adjoint(y)
+        return x if self._right is None else self._right._multiply_adjoint(x)

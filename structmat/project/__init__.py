@@ -11,6 +11,7 @@ ranks      tiles of low rank, and low rank
 small_tiles  tiles of low rank, all decomposed at once
 shares     ranks of tiles by the energy that a multiplication captures
 svd        truncated singular value decompositions
+reordered  arrays with rows and columns in other orders
 order      orders of columns that make runs long
 subsets    rank-one blocks on any rows and columns, from which orders follow
 members    climbs and births of such blocks

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._array import Array, device, integers, namespace, taken, to_numpy
+from structmat._array import Array, namespace, to_numpy
 from structmat.errors import InputError
 from structmat.project.arguments import as_energy, as_price
 from structmat.project.compiled import HAS_NUMBA, compiled
@@ -81,21 +81,6 @@ def column_order(
     _improve(shared, _candidates(shared), tour, LEAST_GAIN * float(shared.max()))
     # Among ties the last one, so that a tour that is already good stays as it is.
     return np.roll(tour, int(shared[tour, np.roll(tour, -1)][::-1].argmin()))
-
-
-def reordered(A: Array, *orders: NDArray[np.int64]) -> Array:
-    """An array with the entries of its first axes in these orders, in its library and place.
-
-    Examples
-    --------
-    >>> reordered(np.array([[1, 2, 3], [4, 5, 6]]), np.array([1, 0]), np.array([2, 0, 1]))
-    array([[6, 4, 5],
-           [3, 1, 2]])
-    """
-    xp, place = namespace(A), device(A)
-    for axis, order in enumerate(orders):
-        A = taken(A, integers(order, xp, place), xp, axis=axis)
-    return A
 
 
 def _checked(start: Any, n: int) -> NDArray[np.int64] | None:

@@ -9,7 +9,7 @@ from structmat._array import Array, adjoint, from_numpy, masked, namespace, to_n
 from structmat._array import device as device_of
 from structmat.intervals import IntArray, offsets
 from structmat.matrices.block_low_rank import DENSE, BlockLowRank
-from structmat.project.order import reordered
+from structmat.project.reordered import reordered
 from structmat.project.shares import rounding_of, share_out
 
 #: Most rows or columns of such a tile.

@@ -16,7 +16,8 @@ from scipy.sparse.linalg import svds
 from structmat._array import Array, to_numpy
 from structmat.intervals import IntArray, multiplications
 from structmat.project import members
-from structmat.project.order import column_order, reordered
+from structmat.project.order import column_order
+from structmat.project.reordered import reordered
 
 #: Prices tried at most, and the ratio of one to the one before.
 _PRICES, _RATIO = 24, 0.7

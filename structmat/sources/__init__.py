@@ -2,6 +2,7 @@
 
 source             the abstract source: blocks of entries, and products by blocks
 kernel_matrix      `KernelMatrix`: a kernel at all pairs of points
+kernel_checks      checks of its points, parameters and function
 entries            `Entries`: a function of rows and columns
 named_kernels      values of the named kernels, in any library
 compiled_kernels   the same in compiled loops

@@ -77,6 +77,19 @@ def factor_entries(
     return found[0], found[1]
 
 
+def rank_one_runs(of: Rectangles) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
+    """Runs of rows and columns of rank-one blocks: one a rank, one a row of a dense rectangle."""
+    low, dense = np.flatnonzero(~of.is_dense), np.flatnonzero(of.is_dense)
+    which = np.repeat(low, of.rank[low])
+    lines = np.repeat(dense, of.height[dense])
+    top, height, left, width, _ = of.table.T
+    row = top[lines] + ramps(height[dense])
+    return (
+        (np.concatenate([top[which], row]), np.append(height[which], np.ones_like(row))),
+        (np.append(left[which], left[lines]), np.append(width[which], width[lines])),
+    )
+
+
 def cut(of: Rectangles, rows: IntArray, cols: IntArray) -> CutRectangles:
     """Cut rectangles to different rows and columns, given in any order."""
     orders, kept, sizes, parts = [], [], [], []

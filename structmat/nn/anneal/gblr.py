@@ -19,8 +19,9 @@ from structmat.nn.anneal.projected import (
     named_order,
     nearest,
 )
-from structmat.project.order import column_order, reordered
+from structmat.project.order import column_order
 from structmat.project.pursuit import pursue
+from structmat.project.reordered import reordered
 from structmat.project.runs import project_runs
 from structmat.project.subsets import Subset, pursue_subsets, sample_left, subset_orders
 

@@ -19,7 +19,7 @@ from structmat.matrices import (
     Permutation,
 )
 from structmat.matrix import StructuredMatrix
-from structmat.project.order import reordered
+from structmat.project.reordered import reordered
 
 
 @dataclass(frozen=True, kw_only=True)

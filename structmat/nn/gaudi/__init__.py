@@ -11,6 +11,7 @@ initial_weight   runs, windows and contents before training, checked
 factors          products by the blocks' factors
 products         products by factors or by an assembled weight
 operators        products on a CPU as one operator, for compilers
+routes           ways by which a weight multiplies, and gradients that it records
 conversion       GBLR matrices to contents and runs, and back
 state            settings in state dicts
 weight           `GaudiWeight`

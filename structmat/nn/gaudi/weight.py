@@ -2,22 +2,18 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from structmat._derivatives import is_traced
 from structmat.errors import InputError
 from structmat.matrices import GBLR
-from structmat.nn.gaudi import conversion, products, state
-from structmat.nn.gaudi.circles import Circles, masked
+from structmat.nn.gaudi import conversion, products, routes, state
+from structmat.nn.gaudi.circles import Circles
 from structmat.nn.gaudi.initial_weight import WHOLE_CIRCLE_SCALARS, initial_weight, whole_number
 from structmat.nn.gaudi.masks import check_sigma
-from structmat.nn.gaudi.operators import gaudi
-from structmat.nn.gaudi.plain import smooth_mask
 from structmat.nn.gaudi.side import Side, mask_dtype, sides_of
 from structmat.nn.gaudi.structure import (
     GaudiStructure,
@@ -26,11 +22,8 @@ from structmat.nn.gaudi.structure import (
 from structmat.nn.sharded import is_sharded, whole
 from structmat.nn.structured import devices
 from structmat.nn.structured.parameters import register
-from structmat.nn.structured.products import autocast_dtype, check_inputs, without_autocast
+from structmat.nn.structured.products import autocast_dtype, check_inputs
 from structmat.nn.structured.state import Structure, StructuredModule
-
-#: Sharpness of the masks of evaluation.
-_SHARP = torch.tensor(math.inf, dtype=torch.float64)
 
 
 class GaudiWeight(StructuredModule):
@@ -280,94 +273,15 @@ class GaudiWeight(StructuredModule):
                 f"input of {x.dtype} for a weight of {self.u.dtype}; expected one dtype (move the "
                 "layer with .to(dtype), cast the input, or use torch.autocast)"
             )
-        if self._is_real_valued:
-            y = nn.functional.linear(x, self.dense())
-        elif (there := self._constants()) is not None:
-            left, right = self._masked(there, products.product_dtype(x))
-            y = products.multiply_masked(x, left, right, there.device_name, self.product, bias)
-            bias = None
-        else:
-            y = self._by_runs(x)
-        if self.record_weight_grad and y.requires_grad:
-            y.register_hook(lambda grad: self._record_from(grad, x))
-        return y if bias is None else y + bias.to(y.dtype)
-
-    def _by_runs(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_dynamo_compiling():
-            return self._as_operator(x.to(products.product_dtype(x)))
-        runs = self.structure()
-        return products.multiply(x, self.u, self.v, runs, *self._sides(runs), self.product)
-
-    def _as_operator(self, x: Tensor | None) -> Tensor:
-        """Vectors (…, n) to (…, m), or the weight, as one operation for a compiler on a CPU."""
-        sigma = self._sharpness if self.training else _SHARP
-        rest = sigma, self._sizes, self.structure.is_pinned, self.product
-        y: Tensor = gaudi(x, self.u, self.v, torch.stack(self.structure()), *rest)
-        return y
-
-    def _masked(self, circles: Circles, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Contents under the masks of the mode, on a device."""
-        runs = self.structure()
-        name = "sigma" if self.training else "sharp"
-        pinned = self.structure.is_pinned
-        sides = partial(self._sides, runs)
-        return masked(circles, name, sides, self.u, self.v, runs, pinned=pinned, dtype=dtype)
-
-    @property
-    def _is_real_valued(self) -> bool:
-        return self.training and not self.straight_through
-
-    def _record_from(self, grad: Tensor, x: Tensor) -> None:
-        m, n = self.shape
-        self._record(grad.reshape(-1, m).T.float() @ x.detach().reshape(-1, n).float())
-
-    @torch.no_grad()
-    def _record(self, part: Tensor) -> None:
-        """Add to the recorded gradient of the dense weight."""
-        # A step that was skipped for its infinite gradients leaves them here.
-        old = self.weight_grad
-        if old is not None:
-            part = part + torch.where(old.isfinite().all(), old, 0)
-        self.weight_grad = part
+        return routes.multiply(self, x, bias)
 
     def multiplies(self, count: int) -> bool:
         """Tell whether `count` vectors are better multiplied by factors than by a dense weight."""
-        if self._is_real_valued or is_traced():
-            return False
-        if (there := self._constants()) is not None:
-            terms = self.num_blocks * self.rank
-            facts = (there.device_name, self.u.dtype, count, self.shape, terms, self.product)
-            return not products.assembles_on_device(*facts)
-        rows, cols = self.sides()
-        work = products.step_cost(count, rows, cols, self.u, self.u.dtype)
-        return not products.assembles(work, self.product)
+        return routes.multiplies(self, count)
 
     def dense(self) -> Tensor:
         """The weight (m, n) as the present mode multiplies by it, with gradients."""
-        if self._is_real_valued:
-            return self._between_samples(self.structure())
-        if (there := self._constants()) is not None:
-            with without_autocast(self.u.device.type):
-                left, right = self._masked(there, self.u.dtype)
-                weight = left.T @ right
-        else:
-            weight = self._dense_by_runs()
-        if self.record_weight_grad and weight.requires_grad:
-            weight.register_hook(lambda grad: self._record(grad.float()))
-        return weight
-
-    def _dense_by_runs(self) -> Tensor:
-        if torch.compiler.is_dynamo_compiling():
-            return self._as_operator(None)
-        runs = self.structure()
-        return products.weight_of(self.u, self.v, runs, *self._sides(runs))
-
-    def _between_samples(self, runs: Runs) -> Tensor:
-        m, n = self.shape
-        row = smooth_mask(runs.row_width.clamp(0, 1) * m, runs.row_location * m, m, self.sigma)
-        col = smooth_mask(runs.col_width.clamp(0, 1) * n, runs.col_location * n, n, self.sigma)
-        left = (self.u * row[:, None].to(self.u)).flatten(0, 1)
-        return left.T @ (self.v * col[:, None].to(self.v)).flatten(0, 1)
+        return routes.dense(self)
 
     @property
     def cost(self) -> int:
