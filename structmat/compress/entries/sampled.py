@@ -80,6 +80,10 @@ def estimated(source: Source, matrix: Any, rng: np.random.Generator) -> Estimate
     count = ROWS_WITHOUT_POINTS if without_points else ROWS
     axes = (0,) if source.symmetric or source.hermitian else (0, 1)
     sides = [_on_axis(source, matrix, axis, count, rng) for axis in axes]
+    seen = all(side[3] > 0.0 for side in sides)
+    if not seen and math.prod(source.shape) <= EXACT_ENTRIES:
+        # Rows of zeros tell nothing of the others.
+        return measured(source, matrix)
     error, bound = (max(side[k] for side in sides) for k in (0, 1))
     counts = [side[2] for side in sides]
     return Estimate(
@@ -97,8 +101,8 @@ def drawn(size: int, count: int, rng: np.random.Generator) -> IntArray:
 
 def _on_axis(
     source: Source, matrix: Any, axis: int, count: int, rng: np.random.Generator
-) -> tuple[float, float, int]:
-    """Error, its bound, and the number of rows (or of columns) that it comes from."""
+) -> tuple[float, float, int, float]:
+    """Error, its bound, and number and energy of the rows (or columns) that it comes from."""
     size, other = source.shape[axis], source.shape[1 - axis]
     at, chance = drawn(size, count, rng), 1 - CONFIDENCE
     Z = _gaussian((other, VECTORS), matrix.dtype, rng)
@@ -119,7 +123,7 @@ def _on_axis(
     most *= _above(_of_vectors(vectors), 0.4 * chance)
     least = squares.sum() * share * _below(_of_rows(squares, spared), 0.2 * chance)
     error = _relative(missed, squares.sum() * share)
-    return error, max(_relative(most, least), error), at.size
+    return error, max(_relative(most, least), error), at.size, float(squares.sum())
 
 
 def _lines(source: Source, at: IntArray, axis: int) -> Any:
