@@ -48,7 +48,7 @@ class Source:
             if not self.implicit:
                 return norm(self.data)
             size = _norm_of(self.data, exact)
-        _check_range(self.data.largest, self.data.dtype)
+        check_range(self.data.largest, self.data.dtype)
         return size
 
 
@@ -142,11 +142,12 @@ def _checked(A: NDArray) -> NDArray:
                 "numbers (drop or fill such rows first)"
             )
         largest = max(largest, float(part.max(initial=0.0)))
-    _check_range(largest, A.dtype)
+    check_range(largest, A.dtype)
     return A
 
 
-def _check_range(largest: float, dtype: np.dtype) -> None:
+def check_range(largest: float, dtype: np.dtype) -> None:
+    """Refuse a matrix whose squares overflow or vanish, by its largest entry."""
     bound = ENTRY_BOUND[dtype.char]
     if largest and not 1 / bound <= largest <= bound:
         raise InputError(

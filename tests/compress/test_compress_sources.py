@@ -137,6 +137,16 @@ def test_one_entry_that_differs_is_found_where_no_points_tell_of_it():
         assert true_error(A, result.matrix) <= 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:the result is the zero matrix")
+def test_one_entry_among_zeros_is_measured():
+    A = np.zeros((640, 640))
+    A[5, 590] = 1.0
+    result = compress(entries_of(A, points=PLANE), "low_rank", budget=0.2, rng=0)
+    assert result.error == pytest.approx(true_error(A, result.matrix))
+    result = compress(entries_of(A, points=PLANE), "low_rank", tol=1e-3, rng=0)
+    assert true_error(A, result.matrix) <= 1e-3
+
+
 def test_an_error_is_measured_on_request():
     K = KernelMatrix(PLANE, "gaussian", length=0.5)
     result = compress(K, "low_rank", tol=1e-3, measure="exact", rng=0)
@@ -172,6 +182,15 @@ def test_a_short_side_is_measured_by_as_few_products(shape):
 
     assert sampled.measured(E, Counted()).error == pytest.approx(0.1)
     assert sum(multiplied) == 2
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "block_low_rank", "hierarchical"])
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+@pytest.mark.parametrize("goal", [{"tol": 1e-3}, {"budget": 0.2}])
+def test_entries_whose_squares_leave_the_range_are_refused(kind, scale, goal):
+    E = Entries(lambda i, j: scale / (1.0 + i[:, None] + j), (260, 260), symmetric=True)
+    with pytest.raises(InputError, match="squares do not overflow or vanish"):
+        compress(E, kind, **goal, rng=0)
 
 
 @pytest.mark.parametrize("kind", BY_ENTRIES)

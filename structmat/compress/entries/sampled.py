@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
 from structmat.compress.estimate import Estimate
+from structmat.compress.source import check_range
 from structmat.intervals import IntArray
 from structmat.sources.source import BLOCK_ENTRIES, Source
 
@@ -38,14 +39,19 @@ def source_norm(source: Source, rng: np.random.Generator, rows: int = 32) -> flo
     found = []
     for axis in (0, 1) if not source.symmetric else (0,):
         at = drawn(source.shape[axis], rows, rng)
-        square = sum(_energy(part).sum() for part in _lines(source, at, axis))
+        square = largest = 0.0
+        for part in _lines(source, at, axis):
+            largest = max(largest, _largest(part))
+            # Too small is for the measure to say, which sees more of the rows.
+            check_range(max(largest, 1.0), np.dtype(source.dtype))
+            square += float(_energy(part).sum())
         found.append(square * source.shape[axis] / max(at.size, 1))
     return math.sqrt(max(found))
 
 
 def measured(source: Source, matrix: Any) -> Estimate:
     """Relative Frobenius error, from all entries of the source."""
-    missed = square = 0.0
+    missed = square = largest = 0.0
     # Of the shorter side, so that a long matrix takes few products.
     axis = 0 if source.shape[0] < source.shape[1] else 1
     size, other = source.shape[axis], source.shape[1 - axis]
@@ -56,8 +62,10 @@ def measured(source: Source, matrix: Any) -> Estimate:
         unit = np.zeros((size, at.size), matrix.dtype)
         unit[at, np.arange(at.size)] = 1
         (lines,) = _lines(source, at, axis)
+        largest = max(largest, _largest(lines))
         square += _energy(lines).sum()
         missed += _energy(lines - product(unit).conj().T).sum()
+    check_range(largest, np.dtype(source.dtype))
     error = _relative(missed, square)
     return Estimate(error, error, 1.0)
 
@@ -72,6 +80,10 @@ def estimated(source: Source, matrix: Any, rng: np.random.Generator) -> Estimate
     count = ROWS_WITHOUT_POINTS if without_points else ROWS
     axes = (0,) if source.symmetric or source.hermitian else (0, 1)
     sides = [_on_axis(source, matrix, axis, count, rng) for axis in axes]
+    seen = all(side[3] > 0.0 for side in sides)
+    if not seen and math.prod(source.shape) <= EXACT_ENTRIES:
+        # Rows of zeros tell nothing of the others.
+        return measured(source, matrix)
     error, bound = (max(side[k] for side in sides) for k in (0, 1))
     counts = [side[2] for side in sides]
     return Estimate(
@@ -89,17 +101,19 @@ def drawn(size: int, count: int, rng: np.random.Generator) -> IntArray:
 
 def _on_axis(
     source: Source, matrix: Any, axis: int, count: int, rng: np.random.Generator
-) -> tuple[float, float, int]:
-    """Error, its bound, and the number of rows (or of columns) that it comes from."""
+) -> tuple[float, float, int, float]:
+    """Error, its bound, and number and energy of the rows (or columns) that it comes from."""
     size, other = source.shape[axis], source.shape[1 - axis]
     at, chance = drawn(size, count, rng), 1 - CONFIDENCE
     Z = _gaussian((other, VECTORS), matrix.dtype, rng)
     product = matrix.matmat(Z) if axis == 0 else matrix.rmatmat(Z)
-    squares, parts, first = np.empty(at.size), [], 0
+    squares, parts, first, largest = np.empty(at.size), [], 0, 0.0
     for part in _lines(source, at, axis):
         squares[first : first + len(part)] = _energy(part)
         parts.append(part @ Z)
+        largest = max(largest, _largest(part))
         first += len(part)
+    check_range(largest, np.dtype(source.dtype))
     gaps = _plain(np.concatenate(parts) - product[at])
     rows, vectors = gaps.mean(axis=1), gaps.sum(axis=0)
     share = size / at.size
@@ -109,7 +123,7 @@ def _on_axis(
     most *= _above(_of_vectors(vectors), 0.4 * chance)
     least = squares.sum() * share * _below(_of_rows(squares, spared), 0.2 * chance)
     error = _relative(missed, squares.sum() * share)
-    return error, max(_relative(most, least), error), at.size
+    return error, max(_relative(most, least), error), at.size, float(squares.sum())
 
 
 def _lines(source: Source, at: IntArray, axis: int) -> Any:
@@ -161,6 +175,10 @@ def _gaussian(shape: tuple[int, int], dtype: Any, rng: np.random.Generator) -> N
 def _energy(part: NDArray) -> NDArray[np.float64]:
     """Squared norm of each row, in double precision."""
     return _plain(part).sum(axis=1)
+
+
+def _largest(part: NDArray) -> float:
+    return float(np.abs(part).max(initial=0.0))
 
 
 def _plain(values: NDArray) -> NDArray[np.float64]:
