@@ -144,7 +144,7 @@ def test_files_follow_the_schema_and_name_no_machine(measured):
             result["machine"]
         )
     rows = json.loads((folder / "products.json").read_text(encoding="utf-8"))["rows"]
-    kinds = {"gblr", "block_sparse", "block_low_rank", "low_rank", "monarch", "hierarchical"}
+    kinds = {"gblr", "block_sparse", "block_low_rank", "low_rank", "monarch"}
     timed = [row for row in rows if row["what"] == "product"]
     assert {row["kind"] for row in timed} == kinds
     assert all(row["over_dense"] > 0 and row["rounds"] >= 3 for row in timed)
@@ -183,7 +183,7 @@ def test_files_follow_the_schema_and_name_no_machine(measured):
     assert all(row["cost"] <= 0.26 for row in rows if "splr" not in row["layer"])
     rows = json.loads((folder / "compression.json").read_text(encoding="utf-8"))["rows"]
     ours = [row for row in rows if row.get("method") == "structmat"]
-    assert {row["kind"] for row in ours} == kinds
+    assert {row["kind"] for row in ours} == kinds | {"hierarchical"}
     assert all(row["cost"] <= row["budget"] for row in ours if "skipped" not in row)
     assert all("memory" in row for row in ours if "skipped" not in row)
     assert {row["method"] for row in rows if "method" in row} == {
