@@ -42,7 +42,7 @@ def test_fixed_structures_train_by_kernels_where_these_promise_less():
     # Starts of kernels outweigh few vectors.
     assert assembles_structure(H200, 16, (n, n), times_of(1 / 8), terms=0)
     # A product of as many columns as vectors' half outweighs the placing of contents.
-    chosen = [assembles_structure(H200, T, (n, n), times_of(1 / 2), terms=K) for K in (0, n)]
+    chosen = [assembles_structure(H200, T, (n, n), times_of(3 / 8), terms=K) for K in (0, n)]
     assert chosen == [True, False]
     unknown = Times(0.0, 0.0, math.inf, math.inf)
     for place in ("another device, bfloat16", H200):

@@ -42,6 +42,8 @@ MORE = {
 #: Layers whose structure falls into one batch or two of equal tiles, or whose copies depend on
 #: strides.
 VARIED = ("monarch",)
+#: Sizes at which structures have parts of the same sorts: at 64, all blocks are one sample wide.
+SIZES = {"anneal factored": (128, 256)}
 #: Operations that have no deterministic implementation on CUDA, or round by the order of threads
 #: outside the deterministic mode of torch.
 NEVER = {"cumsum", "put", "scatter_reduce", "histc", "bincount", "median", "kthvalue"}

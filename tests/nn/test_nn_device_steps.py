@@ -10,6 +10,7 @@ from device_steps import (  # noqa: E402
     MORE,
     MOST_LAUNCHES,
     NEVER,
+    SIZES,
     VALUED,
     VARIED,
     Stays,
@@ -39,7 +40,7 @@ def close(found, wanted, tolerance):
 @layers
 def test_a_step_launches_as_few_operations_at_any_size(name, monkeypatch):
     apart(monkeypatch)
-    fewer, more = (launches(LAYERS[name](n)) for n in (64, 128))
+    fewer, more = (launches(LAYERS[name](n)) for n in SIZES.get(name, (64, 128)))
     print(f"{name}: {len(more)} launches")
     assert len(fewer) == len(more) or name in VARIED
     assert len(more) <= MORE.get(name, MOST_LAUNCHES)

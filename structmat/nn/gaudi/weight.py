@@ -202,9 +202,10 @@ class GaudiWeight(StructuredModule):
     @sigma.setter
     def sigma(self, sigma: float) -> None:
         self._sigma = sigma
-        self._sharpness = torch.tensor(sigma, dtype=torch.float64, device="cpu")
         if self._circles is not None:
             self._circles.sharpen("sigma", sigma)
+        else:
+            self._sharpness = torch.tensor(sigma, dtype=torch.float64, device="cpu")
 
     def _constants(self) -> Circles | None:
         """Constants of products on the device where the contents are now; None on a CPU.
@@ -228,6 +229,8 @@ class GaudiWeight(StructuredModule):
             self._circles = Circles(*sizes, self.u, self.structure.row_width.dtype)
             self._circles.sharpen("sharp", math.inf)
             self._circles.sharpen("sigma", self.sigma)
+        else:
+            self._sharpness = torch.tensor(self.sigma, dtype=torch.float64, device="cpu")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)

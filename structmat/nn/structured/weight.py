@@ -211,8 +211,12 @@ class StructuredWeight(StructuredModule):
         if not cast:
             check_dtype(dtype, own)
         dtype = dtype if cast else own
-        if is_traced() or is_transformed(*tensors) or any(t.is_meta for t in tensors):
+        if is_traced() or is_transformed(*tensors):
             return self._around(dtype, remember=False)
+        if any(t.is_meta for t in tensors):
+            arrays = leaves_of(self._template, self.contents)
+            if not any(a.is_meta for a in arrays):  # loaders brought the contents for this call
+                return self._bound_to(arrays, dtype, remember=False)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             self.refresh()
             return self._around(dtype, remember=False)
@@ -239,6 +243,11 @@ class StructuredWeight(StructuredModule):
 
     def _around(self, dtype: torch.dtype | None, *, remember: bool) -> StructuredMatrix:
         arrays = leaves_of(self._template, self.contents)
+        return self._bound_to(arrays, dtype, remember=remember)
+
+    def _bound_to(
+        self, arrays: list[Tensor], dtype: torch.dtype | None, *, remember: bool
+    ) -> StructuredMatrix:
         if remember:
             arrays = [array.detach() for array in arrays]
         arrays = [array.to(dtype) if array.is_floating_point() else array for array in arrays]

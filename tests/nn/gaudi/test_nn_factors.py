@@ -39,7 +39,8 @@ def cells_of(n, window, whole, runs, height):
     start, width, slot = np.array(runs, np.int64).reshape(-1, 3).T.copy()
     total = len(runs) * window
     first = np.arange(len(runs)) * window + slot
-    return total, run_row_groups(start, width, first, n, height, total, whole)
+    like = np.empty(0, np.int64)
+    return total, run_row_groups(start, width, first, n, height, total, whole, like)
 
 
 def placed(n, groups, columns, total):
