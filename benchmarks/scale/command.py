@@ -22,6 +22,8 @@ MILLION = 1_000_000
 KERNELS, LENGTH, TOLERANCES = ("exponential", "matern32"), 0.1, (1e-3, 1e-4, 1e-6)
 #: Largest number of points of the peers, which need more time or memory.
 PEER_POINTS = 10_000
+#: Time after which a row is given up.
+SECONDS_A_ROW = 150
 #: Figures whose growth is told.
 GROWING = ("seconds", "storage_bytes", "peak_bytes", "entries", "product_seconds")
 #: Targets for the exponential kernel at 10⁵ points: seconds, GiB, share of entries, product.
@@ -97,16 +99,25 @@ def _row(case: dict[str, Any]) -> Row:
     key = tuple(case[name] for name in ("points", "n", "kernel", "tol"))
     given = case | {"storage": _storage.get(key, 0) / 8}
     words = [sys.executable, "-m", "benchmarks.scale.row", json.dumps(given)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        figures: Row = {"note": lines[-1]}
-    else:
-        figures = json.loads(done.stdout.splitlines()[-1])
+    figures = _figures(words)
     _storage.setdefault(key, figures.get("storage_bytes", 0))
     shown = case | {"points": Path(case["points"]).name}
     print("  ".join(f"{value}" for value in (shown | figures).values()), flush=True)
     return shown | figures
+
+
+def _figures(words: list[str]) -> Row:
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=SECONDS_A_ROW
+        )
+    except subprocess.TimeoutExpired:
+        return {"note": f"stopped after {SECONDS_A_ROW} s"}
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        return {"note": lines[-1]}
+    figures: Row = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def growth(rows: Sequence[Row]) -> list[Row]:
