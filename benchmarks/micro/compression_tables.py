@@ -112,4 +112,5 @@ def _by_kind(rows: list[Row], name: str) -> dict[str, Cell]:
     def cell(kind: str) -> Callable[[Row], str]:
         return lambda row: number(found[*_key(row), kind])
 
-    return {kind.replace("_", " "): cell(kind) for kind in KINDS}
+    measured = {row["kind"] for row in rows if "kind" in row}
+    return {kind.replace("_", " "): cell(kind) for kind in KINDS if kind in measured}

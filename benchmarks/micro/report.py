@@ -15,6 +15,7 @@ from benchmarks.micro.training_tables import training_tables
 from benchmarks.reporting.page import DOCS, machine, placed, section
 from benchmarks.reporting.tables import Table
 from benchmarks.results import BenchmarkError, Row, write_text
+from benchmarks.scale.tables import scale_section
 
 PAGE = DOCS / "benchmarks.md"
 #: Folder of the plots, seen from the page.
@@ -73,7 +74,8 @@ def write_page(folder: Path) -> Path:
         result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
         for result in results
     }
-    write_text(PAGE, render(results, pictures, *map(partial(read, folder), GPU)))
+    scale = scale_section(folder / "scale.json")
+    write_text(PAGE, render(results, pictures, *map(partial(read, folder), GPU), scale=scale))
     return PAGE
 
 
@@ -82,6 +84,8 @@ def render(
     pictures: Mapping[str, Mapping[str, str]],
     gpu: Row | None = None,
     counts: Row | None = None,
+    *,
+    scale: str = "",
 ) -> str:
     """Page as Markdown; `pictures` holds the files of each suite and their descriptions."""
     sections = [
@@ -94,7 +98,8 @@ def render(
         )
         for result in results
     ]
-    return "\n".join([INTRODUCTION, *sections, gpu_section(gpu, counts)])
+    parts = [INTRODUCTION, *sections, scale, gpu_section(gpu, counts)]
+    return "\n".join(part for part in parts if part)
 
 
 def _measured(result: Row) -> str:

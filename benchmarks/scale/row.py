@@ -54,6 +54,8 @@ def measured(case: dict[str, Any]) -> Row:
         result.matrix @ x
         times.append(time.perf_counter() - started)
     return {
+        # Files may have fewer points than were asked for.
+        "n": len(points),
         "seconds": short(seconds),
         "error": short(result.error),
         "bound": short(result.estimate.bound),
