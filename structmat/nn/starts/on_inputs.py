@@ -16,7 +16,7 @@ from torch import Tensor
 
 from structmat import binding
 from structmat._progress import Progress, no_progress
-from structmat.matrices import LowRank
+from structmat.matrices import GBLR, LowRank
 from structmat.matrix import StructuredMatrix
 
 IntArray = NDArray[np.int64]
@@ -110,7 +110,7 @@ def refine(
     target, gram = W.double(), gram.double()
     size = squared_error(target, gram)
     trial = [
-        binding.construct(matrix, [_variable(leaf) for leaf in binding.leaves(matrix)])
+        binding.construct(matrix, [_variable(leaf) for leaf in binding.leaves(_balanced(matrix))])
         for matrix in matrices
     ]
     contents = [leaf for matrix in trial for leaf in binding.leaves(matrix) if leaf.requires_grad]
@@ -142,6 +142,24 @@ def refine(
         binding.construct(old, [leaf.detach() for leaf in binding.leaves(matrix)]).astype(old.dtype)
         for matrix, old in zip(trial, matrices, strict=True)
     ]
+
+
+def _balanced(matrix: StructuredMatrix) -> StructuredMatrix:
+    """A GBLR matrix with two contents of the same norm in every block; others as they are.
+
+    A step along the gradient is of no use where the contents of a block differ much in size.
+    """
+    if not isinstance(matrix, GBLR) or not matrix.u.is_floating_point():
+        return matrix
+    contents, sides, norms = (matrix.u.double(), matrix.v.double()), [], []
+    for part, width in zip(contents, (matrix.row_width, matrix.col_width), strict=True):
+        widths = torch.from_numpy(width).to(part.device)
+        sides.append(torch.repeat_interleave(widths))
+        norms.append(part.new_zeros(len(width)).index_add(0, sides[-1], part.square()).sqrt())
+    live = (norms[0] > 0) & (norms[1] > 0)
+    factor = torch.where(live, norms[1] / norms[0], 1.0).sqrt()
+    u, v = contents[0] * factor[sides[0]], contents[1] / factor[sides[1]]
+    return binding.construct(matrix, [u, v])
 
 
 def _variable(leaf: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import structmat
 from structmat.errors import InputError
 from structmat.matrices import Permutation
 from structmat.nn.models.layer_types import layer_type
@@ -40,6 +41,22 @@ def test_refined_contents_are_strictly_better_on_their_inputs(kind):
     assert refined.kind == matrix.kind
     assert refined.cost == matrix.cost
     assert refined.dtype == matrix.dtype
+
+
+def test_blocks_with_contents_of_any_size_are_refined():
+    """Descent along a gradient stops at once where one content of a block dwarfs the other."""
+    W, X = torch.randn(12, 20) + 1.0, anisotropic(100, 20)
+    matrix, gram = fit_kind("gblr", W, 72), X.T @ X
+    sizes = [1e-7 ** (-1) ** torch.arange(matrix.num_blocks) for _ in range(2)]
+    widths = (matrix.row_width, matrix.col_width)
+    scales = [s.repeat_interleave(torch.from_numpy(w)) for s, w in zip(sizes, widths, strict=True)]
+    other = structmat.GBLR(
+        *(matrix.row_start, matrix.row_width, matrix.u * scales[0]),
+        *(matrix.col_start, matrix.col_width, matrix.v / scales[1]),
+        shape=matrix.shape,
+    )
+    errors = [output_error(W, refine([A], W, gram)[0].to_dense(), X) for A in (matrix, other)]
+    assert errors[1] == pytest.approx(errors[0], rel=0.02)
 
 
 def test_no_low_rank_matrix_is_better_than_the_closed_form():
