@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from benchmarks.machine import facts
 from benchmarks.results import BenchmarkError
-from benchmarks.scale import command, row
+from benchmarks.scale import command, row, tables
 
 
 def figures(n, **changed):
@@ -47,3 +48,20 @@ def test_a_row_has_all_figures(monkeypatch):
     found = json.loads(json.dumps(row.measured(case)))
     assert set(command.GROWING) | {"error", "bound", "share_of_entries"} <= set(found)
     assert found["bound"] <= case["tol"]
+
+
+def test_the_section_shows_figures_ratios_peers_and_reasons(tmp_path):
+    own = figures(100_000, seconds=5.0, storage_bytes=2**28, product_seconds=0.06, bound=9e-4)
+    rows = [own, own | {"peer": "other", "seconds": 10.0, "error": 0.25}]
+    rows.append({**own, "points": "8-D", "note": "costs more"})
+    path = tmp_path / "scale.json"
+    assert tables.scale_section(path) == ""
+    result = {key: [] for key in tables.KEYS} | {"schema": command.SCHEMA, "rows": rows}
+    result |= {"machine": facts(), "load": 0.5, "command": "scale", "growth": command.growth(rows)}
+    path.write_text(json.dumps(result))
+    text = tables.scale_section(path)
+    assert "| square | 100000 | exponential | 0.001 | 5 | 0.25 | 0.336 % | 0.1 % |" in text
+    assert "| 0.001 | 2 | 0.83 | 0.14 | 2 |" in text
+    assert "| other | 10 | 5 | 0.25 |" in text
+    assert "| structmat | costs more |" in text
+    assert "### Growth" not in text
