@@ -42,7 +42,8 @@ def random_hierarchical(shape: tuple[int, int], cap: int) -> RandomInit:
             roots = np.repeat((variance / low[:, 4]) ** 0.25, low[:, 4] * widths)
             sides.append(normal(roots.shape, 1.0, generator) * torch.from_numpy(roots).float())
         dense = normal((entries,), variance**0.5, generator)
-        return Hierarchical(blocks, *sides, dense, shape=shape)
+        u, v = sides
+        return Hierarchical(blocks, u, v, dense, shape=shape)
 
     return RandomInit(cost, draw)
 
