@@ -8,6 +8,7 @@ from torch import Tensor
 from structmat.kinds import all_kinds
 from structmat.matrix import StructuredMatrix
 from structmat.nn.starts.pixelfly import fit_pixelfly, random_pixelfly
+from structmat.nn.starts.random_hierarchical import random_hierarchical
 from structmat.nn.starts.random_init import (
     RandomInit,
     random_block_low_rank,
@@ -36,6 +37,7 @@ NETWORK_KINDS = {
     "monarch": NetworkKind(random_monarch),
     "pixelfly": NetworkKind(random_pixelfly, fit_pixelfly),
     "gblr": NetworkKind(random_gblr),
+    "hierarchical": NetworkKind(random_hierarchical),
 }
 
 

@@ -44,7 +44,7 @@ class RandomInit:
 def random_low_rank(shape: tuple[int, int], cap: int) -> RandomInit:
     """Low-rank matrix of the largest rank."""
     m, n = shape
-    _check_cap(shape, cap, m + n, "low-rank")
+    check_cap(shape, cap, m + n, "low-rank")
     rank = cap // (m + n)
 
     def draw(variance: float, generator: Generator) -> LowRank:
@@ -57,7 +57,7 @@ def random_low_rank(shape: tuple[int, int], cap: int) -> RandomInit:
 def random_block_sparse(shape: tuple[int, int], cap: int) -> RandomInit:
     """Block-sparse matrix with the largest blocks that use the cap nearly whole."""
     m, n = shape
-    _check_cap(shape, cap, m * -(-n // m), "block-sparse")
+    check_cap(shape, cap, m * -(-n // m), "block-sparse")
     most = cap // max(m, n)
     patterns = _patterns(shape, cap, LEAST_BLOCK_SIDE, most)
     patterns = patterns or _patterns(shape, cap, 1, LEAST_BLOCK_SIDE - 1)
@@ -131,7 +131,7 @@ def tile_grid(shape: tuple[int, int], cap: int) -> tuple[list[int], list[int], i
     ([2, 3, 3], [2, 3, 3, 2, 3, 3], 1)
     """
     m, n = shape
-    _check_cap(shape, cap, m + n, "block-low-rank")
+    check_cap(shape, cap, m + n, "block-low-rank")
     rank = min(grid_rank(shape, cap), cap // (m + n))
     down, across = _most_tiles(cap // rank, shape, lambda g, h: h * m + g * n)
     return _even_sizes(m, down), _even_sizes(n, across), rank
@@ -222,7 +222,7 @@ def random_gblr(shape: tuple[int, int], cap: int) -> RandomInit:
 def random_monarch(shape: tuple[int, int], cap: int) -> RandomInit:
     """Monarch matrix with the most tiles of low rank."""
     m, n = shape
-    _check_cap(shape, cap, m + n, "Monarch")
+    check_cap(shape, cap, m + n, "Monarch")
     # Rows dealt to l hands and columns cut into k pieces make l k tiles of low rank.
     rank = min(grid_rank(shape, cap), cap // (m + n))
     l, k = _most_tiles(cap // rank, shape, lambda l, k: l * k * (-(-m // l) + -(-n // k)))
@@ -263,7 +263,8 @@ def normal(shape: tuple[int, ...], std: float, generator: Generator) -> Tensor:
     return torch.randn(shape, generator=generator) * std
 
 
-def _check_cap(shape: tuple[int, int], cap: int, least: int, kind: str) -> None:
+def check_cap(shape: tuple[int, int], cap: int, least: int, kind: str) -> None:
+    """Refuse a cap below the cost of the smallest matrix of a kind."""
     if cap < least:
         raise _too_few(shape, cap, least, kind)
 

@@ -438,6 +438,19 @@ def test_compiled_layers_have_all_derivatives(product, max_width):
     torch.testing.assert_close(weight, layer.weight)
 
 
+def test_compiled_layers_have_the_sharpness_that_was_set_on_a_device():
+    torch.compiler.reset()
+    layer = GaudiLinear(8, 6, sigma=3.0)
+    values = [p.detach().clone() for p in layer.parameters()]
+    layer.to("meta").matrix.sigma = 0.5
+    layer.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter, value in zip(layer.parameters(), values, strict=True):
+            parameter.copy_(value)
+    quick = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(quick(torch.ones(8)), layer(torch.ones(8)))
+
+
 @pytest.mark.parametrize("product", ["assembled", "factors"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_layers_follow_autocast(product, dtype):

@@ -129,3 +129,20 @@ def test_draws_repeat_with_the_generator():
         plan = random_init(kind, (64, 64), 1024)
         one, two = (plan.draw(1.0, torch.Generator().manual_seed(3)).to_dense() for _ in range(2))
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (5, 3), (8, 8), (17, 40), (31, 33)])
+def test_halves_of_any_shape_keep_the_cap(shape):
+    """Every entry lies in one block, which is never dearer than its entries."""
+    m, n = shape
+    for cap in {min(m + n, m * n), m + n + 1, m * n // 3, m * n // 2, m * n - 1, m * n, 2 * m * n}:
+        if cap < min(m + n, m * n):
+            continue
+        plan = random_init("hierarchical", shape, cap)
+        matrix = plan.draw(1.0, torch.Generator().manual_seed(0))
+        assert matrix.cost == plan.cost <= min(cap, m * n)
+        covered = np.zeros(shape, int)
+        for top, height, left, width, _ in matrix.blocks:
+            covered[top : top + height, left : left + width] += 1
+        assert (covered == 1).all()
+        assert (matrix.to_dense() != 0).all()
