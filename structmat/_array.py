@@ -22,7 +22,7 @@ from structmat._backends import BACKENDS, GENERIC, Backend
 from structmat._backends import Array as Array
 from structmat._backends import Device as Device
 from structmat._checks import host_array
-from structmat.errors import BackendError, InputError, MissingDependencyError
+from structmat.errors import BackendError, InputError, MissingDependencyError, first_line
 
 DType = Any
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -48,7 +48,7 @@ def moved(x: Array, target: Any) -> Array:
     try:
         return to_device(x, target)
     except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise BackendError(
             f"{target!r} is neither a known library nor a device of "
             f"{backend_name(namespace(x))} ({reason}); expected one of "

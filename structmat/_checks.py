@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from structmat.errors import InputError, ShapeError
+from structmat.errors import InputError, ShapeError, first_line
 
 #: Largest size of an axis: the end of a run, at most twice as far, then fits in 64 bits.
 MOST = 2**62
@@ -31,7 +31,7 @@ def host_array(values: Any, name: str) -> NDArray:
             f"{name} = {str(values)[:80]} is ragged; expected rows of one length"
         ) from None
     except Exception as error:  # an element of another library, with errors of its own
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise InputError(
             f"{name}, a {type(values).__qualname__}, is no array of numbers ({reason}); expected "
             "numbers, or an array"

@@ -72,3 +72,14 @@ class MissingDependencyError(StructmatError, ImportError):
 
 class TrainingError(StructmatError, RuntimeError):
     """A training that cannot go on: the loss is NaN or infinite."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""First line of an error's message; empty where it has none.
+
+    Examples
+    --------
+    >>> first_line(ValueError("one\ntwo")), first_line(ValueError())
+    ('one', '')
+    """
+    return (str(error).splitlines() or [""])[0]

@@ -16,7 +16,7 @@ from structmat._checks import host_array
 from structmat.compress.inner import factors_of
 from structmat.compress.operators import DENSE_ENTRIES as DENSE_ENTRIES
 from structmat.compress.operators import Products, is_operator, working_dtype
-from structmat.errors import BackendError, InputError, ShapeError
+from structmat.errors import BackendError, InputError, ShapeError, first_line
 from structmat.kernels import using
 from structmat.matrix import StructuredMatrix
 from structmat.project.svd import Triple
@@ -103,7 +103,7 @@ def _from_library(
     except ShapeError:
         raise
     except Exception as error:  # libraries have errors of their own
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         fault = backend.fault(A) or (
             f"of dtype {A.dtype} on {_array.device(A)} cannot be read ({reason}); expected values "
             "that NumPy has a dtype for (convert it first)"

@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from structmat.errors import InputError
+from structmat.errors import InputError, first_line
 
 #: Bytes of an array that a device keeps whole; of larger ones it gets each batch.
 KEPT_BYTES = 2**30
@@ -30,7 +30,7 @@ def training_device(name: str) -> str:
         torch.ones(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as reason:
         raise InputError(
-            f"--device {name} does not work here ({str(reason).splitlines()[0]}); expected "
+            f"--device {name} does not work here ({first_line(reason)}); expected "
             f"{_devices_here()} (or auto, which takes the best of them)"
         ) from None
     return name

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat._array import Array
 from structmat._checks import host_array, matrix_shape
-from structmat.errors import InputError, ShapeError
+from structmat.errors import InputError, ShapeError, first_line
 from structmat.intervals import IntArray
 from structmat.sources.source import CompiledKernel, EntryFunction, Source
 
@@ -139,7 +139,7 @@ def _first(function: EntryFunction, size: tuple[int, int]) -> Array:
     try:
         found = function(zero, zero)
     except Exception as error:  # a function of the user's
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise InputError(
             f"the function raised {type(error).__name__} for row 0 and column 0: {reason}; "
             "expected an array of shape (1, 1)"

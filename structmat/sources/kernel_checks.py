@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat._array import Array, DType, as_content
 from structmat._checks import host_array
-from structmat.errors import InputError, ShapeError
+from structmat.errors import InputError, ShapeError, first_line
 from structmat.sources.named_kernels import SINGULAR
 
 #: Points on which a function is tried, for its dtype and its symmetry.
@@ -72,7 +72,7 @@ def tried(kernel: KernelFunction, X: Array, Y: Array | None, xp: Any) -> tuple[D
         block = kernel(one, two)
         shape, dtype = tuple(block.shape), block.dtype
     except Exception as error:  # a function of the user's
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise InputError(
             f"the kernel function raised {type(error).__name__} for points of shapes "
             f"{tuple(one.shape)} and {tuple(two.shape)}: {reason}; expected an array of shape "

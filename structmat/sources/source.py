@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from structmat import _array
 from structmat._array import Array, DType
-from structmat.errors import BackendError, InputError, ShapeError, StructmatError
+from structmat.errors import BackendError, InputError, ShapeError, StructmatError, first_line
 from structmat.intervals import IntArray
 from structmat.kinds import kind_class
 from structmat.matrix import StructuredMatrix
@@ -159,7 +159,7 @@ class Source(StructuredMatrix, kind=None):
         except StructmatError:
             raise
         except Exception as error:  # a function of the user's
-            reason = (str(error).splitlines() or [""])[0]
+            reason = first_line(error)
             raise InputError(
                 f"the entries at {_places(rows, cols)} cannot be evaluated: the function raised "
                 f"{type(error).__name__}: {reason}; expected an array of shape "

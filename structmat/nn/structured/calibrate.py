@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from structmat._progress import Progress, reporting
-from structmat.errors import BackendError, InputError
+from structmat.errors import BackendError, InputError, first_line
 from structmat.kernels.choice.calibrate import gblr_widths, seconds
 from structmat.kernels.cost_model.layers import LayerCoefficients, LayerWork, Times, chunk_at
 from structmat.matrices import GBLR, LowRank, Monarch
@@ -104,7 +104,7 @@ def check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as reason:
         known = "cpu" if not torch.cuda.is_available() else "cpu or cuda"
-        first = (str(reason).splitlines() or [""])[0]
+        first = first_line(reason)
         error = BackendError if device.startswith("cuda") else InputError
         raise error(
             f"device = {device!r} is not one that torch has here ({first}); expected {known}"
