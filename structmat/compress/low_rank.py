@@ -11,7 +11,14 @@ from structmat.compress.source import svd_residual
 from structmat.errors import ToleranceError
 from structmat.matrices.low_rank import LowRank
 from structmat.project.ranks import low_rank
-from structmat.project.svd import EXACT_SIDE, Operator, Triple, numerical_rank, truncated_svd
+from structmat.project.svd import (
+    EXACT_SIDE,
+    Operator,
+    Triple,
+    numerical_rank,
+    smallest_rank,
+    truncated_svd,
+)
 
 #: Rank of the first try when a tolerance is to be met; doubled until it is.
 FIRST_RANK = 32
@@ -49,7 +56,7 @@ def _fit(
         error = svd_residual(A, triple)
         if error <= max_error:
             progress(1.0)
-            return low_rank(triple, _smallest_rank(triple[1], error, max_error))
+            return low_rank(triple, smallest_rank(triple[1], max_error, error))
         if rank == min(m, n):
             raise ToleranceError(
                 f"error {max_error:.3g} wanted, but full rank {rank} reaches only "
@@ -80,10 +87,4 @@ def fit_implicit(
         return fit(basis.dense, goal, rng=rng, progress=progress)
     triple, missed = basis.triple(basis.columns), basis.left
     progress(1.0)
-    return low_rank(triple, _smallest_rank(triple[1], missed, max_error))
-
-
-def _smallest_rank(s: np.ndarray, error: float, max_error: float) -> int:
-    """Smallest rank whose error stays in the bound; `error` is that of all singular values."""
-    tail = error**2 + np.cumsum(s[::-1].astype(np.float64) ** 2)
-    return len(s) - int((tail <= max_error**2).sum())
+    return low_rank(triple, smallest_rank(triple[1], max_error, missed))

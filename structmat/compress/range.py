@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from structmat.compress.operators import DENSE_ENTRIES, SAMPLE, Products
 from structmat.errors import ToleranceError
-from structmat.project.svd import Operator, Triple, gaussian, truncated_svd
+from structmat.project.svd import Operator, Triple, empty_triple, gaussian, truncated_svd
 
 #: Least columns beyond the wanted rank that a basis carries along.
 EXTRA_COLUMNS = 8
@@ -239,9 +239,7 @@ def best_of_rank(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
     """Near-best approximation of rank r = min(rank, m, n): U (m, r), s (r,) falling, Vh (r, n)."""
     basis, rank = range_of(op, rng), min(rank, *op.shape)
     if rank == 0:
-        real = np.finfo(op.dtype).dtype
-        m, n = op.shape
-        return np.zeros((m, 0), op.dtype), np.zeros(0, real), np.zeros((0, n), op.dtype)
+        return empty_triple(*op.shape, op.dtype)
     basis.reach(rank + max(EXTRA_COLUMNS, rank // 8), sweeps=True)
     return basis.refined(rank)
 

@@ -69,7 +69,7 @@ def truncated_svd(A: NDArray, rank: int, rng: np.random.Generator) -> Triple:
     m, n = A.shape
     rank = min(rank, m, n)
     if rank == 0:
-        return _empty(m, n, A.dtype)
+        return empty_triple(m, n, A.dtype)
     if min(m, n) <= EXACT_SIDE:
         U, s, Vh = np.linalg.svd(A, full_matrices=False)
         return U[:, :rank], s[:rank], Vh[:rank]
@@ -92,7 +92,7 @@ def sketch(op: Operator, rank: int, rng: np.random.Generator) -> Triple:
     m, n = op.shape
     rank = min(rank, m, n)
     if rank == 0:
-        return _empty(m, n, op.dtype)
+        return empty_triple(m, n, op.dtype)
     columns = min(rank + max(EXTRA_COLUMNS, rank // 8), m, n)
     start = np.linalg.qr(op.matmat(gaussian(rng, (n, columns), op.dtype)))[0]
     return _iterate(op, start, np.zeros(columns), rank, rng)
@@ -198,6 +198,25 @@ def numerical_rank(s: NDArray, shape: tuple[int, ...]) -> int:
     return int((s > s[0] * np.finfo(s.dtype).eps * max(shape)).sum())
 
 
+def smallest_rank(s: NDArray, max_error: float, missed: float = 0.0) -> int:
+    """Smallest rank whose error stays within a bound; `missed` is that of all singular values.
+
+    Examples
+    --------
+    >>> smallest_rank(np.array([5.0, 4.0, 3.0]), 3.0), smallest_rank(np.array([5.0, 4.0, 3.0]), 5.0)
+    (2, 1)
+    """
+    tail = missed**2 + np.cumsum(s[::-1].astype(np.float64) ** 2)
+    return len(s) - int((tail <= max_error**2).sum())
+
+
+def factored_svd(U: NDArray, V: NDArray) -> Triple:
+    """Singular value decomposition of U V^H, for U (m, r) and V (n, r) of few columns."""
+    (P, R), (Q, S) = np.linalg.qr(U), np.linalg.qr(V)
+    left, s, right = np.linalg.svd(R @ S.conj().T)
+    return P @ left, s, right @ Q.conj().T
+
+
 def gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray:
     """Random numbers of variance 1, complex ones for a complex dtype."""
     dtype = np.dtype(dtype)
@@ -207,6 +226,7 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> ND
     return X.astype(dtype)
 
 
-def _empty(m: int, n: int, dtype: Any) -> Triple:
+def empty_triple(m: int, n: int, dtype: Any) -> Triple:
+    """Decomposition of rank zero: U (m, 0), s (0,), Vh (0, n)."""
     real = np.finfo(dtype).dtype
     return np.zeros((m, 0), dtype), np.zeros(0, real), np.zeros((0, n), dtype)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat.compress.entries.sampled import drawn
 from structmat.intervals import IntArray
+from structmat.project.svd import factored_svd, smallest_rank
 
 #: Blocks with at most as many entries are evaluated in full.
 FULL_ENTRIES = 128 * 128
@@ -127,7 +129,7 @@ class _Watch:
     ) -> None:
         (m, n), self._shape = shape, shape
         U, V = factors.U, factors.V
-        self._rows, self._cols = (_spread(size, count, rng) for size in shape)
+        self._rows, self._cols = (drawn(size, count, rng) for size in shape)
         self._across = block(self._rows, np.arange(n)) - U[self._rows] @ V.T
         self._down = block(np.arange(m), self._cols) - U @ V[self._cols].T
 
@@ -155,27 +157,14 @@ class _Watch:
         self._down -= np.outer(u, v[self._cols])
 
 
-def _spread(size: int, count: int, rng: np.random.Generator) -> IntArray:
-    """Random positions, one in each of as many equal parts of an axis."""
-    edges = np.linspace(0, size, count + 1).astype(np.int64)
-    return rng.integers(edges[:-1], edges[1:])
-
-
 def _svd(A: NDArray, max_error: float) -> Cross:
     U, s, Vh = np.linalg.svd(A, full_matrices=False)
-    r = _rank(s, max_error)
+    r = smallest_rank(s, max_error)
     return Cross(U[:, :r], s[:r], Vh[:r], float(np.linalg.norm(s[r:])))
 
 
 def _recompressed(U: NDArray, V: NDArray, max_error: float, missed: float) -> Cross:
     """Singular value decomposition of U V^T, without what the error allows to leave out."""
-    (P, R), (Q, S) = np.linalg.qr(U), np.linalg.qr(V)
-    W, s, Zh = np.linalg.svd(R @ S.T)
-    r = _rank(s, max_error)
-    return Cross(P @ W[:, :r], s[:r], Zh[:r] @ Q.T, math.hypot(missed, *s[r:].tolist()))
-
-
-def _rank(s: NDArray, max_error: float) -> int:
-    """Smallest rank whose remaining singular values stay within an error."""
-    tail = np.cumsum(s[::-1].astype(np.float64) ** 2)
-    return len(s) - int((tail <= max_error**2).sum())
+    left, s, right = factored_svd(U, V.conj())
+    r = smallest_rank(s, max_error)
+    return Cross(left[:, :r], s[:r], right[:r], math.hypot(missed, *s[r:].tolist()))

@@ -6,15 +6,17 @@ source that is not symmetric, columns are drawn as well, and the larger of both 
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
 from structmat.compress.estimate import Estimate
+from structmat.compress.measure import relative
 from structmat.compress.source import check_range
 from structmat.intervals import IntArray
+from structmat.project.svd import gaussian
 from structmat.sources.source import BLOCK_ENTRIES, Source
 
 #: Probability with which the bound of an estimate holds.
@@ -32,6 +34,15 @@ EXACT_SIDE, EXACT_ENTRIES = 512, 2**24
 TRUSTED_SHARE = 0.5
 #: Most rows, or columns, of an approximation that are compared at once.
 LINES = 64
+
+
+class _Side(NamedTuple):
+    """An error and its bound, and number and energy of the rows, or columns, that tell it."""
+
+    error: float
+    bound: float
+    lines: int
+    seen: float
 
 
 def source_norm(source: Source, rng: np.random.Generator, rows: int = 32) -> float:
@@ -66,7 +77,7 @@ def measured(source: Source, matrix: Any) -> Estimate:
         square += _energy(lines).sum()
         missed += _energy(lines - product(unit).conj().T).sum()
     check_range(largest, np.dtype(source.dtype))
-    error = _relative(missed, square)
+    error = relative(math.sqrt(missed), math.sqrt(square))
     return Estimate(error, error, 1.0)
 
 
@@ -80,15 +91,12 @@ def estimated(source: Source, matrix: Any, rng: np.random.Generator) -> Estimate
     count = ROWS_WITHOUT_POINTS if without_points else ROWS
     axes = (0,) if source.symmetric or source.hermitian else (0, 1)
     sides = [_on_axis(source, matrix, axis, count, rng) for axis in axes]
-    seen = all(side[3] > 0.0 for side in sides)
-    if not seen and math.prod(source.shape) <= EXACT_ENTRIES:
+    if not all(side.seen for side in sides) and math.prod(source.shape) <= EXACT_ENTRIES:
         # Rows of zeros tell nothing of the others.
         return measured(source, matrix)
-    error, bound = (max(side[k] for side in sides) for k in (0, 1))
-    counts = [side[2] for side in sides]
-    return Estimate(
-        error, bound, CONFIDENCE, products=VECTORS, rows=counts[0], cols=sum(counts[1:])
-    )
+    error, bound = max(side.error for side in sides), max(side.bound for side in sides)
+    cols = sum(side.lines for side in sides[1:])
+    return Estimate(error, bound, CONFIDENCE, products=VECTORS, rows=sides[0].lines, cols=cols)
 
 
 def drawn(size: int, count: int, rng: np.random.Generator) -> IntArray:
@@ -99,13 +107,11 @@ def drawn(size: int, count: int, rng: np.random.Generator) -> IntArray:
     return rng.integers(edges[:-1], edges[1:])
 
 
-def _on_axis(
-    source: Source, matrix: Any, axis: int, count: int, rng: np.random.Generator
-) -> tuple[float, float, int, float]:
-    """Error, its bound, and number and energy of the rows (or columns) that it comes from."""
+def _on_axis(source: Source, matrix: Any, axis: int, count: int, rng: np.random.Generator) -> _Side:
+    """Error by rows, or by columns."""
     size, other = source.shape[axis], source.shape[1 - axis]
     at, chance = drawn(size, count, rng), 1 - CONFIDENCE
-    Z = _gaussian((other, VECTORS), matrix.dtype, rng)
+    Z = gaussian(rng, (other, VECTORS), matrix.dtype)
     product = matrix.matmat(Z) if axis == 0 else matrix.rmatmat(Z)
     squares, parts, first, largest = np.empty(at.size), [], 0, 0.0
     for part in _lines(source, at, axis):
@@ -122,8 +128,10 @@ def _on_axis(
     most = missed * _above(_of_rows(rows, spared), 0.4 * chance)
     most *= _above(_of_vectors(vectors), 0.4 * chance)
     least = squares.sum() * share * _below(_of_rows(squares, spared), 0.2 * chance)
-    error = _relative(missed, squares.sum() * share)
-    return error, max(_relative(most, least), error), at.size, float(squares.sum())
+    seen = float(squares.sum())
+    error = relative(math.sqrt(missed), math.sqrt(seen * share))
+    bound = relative(math.sqrt(most), math.sqrt(least))
+    return _Side(error, max(bound, error), at.size, seen)
 
 
 def _lines(source: Source, at: IntArray, axis: int) -> Any:
@@ -165,13 +173,6 @@ def _below(degrees: float, chance: float) -> float:
     return 1.0 if degrees > 1e8 else degrees / (2 * float(gammaincinv(degrees / 2, 1 - chance)))
 
 
-def _gaussian(shape: tuple[int, int], dtype: Any, rng: np.random.Generator) -> NDArray:
-    Z = rng.standard_normal(shape)
-    if np.dtype(dtype).kind == "c":
-        Z = (Z + 1j * rng.standard_normal(shape)) / math.sqrt(2)
-    return Z.astype(dtype)
-
-
 def _energy(part: NDArray) -> NDArray[np.float64]:
     """Squared norm of each row, in double precision."""
     return _plain(part).sum(axis=1)
@@ -185,9 +186,3 @@ def _plain(values: NDArray) -> NDArray[np.float64]:
     """Squares of absolute values in double precision."""
     square: NDArray[np.float64] = values.real.astype(np.float64) ** 2
     return square + values.imag.astype(np.float64) ** 2 if values.dtype.kind == "c" else square
-
-
-def _relative(missed: float, square: float) -> float:
-    if square == 0.0:
-        return 0.0 if missed == 0.0 else math.inf
-    return math.sqrt(missed / square)

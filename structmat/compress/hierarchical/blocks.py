@@ -5,6 +5,7 @@ at random show which columns are needed, and these which rows (cross approximati
 lines at a time as keep calls few). Lines at random then have to agree.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.linalg import qr
 from structmat.compress.hierarchical.clusters import Pairs
 from structmat.compress.hierarchical.evaluate import Evaluator, Factors
 from structmat.intervals import IntArray, offsets, ramps
+from structmat.project.svd import factored_svd, smallest_rank
 
 #: Entries up to which a rectangle is evaluated whole: 128 rows and columns.
 WHOLE = 2**14
@@ -84,7 +86,7 @@ class BlockEvaluator(Evaluator):
             )
             for i, U, s, V in zip(alike, left, values, right, strict=True):
                 k = blocks[i][0]
-                found[k] = _in_values(U, s, V.conj().T, 0.25 * float(bounds[k]))
+                found[k] = _in_values(U, s, V, 0.25 * float(bounds[k]))
 
     def _crossed(
         self, pair: IntArray, bound: float, rng: np.random.Generator
@@ -106,7 +108,7 @@ class BlockEvaluator(Evaluator):
                 # Of many checks, one may agree by chance.
                 agreed += 1
                 if agreed == min(2, len(errors)) or not errors:
-                    return _in_values(*_values(U, V), 0.25 * bound)
+                    return _in_values(*factored_svd(U, V), 0.25 * bound)
                 continue
             agreed = 0
             errors.append(error)
@@ -177,18 +179,10 @@ def _span(*parts: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(left[:, : max(1, int((values > 1e-13 * values[0]).sum()))])
 
 
-def _values(U: NDArray[Any], V: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Singular vectors and values of U V^H."""
-    one, two = np.linalg.qr(U), np.linalg.qr(V)
-    left, values, right = np.linalg.svd(one.R @ two.R.conj().T)
-    return one.Q @ left, values, two.Q @ right.conj().T
-
-
 def _in_values(
-    U: NDArray[Any], values: NDArray[Any], V: NDArray[Any], bound: float
+    U: NDArray[Any], values: NDArray[Any], Vh: NDArray[Any], bound: float
 ) -> tuple[NDArray[Any], ...]:
     """U^T and V^T with the roots of the singular values, less those within a squared error."""
-    tail = np.cumsum((values**2)[::-1])[::-1]
-    kept = int((tail > bound).sum())
+    kept = smallest_rank(values, math.sqrt(bound))
     root = np.sqrt(values[:kept])
-    return (U[:, :kept] * root).T, (V[:, :kept] * root).T, values[:kept]
+    return (U[:, :kept] * root).T, root[:, None] * Vh[:kept].conj(), values[:kept]
