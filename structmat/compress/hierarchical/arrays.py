@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from structmat._progress import Progress
 from structmat.compress.goal import Goal
-from structmat.compress.hierarchical.assemble import assembled, shared_ranks
+from structmat.compress.hierarchical.assemble import assembled
 from structmat.compress.hierarchical.blocks import BlockEvaluator
 from structmat.compress.hierarchical.clusters import Pairs
 from structmat.compress.hierarchical.evaluate import Factors
@@ -67,10 +67,10 @@ def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress)
         far, near, symmetric = _best(levels, goal, hermitian=hermitian)
     found = [_decomposed(A, far)]
     pairs = Pairs(*orders, far, near, symmetric)
-    ranks = shared_ranks(found, pairs.weight, goal, pairs.near_cost)
-    progress(1.0)
     evaluator = BlockEvaluator(_Array(A), pairs)
-    return assembled(found, ranks, near, pairs, evaluator, (m, n), A.dtype)
+    matrix = assembled(found, near, pairs, evaluator, goal, (m, n), A.dtype)
+    progress(1.0)
+    return matrix
 
 
 def _levels(A: NDArray, progress: Progress) -> list[_Level]:

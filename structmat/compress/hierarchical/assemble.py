@@ -14,46 +14,16 @@ from structmat.matrices.hierarchical import Hierarchical
 from structmat.project.compiled import HAS_NUMBA
 
 
-def shared_ranks(found: list[Factors], weight: int, goal: Goal, near_cost: int) -> list[IntArray]:
-    """Ranks of all rectangles: singular values go where they save least for what they cost.
-
-    A singular value s of a p x q rectangle costs p + q multiplications and captures s². Values
-    of least s² / (p + q) are dropped first, up to the squared error ``goal.max_error**2``, or
-    until the matrix costs at most ``goal.max_cost``.
-    """
-    sizes = [f.pairs[:, 1] - f.pairs[:, 0] + f.pairs[:, 3] - f.pairs[:, 2] for f in found]
-    ranks = [np.maximum(f.ranks, 0) for f in found]
-    cost = np.concatenate(
-        [np.zeros(0), *(np.repeat(s, r) for s, r in zip(sizes, ranks, strict=True))]
-    )
-    energy = np.concatenate([np.zeros(0), *(f.values for f in found)]) ** 2
-    order = np.argsort(energy / np.maximum(cost, 1), kind="stable")
-    if goal.max_cost is None:
-        spent = weight * np.cumsum(energy[order])
-        dropped = int(np.searchsorted(spent, (goal.max_error or 0.0) ** 2, side="right"))
-    else:
-        kept = near_cost + weight * np.cumsum(cost[order][::-1])
-        dropped = order.size - int(np.searchsorted(kept, goal.max_cost, side="right"))
-    keep = np.ones(order.size, bool)
-    keep[order[:dropped]] = False
-    result, first = [], 0
-    for rank in ranks:
-        block = np.repeat(np.arange(rank.size), rank)
-        last = first + block.size
-        result.append(np.bincount(block[keep[first:last]], minlength=rank.size))
-        first = last
-    return result
-
-
 def assembled(
-    found: list[Factors], ranks: list[IntArray], near: IntArray, pairs: Pairs, evaluator: Evaluator,
+    found: list[Factors], near: IntArray, pairs: Pairs, evaluator: Evaluator, goal: Goal,
     shape: tuple[int, int], dtype: np.dtype[Any],
 ) -> Hierarchical:  # fmt: skip
-    """The matrix of rectangles of these ranks and of dense ones.
+    """The matrix of approximated rectangles, with the ranks of a goal, and of dense ones.
 
     A rectangle that would cost no less than its entries is stored dense. The factors are freed
     as they are copied.
     """
+    ranks = _shared_ranks(found, pairs, goal)
     none = np.zeros((0, 4), np.int64)
     far = np.concatenate([none, *(f.pairs for f in found)])
     rank = np.concatenate([np.zeros(0, np.int64), *ranks])
@@ -84,6 +54,37 @@ def assembled(
         shape=shape, row_order=pairs.row_order, col_order=pairs.col_order,
         symmetric=pairs.symmetric,
     )  # fmt: skip
+
+
+def _shared_ranks(found: list[Factors], pairs: Pairs, goal: Goal) -> list[IntArray]:
+    """Ranks of all rectangles: singular values go where they save least for what they cost.
+
+    A singular value s of a p x q rectangle costs p + q multiplications and captures s². Values
+    of least s² / (p + q) are dropped first, up to the squared error ``goal.max_error**2``, or
+    until the matrix costs at most ``goal.max_cost``.
+    """
+    sizes = [f.pairs[:, 1] - f.pairs[:, 0] + f.pairs[:, 3] - f.pairs[:, 2] for f in found]
+    ranks = [np.maximum(f.ranks, 0) for f in found]
+    cost = np.concatenate(
+        [np.zeros(0), *(np.repeat(s, r) for s, r in zip(sizes, ranks, strict=True))]
+    )
+    energy = np.concatenate([np.zeros(0), *(f.values for f in found)]) ** 2
+    order = np.argsort(energy / np.maximum(cost, 1), kind="stable")
+    if goal.max_cost is None:
+        spent = pairs.weight * np.cumsum(energy[order])
+        dropped = int(np.searchsorted(spent, (goal.max_error or 0.0) ** 2, side="right"))
+    else:
+        kept = pairs.near_cost + pairs.weight * np.cumsum(cost[order][::-1])
+        dropped = order.size - int(np.searchsorted(kept, goal.max_cost, side="right"))
+    keep = np.ones(order.size, bool)
+    keep[order[:dropped]] = False
+    result, first = [], 0
+    for rank in ranks:
+        block = np.repeat(np.arange(rank.size), rank)
+        last = first + block.size
+        result.append(np.bincount(block[keep[first:last]], minlength=rank.size))
+        first = last
+    return result
 
 
 def _table(pairs: IntArray, ranks: IntArray) -> IntArray:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from structmat._progress import Progress, no_progress, part
 from structmat.compress.goal import Goal
-from structmat.compress.hierarchical.assemble import assembled, shared_ranks
+from structmat.compress.hierarchical.assemble import assembled
 from structmat.compress.hierarchical.blocks import BlockEvaluator
 from structmat.compress.hierarchical.clusters import Pairs, sides_of, strong_pairs, weak_pairs
 from structmat.compress.hierarchical.evaluate import CompiledEvaluator, Evaluator, Factors
@@ -46,15 +46,19 @@ def fit_entries(
     """
     seed = int(rng.integers(2**62))
     if goal.max_cost is not None:
-        return _under_cap(source, goal, goal.max_cost, seed, progress)
-    error = goal.max_error or 0.0
-    evaluator, pairs = _cheaper(source, error, seed)
-    each = _each(pairs, error)
-    found, near = factored(evaluator, pairs, each, seed, part(progress, 0.0, 0.9))
-    ranks = shared_ranks(found, pairs.weight, Goal(max_error=error * math.sqrt(DROPPED)), 0)
-    matrix = assembled(found, ranks, near, pairs, evaluator, source.shape, np.dtype(source.dtype))
+        matrix = _under_cap(source, goal, goal.max_cost, seed, progress)
+    else:
+        matrix = _within_error(source, goal.max_error or 0.0, seed, progress)
     progress(1.0)
     return matrix
+
+
+def _within_error(source: Any, error: float, seed: int, progress: Progress) -> Hierarchical:
+    """A matrix of low cost that misses no more than `error`."""
+    evaluator, pairs = _cheaper(source, error, seed)
+    found, near = factored(evaluator, pairs, _each(pairs, error), seed, part(progress, 0.0, 0.9))
+    goal = Goal(max_error=error * math.sqrt(DROPPED))
+    return assembled(found, near, pairs, evaluator, goal, source.shape, np.dtype(source.dtype))
 
 
 def _under_cap(source: Any, goal: Goal, cap: int, seed: int, progress: Progress) -> Hierarchical:
@@ -69,10 +73,7 @@ def _under_cap(source: Any, goal: Goal, cap: int, seed: int, progress: Progress)
             break
     each = max(each, _each(pairs, LOOKS[-1] * (goal.size or 1.0)))
     found, near = factored(evaluator, pairs, each, seed, part(progress, 0.0, 0.9), whole)
-    ranks = shared_ranks(found, pairs.weight, Goal(max_cost=cap), pairs.near_cost)
-    matrix = assembled(found, ranks, near, pairs, evaluator, source.shape, np.dtype(source.dtype))
-    progress(1.0)
-    return matrix
+    return assembled(found, near, pairs, evaluator, goal, source.shape, np.dtype(source.dtype))
 
 
 def _each(pairs: Pairs, error: float) -> float:
