@@ -1,19 +1,15 @@
-"""GBLR from entries: a hierarchical or block-low-rank matrix, converted exactly."""
+"""GBLR from entries: a hierarchical matrix, converted exactly."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from structmat._progress import Progress
 from structmat.compress.goal import Goal
+from structmat.compress.hierarchical.fit import fit_entries as fit
 from structmat.errors import BudgetError
-from structmat.kinds import find_entries_fit, find_rules
 from structmat.matrix import StructuredMatrix
 from structmat.sources.source import Source
-
-#: Kinds whose fits are converted: the first one that converts.
-INNER = ("hierarchical", "block_low_rank")
 
 
 def fit_entries(
@@ -23,7 +19,6 @@ def fit_entries(
 
     It has the orders of the hierarchical matrix around it.
     """
-    fit: Any = find_entries_fit(next(kind for kind in INNER if find_rules("convert", kind, "gblr")))
     found = fit(source, goal, rng=rng, progress=progress).to_kind("gblr")
     if goal.max_cost is not None and found.cost > goal.max_cost:
         # A dense row costs one multiplication more as a run.
