@@ -42,14 +42,13 @@ def forecast(source: KernelMatrix, kind: str, compress: Any, **goal: Any) -> For
     n = min(source.shape)
     if n < 2 * TRIALS[1] or not takes(source, kind):
         return None
-    stored, entries, seconds = [], [], []
+    stored, entries, seconds = [], [], 0.0
     for count in TRIALS:
         some = np.linspace(0, n - 1, count).astype(np.int64)
         part = source.at(some, some)
-        compress(part, kind, **goal, progress=False)
         started = time.perf_counter()
         found = compress(part, kind, **goal, progress=False)
-        seconds.append(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
         stored.append(found.storage / count)
         entries.append(found.entries / count)
     steps = math.log2(max(source.shape) / TRIALS[1])
@@ -58,5 +57,5 @@ def forecast(source: KernelMatrix, kind: str, compress: Any, **goal: Any) -> For
     size = np.dtype(source.dtype).itemsize
     if goal.get("budget") is not None:
         each[0] = goal["budget"] * source.shape[1]
-    total = seconds[1] * (each[1] * rows) / max(entries[1] * TRIALS[1], 1)
+    total = seconds * (each[1] * rows) / max(entries[1] * TRIALS[1], 1)
     return Forecast(int(each[0] * rows * size), total, int(each[1] * rows))
