@@ -10,9 +10,7 @@ among threads.
 import numpy as np
 
 from structmat.kernels.cpu.llvm import compiled_sums
-
-#: Rank of a rectangle that is stored dense, as in the layout.
-_DENSE = -1
+from structmat.kernels.layouts.rectangles import DENSE
 
 
 @compiled_sums
@@ -32,7 +30,7 @@ def add_vector(table, begins, contents, triangular, first, last, forwards, backw
     u, v, dense = contents
     for b in range(first, last):
         top, p, left, q, rank = table[b, 0], table[b, 1], table[b, 2], table[b, 3], table[b, 4]
-        if rank != _DENSE:
+        if rank != DENSE:
             for l in range(rank):
                 a, c = begins[0][b] + l * p, begins[1][b] + l * q
                 up, vq = u[a : a + p], v[c : c + q]
@@ -101,7 +99,7 @@ def add_columns(table, begins, contents, triangular, first, last, forwards, back
     z = np.empty(k, x.dtype)
     for b in range(first, last):
         top, p, left, q, rank = table[b, 0], table[b, 1], table[b, 2], table[b, 3], table[b, 4]
-        if rank != _DENSE:
+        if rank != DENSE:
             for l in range(rank):
                 a, c = begins[0][b] + l * p, begins[1][b] + l * q
                 if forwards:

@@ -16,10 +16,10 @@ from numba.extending import intrinsic
 
 from structmat.kernels.cpu.llvm import Builder, address_of, compiled, constant
 from structmat.kernels.cpu.words import hold
+from structmat.kernels.layouts.rectangles import DENSE
 
 #: Lines at a time, and registers of a row: their sums, a row and a number fit into 16 registers.
 LINES, VECTORS = 4, 2
-_DENSE = -1
 
 
 @intrinsic
@@ -140,7 +140,7 @@ def add_panel(table, begins, contents, triangular, first, last, forwards, backwa
         top, p, left, q, rank = table[b, 0], table[b, 1], table[b, 2], table[b, 3], table[b, 4]
         x_top, x_left = operand + top * step * item, operand + left * step * item
         y_top, y_left = result + (top - low) * step * item, result + (left - low) * step * item
-        if rank != _DENSE:
+        if rank != DENSE:
             one, two = address_of(u) + in_u[b] * item, address_of(v) + in_v[b] * item
             if forwards:
                 z[:rank] = 0

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from structmat.intervals import IntArray
+from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import Hierarchical
 from structmat.nn.starts.random_init import (
     LEAST_BLOCK_SIDE,
@@ -15,9 +16,6 @@ from structmat.nn.starts.random_init import (
     check_cap,
     normal,
 )
-
-#: Rank that stands for a dense block.
-_DENSE = -1
 
 
 def random_hierarchical(shape: tuple[int, int], cap: int) -> RandomInit:
@@ -32,7 +30,7 @@ def random_hierarchical(shape: tuple[int, int], cap: int) -> RandomInit:
     trees = [tree for levels in range(deepest + 1) for tree in _trees(shape, cap, levels)]
     best = max(tree.cost for tree in trees)
     blocks, cost = [tree for tree in trees if tree.cost >= (1 - UNUSED_SHARE) * best][-1]
-    is_dense = blocks[:, 4] == _DENSE
+    is_dense = blocks[:, 4] == DENSE
     entries = int((blocks[:, 1] * blocks[:, 3])[is_dense].sum())
     low = blocks[~is_dense]
 
@@ -58,7 +56,7 @@ class _Tree(NamedTuple):
 def _trees(shape: tuple[int, int], cap: int, levels: int) -> list[_Tree]:
     """Trees of some levels that cost at most `cap`: with ends of low rank, and with dense ones."""
     found = []
-    ends = _blocks(shape, levels, 0, _DENSE)
+    ends = _blocks(shape, levels, 0, DENSE)
     for low_rank_ends in (True, False):
         left = cap if low_rank_ends else cap - int((ends[:, 1] * ends[:, 3]).sum())
         # Each rank of a level, or of the ends, costs m + n.
@@ -72,8 +70,8 @@ def _trees(shape: tuple[int, int], cap: int, levels: int) -> list[_Tree]:
         blocks = np.concatenate(parts)
         whole = blocks[:, 1] * blocks[:, 3]
         low = blocks[:, 4] * (blocks[:, 1] + blocks[:, 3])
-        blocks[:, 4] = np.where(low < whole, blocks[:, 4], _DENSE)
-        is_dense = blocks[:, 4] == _DENSE
+        blocks[:, 4] = np.where(low < whole, blocks[:, 4], DENSE)
+        is_dense = blocks[:, 4] == DENSE
         found.append(_Tree(blocks, int(np.where(is_dense, whole, low).sum())))
     return found
 
