@@ -30,6 +30,7 @@ from structmat.errors import (
     OperationError,
     SaveError,
     ShapeError,
+    SolveError,
     StructmatError,
     ToleranceError,
     TrainingError,
@@ -50,6 +51,14 @@ from structmat.matrices import (
     Permutation,
 )
 from structmat.matrix import StructuredMatrix
+from structmat.solvers import (
+    Factorization,
+    LogDeterminant,
+    Solution,
+    factorize,
+    logdet,
+    solve,
+)
 from structmat.sources import Entries, KernelMatrix, ordering
 
 __version__ = "0.1.0"
@@ -68,6 +77,7 @@ __all__ = [
     "Dense",
     "Diagonal",
     "Entries",
+    "Factorization",
     "FileFormatError",
     "Hierarchical",
     "Identity",
@@ -75,6 +85,7 @@ __all__ = [
     "KernelMatrix",
     "Kind",
     "KindError",
+    "LogDeterminant",
     "LowRank",
     "MissingDependencyError",
     "Monarch",
@@ -82,6 +93,8 @@ __all__ = [
     "Permutation",
     "SaveError",
     "ShapeError",
+    "Solution",
+    "SolveError",
     "StructmatError",
     "StructuredMatrix",
     "ToleranceError",
@@ -89,12 +102,15 @@ __all__ = [
     "compare",
     "compress",
     "convert",
+    "factorize",
     "interpolate",
     "load",
+    "logdet",
     "ordering",
     "plot",
     "register",
     "rule",
     "save",
+    "solve",
     "testing",
 ]

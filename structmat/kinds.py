@@ -53,6 +53,10 @@ class Kind:
         as `KernelMatrix`, by blocks of its entries; it must not be formed. The bound
         ``goal.max_error`` follows from an estimated norm, and `compress` estimates the error
         of the result.
+    factorize : callable or str, or a tuple of them, optional
+        ``factorize(A, shift, tol)`` returns a `Factorization` of A + shift I for a square matrix
+        A of this kind and a bound `tol` of the backward error, or NotImplemented for a matrix
+        that its method does not fit. Several are asked in turn.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class Kind:
     fit: Callable[..., Any] | str | None = None
     fit_implicit: Callable[..., Any] | str | None = None
     fit_entries: Callable[..., Any] | str | None = None
+    factorize: Callable[..., Any] | str | tuple[Callable[..., Any] | str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
@@ -100,6 +105,7 @@ BUILT_IN = (
         "structmat.compress.low_rank:fit",
         "structmat.compress.low_rank:fit_implicit",
         fit_entries="structmat.compress.entries.low_rank:fit_entries",
+        factorize="structmat.solvers.woodbury:factorize",
     ),
     Kind(
         "block_sparse", "block sparse", "#56B4E9",
@@ -135,15 +141,33 @@ BUILT_IN = (
         "structmat.compress.products.hierarchical:fit_implicit",
         fit_entries="structmat.compress.hierarchical.fit:fit_entries",
     ),
-    Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
-    Kind("identity", matrix="structmat.matrices.diagonal:Identity"),
-    Kind("diagonal", matrix="structmat.matrices.diagonal:Diagonal"),
+    Kind(
+        "permutation", matrix="structmat.matrices.permutation:Permutation",
+        factorize="structmat.solvers.simple:factorize_permutation",
+    ),
+    Kind(
+        "identity", matrix="structmat.matrices.diagonal:Identity",
+        factorize="structmat.solvers.simple:factorize_diagonal",
+    ),
+    Kind(
+        "diagonal", matrix="structmat.matrices.diagonal:Diagonal",
+        factorize="structmat.solvers.simple:factorize_diagonal",
+    ),
     Kind("kernel", matrix="structmat.sources.kernel_matrix:KernelMatrix"),
     Kind("entries", matrix="structmat.sources.entries:Entries"),
-    Kind("sum", matrix="structmat.matrices.lazy:Sum"),
+    Kind(
+        "sum", matrix="structmat.matrices.lazy:Sum",
+        factorize="structmat.solvers.woodbury:factorize",
+    ),
     Kind("product", matrix="structmat.matrices.lazy:Product"),
-    Kind("scaled", matrix="structmat.matrices.lazy:Scaled"),
-    Kind("adjoint", matrix="structmat.matrices.lazy:Adjoint"),
+    Kind(
+        "scaled", matrix="structmat.matrices.lazy:Scaled",
+        factorize="structmat.solvers.simple:factorize_scaled",
+    ),
+    Kind(
+        "adjoint", matrix="structmat.matrices.lazy:Adjoint",
+        factorize="structmat.solvers.simple:factorize_adjoint",
+    ),
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}
@@ -257,6 +281,12 @@ def find_entries_fit(name: str) -> Callable[..., Any] | None:
     """Fit of sources of a kind; None where it has none."""
     fit: Callable[..., Any] | None = _resolve(_KINDS[name].fit_entries)
     return fit
+
+
+def find_factorizations(name: str) -> list[Callable[..., Any]]:
+    """Direct factorizations of a kind, the first to be asked first."""
+    ways = _KINDS[name].factorize
+    return [_resolve(way) for way in (ways if isinstance(ways, tuple) else (ways,)) if way]
 
 
 def kind_class(name: object) -> Any:

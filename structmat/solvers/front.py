@@ -1,0 +1,223 @@
+"""The front of the room: arguments checked, a factorization chosen, solves by it."""
+
+import cmath
+import numbers
+from typing import Any
+
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator
+
+from structmat import _array
+from structmat.errors import InputError, ShapeError
+from structmat.matrices import Dense, from_sparse
+from structmat.matrix import StructuredMatrix
+from structmat.solvers import iterative
+from structmat.solvers.choice import direct
+from structmat.solvers.factorization import Factorization
+from structmat.solvers.results import LogDeterminant
+
+#: Default bounds of the backward error, in double and in lower precision.
+_TOL, _TOL_SINGLE = 1e-8, 1e-5
+
+
+def factorize(
+    A: StructuredMatrix, *, shift: complex = 0.0, tol: float | None = None
+) -> Factorization:
+    """An operator that solves systems with S = A + shift I, by the structure of A.
+
+    Parameters
+    ----------
+    A : StructuredMatrix, shape (n, n)
+        A NumPy array or a sparse matrix is taken as well.
+    shift : float or complex
+        Multiple of the identity that is added.
+    tol : float, optional
+        Bound of the backward error of every solve, ``|b - S x| / (|S| |x| + |b|)``; by default
+        1e-8, or 1e-5 for contents in single precision.
+
+    Returns
+    -------
+    Factorization
+
+    Raises
+    ------
+    SolveError
+        If S is singular, exactly or numerically, or no method applies.
+    ShapeError
+        If A is not square.
+    InputError
+        If the contents hold a NaN or an infinity, or an argument is invalid.
+
+    Notes
+    -----
+    The kind of A chooses the method. A matrix of at most 2048 rows that no structure helps is
+    formed; a larger one is solved by iterations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> U = np.random.default_rng(0).standard_normal((500, 3))
+    >>> F = structmat.factorize(structmat.LowRank(U, U), shift=0.1)
+    >>> F
+    <500x500 factorization, woodbury of rank 3, float64>
+    >>> b = np.ones(500)
+    >>> x = F.solve(b)
+    >>> bool(np.allclose(F.matrix @ x, b))
+    True
+    """
+    A, shift, tol = _checked(A, shift, tol)
+    with _array.computing_on(A.xp, A.device):
+        found = direct(A, shift, tol)
+        if found is NotImplemented:
+            found = iterative.factorize(A, shift, tol)
+    chosen: Factorization = found
+    return chosen
+
+
+def solve(A: StructuredMatrix, b: Any, *, shift: complex = 0.0, tol: float | None = None) -> Any:
+    """A solution x of (A + shift I) x = b, by the structure of A.
+
+    Parameters
+    ----------
+    A : StructuredMatrix, shape (n, n)
+        A NumPy array or a sparse matrix is taken as well.
+    b : array, shape (n,), (n, k) or (…, n, k)
+        Also a sparse or a structured matrix of n rows.
+    shift, tol
+        As in `factorize`.
+
+    Returns
+    -------
+    array of the shape of b
+        For a `LowRank` matrix b a `LowRank` matrix.
+
+    Raises
+    ------
+    SolveError
+        If A + shift I is singular, exactly or numerically, if no method applies, or if the
+        backward error stays above ten times `tol`.
+    InputError
+        If `b` or the contents of A hold a NaN or an infinity.
+    ShapeError
+        If A is not square, or the rows of `b` are not n.
+    BackendError
+        If `b` belongs to another array library or device than A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> A = structmat.LowRank(np.ones((3, 1)), np.ones((3, 1)))
+    >>> structmat.solve(A, np.array([4.0, 4.0, 4.0]), shift=1.0)
+    array([1., 1., 1.])
+    """
+    return factorize(A, shift=shift, tol=tol).solve(b)
+
+
+def logdet(
+    A: StructuredMatrix, *, shift: complex = 0.0, tol: float | None = None, rng: Any = None
+) -> LogDeterminant:
+    """Sign and logarithm of the determinant of A + shift I.
+
+    Parameters
+    ----------
+    A : StructuredMatrix, shape (n, n)
+        A NumPy array or a sparse matrix is taken as well.
+    shift, tol
+        As in `factorize`.
+    rng : int or numpy.random.Generator, optional
+        For estimates, where no direct method gives the determinant.
+
+    Returns
+    -------
+    LogDeterminant
+        With the sign as `numpy.linalg.slogdet` gives it.
+
+    Raises
+    ------
+    SolveError
+        If A + shift I is singular, exactly or numerically, or no method applies.
+    ShapeError
+        If A is not square.
+    InputError
+        If the contents hold a NaN or an infinity.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> structmat.logdet(structmat.Diagonal([1.0, -1.0]))
+    LogDeterminant(sign=-1.0, logabsdet=0.0, error=0.0)
+    """
+    return factorize(A, shift=shift, tol=tol).logdet(rng=rng)
+
+
+def _checked(A: Any, shift: Any, tol: Any) -> tuple[StructuredMatrix, complex, float]:
+    A = as_matrix(A)
+    m, n = A.shape
+    if m != n:
+        raise ShapeError(
+            f"a {m}x{n} matrix has no inverse; expected a square one (structmat.lstsq solves in "
+            "the sense of least squares)"
+        )
+    _check_contents(A)
+    A = _computable(A)
+    return A, _number(shift), _tolerance(tol, A)
+
+
+def as_matrix(A: Any) -> StructuredMatrix:
+    """A matrix as a structured one: arrays as `Dense`, sparse matrices by their entries.
+
+    Examples
+    --------
+    >>> as_matrix([[1.0, 0.0], [0.0, 1.0]]).kind
+    'dense'
+    """
+    if isinstance(A, StructuredMatrix):
+        return A
+    if issparse(A) and A.ndim == 2:
+        found: StructuredMatrix = from_sparse(A)
+        return found
+    if isinstance(A, LinearOperator):
+        raise InputError(
+            f"A is a {type(A).__qualname__}, known by its products alone; expected a "
+            "StructuredMatrix (compress it first, or call scipy.sparse.linalg.gmres)"
+        )
+    return Dense(A)
+
+
+def _check_contents(A: StructuredMatrix) -> None:
+    """Refuse contents that are not finite, by the name of the first such array."""
+    for name in A.data_names:
+        array = getattr(A, name)
+        if _array.is_inexact(array.dtype, A.xp) and not bool(A.xp.all(A.xp.isfinite(array))):
+            raise InputError(
+                f"{name} of {A!r} has a NaN or an infinity; expected finite contents (find them "
+                "with numpy.isfinite)"
+            )
+    for child in A.children:
+        _check_contents(child)
+
+
+def _computable(A: StructuredMatrix) -> StructuredMatrix:
+    """A in at least single precision, in which factors are computed."""
+    return (
+        A if A.xp.finfo(A.dtype).bits >= 32 else A.astype(A.xp.result_type(A.dtype, A.xp.float32))
+    )
+
+
+def _number(shift: Any) -> complex:
+    if hasattr(shift, "item") and getattr(shift, "shape", None) == ():
+        shift = shift.item()
+    if not isinstance(shift, numbers.Complex) or not cmath.isfinite(complex(shift)):
+        raise InputError(f"shift = {shift!r}; expected a finite number")
+    number = complex(shift)
+    return number if number.imag else number.real
+
+
+def _tolerance(tol: Any, A: StructuredMatrix) -> float:
+    if tol is None:
+        return _TOL if A.xp.finfo(A.dtype).bits >= 64 else _TOL_SINGLE
+    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < float(tol) < 1:
+        raise InputError(f"tol = {tol!r}; expected a number between 0 and 1, such as 1e-8")
+    return float(tol)
