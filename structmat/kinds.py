@@ -144,6 +144,9 @@ BUILT_IN = (
     Kind("product", matrix="structmat.matrices.lazy:Product"),
     Kind("scaled", matrix="structmat.matrices.lazy:Scaled"),
     Kind("adjoint", matrix="structmat.matrices.lazy:Adjoint"),
+    Kind("kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker"),
+    Kind("grid", matrix="structmat.matrices.grid:Grid"),
+    Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}
