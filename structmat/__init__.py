@@ -17,6 +17,7 @@ neural networks with PyTorch.
 
 from structmat import plot, testing
 from structmat._moved import keep_old_homes
+from structmat.algebra import block, block_diag, concatenate, kron
 from structmat.compress import Comparison, CompressionResult, compare, compress
 from structmat.convert import convert
 from structmat.errors import (
@@ -99,11 +100,15 @@ __all__ = [
     "StructuredMatrix",
     "ToleranceError",
     "TrainingError",
+    "block",
+    "block_diag",
     "compare",
     "compress",
+    "concatenate",
     "convert",
     "factorize",
     "interpolate",
+    "kron",
     "load",
     "logdet",
     "ordering",

@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from scipy.sparse import issparse
-from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array, Device, DType
@@ -109,7 +108,7 @@ class Operators(Protocols):
         """A @ x: a vector (n,), a matrix (…, n, k), an operator, or a scalar factor."""
         if not is_plain(x):
             x = _structured(x)
-            if isinstance(x, LinearOperator):
+            if isinstance(x, Operators):
                 return self._pair("matmul", x)
             if is_scalar(x):
                 return self._scale(x)
@@ -120,7 +119,7 @@ class Operators(Protocols):
     def rdot(self, x: Any) -> Any:
         """X @ A: a vector (m,), a matrix (…, k, m), an operator, or a scalar factor."""
         x = _structured(x)
-        if isinstance(x, LinearOperator):
+        if isinstance(x, Operators):
             return x.dot(self)
         if is_scalar(x):
             return self._scale(x)
@@ -153,7 +152,7 @@ class Operators(Protocols):
 
     def __add__(self, other: Any) -> Any:
         other = _structured(other)
-        if isinstance(other, LinearOperator):
+        if isinstance(other, Operators):
             return self._pair("add", other)
         if is_scalar(other) and other == 0:
             return self  # where sum([A, B]) begins
@@ -190,18 +189,29 @@ class Operators(Protocols):
         return self._scale(scalar, operator.truediv)
 
     def __pow__(self, power: Any) -> Any:
-        if not isinstance(power, numbers.Integral) or power < 1 or self.shape[0] != self.shape[1]:
+        if not isinstance(power, numbers.Integral) or power < 0 or self.shape[0] != self.shape[1]:
             raise InputError(
                 f"{self._size()} matrix to the power {power!r}; expected a square matrix and a "
-                "whole power of at least 1"
+                "whole power of at least 0 (for an inverse solve a system instead)"
             )
-        result = self
-        for _ in range(int(power) - 1):
-            result = result @ self
-        return result
+        if power == 0:
+            return self._one()
+        result, square, power = None, self, int(power)
+        while True:  # repeated squaring
+            if power % 2:
+                result = square if result is None else result @ square
+            power //= 2
+            if not power:
+                return result
+            square = square @ square
 
     @_array.on_own_device
-    def _pair(self, operation: str, other: LinearOperator) -> Any:
+    def _one(self) -> Any:
+        like = self.xp.zeros(0, dtype=self.dtype, device=self.device)
+        return kind_class("identity")(self.shape[0], like=like)
+
+    @_array.on_own_device
+    def _pair(self, operation: str, other: "Operators") -> Any:
         """A + B or A @ B by the rule for the two kinds, or lazily."""
         fits = self.shape == other.shape if operation == "add" else self.shape[1] == other.shape[0]
         if not fits:
@@ -210,9 +220,6 @@ class Operators(Protocols):
                 f"{self._size()} {sign} {other.shape[0]}x{other.shape[1]}; expected {wanted} to "
                 "agree (is one of them to be transposed?)"
             )
-        if not isinstance(other, Operators):
-            combine = LinearOperator.__add__ if operation == "add" else LinearOperator.dot
-            return combine(self, other)
         if other.xp is not self.xp or other.device != self.device:
             raise BackendError(
                 f"{self!r} meets {other!r} on {other.device}; expected one library and device "
@@ -252,9 +259,13 @@ def cupyx_operator(A: Any) -> Any:
 
 
 def _structured(x: Any) -> Any:
-    """A sparse matrix of SciPy as a structured one; all else as it is."""
+    """A sparse matrix or an operator of another library as a structured one; all else as it is."""
+    if isinstance(x, Operators):
+        return x
     if issparse(x) and x.ndim == 2:
         return later("structmat.matrices:from_sparse")(x)
+    if hasattr(x, "matvec") and later("structmat.matrices:is_operator")(x):
+        return later("structmat.matrices:from_operator")(x)
     return x
 
 

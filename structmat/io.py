@@ -89,9 +89,10 @@ def _describe(A: StructuredMatrix, prefix: str, arrays: dict[str, Any]) -> dict[
         arrays[prefix + name] = getattr(A, name)
     static: dict[str, Any] = {}
     for name, value in A._static().items():
-        if callable(value):
+        if callable(value) or hasattr(value, "matvec"):
+            what = "an operator" if hasattr(value, "matvec") else "a function"
             raise InputError(
-                f"a {type(A).__name__} has a function, which no file holds; expected a matrix of "
+                f"a {type(A).__name__} has {what}, which no file holds; expected a matrix of "
                 "arrays (compress it first)"
             )
         if isinstance(value, np.ndarray):

@@ -168,6 +168,9 @@ BUILT_IN = (
         "adjoint", matrix="structmat.matrices.lazy:Adjoint",
         factorize="structmat.solvers.simple:factorize_adjoint",
     ),
+    Kind("kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker"),
+    Kind("grid", matrix="structmat.matrices.grid:Grid"),
+    Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}

@@ -6,7 +6,9 @@ block from the definition alone.
 """
 
 import numpy as np
+from scipy.sparse.linalg import aslinearoperator
 
+import structmat
 from structmat import (
     GBLR,
     BlockLowRank,
@@ -18,7 +20,9 @@ from structmat import (
     LowRank,
     Monarch,
     Permutation,
+    kron,
 )
+from structmat.matrices import from_operator
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -236,6 +240,47 @@ def combined(combine, *builders):
     return build
 
 
+def naive_kron(D, E):
+    (m, n), (p, q) = D.shape, E.shape
+    K = np.zeros((m * p, n * q), np.result_type(D, E))
+    for i in range(m):
+        for j in range(n):
+            K[i * p : (i + 1) * p, j * q : (j + 1) * q] = D[i, j] * E
+    return K
+
+
+def kronecker(left, right):
+    def build(c):
+        (A, D), (B, E) = left(c), right(c)
+        return kron(A, B), naive_kron(D, E)
+
+    return build
+
+
+def grid(row_sizes, col_sizes, builders):
+    """`builders` maps a place to the builder of a block."""
+
+    def build(c):
+        top, left = np.cumsum([0, *row_sizes]), np.cumsum([0, *col_sizes])
+        blocks = [[None] * len(col_sizes) for _ in row_sizes]
+        D = np.zeros((top[-1], left[-1]), c().dtype)
+        for (i, j), builder in builders.items():
+            blocks[i][j], D[top[i] : top[i + 1], left[j] : left[j + 1]] = builder(c)
+        return structmat.block(blocks), D
+
+    return build
+
+
+def operator(m, n):
+    """An operator of SciPy around an array."""
+
+    def build(c):
+        D = c(m, n)
+        return from_operator(aslinearoperator(D)), D
+
+    return build
+
+
 SWAP = [3, 1, 2, 0, 4, 6, 5]
 
 #: Kinds of sources, which hold functions or points: tests/sources has their cases.
@@ -345,6 +390,26 @@ CASES = {
         lambda a, b: -(a @ b.conj().T), permutation(SWAP), monarch((2, 4, 3), (3, 2, 4), (5, 7))
     ),
     "adjoint": combined(lambda a: a.conj().T, monarch((2, 4, 3), (3, 2, 2), (7, 5))),
+    "kronecker": kronecker(low_rank(3, 2, 2), dense(2, 3)),
+    "kronecker-identity": kronecker(identity(3), monarch((2, 2, 2), (2, 2, 2))),
+    "kronecker-outer-first": kronecker(gblr(4, 1, [2], [1], [0], [1]), dense(2, 5)),
+    "kronecker-nothing": kronecker(low_rank(3, 0, 1), dense(2, 3)),
+    "grid": grid(
+        [7, 4],
+        [5, 7],
+        {
+            (0, 0): monarch((2, 4, 3), (3, 2, 2), (7, 5)),
+            (0, 1): permutation(SWAP),
+            (1, 1): random_gblr(4, 7, 3, 5),
+        },
+    ),
+    "grid-diagonal": grid(
+        [3, 0, 4],
+        [3, 2, 4],
+        {(0, 0): identity(3), (1, 1): low_rank(0, 2, 1), (2, 2): permutation([1, 3, 0, 2])},
+    ),
+    "operator": operator(5, 3),
+    "operator-square": operator(4, 4),
 }
 
 

@@ -15,6 +15,9 @@ hierarchical_entries  its entries: single ones, all of them, their norm
 from_sparse           a sparse matrix of SciPy as one of these
 lazy                  sums, products, multiples and adjoints that no structure holds exactly
 ordered               products of a matrix between orders of its rows and columns
+kronecker             Kronecker products, applied factor by factor
+grid                  matrices of matrices, and blocks that are zero
+foreign               operators of other libraries as terms and factors
 orders                permutations around a matrix: how they meet, and what passes through them
 """
 
@@ -23,9 +26,14 @@ from structmat.matrices.block_sparse import BlockSparse as BlockSparse
 from structmat.matrices.dense import Dense as Dense
 from structmat.matrices.diagonal import Diagonal as Diagonal
 from structmat.matrices.diagonal import Identity as Identity
+from structmat.matrices.foreign import ForeignOperator as ForeignOperator
+from structmat.matrices.foreign import from_operator as from_operator
+from structmat.matrices.foreign import is_operator as is_operator
 from structmat.matrices.from_sparse import from_sparse as from_sparse
 from structmat.matrices.gblr import GBLR as GBLR
+from structmat.matrices.grid import Grid as Grid
 from structmat.matrices.hierarchical import Hierarchical as Hierarchical
+from structmat.matrices.kronecker import Kronecker as Kronecker
 from structmat.matrices.lazy import Adjoint as Adjoint
 from structmat.matrices.lazy import Product as Product
 from structmat.matrices.lazy import Scaled as Scaled

@@ -62,6 +62,8 @@ def defined(name, origin, kind):
     uneven = {"block_low_rank", "block_low_rank-zero-sizes", "block_low_rank-no-tiles"}
     if (origin, kind) == ("block_low_rank", "block_sparse"):
         return name not in uneven | {"block_low_rank-dense-tiles"}
+    if name == "grid" or origin in ("kronecker", "operator"):
+        return False  # a block keeps its order, or nothing is known of the structure
     if (origin, kind) == ("hierarchical", "block_low_rank"):
         return name not in {
             f"hierarchical-{case}" for case in ("symmetric", "overlap", "rank-zero")

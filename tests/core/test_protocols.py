@@ -72,6 +72,9 @@ SQUARE = {
     ),
     "scaled": cases.combined(lambda a: 2.5 * a, cases.permutation([1, 0, 3, 2])),
     "adjoint": cases.combined(lambda a: a.conj().T, cases.monarch((2, 2, 2), (2, 2, 2))),
+    "kronecker": cases.kronecker(cases.identity(2), cases.dense(2, 2)),
+    "grid": cases.grid([1, 3], [1, 3], {(0, 0): cases.dense(1, 1), (1, 1): cases.identity(3)}),
+    "operator": cases.operator(4, 4),
 }
 FORMS = {
     "f(A)": lambda A, x: (A,),

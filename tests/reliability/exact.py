@@ -143,6 +143,23 @@ def _adjoint(A, cast):
     return dense(A.children[0], cast).conj().T
 
 
+def _kronecker(A, cast):
+    D, E = (dense(factor, cast) for factor in A.children)
+    return (D[:, None, :, None] * E[None, :, None, :]).reshape(A.shape)
+
+
+def _grid(A, cast):
+    top, left = np.cumsum([0, *A.row_sizes]), np.cumsum([0, *A.col_sizes])
+    D = np.zeros(A.shape, cast(np.zeros(0, A.dtype)).dtype)
+    for block, (i, j) in zip(A.children, A.places, strict=True):
+        D[top[i] : top[i + 1], left[j] : left[j + 1]] = dense(block, cast)
+    return D
+
+
+def _operator(A, cast):
+    return cast(A.operator.A)
+
+
 _DEFINITIONS = {
     "low_rank": _low_rank,
     "dense": _dense,
@@ -158,4 +175,7 @@ _DEFINITIONS = {
     "product": _chain,
     "scaled": _scaled,
     "adjoint": _adjoint,
+    "kronecker": _kronecker,
+    "grid": _grid,
+    "operator": _operator,
 }
