@@ -133,6 +133,7 @@ BUILT_IN = (
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
+        factorize="structmat.solvers.woodbury:factorize",
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",

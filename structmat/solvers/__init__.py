@@ -11,6 +11,7 @@ dense          LU and Cholesky of a matrix that is small enough to form
 simple         diagonals, permutations, multiples and adjoints
 woodbury       a base and a product of thin factors
 terms          a matrix taken apart for it
+thin           products of thin factors: found, joined, made orthogonal
 shifted        the matrix with its shift
 iterative      everything that has no direct method
 """
