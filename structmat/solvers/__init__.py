@@ -1,6 +1,8 @@
 """Solving: factorizations by structure, solves that measure their error, log-determinants.
 
 front           `factorize`, `solve` and `logdet`
+least_squares   `lstsq`
+arguments       arguments of both, checked
 choice          the direct method for a kind, and what follows where it has none
 factorization   the abstract `Factorization`, an operator that solves; its adjoint and conjugate
 results         `Solution` and `LogDeterminant`
@@ -23,6 +25,7 @@ iterative       everything that has no direct method
 
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.front import factorize, logdet, solve
+from structmat.solvers.least_squares import lstsq
 from structmat.solvers.results import LogDeterminant, Solution
 
-__all__ = ["Factorization", "LogDeterminant", "Solution", "factorize", "logdet", "solve"]
+__all__ = ["Factorization", "LogDeterminant", "Solution", "factorize", "logdet", "lstsq", "solve"]

@@ -43,7 +43,7 @@ def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solutio
     wide = double(narrow, xp)
     with np.errstate(all="ignore"):
         b = xp.astype(b, wide, copy=False)
-        b, scale = _in_range(b, xp)
+        b, scale = in_range(b, xp)
         found = _refined(F, b, narrow, adjoint=adjoint, exact=exact)
         x = found.x if scale is None else found.x * scale
         x = xp.astype(x, narrow, copy=False)
@@ -55,8 +55,8 @@ def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solutio
     return Solution(x, found.residual, found.backward_error, found.iterations, F.method)
 
 
-def _in_range(b: Array, xp: ModuleType) -> tuple[Array, Array | None]:
-    """Columns of moderate size and their scales; right-hand sides that are not finite raise."""
+def in_range(b: Array, xp: ModuleType) -> tuple[Array, Array | None]:
+    """Columns of moderate size, and their scales or None; those that are not finite raise."""
     peaks = to_numpy(xp.max(xp.abs(b), axis=0))
     if not np.isfinite(peaks).all():
         column = int(np.flatnonzero(~np.isfinite(peaks))[0])
