@@ -4,12 +4,9 @@ import cmath
 import numbers
 from typing import Any
 
-from scipy.sparse import issparse
-from scipy.sparse.linalg import LinearOperator
-
 from structmat import _array
+from structmat.algebra.arguments import as_matrix
 from structmat.errors import InputError, ShapeError
-from structmat.matrices import Dense, from_sparse
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
 from structmat.solvers.choice import direct
@@ -28,7 +25,7 @@ def factorize(
     Parameters
     ----------
     A : StructuredMatrix, shape (n, n)
-        A NumPy array or a sparse matrix is taken as well.
+        An array, a sparse matrix or a linear operator is taken as well.
     shift : float or complex
         Multiple of the identity that is added.
     tol : float, optional
@@ -81,7 +78,7 @@ def solve(A: StructuredMatrix, b: Any, *, shift: complex = 0.0, tol: float | Non
     Parameters
     ----------
     A : StructuredMatrix, shape (n, n)
-        A NumPy array or a sparse matrix is taken as well.
+        An array, a sparse matrix or a linear operator is taken as well.
     b : array, shape (n,), (n, k) or (…, n, k)
         Also a sparse or a structured matrix of n rows.
     shift, tol
@@ -123,7 +120,7 @@ def logdet(
     Parameters
     ----------
     A : StructuredMatrix, shape (n, n)
-        A NumPy array or a sparse matrix is taken as well.
+        An array, a sparse matrix or a linear operator is taken as well.
     shift, tol
         As in `factorize`.
     rng : int or numpy.random.Generator, optional
@@ -163,27 +160,6 @@ def _checked(A: Any, shift: Any, tol: Any) -> tuple[StructuredMatrix, complex, f
     _check_contents(A)
     A = _computable(A)
     return A, _number(shift), _tolerance(tol, A)
-
-
-def as_matrix(A: Any) -> StructuredMatrix:
-    """A matrix as a structured one: arrays as `Dense`, sparse matrices by their entries.
-
-    Examples
-    --------
-    >>> as_matrix([[1.0, 0.0], [0.0, 1.0]]).kind
-    'dense'
-    """
-    if isinstance(A, StructuredMatrix):
-        return A
-    if issparse(A) and A.ndim == 2:
-        found: StructuredMatrix = from_sparse(A)
-        return found
-    if isinstance(A, LinearOperator):
-        raise InputError(
-            f"A is a {type(A).__qualname__}, known by its products alone; expected a "
-            "StructuredMatrix (compress it first, or call scipy.sparse.linalg.gmres)"
-        )
-    return Dense(A)
 
 
 def _check_contents(A: StructuredMatrix) -> None:
