@@ -10,6 +10,7 @@ lapack         factors of small dense arrays, with their condition
 dense          LU and Cholesky of a matrix that is small enough to form
 simple         diagonals, permutations, multiples and adjoints
 woodbury       a base and a product of thin factors
+hierarchical   halves of a tree and the ranks between them, from the leaves up
 terms          a matrix taken apart for it
 thin           products of thin factors: found, joined, made orthogonal
 shifted        the matrix with its shift
