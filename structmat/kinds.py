@@ -111,6 +111,7 @@ BUILT_IN = (
         "block_sparse", "block sparse", "#56B4E9",
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
+        factorize=("structmat.solvers.tiles:factorize", "structmat.solvers.banded:factorize"),
     ),
     Kind(
         "block_low_rank", "block low rank", "#009E73",
@@ -118,6 +119,7 @@ BUILT_IN = (
         "structmat.compress.block_low_rank:fit",
         "structmat.compress.products.block_low_rank:fit_implicit",
         "structmat.compress.entries.block_low_rank:fit_entries",
+        factorize=("structmat.solvers.tiles:factorize", "structmat.solvers.banded:factorize"),
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
@@ -133,6 +135,7 @@ BUILT_IN = (
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
+        factorize="structmat.solvers.banded:factorize",
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",
@@ -157,9 +160,16 @@ BUILT_IN = (
     Kind("entries", matrix="structmat.sources.entries:Entries"),
     Kind(
         "sum", matrix="structmat.matrices.lazy:Sum",
-        factorize="structmat.solvers.woodbury:factorize",
+        factorize=(
+            "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
-    Kind("product", matrix="structmat.matrices.lazy:Product"),
+    Kind(
+        "product", matrix="structmat.matrices.lazy:Product",
+        factorize="structmat.solvers.banded:factorize",
+    ),
     Kind(
         "scaled", matrix="structmat.matrices.lazy:Scaled",
         factorize="structmat.solvers.simple:factorize_scaled",

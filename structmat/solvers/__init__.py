@@ -11,6 +11,9 @@ dense          LU and Cholesky of a matrix that is small enough to form
 simple         diagonals, permutations, multiples and adjoints
 woodbury       a base and a product of thin factors
 terms          a matrix taken apart for it
+tiles          block-low-rank matrices and square blocks, over tiles
+banded         banded matrices, and others of few entries
+elimination    LU and Cholesky factors for these two
 shifted        the matrix with its shift
 iterative      everything that has no direct method
 """
