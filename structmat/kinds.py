@@ -135,7 +135,7 @@ BUILT_IN = (
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
-        factorize="structmat.solvers.banded:factorize",
+        factorize=("structmat.solvers.woodbury:factorize", "structmat.solvers.banded:factorize"),
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",

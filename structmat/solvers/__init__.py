@@ -14,6 +14,7 @@ terms          a matrix taken apart for it
 tiles          block-low-rank matrices and square blocks, over tiles
 banded         banded matrices, and others of few entries
 elimination    LU and Cholesky factors for these two
+thin           products of thin factors: found, joined, made orthogonal
 shifted        the matrix with its shift
 iterative      everything that has no direct method
 """

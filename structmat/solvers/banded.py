@@ -10,14 +10,14 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from structmat.errors import SolveError
 from structmat.intervals import IntArray
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.condition import LIMIT, SINGLE_LIMIT
+from structmat.solvers.condition import LIMIT
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
     in_double,
     is_single,
 )
-from structmat.solvers.elimination.inverse_norm import inverse_norm
+from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm
 from structmat.solvers.elimination.scaling import Scales, are_similar, levels_of, powers
 from structmat.solvers.elimination.sparse_factors import (
     BandedCholesky,

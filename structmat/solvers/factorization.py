@@ -126,7 +126,7 @@ class Factorization(LinearOperator, ABC):
         BackendError
             If `b` belongs to another array library or device than S.
         """
-        return self._solution(b, adjoint=False)
+        return self._solution(b, adjoint=False, exact=True)
 
     def solve(self, b: Any) -> Any:
         """A solution x of S x = b.
@@ -167,7 +167,7 @@ class Factorization(LinearOperator, ABC):
     def _answer(self, b: Any, *, adjoint: bool) -> Any:
         if isinstance(b, LowRank) and self._near(b):
             return LowRank(self._answer(b.U, adjoint=adjoint), b.V)
-        return self._solution(b, adjoint=adjoint).x
+        return self._solution(b, adjoint=adjoint, exact=False).x
 
     def _near(self, b: StructuredMatrix) -> bool:
         if b.xp is not self.xp or b.device != self.device:
@@ -177,11 +177,11 @@ class Factorization(LinearOperator, ABC):
             )
         return True
 
-    def _solution(self, b: Any, *, adjoint: bool) -> Solution:
+    def _solution(self, b: Any, *, adjoint: bool, exact: bool) -> Solution:
         if isinstance(b, StructuredMatrix) and self._near(b):
             b = b.to_dense()
         b = as_operand(b, self.xp)
-        run = _Columns(self)
+        run = _Columns(self, exact=exact)
         product = vector_product if b.ndim < 2 else matrix_product
         x = product(run, b, adjoint=adjoint)
         return Solution(
@@ -301,17 +301,17 @@ class _Columns:
 
     neutral: bool
 
-    def __init__(self, F: Factorization) -> None:
-        self.F, self.shape, self.dtype = F, F.shape, F.dtype
+    def __init__(self, F: Factorization, *, exact: bool = False) -> None:
+        self.F, self.shape, self.dtype, self.exact = F, F.shape, F.dtype, exact
         self.xp, self.device, self.neutral = F.xp, F.device, F.neutral
         self.found = Solution(None, 0.0, 0.0, 0, F.method)
 
     def _multiply(self, x: Array) -> Array:
-        self.found = verified(self.F, x, adjoint=False)
+        self.found = verified(self.F, x, adjoint=False, exact=self.exact)
         return self.found.x
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        self.found = verified(self.F, y, adjoint=True)
+        self.found = verified(self.F, y, adjoint=True, exact=self.exact)
         return self.found.x
 
     def _wider(self, dtype: DType) -> "_Columns":

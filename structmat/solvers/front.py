@@ -5,11 +5,10 @@ import numbers
 from typing import Any
 
 from scipy.sparse import issparse
-from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat.errors import InputError, ShapeError
-from structmat.matrices import Dense, from_sparse
+from structmat.matrices import Dense, from_operator, from_sparse, is_operator
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
 from structmat.solvers.choice import direct
@@ -28,7 +27,7 @@ def factorize(
     Parameters
     ----------
     A : StructuredMatrix, shape (n, n)
-        A NumPy array or a sparse matrix is taken as well.
+        An array, a sparse matrix or a linear operator is taken as well.
     shift : float or complex
         Multiple of the identity that is added.
     tol : float, optional
@@ -81,7 +80,7 @@ def solve(A: StructuredMatrix, b: Any, *, shift: complex = 0.0, tol: float | Non
     Parameters
     ----------
     A : StructuredMatrix, shape (n, n)
-        A NumPy array or a sparse matrix is taken as well.
+        An array, a sparse matrix or a linear operator is taken as well.
     b : array, shape (n,), (n, k) or (…, n, k)
         Also a sparse or a structured matrix of n rows.
     shift, tol
@@ -123,7 +122,7 @@ def logdet(
     Parameters
     ----------
     A : StructuredMatrix, shape (n, n)
-        A NumPy array or a sparse matrix is taken as well.
+        An array, a sparse matrix or a linear operator is taken as well.
     shift, tol
         As in `factorize`.
     rng : int or numpy.random.Generator, optional
@@ -166,7 +165,7 @@ def _checked(A: Any, shift: Any, tol: Any) -> tuple[StructuredMatrix, complex, f
 
 
 def as_matrix(A: Any) -> StructuredMatrix:
-    """A matrix as a structured one: arrays as `Dense`, sparse matrices by their entries.
+    """A matrix as a structured one: arrays as `Dense`, sparse matrices by entries.
 
     Examples
     --------
@@ -178,11 +177,8 @@ def as_matrix(A: Any) -> StructuredMatrix:
     if issparse(A) and A.ndim == 2:
         found: StructuredMatrix = from_sparse(A)
         return found
-    if isinstance(A, LinearOperator):
-        raise InputError(
-            f"A is a {type(A).__qualname__}, known by its products alone; expected a "
-            "StructuredMatrix (compress it first, or call scipy.sparse.linalg.gmres)"
-        )
+    if is_operator(A):
+        return from_operator(A)
     return Dense(A)
 
 

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+#: Condition number above which single precision gives way to double.
+SINGLE_LIMIT = 1e5
 #: Most steps of the search; nearly all end within three.
 STEPS = 5
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csc_array, csr_array, eye_array
+from scipy.sparse import coo_array, csc_array, csr_array, eye_array, kron
 
 from structmat._array import to_numpy
 from structmat.intervals import offsets, positions
@@ -13,6 +13,8 @@ from structmat.matrices.block_low_rank import BlockLowRank
 from structmat.matrices.block_sparse import BlockSparse
 from structmat.matrices.diagonal import Diagonal, Identity
 from structmat.matrices.gblr import GBLR
+from structmat.matrices.grid import Grid
+from structmat.matrices.kronecker import Kronecker
 from structmat.matrices.lazy import Adjoint, Product, Scaled, Sum
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -107,6 +109,16 @@ def _of_product(A: Product) -> Any:
     return form
 
 
+def _of_grid(A: Grid) -> Any:
+    tops, lefts = offsets(A.row_sizes), offsets(A.col_sizes)
+    total = csr_array(A.shape, dtype=A.dtype)
+    for block, (i, j) in zip(A.children, A.places, strict=True):
+        part = coo_array(_form(block))
+        places = part.row + tops[i], part.col + lefts[j]
+        total = total + coo_array((part.data, places), shape=A.shape)
+    return total
+
+
 def _product_bound(A: Product) -> float:
     """Bound of a product with diagonals and permutations, which add no entries."""
     bounds = [_entry_bound(factor) for factor in A.children]
@@ -127,6 +139,11 @@ _FORMS: dict[type, tuple[Callable[[Any], float], Callable[[Any], Any]]] = {
     GBLR: (lambda A: float(A.row_width.astype(float) @ A.col_width.astype(float)), _of_runs),
     Sum: (lambda A: sum(map(_entry_bound, A.children)), _of_sum),
     Product: (_product_bound, _of_product),
+    Kronecker: (
+        lambda A: _entry_bound(A.children[0]) * _entry_bound(A.children[1]),
+        lambda A: kron(*map(_form, A.children)),
+    ),
+    Grid: (lambda A: sum(map(_entry_bound, A.children)), _of_grid),
     Scaled: (
         lambda A: _entry_bound(A.children[0]),
         lambda A: _form(A.children[0]) * to_numpy(A.alpha)[()],

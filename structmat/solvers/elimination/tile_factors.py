@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from structmat.errors import SolveError
 from structmat.intervals import IntArray
-from structmat.solvers.condition import LIMIT, SINGLE_LIMIT
-from structmat.solvers.elimination.inverse_norm import inverse_norm
+from structmat.solvers.condition import LIMIT
+from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm
 from structmat.solvers.elimination.scaling import Scales
 from structmat.solvers.elimination.tile_arithmetic import Thin, Tile, times
 from structmat.solvers.elimination.tile_form import TileForm, is_hermitian, shifted
