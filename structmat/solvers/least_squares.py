@@ -15,11 +15,11 @@ from structmat._array import Array, adjoint, adjoint_times, is_numpy
 from structmat._operand import matrix_product, multiplied, vector_product
 from structmat._progress import no_progress
 from structmat.errors import SolveError
-from structmat.kinds import later
 from structmat.matrices import Dense, Diagonal, LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.arguments import finite_matrix, right_hand_side, tolerance
 from structmat.solvers.choice import structured
+from structmat.solvers.krylov.least_squares import lsmr
 from structmat.solvers.thin import thin_form
 from structmat.solvers.verify import REFUSED, column_norms, double, in_range, norm_bound
 
@@ -187,9 +187,7 @@ def _cutoff(A: StructuredMatrix) -> float:
 
 
 def _by_steps(A: StructuredMatrix, tol: float, b: Array) -> Array:
-    lsmr = later("structmat.solvers.krylov.least_squares:lsmr")
     multiply, adjoint = (partial(multiplied, A, adjoint=turned) for turned in (False, True))
     limit = _STEPS * min(A.shape)
     found = lsmr(multiply, adjoint, b, tol, limit=limit, report=no_progress, xp=A.xp)
-    x: Array = found.x
-    return x
+    return found.x
