@@ -115,6 +115,7 @@ BUILT_IN = (
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -127,6 +128,7 @@ BUILT_IN = (
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -148,6 +150,7 @@ BUILT_IN = (
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.woodbury:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
