@@ -58,6 +58,7 @@ from structmat.solvers import (
     Solution,
     factorize,
     logdet,
+    lstsq,
     solve,
 )
 from structmat.sources import Entries, KernelMatrix, ordering
@@ -111,6 +112,7 @@ __all__ = [
     "kron",
     "load",
     "logdet",
+    "lstsq",
     "ordering",
     "plot",
     "register",

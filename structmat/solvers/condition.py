@@ -1,6 +1,6 @@
-"""Condition numbers by few products and solves, to refuse matrices that are as good as singular."""
+"""Condition numbers and errors by a few products and solves, before a factorization is trusted."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,43 +9,54 @@ from structmat._operand import multiplied
 from structmat.errors import SolveError
 from structmat.solvers.verify import column_norms, double
 
-#: Condition number above which single precision gives way to double.
-SINGLE_LIMIT = 1e5
 #: Condition number above which a matrix counts as singular.
 LIMIT = 1 / float(np.finfo(np.float64).eps)
 
 
-def condition(F: Any) -> float:
-    """A lower bound of the condition number of a factorization's matrix, mostly near it.
+class Probe(NamedTuple):
+    """Lower bound of a condition number, and the backward error of one solve."""
 
-    By three products and two solves from one start, the same each time. NaN counts as infinity.
+    condition: float
+    error: float
+
+
+def probe(F: Any) -> Probe:
+    """Test a factorization on one start, the same each time: by three products and two solves.
+
+    The bound is mostly near the condition number. NaN counts as infinity.
 
     Examples
     --------
     >>> import structmat
-    >>> F = structmat.factorize(structmat.Diagonal([1.0] * 50 + [1e-12]))
-    >>> 1e11 < condition(F) <= 1e12
-    True
+    >>> found = probe(structmat.factorize(structmat.Diagonal([1.0] * 50 + [1e-12])))
+    >>> 1e11 < found.condition <= 1e12, found.error < 1e-15
+    (True, True)
     """
     S, xp = F.matrix, F.xp
     if not S.shape[0]:
-        return 1.0
+        return Probe(1.0, 0.0)
     wide = double(S.dtype, xp)
     start = np.random.default_rng(0).standard_normal((S.shape[0], 1))
-    begin = xp.astype(from_numpy(start, xp, S.device), wide)
+    v = xp.astype(from_numpy(start / np.linalg.norm(start), xp, S.device), wide)
 
-    def growth(x: Any, apply: Any) -> tuple[Any, float]:
-        size = float(column_norms(x, xp)[0])
-        x = xp.astype(apply(x / size), wide)
-        return x, float(column_norms(x, xp)[0])
+    def size(x: Any) -> float:
+        return float(column_norms(x, xp)[0])
 
     with np.errstate(all="ignore"):
-        x, forward = growth(begin, lambda v: multiplied(S, v, adjoint=False))
-        x, second = growth(x, lambda v: multiplied(S, v, adjoint=True))
-        x, first = growth(begin, F._solve)
-        x, last = growth(x, F._solve_adjoint)
-        bound = max(forward, second) * max(first, last)
-    return bound if np.isfinite(bound) else float("inf")
+        x = xp.astype(F.unmeasured(v), wide)
+        reached = multiplied(S, x, adjoint=False)
+        length, image = size(x), multiplied(S, v, adjoint=False)
+        again = xp.astype(F.unmeasured(x / length, adjoint=True), wide)
+        largest = size(image)
+        turned = size(multiplied(S, image / largest, adjoint=True))
+        norm = _largest(size(reached) / length, largest, turned)
+        condition = norm * _largest(length, size(again))
+        error = size(reached - v) / (norm * length + 1)
+    return Probe(*(value if np.isfinite(value) else float("inf") for value in (condition, error)))
+
+
+def _largest(*values: float) -> float:
+    return max(values) if all(map(np.isfinite, values)) else float("inf")
 
 
 def check_condition(F: Any) -> None:
@@ -56,10 +67,15 @@ def check_condition(F: Any) -> None:
     >>> import structmat
     >>> check_condition(structmat.factorize(structmat.Diagonal([1.0, 2.0])))
     """
-    found = condition(F)
+    found = probe(F).condition
     if not found < LIMIT:
-        raise SolveError(
-            f"{F.method}: {F.matrix!r} is numerically singular, its condition number is about "
-            f"{found:.2g}; expected less than {LIMIT:.2g} (give a larger shift, or structmat.lstsq "
-            "for a least-squares solution)"
-        )
+        raise singular(F, found)
+
+
+def singular(F: Any, condition: float) -> SolveError:
+    """The error of a matrix that is numerically singular."""
+    return SolveError(
+        f"{F.method}: {F.matrix!r} is numerically singular, its condition number is about "
+        f"{condition:.2g}; expected less than {LIMIT:.2g} (give a larger shift, or structmat.lstsq "
+        "for a least-squares solution)"
+    )
