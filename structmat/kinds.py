@@ -111,7 +111,11 @@ BUILT_IN = (
         "block_sparse", "block sparse", "#56B4E9",
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
-        factorize=("structmat.solvers.tiles:factorize", "structmat.solvers.banded:factorize"),
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "block_low_rank", "block low rank", "#009E73",
@@ -119,13 +123,18 @@ BUILT_IN = (
         "structmat.compress.block_low_rank:fit",
         "structmat.compress.products.block_low_rank:fit_implicit",
         "structmat.compress.entries.block_low_rank:fit_entries",
-        factorize=("structmat.solvers.tiles:factorize", "structmat.solvers.banded:factorize"),
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
         "structmat.matrices.monarch:Monarch",
         "structmat.compress.monarch:fit",
         "structmat.compress.products.monarch:fit_implicit",
+        factorize="structmat.solvers.products:factorize_monarch",
     ),
     # A recipe of structmat.nn, which fits it to torch's tensors.
     Kind("pixelfly", "Pixelfly", "#0072B2"),
@@ -135,7 +144,11 @@ BUILT_IN = (
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
-        factorize=("structmat.solvers.woodbury:factorize", "structmat.solvers.banded:factorize"),
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",
@@ -168,7 +181,7 @@ BUILT_IN = (
     ),
     Kind(
         "product", matrix="structmat.matrices.lazy:Product",
-        factorize="structmat.solvers.banded:factorize",
+        factorize=("structmat.solvers.products:factorize", "structmat.solvers.banded:factorize"),
     ),
     Kind(
         "scaled", matrix="structmat.matrices.lazy:Scaled",
@@ -178,8 +191,14 @@ BUILT_IN = (
         "adjoint", matrix="structmat.matrices.lazy:Adjoint",
         factorize="structmat.solvers.simple:factorize_adjoint",
     ),
-    Kind("kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker"),
-    Kind("grid", matrix="structmat.matrices.grid:Grid"),
+    Kind(
+        "kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker",
+        factorize="structmat.solvers.kronecker:factorize",
+    ),
+    Kind(
+        "grid", matrix="structmat.matrices.grid:Grid",
+        factorize="structmat.solvers.block_diagonal:factorize",
+    ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
 )  # fmt: skip
 
