@@ -46,6 +46,10 @@ class Operators(Protocols):
     def _scale(self, scalar: Any, apply: Callable[[Any, Any], Any] = operator.mul) -> Any:
         """The matrix times, or divided by, a scalar."""
 
+    @abstractmethod
+    def _takes_numbers(self) -> bool:
+        """True if the contents take a scalar factor in."""
+
     # Products.
 
     def matvec(self, x: Array) -> Array:
@@ -221,11 +225,14 @@ class Operators(Protocols):
                 f"{self!r} meets {other!r} on {other.device}; expected one library and device "
                 "(move one of them with .to(…))"
             )
+        twice = operation == "add" and other is self
+        if twice and self._takes_numbers():
+            return self._scale(2)
         for apply in find_rules(operation, self.kind, other.kind):
             result = apply(self, other)
             if result is not NotImplemented:
                 return result
-        return kind_class(_LAZY[operation])(self, other)
+        return self._scale(2) if twice else kind_class(_LAZY[operation])(self, other)
 
     def to_cupyx(self) -> Any:
         """The matrix as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""

@@ -342,13 +342,13 @@ def rule(
     --------
     >>> import numpy as np
     >>> import structmat
-    >>> P = structmat.Permutation([1, 0])
-    >>> (P + P).kind
+    >>> P, Q = structmat.Permutation([1, 0]), structmat.Permutation([0, 1])
+    >>> (P + Q).kind
     'sum'
     >>> @structmat.rule("add", "permutation", "permutation")
     ... def add(a, b):
     ...     return structmat.Dense(a.to_dense() + b.to_dense())
-    >>> (P + P).kind
+    >>> (P + Q).kind
     'dense'
     """
     if operation not in OPERATIONS:

@@ -55,6 +55,8 @@ class StructuredMatrix(EntryAccess):
         takes the children, then arrays and static attributes by name.
     children : tuple of StructuredMatrix
         Operands of a lazy combination; empty for the structures themselves.
+    hermitian : bool
+        True where the construction guarantees that A equals A^H, to rounding.
 
     Notes
     -----
@@ -264,9 +266,29 @@ class StructuredMatrix(EntryAccess):
 
     # Algebra.
 
+    @property
+    def hermitian(self) -> bool:
+        """True where the construction guarantees that A equals A^H, to rounding.
+
+        A class says so by a method `_hermitian`. False is no proof of the opposite: entries are
+        never compared.
+
+        Examples
+        --------
+        >>> import structmat
+        >>> A = structmat.LowRank([[1.0], [2.0]], [[1.0], [0.0]])
+        >>> D = structmat.Diagonal([1.0, 2.0])
+        >>> A.hermitian, D.hermitian, (A.H @ D @ A).hermitian, D.H is D
+        (False, True, False, True)
+        """
+        special = getattr(self, "_hermitian", None)
+        if special is None or self.shape[0] != self.shape[1]:
+            return False
+        return bool(self._kept("hermitian", special))
+
     def adjoint(self) -> "StructuredMatrix":
-        """A^H, the conjugate transpose, shape (n, m)."""
-        return self._kept("adjoint", self._adjoint)
+        """A^H, the conjugate transpose, shape (n, m); the matrix itself where it is Hermitian."""
+        return self if self.hermitian else self._kept("adjoint", self._adjoint)
 
     def transpose(self) -> "StructuredMatrix":
         """A^T, shape (n, m)."""
@@ -344,6 +366,10 @@ class StructuredMatrix(EntryAccess):
                 array = xp.astype(array, xp.result_type(array.dtype, xp.complex64))
             arrays[name] = apply(array, scalar)
         return type(self)._build(arrays, self.children, self._static())
+
+    def _takes_numbers(self) -> bool:
+        """True if the contents take a scalar factor in."""
+        return bool(self.scaled_names) or hasattr(self, "_scaled")
 
     # Contents.
 

@@ -1,5 +1,6 @@
 """The concrete matrices, one final class a file.
 
+adjoints              matrices that are each other's adjoints, part by part
 dense                 `Dense`
 permutation           `Permutation`
 diagonal              `Identity` and `Diagonal`

@@ -14,6 +14,7 @@ from structmat._array import (
     computing_on,
     conj,
     integers,
+    is_complex,
     masked,
     namespace,
     to_numpy,
@@ -88,6 +89,9 @@ class Identity(StructuredMatrix, kind="identity"):
     def _dense(self) -> Array:
         return self.xp.eye(self.n, dtype=self.dtype, device=self.device)
 
+    def _hermitian(self) -> bool:
+        return True
+
     def _adjoint(self) -> "Identity":
         return self
 
@@ -145,6 +149,9 @@ class Diagonal(StructuredMatrix, kind="diagonal"):
         # A product with zeros would turn infinities into NaN.
         zero = self.xp.zeros((), dtype=self.dtype, device=self.device)
         return self.xp.where(on == 1, self.d[:, None], zero)
+
+    def _hermitian(self) -> bool:
+        return not is_complex(self.d, self.xp)
 
     def _adjoint(self) -> "Diagonal":
         return Diagonal(conj(self.d, self.xp))

@@ -210,9 +210,10 @@ class Hierarchical(StructuredMatrix, kind="hierarchical"):
         result[np.ix_(self.row_order, self.col_order)] = total
         return result
 
+    def _hermitian(self) -> bool:
+        return self.symmetric
+
     def _adjoint(self) -> "Hierarchical":
-        if self.symmetric:
-            return self
         at = turned_entries(self.rectangles)
         dense = conj(entries_at(self.dense, at, self.xp), self.xp)
         return Hierarchical(

@@ -13,6 +13,7 @@ from structmat._array import (
     belongs,
     computing_on,
     conj,
+    device_key,
     is_complex,
     moved,
     taken,
@@ -22,6 +23,7 @@ from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kernels.choice.factored import FactoredMatrix
+from structmat.matrices.adjoints import are_adjoint
 from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -59,6 +61,17 @@ class Sum(StructuredMatrix, kind="sum"):
     def _dense(self) -> Array:
         xp, dtype = self.xp, self.dtype
         return self._added(lambda term: xp.astype(term.to_dense(), dtype))
+
+    def _hermitian(self) -> bool:
+        """Each term is its own adjoint, or another term is that."""
+        left = [term for term in self.children if not term.hermitian]
+        while left:
+            term = left.pop()
+            paired = [i for i, other in enumerate(left) if are_adjoint(term, other)]
+            if not paired:
+                return False
+            del left[paired[0]]
+        return True
 
     def _adjoint(self) -> StructuredMatrix:
         return Sum(*(term.H for term in self.children))
@@ -140,11 +153,22 @@ class Product(StructuredMatrix, kind="product"):
         dense = dense if order is None else taken(dense, order, self.xp, axis=1)
         return self.xp.astype(dense, self.dtype)
 
+    def _hermitian(self) -> bool:
+        """The factors read the same from both ends, but for adjoints."""
+        count = len(self.children)
+        pairs = zip(self.children[: (count + 1) // 2], reversed(self.children), strict=False)
+        return all(are_adjoint(left, right) for left, right in pairs)
+
     def _adjoint(self) -> StructuredMatrix:
         return Product(*(factor.H for factor in reversed(self.children)))
 
     def _scaled(self, scalar: Any, apply: Callable[[Any, Any], Any]) -> Any:
-        for i, factor in enumerate(self.children):
+        """One factor takes the number in: that in the middle of a Hermitian product."""
+        at = list(range(len(self.children)))
+        if self.hermitian:
+            at = [len(at) // 2] if len(at) % 2 else []
+        for i in at:
+            factor = self.children[i]
             scaled = _scaled_inside(factor, scalar, apply)
             if scaled is not None:
                 return Product(*self.children[:i], scaled, *self.children[i + 1 :])
@@ -172,7 +196,6 @@ class Scaled(StructuredMatrix, kind="scaled"):
     """alpha A, for matrices that cannot take the number alpha into their contents."""
 
     data_names = ("alpha",)
-    scaled_names = ("alpha",)
     alpha: Array
 
     def __init__(self, A: StructuredMatrix, alpha: Any) -> None:
@@ -204,6 +227,29 @@ class Scaled(StructuredMatrix, kind="scaled"):
     def _dense(self) -> Array:
         dense = self.xp.astype(self.children[0].to_dense(), self.dtype)
         return dense * self.alpha
+
+    def _scaled(self, scalar: Any, apply: Callable[[Any, Any], Any]) -> StructuredMatrix:
+        """One number for two, and none where they cancel."""
+        alpha = self.alpha
+        if isinstance(scalar, complex) and not is_complex(alpha, self.xp):
+            alpha = self.xp.astype(alpha, self.xp.result_type(alpha.dtype, self.xp.complex64))
+        alpha = apply(alpha, scalar)
+        A = self.children[0]
+        if alpha.dtype == self.dtype and A.dtype == self.dtype and self._is_known(alpha):
+            return A if complex(alpha) == 1 else Scaled(A, alpha)
+        return Scaled(A, alpha)
+
+    def _is_known(self, alpha: Array) -> bool:
+        """True for a number whose value decides nothing about gradients, graphs or shapes."""
+        records = self._backend.records_gradients
+        if (records and records(alpha)) or device_key(self.device) == "meta":
+            return False
+        return not self._backend.capturing()
+
+    def _hermitian(self) -> bool:
+        if not self.children[0].hermitian:
+            return False
+        return not is_complex(self.alpha, self.xp) or complex(self.alpha).imag == 0
 
     def _adjoint(self) -> StructuredMatrix:
         return Scaled(self.children[0].H, conj(self.alpha, self.xp))
@@ -237,6 +283,9 @@ class Adjoint(StructuredMatrix, kind="adjoint"):
 
     def _dense(self) -> Array:
         return adjoint(self.children[0].to_dense(), self.xp)
+
+    def _hermitian(self) -> bool:
+        return self.children[0].hermitian
 
     def _adjoint(self) -> StructuredMatrix:
         return self.children[0]

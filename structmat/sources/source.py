@@ -60,7 +60,6 @@ class Source(StructuredMatrix, kind=None):
     """
 
     symmetric: bool
-    hermitian: bool
     #: Whether entries are the conjugates of those that `_evaluate` gives.
     conjugated: bool
 
@@ -79,7 +78,7 @@ class Source(StructuredMatrix, kind=None):
         self.dtype = self.dtype if dtype is None else dtype
         is_complex = _array.is_complex(self, self.xp)
         self.symmetric = symmetric or (hermitian and not is_complex)
-        self.hermitian = hermitian or (symmetric and not is_complex)
+        self._is_hermitian = hermitian or (symmetric and not is_complex)
         self._counter = Counter()
 
     # Hooks of a concrete source.
@@ -222,8 +221,11 @@ class Source(StructuredMatrix, kind=None):
         parts = [self.block(rows, every) for rows in self._slices(0)]
         return self._joined(parts, self.shape, None)
 
+    def _hermitian(self) -> bool:
+        return self._is_hermitian
+
     def _adjoint(self) -> StructuredMatrix:
-        return self if self.hermitian else kind_class("adjoint")(self)
+        return kind_class("adjoint")(self)
 
     def _conjugate(self) -> StructuredMatrix:
         arrays = {name: getattr(self, name) for name in self.data_names}
