@@ -26,6 +26,9 @@ from structmat.matrix import StructuredMatrix
 
 Parts = tuple[Any, Any]
 
+#: Complex factors of a product whose parts are real products: more cost more than complex ones.
+_MOST_FACTORS = 4
+
 
 def complex_parts(A: StructuredMatrix) -> Parts:
     """Real and imaginary part of a matrix, so that A is their sum with i times the second.
@@ -37,19 +40,28 @@ def complex_parts(A: StructuredMatrix) -> Parts:
     >>> real.d, imaginary.d
     (array([1., 3.]), array([2., 0.]))
     """
-    if not is_complex(A, A.xp):
+    if not _turns(A):
         return A, _zero(A)
     apart = _APART.get(type(A))
     found = None if apart is None else apart(A)
     if found is None and not A.children and set(A.data_names) == set(A.scaled_names):
         found = A._map(A.xp.real), A._map(A.xp.imag)
-    if found is None:
+    if found is None or any(map(_turns, found)):
         return (A + A.conj()) / 2, (A - A.conj()) / 2j
-    return found
+    wide = _zero(A).dtype
+    real, imaginary = (part if part.dtype == wide else part.astype(wide) for part in found)
+    return real, imaginary
+
+
+def _turns(A: StructuredMatrix) -> bool:
+    return is_complex(A, A.xp)
 
 
 def _zero(A: StructuredMatrix) -> StructuredMatrix:
-    U, V = (A.xp.zeros((size, 0), dtype=A.dtype, device=A.device) for size in A.shape)
+    """The zero matrix of rank 0, in the real dtype of A."""
+    none = A.xp.zeros(0, dtype=A.dtype, device=A.device)
+    dtype = A.xp.real(none).dtype if is_complex(A, A.xp) else A.dtype
+    U, V = (A.xp.zeros((size, 0), dtype=dtype, device=A.device) for size in A.shape)
     zero: StructuredMatrix = kind_class("low_rank")(U, V)
     return zero
 
@@ -126,7 +138,9 @@ def _twice(
 
 def _sum(A: Sum) -> Parts:
     parts = [complex_parts(term) for term in A.children]
-    return reduce(add, (part[0] for part in parts)), reduce(add, (part[1] for part in parts))
+    # A real term has no imaginary part, and a neutral one no precision for it.
+    turned = [part[1] for part, term in zip(parts, A.children, strict=True) if _turns(term)]
+    return reduce(add, (part[0] for part in parts)), reduce(add, turned, _zero(A))
 
 
 def _scaled(A: Scaled) -> Parts:
@@ -146,12 +160,13 @@ def _adjoint(A: Adjoint) -> Parts:
 
 def _grid(A: Grid) -> Parts:
     parts = [complex_parts(block) for block in A.children]
-    real, imaginary = ([part[i] for part in parts] for i in (0, 1))
-    return A._with(real), A._with(imaginary)
+    at = [t for t, block in enumerate(A.children) if _turns(block)]
+    places = {**A._static(), "places": A.places[at]}
+    return A._with([part[0] for part in parts]), Grid(*(parts[t][1] for t in at), **places)
 
 
 def _product(A: Product) -> Parts | None:
-    """One complex factor has the parts for all; two give sums of two real products."""
+    """One complex factor has the parts for all; of more, each doubles the number of products."""
     at = [i for i, factor in enumerate(A.children) if is_complex(factor, A.xp)]
     if len(at) == 1:
         (i,) = at
@@ -160,7 +175,7 @@ def _product(A: Product) -> Parts | None:
             reduce(matmul, [*before, part, *after]) for part in complex_parts(A.children[i])
         )
         return real, imaginary
-    if len(at) > 2:
+    if len(at) > _MOST_FACTORS:
         return None
     left, right = A.children[: at[1]], A.children[at[1] :]
     (a, b), (c, d) = (complex_parts(reduce(matmul, side)) for side in (left, right))

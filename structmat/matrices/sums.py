@@ -35,7 +35,12 @@ def joined(a: StructuredMatrix, b: StructuredMatrix) -> Any:
 
 
 def _total(a: StructuredMatrix, b: StructuredMatrix) -> StructuredMatrix | None:
-    """The sum of two terms by the rule for their kinds; None if that is lazy."""
+    """The sum of two terms by the rule for their kinds; None if that is lazy.
+
+    A dense term stays as it is: beside its adjoint it leaves the sum Hermitian.
+    """
+    if isinstance(a, Dense):
+        return None
     for apply in find_rules("add", a.kind, b.kind):
         found = apply(a, b)
         if found is not NotImplemented and not isinstance(found, Sum):
