@@ -17,7 +17,7 @@ neural networks with PyTorch.
 
 from structmat import plot, testing
 from structmat._moved import keep_old_homes
-from structmat.algebra import block, block_diag, concatenate, kron
+from structmat.algebra import MatrixStack, block, block_diag, concatenate, kron, stack
 from structmat.compress import Comparison, CompressionResult, compare, compress
 from structmat.convert import convert
 from structmat.errors import (
@@ -89,6 +89,7 @@ __all__ = [
     "KindError",
     "LogDeterminant",
     "LowRank",
+    "MatrixStack",
     "MissingDependencyError",
     "Monarch",
     "OperationError",
@@ -119,5 +120,6 @@ __all__ = [
     "rule",
     "save",
     "solve",
+    "stack",
     "testing",
 ]
