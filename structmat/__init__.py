@@ -17,7 +17,7 @@ neural networks with PyTorch.
 
 from structmat import plot, testing
 from structmat._moved import keep_old_homes
-from structmat.compress import Comparison, CompressionResult, compare, compress
+from structmat.compress import Comparison, CompressionResult, compare, compress, recompress
 from structmat.convert import convert
 from structmat.errors import (
     BackendError,
@@ -93,6 +93,7 @@ __all__ = [
     "load",
     "ordering",
     "plot",
+    "recompress",
     "register",
     "rule",
     "save",
