@@ -18,7 +18,7 @@ neural networks with PyTorch.
 from structmat import plot, testing
 from structmat._moved import keep_old_homes
 from structmat.algebra import MatrixStack, block, block_diag, concatenate, kron, stack
-from structmat.compress import Comparison, CompressionResult, compare, compress
+from structmat.compress import Comparison, CompressionResult, compare, compress, recompress
 from structmat.convert import convert
 from structmat.errors import (
     BackendError,
@@ -116,6 +116,7 @@ __all__ = [
     "lstsq",
     "ordering",
     "plot",
+    "recompress",
     "register",
     "rule",
     "save",
