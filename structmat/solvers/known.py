@@ -1,4 +1,4 @@
-"""What is known of a matrix that is solved with by iteration: products, entries, definiteness."""
+"""Facts about a matrix that is solved with by iteration: products, entries, definiteness."""
 
 import math
 from typing import Any
@@ -71,7 +71,7 @@ class Known:
 
 
 def known_of(A: StructuredMatrix, shift: complex, tol: float) -> Known:
-    """What is known of A + shift I, with sources compressed for its products."""
+    """Facts about A + shift I, with sources compressed for its products."""
     return Known(A, _compressed(A, shift, tol), shift)
 
 

@@ -56,7 +56,7 @@ SIDES = 3
 
 
 class System(NamedTuple):
-    """What is known of S = A + shift I."""
+    """Facts about S = A + shift I."""
 
     #: The matrix that entries are taken from, the one that stands for it, and S.
     A: StructuredMatrix
