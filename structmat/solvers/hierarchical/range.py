@@ -158,7 +158,7 @@ def _cut(
         energy, X = np.linalg.eigh(small.conj().T @ small)
         values, X = np.sqrt(energy.clip(0.0))[::-1], X[:, ::-1]
     else:
-        _, values, Xh = np.linalg.svd(np.linalg.qr(small).R)
+        _, values, Xh = np.linalg.svd(np.linalg.qr(small, mode="r"))
         X = Xh.conj().T
     kept = smallest_rank(values, math.sqrt(CUT * bound))
     kept = min(kept, int((values > np.finfo(values.dtype).eps * values.max(initial=0.0)).sum()))

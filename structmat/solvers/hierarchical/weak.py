@@ -48,7 +48,7 @@ class WeakForm:
 
     @property
     def hermitian(self) -> bool:
-        """Whether the matrix is its own adjoint."""
+        """Tell whether the matrix is its own adjoint."""
         return self.right is self.left
 
     @property
@@ -96,7 +96,8 @@ def weak_form(
     each, done, largest = error**2 / max(2 * rows, 1), 0, list[int]()
     for level in sorted(set(levels.tolist()), reverse=True):
         nodes = inner[levels == level]
-        largest.append(_sampled(weak, tiles, nodes.tolist(), each, _expected(largest), seed))
+        guess = max(FIRST_RANK // (1 + bool(largest)), math.ceil(BEYOND * _grown(largest)) + 4)
+        largest.append(_sampled(weak, tiles, nodes.tolist(), each, guess, seed))
         if _work(largest, level, weak) > most:
             return None
         done += int((tree.end - tree.begin)[nodes].sum())
@@ -134,23 +135,22 @@ def _sampled(
     return max(ranks)
 
 
-def _expected(ranks: list[int]) -> int:
+def _grown(ranks: list[int]) -> float:
     """Rank of tiles after those of half their size, and so on: it grows as it has grown.
 
     Halves of a square are no squares: sizes that are alike are two halvings apart.
     """
     if len(ranks) < 2:
-        return max([FIRST_RANK, *(2 * rank for rank in ranks)])
+        return 2.0 * ranks[-1] if ranks else 0.0
     growth = ranks[-2] / max(ranks[-4], 1) if len(ranks) >= 4 else 2.0
-    expected = max(ranks[-1], min(max(growth, 1.0), MOST_GROWTH) * ranks[-2])
-    return max(FIRST_RANK // 2, math.ceil(BEYOND * expected) + 4)
+    return max(ranks[-1], min(max(growth, 1.0), MOST_GROWTH) * ranks[-2])
 
 
 def _work(ranks: list[int], level: int, weak: WeakForm) -> float:
     """Multiplications of the factorization, with the ranks that are expected of larger tiles."""
     ranks = list(ranks)
     for _ in range(level):
-        ranks.append(_expected(ranks))
+        ranks.append(round(_grown(ranks)))
     total = float(sum(ranks))
     pairs = (total**2 + sum(float(rank) ** 2 for rank in ranks)) / 2
     return weak.size * (2 * pairs + LEAF * total) * (1 if weak.hermitian else 2)
