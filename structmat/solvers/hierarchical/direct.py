@@ -85,10 +85,13 @@ class HierarchicalFactorization(Factorization):
         w = _array.to_numpy(self._solve(product)) - z
         # Of det(I + W): the trace of W to first order, the squares of its entries to second.
         each = (z * w).sum(axis=0)
+        mean = float(each.mean().real)
         spread = float(np.abs(each - each.mean()).std()) / math.sqrt(PROBES)
         second = 0.5 * float((np.abs(w) ** 2).sum()) / PROBES
-        logabsdet = found.logabsdet + float(each.mean().real)
-        return found._replace(logabsdet=logabsdet, error=spread + second)
+        if abs(mean) < 3 * spread:
+            # The vectors would add more noise than they take away.
+            return found._replace(error=math.hypot(mean, spread) + second)
+        return found._replace(logabsdet=found.logabsdet + mean, error=spread + second)
 
 
 def factorize(A: Any, shift: complex, tol: float) -> Any:

@@ -23,7 +23,7 @@ from structmat.solvers.hierarchical.tree import LOWER, UPPER, Halves, halves
 LEAF = 128
 #: Rank that is tried first, what is tried beyond the ranks that are expected, and the most that
 #: these grow when the sides of tiles double.
-FIRST_RANK, BEYOND, MOST_GROWTH = 40, 1.12, 2.5
+FIRST_RANK, BEYOND, MOST_GROWTH = 40, 1.05, 2.5
 
 
 @dataclass
@@ -108,28 +108,32 @@ def weak_form(
 def _sampled(
     weak: WeakForm, tiles: Tiles, nodes: list[int], each: float, guess: int, seed: int
 ) -> int:
-    """Fill in the tiles of one level, and return their largest rank."""
+    """Fill in the tiles of one level, and return their largest rank; the first tells of others."""
     tree, threads = weak.tree, num_threads()
     jobs = [(node, which) for node in nodes for which in (LOWER, UPPER)[: 2 - weak.hermitian]]
     inside = 1 if len(jobs) >= 2 * threads else threads
     ranks, exact = [0] * len(jobs), [True] * len(jobs)
 
     def work(first: int, last: int) -> None:
-        for k in range(first, last):
-            node, which = jobs[k]
-            tile = tiles.tile(node, which)
-            found = tile.factors(max(guess, FIRST_RANK), weak.dtype)
-            exact[k] = found is not None
-            if found is None:
-                rng = np.random.default_rng([seed, node, which])
-                bound = each * int(tree.end[node] - tree.begin[node])
-                found = low_rank(tile, bound, guess, rng, weak.dtype, inside)
-            one, two = tree.sides(node)
-            c, d = (two, one) if which == LOWER else (one, two)
-            weak.left[c], weak.right[d] = found
-            ranks[k] = len(found[0])
+        for k in range(first + 1, last + 1):
+            fill(k, min(guess, math.ceil(BEYOND * ranks[0]) + 4))
 
-    shared_out(work, len(jobs), threads if inside == 1 else 1)
+    def fill(k: int, guess: int) -> None:
+        node, which = jobs[k]
+        tile = tiles.tile(node, which)
+        found = tile.factors(max(guess, FIRST_RANK), weak.dtype)
+        exact[k] = found is not None
+        if found is None:
+            rng = np.random.default_rng([seed, node, which])
+            bound = each * int(tree.end[node] - tree.begin[node])
+            found = low_rank(tile, bound, guess, rng, weak.dtype, inside)
+        one, two = tree.sides(node)
+        c, d = (two, one) if which == LOWER else (one, two)
+        weak.left[c], weak.right[d] = found
+        ranks[k] = len(found[0])
+
+    fill(0, guess)
+    shared_out(work, len(jobs) - 1, threads if inside == 1 else 1)
     weak.ranks += ranks
     weak.exact &= all(exact)
     return max(ranks)
