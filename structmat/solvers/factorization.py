@@ -11,10 +11,10 @@ from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat._operators import cupyx_operator
-from structmat.errors import BackendError
 from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.arguments import check_place, right_hand_side
 from structmat.solvers.results import LogDeterminant, Solution
 from structmat.solvers.verify import norm_bound, verified
 
@@ -104,6 +104,25 @@ class Factorization(LinearOperator, ABC):
     def _norm(self) -> float:
         return norm_bound(self.matrix)
 
+    def unmeasured(self, b: Array, *, adjoint: bool = False) -> Array:
+        """A solution for columns b (n, k) as the method gives it: neither measured nor refined.
+
+        For methods that call others. Complex columns of a real matrix are solved as real ones.
+
+        Examples
+        --------
+        >>> import numpy as np, structmat
+        >>> structmat.factorize(structmat.Dense([[2.0]])).unmeasured(np.array([[4j]]))
+        array([[0.+2.j]])
+        """
+        xp, solve = self.xp, self._solve_adjoint if adjoint else self._solve
+        if not _array.is_complex(b, xp) or _array.is_complex(self, xp):
+            return solve(b)
+        k = b.shape[1]
+        x = solve(xp.concat([xp.real(b), xp.imag(b)], axis=1))
+        x = xp.astype(x, xp.result_type(x.dtype, xp.complex64))
+        return x[:, :k] + x[:, k:] * 1j
+
     def solution(self, b: Any) -> Solution:
         """A solution of S x = b with its measured errors.
 
@@ -165,22 +184,13 @@ class Factorization(LinearOperator, ABC):
         return self._answer(b, adjoint=True)
 
     def _answer(self, b: Any, *, adjoint: bool) -> Any:
-        if isinstance(b, LowRank) and self._near(b):
+        if isinstance(b, LowRank):
+            check_place(b, self.matrix)
             return LowRank(self._answer(b.U, adjoint=adjoint), b.V)
         return self._solution(b, adjoint=adjoint, exact=False).x
 
-    def _near(self, b: StructuredMatrix) -> bool:
-        if b.xp is not self.xp or b.device != self.device:
-            raise BackendError(
-                f"the right-hand side {b!r} is on {b.device}; expected the library and the device "
-                f"of {self.matrix!r}, {self.device} (move one of them with .to(…))"
-            )
-        return True
-
     def _solution(self, b: Any, *, adjoint: bool, exact: bool) -> Solution:
-        if isinstance(b, StructuredMatrix) and self._near(b):
-            b = b.to_dense()
-        b = as_operand(b, self.xp)
+        b = right_hand_side(b, self.matrix)
         run = _Columns(self, exact=exact)
         product = vector_product if b.ndim < 2 else matrix_product
         x = product(run, b, adjoint=adjoint)
@@ -334,10 +344,9 @@ class _Turned(Factorization):
         return self._through(b, adjoint=not self.flipped)
 
     def _through(self, b: Array, *, adjoint: bool) -> Array:
-        solve = self.F._solve_adjoint if adjoint else self.F._solve
         if not self.conjugated:
-            return solve(b)
-        return _array.conj(solve(_array.conj(b, self.xp)), self.xp)
+            return self.F.unmeasured(b, adjoint=adjoint)
+        return _array.conj(self.F.unmeasured(_array.conj(b, self.xp), adjoint=adjoint), self.xp)
 
     def _logdet(self) -> Any:
         found = self.F._logdet()

@@ -20,11 +20,16 @@ from structmat.solvers.verify import double
 #: Single precision gives way to double below this reciprocal condition number.
 _SINGLE_ENOUGH = 1e-5
 
+#: Rows and columns whose largest entries are above this number, and below its inverse, stay.
+_EVEN = 2.0**-10
+
 Scales = tuple[Array, Array]
 
 
 def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factors":
     """Factors of a square array (n, n); errors call it by `name`.
+
+    Cholesky factors need a lower triangle with its mirror image: `hermitian` promises it.
 
     Examples
     --------
@@ -35,6 +40,8 @@ def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factor
            [1.]])
     """
     with np.errstate(all="ignore"):
+        if is_numpy(xp) and not hermitian:
+            hermitian = np.array_equal(A, A.conj().T)
         found = _factors(A, xp, hermitian, name)
         single = xp.finfo(A.dtype).bits < 64
         if single and not found.rcond > _SINGLE_ENOUGH:
@@ -198,29 +205,53 @@ def _by_inverse(A: Array, xp: ModuleType, name: str) -> _Inverse:
     return _Inverse(inverse, A, rcond, (left, right))
 
 
-def _scales(A: Array, xp: ModuleType, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _scales(A: Array, xp: ModuleType, name: str) -> Scales:
     """Powers of two that bring the largest entry of each row, then of each column, near 1."""
     if not A.shape[0]:
         return np.ones(0), np.ones(0)
-    sizes = xp.abs(A)
-    left = _power(_positive(to_numpy(xp.max(sizes, axis=1)), name, "row"))
-    sizes = from_numpy(left, xp, device(A))[:, None] * sizes
-    right = _power(_positive(to_numpy(xp.max(sizes, axis=0)), name, "column"))
+    left, right = balancing(A, xp)
+    for scale, axis in ((left, "row"), (right, "column")):
+        if not np.isfinite(scale).all():
+            at = int(np.flatnonzero(~np.isfinite(scale))[0])
+            raise SolveError(
+                f"{name} is singular: its {axis} {at} is zero; expected an invertible matrix (give "
+                "a shift, or structmat.lstsq for a least-squares solution)"
+            )
     return left, right
 
 
-def _positive(largest: np.ndarray, name: str, axis: str) -> np.ndarray:
-    if not (largest > 0).all():
-        at = int(np.flatnonzero(~(largest > 0))[0])
-        raise SolveError(
-            f"{name} is singular: its {axis} {at} is zero; expected an invertible matrix (give a "
-            "shift, or structmat.lstsq for a least-squares solution)"
-        )
-    return largest
+def balancing(A: Array, xp: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of two that bring the largest entries of rows and columns of (…, n, n) near 1.
+
+    Both take half of the way at a time, until they meet (Ruiz 2001, RAL-TR-2001-034); infinite
+    for zeros.
+
+    Examples
+    --------
+    >>> D = np.diag([1.0, 2.0**40])
+    >>> left, right = balancing(D @ np.array([[2.0, 1.0], [1.0, 2.0]]) @ D, np)
+    >>> bool(np.all(left == right)), left[0] / left[1] == 2.0**40
+    (True, True)
+    """
+    sizes = np.abs(to_numpy(A))
+    left, right = (np.ones(A.shape[:-1], sizes.dtype) for _ in range(2))
+    for share in (2, 2, 2, 2, 1):
+        rows, cols = sizes.max(axis=-1), sizes.max(axis=-2)
+        if _is_even(rows) and _is_even(cols):
+            break
+        steps = _power(rows, share), _power(cols, share)
+        left, right = left * steps[0], right * steps[1]
+        sizes = steps[0][..., :, None] * sizes * steps[1][..., None, :]
+    return left, right
 
 
-def _power(sizes: np.ndarray) -> np.ndarray:
-    """Powers of two near the inverses of positive numbers, in their dtype."""
+def _is_even(sizes: np.ndarray) -> bool:
+    """True for numbers of one size, near 1."""
+    return bool(((sizes > _EVEN) & (sizes < 1 / _EVEN)).all())
+
+
+def _power(sizes: np.ndarray, share: int = 1) -> np.ndarray:
+    """Powers of two near the inverses of numbers, or of their roots; infinite for zeros."""
     limit = 120 if sizes.dtype == np.float32 else 1000
-    exponents = np.clip(-np.frexp(sizes)[1], -limit, limit)
-    return np.ldexp(np.ones(sizes.shape, sizes.dtype), exponents)
+    exponents = np.clip(-np.frexp(sizes)[1] // share, -limit, limit)
+    return np.where(sizes > 0, np.ldexp(np.ones_like(sizes), exponents), np.inf)
