@@ -78,10 +78,14 @@ def compress_source(
 
 
 class Compression:
-    """A source prepared for one kind: on NumPy, its rows and columns in k-d order."""
+    """A source prepared for one kind: on NumPy, its rows and columns in k-d order.
 
-    def __init__(self, source: Source, kind: str) -> None:
+    `fit` takes the place of the kind's own fit by entries.
+    """
+
+    def __init__(self, source: Source, kind: str, fit: Any = None) -> None:
         self._user, self.kind = source, kind
+        self._fit_entries: Any = fit or find_entries_fit(kind)
         self.host = on_host(source)
         self._begun = source.entries
         self.ordered = self.host.points is not None and kind != "low_rank"
@@ -193,7 +197,7 @@ class Compression:
         )
 
     def _fitted(self, goal: Goal, rng: np.random.Generator, progress: Progress) -> StructuredMatrix:
-        fit: Any = find_entries_fit(self.kind)
+        fit = self._fit_entries
         matrix: StructuredMatrix = fit(self.source, goal, rng=rng, progress=progress)
         return matrix
 

@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from structmat.compress import compress
+from structmat._progress import no_progress
+from structmat.compress.contained import Bound
+from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
+from structmat.compress.hierarchical.fit import fit_strong
 from structmat.matrices import Hierarchical
 from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with
 from structmat.solvers.iterative import factorize_known
@@ -43,9 +46,11 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
 
 def compressed(A: Source, shift: complex) -> Hierarchical:
     """The hierarchical matrix near a source, to a share of the shift."""
-    norm = source_norm(A, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    norm = source_norm(A, rng)
     share = COMPRESSED * abs(shift) / norm if shift and norm else UNSHIFTED
-    found: Hierarchical = compress(
-        A, "hierarchical", tol=min(max(share, LEAST), MOST), rng=0
-    ).matrix
-    return found
+    run = Compression(A, "hierarchical", fit_strong)
+    found = run.fit(Bound(tol=min(max(share, LEAST), MOST)), rng, no_progress, exact=False)
+    assert found is not None
+    matrix: Any = run.restored(run.in_place(found[0]))
+    return matrix
