@@ -18,7 +18,7 @@ neural networks with PyTorch.
 from structmat import plot, testing
 from structmat._moved import keep_old_homes
 from structmat.algebra import MatrixStack, block, block_diag, concatenate, kron, stack
-from structmat.compress import Comparison, CompressionResult, compare, compress
+from structmat.compress import Comparison, CompressionResult, compare, compress, recompress
 from structmat.convert import convert
 from structmat.errors import (
     BackendError,
@@ -31,6 +31,7 @@ from structmat.errors import (
     OperationError,
     SaveError,
     ShapeError,
+    SolveError,
     StructmatError,
     ToleranceError,
     TrainingError,
@@ -51,6 +52,15 @@ from structmat.matrices import (
     Permutation,
 )
 from structmat.matrix import StructuredMatrix
+from structmat.solvers import (
+    Factorization,
+    LogDeterminant,
+    Solution,
+    factorize,
+    logdet,
+    lstsq,
+    solve,
+)
 from structmat.sources import Entries, KernelMatrix, ordering
 
 __version__ = "0.1.0"
@@ -69,6 +79,7 @@ __all__ = [
     "Dense",
     "Diagonal",
     "Entries",
+    "Factorization",
     "FileFormatError",
     "Hierarchical",
     "Identity",
@@ -76,6 +87,7 @@ __all__ = [
     "KernelMatrix",
     "Kind",
     "KindError",
+    "LogDeterminant",
     "LowRank",
     "MatrixStack",
     "MissingDependencyError",
@@ -84,6 +96,8 @@ __all__ = [
     "Permutation",
     "SaveError",
     "ShapeError",
+    "Solution",
+    "SolveError",
     "StructmatError",
     "StructuredMatrix",
     "ToleranceError",
@@ -94,14 +108,19 @@ __all__ = [
     "compress",
     "concatenate",
     "convert",
+    "factorize",
     "interpolate",
     "kron",
     "load",
+    "logdet",
+    "lstsq",
     "ordering",
     "plot",
+    "recompress",
     "register",
     "rule",
     "save",
+    "solve",
     "stack",
     "testing",
 ]

@@ -196,7 +196,7 @@ class Operators(Protocols):
         if not isinstance(power, numbers.Integral) or power < 0 or self.shape[0] != self.shape[1]:
             raise InputError(
                 f"{self._size()} matrix to the power {power!r}; expected a square matrix and a "
-                "whole power of at least 0 (for an inverse solve a system instead)"
+                "whole power of at least 0 (for an inverse structmat.factorize)"
             )
         if power == 0:
             return self._one()
@@ -240,21 +240,26 @@ class Operators(Protocols):
 
     def to_cupyx(self) -> Any:
         """The matrix as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""
-        if _array.backend_name(self.xp) != "cupy":
-            raise BackendError(
-                f"the contents are on {_array.backend_name(self.xp)}; expected cupy "
-                "(move them with A.to('cupy'))"
-            )
-        from cupyx.scipy.sparse.linalg import LinearOperator as CupyxOperator
+        return cupyx_operator(self)
 
-        return CupyxOperator(
-            self.shape,
-            matvec=self.matvec,
-            rmatvec=self.rmatvec,
-            matmat=self.matmat,
-            rmatmat=self.rmatmat,
-            dtype=self.dtype,
+
+def cupyx_operator(A: Any) -> Any:
+    """An operator on CuPy as one of CuPy's own, by its four products."""
+    if _array.backend_name(A.xp) != "cupy":
+        raise BackendError(
+            f"the contents are on {_array.backend_name(A.xp)}; expected cupy "
+            "(move them with A.to('cupy'))"
         )
+    from cupyx.scipy.sparse.linalg import LinearOperator as CupyxOperator
+
+    return CupyxOperator(
+        A.shape,
+        matvec=A.matvec,
+        rmatvec=A.rmatvec,
+        matmat=A.matmat,
+        rmatmat=A.rmatmat,
+        dtype=A.dtype,
+    )
 
 
 def _structured(x: Any) -> Any:

@@ -1,9 +1,11 @@
-"""Errors that structmat raises on purpose. This module imports nothing.
+"""Errors that structmat raises on purpose. This module imports NumPy alone.
 
 Every refusal is a `StructmatError` and, at the same time, the built-in error that
 a SciPy or torch user would expect (`ValueError`, `TypeError`, `OSError` or
 `RuntimeError`). Each message gives the value, the expectation and the remedy.
 """
+
+from numpy.linalg import LinAlgError
 
 __all__ = [
     "BackendError",
@@ -16,6 +18,7 @@ __all__ = [
     "OperationError",
     "SaveError",
     "ShapeError",
+    "SolveError",
     "StructmatError",
     "ToleranceError",
     "TrainingError",
@@ -52,6 +55,13 @@ class BudgetError(InputError):
 
 class ToleranceError(InputError):
     """A tolerance that no matrix of the kind meets."""
+
+
+class SolveError(InputError, LinAlgError):
+    """A system that is singular, not definite where that was promised, or not solved well enough.
+
+    It is a `numpy.linalg.LinAlgError`, too.
+    """
 
 
 class ConversionError(InputError):

@@ -53,6 +53,10 @@ class Kind:
         as `KernelMatrix`, by blocks of its entries; it must not be formed. The bound
         ``goal.max_error`` follows from an estimated norm, and `compress` estimates the error
         of the result.
+    factorize : callable or str, or a tuple of them, optional
+        ``factorize(A, shift, tol)`` returns a `Factorization` of A + shift I for a square matrix
+        A of this kind and a bound `tol` of the backward error, or NotImplemented for a matrix
+        that its method does not fit. Several are asked in turn.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class Kind:
     fit: Callable[..., Any] | str | None = None
     fit_implicit: Callable[..., Any] | str | None = None
     fit_entries: Callable[..., Any] | str | None = None
+    factorize: Callable[..., Any] | str | tuple[Callable[..., Any] | str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
@@ -100,11 +105,17 @@ BUILT_IN = (
         "structmat.compress.low_rank:fit",
         "structmat.compress.low_rank:fit_implicit",
         fit_entries="structmat.compress.entries.low_rank:fit_entries",
+        factorize="structmat.solvers.woodbury:factorize",
     ),
     Kind(
         "block_sparse", "block sparse", "#56B4E9",
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "block_low_rank", "block low rank", "#009E73",
@@ -112,12 +123,18 @@ BUILT_IN = (
         "structmat.compress.block_low_rank:fit",
         "structmat.compress.products.block_low_rank:fit_implicit",
         "structmat.compress.entries.block_low_rank:fit_entries",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
         "structmat.matrices.monarch:Monarch",
         "structmat.compress.monarch:fit",
         "structmat.compress.products.monarch:fit_implicit",
+        factorize="structmat.solvers.products:factorize_monarch",
     ),
     # A recipe of structmat.nn, which fits it to torch's tensors.
     Kind("pixelfly", "Pixelfly", "#0072B2"),
@@ -127,6 +144,11 @@ BUILT_IN = (
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",
@@ -134,18 +156,60 @@ BUILT_IN = (
         "structmat.compress.hierarchical.arrays:fit",
         "structmat.compress.products.hierarchical:fit_implicit",
         fit_entries="structmat.compress.hierarchical.fit:fit_entries",
+        factorize="structmat.solvers.hierarchical.direct:factorize",
     ),
-    Kind("permutation", matrix="structmat.matrices.permutation:Permutation"),
-    Kind("identity", matrix="structmat.matrices.diagonal:Identity"),
-    Kind("diagonal", matrix="structmat.matrices.diagonal:Diagonal"),
-    Kind("kernel", matrix="structmat.sources.kernel_matrix:KernelMatrix"),
-    Kind("entries", matrix="structmat.sources.entries:Entries"),
-    Kind("sum", matrix="structmat.matrices.lazy:Sum"),
-    Kind("product", matrix="structmat.matrices.lazy:Product"),
-    Kind("scaled", matrix="structmat.matrices.lazy:Scaled"),
-    Kind("adjoint", matrix="structmat.matrices.lazy:Adjoint"),
-    Kind("kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker"),
-    Kind("grid", matrix="structmat.matrices.grid:Grid"),
+    Kind(
+        "permutation", matrix="structmat.matrices.permutation:Permutation",
+        factorize="structmat.solvers.simple:factorize_permutation",
+    ),
+    Kind(
+        "identity", matrix="structmat.matrices.diagonal:Identity",
+        factorize="structmat.solvers.simple:factorize_diagonal",
+    ),
+    Kind(
+        "diagonal", matrix="structmat.matrices.diagonal:Diagonal",
+        factorize="structmat.solvers.simple:factorize_diagonal",
+    ),
+    Kind(
+        "kernel", matrix="structmat.sources.kernel_matrix:KernelMatrix",
+        factorize="structmat.solvers.hierarchical.points:factorize",
+    ),
+    Kind(
+        "entries", matrix="structmat.sources.entries:Entries",
+        factorize="structmat.solvers.hierarchical.points:factorize",
+    ),
+    Kind(
+        "sum", matrix="structmat.matrices.lazy:Sum",
+        factorize=(
+            "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.hierarchical.direct:factorize_sum",
+            "structmat.solvers.banded:factorize",
+        ),
+    ),
+    Kind(
+        "product", matrix="structmat.matrices.lazy:Product",
+        factorize=(
+            "structmat.solvers.products:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
+    ),
+    Kind(
+        "scaled", matrix="structmat.matrices.lazy:Scaled",
+        factorize="structmat.solvers.simple:factorize_scaled",
+    ),
+    Kind(
+        "adjoint", matrix="structmat.matrices.lazy:Adjoint",
+        factorize="structmat.solvers.simple:factorize_adjoint",
+    ),
+    Kind(
+        "kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker",
+        factorize="structmat.solvers.kronecker:factorize",
+    ),
+    Kind(
+        "grid", matrix="structmat.matrices.grid:Grid",
+        factorize="structmat.solvers.block_diagonal:factorize",
+    ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
 )  # fmt: skip
 
@@ -260,6 +324,12 @@ def find_entries_fit(name: str) -> Callable[..., Any] | None:
     """Fit of sources of a kind; None where it has none."""
     fit: Callable[..., Any] | None = _resolve(_KINDS[name].fit_entries)
     return fit
+
+
+def find_factorizations(name: str) -> list[Callable[..., Any]]:
+    """Direct factorizations of a kind, the first to be asked first."""
+    ways = _KINDS[name].factorize
+    return [_resolve(way) for way in (ways if isinstance(ways, tuple) else (ways,)) if way]
 
 
 def kind_class(name: object) -> Any:

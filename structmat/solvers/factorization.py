@@ -1,0 +1,362 @@
+"""The abstract factorization: an operator that solves, each time with a measured error."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from scipy.sparse.linalg import LinearOperator
+
+from structmat import _array
+from structmat._array import Array, Device, DType
+from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
+from structmat._operators import cupyx_operator
+from structmat.kinds import later
+from structmat.matrices import LowRank
+from structmat.matrix import StructuredMatrix
+from structmat.solvers.arguments import check_place, right_hand_side
+from structmat.solvers.results import LogDeterminant, Solution
+from structmat.solvers.verify import norm_bound, verified
+
+
+class Factorization(LinearOperator, ABC):
+    """Operator that solves systems with a square matrix S; `factorize` makes it.
+
+    It is the inverse of S as a `scipy.sparse.linalg.LinearOperator`: ``F @ b`` solves, and
+    SciPy's solvers take F as their preconditioner ``M=``. Every solve measures its backward
+    error by one product with S, is refined while that is above `tol`, and raises a
+    `SolveError` above ten times `tol`.
+
+    Attributes
+    ----------
+    matrix : StructuredMatrix, shape (n, n)
+        The matrix S = A + shift I.
+    shape : tuple of int
+        ``(n, n)``.
+    dtype : dtype
+        Dtype of S.
+    xp : namespace
+        Array library of S, and of right-hand sides.
+    device : device
+        Device of S.
+    method : str
+        Name of the method, such as ``"woodbury"``.
+    rank : int or None
+        Rank of the part of S that its method treats as low rank; None for other methods.
+    tol : float
+        Bound of the backward error.
+
+    Notes
+    -----
+    A class of a method defines `_solve`, `_solve_adjoint` and `_logdet`. An iterative one may
+    also define ``_counted(b, adjoint=…)``, which returns a solution and the number of steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> F = structmat.factorize(structmat.LowRank(np.ones((3, 1)), np.ones((3, 1))), shift=1.0)
+    >>> F @ np.array([4.0, 4.0, 4.0])
+    array([1., 1., 1.])
+    >>> F.method, F.rank
+    ('woodbury', 1)
+    """
+
+    method: str = ""
+    rank: int | None = None
+    matrix: StructuredMatrix
+    tol: float
+    #: Whether solutions keep the dtype of the right-hand side, whatever `dtype` says.
+    neutral: bool
+
+    def __init__(self, matrix: StructuredMatrix, tol: float) -> None:
+        LinearOperator.__init__(self, None, matrix.shape)
+        self.matrix, self.tol = matrix, tol
+        self.dtype, self.neutral = matrix.dtype, matrix.neutral
+
+    # Hooks of a method.
+
+    @abstractmethod
+    def _solve(self, b: Array) -> Array:
+        """An unmeasured solution of S x = b for columns b (n, k)."""
+
+    @abstractmethod
+    def _solve_adjoint(self, b: Array) -> Array:
+        """An unmeasured solution of S^H x = b for columns b (n, k)."""
+
+    @abstractmethod
+    def _logdet(self) -> Any:
+        """The `LogDeterminant` of S; NotImplemented where the method does not give it."""
+
+    # Solves.
+
+    @property
+    def xp(self) -> ModuleType:
+        """Array library of S."""
+        return self.matrix.xp
+
+    @property
+    def device(self) -> Device:
+        """Device of S."""
+        return self.matrix.device
+
+    @cached_property
+    def _norm(self) -> float:
+        return norm_bound(self.matrix)
+
+    def unmeasured(self, b: Array, *, adjoint: bool = False) -> Array:
+        """A solution for columns b (n, k) as the method gives it: neither measured nor refined.
+
+        For methods that call others. Complex columns of a real matrix are solved as real ones.
+
+        Examples
+        --------
+        >>> import numpy as np, structmat
+        >>> structmat.factorize(structmat.Dense([[2.0]])).unmeasured(np.array([[4j]]))
+        array([[0.+2.j]])
+        """
+        xp, solve = self.xp, self._solve_adjoint if adjoint else self._solve
+        if not _array.is_complex(b, xp) or _array.is_complex(self, xp):
+            return solve(b)
+        k = b.shape[1]
+        x = solve(xp.concat([xp.real(b), xp.imag(b)], axis=1))
+        x = xp.astype(x, xp.result_type(x.dtype, xp.complex64))
+        return x[:, :k] + x[:, k:] * 1j
+
+    def solution(self, b: Any) -> Solution:
+        """A solution of S x = b with its measured errors.
+
+        Parameters
+        ----------
+        b : array, shape (n,), (n, k) or (…, n, k)
+
+        Returns
+        -------
+        Solution
+
+        Raises
+        ------
+        SolveError
+            If the backward error stays above ten times `tol`.
+        InputError
+            If `b` holds a NaN or an infinity.
+        ShapeError
+            If the rows of `b` are not n.
+        BackendError
+            If `b` belongs to another array library or device than S.
+        """
+        return self._solution(b, adjoint=False, exact=True)
+
+    def solve(self, b: Any) -> Any:
+        """A solution x of S x = b.
+
+        Parameters
+        ----------
+        b : array, shape (n,), (n, k) or (…, n, k)
+            Also a sparse or a structured matrix of n rows.
+
+        Returns
+        -------
+        array of the shape of b
+            For a `LowRank` matrix b a `LowRank` matrix, by a solve with its left factor.
+
+        Raises
+        ------
+        SolveError
+            If the backward error stays above ten times `tol`.
+        InputError
+            If `b` holds a NaN or an infinity.
+        ShapeError
+            If the rows of `b` are not n.
+        BackendError
+            If `b` belongs to another array library or device than S.
+
+        Examples
+        --------
+        >>> import structmat
+        >>> structmat.factorize(structmat.Diagonal([2.0, 4.0])).solve([1.0, 1.0])
+        array([0.5 , 0.25])
+        """
+        return self._answer(b, adjoint=False)
+
+    def solve_adjoint(self, b: Any) -> Any:
+        """A solution x of S^H x = b; as `solve` otherwise."""
+        return self._answer(b, adjoint=True)
+
+    def _answer(self, b: Any, *, adjoint: bool) -> Any:
+        if isinstance(b, LowRank):
+            check_place(b, self.matrix)
+            return LowRank(self._answer(b.U, adjoint=adjoint), b.V)
+        return self._solution(b, adjoint=adjoint, exact=False).x
+
+    def _solution(self, b: Any, *, adjoint: bool, exact: bool) -> Solution:
+        b = right_hand_side(b, self.matrix)
+        run = _Columns(self, exact=exact)
+        product = vector_product if b.ndim < 2 else matrix_product
+        x = product(run, b, adjoint=adjoint)
+        return Solution(
+            x, run.found.residual, run.found.backward_error, run.found.iterations, self.method
+        )
+
+    def logdet(self, *, rng: Any = None) -> LogDeterminant:
+        """Sign and logarithm of the determinant of S.
+
+        Parameters
+        ----------
+        rng : int or numpy.random.Generator, optional
+            For methods that estimate the logarithm.
+
+        Returns
+        -------
+        LogDeterminant
+
+        Raises
+        ------
+        SolveError
+            If neither the method nor an estimate gives it.
+        """
+        found: LogDeterminant = self._logdet()
+        if found is NotImplemented:
+            found = later("structmat.solvers.iterative:logdet")(self, rng)
+        return found
+
+    # The inverse as an operator.
+
+    def matvec(self, x: Any) -> Array:
+        """S^-1 x for one vector or a batch of them, shape (…, n)."""
+        return vector_product(_Columns(self), x, adjoint=False)
+
+    def rmatvec(self, x: Any) -> Array:
+        """S^-H x for one vector or a batch of them, shape (…, n)."""
+        return vector_product(_Columns(self), x, adjoint=True)
+
+    def matmat(self, X: Any) -> Array:
+        """S^-1 X for one matrix or a batch of them, shape (…, n, k)."""
+        return matrix_product(_Columns(self), X, adjoint=False)
+
+    def rmatmat(self, X: Any) -> Array:
+        """S^-H X for one matrix or a batch of them, shape (…, n, k)."""
+        return matrix_product(_Columns(self), X, adjoint=True)
+
+    # SciPy's wrappers call these without any check.
+    _matvec, _rmatvec, _matmat, _rmatmat = matvec, rmatvec, matmat, rmatmat
+
+    def dot(self, x: Any) -> Any:
+        """S^-1 x: a vector (n,) or a matrix (…, n, k); operators and numbers as SciPy does."""
+        if is_scalar(x) or (isinstance(x, LinearOperator) and not isinstance(x, LowRank)):
+            return LinearOperator.dot(self, x)
+        return self.solve(x)
+
+    def rdot(self, x: Any) -> Any:
+        """x S^-1: a vector (n,) or a matrix (…, k, n); operators and numbers as SciPy does."""
+        if isinstance(x, LinearOperator):
+            return x.dot(self)
+        if is_scalar(x):
+            return LinearOperator.dot(self, x)
+        xp = self.xp
+        x = _array.conj(as_operand(x, xp), xp)
+        if x.ndim < 2:
+            return _array.conj(self.solve_adjoint(x), xp)
+        return _array.adjoint(self.solve_adjoint(xp.matrix_transpose(x)), xp)
+
+    def __call__(self, x: Any) -> Any:
+        """Solve; the same as `dot`."""
+        return self.dot(x)
+
+    def __mul__(self, x: Any) -> Any:
+        return self.dot(x)
+
+    def __rmul__(self, x: Any) -> Any:
+        return self.rdot(x)
+
+    def _adjoint(self) -> "Factorization":
+        return _turned(self, flipped=True, conjugated=False)
+
+    def _transpose(self) -> "Factorization":
+        return _turned(self, flipped=True, conjugated=True)
+
+    def conj(self) -> "Factorization":
+        """Factorization of the conjugate of S."""
+        return _turned(self, flipped=False, conjugated=True)
+
+    def to_cupyx(self) -> Any:
+        """The inverse as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""
+        return cupyx_operator(self)
+
+    def __repr__(self) -> str:
+        n = self.shape[0]
+        rank = "" if self.rank is None else f" of rank {self.rank}"
+        return f"<{n}x{n} factorization, {self.method}{rank}, {self.dtype}>"
+
+    def __reduce__(self) -> Any:
+        # SciPy's own state may hold namespaces, which do not pickle.
+        own = {name: value for name, value in vars(self).items() if name not in _SCIPYS}
+        return _revived, (type(self), own)
+
+
+#: Attributes that SciPy's constructor sets again.
+_SCIPYS = ("shape", "_xp", "_norm")
+
+
+def _revived(cls: type[Factorization], own: dict[str, Any]) -> Factorization:
+    """A factorization from its attributes, as pickle keeps them."""
+    F = cls.__new__(cls)
+    LinearOperator.__init__(F, None, own["matrix"].shape)
+    F.__dict__.update(own)
+    return F
+
+
+class _Columns:
+    """A factorization as a factor of products, which keeps the errors of its last solve."""
+
+    neutral: bool
+
+    def __init__(self, F: Factorization, *, exact: bool = False) -> None:
+        self.F, self.shape, self.dtype, self.exact = F, F.shape, F.dtype, exact
+        self.xp, self.device, self.neutral = F.xp, F.device, F.neutral
+        self.found = Solution(None, 0.0, 0.0, 0, F.method)
+
+    def _multiply(self, x: Array) -> Array:
+        self.found = verified(self.F, x, adjoint=False, exact=self.exact)
+        return self.found.x
+
+    def _multiply_adjoint(self, y: Array) -> Array:
+        self.found = verified(self.F, y, adjoint=True, exact=self.exact)
+        return self.found.x
+
+    def _wider(self, dtype: DType) -> "_Columns":
+        return self
+
+
+class _Turned(Factorization):
+    """Solves with the adjoint, the transpose or the conjugate by those with the matrix itself."""
+
+    def __init__(self, F: Factorization, *, flipped: bool, conjugated: bool) -> None:
+        matrix = F.matrix.H if flipped else F.matrix
+        super().__init__(matrix.conj() if conjugated else matrix, F.tol)
+        self.F, self.flipped, self.conjugated = F, flipped, conjugated
+        self.method, self.rank = F.method, F.rank
+
+    def _solve(self, b: Array) -> Array:
+        return self._through(b, adjoint=self.flipped)
+
+    def _solve_adjoint(self, b: Array) -> Array:
+        return self._through(b, adjoint=not self.flipped)
+
+    def _through(self, b: Array, *, adjoint: bool) -> Array:
+        if not self.conjugated:
+            return self.F.unmeasured(b, adjoint=adjoint)
+        return _array.conj(self.F.unmeasured(_array.conj(b, self.xp), adjoint=adjoint), self.xp)
+
+    def _logdet(self) -> Any:
+        found = self.F._logdet()
+        if found is NotImplemented or self.flipped == self.conjugated:
+            return found
+        return found._replace(sign=found.sign.conjugate())
+
+
+def _turned(F: Factorization, *, flipped: bool, conjugated: bool) -> Factorization:
+    if isinstance(F, _Turned):
+        flipped, conjugated, F = flipped != F.flipped, conjugated != F.conjugated, F.F
+    conjugated = conjugated and bool(F.xp.isdtype(F.dtype, "complex floating"))
+    return _Turned(F, flipped=flipped, conjugated=conjugated) if flipped or conjugated else F

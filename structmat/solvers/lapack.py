@@ -1,0 +1,235 @@
+"""Factors of small dense arrays: Cholesky or LU, with rows and columns scaled first.
+
+On NumPy by LAPACK; on other libraries by the inverse, since the array API has no triangular
+solves. An array whose reciprocal condition number is below the rounding error is refused.
+"""
+
+from abc import ABC, abstractmethod
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from scipy.linalg.lapack import get_lapack_funcs
+
+from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
+from structmat._array import adjoint as _flipped
+from structmat.errors import SolveError
+from structmat.solvers.results import LogDeterminant
+from structmat.solvers.verify import double
+
+#: Single precision gives way to double below this reciprocal condition number.
+_SINGLE_ENOUGH = 1e-5
+
+Scales = tuple[Array, Array]
+
+
+def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factors":
+    """Factors of a square array (n, n); errors call it by `name`.
+
+    Examples
+    --------
+    >>> A = np.array([[2.0, 1.0], [1.0, 3.0]])
+    >>> factors = factored(A, np, hermitian=True, name="A")
+    >>> factors.solve(np.array([[3.0], [4.0]])).round(12)
+    array([[1.],
+           [1.]])
+    """
+    with np.errstate(all="ignore"):
+        found = _factors(A, xp, hermitian, name)
+        single = xp.finfo(A.dtype).bits < 64
+        if single and not found.rcond > _SINGLE_ENOUGH:
+            found = _factors(xp.astype(A, double(A.dtype, xp)), xp, hermitian, name)
+        limit = float(xp.finfo(found.dtype).eps)
+    if not found.rcond > limit:
+        raise SolveError(
+            f"{name} is numerically singular: its reciprocal condition number is about "
+            f"{found.rcond:.2g}; expected more than {limit:.2g} (give a larger shift, or "
+            "structmat.lstsq for a least-squares solution)"
+        )
+    return found
+
+
+class Factors(ABC):
+    """Abstract factors of an array M, of which ``diag(left) M diag(right)`` was factored."""
+
+    rcond: float
+    dtype: DType
+
+    def __init__(self, dtype: DType, scales: Scales) -> None:
+        self.dtype = dtype
+        self.left, self.right = (scale[:, None] for scale in scales)
+
+    @abstractmethod
+    def _inner(self, b: Any, *, adjoint: bool) -> Any:
+        """A solve with the array that was factored, or with its adjoint."""
+
+    @abstractmethod
+    def _inner_logdet(self) -> LogDeterminant:
+        """Log-determinant of the array that was factored."""
+
+    def solve(self, b: Array) -> Array:
+        """A solution of M x = b for columns b (n, k)."""
+        return self.right * self._inner(self.left * b, adjoint=False)
+
+    def solve_adjoint(self, b: Array) -> Array:
+        """A solution of M^H x = b for columns b (n, k)."""
+        return self.left * self._inner(self.right * b, adjoint=True)
+
+    def logdet(self) -> LogDeterminant:
+        """Log-determinant of M."""
+        found = self._inner_logdet()
+        scaled = sum(float(np.log2(to_numpy(s)).sum()) for s in (self.left, self.right))
+        return found._replace(logabsdet=found.logabsdet - scaled * float(np.log(2.0)))
+
+
+class _Cholesky(Factors):
+    """Lower Cholesky factor by LAPACK."""
+
+    def __init__(self, lower: np.ndarray, rcond: float, scales: Scales) -> None:
+        super().__init__(lower.dtype, scales)
+        self.lower, self.rcond = lower, rcond
+
+    def _inner(self, b: Any, *, adjoint: bool) -> Any:
+        (solve,) = get_lapack_funcs(("potrs",), (self.lower,))
+        return solve(self.lower, b, lower=True)[0]
+
+    def _inner_logdet(self) -> LogDeterminant:
+        diagonal = np.diagonal(self.lower).real.astype(np.float64)
+        return LogDeterminant(1.0, 2 * float(np.log(diagonal).sum()))
+
+
+class _Lu(Factors):
+    """LU factors with row exchanges by LAPACK."""
+
+    def __init__(self, lu: np.ndarray, pivots: np.ndarray, rcond: float, scales: Scales) -> None:
+        super().__init__(lu.dtype, scales)
+        self.lu, self.pivots, self.rcond = lu, pivots, rcond
+
+    def _inner(self, b: Any, *, adjoint: bool) -> Any:
+        (solve,) = get_lapack_funcs(("getrs",), (self.lu,))
+        return solve(self.lu, self.pivots, b, trans=2 if adjoint else 0)[0]
+
+    def _inner_logdet(self) -> LogDeterminant:
+        return _of_diagonal(
+            np.diagonal(self.lu), int((self.pivots != np.arange(self.pivots.size)).sum())
+        )
+
+
+class _Inverse(Factors):
+    """The inverse, for libraries without triangular solves."""
+
+    def __init__(self, inverse: Array, whole: Array, rcond: float, scales: Scales) -> None:
+        super().__init__(inverse.dtype, scales)
+        self.inverse, self.whole, self.rcond = inverse, whole, rcond
+
+    def _inner(self, b: Any, *, adjoint: bool) -> Any:
+        return (_flipped(self.inverse, namespace(self.inverse)) if adjoint else self.inverse) @ b
+
+    def _inner_logdet(self) -> LogDeterminant:
+        sign, logabs = np.linalg.slogdet(to_numpy(self.whole))
+        return LogDeterminant(sign.item(), float(logabs))
+
+
+def _of_diagonal(diagonal: np.ndarray, exchanges: int) -> LogDeterminant:
+    """Log-determinant of a triangle after a number of exchanges of rows."""
+    sizes = np.abs(diagonal).astype(np.float64)
+    sign = np.prod(diagonal / np.where(sizes > 0, sizes, 1.0))
+    sign = sign / np.abs(sign) * (-1) ** exchanges
+    return LogDeterminant(sign.item(), float(np.log(sizes).sum()))
+
+
+def _factors(A: Array, xp: ModuleType, hermitian: bool, name: str) -> Factors:
+    if not is_numpy(xp) or not A.shape[0]:
+        return _by_inverse(A, xp, name)
+    if hermitian:
+        found = _by_cholesky(A)
+        if found is not None:
+            return found
+    return _by_lu(A, name)
+
+
+def _by_cholesky(A: np.ndarray) -> _Cholesky | None:
+    """Cholesky factors; None for an array that is not positive definite."""
+    diagonal = np.diagonal(A).real
+    if not (diagonal > 0).all():
+        return None
+    scale = _power(np.sqrt(diagonal))
+    A = scale[:, None] * A * scale
+    factor, condition = get_lapack_funcs(("potrf", "pocon"), (A,))
+    lower, info = factor(A, lower=True, clean=False)
+    if info:
+        return None
+    rcond = condition(lower, np.linalg.norm(A, 1), uplo="L")[0]
+    return _Cholesky(lower, float(rcond), (scale, scale))
+
+
+def _by_lu(A: np.ndarray, name: str) -> _Lu:
+    left, right = _scales(A, np, name)
+    A = left[:, None] * A * right
+    factor, condition = get_lapack_funcs(("getrf", "gecon"), (A,))
+    lu, pivots, info = factor(A)
+    if info > 0:
+        raise SolveError(
+            f"{name} is singular: pivot {info - 1} of its elimination is zero; expected an "
+            "invertible matrix (give a shift, or structmat.lstsq for a least-squares solution)"
+        )
+    rcond = condition(lu, np.linalg.norm(A, 1))[0]
+    return _Lu(lu, pivots, float(rcond), (left, right))
+
+
+def _by_inverse(A: Array, xp: ModuleType, name: str) -> _Inverse:
+    left, right = (
+        from_numpy(scale.astype(np.float64), xp, device(A)) for scale in _scales(A, xp, name)
+    )
+    real = xp.float64 if xp.finfo(A.dtype).bits == 64 else xp.float32
+    left, right = xp.astype(left, real), xp.astype(right, real)
+    A = left[:, None] * A * right
+    try:
+        inverse = xp.linalg.inv(A) if A.shape[0] else A
+    except (np.linalg.LinAlgError, RuntimeError):  # torch has an error of its own
+        raise SolveError(
+            f"{name} is singular; expected an invertible matrix (give a shift, or structmat.lstsq "
+            "for a least-squares solution)"
+        ) from None
+    rcond = 1.0
+    if A.shape[0]:
+        sizes = [float(xp.max(xp.sum(xp.abs(M), axis=0))) for M in (A, inverse)]
+        rcond = 1.0 / (sizes[0] * sizes[1])
+    return _Inverse(inverse, A, rcond, (left, right))
+
+
+def _scales(A: Array, xp: ModuleType, name: str) -> Scales:
+    """Powers of two that bring the largest entry of each row, then of each column, near 1."""
+    if not A.shape[0]:
+        return np.ones(0), np.ones(0)
+    left, right = largest_first(A, xp)
+    for scale, axis in ((left, "row"), (right, "column")):
+        if not np.isfinite(scale).all():
+            at = int(np.flatnonzero(~np.isfinite(scale))[0])
+            raise SolveError(
+                f"{name} is singular: its {axis} {at} is zero; expected an invertible matrix (give "
+                "a shift, or structmat.lstsq for a least-squares solution)"
+            )
+    return left, right
+
+
+def largest_first(A: Array, xp: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of two for the rows, then for the columns of arrays (…, n, n); infinite for zeros.
+
+    Examples
+    --------
+    >>> largest_first(np.array([[4.0, 4.0], [0.0, 1.0]]), np)
+    (array([0.125, 0.5  ]), array([1., 1.]))
+    """
+    sizes = xp.abs(A)
+    left = _power(to_numpy(xp.max(sizes, axis=-1)))
+    scaled = from_numpy(left, xp, device(A))[..., :, None] * sizes
+    return left, _power(to_numpy(xp.max(scaled, axis=-2)))
+
+
+def _power(sizes: np.ndarray) -> np.ndarray:
+    """Powers of two near the inverses of numbers, in their dtype; infinite for zeros."""
+    limit = 120 if sizes.dtype == np.float32 else 1000
+    exponents = np.clip(-np.frexp(sizes)[1], -limit, limit)
+    powers = np.ldexp(np.ones(sizes.shape, sizes.dtype), exponents)
+    return np.where(sizes > 0, powers, np.inf)

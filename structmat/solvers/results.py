@@ -1,0 +1,87 @@
+"""Results of solves and of log-determinants, with what is known of their errors."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from structmat._array import Array
+from structmat.errors import SolveError
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solution x of S x = b with its measured errors, as `Factorization.solution` gives it.
+
+    Attributes
+    ----------
+    x : array
+        Of the shape of b.
+    residual : float
+        Norm of b - S x as a fraction of that of b; of several columns the largest.
+    backward_error : float
+        Norm of b - S x as a fraction of ``|S| |x| + |b|``, with a lower bound of the spectral
+        norm of S; of several columns the largest. The solution is that of a system whose
+        matrix and right-hand side differ by this fraction.
+    iterations : int
+        Solves of a direct method, refinement included, or steps of an iterative one.
+    method : str
+        Name of the method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import structmat
+    >>> found = structmat.factorize(structmat.Diagonal([2.0, 4.0])).solution(np.ones(2))
+    >>> found.x, found.residual
+    (array([0.5 , 0.25]), 0.0)
+    """
+
+    x: Array
+    residual: float
+    backward_error: float
+    iterations: int
+    method: str
+
+
+class LogDeterminant(NamedTuple):
+    """Sign and logarithm of a determinant, which itself may overflow.
+
+    Attributes
+    ----------
+    sign : float or complex
+        1 or -1, or a number of modulus 1 for a complex matrix.
+    logabsdet : float
+        Logarithm of the absolute value of the determinant.
+    error : float
+        0.0 for a value that is exact up to rounding, or the standard error of an estimate.
+
+    Examples
+    --------
+    >>> LogDeterminant(1.0, 2.5)
+    LogDeterminant(sign=1.0, logabsdet=2.5, error=0.0)
+    >>> float(LogDeterminant(1.0, 2.5))
+    2.5
+    """
+
+    sign: float | complex
+    logabsdet: float
+    error: float = 0.0
+
+    def __float__(self) -> float:
+        if abs(self.sign - 1) > 1e-6:
+            raise SolveError(
+                f"the determinant has the sign {self.sign}; expected 1 for a logarithm that is one "
+                "number (take .sign and .logabsdet)"
+            )
+        return float(self.logabsdet)
+
+    def times(self, other: "LogDeterminant") -> "LogDeterminant":
+        """Log-determinant of a product of two matrices.
+
+        Examples
+        --------
+        >>> LogDeterminant(-1.0, 2.0).times(LogDeterminant(-1.0, 0.5))
+        LogDeterminant(sign=1.0, logabsdet=2.5, error=0.0)
+        """
+        error = math.hypot(self.error, other.error)
+        return LogDeterminant(self.sign * other.sign, self.logabsdet + other.logabsdet, error)

@@ -1,0 +1,30 @@
+"""The matrix S = A + shift I, and facts about it."""
+
+from structmat.matrices import Identity
+from structmat.matrix import StructuredMatrix
+
+
+def shifted(A: StructuredMatrix, shift: complex) -> StructuredMatrix:
+    """A + shift I, by the rules of the two kinds; A itself without a shift.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> shifted(structmat.Diagonal([1.0, 2.0]), 0.5).d
+    array([1.5, 2.5])
+    """
+    if shift == 0:
+        return A
+    S: StructuredMatrix = A + multiple(A, shift)
+    return S
+
+
+def multiple(A: StructuredMatrix, number: complex) -> StructuredMatrix:
+    """A multiple of the identity, of the rows, the library and the device of A."""
+    found: StructuredMatrix = Identity(A.shape[0], like=A.xp.zeros(0, device=A.device)) * number
+    return found
+
+
+def is_hermitian(A: StructuredMatrix) -> bool:
+    """True where construction guarantees that A is its own adjoint."""
+    return bool(getattr(A, "hermitian", False))

@@ -1,0 +1,78 @@
+"""A matrix S = A + shift I taken apart: a base, a shift, and one product of thin factors.
+
+Terms of low rank are joined side by side, multiples of the identity go to the shift, and what is
+left is the base: one matrix, if some kind holds all of it.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from typing import NamedTuple
+
+from structmat.errors import ConversionError
+from structmat.matrices import Identity, LowRank, Scaled, Sum
+from structmat.matrix import StructuredMatrix
+from structmat.solvers.shifted import multiple
+from structmat.solvers.thin import thin_form
+
+#: Kinds that hold sums of their own, besides those of the terms.
+_CLOSED = ("block_sparse", "block_low_rank", "gblr")
+
+
+class Terms(NamedTuple):
+    """S = base + shift I + U V^H, with thin factors U and V of n rows."""
+
+    base: StructuredMatrix
+    shift: complex
+    low_rank: LowRank | None
+
+
+def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
+    """Take A + shift I apart.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> A = structmat.LowRank(np.ones((3, 1)), np.ones((3, 1))) + structmat.Diagonal(np.ones(3))
+    >>> base, shift, low_rank = terms_of(A, 0.5)
+    >>> base.kind, shift, low_rank.rank
+    ('diagonal', 0.5, 1)
+    """
+    thin, rest = [], []
+    for term in A.children if isinstance(A, Sum) else (A,):
+        number = _number(term)
+        factors = thin_form(term)
+        if number is not None:
+            shift += number
+        elif factors is not None:
+            thin.append(factors)
+        else:
+            rest.append(term)
+    joined = reduce(add, thin) if thin else None
+    if not rest:
+        return Terms(multiple(A, shift), 0.0, joined)
+    return Terms(_joined(rest), shift, joined)
+
+
+def _number(A: StructuredMatrix) -> complex | None:
+    """The number of a multiple of the identity; None for other matrices."""
+    if isinstance(A, Identity):
+        return 1.0
+    if isinstance(A, Scaled) and isinstance(A.children[0], Identity):
+        number = complex(A.alpha)
+        return number if number.imag else number.real
+    return None
+
+
+def _joined(terms: Sequence[StructuredMatrix]) -> StructuredMatrix:
+    """The sum of some matrices as one of a kind that holds it exactly, or lazy."""
+    total: StructuredMatrix = reduce(add, terms)
+    kinds = [term.kind for term in terms if term.kind != "diagonal"]
+    for kind in dict.fromkeys([*kinds, *_CLOSED]):
+        if not isinstance(total, Sum):
+            return total
+        try:
+            total = reduce(add, [term.to_kind(kind) for term in terms])
+        except ConversionError:
+            continue
+    return total

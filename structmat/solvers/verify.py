@@ -1,0 +1,164 @@
+"""Solves measured by one product, refined while that helps, and refused above ten tolerances."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from structmat._array import Array, DType, device, from_numpy, is_complex, to_numpy
+from structmat._operand import multiplied
+from structmat.errors import InputError, SolveError
+from structmat.matrix import StructuredMatrix
+from structmat.solvers.results import Solution
+
+#: Most steps of refinement of one solve.
+_STEPS = 4
+#: A step that leaves more than this fraction of the error is the last.
+_SLOW = 0.5
+#: An error above this number of tolerances is refused.
+REFUSED = 10
+#: Products for the lower bound of a spectral norm.
+_NORM_STEPS = 4
+#: Smallest divisor.
+_TINY = float(np.finfo(np.float64).tiny)
+#: Right-hand sides between these absolute values are not scaled.
+_SMALL, _LARGE = 2.0**-100, 2.0**100
+
+
+def double(dtype: DType, xp: ModuleType) -> DType:
+    """The real or complex dtype of double precision, in which residuals are computed."""
+    return xp.complex128 if xp.isdtype(dtype, "complex floating") else xp.float64
+
+
+def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solution:
+    """The solution for columns b (n, k) by a factorization F, measured and refined.
+
+    Residuals are those of the columns that are returned, in double precision. A column counts
+    as solved once its backward error is below `F.tol`. Unless `exact`, a small residual stands for
+    a small backward error, and spares the norm of S.
+    """
+    xp, narrow = F.xp, b.dtype
+    if 0 in b.shape:
+        return Solution(xp.zeros_like(b), 0.0, 0.0, 0, F.method)
+    wide = double(narrow, xp)
+    with np.errstate(all="ignore"):
+        b = xp.astype(b, wide, copy=False)
+        b, scale = in_range(b, xp)
+        found = _refined(F, b, narrow, adjoint=adjoint, exact=exact)
+        x = found.x if scale is None else found.x * scale
+        x = xp.astype(x, narrow, copy=False)
+    if not bool(xp.all(xp.isfinite(x))):
+        raise SolveError(
+            f"{F.method}: the solution overflows {narrow}; expected finite numbers (scale the "
+            "right-hand side, or use double precision)"
+        )
+    return Solution(x, found.residual, found.backward_error, found.iterations, F.method)
+
+
+def in_range(b: Array, xp: ModuleType) -> tuple[Array, Array | None]:
+    """Columns of moderate size, and their scales or None; those that are not finite raise."""
+    peaks = to_numpy(xp.max(xp.abs(b), axis=0))
+    if not np.isfinite(peaks).all():
+        column = int(np.flatnonzero(~np.isfinite(peaks))[0])
+        raise InputError(
+            f"column {column} of the right-hand side has a NaN or an infinity (or overflows); "
+            "expected finite numbers (find them with numpy.isfinite)"
+        )
+    inside = (peaks == 0) | ((peaks > _SMALL) & (peaks < _LARGE))
+    if inside.all():
+        return b, None
+    powers = 2.0 ** np.clip(np.frexp(np.where(inside, 1.0, peaks))[1], -1022, 1022)
+    scale = from_numpy(powers, xp, device(b))
+    return b / scale, scale
+
+
+def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> Solution:
+    """The best of a few steps, for columns b in double precision and x in `narrow`."""
+    xp, sizes = F.xp, column_norms(b, F.xp)
+    own = narrow if F.neutral else _own(F.dtype, b, xp)
+    x, steps = _step(F, xp.astype(b, own, copy=False), b.dtype, adjoint=adjoint)
+    rest, best = None, None
+    for _ in range(_STEPS + 1):
+        if rest is not None:
+            change, taken = _step(F, xp.astype(rest, own, copy=False), b.dtype, adjoint=adjoint)
+            x, steps = x + change, steps + taken
+        rest = b - multiplied(F.matrix, x, adjoint=adjoint)
+        measured = _errors(F, x, rest, sizes, exact=exact)
+        if best is not None and not measured[1] < _SLOW * best.backward_error:
+            break
+        best = Solution(x, *measured, steps, F.method)
+        if measured[1] <= F.tol:
+            break
+    assert best is not None
+    if narrow != b.dtype:  # the result is rounded, so its error is another one
+        x = xp.astype(xp.astype(best.x, narrow), b.dtype)
+        rest = b - multiplied(F.matrix, x, adjoint=adjoint)
+        best = Solution(x, *_errors(F, x, rest, sizes, exact=exact), best.iterations, F.method)
+    if not best.backward_error <= REFUSED * F.tol:
+        raise SolveError(
+            f"{F.method}: backward error {best.backward_error:.2g} after {best.iterations} steps; "
+            f"expected at most {REFUSED * F.tol:.2g}, {REFUSED} tol (the matrix may be close to "
+            "singular: give factorize a larger shift, a larger tol, or double precision)"
+        )
+    return best
+
+
+def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int]:
+    """A solve that is not measured, and the number of its steps."""
+    count = getattr(F, "_counted", None)
+    if count is not None:
+        x, steps = count(b, adjoint=adjoint)
+    else:
+        x, steps = (F._solve_adjoint(b) if adjoint else F._solve(b)), 1
+    return F.xp.astype(x, wide, copy=False), steps
+
+
+def _own(dtype: DType, rest: Array, xp: ModuleType) -> DType:
+    """Dtype in which a factorization solves: its own, complex if the right-hand side is."""
+    return xp.result_type(dtype, xp.complex64) if is_complex(rest, xp) else dtype
+
+
+def column_norms(x: Array, xp: ModuleType) -> np.ndarray:
+    """Euclidean norms of columns, on the host in double precision."""
+    return np.asarray(to_numpy(xp.linalg.vector_norm(x, axis=0)), np.float64)
+
+
+def _errors(
+    F: Any, x: Array, rest: Array, sizes: np.ndarray, *, exact: bool
+) -> tuple[float, float]:
+    """Largest residual and backward error of the columns; NaN counts as infinity."""
+    left, lengths = column_norms(rest, F.xp), column_norms(x, F.xp)
+    residual = _largest(left / np.maximum(sizes, _TINY))
+    # |S x| is a lower bound of |S| |x|, and enough where the residual is small.
+    reached = np.maximum(sizes - left, 0.0)
+    if exact or not residual <= F.tol:
+        reached = np.maximum(reached, F._norm * lengths)
+    return residual, _largest(left / np.maximum(reached + sizes, _TINY))
+
+
+def _largest(values: np.ndarray) -> float:
+    value = float(values.max())
+    return value if np.isfinite(value) else float("inf")
+
+
+def norm_bound(S: StructuredMatrix) -> float:
+    """A lower bound of the spectral norm of S by a few products, the same each time.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> 2.99 < norm_bound(structmat.Diagonal([1.0, -3.0])) <= 3.0
+    True
+    """
+    xp, wide = S.xp, double(S.dtype, S.xp)
+    start = np.random.default_rng(0).standard_normal((S.shape[1], 1))
+    v = xp.astype(from_numpy(start, xp, S.device), wide)
+    bound, adjoint = 0.0, False
+    with np.errstate(all="ignore"):
+        for _ in range(_NORM_STEPS):
+            size = float(column_norms(v, xp)[0])
+            if not (np.isfinite(size) and size > 0):
+                break
+            v = multiplied(S, v / size, adjoint=adjoint)
+            bound, adjoint = max(bound, float(column_norms(v, xp)[0])), not adjoint
+    return bound

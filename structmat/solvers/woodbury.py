@@ -1,0 +1,135 @@
+"""Woodbury: a base that is factorized, plus a product of thin factors, S = B + U V^H.
+
+The inverse is ``B^-1 - B^-1 U C^-1 V^H B^-1`` with the capacitance ``C = I + V^H B^-1 U`` of as
+many rows as the rank, and the determinant is that of B times that of C. One solve tests each
+result; where it is not good enough, orthogonal factors and a diagonal without small entries
+follow.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from structmat._array import Array, DType, adjoint, adjoint_times, identity
+from structmat.errors import SolveError
+from structmat.matrices import Diagonal, LowRank, Sum
+from structmat.matrix import StructuredMatrix
+from structmat.solvers.choice import direct
+from structmat.solvers.condition import LIMIT, Probe, probe, singular
+from structmat.solvers.factorization import Factorization
+from structmat.solvers.lapack import factored
+from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.terms import Terms, terms_of
+from structmat.solvers.thin import balanced, split_diagonal
+from structmat.solvers.verify import double
+
+#: Largest condition number and error of a test solve in single precision.
+_SINGLE = Probe(1e5, 1e-4)
+#: Largest error of a test solve in double precision.
+_DOUBLE = Probe(LIMIT, 1e-10)
+
+
+class WoodburyFactorization(Factorization):
+    """A factorization of the base, thin factors, and factors of the capacitance."""
+
+    method = "woodbury"
+
+    def __init__(
+        self, S: StructuredMatrix, base: Factorization, low_rank: LowRank, dtype: DType, tol: float
+    ) -> None:
+        super().__init__(S, tol)
+        self.base, self.rank, xp = base, low_rank.rank, S.xp
+        self.U, self.V = (xp.astype(F, dtype, copy=False) for F in (low_rank.U, low_rank.V))
+        self.solved = xp.astype(base.unmeasured(self.U), dtype, copy=False)
+        one = identity(self.V.shape[1], dtype, xp, self.device)
+        self.capacitance = factored(
+            one + adjoint(self.V, xp) @ self.solved,
+            xp,
+            hermitian=is_hermitian(base.matrix) and bool(xp.all(self.U == self.V)),
+            name=f"the capacitance matrix of rank {self.rank}",
+        )
+
+    def _solve(self, b: Array) -> Array:
+        xp = self.xp
+        y = xp.astype(self.base.unmeasured(b), self.U.dtype, copy=False)
+        return y - self.solved @ self.capacitance.solve(adjoint_times(self.V, y, xp))
+
+    def _solve_adjoint(self, b: Array) -> Array:
+        xp = self.xp
+        b = xp.astype(b, self.U.dtype, copy=False)
+        inner = self.capacitance.solve_adjoint(adjoint_times(self.solved, b, xp))
+        return self.base.unmeasured(b - self.V @ inner, adjoint=True)
+
+    def _logdet(self) -> Any:
+        base = self.base._logdet()
+        return base if base is NotImplemented else base.times(self.capacitance.logdet())
+
+
+def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
+    """Factorization of a sum with terms of low rank, or of low rank with a shift."""
+    terms = terms_of(A, shift)
+    base, base_shift, low_rank = terms
+    if low_rank is None:
+        whole = base is A or isinstance(base, Sum)
+        return NotImplemented if whole else direct(base, base_shift, tol)
+    if _is_wide(low_rank):
+        return NotImplemented
+    S = shifted(A, shift)
+    if base.kind == "scaled" and complex(base.alpha) == 0:
+        raise SolveError(
+            f"{S!r} has a rank of {low_rank.rank} at most, so it is singular; expected a shift, or "
+            "structmat.lstsq for a least-squares solution"
+        )
+    return _first_trusted(S, terms, tol)
+
+
+def _is_wide(low_rank: LowRank) -> bool:
+    """True where thin factors are no thinner than the matrix: dense factors take less."""
+    return 2 * low_rank.rank >= max(low_rank.shape[0], 1)
+
+
+def _first_trusted(S: StructuredMatrix, terms: Terms, tol: float) -> Any:
+    """The first of the ways that passes its test; NotImplemented if none does."""
+    wide, found = double(S.dtype, S.xp), Probe(0.0, 0.0)
+    error: SolveError | None = None
+    for way in _ways(S, terms, wide, tol):
+        try:
+            F = way()
+        except SolveError as refused:
+            error = refused
+            continue
+        if F is NotImplemented:
+            return NotImplemented
+        found = probe(F)
+        bounds = _DOUBLE if F.U.dtype == wide else _SINGLE
+        if found.condition < bounds.condition and found.error < bounds.error:
+            return F
+        error = None if found.condition < LIMIT else singular(F, found.condition)
+    if error is not None:
+        raise error
+    return NotImplemented
+
+
+def _ways(
+    S: StructuredMatrix, terms: Terms, wide: DType, tol: float
+) -> Iterator[Callable[[], Any]]:
+    """Factorizations of S, from the cheapest to the most stable."""
+    base, shift, low_rank = terms
+    assert low_rank is not None
+    for dtype in dict.fromkeys([S.dtype, wide]):
+        yield partial(_built, S, base, shift, low_rank, dtype, tol)
+    if isinstance(base, Diagonal):
+        d, small = split_diagonal(shifted(base, shift).diagonal(), S.xp)
+        base, shift = Diagonal(d), 0.0
+        low_rank = low_rank if small is None else low_rank + small
+    if not _is_wide(low_rank):
+        yield partial(_built, S, base, shift, balanced(low_rank, wide), wide, tol)
+
+
+def _built(
+    S: StructuredMatrix, base: Any, shift: complex, low_rank: LowRank, dtype: DType, tol: float
+) -> Any:
+    inner = direct(base, shift, tol)
+    if inner is NotImplemented:
+        return NotImplemented
+    return WoodburyFactorization(S, inner, low_rank, dtype, tol)

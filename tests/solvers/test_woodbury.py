@@ -1,0 +1,138 @@
+"""Woodbury where it is hard: small shifts, thin factors that cancel, bases with small entries."""
+
+import numpy as np
+import pytest
+
+from structmat import (
+    GBLR,
+    BlockSparse,
+    Diagonal,
+    Identity,
+    LowRank,
+    Permutation,
+    SolveError,
+    factorize,
+    logdet,
+)
+
+N, R = 80, 6
+
+
+@pytest.fixture(scope="module")
+def factors():
+    return np.random.default_rng(3).standard_normal((2, N, R))
+
+
+def check(A, shift, *, rank=None, error=1e-13):
+    F = factorize(A, shift=shift)
+    S = A.to_dense() + shift * np.eye(N)
+    b = np.random.default_rng(4).standard_normal((N, 2))
+    found = F.solution(b)
+    measured = np.linalg.norm(b - S @ found.x, axis=0) / (
+        np.linalg.norm(S, 2) * np.linalg.norm(found.x, axis=0) + np.linalg.norm(b, axis=0)
+    )
+    assert measured.max() < error
+    assert measured.max() < 1.1 * found.backward_error + 1e-15
+    expected = np.linalg.slogdet(S)
+    np.testing.assert_allclose(F.logdet()[:2], expected, rtol=1e-6)
+    assert F.method == "woodbury"
+    assert rank is None or F.rank == rank
+    return F
+
+
+@pytest.mark.parametrize("shift", [1e-2, 1e-6, 1e-10])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_small_shifts(factors, shift, symmetric):
+    U, V = factors
+    check(LowRank(U, U if symmetric else V), shift, rank=R)
+
+
+def test_factors_that_cancel(factors):
+    U, V = factors
+    check(LowRank(np.c_[U, U], np.c_[V, 1e-3 * V - V]), 1e-6, error=1e-10)
+    check(LowRank(np.c_[U, U[:, :2]], np.c_[V, -V[:, :2]]), 1e-9, rank=R - 2)
+
+
+def test_factors_of_other_sizes(factors):
+    U, V = factors
+    check(LowRank(U * np.logspace(5, -5, R), V * np.logspace(-4, 3, R)), 1e-3)
+
+
+@pytest.mark.parametrize("small", [0.0, 1e-9])
+def test_small_entries_of_a_diagonal(factors, small):
+    d = np.linspace(1, 2, N)
+    d[[3, 40]] = small
+    check(LowRank(*factors) + Diagonal(d), 0.0, rank=R + 2)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        Permutation(np.random.default_rng(0).permutation(N)),
+        Identity(N) * 3 + Permutation(np.roll(np.arange(N), 1)),
+        BlockSparse(np.ones((N, 1, 1)), np.arange(N), np.arange(N)[::-1], shape=(N, N)),
+    ],
+    ids=lambda base: base.kind,
+)
+def test_bases(factors, base):
+    check(LowRank(*factors) + base, 0.0)
+
+
+def test_a_complex_shift_and_base(factors):
+    U, V = factors
+    check(LowRank(U + 1j * V, V) + Diagonal(np.linspace(1, 2, N) * 1j), 0.5)
+
+
+def test_a_symmetric_product_needs_a_symmetric_base(factors):
+    U = factors[0]
+    check(LowRank(U, U) + Permutation(np.roll(np.arange(N), 1)), 0.0)
+
+
+def test_blocks_of_full_height_are_thin():
+    width = np.full(3, N)
+    u, v = np.random.default_rng(1).standard_normal((2, 3 * N))
+    check(GBLR([0, 5, 9], width, u, [0, 0, 7], width, v, shape=(N, N)), 0.5, rank=3)
+
+
+def test_wide_factors_are_formed():
+    U, V = np.random.default_rng(3).standard_normal((2, N, N // 2))
+    assert factorize(LowRank(U, V), shift=1.0).method == "dense"
+
+
+def test_single_precision_takes_double_factors_where_it_must(factors):
+    U = factors[0].astype(np.float32)
+    b = np.ones(N, np.float32)
+    for shift, dtype in ((1.0, np.float32), (1e-4, np.float64)):
+        F = factorize(LowRank(U, U), shift=shift)
+        assert F.U.dtype == dtype
+        assert F.solution(b).backward_error < 1e-6
+        S = U.astype(float) @ U.T.astype(float) + shift * np.eye(N)
+        np.testing.assert_allclose(F.logdet().logabsdet, np.linalg.slogdet(S)[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [-1.0, -1 + 1e-16])
+def test_singular_sums_raise(shift):
+    u = np.ones((N, 1)) / np.sqrt(N)
+    with pytest.raises(SolveError, match="singular"):
+        logdet(LowRank(u, u), shift=shift)
+
+
+def test_a_matrix_that_is_singular_but_for_rounding_raises(factors):
+    U = factors[0]
+    with pytest.raises(SolveError, match="numerically singular, its condition number is about"):
+        factorize(LowRank(U, U), shift=1e-15)
+
+
+def test_a_shift_that_cancels_terms():
+    A = LowRank(np.ones((N, 1)), np.ones((N, 1))) + 2.0 * Identity(N)
+    check(A, -1.0, rank=1)
+    with pytest.raises(SolveError, match="rank of 1 at most"):
+        factorize(A, shift=-2.0)
+
+
+def test_results_are_the_same_each_time(factors):
+    U, V = factors
+    b = np.ones(N)
+    one, other = (factorize(LowRank(U, V), shift=1e-3) for _ in range(2))
+    np.testing.assert_array_equal(one @ b, other @ b)
+    np.testing.assert_array_equal(one @ b, one @ b)
