@@ -46,7 +46,7 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
         rows reordered, so there the result is the product of a `Permutation`, which
         costs nothing, with a matrix of that kind. So do hierarchical matrices whose rows or
         columns have an order of their own. Permutations around a matrix stay around its
-        conversion.
+        conversion. Matrices of blocks convert block by block.
 
     Raises
     ------
