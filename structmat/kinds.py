@@ -144,6 +144,11 @@ BUILT_IN = (
     Kind("product", matrix="structmat.matrices.lazy:Product"),
     Kind("scaled", matrix="structmat.matrices.lazy:Scaled"),
     Kind("adjoint", matrix="structmat.matrices.lazy:Adjoint"),
+    Kind("mirrored", matrix="structmat.matrices.hermitian:Mirrored"),
+    Kind(
+        "hermitian_low_rank", "Hermitian low rank",
+        matrix="structmat.matrices.hermitian:HermitianLowRank",
+    ),
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}

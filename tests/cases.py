@@ -19,6 +19,7 @@ from structmat import (
     Monarch,
     Permutation,
 )
+from structmat.matrices import HermitianLowRank, Mirrored
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -226,6 +227,22 @@ def diagonal(n):
     return build
 
 
+def hermitian_low_rank(n, r):
+    def build(c):
+        U, d = c(n, r), c(r)
+        return HermitianLowRank(U, d), naive_low_rank(U * d.real, U)
+
+    return build
+
+
+def mirrored(half):
+    def build(c):
+        T, D = half(c)
+        return Mirrored(T), D + D.conj().T
+
+    return build
+
+
 def combined(combine, *builders):
     """The same combination of matrices and of their dense twins."""
 
@@ -345,6 +362,10 @@ CASES = {
         lambda a, b: -(a @ b.conj().T), permutation(SWAP), monarch((2, 4, 3), (3, 2, 4), (5, 7))
     ),
     "adjoint": combined(lambda a: a.conj().T, monarch((2, 4, 3), (3, 2, 2), (7, 5))),
+    "hermitian_low_rank": hermitian_low_rank(7, 2),
+    "hermitian_low_rank-rank-zero": hermitian_low_rank(3, 0),
+    "mirrored": mirrored(gblr(7, 7, [6, 0, 3], [3, 7, 2], [4, 1, 0], [3, 0, 5])),
+    "mirrored-empty": mirrored(low_rank(0, 0, 1)),
 }
 
 

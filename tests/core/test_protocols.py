@@ -72,6 +72,8 @@ SQUARE = {
     ),
     "scaled": cases.combined(lambda a: 2.5 * a, cases.permutation([1, 0, 3, 2])),
     "adjoint": cases.combined(lambda a: a.conj().T, cases.monarch((2, 2, 2), (2, 2, 2))),
+    "mirrored": cases.mirrored(cases.monarch((2, 2, 2), (2, 2, 2))),
+    "hermitian_low_rank": cases.hermitian_low_rank(4, 2),
 }
 FORMS = {
     "f(A)": lambda A, x: (A,),

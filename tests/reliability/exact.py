@@ -143,6 +143,16 @@ def _adjoint(A, cast):
     return dense(A.children[0], cast).conj().T
 
 
+def _mirrored(A, cast):
+    D = dense(A.children[0], cast)
+    return D + D.conj().T
+
+
+def _hermitian_low_rank(A, cast):
+    U, d = cast(A.U), cast(A.d).real
+    return _product(U * d, U.conj().T)
+
+
 _DEFINITIONS = {
     "low_rank": _low_rank,
     "dense": _dense,
@@ -158,4 +168,6 @@ _DEFINITIONS = {
     "product": _chain,
     "scaled": _scaled,
     "adjoint": _adjoint,
+    "mirrored": _mirrored,
+    "hermitian_low_rank": _hermitian_low_rank,
 }

@@ -18,6 +18,7 @@ NAMES = [
     "low_rank", "block_sparse-ragged", "block_low_rank-dense-tiles", "monarch-padded", "gblr",
     "gblr-prime", "gblr-no-rows", "hierarchical-symmetric", "dense", "dense-empty", "permutation",
     "identity", "diagonal", "sum", "product", "scaled", "scaled-product", "adjoint",
+    "mirrored", "hermitian_low_rank",
 ]  # fmt: skip
 THINNED = [
     pytest.param(41, id="thinned"),

@@ -15,6 +15,7 @@ from structmat.compress.contained import Bound
 from structmat.compress.entries.sampled import estimated, measured, source_norm
 from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
+from structmat.compress.hermitian import hermitian_fit
 from structmat.compress.results import CompressionResult
 from structmat.errors import BudgetError, InputError, ToleranceError
 from structmat.intervals import IntArray
@@ -54,13 +55,14 @@ def compress_source(
     report: Progress,
     *,
     exact: bool,
+    hermitian: bool = False,
 ) -> CompressionResult:
     """A matrix near a source, by blocks of its entries.
 
     A small source, or one for a kind without such a fit, is formed, and `form` compresses it. So
     is one of middle size that the fit by entries does not bring to its tolerance.
     """
-    run = Compression(source, kind)
+    run = Compression(source, kind, hermitian=hermitian)
     started = time.perf_counter()
     fitted = None if run.forms else run.fit(bound, rng, report, exact=exact)
     if fitted is None:
@@ -80,8 +82,8 @@ def compress_source(
 class Compression:
     """A source prepared for one kind: on NumPy, its rows and columns in k-d order."""
 
-    def __init__(self, source: Source, kind: str) -> None:
-        self._user, self.kind = source, kind
+    def __init__(self, source: Source, kind: str, *, hermitian: bool = False) -> None:
+        self._user, self.kind, self._hermitian = source, kind, hermitian
         self.host = on_host(source)
         self._begun = source.entries
         self.ordered = self.host.points is not None and kind != "low_rank"
@@ -193,7 +195,12 @@ class Compression:
         )
 
     def _fitted(self, goal: Goal, rng: np.random.Generator, progress: Progress) -> StructuredMatrix:
-        fit: Any = find_entries_fit(self.kind)
+        # A hierarchical matrix is the GBLR one that stores one triangle.
+        as_other = self._hermitian and self.kind == "gblr"
+        kind = "hierarchical" if as_other else self.kind
+        fit: Any = find_entries_fit(kind)
+        if self._hermitian:
+            fit = hermitian_fit(kind, fit)
         matrix: StructuredMatrix = fit(self.source, goal, rng=rng, progress=progress)
         return matrix
 
