@@ -112,9 +112,9 @@ BUILT_IN = (
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
         factorize=(
-            "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize",
         ),
     ),
     Kind(
@@ -145,9 +145,9 @@ BUILT_IN = (
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
         factorize=(
+            "structmat.solvers.banded:factorize",
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.woodbury:factorize",
-            "structmat.solvers.banded:factorize",
         ),
     ),
     Kind(
@@ -204,11 +204,14 @@ BUILT_IN = (
     ),
     Kind(
         "kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker",
-        factorize="structmat.solvers.kronecker:factorize",
+        factorize=("structmat.solvers.kronecker:factorize", "structmat.solvers.banded:factorize"),
     ),
     Kind(
         "grid", matrix="structmat.matrices.grid:Grid",
-        factorize="structmat.solvers.block_diagonal:factorize",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
 )  # fmt: skip
