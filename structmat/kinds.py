@@ -112,9 +112,10 @@ BUILT_IN = (
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
         factorize=(
+            "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
-            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -127,6 +128,7 @@ BUILT_IN = (
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -145,9 +147,10 @@ BUILT_IN = (
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
         factorize=(
-            "structmat.solvers.banded:factorize",
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(

@@ -7,6 +7,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.verify import double
 
 
 class DenseFactorization(Factorization):
@@ -21,6 +22,8 @@ class DenseFactorization(Factorization):
             S.xp,
             hermitian=is_hermitian(S),
             name=f"the {S.shape[0]}x{S.shape[1]} matrix",
+            # Sums and products that single precision rounds would have another rank.
+            in_double=lambda: S.astype(double(S.dtype, S.xp)).to_dense(),
         )
 
     def _solve(self, b: Array) -> Array:

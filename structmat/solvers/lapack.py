@@ -5,6 +5,7 @@ solves. An array whose reciprocal condition number is below the rounding error i
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,11 +21,26 @@ from structmat.solvers.verify import double
 #: Single precision gives way to double below this reciprocal condition number.
 _SINGLE_ENOUGH = 1e-5
 
+#: Rows and columns whose largest entries are above this number, and below its inverse, stay.
+_EVEN = 2.0**-10
+
 Scales = tuple[Array, Array]
 
 
-def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factors":
+def factored(
+    A: Array,
+    xp: ModuleType,
+    *,
+    hermitian: bool,
+    name: str,
+    in_double: Callable[[], Array] | None = None,
+) -> "Factors":
     """Factors of a square array (n, n); errors call it by `name`.
+
+    An array in single precision is factored in double precision where its condition asks for
+    that; `in_double` gives it without the rounding of single precision.
+
+    Cholesky factors need a lower triangle with its mirror image: `hermitian` promises it.
 
     Examples
     --------
@@ -38,7 +54,8 @@ def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factor
         found = _factors(A, xp, hermitian, name)
         single = xp.finfo(A.dtype).bits < 64
         if single and not found.rcond > _SINGLE_ENOUGH:
-            found = _factors(xp.astype(A, double(A.dtype, xp)), xp, hermitian, name)
+            wide = xp.astype(A, double(A.dtype, xp)) if in_double is None else in_double()
+            found = _factors(wide, xp, hermitian, name)
         limit = float(xp.finfo(found.dtype).eps)
     if not found.rcond > limit:
         raise SolveError(
@@ -141,7 +158,7 @@ def _of_diagonal(diagonal: np.ndarray, exchanges: int) -> LogDeterminant:
 def _factors(A: Array, xp: ModuleType, hermitian: bool, name: str) -> Factors:
     if not is_numpy(xp) or not A.shape[0]:
         return _by_inverse(A, xp, name)
-    if hermitian:
+    if hermitian or np.array_equal(A, A.conj().T):
         found = _by_cholesky(A)
         if found is not None:
             return found
@@ -202,7 +219,7 @@ def _scales(A: Array, xp: ModuleType, name: str) -> Scales:
     """Powers of two that bring the largest entry of each row, then of each column, near 1."""
     if not A.shape[0]:
         return np.ones(0), np.ones(0)
-    left, right = largest_first(A, xp)
+    left, right = balancing(A, xp)
     for scale, axis in ((left, "row"), (right, "column")):
         if not np.isfinite(scale).all():
             at = int(np.flatnonzero(~np.isfinite(scale))[0])
@@ -213,23 +230,38 @@ def _scales(A: Array, xp: ModuleType, name: str) -> Scales:
     return left, right
 
 
-def largest_first(A: Array, xp: ModuleType) -> tuple[np.ndarray, np.ndarray]:
-    """Powers of two for the rows, then for the columns of arrays (…, n, n); infinite for zeros.
+def balancing(A: Array, xp: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of two that bring the largest entries of rows and columns of (…, n, n) near 1.
+
+    Both take half of the way at a time, until they meet (Ruiz 2001, RAL-TR-2001-034); infinite
+    for zeros.
 
     Examples
     --------
-    >>> largest_first(np.array([[4.0, 4.0], [0.0, 1.0]]), np)
-    (array([0.125, 0.5  ]), array([1., 1.]))
+    >>> D = np.diag([1.0, 2.0**40])
+    >>> left, right = balancing(D @ np.array([[2.0, 1.0], [1.0, 2.0]]) @ D, np)
+    >>> bool(np.all(left == right)), left[0] / left[1] == 2.0**40
+    (True, True)
     """
-    sizes = xp.abs(A)
-    left = _power(to_numpy(xp.max(sizes, axis=-1)))
-    scaled = from_numpy(left, xp, device(A))[..., :, None] * sizes
-    return left, _power(to_numpy(xp.max(scaled, axis=-2)))
+    sizes = np.abs(to_numpy(A))
+    left, right = (np.ones(A.shape[:-1], sizes.dtype) for _ in range(2))
+    for share in (2, 2, 2, 2, 1):
+        rows, cols = sizes.max(axis=-1), sizes.max(axis=-2)
+        if _is_even(rows) and _is_even(cols):
+            break
+        steps = _power(rows, share), _power(cols, share)
+        left, right = left * steps[0], right * steps[1]
+        sizes = steps[0][..., :, None] * sizes * steps[1][..., None, :]
+    return left, right
 
 
-def _power(sizes: np.ndarray) -> np.ndarray:
-    """Powers of two near the inverses of numbers, in their dtype; infinite for zeros."""
+def _is_even(sizes: np.ndarray) -> bool:
+    """True for numbers of one size, near 1."""
+    return bool(((sizes > _EVEN) & (sizes < 1 / _EVEN)).all())
+
+
+def _power(sizes: np.ndarray, share: int = 1) -> np.ndarray:
+    """Powers of two near the inverses of numbers, or of their roots; infinite for zeros."""
     limit = 120 if sizes.dtype == np.float32 else 1000
-    exponents = np.clip(-np.frexp(sizes)[1], -limit, limit)
-    powers = np.ldexp(np.ones(sizes.shape, sizes.dtype), exponents)
-    return np.where(sizes > 0, powers, np.inf)
+    exponents = np.clip(-np.frexp(sizes)[1] // share, -limit, limit)
+    return np.where(sizes > 0, np.ldexp(np.ones_like(sizes), exponents), np.inf)

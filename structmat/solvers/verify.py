@@ -109,7 +109,7 @@ def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int]:
     if count is not None:
         x, steps = count(b, adjoint=adjoint)
     else:
-        x, steps = (F._solve_adjoint(b) if adjoint else F._solve(b)), 1
+        x, steps = F.unmeasured(b, adjoint=adjoint), 1
     return F.xp.astype(x, wide, copy=False), steps
 
 
@@ -119,8 +119,15 @@ def _own(dtype: DType, rest: Array, xp: ModuleType) -> DType:
 
 
 def column_norms(x: Array, xp: ModuleType) -> np.ndarray:
-    """Euclidean norms of columns, on the host in double precision."""
-    return np.asarray(to_numpy(xp.linalg.vector_norm(x, axis=0)), np.float64)
+    """Euclidean norms of columns, on the host in double precision; squares may overflow."""
+    found = np.asarray(to_numpy(xp.linalg.vector_norm(x, axis=0)), np.float64)
+    if np.isfinite(found).all() and found.all():
+        return found
+    sizes = np.abs(to_numpy(x)).astype(np.float64)
+    peaks = sizes.max(axis=0, initial=0.0)
+    with np.errstate(all="ignore"):
+        scaled = np.linalg.norm(sizes / np.where(peaks > 0, peaks, 1.0), axis=0)
+        return np.asarray(scaled * peaks)
 
 
 def _errors(

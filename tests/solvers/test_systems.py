@@ -59,7 +59,7 @@ def is_good(found):
 
 def overflows(found):
     """Products of contents that leave the range of their precision, or nearly so; NumPy warns."""
-    peak = np.abs(found.terms).max(initial=1)
+    peak = np.abs(found.terms).max(initial=0) or 1
     return not 1e-25 < peak < 1e25 if found.single else not 1e-250 < peak < 1e250
 
 
