@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from structmat import _array
 from structmat.errors import ShapeError
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
-from structmat.solvers.arguments import finite_matrix, finite_number, tolerance
+from structmat.solvers.arguments import computing, finite_matrix, finite_number, tolerance
 from structmat.solvers.choice import direct
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
@@ -59,7 +58,7 @@ def factorize(
     True
     """
     A, shift, tol = _checked(A, shift, tol)
-    with _array.computing_on(A.xp, A.device):
+    with computing(A):
         found = direct(A, shift, tol)
         if found is NotImplemented:
             found = iterative.factorize(A, shift, tol)
