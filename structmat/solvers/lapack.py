@@ -15,6 +15,7 @@ from scipy.linalg.lapack import get_lapack_funcs
 from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
+from structmat.solvers.condition import LIMIT
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import double
 
@@ -56,7 +57,7 @@ def factored(
         if single and not found.rcond > _SINGLE_ENOUGH:
             wide = xp.astype(A, double(A.dtype, xp)) if in_double is None else in_double()
             found = _factors(wide, xp, hermitian, name)
-        limit = float(xp.finfo(found.dtype).eps)
+    limit = 1 / LIMIT
     if not found.rcond > limit:
         raise SolveError(
             f"{name} is numerically singular: its reciprocal condition number is about "
