@@ -217,6 +217,11 @@ BUILT_IN = (
         ),
     ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
+    Kind("mirrored", matrix="structmat.matrices.hermitian:Mirrored"),
+    Kind(
+        "hermitian_low_rank", "Hermitian low rank",
+        matrix="structmat.matrices.hermitian:HermitianLowRank",
+    ),
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}

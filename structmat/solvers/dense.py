@@ -17,14 +17,12 @@ class DenseFactorization(Factorization):
 
     def __init__(self, S: StructuredMatrix, tol: float) -> None:
         super().__init__(S, tol)
-        self.factors = factored(
-            S.to_dense(),
-            S.xp,
-            hermitian=is_hermitian(S),
-            name=f"the {S.shape[0]}x{S.shape[1]} matrix",
-            # Sums and products that single precision rounds would have another rank.
-            in_double=lambda: S.astype(double(S.dtype, S.xp)).to_dense(),
-        )
+        n, wide = S.shape[0], double(S.dtype, S.xp)
+        # Rounding errors of single precision would hide that a matrix is singular.
+        dense = S.to_dense() if S.dtype == wide else S._wider(wide).to_dense()
+        name = f"the {n}x{n} matrix"
+        hermitian = is_hermitian(S)
+        self.factors = factored(dense, S.xp, hermitian=hermitian, name=name, narrow=S.dtype)
 
     def _solve(self, b: Array) -> Array:
         return self.factors.solve(b)

@@ -5,7 +5,6 @@ solves. An array whose reciprocal condition number is below the rounding error i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -29,19 +28,13 @@ Scales = tuple[Array, Array]
 
 
 def factored(
-    A: Array,
-    xp: ModuleType,
-    *,
-    hermitian: bool,
-    name: str,
-    in_double: Callable[[], Array] | None = None,
+    A: Array, xp: ModuleType, *, hermitian: bool, name: str, narrow: DType | None = None
 ) -> "Factors":
     """Factors of a square array (n, n); errors call it by `name`.
 
-    An array in single precision is factored in double precision where its condition asks for
-    that; `in_double` gives it without the rounding of single precision.
-
-    Cholesky factors need a lower triangle with its mirror image: `hermitian` promises it.
+    Cholesky factors need a lower triangle with its mirror image: `hermitian` promises it. Factors
+    are in the dtype `narrow`, by default that of A, where that is precise enough for the condition
+    of A, and otherwise in double precision.
 
     Examples
     --------
@@ -51,12 +44,15 @@ def factored(
     array([[1.],
            [1.]])
     """
+    narrow, wide = A.dtype if narrow is None else narrow, double(A.dtype, xp)
     with np.errstate(all="ignore"):
-        found = _factors(A, xp, hermitian, name)
-        single = xp.finfo(A.dtype).bits < 64
-        if single and not found.rcond > _SINGLE_ENOUGH:
-            wide = xp.astype(A, double(A.dtype, xp)) if in_double is None else in_double()
-            found = _factors(wide, xp, hermitian, name)
+        if is_numpy(xp) and not hermitian:
+            hermitian = np.array_equal(A, A.conj().T)
+        if narrow != wide:
+            found = _in_single(xp.astype(A, narrow, copy=False), xp, hermitian, name)
+            if found is not None:
+                return found
+        found = _factors(xp.astype(A, wide, copy=False), xp, hermitian, name)
     limit = 1 / LIMIT
     if not found.rcond > limit:
         raise SolveError(
@@ -65,6 +61,15 @@ def factored(
             "structmat.lstsq for a least-squares solution)"
         )
     return found
+
+
+def _in_single(A: Array, xp: ModuleType, hermitian: bool, name: str) -> "Factors | None":
+    """Factors in single precision; None where that is too little."""
+    try:
+        found = _factors(A, xp, hermitian, name)
+    except SolveError:
+        return None
+    return found if found.rcond > _SINGLE_ENOUGH else None
 
 
 class Factors(ABC):
@@ -159,7 +164,7 @@ def _of_diagonal(diagonal: np.ndarray, exchanges: int) -> LogDeterminant:
 def _factors(A: Array, xp: ModuleType, hermitian: bool, name: str) -> Factors:
     if not is_numpy(xp) or not A.shape[0]:
         return _by_inverse(A, xp, name)
-    if hermitian or np.array_equal(A, A.conj().T):
+    if hermitian:
         found = _by_cholesky(A)
         if found is not None:
             return found
