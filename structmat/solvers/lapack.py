@@ -14,6 +14,7 @@ from scipy.linalg.lapack import get_lapack_funcs
 from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
+from structmat.solvers.condition import LIMIT
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import double
 
@@ -52,7 +53,7 @@ def factored(
             if found is not None:
                 return found
         found = _factors(xp.astype(A, wide, copy=False), xp, hermitian, name)
-        limit = float(xp.finfo(found.dtype).eps)
+    limit = 1 / LIMIT
     if not found.rcond > limit:
         raise SolveError(
             f"{name} is numerically singular: its reciprocal condition number is about "
