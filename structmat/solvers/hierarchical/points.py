@@ -1,5 +1,6 @@
 """Direct factorization of sources: compressed with respect to the shift, then factored."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from structmat._progress import no_progress
 from structmat.compress.contained import Bound
 from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
-from structmat.compress.hierarchical.fit import fit_strong
+from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
 from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with
 from structmat.solvers.shifted import shifted
@@ -43,7 +44,7 @@ def compressed(A: Source, shift: complex) -> Hierarchical:
     rng = np.random.default_rng(0)
     norm = source_norm(A, rng)
     share = COMPRESSED * abs(shift) / norm if shift and norm else UNSHIFTED
-    run = Compression(A, "hierarchical", fit_strong)
+    run = Compression(A, "hierarchical", partial(fit_entries, weak=False))
     found = run.fit(Bound(tol=min(max(share, LEAST), MOST)), rng, no_progress, exact=False)
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))
