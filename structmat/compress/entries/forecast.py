@@ -83,7 +83,8 @@ def _is_weak(source: KernelMatrix, kind: str, tol: float) -> bool:
 
 def _fitted(part: KernelMatrix, kind: str, tol: float, weak: bool) -> tuple[int, int] | None:
     """Storage and entries of a fit of this admissibility; None where it takes another way."""
-    run = Compression(part, kind, partial(find_entries_fit(kind), weak=weak))
+    fit: Any = find_entries_fit(kind)
+    run = Compression(part, kind, partial(fit, weak=weak))
     rng = np.random.default_rng(0)
     found = None if run.forms else run.fit(Bound(tol=tol), rng, no_progress, exact=False)
     return None if found is None else (found[0].storage, run.entries)
