@@ -104,6 +104,16 @@ def lasting() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unfollowed() -> Iterator[None]:
+    """Compute with values alone: no gradients, and no transform of `torch.func`.
+
+    Tensors made meanwhile may take part in gradients later.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch._C._DisableFuncTorch():
+        yield
+
+
 def settled(x: Tensor) -> Tensor:
     """A tensor that needs no derivative, without the wrappers of `torch.func` around it.
 

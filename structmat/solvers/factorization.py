@@ -66,6 +66,8 @@ class Factorization(LinearOperator, ABC):
     rank: int | None = None
     matrix: StructuredMatrix
     tol: float
+    #: Factorization of the same values, where torch follows the contents of `matrix`.
+    values: "Factorization | None" = None
     #: Whether solutions keep the dtype of the right-hand side, whatever `dtype` says.
     neutral: bool
 
@@ -207,7 +209,9 @@ class Factorization(LinearOperator, ABC):
         """
         found: LogDeterminant = self._logdet()
         if found is NotImplemented:
-            found = later("structmat.solvers.iterative:logdet")(self, rng)
+            found = later("structmat.solvers.iterative:logdet")(self.values or self, rng)
+        if _array.has_gradients(self.xp):
+            found = later("structmat.solvers.gradients.determinants:log_determinant")(self, found)
         return found
 
     # The inverse as an operator.
@@ -296,6 +300,15 @@ def _revived(cls: type[Factorization], own: dict[str, Any]) -> Factorization:
     return F
 
 
+def _measured(F: Factorization, b: Array, *, adjoint: bool, exact: bool) -> Solution:
+    """The solution for columns b (n, k), with derivatives where the library has them."""
+    if not _array.has_gradients(F.xp):
+        return verified(F, b, adjoint=adjoint, exact=exact)
+    follow = later("structmat.solvers.gradients.solves:solution")
+    found: Solution = follow(F, b, adjoint=adjoint, exact=exact)
+    return found
+
+
 class _Columns:
     """A factorization as a factor of products, which keeps the errors of its last solve."""
 
@@ -307,11 +320,11 @@ class _Columns:
         self.found = Solution(None, 0.0, 0.0, 0, F.method)
 
     def _multiply(self, x: Array) -> Array:
-        self.found = verified(self.F, x, adjoint=False, exact=self.exact)
+        self.found = _measured(self.F, x, adjoint=False, exact=self.exact)
         return self.found.x
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        self.found = verified(self.F, y, adjoint=True, exact=self.exact)
+        self.found = _measured(self.F, y, adjoint=True, exact=self.exact)
         return self.found.x
 
     def _wider(self, dtype: DType) -> "_Columns":
@@ -326,6 +339,8 @@ class _Turned(Factorization):
         super().__init__(matrix.conj() if conjugated else matrix, F.tol)
         self.F, self.flipped, self.conjugated = F, flipped, conjugated
         self.method, self.rank = F.method, F.rank
+        if F.values is not None:
+            self.values = _turned(F.values, flipped=flipped, conjugated=conjugated)
 
     def _solve(self, b: Array) -> Array:
         return self._through(b, adjoint=self.flipped)

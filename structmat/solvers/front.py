@@ -8,6 +8,7 @@ from scipy.sparse import issparse
 
 from structmat import _array
 from structmat.errors import InputError, ShapeError
+from structmat.kinds import later
 from structmat.matrices import Dense, from_operator, from_sparse, is_operator
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
@@ -65,6 +66,16 @@ def factorize(
     >>> bool(np.allclose(F.matrix @ x, b))
     True
     """
+    A = as_matrix(A)
+    if _array.has_gradients(A.xp):
+        follow = later("structmat.solvers.gradients.recorded:factorize")
+        followed: Factorization = follow(A, shift, tol, _factorized)
+        return followed
+    return _factorized(A, shift, tol)
+
+
+def _factorized(A: StructuredMatrix, shift: Any, tol: Any) -> Factorization:
+    """A factorization of values, which nothing follows."""
     A, shift, tol = _checked(A, shift, tol)
     with _array.computing_on(A.xp, A.device):
         found = direct(A, shift, tol)
@@ -152,7 +163,6 @@ def logdet(
 
 
 def _checked(A: Any, shift: Any, tol: Any) -> tuple[StructuredMatrix, complex, float]:
-    A = as_matrix(A)
     m, n = A.shape
     if m != n:
         raise ShapeError(
