@@ -111,6 +111,7 @@ BUILT_IN = (
         "block_sparse", "block sparse", "#56B4E9",
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
+        factorize="structmat.solvers.block_diagonal:factorize",
     ),
     Kind(
         "block_low_rank", "block low rank", "#009E73",
@@ -118,12 +119,14 @@ BUILT_IN = (
         "structmat.compress.block_low_rank:fit",
         "structmat.compress.products.block_low_rank:fit_implicit",
         "structmat.compress.entries.block_low_rank:fit_entries",
+        factorize="structmat.solvers.block_diagonal:factorize",
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
         "structmat.matrices.monarch:Monarch",
         "structmat.compress.monarch:fit",
         "structmat.compress.products.monarch:fit_implicit",
+        factorize="structmat.solvers.products:factorize_monarch",
     ),
     # A recipe of structmat.nn, which fits it to torch's tensors.
     Kind("pixelfly", "Pixelfly", "#0072B2"),
@@ -133,7 +136,10 @@ BUILT_IN = (
         "structmat.compress.gblr.portfolio:fit",
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
-        factorize="structmat.solvers.woodbury:factorize",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.woodbury:factorize",
+        ),
     ),
     Kind(
         "hierarchical", "hierarchical", "#000000",
@@ -160,7 +166,10 @@ BUILT_IN = (
         "sum", matrix="structmat.matrices.lazy:Sum",
         factorize="structmat.solvers.woodbury:factorize",
     ),
-    Kind("product", matrix="structmat.matrices.lazy:Product"),
+    Kind(
+        "product", matrix="structmat.matrices.lazy:Product",
+        factorize="structmat.solvers.products:factorize",
+    ),
     Kind(
         "scaled", matrix="structmat.matrices.lazy:Scaled",
         factorize="structmat.solvers.simple:factorize_scaled",
@@ -169,8 +178,14 @@ BUILT_IN = (
         "adjoint", matrix="structmat.matrices.lazy:Adjoint",
         factorize="structmat.solvers.simple:factorize_adjoint",
     ),
-    Kind("kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker"),
-    Kind("grid", matrix="structmat.matrices.grid:Grid"),
+    Kind(
+        "kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker",
+        factorize="structmat.solvers.kronecker:factorize",
+    ),
+    Kind(
+        "grid", matrix="structmat.matrices.grid:Grid",
+        factorize="structmat.solvers.block_diagonal:factorize",
+    ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
 )  # fmt: skip
 

@@ -43,10 +43,10 @@ def probe(F: Any) -> Probe:
         return float(column_norms(x, xp)[0])
 
     with np.errstate(all="ignore"):
-        x = xp.astype(F._solve(v), wide)
+        x = xp.astype(F.unmeasured(v), wide)
         reached = multiplied(S, x, adjoint=False)
         length, image = size(x), multiplied(S, v, adjoint=False)
-        again = xp.astype(F._solve_adjoint(x / length), wide)
+        again = xp.astype(F.unmeasured(x / length, adjoint=True), wide)
         largest = size(image)
         turned = size(multiplied(S, image / largest, adjoint=True))
         norm = _largest(size(reached) / length, largest, turned)

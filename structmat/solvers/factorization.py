@@ -106,6 +106,25 @@ class Factorization(LinearOperator, ABC):
     def _norm(self) -> float:
         return norm_bound(self.matrix)
 
+    def unmeasured(self, b: Array, *, adjoint: bool = False) -> Array:
+        """A solution for columns b (n, k) as the method gives it: neither measured nor refined.
+
+        For methods that call others. Complex columns of a real matrix are solved as real ones.
+
+        Examples
+        --------
+        >>> import numpy as np, structmat
+        >>> structmat.factorize(structmat.Dense([[2.0]])).unmeasured(np.array([[4j]]))
+        array([[0.+2.j]])
+        """
+        xp, solve = self.xp, self._solve_adjoint if adjoint else self._solve
+        if not _array.is_complex(b, xp) or _array.is_complex(self, xp):
+            return solve(b)
+        k = b.shape[1]
+        x = solve(xp.concat([xp.real(b), xp.imag(b)], axis=1))
+        x = xp.astype(x, xp.result_type(x.dtype, xp.complex64))
+        return x[:, :k] + x[:, k:] * 1j
+
     def solution(self, b: Any) -> Solution:
         """A solution of S x = b with its measured errors.
 
@@ -349,10 +368,9 @@ class _Turned(Factorization):
         return self._through(b, adjoint=not self.flipped)
 
     def _through(self, b: Array, *, adjoint: bool) -> Array:
-        solve = self.F._solve_adjoint if adjoint else self.F._solve
         if not self.conjugated:
-            return solve(b)
-        return _array.conj(solve(_array.conj(b, self.xp)), self.xp)
+            return self.F.unmeasured(b, adjoint=adjoint)
+        return _array.conj(self.F.unmeasured(_array.conj(b, self.xp), adjoint=adjoint), self.xp)
 
     def _logdet(self) -> Any:
         found = self.F._logdet()

@@ -4,12 +4,10 @@ import cmath
 import numbers
 from typing import Any
 
-from scipy.sparse import issparse
-
 from structmat import _array
+from structmat.algebra.arguments import as_matrix
 from structmat.errors import InputError, ShapeError
 from structmat.kinds import later
-from structmat.matrices import Dense, from_operator, from_sparse, is_operator
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
 from structmat.solvers.choice import direct
@@ -172,24 +170,6 @@ def _checked(A: Any, shift: Any, tol: Any) -> tuple[StructuredMatrix, complex, f
     _check_contents(A)
     A = _computable(A)
     return A, _number(shift), _tolerance(tol, A)
-
-
-def as_matrix(A: Any) -> StructuredMatrix:
-    """A matrix as a structured one: arrays as `Dense`, sparse matrices by entries.
-
-    Examples
-    --------
-    >>> as_matrix([[1.0, 0.0], [0.0, 1.0]]).kind
-    'dense'
-    """
-    if isinstance(A, StructuredMatrix):
-        return A
-    if issparse(A) and A.ndim == 2:
-        found: StructuredMatrix = from_sparse(A)
-        return found
-    if is_operator(A):
-        return from_operator(A)
-    return Dense(A)
 
 
 def _check_contents(A: StructuredMatrix) -> None:

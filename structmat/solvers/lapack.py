@@ -198,29 +198,38 @@ def _by_inverse(A: Array, xp: ModuleType, name: str) -> _Inverse:
     return _Inverse(inverse, A, rcond, (left, right))
 
 
-def _scales(A: Array, xp: ModuleType, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _scales(A: Array, xp: ModuleType, name: str) -> Scales:
     """Powers of two that bring the largest entry of each row, then of each column, near 1."""
     if not A.shape[0]:
         return np.ones(0), np.ones(0)
-    sizes = xp.abs(A)
-    left = _power(_positive(to_numpy(xp.max(sizes, axis=1)), name, "row"))
-    sizes = from_numpy(left, xp, device(A))[:, None] * sizes
-    right = _power(_positive(to_numpy(xp.max(sizes, axis=0)), name, "column"))
+    left, right = largest_first(A, xp)
+    for scale, axis in ((left, "row"), (right, "column")):
+        if not np.isfinite(scale).all():
+            at = int(np.flatnonzero(~np.isfinite(scale))[0])
+            raise SolveError(
+                f"{name} is singular: its {axis} {at} is zero; expected an invertible matrix (give "
+                "a shift, or structmat.lstsq for a least-squares solution)"
+            )
     return left, right
 
 
-def _positive(largest: np.ndarray, name: str, axis: str) -> np.ndarray:
-    if not (largest > 0).all():
-        at = int(np.flatnonzero(~(largest > 0))[0])
-        raise SolveError(
-            f"{name} is singular: its {axis} {at} is zero; expected an invertible matrix (give a "
-            "shift, or structmat.lstsq for a least-squares solution)"
-        )
-    return largest
+def largest_first(A: Array, xp: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of two for the rows, then for the columns of arrays (…, n, n); infinite for zeros.
+
+    Examples
+    --------
+    >>> largest_first(np.array([[4.0, 4.0], [0.0, 1.0]]), np)
+    (array([0.125, 0.5  ]), array([1., 1.]))
+    """
+    sizes = xp.abs(A)
+    left = _power(to_numpy(xp.max(sizes, axis=-1)))
+    scaled = from_numpy(left, xp, device(A))[..., :, None] * sizes
+    return left, _power(to_numpy(xp.max(scaled, axis=-2)))
 
 
 def _power(sizes: np.ndarray) -> np.ndarray:
-    """Powers of two near the inverses of positive numbers, in their dtype."""
+    """Powers of two near the inverses of numbers, in their dtype; infinite for zeros."""
     limit = 120 if sizes.dtype == np.float32 else 1000
     exponents = np.clip(-np.frexp(sizes)[1], -limit, limit)
-    return np.ldexp(np.ones(sizes.shape, sizes.dtype), exponents)
+    powers = np.ldexp(np.ones(sizes.shape, sizes.dtype), exponents)
+    return np.where(sizes > 0, powers, np.inf)

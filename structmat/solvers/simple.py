@@ -67,10 +67,10 @@ class ScaledFactorization(Factorization):
         self.method, self.rank = inner.method, inner.rank
 
     def _solve(self, b: Array) -> Array:
-        return self.inner._solve(b) / self.alpha
+        return self.inner.unmeasured(b) / self.alpha
 
     def _solve_adjoint(self, b: Array) -> Array:
-        return self.inner._solve_adjoint(b) / np.conj(self.alpha).item()
+        return self.inner.unmeasured(b, adjoint=True) / np.conj(self.alpha).item()
 
     def _logdet(self) -> Any:
         found = self.inner._logdet()

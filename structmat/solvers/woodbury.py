@@ -40,7 +40,7 @@ class WoodburyFactorization(Factorization):
         super().__init__(S, tol)
         self.base, self.rank, xp = base, low_rank.rank, S.xp
         self.U, self.V = (xp.astype(F, dtype, copy=False) for F in (low_rank.U, low_rank.V))
-        self.solved = xp.astype(base._solve(self.U), dtype, copy=False)
+        self.solved = xp.astype(base.unmeasured(self.U), dtype, copy=False)
         one = identity(self.V.shape[1], dtype, xp, self.device)
         self.capacitance = factored(
             one + adjoint(self.V, xp) @ self.solved,
@@ -51,14 +51,14 @@ class WoodburyFactorization(Factorization):
 
     def _solve(self, b: Array) -> Array:
         xp = self.xp
-        y = xp.astype(self.base._solve(b), self.U.dtype, copy=False)
+        y = xp.astype(self.base.unmeasured(b), self.U.dtype, copy=False)
         return y - self.solved @ self.capacitance.solve(adjoint_times(self.V, y, xp))
 
     def _solve_adjoint(self, b: Array) -> Array:
         xp = self.xp
         b = xp.astype(b, self.U.dtype, copy=False)
         inner = self.capacitance.solve_adjoint(adjoint_times(self.solved, b, xp))
-        return self.base._solve_adjoint(b - self.V @ inner)
+        return self.base.unmeasured(b - self.V @ inner, adjoint=True)
 
     def _logdet(self) -> Any:
         base = self.base._logdet()

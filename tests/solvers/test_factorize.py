@@ -185,7 +185,7 @@ def test_singular_matrices_raise(A, message):
         (lambda: solve(low_rank(), np.ones(N), tol=0), structmat.InputError, "tol = 0"),
         (lambda: solve(low_rank()[:, :3], np.ones(N)), structmat.ShapeError, "30x3 matrix has no"),
         (lambda: solve(Diagonal([np.nan]), np.ones(1)), structmat.InputError, "d of .* has a NaN"),
-        (lambda: solve(np.ones((2, 2, 2)), np.ones(2)), structmat.InputError, "2 dimensions"),
+        (lambda: solve(np.ones((2, 2, 2)), np.ones(2)), structmat.ShapeError, "expected a matrix"),
     ],
 )
 def test_bad_arguments_are_refused(call, error, message):

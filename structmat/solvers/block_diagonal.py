@@ -1,0 +1,145 @@
+"""Factorization of a matrix that is block diagonal between two orders, block by block."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from structmat._array import Array, identity, integers, taken
+from structmat._operand import multiplied
+from structmat.intervals import IntArray, offsets
+from structmat.matrix import StructuredMatrix
+from structmat.solvers.choice import direct
+from structmat.solvers.components import Components, components_of
+from structmat.solvers.factorization import Factorization
+from structmat.solvers.results import LogDeterminant
+from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.simple import parity
+from structmat.solvers.stacks import Stack
+
+#: Blocks of at most this many rows are formed.
+_FORMED_ROWS = 512
+#: Blocks are formed while they hold at most this many numbers, or this many a stored one.
+_FORMED_ENTRIES, _FORMED_RATIO = 2**24, 8
+#: Most entries of the columns that find the blocks at once.
+_COLUMNS_ENTRIES = 2**22
+
+
+class Part(NamedTuple):
+    """Consecutive blocks, solved together or by a factorization of their own."""
+
+    first: int
+    solver: Stack | Factorization
+
+
+class BlockDiagonalFactorization(Factorization):
+    """Blocks between an order of the rows and one of the columns."""
+
+    method = "block diagonal"
+
+    def __init__(
+        self,
+        S: StructuredMatrix,
+        parts: list[Part],
+        orders: tuple[IntArray, IntArray],
+        tol: float,
+    ) -> None:
+        super().__init__(S, tol)
+        self.parts = parts
+        self.sign = parity(orders[0]) * parity(orders[1])
+        self.rows, self.cols = (integers(order, S.xp, S.device) for order in orders)
+        self.to_rows, self.to_cols = (
+            integers(np.argsort(order), S.xp, S.device) for order in orders
+        )
+
+    def _solve(self, b: Array) -> Array:
+        x = self._blockwise(taken(b, self.rows, self.xp, axis=0), adjoint=False)
+        return taken(x, self.to_cols, self.xp, axis=0)
+
+    def _solve_adjoint(self, b: Array) -> Array:
+        x = self._blockwise(taken(b, self.cols, self.xp, axis=0), adjoint=True)
+        return taken(x, self.to_rows, self.xp, axis=0)
+
+    def _blockwise(self, b: Array, *, adjoint: bool) -> Array:
+        xp, found = self.xp, []
+        for first, solver in self.parts:
+            if isinstance(solver, Stack):
+                count, size, _ = solver.shape
+                some = xp.reshape(b[first : first + count * size, :], (count, size, b.shape[1]))
+                x = solver.solve_all(some, xp, adjoint=adjoint)
+                found.append(xp.reshape(x, (count * size, b.shape[1])))
+            else:
+                some = b[first : first + solver.shape[0], :]
+                found.append(solver.unmeasured(some, adjoint=adjoint))
+        return xp.concat(found, axis=0)
+
+    def _logdet(self) -> Any:
+        total = LogDeterminant(self.sign, 0.0)
+        for _, solver in self.parts:
+            found = solver.logdet() if isinstance(solver, Stack) else solver._logdet()
+            if found is NotImplemented:
+                return found
+            total = total.times(found)
+        return total
+
+
+def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
+    """Factorization of a matrix whose blocks share no rows and no columns.
+
+    NotImplemented for a matrix of one block, or where a large block has no direct method.
+    """
+    found = components_of(A, shifted=shift != 0)
+    if found is None or len(found.sizes) < 2:
+        return NotImplemented
+    formed = int((found.sizes <= _FORMED_ROWS).sum())
+    entries = int((found.sizes[:formed] ** 2).sum())
+    if entries > max(_FORMED_ENTRIES, _FORMED_RATIO * A.storage):
+        return NotImplemented
+    parts = _formed_parts(A, shift, found, formed)
+    begin = offsets(found.sizes)
+    for i in range(formed, len(found.sizes)):
+        some = slice(begin[i], begin[i + 1])
+        inner = direct(A._submatrix(found.rows[some], found.cols[some]), shift, tol)
+        if inner is NotImplemented:
+            return inner
+        parts.append(Part(int(begin[i]), inner))
+    return BlockDiagonalFactorization(shifted(A, shift), parts, (found.rows, found.cols), tol)
+
+
+def _formed_parts(
+    A: StructuredMatrix, shift: complex, found: Components, formed: int
+) -> list[Part]:
+    """Stacks of the small blocks, one for each size."""
+    begin, parts = offsets(found.sizes), []
+    for size in np.unique(found.sizes[:formed]).tolist():
+        some = np.flatnonzero(found.sizes[:formed] == size)
+        first, last = int(begin[some[0]]), int(begin[some[-1] + 1])
+        rows, cols = (order[first:last].reshape(-1, size) for order in (found.rows, found.cols))
+        blocks = _blocks(A, rows, cols)
+        if shift:
+            blocks = blocks + shift * identity(size, blocks.dtype, A.xp, A.device)
+        name = _namer(A, rows)
+        hermitian = is_hermitian(A) and not complex(shift).imag and np.array_equal(rows, cols)
+        parts.append(Part(first, Stack(blocks, A.xp, hermitian=hermitian, name=name)))
+    return parts
+
+
+def _namer(A: StructuredMatrix, rows: IntArray) -> Any:
+    return lambda i: f"the block of rows {rows[i, 0]} to {rows[i, -1]} of {A!r}"
+
+
+def _blocks(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> Array:
+    """Entries (c, p, p) of blocks that share no rows and no columns.
+
+    Column j of all blocks comes from one product, with the sum of their unit vectors.
+    """
+    xp, (count, size) = A.xp, rows.shape
+    at = integers(rows.ravel(), xp, A.device)
+    place = np.full(A.shape[1], -1)
+    place[cols.ravel()] = np.tile(np.arange(size), count)
+    index = integers(place, xp, A.device)
+    step, found = max(1, _COLUMNS_ENTRIES // max(A.shape)), []
+    for first in range(0, size, step):
+        some = integers(np.arange(first, min(first + step, size)), xp, A.device)
+        units = xp.astype(index[:, None] == some[None, :], A.dtype)
+        found.append(taken(multiplied(A, units, adjoint=False), at, xp, axis=0))
+    return xp.reshape(xp.concat(found, axis=1), (count, size, size))

@@ -1,0 +1,83 @@
+"""Factors of many small arrays of one size, solved together."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from structmat._array import Array, device, from_numpy, to_numpy
+from structmat._array import adjoint as _adjoint
+from structmat.solvers.lapack import Factors, factored, largest_first
+from structmat.solvers.results import LogDeterminant
+
+#: Larger arrays are factored one by one.
+_SIDE = 32
+#: Inverses are used above this reciprocal condition number, by the bits of a real number.
+_SAFE = {32: 1e-3, 64: 1e-9}
+
+
+class Stack:
+    """Solves with arrays (c, p, p), one for each of c parts of the right-hand sides.
+
+    Small ones by their inverses in one batch; larger ones, and those with large condition
+    numbers, each by its factors.
+    """
+
+    def __init__(
+        self, blocks: Array, xp: ModuleType, *, hermitian: bool, name: Callable[[int], str]
+    ) -> None:
+        self.shape = blocks.shape
+        self.inverse: Array | None = None
+        self.factors: list[Factors] = []
+        self._log: LogDeterminant | None = None
+        with np.errstate(all="ignore"):
+            if blocks.shape[1] > _SIDE or not self._inverted(blocks, xp):
+                self.factors = [
+                    factored(blocks[i, :, :], xp, hermitian=hermitian, name=name(i))
+                    for i in range(blocks.shape[0])
+                ]
+
+    def _inverted(self, blocks: Array, xp: ModuleType) -> bool:
+        """True if the inverses are near enough to serve; they are kept then."""
+        scales = largest_first(blocks, xp)
+        if not all(np.isfinite(scale).all() for scale in scales):
+            return False
+        left, right = (from_numpy(scale, xp, device(blocks)) for scale in scales)
+        scaled = left[:, :, None] * blocks * right[:, None, :]
+        try:
+            inverse = xp.linalg.inv(scaled)
+        except (np.linalg.LinAlgError, RuntimeError):  # torch has an error of its own
+            return False
+        sizes = [xp.max(xp.sum(xp.abs(M), axis=1), axis=1) for M in (scaled, inverse)]
+        worst = float(xp.max(sizes[0] * sizes[1]))
+        if not worst * _SAFE[xp.finfo(blocks.dtype).bits] < 1:
+            return False
+        self.inverse = right[:, :, None] * inverse * left[:, None, :]
+        signs, logs = xp.linalg.slogdet(scaled)
+        powers = sum(float(np.log2(scale.astype(np.float64)).sum()) for scale in scales)
+        sign = _phase(to_numpy(signs))
+        logabs = float(to_numpy(logs).astype(np.float64).sum()) - powers * float(np.log(2.0))
+        self._log = LogDeterminant(sign, logabs)
+        return True
+
+    def solve_all(self, b: Array, xp: ModuleType, *, adjoint: bool) -> Array:
+        """Solutions of each system, or of each with the adjoint, for b (c, p, k)."""
+        if self.inverse is not None:
+            return (_adjoint(self.inverse, xp) if adjoint else self.inverse) @ b
+        parts = [b[i, :, :] for i in range(b.shape[0])]
+        pairs = zip(self.factors, parts, strict=True)
+        return xp.stack([F.solve_adjoint(x) if adjoint else F.solve(x) for F, x in pairs])
+
+    def logdet(self) -> LogDeterminant:
+        """Log-determinant of the block-diagonal matrix of all arrays."""
+        found = self._log or LogDeterminant(1.0, 0.0)
+        for factors in self.factors:
+            found = found.times(factors.logdet())
+        return found
+
+
+def _phase(signs: np.ndarray) -> Any:
+    """Product of numbers of modulus 1."""
+    total = np.prod(signs.astype(np.complex128 if signs.dtype.kind == "c" else np.float64))
+    return (total / abs(total)).item()
