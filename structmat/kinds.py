@@ -147,6 +147,7 @@ BUILT_IN = (
         "structmat.compress.hierarchical.arrays:fit",
         "structmat.compress.products.hierarchical:fit_implicit",
         fit_entries="structmat.compress.hierarchical.fit:fit_entries",
+        factorize="structmat.solvers.hierarchical.direct:factorize",
     ),
     Kind(
         "permutation", matrix="structmat.matrices.permutation:Permutation",
@@ -160,11 +161,20 @@ BUILT_IN = (
         "diagonal", matrix="structmat.matrices.diagonal:Diagonal",
         factorize="structmat.solvers.simple:factorize_diagonal",
     ),
-    Kind("kernel", matrix="structmat.sources.kernel_matrix:KernelMatrix"),
-    Kind("entries", matrix="structmat.sources.entries:Entries"),
+    Kind(
+        "kernel", matrix="structmat.sources.kernel_matrix:KernelMatrix",
+        factorize="structmat.solvers.hierarchical.points:factorize",
+    ),
+    Kind(
+        "entries", matrix="structmat.sources.entries:Entries",
+        factorize="structmat.solvers.hierarchical.points:factorize",
+    ),
     Kind(
         "sum", matrix="structmat.matrices.lazy:Sum",
-        factorize="structmat.solvers.woodbury:factorize",
+        factorize=(
+            "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.hierarchical.direct:factorize_sum",
+        ),
     ),
     Kind(
         "product", matrix="structmat.matrices.lazy:Product",

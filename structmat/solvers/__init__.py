@@ -18,7 +18,12 @@ woodbury        a base and a product of thin factors
 terms           a matrix taken apart for it
 thin            products of thin factors: found, joined, made orthogonal
 shifted         the matrix with its shift
-iterative       everything that has no direct method
+hierarchical    hierarchical matrices, by recursion over halves
+iterative       everything that has no direct method: CG, MINRES or GMRES, preconditioned
+known           what is known of such a matrix: sources compressed, definiteness
+stochastic      log-determinants by random vectors
+krylov          the Krylov methods, for many right-hand sides at once
+preconditioners sparse inverses, tiles, and the choice among them
 """
 
 from structmat.solvers.factorization import Factorization

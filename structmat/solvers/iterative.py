@@ -1,22 +1,151 @@
-"""Solves by iteration, for matrices that have no direct method."""
+"""Solves by iteration, for matrices that have no direct method.
 
+Conjugate gradients where S is hermitian and nothing speaks against its definiteness, MINRES where
+it is hermitian alone, GMRES otherwise; each with the preconditioner that promises to end first.
+"""
+
+import math
 from typing import Any
 
+import numpy as np
+
+from structmat import _array
+from structmat._array import Array
+from structmat._operand import multiplied
+from structmat._progress import Progress, part, reporting
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.factorization import Factorization
+from structmat.solvers.known import Known, known_of
+from structmat.solvers.krylov.columns import Reached, times
+from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients
+from structmat.solvers.krylov.gmres import gmres
+from structmat.solvers.krylov.minres import minres
+from structmat.solvers.preconditioners.choice import preconditioner_of
+from structmat.solvers.preconditioners.preconditioner import Preconditioner
+from structmat.solvers.preconditioners.sparse_inverse import Indefinite
+from structmat.solvers.results import LogDeterminant
+from structmat.solvers.verify import REFUSED
+
+#: Scalars of the columns that are solved for at once.
+COLUMNS_SCALARS = 2**24
+#: Steps for each row, and most steps of one solve.
+STEPS, MOST_STEPS = 10, 10_000
+#: A residual below this number of roundings is left to refinement.
+ROUNDINGS = 30
+#: Largest residual that is taken for one that rounding leaves.
+HARDEST = 1e-2
 
 
-def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
-    """A solver of S = A + shift I by products."""
-    raise SolveError(
-        f"{A!r} has no direct method, and is too large to form; expected a matrix of a kind that "
-        "has one (compress it to 'hierarchical' first), or scipy.sparse.linalg.gmres"
-    )
+class IterativeFactorization(Factorization):
+    """Solves of S x = b by a Krylov method with a preconditioner."""
+
+    def __init__(self, known: Known, tol: float, preconditioner: Preconditioner) -> None:
+        super().__init__(known.S, tol)
+        self.known, self.preconditioner = known, preconditioner
+        self._set_definite(known.may_be_definite)
+
+    def _set_definite(self, definite: bool) -> None:
+        self._definite = definite
+        if definite:
+            name = "conjugate gradients"
+        else:
+            name = "minimal residuals" if self.known.hermitian else "gmres"
+        with_ = self.preconditioner.name
+        self.method = f"{name}, {with_}" if with_ else name
+
+    def _solve(self, b: Array) -> Array:
+        return self._counted(b, adjoint=False)[0]
+
+    def _solve_adjoint(self, b: Array) -> Array:
+        return self._counted(b, adjoint=True)[0]
+
+    def _logdet(self) -> Any:
+        return NotImplemented
+
+    def _counted(self, b: Array, *, adjoint: bool) -> tuple[Array, int]:
+        """Solutions for columns (n, k), and the most steps that one of them took."""
+        n, k = b.shape
+        width = max(1, COLUMNS_SCALARS // max(n, 1))
+        parts, steps = [], 0
+        with reporting(None, "solving") as report:
+            for first in range(0, k, width):
+                done = part(report, first / k, min(first + width, k) / k)
+                found = self._columns(b[:, first : min(first + width, k)], adjoint, done)
+                parts.append(found.x)
+                steps = max(steps, found.steps)
+        return (parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=1)), steps
+
+    def _columns(self, b: Array, adjoint: bool, report: Progress) -> Reached:
+        """Solutions for some columns, each solved for at norm one."""
+        xp = self.xp
+        size = _array.to_numpy(xp.linalg.vector_norm(b, axis=0)).astype(np.float64)
+        inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+        found = self._run(times(b, inverse, xp), adjoint, report)
+        self._check(found)
+        return found._replace(x=times(found.x, size, xp))
+
+    def _run(self, b: Array, adjoint: bool, report: Progress) -> Reached:
+        """The method for columns of norm one, or zero."""
+        xp, S, M = self.xp, self.matrix, self.preconditioner
+        aim = max(self.tol, ROUNDINGS * float(xp.finfo(b.dtype).eps))
+        bound = np.full(b.shape[1], aim)
+        options: dict[str, Any] = {
+            "precondition": M.multiply_adjoint if adjoint else M.multiply,
+            "limit": self._limit, "report": report, "xp": xp,
+        }  # fmt: skip
+
+        def multiply(x: Array) -> Array:
+            return multiplied(S, x, adjoint=adjoint)
+
+        if not self.known.hermitian:
+            return gmres(multiply, b, bound, **options)
+        if self._definite:
+            found = conjugate_gradients(multiply, b, bound, **options)
+            if found.curvature > 0:
+                return found
+            self.known.lost(f"p^H S p is {found.curvature:.3g} for a vector p of norm one")
+            self._set_definite(False)
+        return minres(multiply, b, bound, **options)
+
+    @property
+    def _limit(self) -> int:
+        return int(min(max(STEPS * self.shape[0], 100), MOST_STEPS))
+
+    def _check(self, found: Reached) -> None:
+        """Refuse columns that leave a residual, unless rounding leaves it of a hard system."""
+        worst, xp = float(found.residual.max(initial=0.0)), self.xp
+        if worst <= REFUSED * self.tol:
+            return
+        length = _array.to_numpy(xp.linalg.vector_norm(found.x, axis=0)).astype(np.float64)
+        error = float((found.residual / (self._norm * length + 1)).max())
+        rounding = ROUNDINGS * math.sqrt(self.shape[0]) * float(xp.finfo(found.x.dtype).eps)
+        if not (error <= rounding and worst <= HARDEST):
+            end = "the limit" if found.steps >= self._limit else "where nothing more was gained"
+            raise SolveError(
+                f"{self.method}: residual {worst:.2g} and backward error {error:.2g} after "
+                f"{found.steps} steps, {end}; expected a residual of at most "
+                f"{REFUSED * self.tol:.2g} (S may be close to singular: give factorize a larger "
+                "shift or a larger tol, or a matrix of a kind with a direct method)"
+            )
 
 
-def logdet(F: Any, rng: Any) -> Any:
+def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Factorization:
+    """A solver of S = A + shift I by products.
+
+    Matrices that are known by their entries alone, such as `KernelMatrix`, are compressed first.
+    """
+    known = known_of(A, shift, tol)
+    try:
+        preconditioner = preconditioner_of(known.system(tol))
+    except Indefinite as fault:
+        known.lost(f"the block of S around row {fault.row} has a pivot of {fault.pivot:.3g}")
+        preconditioner = preconditioner_of(known.system(tol))
+    return IterativeFactorization(known, tol, preconditioner)
+
+
+def logdet(F: Any, rng: Any) -> LogDeterminant:
     """An estimate of the log-determinant by products."""
-    raise SolveError(
-        f"{F!r} gives no log-determinant; expected a matrix with a direct method (compress it to "
-        "'hierarchical' first)"
-    )
+    from structmat.solvers.stochastic import log_determinant
+
+    return log_determinant(F, rng)

@@ -1,0 +1,150 @@
+"""Direct factorization of hierarchical matrices, and of sources, by their weak forms."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat import _array
+from structmat._array import Array
+from structmat._operand import multiplied
+from structmat.matrices import Diagonal, Hierarchical, Identity, Scaled
+from structmat.matrix import StructuredMatrix
+from structmat.solvers.condition import check_condition
+from structmat.solvers.factorization import Factorization
+from structmat.solvers.hierarchical.recursion import Recursion
+from structmat.solvers.hierarchical.weak import WeakForm, weak_form
+from structmat.solvers.results import LogDeterminant
+from structmat.solvers.shifted import shifted
+from structmat.solvers.simple import parity
+from structmat.solvers.verify import norm_bound
+
+#: Error of the weak form as a share of the shift, or of the norm without a shift.
+WEAK, UNSHIFTED = 0.3, 1e-10
+#: Smallest and largest error, as shares of the norm.
+LEAST, MOST = 1e-13, 1e-3
+#: Fewer rows are for the methods of dense matrices.
+ROWS = 256
+#: Multiplications beyond which iterations are cheaper: half a minute or so.
+MOST_WORK = 4e11
+#: Negative eigenvalues that are smaller, as a share of the norm, come from an approximation.
+NEAR = 3e-3
+#: Random vectors that tell what the weak form changes in a log-determinant.
+PROBES = 16
+
+
+class HierarchicalFactorization(Factorization):
+    """Factors of the weak form of a hierarchical matrix, which may carry a shift or a diagonal.
+
+    `rank` is the largest rank of a tile, `total_rank` the sum of all.
+    """
+
+    method = "hierarchical"
+
+    def __init__(
+        self, S: StructuredMatrix, A: Hierarchical, recursion: Recursion, exact: bool, tol: float
+    ) -> None:
+        super().__init__(S, tol)
+        self.orders = A.row_order, A.col_order
+        self.recursion, self.exact = recursion, exact
+        self.rank, self.total_rank = max(recursion.ranks, default=0), sum(recursion.ranks)
+
+    def _solve(self, b: Array) -> Array:
+        return self._ordered(b, *self.orders, adjoint=False)
+
+    def _solve_adjoint(self, b: Array) -> Array:
+        return self._ordered(b, *self.orders[::-1], adjoint=True)
+
+    def _ordered(self, b: Array, rows: NDArray[Any], cols: NDArray[Any], *, adjoint: bool) -> Array:
+        """Columns in the order of the tree, solved by rows, and back."""
+        xp, own, dtype = self.xp, _array.to_numpy(b), self.recursion.dtype
+        halved = own.dtype.kind == "c" and dtype.kind != "c"
+        parts = [own.real, own.imag] if halved else [own]
+        ordered = np.concatenate([part.T[:, rows] for part in parts]).astype(dtype, order="C")
+        ordered = self.recursion.solve(ordered, adjoint=adjoint)
+        if halved:
+            real, imaginary = np.split(ordered, 2)
+            ordered = real + 1j * imaginary
+        x = np.empty(own.shape, ordered.dtype)
+        x[cols] = ordered.T
+        return _array.from_numpy(x, xp, _array.device(b))
+
+    def _logdet(self) -> LogDeterminant:
+        """That of the weak form, and by products what it lacks, where the form is not exact."""
+        found = self.recursion.logdet()
+        found = found._replace(sign=found.sign * parity(self.orders[0]) * parity(self.orders[1]))
+        if self.exact:
+            return found
+        shape, xp = (self.shape[0], PROBES), self.xp
+        z = np.random.default_rng(0).integers(0, 2, shape) * 2.0 - 1.0
+        product = multiplied(self.matrix, _array.from_numpy(z, xp, self.device), adjoint=False)
+        w = _array.to_numpy(self._solve(product)) - z
+        # Of det(I + W): the trace of W to first order, the squares of its entries to second.
+        each = (z * w).sum(axis=0)
+        spread = float(np.abs(each - each.mean()).std()) / math.sqrt(PROBES)
+        second = 0.5 * float((np.abs(w) ** 2).sum()) / PROBES
+        logabsdet = found.logabsdet + float(each.mean().real)
+        return found._replace(logabsdet=logabsdet, error=spread + second)
+
+
+def factorize(A: Any, shift: complex, tol: float) -> Any:
+    """Factorization of a hierarchical matrix with a shift, to WEAK times the shift.
+
+    NotImplemented where iterations are cheaper.
+    """
+    return factorize_with(A, shift, shifted(A, shift), tol)
+
+
+def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
+    """Factorization of a hierarchical matrix and diagonals; NotImplemented for other sums."""
+    thick = [term for term in A.children if isinstance(term, Hierarchical)]
+    thin = [term for term in A.children if _is_diagonal(term)]
+    if len(thick) != 1 or len(thin) != len(A.children) - 1:
+        return NotImplemented
+    diagonal = sum(_array.to_numpy(term.diagonal()) for term in thin) + shift
+    return factorize_with(thick[0], diagonal, shifted(A, shift), tol)
+
+
+def _is_diagonal(A: StructuredMatrix) -> bool:
+    if isinstance(A, Scaled):
+        return _is_diagonal(A.children[0])
+    return isinstance(A, (Diagonal, Identity))
+
+
+def factorize_with(
+    A: Hierarchical, diagonal: Any, S: StructuredMatrix, tol: float, *, definite: bool = False
+) -> Any:
+    """Factorization of S, a hierarchical matrix plus a diagonal, which may be one number.
+
+    `definite` tells whether S has to be positive definite. A matrix with a positive diagonal that
+    is definite but for a share of `NEAR` has to be, too: it has lost that by an approximation.
+    """
+    size = np.abs(np.asarray(diagonal))
+    if A.shape[0] < ROWS or (size.any() and not np.array_equal(A.row_order, A.col_order)):
+        return NotImplemented
+    norm = float(A.norm())
+    error = WEAK * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
+    error = min(max(error, LEAST * norm), MOST * norm)
+    weak = weak_form(A, error, most=MOST_WORK)
+    if weak is None:
+        return NotImplemented
+    recursion = factored_weak(weak, A, diagonal, definite=definite)
+    F = HierarchicalFactorization(S, A, recursion, weak.exact, tol)
+    if recursion.negative and np.isrealobj(diagonal) and np.min(diagonal) > 0:
+        again = weak_form(A, error)
+        assert again is not None
+        raised = factored_weak(again, A, diagonal + NEAR * norm_bound(S), definite=False)
+        if not raised.negative:
+            raise recursion.indefinite()
+    check_condition(F)
+    return F
+
+
+def factored_weak(weak: WeakForm, A: Hierarchical, diagonal: Any, *, definite: bool) -> Recursion:
+    """Factors of the weak form of A plus a diagonal."""
+    if np.any(np.imag(diagonal)):
+        weak.plain(np.result_type(weak.dtype, np.complex64))
+    ordered = np.asarray(diagonal)
+    ordered = ordered[A.row_order] if ordered.ndim else ordered
+    return Recursion(weak, ordered, definite=definite)

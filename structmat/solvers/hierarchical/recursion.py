@@ -1,0 +1,198 @@
+"""Factorization of a weak form by recursion, from its leaves up.
+
+A node of halves 1 and 2 is S = diag(S1, S2) + diag(U1, U2) C diag(V1, V2)^H, where C exchanges the
+halves. By Sherman, Morrison & Woodbury, with Y = S^-1 U and Z = S^-H V of each half,
+
+    S^-1 b = (S1^-1 b1 - Y1 z1, S2^-1 b2 - Y2 z2),    K z = (Z2^H b2, Z1^H b1),
+    K = ((I, V2^H Y2), (V1^H Y1, I)),                  det S = det S1 det S2 det K.
+
+The arrays Y and Z take the place of U and V, which are not needed any more: all products Z^H b of
+a solve come from the right-hand side itself. A symmetric factor S = W W^H, or one of the ULV
+kind, would need as much memory, and twice the work for each solve.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import get_lapack_funcs
+
+from structmat._progress import Progress, no_progress
+from structmat.errors import SolveError
+from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.solvers.hierarchical.weak import WeakForm
+from structmat.solvers.lapack import Factors, factored
+from structmat.solvers.results import LogDeterminant
+
+#: Right-hand sides at a time.
+SIDES = 128
+
+
+class Recursion:
+    """The inverse of a weak form plus a diagonal.
+
+    Parameters
+    ----------
+    weak : WeakForm
+        The matrix; its arrays become those of the factorization.
+    shift : number or array, shape (n,)
+        What is added to the diagonal.
+    definite : bool
+        Whether the matrix, if it is Hermitian, has to be positive definite.
+
+    Raises
+    ------
+    SolveError
+        If a node is singular to working precision, or if a matrix is not definite that has to be.
+    """
+
+    def __init__(
+        self,
+        weak: WeakForm,
+        shift: Any = 0.0,
+        *,
+        definite: bool = False,
+        progress: Progress = no_progress,
+    ) -> None:
+        self.tree, self.hermitian, self.dtype = weak.tree, weak.hermitian, weak.dtype
+        self.size, self.ranks = weak.size, weak.ranks
+        self._left, self._right = weak.left, weak.right
+        self._systems: dict[int, Factors] = {}
+        self._negative: dict[int, int] = {}
+        shifts = np.broadcast_to(np.asarray(shift), (self.size,))
+        for node in self.tree.leaves.tolist():
+            self._eliminate_leaf(node, weak.leaves.pop(node), shifts[self.tree.rows(node)])
+            self._check(node, definite)
+        inner, levels = self.tree.inner, self.tree.level[self.tree.inner]
+        for level in sorted(set(levels.tolist()), reverse=True):
+            nodes = inner[levels == level].tolist()
+            self._eliminate(nodes)
+            for node in nodes:
+                self._check(node, definite)
+            progress(1.0 - level / (1 + int(levels.max())))
+
+    @property
+    def storage(self) -> int:
+        """Stored numbers, without those of the small systems at nodes."""
+        sides = [self._left] if self.hermitian else [self._left, self._right]
+        factors = sum(f.size for side in sides for f in side)
+        leaves = (self.tree.end - self.tree.begin)[self.tree.leaves]
+        return factors + int((leaves**2).sum())
+
+    @property
+    def negative(self) -> int | None:
+        """Number of negative eigenvalues of a Hermitian matrix."""
+        return sum(self._negative.values()) if self.hermitian else None
+
+    def logdet(self) -> LogDeterminant:
+        """Log-determinant; of a Hermitian matrix with the sign by its inertia."""
+        total = LogDeterminant(1.0, 0.0)
+        for node in range(len(self.tree.begin)):
+            total = total.times(self._systems[node].logdet())
+        if self.hermitian:
+            return total._replace(sign=(-1.0) ** sum(self._negative.values()))
+        return total
+
+    def solve(self, b: NDArray[Any], *, adjoint: bool = False) -> NDArray[Any]:
+        """Solutions of S x = b, or S^H x = b, for the rows of b (k, n), in its place."""
+        self._solve_all([(0, b[i : i + SIDES]) for i in range(0, len(b), SIDES)], adjoint=adjoint)
+        return b
+
+    def _eliminate_leaf(self, node: int, block: NDArray[Any], shift: NDArray[Any]) -> None:
+        block[np.diag_indices(len(block))] += shift
+        found = factored(block, np, hermitian=self.hermitian, name=self._name(node))
+        # Cholesky has a lower factor.
+        negative = self.hermitian and len(block) and not hasattr(found, "lower")
+        self._systems[node] = found
+        self._negative[node] = inertia(block)[1] if negative else 0
+
+    def _eliminate(self, nodes: list[int]) -> None:
+        """Factors of nodes whose halves have theirs."""
+        halves = [half for node in nodes for half in self.tree.sides(node)]
+        former = {half: self._right[half] for half in halves}
+        for array in (self._left,) if self.hermitian else (self._left, self._right):
+            for half in halves:
+                array[half] = np.array(array[half])
+            parts = [
+                (half, array[half][i : i + SIDES])
+                for half in halves
+                for i in range(0, len(array[half]), SIDES)
+            ]
+            self._solve_all(parts, adjoint=array is self._right and not self.hermitian)
+        for node in nodes:
+            G1, G2 = (former[half].conj() @ self._left[half].T for half in self.tree.sides(node))
+            K = np.block([[np.eye(len(G2)), G2], [G1, np.eye(len(G1))]])
+            self._systems[node] = factored(K, np, hermitian=False, name=self._name(node))
+            self._negative[node] = 0
+            if self.hermitian:
+                # Of S as many more eigenvalues are negative as of ((G1, I), (I, G2)) are positive
+                # beyond the rank (Haynsworth 1968).
+                M = np.block([[G1, np.eye(len(G1))], [np.eye(len(G2)), G2]])
+                self._negative[node] = inertia(M)[0] - len(G1)
+
+    def _solve_all(self, parts: list[tuple[int, NDArray[Any]]], *, adjoint: bool) -> None:
+        """Solve the systems of some nodes, each for the rows of an array, in its place."""
+
+        def work(first: int, last: int) -> None:
+            for node, b in parts[first:last]:
+                self._solve_rows(node, b, adjoint)
+
+        shared_out(work, len(parts), num_threads())
+
+    def _solve_rows(self, top: int, b: NDArray[Any], adjoint: bool) -> None:
+        tree, start = self.tree, int(self.tree.begin[top])
+        into, out = (self._left, self._right) if adjoint else (self._right, self._left)
+        other, found = b.conj(), []
+        for node in range(top, int(tree.last[top])):
+            if tree.second[node] < 0:
+                continue
+            # The adjoint system has its two rows and its two columns exchanged.
+            halves = tree.sides(node)[:: -1 if adjoint else 1]
+            rows = [slice(int(tree.begin[c]) - start, int(tree.end[c]) - start) for c in halves]
+            products = [into[c] @ other[:, at].T for c, at in zip(halves, rows, strict=True)]
+            z = np.concatenate(products[::-1]).conj()
+            system = self._systems[node]
+            z = system.solve_adjoint(z) if adjoint else system.solve(z)
+            rank = len(out[halves[0]])
+            found += [(rows[0], out[halves[0]], z[:rank]), (rows[1], out[halves[1]], z[rank:])]
+        for node in range(top, int(tree.last[top])):
+            if tree.second[node] < 0:
+                at = slice(int(tree.begin[node]) - start, int(tree.end[node]) - start)
+                system, own = self._systems[node], b[:, at].T
+                b[:, at] = (system.solve_adjoint(own) if adjoint else system.solve(own)).T
+        for at, factor, z in found:
+            b[:, at] -= z.T @ factor
+
+    def _name(self, node: int) -> str:
+        begin, end = int(self.tree.begin[node]), int(self.tree.end[node])
+        return f"the block of rows {begin} to {end} of {self.size} (in the matrix's own order)"
+
+    def _check(self, node: int, definite: bool) -> None:
+        if definite and self._negative[node]:
+            raise self.indefinite()
+
+    def indefinite(self) -> SolveError:
+        """The refusal of a matrix with negative eigenvalues, by the first node that has them."""
+        node = next(node for node, negative in self._negative.items() if negative)
+        return SolveError(
+            f"{self._name(node)} has {self._negative[node]} negative eigenvalues, where the matrix "
+            "should be positive definite; expected a compression to a smaller tolerance (tol times "
+            "the Frobenius norm at most the shift), or a larger shift"
+        )
+
+
+def inertia(A: NDArray[Any]) -> tuple[int, int]:
+    """Numbers of positive and of negative eigenvalues of a Hermitian matrix, by its LDL^H.
+
+    Examples
+    --------
+    >>> inertia(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    (1, 1)
+    """
+    if not len(A):
+        return 0, 0
+    (factor,) = get_lapack_funcs(("hetrf" if A.dtype.kind == "c" else "sytrf",), (A,))
+    D, pivots, _ = factor(A, lower=True)
+    # A block of two rows has an eigenvalue of either sign.
+    pairs, single = int((pivots < 0).sum()) // 2, D.diagonal().real[pivots >= 0]
+    return pairs + int((single > 0).sum()), pairs + int((single < 0).sum())

@@ -1,0 +1,115 @@
+"""What is known of a matrix that is solved with by iteration: products, entries, definiteness."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from structmat import _array
+from structmat.compress.entries.sampled import source_norm
+from structmat.compress.front import compress
+from structmat.errors import SolveError
+from structmat.kernels.layouts.rectangles import DENSE
+from structmat.matrices import Hierarchical, Sum
+from structmat.matrix import StructuredMatrix
+from structmat.solvers.preconditioners.choice import System
+from structmat.solvers.shifted import shifted
+from structmat.solvers.verify import norm_bound
+from structmat.sources.kernel_matrix import KernelMatrix
+from structmat.sources.source import Source
+from structmat.sources.views import on_host
+
+#: Kernels whose matrices are positive semidefinite for all points.
+POSITIVE = ("exponential", "matern32", "matern52", "gaussian")
+#: Least tolerance of a compression, and least one that is asked for by the shift.
+LEAST_TOL = 1e-12
+#: Hermitian sources of at most as many entries are formed.
+FORMED_ENTRIES = 2**19
+
+
+class Known:
+    """S = A + shift I for solves by iteration.
+
+    Attributes
+    ----------
+    A : StructuredMatrix
+        The matrix whose entries count.
+    S : StructuredMatrix
+        The matrix that is multiplied with, where sources have been compressed.
+    hermitian : bool
+        Whether S equals its adjoint.
+    promised : bool
+        Whether the construction guarantees that A is positive semidefinite.
+    may_be_definite : bool
+        Whether S may be positive definite: nothing speaks against it so far.
+    """
+
+    def __init__(self, A: StructuredMatrix, S: StructuredMatrix, shift: complex) -> None:
+        self.A, self.S, self.shift = A, S, shift
+        self.hermitian = bool(S.hermitian)
+        self.promised = self.hermitian and is_positive(A) and shift.real >= 0
+        self.may_be_definite = self.hermitian
+
+    def lost(self, reason: str) -> None:
+        """Note that S is not positive definite; refused where that was promised."""
+        self.may_be_definite = False
+        if self.promised:
+            raise SolveError(
+                f"S = A + {self.shift:.3g} I is not positive definite, although A is positive "
+                f"semidefinite: {reason}; the error of its compression is larger than the shift "
+                "(give factorize a larger shift or a smaller tol)"
+            )
+
+    def system(self, tol: float) -> System:
+        """The facts by which a preconditioner is chosen."""
+        condition = math.inf
+        if self.may_be_definite and self.shift.real > 0:
+            condition = 1 + norm_bound(self.S) / self.shift.real
+        return System(self.A, self.S, self.shift, tol, self.may_be_definite, condition)
+
+
+def known_of(A: StructuredMatrix, shift: complex, tol: float) -> Known:
+    """What is known of A + shift I, with sources compressed for its products."""
+    return Known(A, shifted(_compressed(A, shift, tol), shift), shift)
+
+
+def _compressed(A: StructuredMatrix, shift: complex, tol: float) -> StructuredMatrix:
+    """A with sources in place of which hierarchical matrices stand.
+
+    Their error is at most `tol` of the Frobenius norm. It is at most the shift as well, so that
+    S stays positive definite. Small ones are exact.
+    """
+    if isinstance(A, Sum):
+        return Sum(*(_compressed(term, shift, tol) for term in A.children))
+    if not isinstance(A, Source):
+        return A
+    if A.hermitian and math.prod(A.shape) <= FORMED_ENTRIES:
+        return _triangle(A)
+    if shift != 0:
+        size = source_norm(on_host(A), np.random.default_rng(0))
+        tol = min(tol, abs(shift) / size) if size > 0 else tol
+    return compress(A, "hierarchical", tol=max(tol, LEAST_TOL), rng=0).matrix
+
+
+def _triangle(A: Source) -> Hierarchical:
+    """A small hermitian source by its lower triangle; an array would not keep its symmetry."""
+    n, xp = A.shape[0], A.xp
+    rows, cols = np.tril_indices(n)
+    entries = xp.reshape(A.to_dense(), (-1,))
+    lower = xp.take(entries, _array.integers(rows * n + cols, xp, A.device), axis=0)
+    block = [[0, n, 0, n, DENSE]] if n else []
+    return Hierarchical(block, lower[:0], lower[:0], lower, shape=A.shape, symmetric=True)
+
+
+def is_positive(A: Any) -> bool:
+    """True where the construction guarantees that A is positive semidefinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_positive(KernelMatrix(np.eye(3), "gaussian"))
+    True
+    """
+    if isinstance(A, Sum):
+        return all(map(is_positive, A.children))
+    return isinstance(A, KernelMatrix) and A.one_set and A.kernel in POSITIVE
