@@ -14,6 +14,9 @@ kronecker       Kronecker products by their factors, or by eigenvectors
 block_diagonal  blocks that share no rows and no columns
 components      such blocks, found in a support
 stacks          many small arrays of one size, together
+tiles           block-low-rank matrices and square blocks, over tiles
+banded          banded matrices, and others of few entries
+elimination     LU and Cholesky factors for these two
 woodbury        a base and a product of thin factors
 terms           a matrix taken apart for it
 thin            products of thin factors: found, joined, made orthogonal
@@ -24,6 +27,7 @@ known           what is known of such a matrix: sources compressed, definiteness
 stochastic      log-determinants by random vectors
 krylov          the Krylov methods, for many right-hand sides at once
 preconditioners sparse inverses, tiles, and the choice among them
+gradients       derivatives on torch
 """
 
 from structmat.solvers.factorization import Factorization

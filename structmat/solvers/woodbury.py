@@ -70,7 +70,8 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     terms = terms_of(A, shift)
     base, base_shift, low_rank = terms
     if low_rank is None:
-        return NotImplemented if isinstance(base, Sum) else direct(base, base_shift, tol)
+        whole = base is A or isinstance(base, Sum)
+        return NotImplemented if whole else direct(base, base_shift, tol)
     if _is_wide(low_rank):
         return NotImplemented
     S = shifted(A, shift)
