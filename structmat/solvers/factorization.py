@@ -67,7 +67,7 @@ class Factorization(LinearOperator, ABC):
     matrix: StructuredMatrix
     tol: float
     #: Factorization of the same values, where torch follows the contents of `matrix`.
-    values: "Factorization | None" = None
+    still: "Factorization | None" = None
     #: Whether solutions keep the dtype of the right-hand side, whatever `dtype` says.
     neutral: bool
 
@@ -226,11 +226,17 @@ class Factorization(LinearOperator, ABC):
         SolveError
             If neither the method nor an estimate gives it.
         """
+        if _array.has_gradients(self.xp):
+            follow = later("structmat.solvers.gradients.determinants:log_determinant")
+            followed: LogDeterminant = follow(self, rng)
+            return followed
+        return self._determinant(rng)
+
+    def _determinant(self, rng: Any) -> LogDeterminant:
+        """The log-determinant as numbers, which nothing follows."""
         found: LogDeterminant = self._logdet()
         if found is NotImplemented:
-            found = later("structmat.solvers.iterative:logdet")(self.values or self, rng)
-        if _array.has_gradients(self.xp):
-            found = later("structmat.solvers.gradients.determinants:log_determinant")(self, found)
+            found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
         return found
 
     # The inverse as an operator.
@@ -358,8 +364,8 @@ class _Turned(Factorization):
         super().__init__(matrix.conj() if conjugated else matrix, F.tol)
         self.F, self.flipped, self.conjugated = F, flipped, conjugated
         self.method, self.rank = F.method, F.rank
-        if F.values is not None:
-            self.values = _turned(F.values, flipped=flipped, conjugated=conjugated)
+        if F.still is not None:
+            self.still = _turned(F.still, flipped=flipped, conjugated=conjugated)
 
     def _solve(self, b: Array) -> Array:
         return self._through(b, adjoint=self.flipped)

@@ -5,14 +5,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat._derivatives import uncompiled, unfollowed
 from structmat.solvers.gradients.systems import System, check_one_matrix, is_followed, system_of
 from structmat.solvers.gradients.traces import trace_gradients
 from structmat.solvers.results import LogDeterminant
 
 
-def log_determinant(F: Any, found: LogDeterminant) -> LogDeterminant:
+@uncompiled
+def log_determinant(F: Any, rng: Any) -> LogDeterminant:
     """A log-determinant whose logarithm is a tensor, which torch follows where it follows F."""
     system = system_of(F)
+    with unfollowed():
+        found: LogDeterminant = F._determinant(rng)
     real = system.values.matrix.dtype.to_real()
     value = torch.tensor(float(found.logabsdet), dtype=real, device=F.matrix.device)
     contents = system.contents

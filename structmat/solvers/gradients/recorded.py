@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from structmat._array import Array
-from structmat._derivatives import settled, unfollowed
+from structmat._derivatives import settled, uncompiled, unfollowed
 from structmat.binding import construct, leaves
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
@@ -20,18 +20,20 @@ class RecordedFactorization(Factorization):
 
     def __init__(self, S: StructuredMatrix, values: Factorization) -> None:
         super().__init__(S, values.tol)
-        self.values, self.method, self.rank = values, values.method, values.rank
+        self.inner = self.still = values
+        self.method, self.rank = values.method, values.rank
 
     def _solve(self, b: Array) -> Array:
-        return self.values._solve(b)
+        return self.inner._solve(b)
 
     def _solve_adjoint(self, b: Array) -> Array:
-        return self.values._solve_adjoint(b)
+        return self.inner._solve_adjoint(b)
 
     def _logdet(self) -> Any:
-        return self.values._logdet()
+        return self.inner._logdet()
 
 
+@uncompiled
 def factorize(
     A: StructuredMatrix, shift: Any, tol: Any, plain: Callable[..., Factorization]
 ) -> Factorization:

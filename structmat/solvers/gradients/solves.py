@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat._derivatives import uncompiled
 from structmat.solvers.gradients.systems import (
     System,
     check_one_matrix,
@@ -17,6 +18,7 @@ from structmat.solvers.gradients.systems import (
     gradients,
     is_followed,
     system_of,
+    tangent,
 )
 from structmat.solvers.results import Solution
 from structmat.solvers.verify import verified
@@ -36,6 +38,7 @@ class Call:
         return Call(self.system, not self.adjoint)
 
 
+@uncompiled
 def solution(F: Any, b: Tensor, *, adjoint: bool, exact: bool) -> Solution:
     """The measured solution for columns b (n, k), which torch follows where it follows F or b."""
     check_single(b)
@@ -89,11 +92,11 @@ class _Solve(torch.autograd.Function):
         call = ctx.call
         right = torch.zeros_like(x) if b is None else b
         if any(t is not None for t in tangents):
-            moved = [torch.zeros_like(c) if t is None else t for c, t in zip(contents, tangents, strict=True)]
-            _, change = torch.func.jvp(
-                lambda *own: call.system.product(own, x, adjoint=call.adjoint), tuple(contents), tuple(moved)
-            )
-            right = right - change
+
+            def product(*own: Tensor) -> Tensor:
+                return call.system.product(own, x, adjoint=call.adjoint)
+
+            right = right - tangent(product, contents, tangents)
         return solved(call.system, right, contents, adjoint=call.adjoint)
 
     @staticmethod

@@ -52,10 +52,10 @@ class System:
 
 def system_of(F: Any) -> System:
     """The system of a factorization on torch, with those contents that torch follows now."""
-    if F.values is None:
+    if F.still is None:
         return System(F.matrix, F, ())
     every = enumerate(leaves(F.matrix))
-    return System(F.matrix, F.values, tuple(i for i, t in every if _may_have_gradient(t)))
+    return System(F.matrix, F.still, tuple(i for i, t in every if _may_have_gradient(t)))
 
 
 def _may_have_gradient(t: Tensor) -> bool:
@@ -102,9 +102,9 @@ def gradients(
     """Gradients of a function of plain operations, recorded if torch records at this moment."""
     if not any(needed):
         return [None] * len(tensors)
-    if is_transformed(*tensors):
+    if _is_nested():
         found = _transformed_gradients(function, tensors, needed, grad)
-    elif torch.is_grad_enabled():
+    elif torch.is_grad_enabled() or is_transformed(*tensors):
         return recorded_gradients(function, tensors, needed, grad)
     else:
         with torch.enable_grad():
@@ -113,6 +113,11 @@ def gradients(
             found = torch.autograd.grad(function(*own), wanted, grad, allow_unused=True)
     rest = iter(found)
     return [next(rest) if need else None for need in needed]
+
+
+def _is_nested() -> bool:
+    """Tell whether a transform of `torch.func` is at work, inside of which others may nest."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def _transformed_gradients(
@@ -130,3 +135,22 @@ def _transformed_gradients(
     _, pull = torch.func.vjp(partial, *(t for t, n in zip(tensors, needed, strict=True) if n))
     found: Sequence[Tensor] = pull(grad)
     return found
+
+
+def tangent(
+    function: Callable[..., Tensor], tensors: Sequence[Tensor], tangents: Sequence[Tensor | None]
+) -> Tensor:
+    """Derivative of a function along tangents; None for one that is zero."""
+    along = [
+        torch.zeros_like(t) if d is None else d for t, d in zip(tensors, tangents, strict=True)
+    ]
+    if _is_nested():
+        found: Tensor = torch.func.jvp(function, tuple(tensors), tuple(along))[1]
+        return found
+    # Levels of forward mode do not nest. The gradients are linear in the cotangent.
+    with torch.enable_grad():
+        zero = torch.zeros_like(function(*tensors)).requires_grad_()
+        pulled = recorded_gradients(function, tensors, [True] * len(tensors), zero)
+        there = [(p, d) for p, d in zip(pulled, along, strict=True) if p is not None]
+        outputs, grads = zip(*there, strict=True)
+        return torch.autograd.grad(outputs, zero, grads, create_graph=True)[0]

@@ -38,7 +38,9 @@ def trace_gradients(
             return system.product(own, columns, adjoint=False)
 
         _, *found = gradients(product, [columns, *contents], [False, *needed], y * grad)
-        total = [a if b is None else b if a is None else a + b for a, b in zip(total, found, strict=True)]
+        total = [
+            a if b is None else b if a is None else a + b for a, b in zip(total, found, strict=True)
+        ]
     return total
 
 
@@ -99,7 +101,7 @@ def _by_terms(
     def tensors(*own: Tensor) -> list[Tensor]:
         found = _Terms.of(system.around(own))
         assert found is not None
-        return [t for t in found.flat()]
+        return found.flat()
 
     return gradients(tensors, contents, needed, grads)
 
