@@ -298,6 +298,23 @@ class Factorization(LinearOperator, ABC):
         """Factorization of the conjugate of S."""
         return _turned(self, flipped=False, conjugated=True)
 
+    def to(self, target: Any) -> "Factorization":
+        """The factorization in another array library or on another device.
+
+        S is moved there as `StructuredMatrix.to` moves it, and factorized again.
+
+        Parameters
+        ----------
+        target : str, namespace, or device
+
+        Returns
+        -------
+        Factorization
+        """
+        again = later("structmat.solvers.front:factorize")
+        moved: Factorization = again(self.matrix.to(target), tol=self.tol)
+        return moved
+
     def to_cupyx(self) -> Any:
         """The inverse as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""
         return cupyx_operator(self)

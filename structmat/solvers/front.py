@@ -6,7 +6,7 @@ from typing import Any
 
 from structmat import _array
 from structmat.algebra.arguments import as_matrix
-from structmat.errors import InputError, ShapeError
+from structmat.errors import BackendError, InputError, ShapeError
 from structmat.kinds import later
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
@@ -193,6 +193,11 @@ def _computable(A: StructuredMatrix) -> StructuredMatrix:
 
 
 def _number(shift: Any) -> complex:
+    if getattr(shift, "requires_grad", False):
+        raise BackendError(
+            f"shift = {shift!r} takes part in gradients beside contents of another library; "
+            "expected a number, or a matrix on torch (A.to('torch'))"
+        )
     if hasattr(shift, "item") and getattr(shift, "shape", None) == ():
         shift = shift.item()
     if not isinstance(shift, numbers.Complex) or not cmath.isfinite(complex(shift)):
