@@ -96,10 +96,10 @@ def balanced(S: csr_array) -> tuple[csr_array, Scales | None, bool]:
     diagonal = S.diagonal()
     definite = is_hermitian(S) and bool((diagonal.real > 0).all())
     if definite:
-        levels = levels_of(diagonal.real) / 2
+        levels = levels_of(diagonal.real)
         if are_similar(levels):
             return S, None, True
-        both = powers(levels, S.dtype, of="row")
+        both = powers(levels / 2, S.dtype, of="row")
         return _scaled(S, both, both), Scales(both, both), True
     rows, cols = (levels_of(_peaks(side)) for side in (S, S.T))
     if are_similar(rows) and are_similar(cols):
