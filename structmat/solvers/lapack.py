@@ -146,7 +146,11 @@ class _Inverse(Factors):
         self.inverse, self.whole, self.rcond = inverse, whole, rcond
 
     def _inner(self, b: Any, *, adjoint: bool) -> Any:
-        return (_flipped(self.inverse, namespace(self.inverse)) if adjoint else self.inverse) @ b
+        xp = namespace(self.inverse)
+        inverse = _flipped(self.inverse, xp) if adjoint else self.inverse
+        # Torch multiplies arrays of one dtype alone.
+        wide = xp.result_type(inverse.dtype, b.dtype)
+        return xp.astype(inverse, wide, copy=False) @ xp.astype(b, wide, copy=False)
 
     def _inner_logdet(self) -> LogDeterminant:
         sign, logabs = np.linalg.slogdet(to_numpy(self.whole))
