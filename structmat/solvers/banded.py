@@ -8,7 +8,6 @@ from scipy.sparse import csr_array, diags_array, eye_array
 
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.condition import LIMIT
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
@@ -26,6 +25,7 @@ from structmat.solvers.elimination.sparse_factors import (
 from structmat.solvers.elimination.sparse_form import MOST_ENTRIES, is_hermitian, sparse_form
 from structmat.solvers.elimination.sparse_plan import plan
 from structmat.solvers.shifted import shifted
+from structmat.solvers.verify import LIMIT
 
 #: A matrix with entries on more than this part of its places counts as dense.
 SPARSE = 0.25

@@ -15,13 +15,13 @@ from structmat.errors import SolveError
 from structmat.matrices import Diagonal, LowRank, Sum
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
-from structmat.solvers.condition import LIMIT, Probe, probe, singular
+from structmat.solvers.condition import Probe, probe, singular
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
 from structmat.solvers.terms import Terms, terms_of
 from structmat.solvers.thin import balanced, split_diagonal
-from structmat.solvers.verify import double
+from structmat.solvers.verify import LIMIT, double
 
 #: Largest condition number and error of a test solve in single precision.
 _SINGLE = Probe(1e5, 1e-4)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from structmat.errors import SolveError
 from structmat.intervals import IntArray
-from structmat.solvers.condition import LIMIT
 from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm
 from structmat.solvers.elimination.scaling import Scales
 from structmat.solvers.elimination.tile_arithmetic import Thin, Tile, times
@@ -21,6 +20,7 @@ from structmat.solvers.elimination.tile_scaling import (
     has_positive_diagonal,
     one_norm,
 )
+from structmat.solvers.verify import LIMIT
 
 #: Truncation is repeated at the rounding error where it times the inverse is above this.
 SAFE = 0.1
