@@ -214,6 +214,11 @@ BUILT_IN = (
         factorize="structmat.solvers.block_diagonal:factorize",
     ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
+    Kind("mirrored", matrix="structmat.matrices.hermitian:Mirrored"),
+    Kind(
+        "hermitian_low_rank", "Hermitian low rank",
+        matrix="structmat.matrices.hermitian:HermitianLowRank",
+    ),
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}

@@ -16,6 +16,7 @@ from structmat.solvers.results import LogDeterminant
 from structmat.solvers.shifted import is_hermitian, shifted
 from structmat.solvers.simple import parity
 from structmat.solvers.stacks import SIDE, Stack
+from structmat.solvers.verify import double
 
 #: Blocks of at most this many rows are formed.
 _FORMED_ROWS = 512
@@ -158,9 +159,11 @@ def _namer(A: StructuredMatrix, rows: IntArray) -> Any:
 def _blocks(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> Array:
     """Entries (c, p, p) of blocks that share no rows and no columns.
 
-    Column j of all blocks comes from one product, with the sum of their unit vectors.
+    Column j of all blocks comes from one product, with the sum of their unit vectors, in double
+    precision: rounding errors would hide that a block is singular.
     """
     xp, (count, size) = A.xp, rows.shape
+    wide = double(A.dtype, xp)
     at = integers(rows.ravel(), xp, A.device)
     place = np.full(A.shape[1], -1)
     place[cols.ravel()] = np.tile(np.arange(size), count)
@@ -168,6 +171,6 @@ def _blocks(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> Array:
     step, found = max(1, _COLUMNS_ENTRIES // max(A.shape)), []
     for first in range(0, size, step):
         some = integers(np.arange(first, min(first + step, size)), xp, A.device)
-        units = xp.astype(index[:, None] == some[None, :], A.dtype)
+        units = xp.astype(index[:, None] == some[None, :], wide)
         found.append(taken(multiplied(A, units, adjoint=False), at, xp, axis=0))
     return xp.reshape(xp.concat(found, axis=1), (count, size, size))

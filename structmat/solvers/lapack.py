@@ -26,10 +26,14 @@ _EVEN = 2.0**-10
 Scales = tuple[Array, Array]
 
 
-def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factors":
+def factored(
+    A: Array, xp: ModuleType, *, hermitian: bool, name: str, narrow: DType | None = None
+) -> "Factors":
     """Factors of a square array (n, n); errors call it by `name`.
 
-    Cholesky factors need a lower triangle with its mirror image: `hermitian` promises it.
+    Cholesky factors need a lower triangle with its mirror image: `hermitian` promises it. Factors
+    are in the dtype `narrow`, by default that of A, where that is precise enough for the condition
+    of A, and otherwise in double precision.
 
     Examples
     --------
@@ -39,13 +43,15 @@ def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factor
     array([[1.],
            [1.]])
     """
+    narrow, wide = A.dtype if narrow is None else narrow, double(A.dtype, xp)
     with np.errstate(all="ignore"):
         if is_numpy(xp) and not hermitian:
             hermitian = np.array_equal(A, A.conj().T)
-        found = _factors(A, xp, hermitian, name)
-        single = xp.finfo(A.dtype).bits < 64
-        if single and not found.rcond > _SINGLE_ENOUGH:
-            found = _factors(xp.astype(A, double(A.dtype, xp)), xp, hermitian, name)
+        if narrow != wide:
+            found = _in_single(xp.astype(A, narrow, copy=False), xp, hermitian, name)
+            if found is not None:
+                return found
+        found = _factors(xp.astype(A, wide, copy=False), xp, hermitian, name)
         limit = float(xp.finfo(found.dtype).eps)
     if not found.rcond > limit:
         raise SolveError(
@@ -54,6 +60,15 @@ def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factor
             "structmat.lstsq for a least-squares solution)"
         )
     return found
+
+
+def _in_single(A: Array, xp: ModuleType, hermitian: bool, name: str) -> "Factors | None":
+    """Factors in single precision; None where that is too little."""
+    try:
+        found = _factors(A, xp, hermitian, name)
+    except SolveError:
+        return None
+    return found if found.rcond > _SINGLE_ENOUGH else None
 
 
 class Factors(ABC):

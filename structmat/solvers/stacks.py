@@ -13,12 +13,12 @@ from structmat.solvers.results import LogDeterminant
 
 #: Larger arrays are factored, and solved with, one by one.
 SIDE = 32
-#: Inverses are used above this reciprocal condition number, by the bits of a real number.
-_SAFE = {32: 1e-3, 64: 1e-9}
+#: Inverses are used above this reciprocal condition number.
+_SAFE = 1e-9
 
 
 class Stack:
-    """Solves with arrays (c, p, p), one for each of c parts of the right-hand sides.
+    """Solves with arrays (c, p, p), one for each of c parts of columns, in double precision.
 
     Small ones by their inverses in one batch; larger ones, and those with large condition
     numbers, each by its factors.
@@ -51,7 +51,7 @@ class Stack:
             return False
         sizes = [xp.max(xp.sum(xp.abs(M), axis=1), axis=1) for M in (scaled, inverse)]
         worst = float(xp.max(sizes[0] * sizes[1]))
-        if not worst * _SAFE[xp.finfo(blocks.dtype).bits] < 1:
+        if not worst * _SAFE < 1:
             return False
         self.inverse = right[:, :, None] * inverse * left[:, None, :]
         signs, logs = xp.linalg.slogdet(scaled)

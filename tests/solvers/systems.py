@@ -199,7 +199,9 @@ def kernel(c, n, rng):
     if n > 1 and rng.random() < 0.5:
         points[n // 2 :] = points[: n - n // 2] + 10.0 ** rng.uniform(-15, -3)
     name = ("exponential", "matern32", "gaussian")[rng.integers(3)]
-    return KernelMatrix(points.astype(np.finfo(c().dtype).dtype), name, length=10 ** rng.uniform(-2, 1))
+    return KernelMatrix(
+        points.astype(np.finfo(c().dtype).dtype), name, length=10 ** rng.uniform(-2, 1)
+    )
 
 
 def entries(c, n, rng):
@@ -293,9 +295,9 @@ def changed(A, change, c, rng):
         "scaled rows": lambda: uneven() @ A,
         "scaled columns": lambda: A @ uneven(),
         "scaled": lambda: uneven() @ A @ uneven(),
-        "evenly scaled": lambda: (D := Diagonal(2.0 ** rng.integers(-20, 20, n)).astype(A.dtype))
-        @ A
-        @ D,
+        "evenly scaled": lambda: (
+            (D := Diagonal(2.0 ** rng.integers(-20, 20, n)).astype(A.dtype)) @ A @ D
+        ),
     }
     return A if single and "scaled" in change and rng.random() < 0.5 else ways[change]()
 
@@ -327,7 +329,9 @@ def system(kind, dtype, n, contents, change, shift, seed):
         S, terms = _exact(A, wide), _exact(A, sizes)
         number = _number(shift, S, rng)
         one = np.eye(A.shape[0])
-        return System(A, number, S + COMPLEX(number) * one if number else S, terms + abs(number) * one)
+        return System(
+            A, number, S + COMPLEX(number) * one if number else S, terms + abs(number) * one
+        )
 
 
 def _exact(A, cast):

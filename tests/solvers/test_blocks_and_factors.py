@@ -183,3 +183,13 @@ def test_components_are_found_without_entries():
     assert len(components_of(A, shifted=True).sizes) == n
     B = BlockLowRank({(0, 0): (np.ones((n, 1)), np.ones((n, 1)))}, row_sizes=[n], col_sizes=[n])
     assert components_of(B, shifted=False).sizes.tolist() == [n]
+
+
+def test_rounding_errors_of_single_precision_hide_no_singular_matrix():
+    u, v = draw(6).astype("f"), draw(6, seed=1).astype("f")
+    at, width = [0, 0, 0], [3, 3, 0]
+    A = GBLR(at, width, u, at, width, v, shape=(3, 3))
+    with pytest.raises(SolveError, match="singular"):
+        factorize(A)
+    with pytest.raises(SolveError, match="singular"):
+        factorize(structmat.block_diag(A, Dense(np.ones((1, 1), "f"))).to_kind("gblr"))

@@ -104,7 +104,9 @@ def check_solution(found, x, b, S):
         scale = np.abs(S).max(initial=0) or np.longdouble(1)
         norm = scale * np.linalg.norm((S / scale).astype(np.complex128), 2) if S.size else 0
         terms = np.sqrt((found.terms**2).sum())
-    assert (left <= 10.01 * found.tol * (norm * norms(x) + norms(b)) + 1e-14 * terms * norms(x)).all()
+    assert (
+        left <= 10.01 * found.tol * (norm * norms(x) + norms(b)) + 1e-14 * terms * norms(x)
+    ).all()
 
 
 def norms(x):

@@ -12,6 +12,8 @@ from structmat.compress.entries.sampled import source_norm
 from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
 from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with, share_of
+from structmat.solvers.iterative import factorize_known
+from structmat.solvers.known import Known
 from structmat.solvers.shifted import shifted
 from structmat.sources.kernel_matrix import KernelMatrix
 from structmat.sources.source import Source
@@ -28,15 +30,19 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     """Factorization of a source with a shift by its compression.
 
     The compression's error is a share of the shift: solutions, and their errors, are those of
-    the compressed matrix. NotImplemented for small sources, and where iterations are
-    cheaper.
+    the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for small
+    sources.
     """
     if A.shape[0] < ROWS:
         return NotImplemented
     matrix = compressed(A, shift)
     named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
     definite = bool(named and np.isreal(shift) and np.real(shift) > 0)
-    return factorize_with(matrix, shift, shifted(matrix, shift), tol, definite=definite)
+    found = factorize_with(matrix, shift, shifted(matrix, shift), tol, definite=definite)
+    if found is NotImplemented:
+        # The compression serves for iterations, too.
+        found = factorize_known(Known(A, matrix, shift), tol)
+    return found
 
 
 def compressed(A: Source, shift: complex) -> Hierarchical:
