@@ -111,7 +111,12 @@ BUILT_IN = (
         "block_sparse", "block sparse", "#56B4E9",
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
-        factorize="structmat.solvers.block_diagonal:factorize",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
+        ),
     ),
     Kind(
         "block_low_rank", "block low rank", "#009E73",
@@ -119,7 +124,12 @@ BUILT_IN = (
         "structmat.compress.block_low_rank:fit",
         "structmat.compress.products.block_low_rank:fit_implicit",
         "structmat.compress.entries.block_low_rank:fit_entries",
-        factorize="structmat.solvers.block_diagonal:factorize",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
+        ),
     ),
     Kind(
         "monarch", "Monarch", "#CC79A7",
@@ -139,6 +149,8 @@ BUILT_IN = (
         factorize=(
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -173,12 +185,17 @@ BUILT_IN = (
         "sum", matrix="structmat.matrices.lazy:Sum",
         factorize=(
             "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.tiles:factorize",
             "structmat.solvers.hierarchical.direct:factorize_sum",
+            "structmat.solvers.banded:factorize",
         ),
     ),
     Kind(
         "product", matrix="structmat.matrices.lazy:Product",
-        factorize="structmat.solvers.products:factorize",
+        factorize=(
+            "structmat.solvers.products:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "scaled", matrix="structmat.matrices.lazy:Scaled",

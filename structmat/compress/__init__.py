@@ -20,10 +20,13 @@ gblr             a portfolio of searches for rank-one blocks
 hierarchical     fits by entries of rectangles of all sizes
 products         fits of operators by products alone
 entries          fits and errors of sources, by blocks of their entries
+reduce           rectangles of matrices that have a structure already, decomposed and joined
+recompress       `recompress`
 """
 
 from structmat.compress.front import compare, compress
+from structmat.compress.recompress import recompress
 from structmat.compress.results import Comparison, CompressionResult
 from structmat.compress.source import DENSE_ENTRIES as DENSE_ENTRIES
 
-__all__ = ["Comparison", "CompressionResult", "compare", "compress"]
+__all__ = ["Comparison", "CompressionResult", "compare", "compress", "recompress"]

@@ -117,10 +117,16 @@ def compress(
     """
     check_kind(kind)
     check_goal(budget, tol)
-    result = _compressed(
+    result = compressed(
         A, kind, budget, tol, symmetric=symmetric, measure=measure, rng=generator_of(rng),
         progress=progress,
     )  # fmt: skip
+    warn_of_zero(result, kind, budget)
+    return result
+
+
+def warn_of_zero(result: CompressionResult, kind: str, budget: float | None) -> None:
+    """Warn of a budget that leaves nothing of a matrix."""
     # Permutations cost nothing, either.
     if budget is not None and result.cost == 0 and math.isclose(result.error, 1.0, rel_tol=1e-6):
         size = math.prod(result.matrix.shape)
@@ -128,12 +134,11 @@ def compress(
             f"the result is the zero matrix: a budget of {budget} is {int(budget * size)} of the "
             f"{size} multiplications of a dense matrix, too few for any part of a {kind!r} one; "
             "expected a larger budget (structmat.compare shows what each kind makes of it)",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return result
 
 
-def _compressed(
+def compressed(
     A: Any,
     kind: str,
     budget: float | None,
@@ -144,8 +149,9 @@ def _compressed(
     rng: np.random.Generator,
     progress: Progress | bool | None = None,
 ) -> CompressionResult:
+    """Result of `compress` for a kind and a goal that were checked."""
     if isinstance(A, EntrySource):
-        form = partial(_compressed, kind=kind, budget=budget, tol=tol, rng=rng)
+        form = partial(compressed, kind=kind, budget=budget, tol=tol, rng=rng)
         bound, exact = bound_for(budget, tol, A.shape), asks_for_exact(measure)
         with reporting(progress, f"compressing to {kind}") as report:
             return compress_source(A, kind, bound, form, rng, report, exact=exact)

@@ -18,6 +18,8 @@ ordered               products of a matrix between orders of its rows and column
 kronecker             Kronecker products, applied factor by factor
 grid                  matrices of matrices, and blocks that are zero
 foreign               operators of other libraries as terms and factors
+complex_parts         real and imaginary parts
+sums                  sums that grow, and sums of two kinds
 orders                permutations around a matrix: how they meet, and what passes through them
 """
 
@@ -44,3 +46,4 @@ from structmat.matrices.monarch import Monarch as Monarch
 from structmat.matrices.orders import in_orders as in_orders
 from structmat.matrices.orders import same_orders as same_orders
 from structmat.matrices.permutation import Permutation as Permutation
+from structmat.matrices.sums import joined as joined

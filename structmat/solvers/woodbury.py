@@ -70,8 +70,9 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     terms = terms_of(A, shift)
     base, base_shift, low_rank = terms
     if low_rank is None:
-        return NotImplemented if isinstance(base, Sum) else direct(base, base_shift, tol)
-    if _is_wide(low_rank):
+        whole = base is A or isinstance(base, Sum)
+        return NotImplemented if whole else direct(base, base_shift, tol)
+    if _is_wide(low_rank) or not A.shape[0]:
         return NotImplemented
     S = shifted(A, shift)
     if base.kind == "scaled" and complex(base.alpha) == 0:
