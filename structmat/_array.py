@@ -181,6 +181,11 @@ def check_plain(x: Array, xp: ModuleType, name: str) -> None:
         raise InputError(f"{name} {fault}")
 
 
+def has_gradients(xp: ModuleType) -> bool:
+    """True for a library that differentiates by itself."""
+    return backend_of(xp).records_gradients is not None
+
+
 def is_numpy(xp: ModuleType) -> bool:
     """True for NumPy's namespace."""
     return xp is _NUMPY or backend_name(xp) == "numpy"

@@ -7,11 +7,15 @@ forward-mode tangents, and for gradients of gradients.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Whether this torch was built for CUDA: another one cannot be asked for captures.
 _CUDA = torch.backends.cuda.is_built()
@@ -101,6 +105,28 @@ def is_unfollowed() -> bool:
 def lasting() -> Iterator[None]:
     """Make tensors that outlive the modes and transforms of the moment, and serve without them."""
     with torch.inference_mode(False), torch._C._DisableFuncTorch(), _disable_current_modes():
+        yield
+
+
+def uncompiled(function: Function) -> Function:
+    """A function that `torch.compile` calls, and does not look into: it decides by values."""
+
+    @wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            return torch.compiler.disable(function)(*args, **options)
+        return function(*args, **options)
+
+    return cast(Function, run)
+
+
+@contextmanager
+def unfollowed() -> Iterator[None]:
+    """Compute with values alone: no gradients, and no transform of `torch.func`.
+
+    Tensors made meanwhile may take part in gradients later.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch._C._DisableFuncTorch():
         yield
 
 

@@ -358,8 +358,8 @@ def _joining(name: str, arrange: Callable[..., Any]) -> Callable[..., Any]:
             matrices, own = arrange(*args, **options)
         except (TypeError, ValueError):  # options, or nested lists of other depths
             return NotImplemented
-        first = next(M for M in matrices if isinstance(M, Protocols))
-        if not all(_joins(M, first) for M in matrices):
+        first = next((M for M in matrices if isinstance(M, Protocols)), None)
+        if first is None or not all(_joins(M, first) for M in matrices):
             return NotImplemented
         return later(f"structmat.algebra:{name}")(*own)
 
@@ -386,14 +386,20 @@ def _along(axis: int) -> Callable[..., Any]:
     return lambda tup: (list(tup), (list(tup), axis))
 
 
+def _on_axis(arrays: Any, axis: Any = 0) -> tuple[list[Any], tuple[list[Any], Any]]:
+    if axis not in (0, 1, -1, -2):
+        raise TypeError("no axis of matrices")
+    return list(arrays), (list(arrays), axis)
+
+
 def _power(a: Any, n: Any) -> Any:
     return a**n if n >= 0 and a.shape[0] == a.shape[1] else NotImplemented
 
 
 _STRUCTURED: dict[Any, Callable[..., Any]] = {
     np.kron: _joining("kron", lambda a, b: ((a, b), (a, b))),
-    np.block: _joining("block", lambda arrays: _rows_of(arrays)),
-    np.concatenate: _joining("concatenate", lambda a, axis=0: (list(a), (list(a), axis))),
+    np.block: _joining("block", _rows_of),
+    np.concatenate: _joining("concatenate", _on_axis),
     np.vstack: _joining("concatenate", _along(0)),
     np.hstack: _joining("concatenate", _along(1)),
     np.linalg.matrix_power: _power,

@@ -81,7 +81,7 @@ class MatrixStack:
 
     ndim = 3
     __array_ufunc__ = None
-    __array_priority__ = 100.0
+    __array_priority__ = 200.0
 
     def __init__(self, matrices: Sequence[StructuredMatrix]) -> None:
         self.matrices = tuple(matrices)
@@ -213,6 +213,9 @@ class MatrixStack:
         return self._each(other, operator.add) if known else NotImplemented
 
     __radd__ = __add__
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
 
     def __sub__(self, other: Any) -> Any:
         known = isinstance(other, MatrixStack | StructuredMatrix)

@@ -15,6 +15,7 @@ tiles            tile sizes, stacks of tiles, the choice among sizes
 low_rank         the truncated SVD
 block_sparse     the tiles of most energy
 block_low_rank   ranks shared out by energy per multiplication
+hermitian        fits of Hermitian matrices that store one half
 monarch          the projection onto Monarch matrices
 gblr             a portfolio of searches for rank-one blocks
 hierarchical     fits by entries of rectangles of all sizes

@@ -9,6 +9,7 @@ block_sparse          `BlockSparse`
 block_low_rank        `BlockLowRank`
 monarch               `Monarch`
 gblr                  `GBLR`
+hermitian             T + T^H of any structure, and U D U^H of low rank
 hierarchical          `Hierarchical`
 hierarchical_checks   its blocks, orders and contents checked
 hierarchical_entries  its entries: single ones, all of them, their norm
@@ -34,6 +35,8 @@ from structmat.matrices.foreign import is_operator as is_operator
 from structmat.matrices.from_sparse import from_sparse as from_sparse
 from structmat.matrices.gblr import GBLR as GBLR
 from structmat.matrices.grid import Grid as Grid
+from structmat.matrices.hermitian import HermitianLowRank as HermitianLowRank
+from structmat.matrices.hermitian import Mirrored as Mirrored
 from structmat.matrices.hierarchical import Hierarchical as Hierarchical
 from structmat.matrices.kronecker import Kronecker as Kronecker
 from structmat.matrices.lazy import Adjoint as Adjoint

@@ -200,8 +200,13 @@ class Scaled(StructuredMatrix, kind="scaled"):
 
     def __init__(self, A: StructuredMatrix, alpha: Any) -> None:
         xp = A.xp
-        # A number of the library passes on its gradient.
-        alpha = moved(alpha, A.device) if belongs(alpha, xp) else xp.asarray(alpha, device=A.device)
+        if belongs(alpha, xp):  # passes on its gradient
+            alpha = moved(alpha, A.device)
+        else:
+            # Given to a library as it is, a number may become one of single precision.
+            turned = isinstance(alpha, (complex, np.complexfloating))
+            dtype = xp.complex128 if turned else xp.float64
+            alpha = xp.asarray(alpha, dtype=dtype, device=A.device)
         if alpha.ndim:
             raise ShapeError(f"alpha has shape {tuple(alpha.shape)}; expected a single number")
         # A plain number takes the precision of the matrix it scales.

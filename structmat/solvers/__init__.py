@@ -29,6 +29,7 @@ known            what is known of such a matrix: sources compressed, definitenes
 stochastic       log-determinants by random vectors
 krylov           the Krylov methods, for many right-hand sides at once
 preconditioners  sparse inverses, tiles, and the choice among them
+gradients        derivatives on torch
 """
 
 from structmat.solvers.factorization import Factorization

@@ -43,6 +43,11 @@ def finite_number(shift: Any) -> complex:
     >>> finite_number(1), finite_number(1j)
     (1.0, 1j)
     """
+    if getattr(shift, "requires_grad", False):
+        raise BackendError(
+            f"shift = {shift!r} takes part in gradients beside contents of another library; "
+            "expected a number, or a matrix on torch (A.to('torch'))"
+        )
     if hasattr(shift, "item") and getattr(shift, "shape", None) == ():
         shift = shift.item()
     if not isinstance(shift, numbers.Complex) or not cmath.isfinite(complex(shift)):

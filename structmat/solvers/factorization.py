@@ -66,6 +66,8 @@ class Factorization(LinearOperator, ABC):
     rank: int | None = None
     matrix: StructuredMatrix
     tol: float
+    #: Factorization of the same values, where torch follows the contents of `matrix`.
+    still: "Factorization | None" = None
     #: Whether solutions keep the dtype of the right-hand side, whatever `dtype` says.
     neutral: bool
 
@@ -215,9 +217,17 @@ class Factorization(LinearOperator, ABC):
         SolveError
             If neither the method nor an estimate gives it.
         """
+        if _array.has_gradients(self.xp):
+            follow = later("structmat.solvers.gradients.determinants:log_determinant")
+            followed: LogDeterminant = follow(self, rng)
+            return followed
+        return self._determinant(rng)
+
+    def _determinant(self, rng: Any) -> LogDeterminant:
+        """The log-determinant as numbers, which nothing follows."""
         found: LogDeterminant = self._logdet()
         if found is NotImplemented:
-            found = later("structmat.solvers.iterative:logdet")(self, rng)
+            found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
         return found
 
     # The inverse as an operator.
@@ -279,6 +289,23 @@ class Factorization(LinearOperator, ABC):
         """Factorization of the conjugate of S."""
         return _turned(self, flipped=False, conjugated=True)
 
+    def to(self, target: Any) -> "Factorization":
+        """The factorization in another array library or on another device.
+
+        S is moved there as `StructuredMatrix.to` moves it, and factorized again.
+
+        Parameters
+        ----------
+        target : str, namespace, or device
+
+        Returns
+        -------
+        Factorization
+        """
+        again = later("structmat.solvers.front:factorize")
+        moved: Factorization = again(self.matrix.to(target), tol=self.tol)
+        return moved
+
     def to_cupyx(self) -> Any:
         """The inverse as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""
         return cupyx_operator(self)
@@ -306,6 +333,15 @@ def _revived(cls: type[Factorization], own: dict[str, Any]) -> Factorization:
     return F
 
 
+def _measured(F: Factorization, b: Array, *, adjoint: bool, exact: bool) -> Solution:
+    """The solution for columns b (n, k), with derivatives where the library has them."""
+    if not _array.has_gradients(F.xp):
+        return verified(F, b, adjoint=adjoint, exact=exact)
+    follow = later("structmat.solvers.gradients.solves:solution")
+    found: Solution = follow(F, b, adjoint=adjoint, exact=exact)
+    return found
+
+
 class _Columns:
     """A factorization as a factor of products, which keeps the errors of its last solve."""
 
@@ -317,11 +353,11 @@ class _Columns:
         self.found = Solution(None, 0.0, 0.0, 0, F.method)
 
     def _multiply(self, x: Array) -> Array:
-        self.found = verified(self.F, x, adjoint=False, exact=self.exact)
+        self.found = _measured(self.F, x, adjoint=False, exact=self.exact)
         return self.found.x
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        self.found = verified(self.F, y, adjoint=True, exact=self.exact)
+        self.found = _measured(self.F, y, adjoint=True, exact=self.exact)
         return self.found.x
 
     def _wider(self, dtype: DType) -> "_Columns":
@@ -336,6 +372,8 @@ class _Turned(Factorization):
         super().__init__(matrix.conj() if conjugated else matrix, F.tol)
         self.F, self.flipped, self.conjugated = F, flipped, conjugated
         self.method, self.rank = F.method, F.rank
+        if F.still is not None:
+            self.still = _turned(F.still, flipped=flipped, conjugated=conjugated)
 
     def _solve(self, b: Array) -> Array:
         return self._through(b, adjoint=self.flipped)

@@ -3,7 +3,9 @@
 from typing import Any
 
 from structmat import _array
+from structmat.algebra.arguments import as_matrix
 from structmat.errors import ShapeError
+from structmat.kinds import later
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
 from structmat.solvers.arguments import finite_matrix, finite_number, tolerance
@@ -58,6 +60,16 @@ def factorize(
     >>> bool(np.allclose(F.matrix @ x, b))
     True
     """
+    A = as_matrix(A)
+    if _array.has_gradients(A.xp):
+        follow = later("structmat.solvers.gradients.recorded:factorize")
+        followed: Factorization = follow(A, shift, tol, _factorized)
+        return followed
+    return _factorized(A, shift, tol)
+
+
+def _factorized(A: StructuredMatrix, shift: Any, tol: Any) -> Factorization:
+    """A factorization of values, which nothing follows."""
     A, shift, tol = _checked(A, shift, tol)
     with _array.computing_on(A.xp, A.device):
         found = direct(A, shift, tol)

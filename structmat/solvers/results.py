@@ -73,7 +73,9 @@ class LogDeterminant(NamedTuple):
                 f"the determinant has the sign {self.sign}; expected 1 for a logarithm that is one "
                 "number (take .sign and .logabsdet)"
             )
-        return float(self.logabsdet)
+        value = self.logabsdet
+        # A tensor that takes part in gradients warns where it becomes a number.
+        return float(value.detach() if hasattr(value, "detach") else value)
 
     def times(self, other: "LogDeterminant") -> "LogDeterminant":
         """Log-determinant of a product of two matrices.

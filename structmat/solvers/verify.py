@@ -109,7 +109,7 @@ def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int]:
     if count is not None:
         x, steps = count(b, adjoint=adjoint)
     else:
-        x, steps = (F._solve_adjoint(b) if adjoint else F._solve(b)), 1
+        x, steps = F.unmeasured(b, adjoint=adjoint), 1
     return F.xp.astype(x, wide, copy=False), steps
 
 

@@ -101,6 +101,16 @@ def _present():
     return _made[-1]
 
 
+class _Functions:
+    """Functions of a module of NumPy's as those of a library."""
+
+    def __init__(self, library, module):
+        self._library, self._module = library, module
+
+    def __getattr__(self, name):
+        return partial(self._library.call, getattr(self._module, name))
+
+
 class FakeLibrary(FakeCupy):
     """The namespace; kernels are those of a `FakeCupy` that has compiled them, if one is given."""
 
@@ -118,6 +128,10 @@ class FakeLibrary(FakeCupy):
         if not callable(found) or isinstance(found, type) or name.startswith("__"):
             return found
         return partial(self.call, found)
+
+    @property
+    def linalg(self):
+        return _Functions(self, compat.linalg)
 
     def empty(self, shape, dtype=float, device=None):
         return Array(super().empty(shape, dtype), self)
@@ -144,6 +158,8 @@ class FakeLibrary(FakeCupy):
         return self._outside(function(*args, **options))
 
     def _outside(self, result):
+        if hasattr(result, "_fields"):
+            return type(result)(*map(self._outside, result))
         if isinstance(result, (tuple, list)):
             return type(result)(map(self._outside, result))
         if not isinstance(result, (np.ndarray, np.generic)):

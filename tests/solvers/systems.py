@@ -126,17 +126,13 @@ def uneven_tiles(c, n, rng):
 
 
 def monarch(c, n, rng):
-    k = max(1, round(np.sqrt(n)))
-    side = -(-n // k)
-    full = k * side
-    left = c(k, side, side) if rng.random() < 0.5 else c(side, k, k)
-    return Monarch(left, c(*_partner(left.shape)), shape=(n, n)) if full else Dense(c(n, n))
-
-
-def _partner(shape):
-    """Shape of the right factor of a square Monarch matrix: (k, q, p) with k q = l r, k p = l s."""
-    l, s, r = shape
-    return (r, l, s) if l * s == r * s * (l // r if r and l % r == 0 else 0) else (l, r, s)
+    """Square factors of k s rows, cut to n, so that it has an inverse as a rule."""
+    k = int(rng.integers(1, max(n, 1) + 1))
+    s = -(-n // k)
+    if rng.random() < 0.5:
+        return Monarch(c(k, s, s), c(s, k, k), shape=(n, n))
+    rank = int(rng.integers(1, 4))
+    return Monarch(c(k, s, k * rank), c(k, k * rank, s), shape=(n, n))
 
 
 def gblr(c, n, rng):
@@ -199,7 +195,9 @@ def kernel(c, n, rng):
     if n > 1 and rng.random() < 0.5:
         points[n // 2 :] = points[: n - n // 2] + 10.0 ** rng.uniform(-15, -3)
     name = ("exponential", "matern32", "gaussian")[rng.integers(3)]
-    return KernelMatrix(points.astype(np.finfo(c().dtype).dtype), name, length=10 ** rng.uniform(-2, 1))
+    return KernelMatrix(
+        points.astype(np.finfo(c().dtype).dtype), name, length=10 ** rng.uniform(-2, 1)
+    )
 
 
 def entries(c, n, rng):
@@ -293,9 +291,9 @@ def changed(A, change, c, rng):
         "scaled rows": lambda: uneven() @ A,
         "scaled columns": lambda: A @ uneven(),
         "scaled": lambda: uneven() @ A @ uneven(),
-        "evenly scaled": lambda: (D := Diagonal(2.0 ** rng.integers(-20, 20, n)).astype(A.dtype))
-        @ A
-        @ D,
+        "evenly scaled": lambda: (
+            (D := Diagonal(2.0 ** rng.integers(-20, 20, n)).astype(A.dtype)) @ A @ D
+        ),
     }
     return A if single and "scaled" in change and rng.random() < 0.5 else ways[change]()
 
@@ -327,7 +325,9 @@ def system(kind, dtype, n, contents, change, shift, seed):
         S, terms = _exact(A, wide), _exact(A, sizes)
         number = _number(shift, S, rng)
         one = np.eye(A.shape[0])
-        return System(A, number, S + COMPLEX(number) * one if number else S, terms + abs(number) * one)
+        return System(
+            A, number, S + COMPLEX(number) * one if number else S, terms + abs(number) * one
+        )
 
 
 def _exact(A, cast):
@@ -390,9 +390,7 @@ def truth(system):
         pivot = both[k + i, k + j]
         if not abs(pivot) > 1e-19:
             return Truth(0, -np.inf, np.inf, np.inf)
-        for at, axis in ((k + i, 0), (k + j, 1)):
-            if at != k:
-                sign = -sign
+        sign = -sign if (i > 0) != (j > 0) else sign
         both[[k, k + i]] = both[[k + i, k]]
         both[:, [k, k + j]] = both[:, [k + j, k]]
         places[[k, k + j]] = places[[k + j, k]]

@@ -8,9 +8,12 @@ import pytest
 
 import structmat
 from structmat import Hierarchical, KernelMatrix, SolveError, compress, factorize, logdet
+from structmat.solvers.hierarchical import direct
 from structmat.solvers.hierarchical.direct import HierarchicalFactorization
 from structmat.solvers.hierarchical.loose import loose_factorization
+from structmat.solvers.hierarchical.range import low_rank
 from structmat.solvers.hierarchical.recursion import Recursion
+from structmat.solvers.hierarchical.tiles import Tile
 from structmat.solvers.hierarchical.weak import weak_form
 
 
@@ -171,13 +174,21 @@ def test_loss_of_definiteness_names_rows_and_remedy():
     assert F.recursion.negative > 0
 
 
-def test_singular_nodes_are_refused():
-    A = random_tree(1, symmetric=True, orders=False)
-    dense = np.array(A.dense)
-    dense[: int(A.blocks[A.blocks[:, 4] < 0][0, 1]) ** 2 // 4] = 0.0
-    A = Hierarchical(A.blocks, A.u * 0, A.v, dense, shape=A.shape, symmetric=True)
-    with pytest.raises(SolveError, match=r"rows 0 to \d+ of 300.*singular"):
-        factorize(A)
+def exchange(n):
+    """The matrix that exchanges two halves: regular, with singular blocks on its diagonal."""
+    half, one = n // 2, np.eye(n // 2).ravel()
+    table = [[0, half, half, half, -1], [half, half, 0, half, -1]]
+    return Hierarchical(table, *np.zeros((2, 0)), np.concatenate([one, one]), shape=(n, n))
+
+
+def test_singular_nodes_are_refused(monkeypatch):
+    """Where the whole is too large to form; a smaller matrix may still be regular."""
+    F = factorize(exchange(300))
+    assert F.method != "hierarchical"
+    np.testing.assert_allclose(F.solve(np.arange(300.0)), np.roll(np.arange(300.0), 150))
+    monkeypatch.setattr(direct, "DENSE_ROWS", 200)
+    with pytest.raises(SolveError, match=r"rows 0 to \d+ of 300.*singular.*zero.*shift"):
+        factorize(exchange(300))
 
 
 def test_two_orders_take_no_shift():
@@ -239,3 +250,25 @@ def test_the_weak_form_keeps_its_error():
         found = np.linalg.inv(inverse) - 1e3 * np.eye(1100)
         exact = A.to_dense()[np.ix_(order, order)]
         assert np.linalg.norm(found - exact) <= 1.2 * error * norm + 1e-8 * norm
+
+
+@pytest.mark.parametrize("guess", [1, 9, 10, 11, 30])
+def test_a_rank_other_than_expected(guess):
+    """Of a tile of rank 10 the span is found whatever is tried first, and nothing beyond."""
+    rng = np.random.default_rng(guess)
+    U, V = rng.standard_normal((2, 90, 10))
+    tile = Tile((90, 90), [(0, 0, (U[:, :4], V[:, :4].T)), (0, 0, (U[:, 4:] @ V[:, 4:].T,))])
+    left, right = low_rank(tile, 1e-16, guess, rng, np.float64)
+    assert left.shape == (10, 90)
+    np.testing.assert_allclose(left.T @ right, U @ V.T, atol=1e-9)
+
+
+def test_many_rows_have_bases_of_their_own():
+    """A tall tile whose far rows see little of its columns."""
+    rng = np.random.default_rng(0)
+    x, y = np.sort(rng.random(1500)), 1.0 + np.sort(rng.random(1400))
+    T = 1 / (0.01 + y[:, None] - x)
+    tile = Tile(T.shape, [(0, 0, (T,))])
+    left, right = low_rank(tile, 1e-8, 20, rng, np.float64)
+    assert len(left) < 30
+    assert np.linalg.norm(left.T @ right - T) <= 1e-4

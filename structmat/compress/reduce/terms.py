@@ -99,6 +99,13 @@ def _parsed(A: StructuredMatrix, orders: Orders, opened: bool) -> list[Term]:
     return [Term(form, boxes, A, orders)]
 
 
+def boxes_of(A: StructuredMatrix) -> Boxes:
+    """Rectangles of one matrix of tiles, blocks or rectangles, without its orders."""
+    boxes = _boxes(A)[1]
+    assert boxes is not None
+    return boxes
+
+
 def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
     """Form and rectangles of one matrix; "" and None for one that has none."""
     if isinstance(A, GBLR):

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat._array import Array
 from structmat._operand import multiplied
+from structmat.errors import SolveError
 from structmat.matrices import Diagonal, Hierarchical, Identity, Scaled
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.choice import DENSE_ROWS
 from structmat.solvers.condition import check_condition
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.hierarchical.recursion import Recursion
@@ -20,14 +22,17 @@ from structmat.solvers.shifted import shifted
 from structmat.solvers.simple import parity
 from structmat.solvers.verify import norm_bound
 
-#: Error of the weak form as a share of the shift, or of the norm without a shift.
-WEAK, UNSHIFTED = 0.3, 1e-10
+#: Error of the weak form as a share of the shift: the least one, the most, and its square for
+#: each row, by which the logarithm of the determinant may change.
+WEAK, MOST_WEAK, EACH = 0.2, 1.0, 1e-5
+#: Error as a share of the norm where there is no shift.
+UNSHIFTED = 1e-10
 #: Smallest and largest error, as shares of the norm.
 LEAST, MOST = 1e-13, 1e-3
 #: Fewer rows are for the methods of dense matrices.
 ROWS = 256
-#: Multiplications beyond which iterations are cheaper: half a minute or so.
-MOST_WORK = 4e11
+#: Multiplications beyond which iterations are cheaper: about a minute of one processor.
+MOST_WORK = 1e12
 #: Negative eigenvalues that are smaller, as a share of the norm, come from an approximation.
 NEAR = 3e-3
 #: Random vectors that tell what the weak form changes in a log-determinant.
@@ -76,16 +81,27 @@ class HierarchicalFactorization(Factorization):
         found = found._replace(sign=found.sign * parity(self.orders[0]) * parity(self.orders[1]))
         if self.exact:
             return found
-        shape, xp = (self.shape[0], PROBES), self.xp
-        z = np.random.default_rng(0).integers(0, 2, shape) * 2.0 - 1.0
-        product = multiplied(self.matrix, _array.from_numpy(z, xp, self.device), adjoint=False)
-        w = _array.to_numpy(self._solve(product)) - z
-        # Of det(I + W): the trace of W to first order, the squares of its entries to second.
-        each = (z * w).sum(axis=0)
-        spread = float(np.abs(each - each.mean()).std()) / math.sqrt(PROBES)
-        second = 0.5 * float((np.abs(w) ** 2).sum()) / PROBES
-        logabsdet = found.logabsdet + float(each.mean().real)
-        return found._replace(logabsdet=logabsdet, error=spread + second)
+        z = np.random.default_rng(0).integers(0, 2, (self.shape[0], PROBES)) * 2.0 - 1.0
+        w = self._change(z)
+        v = self._change(w)
+        # The logarithm of det(I + W) is tr W - tr W^2 / 2 and so on.
+        first, second = (z * w).sum(axis=0).real, 0.5 * (z * v).sum(axis=0).real
+        mean, spread = float(first.mean()), float((first - second).std()) / math.sqrt(PROBES)
+        error = spread + float(np.linalg.norm(v) * np.linalg.norm(w)) / (3 * PROBES)
+        if abs(mean) < 3 * spread:
+            # The vectors would add more noise than they take away.
+            mean, error = 0.0, math.hypot(mean, error)
+        return found._replace(logabsdet=found.logabsdet + mean - float(second.mean()), error=error)
+
+    def _change(self, z: NDArray[Any]) -> NDArray[Any]:
+        """W z, where S is I + W times the weak form, from the left."""
+        product = multiplied(self.matrix, _array.from_numpy(z, self.xp, self.device), adjoint=False)
+        return _array.to_numpy(self._solve(product)) - z
+
+
+def share_of(rows: int) -> float:
+    """Error of the weak form of a number of rows, as a share of the shift."""
+    return min(max(WEAK, math.sqrt(EACH * rows)), MOST_WEAK)
 
 
 def factorize(A: Any, shift: complex, tol: float) -> Any:
@@ -124,20 +140,27 @@ def factorize_with(
     if A.shape[0] < ROWS or (size.any() and not np.array_equal(A.row_order, A.col_order)):
         return NotImplemented
     norm = float(A.norm())
-    error = WEAK * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
+    share = share_of(A.shape[0])
+    error = share * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
     error = min(max(error, LEAST * norm), MOST * norm)
     weak = weak_form(A, error, most=MOST_WORK)
     if weak is None:
         return NotImplemented
-    recursion = factored_weak(weak, A, diagonal, definite=definite)
-    F = HierarchicalFactorization(S, A, recursion, weak.exact, tol)
+    try:
+        recursion = factored_weak(weak, A, diagonal, definite=definite)
+        F = HierarchicalFactorization(S, A, recursion, weak.exact, tol)
+        check_condition(F)
+    except SolveError:
+        if definite or A.shape[0] > DENSE_ROWS:
+            raise
+        # Part of a matrix may be singular where the whole is not.
+        return NotImplemented
     if recursion.negative and np.isrealobj(diagonal) and np.min(diagonal) > 0:
         again = weak_form(A, error)
         assert again is not None
         raised = factored_weak(again, A, diagonal + NEAR * norm_bound(S), definite=False)
         if not raised.negative:
             raise recursion.indefinite()
-    check_condition(F)
     return F
 
 
