@@ -17,8 +17,8 @@ neural networks with PyTorch.
 
 from structmat import plot, testing
 from structmat._moved import keep_old_homes
-from structmat.algebra import block, block_diag, concatenate, kron
-from structmat.compress import Comparison, CompressionResult, compare, compress
+from structmat.algebra import MatrixStack, block, block_diag, concatenate, kron, stack
+from structmat.compress import Comparison, CompressionResult, compare, compress, recompress
 from structmat.convert import convert
 from structmat.errors import (
     BackendError,
@@ -58,6 +58,7 @@ from structmat.solvers import (
     Solution,
     factorize,
     logdet,
+    lstsq,
     solve,
 )
 from structmat.sources import Entries, KernelMatrix, ordering
@@ -88,6 +89,7 @@ __all__ = [
     "KindError",
     "LogDeterminant",
     "LowRank",
+    "MatrixStack",
     "MissingDependencyError",
     "Monarch",
     "OperationError",
@@ -111,11 +113,14 @@ __all__ = [
     "kron",
     "load",
     "logdet",
+    "lstsq",
     "ordering",
     "plot",
+    "recompress",
     "register",
     "rule",
     "save",
     "solve",
+    "stack",
     "testing",
 ]

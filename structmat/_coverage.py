@@ -15,9 +15,11 @@ from structmat.matrices import (
     BlockSparse,
     Dense,
     Diagonal,
+    HermitianLowRank,
     Hierarchical,
     Identity,
     LowRank,
+    Mirrored,
     Monarch,
     Permutation,
     Scaled,
@@ -51,6 +53,9 @@ def _coverage(A: StructuredMatrix, steps: tuple[int, int], most: float) -> np.nd
         return _coverage(in_orders(left, inner.children[0], right), steps, most)
     if isinstance(inner, Adjoint):
         return _coverage(A.H, steps[::-1], most).T
+    if isinstance(inner, Mirrored):
+        halves = inner.children[0], inner.children[0].H
+        return np.sum([_coverage(in_orders(left, T, right), steps, most) for T in halves], axis=0)
     if isinstance(inner, Monarch):
         return _coverage(in_orders(left, inner.to_kind("gblr"), right), steps, most)
     blocks = _blocks(inner)
@@ -97,8 +102,8 @@ def _blocks(A: StructuredMatrix) -> tuple[Runs, Runs, IntArray] | None:
         at, one = np.arange(n, dtype=np.int64), np.ones(n, np.int64)
         moved = _array.to_numpy(A.p) if isinstance(A, Permutation) else at
         return (at, one), (moved, one), one
-    if isinstance(A, LowRank | Dense):
-        count = A.rank if isinstance(A, LowRank) else 1
+    if isinstance(A, LowRank | HermitianLowRank | Dense):
+        count = 1 if isinstance(A, Dense) else A.rank
         return (zero, zero + m), (zero, zero + n), np.full(1, count)
     if isinstance(A, BlockSparse):
         starts = [at * size for at, size in zip((A.rows, A.cols), A.block_shape, strict=True)]

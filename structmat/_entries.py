@@ -108,11 +108,11 @@ class EntryAccess(Operators):
         """Entry, row, column, entries at pairs of indices, or submatrix, as NumPy's arrays.
 
         ``A[i, j]`` is an entry, ``A[i]`` and ``A[i, :]`` a row, ``A[:, j]`` a column, and
-        ``A[rows, cols]`` with two index arrays the entries of those pairs: arrays. Slices, alone
-        or with one index array, give a matrix: of the same kind where that is exact, lazy
-        otherwise.
+        ``A[rows, cols]`` with two index arrays the entries of those pairs, and ``A[mask]`` with
+        a mask (m, n) those where it is True: arrays. Slices, alone or with one index array or mask
+        of an axis, give a matrix: of the same kind where that is exact, lazy otherwise.
         """
-        row_key, col_key = _pair(key)
+        row_key, col_key = _pair(key, self.shape)
         rows, cols = (
             _positions(k, size, axis)
             for axis, (k, size) in enumerate(zip((row_key, col_key), self.shape, strict=True))
@@ -172,7 +172,10 @@ class EntryAccess(Operators):
 
     def _selection(self, at: IntArray, size: int) -> Any:
         """Matrix that picks entries of a vector: one a row, so its cost is their number."""
-        ones = self.xp.ones((at.size, 1, 1), dtype=self.dtype, device=self.device)
+        none = self.xp.zeros(0, dtype=self.dtype, device=self.device)
+        # Real, whatever the matrix is: half as much memory, and no imaginary part.
+        dtype = self.xp.real(none).dtype if _array.is_complex(self, self.xp) else self.dtype
+        ones = self.xp.ones((at.size, 1, 1), dtype=dtype, device=self.device)
         make = kind_class("block_sparse")
         return make(ones, np.arange(at.size), at, shape=(at.size, size))
 
@@ -208,9 +211,24 @@ class EntryAccess(Operators):
         return np.concatenate([reduce(np.abs(_array.to_numpy(product(E)))) for E in units])
 
 
-def _pair(key: Any) -> tuple[Any, Any]:
-    """Indices of rows and of columns; one index alone is that of rows."""
+def _pair(key: Any, shape: tuple[int, int]) -> tuple[Any, Any]:
+    """Indices of rows and of columns; one index alone is that of rows, or a mask of entries."""
+    for part in key if isinstance(key, tuple) else (key,):
+        if part is Ellipsis or part is None:
+            what, remedy = (
+                ("Ellipsis", "write : for all rows or columns")
+                if part is Ellipsis
+                else ("None, a new axis", "take A.to_dense()[…]")
+            )
+            raise InputError(
+                f"index {what}; expected one index of rows and one of columns, "
+                f"A[rows, columns] ({remedy})"
+            )
     if not isinstance(key, tuple):
+        mask = key if hasattr(key, "dtype") and np.shape(key) == shape else None
+        if mask is not None and np.asarray(mask).dtype == bool:
+            rows, cols = np.nonzero(np.asarray(mask))
+            return rows, cols
         return key, slice(None)
     if len(key) != 2:
         raise ShapeError(f"{len(key)} indices; expected two, A[rows, columns]")

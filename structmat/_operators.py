@@ -134,13 +134,15 @@ class Operators(Protocols):
         return self.dot(x)
 
     def __mul__(self, x: Any) -> Any:
-        return self.dot(x)
+        return NotImplemented if _defers(x) else self.dot(x)
 
     def __rmul__(self, x: Any) -> Any:
         return self.rdot(x)
 
     def __matmul__(self, x: Any) -> Any:
         if not is_plain(x):
+            if _defers(x):
+                return NotImplemented
             _refuse_scalar(x)
         return self.dot(x)
 
@@ -151,6 +153,8 @@ class Operators(Protocols):
     # Algebra.
 
     def __add__(self, other: Any) -> Any:
+        if _defers(other):
+            return NotImplemented
         other = _structured(other)
         if isinstance(other, Operators):
             return self._pair("add", other)
@@ -170,7 +174,7 @@ class Operators(Protocols):
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Any:
-        return self + (-_structured(other))
+        return NotImplemented if _defers(other) else self + (-_structured(other))
 
     def __rsub__(self, other: Any) -> Any:
         return -self + other
@@ -192,7 +196,7 @@ class Operators(Protocols):
         if not isinstance(power, numbers.Integral) or power < 0 or self.shape[0] != self.shape[1]:
             raise InputError(
                 f"{self._size()} matrix to the power {power!r}; expected a square matrix and a "
-                "whole power of at least 0 (for an inverse solve a system instead)"
+                "whole power of at least 0 (for an inverse structmat.factorize)"
             )
         if power == 0:
             return self._one()
@@ -267,6 +271,12 @@ def _structured(x: Any) -> Any:
     if hasattr(x, "matvec") and later("structmat.matrices:is_operator")(x):
         return later("structmat.matrices:from_operator")(x)
     return x
+
+
+def _defers(x: Any) -> bool:
+    """True for an object that answers before a matrix, as it does before NumPy's arrays."""
+    answers = getattr(type(x), "__array_ufunc__", _defers) is None
+    return answers and getattr(x, "__array_priority__", 0.0) > Protocols.__array_priority__
 
 
 def _refuse_scalar(x: Any) -> None:

@@ -21,6 +21,7 @@ from structmat import _array
 from structmat._array import Array
 from structmat._operand import as_operand, is_scalar
 from structmat.errors import InputError, OperationError
+from structmat.kinds import later
 
 #: Foreign functions get no dense form with more entries: 512 MiB in double precision.
 DENSE_ENTRIES = 2**26
@@ -345,7 +346,65 @@ def _on_numpy(answer: Callable[..., Any]) -> Callable[..., Any]:
     return converted
 
 
+def _joining(name: str, arrange: Callable[..., Any]) -> Callable[..., Any]:
+    """Function of the algebra, for calls whose arguments are matrices all together.
+
+    `arrange` takes the arguments of NumPy's function, and returns the matrices among them and
+    the arguments of ours; a call that it does not take, or another argument, gets dense forms.
+    """
+
+    def answer(*args: Any, **options: Any) -> Any:
+        try:
+            matrices, own = arrange(*args, **options)
+        except (TypeError, ValueError):  # options, or nested lists of other depths
+            return NotImplemented
+        first = next((M for M in matrices if isinstance(M, Protocols)), None)
+        if first is None or not all(_joins(M, first) for M in matrices):
+            return NotImplemented
+        return later(f"structmat.algebra:{name}")(*own)
+
+    return answer
+
+
+def _joins(M: Any, A: Any) -> bool:
+    """Tell whether an argument is a matrix that A meets as one."""
+    if isinstance(M, Protocols):
+        return M.xp is A.xp and getattr(M, "device", None) == A.device
+    plain = isinstance(M, np.ndarray) and M.ndim == 2 and M.dtype.kind in "biufc"
+    return _array.is_numpy(A.xp) and (plain or (issparse(M) and M.ndim == 2))
+
+
+def _rows_of(arrays: Any) -> tuple[list[Any], tuple[Any]]:
+    """Rows of blocks as np.block takes them; NumPy itself refuses lists of two depths."""
+    rows = arrays if isinstance(arrays[0], list) else [arrays]
+    if not (type(arrays) is list and all(type(row) is list for row in rows)):
+        raise TypeError("no rows of blocks")
+    return [M for row in rows for M in row], (rows,)
+
+
+def _along(axis: int) -> Callable[..., Any]:
+    return lambda tup: (list(tup), (list(tup), axis))
+
+
+def _on_axis(arrays: Any, axis: Any = 0) -> tuple[list[Any], tuple[list[Any], Any]]:
+    if axis not in (0, 1, -1, -2):
+        raise TypeError("no axis of matrices")
+    return list(arrays), (list(arrays), axis)
+
+
+def _power(a: Any, n: Any) -> Any:
+    return a**n if n >= 0 and a.shape[0] == a.shape[1] else NotImplemented
+
+
 _STRUCTURED: dict[Any, Callable[..., Any]] = {
+    np.kron: _joining("kron", lambda a, b: ((a, b), (a, b))),
+    np.block: _joining("block", _rows_of),
+    np.concatenate: _joining("concatenate", _on_axis),
+    np.vstack: _joining("concatenate", _along(0)),
+    np.hstack: _joining("concatenate", _along(1)),
+    np.linalg.matrix_power: _power,
+    np.real: lambda val: val.real,
+    np.imag: lambda val: val.imag,
     np.dot: _dot,
     np.transpose: _plain("transpose"),
     np.matrix_transpose: _plain("transpose"),

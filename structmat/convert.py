@@ -20,11 +20,14 @@ from structmat.matrices import (
     BlockLowRank,
     BlockSparse,
     Dense,
+    HermitianLowRank,
     Hierarchical,
     LowRank,
+    Mirrored,
     Monarch,
     Permutation,
     in_orders,
+    split_orders,
 )
 from structmat.matrix import StructuredMatrix
 
@@ -46,7 +49,7 @@ def convert(A: StructuredMatrix, kind: str) -> StructuredMatrix:
         rows reordered, so there the result is the product of a `Permutation`, which
         costs nothing, with a matrix of that kind. So do hierarchical matrices whose rows or
         columns have an order of their own. Permutations around a matrix stay around its
-        conversion.
+        conversion. Matrices of blocks convert block by block.
 
     Raises
     ------
@@ -332,6 +335,25 @@ def _hierarchical_to_block_low_rank(A: Hierarchical) -> StructuredMatrix:
             for flat, begin, size in ((whole.u, in_u, height[t]), (whole.v, in_v, width[t]))
         )
     return in_orders(A._orders[0], _on_grid(A, tiles, *sizes), A._orders[1])
+
+
+def _through_low_rank(kind: str) -> None:
+    @rule("convert", "hermitian_low_rank", kind)
+    def convert(A: HermitianLowRank) -> StructuredMatrix:
+        return A.to_kind("low_rank").to_kind(kind)
+
+
+for _kind in ("block_low_rank", "monarch", "gblr", "hierarchical"):
+    _through_low_rank(_kind)
+
+
+@rule("convert", "mirrored", "gblr")
+def _mirrored_to_gblr(A: Mirrored) -> StructuredMatrix:
+    half = A.children[0].to_kind("gblr")
+    found: StructuredMatrix = half + half.H
+    if split_orders(found)[1].kind != "gblr":
+        _refuse(A, "gblr", "its two halves have orders of their own")
+    return found
 
 
 @rule("convert", "adjoint", "block_low_rank")

@@ -67,6 +67,19 @@ def ramps(width: IntArray) -> IntArray:
     return np.arange(int(width.sum())) - np.repeat(offsets(width)[:-1], width)
 
 
+def alternated(first: IntArray, second: IntArray) -> IntArray:
+    """Places that put each run of one packed array before that of another, which follows it.
+
+    Examples
+    --------
+    >>> alternated(np.array([1, 2]), np.array([2, 0]))
+    array([0, 3, 4, 1, 2])
+    """
+    width = np.stack([first, second], axis=1).ravel()
+    begin = np.stack([offsets(first)[:-1], first.sum() + offsets(second)[:-1]], axis=1).ravel()
+    return np.repeat(begin, width) + ramps(width)
+
+
 def runs_among(start: IntArray, width: IntArray, n: int, at: IntArray) -> Runs:
     """Runs as runs of some of the positions, `at`, which increase.
 

@@ -115,6 +115,7 @@ BUILT_IN = (
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -127,6 +128,7 @@ BUILT_IN = (
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -148,6 +150,7 @@ BUILT_IN = (
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.woodbury:factorize",
             "structmat.solvers.banded:factorize",
+            "structmat.solvers.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -204,13 +207,21 @@ BUILT_IN = (
     ),
     Kind(
         "kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker",
-        factorize="structmat.solvers.kronecker:factorize",
+        factorize=("structmat.solvers.kronecker:factorize", "structmat.solvers.banded:factorize"),
     ),
     Kind(
         "grid", matrix="structmat.matrices.grid:Grid",
-        factorize="structmat.solvers.block_diagonal:factorize",
+        factorize=(
+            "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
+    Kind("mirrored", matrix="structmat.matrices.hermitian:Mirrored"),
+    Kind(
+        "hermitian_low_rank", "Hermitian low rank",
+        matrix="structmat.matrices.hermitian:HermitianLowRank",
+    ),
 )  # fmt: skip
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kind in BUILT_IN}

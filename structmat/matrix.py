@@ -313,6 +313,36 @@ class StructuredMatrix(EntryAccess):
         children = tuple(child.conj() for child in self.children)
         return type(self)._build(arrays, children, self._static())
 
+    @property
+    def real(self) -> "StructuredMatrix":
+        """Real part; the matrix itself if it is real.
+
+        Low-rank, block-low-rank, GBLR and hierarchical matrices get twice the rank, in real
+        numbers. Sums, Kronecker products and products of two complex factors become sums of real
+        ones. Of operators and sources it is the lazy mean of the matrix and its conjugate, whose
+        dtype is complex.
+
+        Examples
+        --------
+        >>> import structmat
+        >>> A = structmat.LowRank([[1 + 1j], [2]], [[1], [1j]])
+        >>> A.real.rank, A.real.to_dense()
+        (2, array([[1., 1.],
+               [2., 0.]]))
+        """
+        return self._complex_parts()[0]
+
+    @property
+    def imag(self) -> "StructuredMatrix":
+        """Imaginary part, as `real` gives it; of rank 0 if the matrix is real."""
+        return self._complex_parts()[1]
+
+    @_array.on_own_device
+    def _complex_parts(self) -> tuple["StructuredMatrix", "StructuredMatrix"]:
+        parts: tuple[StructuredMatrix, StructuredMatrix]
+        parts = later("structmat.matrices.complex_parts:complex_parts")(self)
+        return parts
+
     @_array.on_own_device
     def _scale(
         self, scalar: Any, apply: Callable[[Any, Any], Any] = operator.mul

@@ -22,7 +22,7 @@ from structmat import (
     Permutation,
     kron,
 )
-from structmat.matrices import from_operator
+from structmat.matrices import HermitianLowRank, Mirrored, from_operator
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -230,6 +230,22 @@ def diagonal(n):
     return build
 
 
+def hermitian_low_rank(n, r):
+    def build(c):
+        U, d = c(n, r), c(r)
+        return HermitianLowRank(U, d), naive_low_rank(U * d.real, U)
+
+    return build
+
+
+def mirrored(half):
+    def build(c):
+        T, D = half(c)
+        return Mirrored(T), D + D.conj().T
+
+    return build
+
+
 def combined(combine, *builders):
     """The same combination of matrices and of their dense twins."""
 
@@ -410,6 +426,10 @@ CASES = {
     ),
     "operator": operator(5, 3),
     "operator-square": operator(4, 4),
+    "hermitian_low_rank": hermitian_low_rank(7, 2),
+    "hermitian_low_rank-rank-zero": hermitian_low_rank(3, 0),
+    "mirrored": mirrored(gblr(7, 7, [6, 0, 3], [3, 7, 2], [4, 1, 0], [3, 0, 5])),
+    "mirrored-empty": mirrored(low_rank(0, 0, 1)),
 }
 
 

@@ -1,6 +1,7 @@
 """Other libraries at the same points: each says what it is not able to, or is not installed."""
 
 import importlib
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,36 @@ def george(points: NDArray, case: dict[str, Any]) -> Row:
     return {"seconds": short(time.perf_counter() - started)}
 
 
+def george_solver(points: NDArray, case: Row, b: NDArray) -> Row:
+    """George's HODLR solver in k-d order: build, factorisation, determinant and a solve."""
+    library: Any = importlib.import_module("george")
+    make = {"exponential": "ExpKernel", "matern32": "Matern32Kernel"}[case["kernel"]]
+    kernel = getattr(library.kernels, make)(case["length"] ** 2, ndim=points.shape[1])
+    order = kd_order(points)
+    ordered, b = points[order], b[order]
+    process = library.GP(kernel, solver=library.HODLRSolver, tol=case["tol"], seed=0)
+    started = time.perf_counter()
+    process.compute(ordered, math.sqrt(case["shift"]))
+    process.apply_inverse(b)
+    seconds = time.perf_counter() - started
+    return {"seconds": short(seconds), "logdet": float(process.solver.log_determinant)}
+
+
+def scikit_process(points: NDArray, case: Row, b: NDArray) -> Row:
+    """Scikit-learn's Gaussian process, a dense Cholesky factorisation."""
+    processes: Any = importlib.import_module("sklearn.gaussian_process")
+    kernels: Any = importlib.import_module("sklearn.gaussian_process.kernels")
+    kernel = kernels.Matern(
+        case["length"], nu={"exponential": 0.5, "matern32": 1.5}[case["kernel"]]
+    )
+    process = processes.GaussianProcessRegressor(kernel, alpha=case["shift"], optimizer=None)
+    started = time.perf_counter()
+    process.fit(points, b)
+    seconds = time.perf_counter() - started
+    found = float(2 * np.log(np.diag(process.L_)).sum())
+    return {"seconds": short(seconds), "logdet": found}
+
+
 def _error(exact: NDArray, found: NDArray) -> float:
     return float(np.linalg.norm(exact - found) / np.linalg.norm(exact))
 
@@ -57,4 +88,9 @@ def _error(exact: NDArray, found: NDArray) -> float:
 PEERS: dict[str, Callable[[NDArray, dict[str, Any]], Row]] = {
     "scikit-learn Nyström": nystroem,
     "george": george,
+}
+#: Libraries that solve; they get the right-hand side as well.
+SOLVERS: dict[str, Callable[[NDArray, dict[str, Any], NDArray], Row]] = {
+    "george": george_solver,
+    "scikit-learn": scikit_process,
 }

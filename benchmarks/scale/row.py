@@ -4,7 +4,6 @@
 """
 
 import json
-import resource
 import sys
 import time
 from typing import Any
@@ -13,9 +12,9 @@ import numpy as np
 
 import structmat
 from benchmarks.results import Row, short
-from benchmarks.scale import peers
+from benchmarks.scale import peers, solves
+from benchmarks.scale.places import peak, points_of
 from structmat import KernelMatrix, compress
-from structmat.demo import _hypocentres
 
 #: Points of the trial that compiles and warms up.
 WARM_POINTS = 2000
@@ -23,25 +22,17 @@ WARM_POINTS = 2000
 PRODUCTS = 5
 
 
-def points_of(name: str, n: int) -> np.ndarray:
-    """Points by name: uniform in the square or the cube, the earthquakes, or a file."""
-    if name == "earthquakes":
-        return _hypocentres()[:n] / 6371.0
-    if name.endswith(".npy"):
-        found: np.ndarray = np.load(name)[:n]
-        return found
-    return np.random.default_rng(0).random((n, {"square": 2, "cube": 3, "8-D": 8}[name]))
-
-
 def measured(case: dict[str, Any]) -> Row:
     """Figures of a case: points, n, kernel, length, tol, kind, and a peer or none."""
+    if "task" in case:
+        return solves.measured(case)
     points = points_of(case["points"], case["n"])
     goal = {"tol": case["tol"], "rng": 0, "progress": False}
     if case.get("peer"):
         return peers.PEERS[case["peer"]](points, case)
     warm = KernelMatrix(points[:WARM_POINTS], case["kernel"], length=case["length"])
     compress(warm, case["kind"], **goal).matrix @ np.ones(len(warm.points))
-    before = _peak()
+    before = peak()
     K = KernelMatrix(points, case["kernel"], length=case["length"])
     started = time.perf_counter()
     result = compress(K, case["kind"], **goal)
@@ -62,14 +53,10 @@ def measured(case: dict[str, Any]) -> Row:
         "entries": result.entries,
         "share_of_entries": short(result.entries / len(points) ** 2),
         "storage_bytes": result.storage * K.dtype.itemsize,
-        "peak_bytes": _peak() - before,
+        "peak_bytes": peak() - before,
         "relative_cost": short(result.matrix.relative_cost),
         "product_seconds": short(min(times)),
     }
-
-
-def _peak() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from benchmarks.reporting.page import machine, section
 from benchmarks.reporting.tables import Table, listing, number, percent
 from benchmarks.results import Row, load
 from benchmarks.scale.command import SCHEMA, TARGETS
+from benchmarks.scale.solve_tables import solve_tables
 
-KEYS = ("schema", "command", "machine", "load", "growth", "targets", "rows")
+KEYS = ("schema", "command", "machine", "load", "growth", "targets", "solves", "rows")
 
 
 def scale_section(path: Path) -> str:
@@ -21,9 +22,11 @@ def scale_section(path: Path) -> str:
         f"Measured on {facts['date']} by `{result['command']}`, at a load of {result['load']} on "
         f"{facts['cores']} cores when it began: {machine(facts, threads=True)}"
     )
-    own = [row for row in result["rows"] if "peer" not in row and "note" not in row]
-    tables = [compressions(own), targets(own), growth(result["growth"])]
-    tables += [peers(result["rows"]), given_up(result["rows"])]
+    rows = [row for row in result["rows"] if "task" not in row]
+    solves = [row for row in result["rows"] if "task" in row]
+    own = [row for row in rows if "peer" not in row and "note" not in row]
+    tables = [compressions(own), targets(own), growth(result["growth"]), peers(rows)]
+    tables += [*solve_tables(solves, result["solves"]), given_up(result["rows"])]
     return section(
         "Matrices that are never formed", [measured], {}, [], [t for t in tables if t.rows]
     )

@@ -11,3 +11,5 @@ from structmat.algebra.blocks import block as block
 from structmat.algebra.blocks import block_diag as block_diag
 from structmat.algebra.blocks import concatenate as concatenate
 from structmat.algebra.kronecker import kron as kron
+from structmat.algebra.stack import MatrixStack as MatrixStack
+from structmat.algebra.stack import stack as stack

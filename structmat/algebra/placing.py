@@ -43,7 +43,7 @@ def placed(
     for structured in (_dense, _diagonal, _block_sparse, _tiles, _runs, _hierarchical):
         found = structured(lazy)
         if found is not None and found.cost <= lazy.cost:
-            return found
+            return found if found.dtype == lazy.dtype else found.astype(lazy.dtype)
     return lazy
 
 

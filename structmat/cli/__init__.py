@@ -1,8 +1,9 @@
 """The command line: arguments to library calls to a table.
 
 ``structmat learn`` trains structured networks side by side. ``structmat compare`` shows
-all structures on one matrix, ``compress`` writes one, ``info`` and ``plot`` show the
-matrix in a file. ``structmat calibrate`` measures the kernels of the present machine.
+all structures on one matrix, ``compress`` writes one, ``solve`` solves a system with it,
+``info`` and ``plot`` show the matrix in a file. ``structmat calibrate`` measures the kernels of
+the present machine.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from structmat.cli._common import whole
 from structmat.cli._compare import add_compare
 from structmat.cli._learn import add_learn
 from structmat.cli._matrices import add_compress, add_info, add_plot
+from structmat.cli._solve import add_solve
 from structmat.cli._streams import complain, open_streams, show
 from structmat.errors import StructmatError
 
@@ -77,13 +79,15 @@ def _parser() -> argparse.ArgumentParser:
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print figures for machines")
-    source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("--key", help="name of the array in an .npz file")
+    keyed = argparse.ArgumentParser(add_help=False)
+    keyed.add_argument("--key", help="name of the array in an .npz file")
+    source = argparse.ArgumentParser(add_help=False, parents=[keyed])
     source.add_argument("--seed", type=whole, default=0, help="seed of random choices (default: 0)")
 
     add_learn(commands, [common])
     add_compare(commands, [common, source])
     add_compress(commands, [common, source])
+    add_solve(commands, [common, keyed])
     add_info(commands, [common])
     add_plot(commands, [common])
     add_calibrate(commands, [common])

@@ -15,15 +15,19 @@ tiles            tile sizes, stacks of tiles, the choice among sizes
 low_rank         the truncated SVD
 block_sparse     the tiles of most energy
 block_low_rank   ranks shared out by energy per multiplication
+hermitian        fits of Hermitian matrices that store one half
 monarch          the projection onto Monarch matrices
 gblr             a portfolio of searches for rank-one blocks
 hierarchical     fits by entries of rectangles of all sizes
 products         fits of operators by products alone
 entries          fits and errors of sources, by blocks of their entries
+reduce           rectangles of matrices that have a structure already, decomposed and joined
+recompress       `recompress`
 """
 
 from structmat.compress.front import compare, compress
+from structmat.compress.recompress import recompress
 from structmat.compress.results import Comparison, CompressionResult
 from structmat.compress.source import DENSE_ENTRIES as DENSE_ENTRIES
 
-__all__ = ["Comparison", "CompressionResult", "compare", "compress"]
+__all__ = ["Comparison", "CompressionResult", "compare", "compress", "recompress"]

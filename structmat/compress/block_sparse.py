@@ -56,7 +56,11 @@ def _strongest(columns: NDArray, heights: NDArray, widths: NDArray, goal: Goal) 
     """Strongest tiles within the goal, from the energy of their columns."""
     left = np.cumsum(widths) - widths
     energy = np.add.reduceat(columns, left, axis=1).ravel()
-    area = (heights[:, None] * widths).ravel()
+    return strongest_of(energy, (heights[:, None] * widths).ravel(), goal)
+
+
+def strongest_of(energy: NDArray, area: NDArray, goal: Goal) -> TileFit:
+    """Tiles of most energy per multiplication within the goal, by their places."""
     order = np.argsort(-energy / area, kind="stable")
     order = order[energy[order] > 0]
     if goal.max_cost is not None:

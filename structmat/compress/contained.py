@@ -18,10 +18,17 @@ import numpy as np
 from structmat._progress import Progress, no_progress
 from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
+from structmat.compress.hermitian import FORMS, hermitian_fit
 from structmat.compress.measure import Measure
 from structmat.compress.operators import Products
 from structmat.compress.source import Source
-from structmat.errors import BudgetError, ConversionError, InputError, ToleranceError
+from structmat.errors import (
+    BudgetError,
+    ConversionError,
+    InputError,
+    StructmatError,
+    ToleranceError,
+)
 from structmat.kinds import contained_kinds, find_fit, fitted_kinds, is_built_in
 from structmat.matrix import StructuredMatrix
 from structmat.project.svd import Explicit
@@ -55,8 +62,17 @@ class Bound:
 class Fits:
     """Fits of one input to any kind, each of them run once for a goal."""
 
-    def __init__(self, source: Source, size: float, measure: Measure | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        size: float,
+        measure: Measure | None = None,
+        *,
+        hermitian: bool = False,
+    ) -> None:
         self._source = source
+        #: True if results store one half of a Hermitian matrix.
+        self._hermitian = hermitian
         self._measure = Measure(source, size) if measure is None else measure
         #: Relative error that may be rounding.
         self.exact = EXACT_ROUNDINGS * float(np.finfo(source.data.dtype).eps)
@@ -80,7 +96,7 @@ class Fits:
     def load(self, kind: str) -> None:
         """Import what `best` runs, so that its time is that of the fits alone."""
         self._fitter(kind)
-        for other in contained_kinds(kind, implicit=self._source.implicit):
+        for other in self._others(kind):
             attempt(other, partial(self._fitter, other))
 
     def best(
@@ -91,16 +107,17 @@ class Fits:
         Under a cap, the best has the least error; for a tolerance, the least cost. Where several
         fits are tried on an operator, none of them takes many more products than the others.
         """
-        others = contained_kinds(kind, implicit=self._source.implicit)
+        others = self._others(kind)
+        unmet = (ToleranceError, BudgetError) if self._hermitian else ToleranceError
         start = copy.deepcopy(rng) if others else rng
         share = OWN_PROGRESS if others else 1.0
         best: StructuredMatrix | None = None
-        reason: ToleranceError | None = None
+        reason: StructmatError | None = None
         run = partial(self._run, kind, kind, bound)
         try:
             with self._patience(found=False) if others else nullcontext():
                 best = run(rng, lambda done: progress(share * done))
-        except ToleranceError as error:
+        except unmet as error:
             reason = error
         for done, other in enumerate(others, 1):
             # Each fit begins with the same random numbers, as in a call of its own.
@@ -110,11 +127,22 @@ class Fits:
             if matrix is not None and (best is None or self._is_better(matrix, best, bound)):
                 best = matrix
             progress(share + (1 - share) * done / len(others))
-        if best is None and others and self._source.implicit:
+        if best is None and others and self._source.implicit and not self._hermitian:
             return run(copy.deepcopy(start), no_progress)
         if best is None:
             raise reason or ToleranceError(f"no {kind!r} matrix meets tol = {bound.tol}")
         return best
+
+    def _others(self, kind: str) -> tuple[str, ...]:
+        """Kinds that are tried besides; Hermitian ones keep their own form."""
+        others = tuple(contained_kinds(kind, implicit=self._source.implicit))
+        if not self._hermitian:
+            return others
+        more = ("hierarchical",) if kind == "gblr" else ()
+        return tuple(other for other in (*others, *more) if other in FORMS)
+
+    def _as(self, matrix: StructuredMatrix, kind: str) -> StructuredMatrix:
+        return matrix if self._hermitian else as_contained(matrix, kind)
 
     def _patience(self, *, found: bool) -> AbstractContextManager[None]:
         """Limit a fit to a part of the products so far, or to those that a peeling may take."""
@@ -144,11 +172,11 @@ class Fits:
         """Fit a contained kind so that its matrix costs at most `cap` as one of `kind`."""
         start = copy.deepcopy(rng)
         matrix = self.own(other, Goal(max_cost=cap), rng)
-        cost = as_contained(matrix, kind).cost
+        cost = self._as(matrix, kind).cost
         if cost > cap:
             # A conversion from elsewhere may raise the cost.
             matrix = self.own(other, Goal(max_cost=cap**2 // cost), start)
-            if (cost := as_contained(matrix, kind).cost) > cap:
+            if (cost := self._as(matrix, kind).cost) > cap:
                 raise BudgetError(f"{other!r} costs {cost} as {kind!r}; expected at most {cap}")
         return matrix
 
@@ -164,7 +192,7 @@ class Fits:
         if bound.cap is not None:
             if other == kind:
                 return self.own(kind, Goal(max_cost=bound.cap), rng, progress)
-            return as_contained(self.within(other, kind, bound.cap, rng), kind)
+            return self._as(self.within(other, kind, bound.cap, rng), kind)
         tol, error = bound.tol or 0.0, math.inf
         attempt = partial(self._attempt, other, kind, tol, rng=rng, progress=progress)
         # Aims that depended on estimates would let the fit see their random vectors.
@@ -203,7 +231,7 @@ class Fits:
             raise ToleranceError(
                 f"tol = {tol:.3g} of a norm of {self.size:.3g}: {reason}"
             ) from None
-        found = matrix if other == kind else as_contained(matrix, kind)
+        found = matrix if other == kind else self._as(matrix, kind)
         return found, self.estimate(found).bound
 
     def _is_better(self, new: StructuredMatrix, old: StructuredMatrix, bound: Bound) -> bool:
@@ -212,6 +240,10 @@ class Fits:
         return is_nearer((self.error(new), new.cost), (self.error(old), old.cost), self.exact)
 
     def _fitter(self, kind: str) -> Callable[..., StructuredMatrix]:
+        plain = self._plain_fitter(kind)
+        return hermitian_fit(kind, plain) if self._hermitian else plain
+
+    def _plain_fitter(self, kind: str) -> Callable[..., StructuredMatrix]:
         fit = find_fit(kind, implicit=self._source.implicit)
         products = find_fit(kind, implicit=True)
         if fit is None and products is not None:

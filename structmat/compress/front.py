@@ -3,7 +3,6 @@
 import math
 import time
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from structmat._progress import Progress, part, reporting
 from structmat.compress.arguments import bound_for, check_goal, check_kind, generator_of
 from structmat.compress.contained import Bound, Fits
 from structmat.compress.entries.run import compress_source, takes
+from structmat.compress.hermitian import FORMS, check_hermitian, check_source
 from structmat.compress.measure import Measure, asks_for_exact, measures_exactly, relative
 from structmat.compress.range import best_of_rank, known_of_rank
 from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
@@ -59,9 +59,12 @@ def compress(
         Bound on ``||A - B||_F / ||A||_F``, which the measured error meets. The cost may
         then exceed that of the dense matrix.
     symmetric : bool, optional
-        True for an operator that equals its transpose or its adjoint, which then takes the
-        place of the adjoint. By default an operator without an adjoint is tested by products
-        with random vectors.
+        True for a Hermitian matrix, of which the result stores half: one triangle of tiles, blocks
+        or rectangles, U diag(d) U^H for "low_rank", and for "gblr" the best of these and T + T^H.
+        Its `hermitian` is True. Arrays and sources have to be Hermitian. For an operator True says
+        that it equals its transpose or its adjoint, which then takes the place of the adjoint; it
+        is stored whole in a kind without such a form, and where it is not Hermitian. By default an
+        operator without an adjoint is tested by products with random vectors.
     measure : {"estimate", "exact"}, optional
         Error of an operator: by default estimated by products with random vectors, with a
         bound that holds with a probability of 0.999 and is the one that meets `tol`; or measured,
@@ -89,7 +92,8 @@ def compress(
         If no matrix of the kind comes that close in the precision of `A`.
     InputError
         If `A` is no finite matrix of numbers, if none or both of `budget` and `tol` are
-        given, or if the kind needs the entries of an operator.
+        given, or if the kind needs the entries of an operator. With `symmetric`, if an array or
+        a source is not Hermitian, or the kind has no form of half the storage.
 
     Notes
     -----
@@ -117,10 +121,16 @@ def compress(
     """
     check_kind(kind)
     check_goal(budget, tol)
-    result = _compressed(
+    result = compressed(
         A, kind, budget, tol, symmetric=symmetric, measure=measure, rng=generator_of(rng),
         progress=progress,
     )  # fmt: skip
+    warn_of_zero(result, kind, budget)
+    return result
+
+
+def warn_of_zero(result: CompressionResult, kind: str, budget: float | None) -> None:
+    """Warn of a budget that leaves nothing of a matrix."""
     # Permutations cost nothing, either.
     if budget is not None and result.cost == 0 and math.isclose(result.error, 1.0, rel_tol=1e-6):
         size = math.prod(result.matrix.shape)
@@ -128,12 +138,11 @@ def compress(
             f"the result is the zero matrix: a budget of {budget} is {int(budget * size)} of the "
             f"{size} multiplications of a dense matrix, too few for any part of a {kind!r} one; "
             "expected a larger budget (structmat.compare shows what each kind makes of it)",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return result
 
 
-def _compressed(
+def compressed(
     A: Any,
     kind: str,
     budget: float | None,
@@ -144,15 +153,19 @@ def _compressed(
     rng: np.random.Generator,
     progress: Progress | bool | None = None,
 ) -> CompressionResult:
+    """Result of `compress` for a kind and a goal that were checked."""
     if isinstance(A, EntrySource):
-        form = partial(_compressed, kind=kind, budget=budget, tol=tol, rng=rng)
+        form = partial(compressed, kind=kind, budget=budget, tol=tol, rng=rng, symmetric=symmetric)
+        check_source(A, symmetric)
         bound, exact = bound_for(budget, tol, A.shape), asks_for_exact(measure)
         with reporting(progress, f"compressing to {kind}") as report:
-            return compress_source(A, kind, bound, form, rng, report, exact=exact)
+            return compress_source(
+                A, kind, bound, form, rng, report, exact=exact, hermitian=bool(symmetric)
+            )
     with reporting(progress, f"compressing to {kind}") as report:
         source = source_of(A, symmetric=symmetric, rng=rng)
         bound = bound_for(budget, tol, source.data.shape)
-        fits = _fits(source, measure)
+        fits = _fits(source, measure, hermitian=_is_halved(source, symmetric, kind))
         fits.load(kind)
         started = time.perf_counter()
         matrix = fits.best(kind, bound, rng, part(report, 0.0, 1 - MEASURING))
@@ -169,10 +182,20 @@ def _compressed(
     )  # fmt: skip
 
 
-def _fits(source: Source, measure: str | None) -> Fits:
+def _fits(source: Source, measure: str | None, *, hermitian: bool = False) -> Fits:
     exact = measures_exactly(source, measure)
     size = source.norm(exact=exact)
-    return Fits(source, size, Measure(source, size, exact=exact))
+    return Fits(source, size, Measure(source, size, exact=exact), hermitian=hermitian)
+
+
+def _is_halved(source: Source, symmetric: bool | None, kind: str) -> bool:
+    """True if half of the matrix is to be stored; an array has to be Hermitian then."""
+    if not symmetric:
+        return False
+    if source.implicit:
+        return kind in FORMS and source.data.hermitian
+    check_hermitian(source.data)
+    return True
 
 
 def _baseline(source: Source, fits: Fits, cap: int, rng: np.random.Generator) -> float:
@@ -248,17 +271,24 @@ def compare(
     check_goal(budget, tol)
     generator = generator_of(rng)
     if isinstance(A, EntrySource):
-        call = partial(compress, A, budget=budget, tol=tol, measure=measure, rng=generator)
+        call = partial(
+            compress, A, budget=budget, tol=tol, measure=measure, rng=generator,
+            symmetric=symmetric,
+        )  # fmt: skip
         with reporting(progress, "comparing kinds") as report:
             return ComparisonTable(_rows_of_source(A, call, report))
     with reporting(progress, "comparing kinds") as report:
         source = source_of(A, symmetric=symmetric, rng=generator)
         bound = bound_for(budget, tol, source.data.shape)
         kinds = fitted_kinds(implicit=source.implicit)
-        fits, rows = _fits(source, measure), []
+        halved = _is_halved(source, symmetric, "low_rank")
+        fits, rows = _fits(source, measure, hermitian=halved), []
         unmet = BudgetError if tol is None else ToleranceError
         for i, kind in enumerate(kinds):
             done = part(report, i / len(kinds), (i + 1) / len(kinds))
+            if halved and kind not in FORMS:
+                rows.append(_no_matrix(kind, "no form of half the storage"))
+                continue
             try:
                 rows.append(_compared(source, fits, kind, bound, generator, done))
             except unmet as error:
@@ -272,10 +302,12 @@ def compare(
 
 
 def _rows_of_source(
-    A: EntrySource, call: Callable[..., CompressionResult], report: Progress
+    A: EntrySource, call: partial[CompressionResult], report: Progress
 ) -> list[Comparison]:
     """Rows of the kinds that take a source of this size."""
     rows, kinds = [], [kind for kind in compressible_kinds() if takes(A, kind)]
+    if call.keywords.get("symmetric"):
+        kinds = [kind for kind in kinds if kind in FORMS]
     for i, kind in enumerate(kinds):
         try:
             found = call(kind, progress=part(report, i / len(kinds), (i + 1) / len(kinds)))

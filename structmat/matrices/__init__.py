@@ -9,6 +9,7 @@ block_sparse          `BlockSparse`
 block_low_rank        `BlockLowRank`
 monarch               `Monarch`
 gblr                  `GBLR`
+hermitian             T + T^H of any structure, and U D U^H of low rank
 hierarchical          `Hierarchical`
 hierarchical_checks   its blocks, orders and contents checked
 hierarchical_entries  its entries: single ones, all of them, their norm
@@ -18,6 +19,8 @@ ordered               products of a matrix between orders of its rows and column
 kronecker             Kronecker products, applied factor by factor
 grid                  matrices of matrices, and blocks that are zero
 foreign               operators of other libraries as terms and factors
+complex_parts         real and imaginary parts
+sums                  sums that grow, and sums of two kinds
 orders                permutations around a matrix: how they meet, and what passes through them
 """
 
@@ -32,6 +35,8 @@ from structmat.matrices.foreign import is_operator as is_operator
 from structmat.matrices.from_sparse import from_sparse as from_sparse
 from structmat.matrices.gblr import GBLR as GBLR
 from structmat.matrices.grid import Grid as Grid
+from structmat.matrices.hermitian import HermitianLowRank as HermitianLowRank
+from structmat.matrices.hermitian import Mirrored as Mirrored
 from structmat.matrices.hierarchical import Hierarchical as Hierarchical
 from structmat.matrices.kronecker import Kronecker as Kronecker
 from structmat.matrices.lazy import Adjoint as Adjoint
@@ -44,3 +49,4 @@ from structmat.matrices.monarch import Monarch as Monarch
 from structmat.matrices.orders import in_orders as in_orders
 from structmat.matrices.orders import same_orders as same_orders
 from structmat.matrices.permutation import Permutation as Permutation
+from structmat.matrices.sums import joined as joined

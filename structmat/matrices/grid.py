@@ -12,6 +12,7 @@ from structmat._operand import multiplied
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
 from structmat.kinds import kind_class, rule
+from structmat.matrices.adjoints import are_adjoint
 from structmat.matrices.lazy import Scaled
 from structmat.matrix import StructuredMatrix
 
@@ -106,6 +107,15 @@ class Grid(StructuredMatrix, kind="grid"):
             ]
             bands.append(xp.concat(parts, axis=1))
         return xp.concat(bands)
+
+    def _hermitian(self) -> bool:
+        """Each block is the adjoint of that at the mirrored place, if the grid is square."""
+        if not np.array_equal(self.row_sizes, self.col_sizes):
+            return False
+        at = dict(zip(map(tuple, self.places.tolist()), self.children, strict=True))
+        return all(
+            (j, i) in at and (i > j or are_adjoint(block, at[j, i])) for (i, j), block in at.items()
+        )
 
     def _adjoint(self) -> "Grid":
         order = np.lexsort((self.places[:, 0], self.places[:, 1]))

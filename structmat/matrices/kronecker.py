@@ -62,6 +62,9 @@ class Kronecker(StructuredMatrix, kind="kronecker"):
         left, right = (xp.astype(F.to_dense(), self.dtype) for F in (A, B))
         return xp.reshape(left[:, None, :, None] * right[None, :, None, :], self.shape)
 
+    def _hermitian(self) -> bool:
+        return all(factor.hermitian for factor in self.children)
+
     def _adjoint(self) -> "Kronecker":
         A, B = self.children
         return Kronecker(A.H, B.H)

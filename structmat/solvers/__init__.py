@@ -1,6 +1,8 @@
 """Solving: factorizations by structure, solves that measure their error, log-determinants.
 
 front            `factorize`, `solve` and `logdet`
+least_squares    `lstsq`
+arguments        arguments of both, checked
 choice           the direct method for a kind, and what follows where it has none
 factorization    the abstract `Factorization`, an operator that solves; its adjoint and conjugate
 results          `Solution` and `LogDeterminant`
@@ -14,12 +16,12 @@ kronecker        Kronecker products by their factors, or by eigenvectors
 block_diagonal   blocks that share no rows and no columns
 components       such blocks, found in a support
 stacks           many small arrays of one size, together
-tiles            block-low-rank matrices and square blocks, over tiles
-banded           banded matrices, and others of few entries
-elimination      LU and Cholesky factors for these two
 woodbury         a base and a product of thin factors
 terms            a matrix taken apart for it
 thin             products of thin factors: found, joined, made orthogonal
+tiles            block-low-rank matrices and square blocks, over tiles
+banded           banded matrices, and others of few entries
+elimination      LU and Cholesky factors for these two
 shifted          the matrix with its shift
 hierarchical     hierarchical matrices, by recursion over halves
 iterative        everything that has no direct method: CG, MINRES or GMRES, preconditioned
@@ -32,6 +34,7 @@ gradients        derivatives on torch
 
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.front import factorize, logdet, solve
+from structmat.solvers.least_squares import lstsq
 from structmat.solvers.results import LogDeterminant, Solution
 
-__all__ = ["Factorization", "LogDeterminant", "Solution", "factorize", "logdet", "solve"]
+__all__ = ["Factorization", "LogDeterminant", "Solution", "factorize", "logdet", "lstsq", "solve"]

@@ -7,6 +7,7 @@ import numpy as np
 from structmat._array import Array, identity, integers, taken
 from structmat._operand import multiplied
 from structmat.intervals import IntArray, offsets
+from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
 from structmat.solvers.components import Components, components_of
@@ -14,12 +15,17 @@ from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.shifted import is_hermitian, shifted
 from structmat.solvers.simple import parity
-from structmat.solvers.stacks import Stack
+from structmat.solvers.stacks import SIDE, Stack
+from structmat.solvers.verify import double
 
 #: Blocks of at most this many rows are formed.
 _FORMED_ROWS = 512
 #: Blocks are formed while they hold at most this many numbers, or this many a stored one.
 _FORMED_ENTRIES, _FORMED_RATIO = 2**24, 8
+#: Most parts that are solved one after another where another method may take all at once.
+_MOST_PARTS = 4
+#: Blocks that hold more numbers than this for each stored one are sparse.
+_FULL_RATIO = 4
 #: Most entries of the columns that find the blocks at once.
 _COLUMNS_ENTRIES = 2**22
 
@@ -83,16 +89,33 @@ class BlockDiagonalFactorization(Factorization):
 
 
 def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
-    """Factorization of a matrix whose blocks share no rows and no columns.
+    """Factorization of a matrix whose blocks share no rows and no columns, block by block.
 
-    NotImplemented for a matrix of one block, or where a large block has no direct method.
+    NotImplemented for a matrix of one block, and where a large block has no direct method. Also
+    where a method of the kind does better: one block of most rows, many different blocks, or
+    blocks of few entries, of a matrix that is no grid.
     """
+    return _by_blocks(A, shift, tol, always=isinstance(A, Grid))
+
+
+def factorize_all(A: StructuredMatrix, shift: complex, tol: float) -> Any:
+    """The same for all blocks, where no other method of the kind applies."""
+    return _by_blocks(A, shift, tol, always=True)
+
+
+def _by_blocks(A: StructuredMatrix, shift: complex, tol: float, *, always: bool) -> Any:
     found = components_of(A, shifted=shift != 0)
     if found is None or len(found.sizes) < 2:
         return NotImplemented
     formed = int((found.sizes <= _FORMED_ROWS).sum())
     entries = int((found.sizes[:formed] ** 2).sum())
     if entries > max(_FORMED_ENTRIES, _FORMED_RATIO * A.storage):
+        return NotImplemented
+    if not always and (
+        _count(found.sizes) > _MOST_PARTS
+        or 2 * found.sizes[-1] > A.shape[0]
+        or entries > _FULL_RATIO * A.storage
+    ):
         return NotImplemented
     parts = _formed_parts(A, shift, found, formed)
     begin = offsets(found.sizes)
@@ -103,6 +126,12 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
             return inner
         parts.append(Part(int(begin[i]), inner))
     return BlockDiagonalFactorization(shifted(A, shift), parts, (found.rows, found.cols), tol)
+
+
+def _count(sizes: IntArray) -> int:
+    """Number of solves that follow one another: small blocks of one size are one."""
+    small = sizes <= SIDE
+    return len(np.unique(sizes[small])) + int((~small).sum())
 
 
 def _formed_parts(
@@ -130,9 +159,11 @@ def _namer(A: StructuredMatrix, rows: IntArray) -> Any:
 def _blocks(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> Array:
     """Entries (c, p, p) of blocks that share no rows and no columns.
 
-    Column j of all blocks comes from one product, with the sum of their unit vectors.
+    Column j of all blocks comes from one product, with the sum of their unit vectors, in double
+    precision: rounding errors would hide that a block is singular.
     """
     xp, (count, size) = A.xp, rows.shape
+    wide = double(A.dtype, xp)
     at = integers(rows.ravel(), xp, A.device)
     place = np.full(A.shape[1], -1)
     place[cols.ravel()] = np.tile(np.arange(size), count)
@@ -140,6 +171,6 @@ def _blocks(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> Array:
     step, found = max(1, _COLUMNS_ENTRIES // max(A.shape)), []
     for first in range(0, size, step):
         some = integers(np.arange(first, min(first + step, size)), xp, A.device)
-        units = xp.astype(index[:, None] == some[None, :], A.dtype)
+        units = xp.astype(index[:, None] == some[None, :], wide)
         found.append(taken(multiplied(A, units, adjoint=False), at, xp, axis=0))
     return xp.reshape(xp.concat(found, axis=1), (count, size, size))

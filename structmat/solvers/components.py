@@ -4,7 +4,7 @@ A matrix of several components is block diagonal between two orders. Its blocks 
 one, those of one size together.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -78,20 +78,30 @@ def components_of(A: StructuredMatrix, *, shifted: bool) -> Components | None:
     label = _labels(support, n, shifted)
     rows, cols = label[:n], label[n:]
     counts = [np.bincount(side, minlength=int(label.max()) + 1) for side in (rows, cols)]
-    uneven = np.flatnonzero(counts[0] != counts[1])
-    if uneven.size:
-        at = uneven[0]
-        where = np.flatnonzero((rows if counts[0][at] else cols) == at)[0]
-        axis = "row" if counts[0][at] else "column"
-        raise SolveError(
-            f"{A!r} is singular: {counts[0][at]} rows and {counts[1][at]} columns meet each other "
-            f"alone, {axis} {where} among them; expected as many of both (give a shift, or "
-            "structmat.lstsq for a least-squares solution)"
-        )
+    if not np.array_equal(counts[0], counts[1]):
+        raise _uneven(A, (rows, cols), counts)
     by_size = np.argsort(counts[0], kind="stable")
     rank = np.argsort(by_size)
     row_order, col_order = (np.argsort(rank[side], kind="stable") for side in (rows, cols))
     return Components(row_order, col_order, counts[0][by_size])
+
+
+def _uneven(A: StructuredMatrix, labels: Any, counts: Any) -> SolveError:
+    """The error of a component with more rows than columns, or less: the smallest of them."""
+    total = np.where(counts[0] != counts[1], counts[0] + counts[1], 2 * A.shape[0] + 1)
+    found = int(total.argmin())
+    axis = 0 if counts[0][found] else 1
+    name, where = ("row", "column")[axis], int(np.flatnonzero(labels[axis] == found)[0])
+    why = f"{name} {where} of the matrix is zero"
+    if total[found] > 1:
+        why = (
+            f"{counts[0][found]} rows and {counts[1][found]} columns of the matrix meet each other "
+            f"alone, {name} {where} among them"
+        )
+    return SolveError(
+        f"{A!r} is singular: {why}; expected as many rows as columns that meet (give a shift, or "
+        "structmat.lstsq for a least-squares solution)"
+    )
 
 
 def _labels(support: Support, n: int, shifted: bool) -> IntArray:

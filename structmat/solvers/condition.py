@@ -46,9 +46,11 @@ def probe(F: Any) -> Probe:
         x = xp.astype(F.unmeasured(v), wide)
         reached = multiplied(S, x, adjoint=False)
         length, image = size(x), multiplied(S, v, adjoint=False)
+        if not length > 0:  # the inverse underflows, or is no inverse
+            return Probe(float("inf"), float("inf"))
         again = xp.astype(F.unmeasured(x / length, adjoint=True), wide)
         largest = size(image)
-        turned = size(multiplied(S, image / largest, adjoint=True))
+        turned = size(multiplied(S, image / largest, adjoint=True)) if largest > 0 else 0.0
         norm = _largest(size(reached) / length, largest, turned)
         condition = norm * _largest(length, size(again))
         error = size(reached - v) / (norm * length + 1)

@@ -7,6 +7,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.verify import double
 
 
 class DenseFactorization(Factorization):
@@ -16,12 +17,12 @@ class DenseFactorization(Factorization):
 
     def __init__(self, S: StructuredMatrix, tol: float) -> None:
         super().__init__(S, tol)
-        self.factors = factored(
-            S.to_dense(),
-            S.xp,
-            hermitian=is_hermitian(S),
-            name=f"the {S.shape[0]}x{S.shape[1]} matrix",
-        )
+        n, wide = S.shape[0], double(S.dtype, S.xp)
+        # Rounding errors of single precision would hide that a matrix is singular.
+        dense = S.to_dense() if S.dtype == wide else S._wider(wide).to_dense()
+        name = f"the {n}x{n} matrix"
+        hermitian = is_hermitian(S)
+        self.factors = factored(dense, S.xp, hermitian=hermitian, name=name, narrow=S.dtype)
 
     def _solve(self, b: Array) -> Array:
         return self.factors.solve(b)

@@ -11,10 +11,10 @@ from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat._operators import cupyx_operator
-from structmat.errors import BackendError
 from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.arguments import check_place, right_hand_side
 from structmat.solvers.results import LogDeterminant, Solution
 from structmat.solvers.verify import norm_bound, verified
 
@@ -186,22 +186,13 @@ class Factorization(LinearOperator, ABC):
         return self._answer(b, adjoint=True)
 
     def _answer(self, b: Any, *, adjoint: bool) -> Any:
-        if isinstance(b, LowRank) and self._near(b):
+        if isinstance(b, LowRank):
+            check_place(b, self.matrix)
             return LowRank(self._answer(b.U, adjoint=adjoint), b.V)
         return self._solution(b, adjoint=adjoint, exact=False).x
 
-    def _near(self, b: StructuredMatrix) -> bool:
-        if b.xp is not self.xp or b.device != self.device:
-            raise BackendError(
-                f"the right-hand side {b!r} is on {b.device}; expected the library and the device "
-                f"of {self.matrix!r}, {self.device} (move one of them with .to(…))"
-            )
-        return True
-
     def _solution(self, b: Any, *, adjoint: bool, exact: bool) -> Solution:
-        if isinstance(b, StructuredMatrix) and self._near(b):
-            b = b.to_dense()
-        b = as_operand(b, self.xp)
+        b = right_hand_side(b, self.matrix)
         run = _Columns(self, exact=exact)
         product = vector_product if b.ndim < 2 else matrix_product
         x = product(run, b, adjoint=adjoint)

@@ -1,21 +1,17 @@
 """The front of the room: arguments checked, a factorization chosen, solves by it."""
 
-import cmath
-import numbers
 from typing import Any
 
 from structmat import _array
 from structmat.algebra.arguments import as_matrix
-from structmat.errors import BackendError, InputError, ShapeError
+from structmat.errors import ShapeError
 from structmat.kinds import later
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
+from structmat.solvers.arguments import finite_matrix, finite_number, tolerance
 from structmat.solvers.choice import direct
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
-
-#: Default bounds of the backward error, in double and in lower precision.
-_TOL, _TOL_SINGLE = 1e-8, 1e-5
 
 
 def factorize(
@@ -161,54 +157,11 @@ def logdet(
 
 
 def _checked(A: Any, shift: Any, tol: Any) -> tuple[StructuredMatrix, complex, float]:
+    A = finite_matrix(A)
     m, n = A.shape
     if m != n:
         raise ShapeError(
             f"a {m}x{n} matrix has no inverse; expected a square one (structmat.lstsq solves in "
             "the sense of least squares)"
         )
-    _check_contents(A)
-    A = _computable(A)
-    return A, _number(shift), _tolerance(tol, A)
-
-
-def _check_contents(A: StructuredMatrix) -> None:
-    """Refuse contents that are not finite, by the name of the first such array."""
-    for name in A.data_names:
-        array = getattr(A, name)
-        if _array.is_inexact(array.dtype, A.xp) and not bool(A.xp.all(A.xp.isfinite(array))):
-            raise InputError(
-                f"{name} of {A!r} has a NaN or an infinity; expected finite contents (find them "
-                "with numpy.isfinite)"
-            )
-    for child in A.children:
-        _check_contents(child)
-
-
-def _computable(A: StructuredMatrix) -> StructuredMatrix:
-    """A in at least single precision, in which factors are computed."""
-    return (
-        A if A.xp.finfo(A.dtype).bits >= 32 else A.astype(A.xp.result_type(A.dtype, A.xp.float32))
-    )
-
-
-def _number(shift: Any) -> complex:
-    if getattr(shift, "requires_grad", False):
-        raise BackendError(
-            f"shift = {shift!r} takes part in gradients beside contents of another library; "
-            "expected a number, or a matrix on torch (A.to('torch'))"
-        )
-    if hasattr(shift, "item") and getattr(shift, "shape", None) == ():
-        shift = shift.item()
-    if not isinstance(shift, numbers.Complex) or not cmath.isfinite(complex(shift)):
-        raise InputError(f"shift = {shift!r}; expected a finite number")
-    number = complex(shift)
-    return number if number.imag else number.real
-
-
-def _tolerance(tol: Any, A: StructuredMatrix) -> float:
-    if tol is None:
-        return _TOL if A.xp.finfo(A.dtype).bits >= 64 else _TOL_SINGLE
-    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < float(tol) < 1:
-        raise InputError(f"tol = {tol!r}; expected a number between 0 and 1, such as 1e-8")
-    return float(tol)
+    return A, finite_number(shift), tolerance(tol, A)

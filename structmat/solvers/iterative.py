@@ -21,8 +21,8 @@ from structmat.solvers.krylov.columns import Reached, times
 from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients
 from structmat.solvers.krylov.gmres import gmres
 from structmat.solvers.krylov.minres import minres
-from structmat.solvers.preconditioners.choice import preconditioner_of
-from structmat.solvers.preconditioners.preconditioner import Preconditioner
+from structmat.solvers.preconditioners.choice import halves_of, preconditioner_of
+from structmat.solvers.preconditioners.preconditioner import Halves, Preconditioner
 from structmat.solvers.preconditioners.sparse_inverse import Indefinite
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import REFUSED
@@ -62,6 +62,12 @@ class IterativeFactorization(Factorization):
 
     def _logdet(self) -> Any:
         return NotImplemented
+
+    def halves(self) -> Halves:
+        """A preconditioner G^H G."""
+        if isinstance(self.preconditioner, Halves):
+            return self.preconditioner
+        return halves_of(self.known.system(self.tol))
 
     def _counted(self, b: Array, *, adjoint: bool) -> tuple[Array, int]:
         """Solutions for columns (n, k), and the most steps that one of them took."""
@@ -135,7 +141,19 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Factorization:
 
     Matrices that are known by their entries alone, such as `KernelMatrix`, are compressed first.
     """
-    known = known_of(A, shift, tol)
+    return factorize_known(known_of(A, shift, tol), tol)
+
+
+def factorize_known(known: Known, tol: float) -> Factorization:
+    """A solver of a matrix whose products and entries are known.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> A = structmat.Diagonal([1.0, 2.0])
+    >>> factorize_known(Known(A, A, 0.0), 1e-8)
+    <2x2 factorization, conjugate gradients, float64>
+    """
     try:
         preconditioner = preconditioner_of(known.system(tol))
     except Indefinite as fault:

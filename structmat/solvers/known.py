@@ -1,4 +1,4 @@
-"""What is known of a matrix that is solved with by iteration: products, entries, definiteness."""
+"""Facts about a matrix that is solved with by iteration: products, entries, definiteness."""
 
 import math
 from typing import Any
@@ -32,10 +32,11 @@ class Known:
 
     Attributes
     ----------
-    A : StructuredMatrix
-        The matrix whose entries count.
+    A, near : StructuredMatrix
+        The matrix whose entries count, and the one that is multiplied with: the same but for
+        sources, which have been compressed.
     S : StructuredMatrix
-        The matrix that is multiplied with, where sources have been compressed.
+        The latter with its shift.
     hermitian : bool
         Whether S equals its adjoint.
     promised : bool
@@ -44,9 +45,10 @@ class Known:
         Whether S may be positive definite: nothing speaks against it so far.
     """
 
-    def __init__(self, A: StructuredMatrix, S: StructuredMatrix, shift: complex) -> None:
-        self.A, self.S, self.shift = A, S, shift
-        self.hermitian = bool(S.hermitian)
+    def __init__(self, A: StructuredMatrix, near: StructuredMatrix, shift: complex) -> None:
+        self.A, self.near, self.shift = A, near, shift
+        self.S = shifted(near, shift)
+        self.hermitian = bool(self.S.hermitian)
         self.promised = self.hermitian and is_positive(A) and shift.real >= 0
         self.may_be_definite = self.hermitian
 
@@ -65,12 +67,12 @@ class Known:
         condition = math.inf
         if self.may_be_definite and self.shift.real > 0:
             condition = 1 + norm_bound(self.S) / self.shift.real
-        return System(self.A, self.S, self.shift, tol, self.may_be_definite, condition)
+        return System(self.A, self.near, self.S, self.shift, tol, self.may_be_definite, condition)
 
 
 def known_of(A: StructuredMatrix, shift: complex, tol: float) -> Known:
-    """What is known of A + shift I, with sources compressed for its products."""
-    return Known(A, shifted(_compressed(A, shift, tol), shift), shift)
+    """Facts about A + shift I, with sources compressed for its products."""
+    return Known(A, _compressed(A, shift, tol), shift)
 
 
 def _compressed(A: StructuredMatrix, shift: complex, tol: float) -> StructuredMatrix:

@@ -20,11 +20,20 @@ from structmat.solvers.verify import double
 #: Single precision gives way to double below this reciprocal condition number.
 _SINGLE_ENOUGH = 1e-5
 
+#: Rows and columns whose largest entries are above this number, and below its inverse, stay.
+_EVEN = 2.0**-10
+
 Scales = tuple[Array, Array]
 
 
-def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factors":
+def factored(
+    A: Array, xp: ModuleType, *, hermitian: bool, name: str, narrow: DType | None = None
+) -> "Factors":
     """Factors of a square array (n, n); errors call it by `name`.
+
+    Cholesky factors need a lower triangle with its mirror image: `hermitian` promises it. Factors
+    are in the dtype `narrow`, by default that of A, where that is precise enough for the condition
+    of A, and otherwise in double precision.
 
     Examples
     --------
@@ -34,11 +43,15 @@ def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factor
     array([[1.],
            [1.]])
     """
+    narrow, wide = A.dtype if narrow is None else narrow, double(A.dtype, xp)
     with np.errstate(all="ignore"):
-        found = _factors(A, xp, hermitian, name)
-        single = xp.finfo(A.dtype).bits < 64
-        if single and not found.rcond > _SINGLE_ENOUGH:
-            found = _factors(xp.astype(A, double(A.dtype, xp)), xp, hermitian, name)
+        if is_numpy(xp) and not hermitian:
+            hermitian = np.array_equal(A, A.conj().T)
+        if narrow != wide:
+            found = _in_single(xp.astype(A, narrow, copy=False), xp, hermitian, name)
+            if found is not None:
+                return found
+        found = _factors(xp.astype(A, wide, copy=False), xp, hermitian, name)
         limit = float(xp.finfo(found.dtype).eps)
     if not found.rcond > limit:
         raise SolveError(
@@ -47,6 +60,15 @@ def factored(A: Array, xp: ModuleType, *, hermitian: bool, name: str) -> "Factor
             "structmat.lstsq for a least-squares solution)"
         )
     return found
+
+
+def _in_single(A: Array, xp: ModuleType, hermitian: bool, name: str) -> "Factors | None":
+    """Factors in single precision; None where that is too little."""
+    try:
+        found = _factors(A, xp, hermitian, name)
+    except SolveError:
+        return None
+    return found if found.rcond > _SINGLE_ENOUGH else None
 
 
 class Factors(ABC):
@@ -206,7 +228,7 @@ def _scales(A: Array, xp: ModuleType, name: str) -> Scales:
     """Powers of two that bring the largest entry of each row, then of each column, near 1."""
     if not A.shape[0]:
         return np.ones(0), np.ones(0)
-    left, right = largest_first(A, xp)
+    left, right = balancing(A, xp)
     for scale, axis in ((left, "row"), (right, "column")):
         if not np.isfinite(scale).all():
             at = int(np.flatnonzero(~np.isfinite(scale))[0])
@@ -217,23 +239,38 @@ def _scales(A: Array, xp: ModuleType, name: str) -> Scales:
     return left, right
 
 
-def largest_first(A: Array, xp: ModuleType) -> tuple[np.ndarray, np.ndarray]:
-    """Powers of two for the rows, then for the columns of arrays (…, n, n); infinite for zeros.
+def balancing(A: Array, xp: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of two that bring the largest entries of rows and columns of (…, n, n) near 1.
+
+    Both take half of the way at a time, until they meet (Ruiz 2001, RAL-TR-2001-034); infinite
+    for zeros.
 
     Examples
     --------
-    >>> largest_first(np.array([[4.0, 4.0], [0.0, 1.0]]), np)
-    (array([0.125, 0.5  ]), array([1., 1.]))
+    >>> D = np.diag([1.0, 2.0**40])
+    >>> left, right = balancing(D @ np.array([[2.0, 1.0], [1.0, 2.0]]) @ D, np)
+    >>> bool(np.all(left == right)), left[0] / left[1] == 2.0**40
+    (True, True)
     """
-    sizes = xp.abs(A)
-    left = _power(to_numpy(xp.max(sizes, axis=-1)))
-    scaled = from_numpy(left, xp, device(A))[..., :, None] * sizes
-    return left, _power(to_numpy(xp.max(scaled, axis=-2)))
+    sizes = np.abs(to_numpy(A))
+    left, right = (np.ones(A.shape[:-1], sizes.dtype) for _ in range(2))
+    for share in (2, 2, 2, 2, 1):
+        rows, cols = sizes.max(axis=-1), sizes.max(axis=-2)
+        if _is_even(rows) and _is_even(cols):
+            break
+        steps = _power(rows, share), _power(cols, share)
+        left, right = left * steps[0], right * steps[1]
+        sizes = steps[0][..., :, None] * sizes * steps[1][..., None, :]
+    return left, right
 
 
-def _power(sizes: np.ndarray) -> np.ndarray:
-    """Powers of two near the inverses of numbers, in their dtype; infinite for zeros."""
+def _is_even(sizes: np.ndarray) -> bool:
+    """True for numbers of one size, near 1."""
+    return bool(((sizes > _EVEN) & (sizes < 1 / _EVEN)).all())
+
+
+def _power(sizes: np.ndarray, share: int = 1) -> np.ndarray:
+    """Powers of two near the inverses of numbers, or of their roots; infinite for zeros."""
     limit = 120 if sizes.dtype == np.float32 else 1000
-    exponents = np.clip(-np.frexp(sizes)[1], -limit, limit)
-    powers = np.ldexp(np.ones(sizes.shape, sizes.dtype), exponents)
-    return np.where(sizes > 0, powers, np.inf)
+    exponents = np.clip(-np.frexp(sizes)[1] // share, -limit, limit)
+    return np.where(sizes > 0, np.ldexp(np.ones_like(sizes), exponents), np.inf)

@@ -8,17 +8,17 @@ import numpy as np
 
 from structmat._array import Array, device, from_numpy, to_numpy
 from structmat._array import adjoint as _adjoint
-from structmat.solvers.lapack import Factors, factored, largest_first
+from structmat.solvers.lapack import Factors, balancing, factored
 from structmat.solvers.results import LogDeterminant
 
-#: Larger arrays are factored one by one.
-_SIDE = 32
-#: Inverses are used above this reciprocal condition number, by the bits of a real number.
-_SAFE = {32: 1e-3, 64: 1e-9}
+#: Larger arrays are factored, and solved with, one by one.
+SIDE = 32
+#: Inverses are used above this reciprocal condition number.
+_SAFE = 1e-9
 
 
 class Stack:
-    """Solves with arrays (c, p, p), one for each of c parts of the right-hand sides.
+    """Solves with arrays (c, p, p), one for each of c parts of columns, in double precision.
 
     Small ones by their inverses in one batch; larger ones, and those with large condition
     numbers, each by its factors.
@@ -32,7 +32,7 @@ class Stack:
         self.factors: list[Factors] = []
         self._log: LogDeterminant | None = None
         with np.errstate(all="ignore"):
-            if blocks.shape[1] > _SIDE or not self._inverted(blocks, xp):
+            if blocks.shape[1] > SIDE or not self._inverted(blocks, xp):
                 self.factors = [
                     factored(blocks[i, :, :], xp, hermitian=hermitian, name=name(i))
                     for i in range(blocks.shape[0])
@@ -40,7 +40,7 @@ class Stack:
 
     def _inverted(self, blocks: Array, xp: ModuleType) -> bool:
         """True if the inverses are near enough to serve; they are kept then."""
-        scales = largest_first(blocks, xp)
+        scales = balancing(blocks, xp)
         if not all(np.isfinite(scale).all() for scale in scales):
             return False
         left, right = (from_numpy(scale, xp, device(blocks)) for scale in scales)
@@ -51,7 +51,7 @@ class Stack:
             return False
         sizes = [xp.max(xp.sum(xp.abs(M), axis=1), axis=1) for M in (scaled, inverse)]
         worst = float(xp.max(sizes[0] * sizes[1]))
-        if not worst * _SAFE[xp.finfo(blocks.dtype).bits] < 1:
+        if not worst * _SAFE < 1:
             return False
         self.inverse = right[:, :, None] * inverse * left[:, None, :]
         signs, logs = xp.linalg.slogdet(scaled)

@@ -47,8 +47,7 @@ def log_determinant(F: Any, rng: Any) -> LogDeterminant:
             "to be hermitian; expected a matrix with a direct method (compress it to "
             "'hierarchical' first)"
         )
-    G = getattr(F, "preconditioner", None)
-    G = G if isinstance(G, Halves) else Unpreconditioned()
+    G: Halves = F.halves() if hasattr(F, "halves") else Unpreconditioned()
     generator = np.random.default_rng(0 if rng is None else rng)
 
     def multiply(x: Array) -> Array:

@@ -43,7 +43,7 @@ def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solutio
     wide = double(narrow, xp)
     with np.errstate(all="ignore"):
         b = xp.astype(b, wide, copy=False)
-        b, scale = _in_range(b, xp)
+        b, scale = in_range(b, xp)
         found = _refined(F, b, narrow, adjoint=adjoint, exact=exact)
         x = found.x if scale is None else found.x * scale
         x = xp.astype(x, narrow, copy=False)
@@ -55,8 +55,8 @@ def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solutio
     return Solution(x, found.residual, found.backward_error, found.iterations, F.method)
 
 
-def _in_range(b: Array, xp: ModuleType) -> tuple[Array, Array | None]:
-    """Columns of moderate size and their scales; right-hand sides that are not finite raise."""
+def in_range(b: Array, xp: ModuleType) -> tuple[Array, Array | None]:
+    """Columns of moderate size, and their scales or None; those that are not finite raise."""
     peaks = to_numpy(xp.max(xp.abs(b), axis=0))
     if not np.isfinite(peaks).all():
         column = int(np.flatnonzero(~np.isfinite(peaks))[0])
@@ -109,7 +109,7 @@ def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int]:
     if count is not None:
         x, steps = count(b, adjoint=adjoint)
     else:
-        x, steps = (F._solve_adjoint(b) if adjoint else F._solve(b)), 1
+        x, steps = F.unmeasured(b, adjoint=adjoint), 1
     return F.xp.astype(x, wide, copy=False), steps
 
 
@@ -119,8 +119,15 @@ def _own(dtype: DType, rest: Array, xp: ModuleType) -> DType:
 
 
 def column_norms(x: Array, xp: ModuleType) -> np.ndarray:
-    """Euclidean norms of columns, on the host in double precision."""
-    return np.asarray(to_numpy(xp.linalg.vector_norm(x, axis=0)), np.float64)
+    """Euclidean norms of columns, on the host in double precision; squares may overflow."""
+    found = np.asarray(to_numpy(xp.linalg.vector_norm(x, axis=0)), np.float64)
+    if np.isfinite(found).all() and found.all():
+        return found
+    sizes = np.abs(to_numpy(x)).astype(np.float64)
+    peaks = sizes.max(axis=0, initial=0.0)
+    with np.errstate(all="ignore"):
+        scaled = np.linalg.norm(sizes / np.where(peaks > 0, peaks, 1.0), axis=0)
+        return np.asarray(scaled * peaks)
 
 
 def _errors(

@@ -72,7 +72,7 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     if low_rank is None:
         whole = base is A or isinstance(base, Sum)
         return NotImplemented if whole else direct(base, base_shift, tol)
-    if _is_wide(low_rank):
+    if _is_wide(low_rank) or not A.shape[0]:
         return NotImplemented
     S = shifted(A, shift)
     if base.kind == "scaled" and complex(base.alpha) == 0:

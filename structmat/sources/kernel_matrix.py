@@ -175,17 +175,21 @@ class KernelMatrix(Source, kind="kernel"):
         arrays = {"X": X, "Y": Y, **parameters}
         super().__init__(shape, arrays, dtype=dtype, symmetric=symmetric, conjugated=conjugated)
 
-    def at(self, rows: IntArray, cols: IntArray) -> "KernelMatrix":
+    def at(self, rows: IntArray, cols: IntArray, *, one_set: bool | None = None) -> "KernelMatrix":
         """The matrix of some of the points, or of all of them in another order.
 
-        Rows and columns of one set of points are given alike.
+        Rows and columns of one set of points are given alike, unless they shall be two sets.
         """
-        xp = self.xp
-        X, Y = self.X, self.Y
+        xp, one_set = self.xp, self.one_set if one_set is None else one_set
+        X, Y = self.X, self.X if self.one_set else self.Y
         X = xp.take(X, _array.integers(rows, xp, self.device), axis=0)
-        if not self.one_set:
-            Y = xp.take(Y, _array.integers(cols, xp, self.device), axis=0)
-        return self._from_parts(X, Y, self.length, self.wavenumber, **self._static())
+        Y = self.Y[:0, :] if one_set else (
+            xp.take(Y, _array.integers(cols, xp, self.device), axis=0)
+        )  # fmt: skip
+        static = {**self._static(), "one_set": one_set}
+        static["symmetric"] = self.symmetric and one_set
+        found = self._from_parts(X, Y, self.length, self.wavenumber, **static)
+        return found if found.dtype == self.dtype else found.astype(self.dtype)
 
     @cached_property
     def points(self) -> NDArray[np.float64]:

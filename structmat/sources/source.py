@@ -12,7 +12,7 @@ from structmat import _array
 from structmat._array import Array, DType
 from structmat.errors import BackendError, InputError, ShapeError, StructmatError, first_line
 from structmat.intervals import IntArray
-from structmat.kinds import kind_class
+from structmat.kinds import kind_class, later
 from structmat.matrix import StructuredMatrix
 
 #: Most entries of the blocks that products evaluate at once: 32 MiB in double precision.
@@ -240,6 +240,10 @@ class Source(StructuredMatrix, kind=None):
             at = _array.integers(at, xp, self.device)
             found.append(xp.take(xp.reshape(block, (-1,)), at, axis=0))
         return xp.concat(found)
+
+    def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
+        part: StructuredMatrix = later("structmat.sources.views:part")(self, rows, cols)
+        return part
 
     def _slices(self, axis: int) -> Iterator[IntArray]:
         """Positions on an axis, as many at a time as a block may have."""

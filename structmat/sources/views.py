@@ -3,6 +3,8 @@
 Entries that a view evaluates count as those of the source.
 """
 
+from typing import Any
+
 import numpy as np
 
 from structmat import _array
@@ -39,6 +41,36 @@ def reordered(source: Source, rows: IntArray, cols: IntArray) -> Source:
     return _view(
         source, lambda some, others: source.block(rows[some], cols[others]), rows=rows, cols=cols
     )
+
+
+def part(source: Source, rows: IntArray, cols: IntArray) -> Source:
+    """A source of some rows and columns of another one, in its library and on its device."""
+    alike = np.array_equal(rows, cols)
+    if isinstance(source, KernelMatrix):
+        return source.at(rows, cols, one_set=source.one_set and alike).counted_by(source)
+    points, points2 = source.points, source.points2
+    one_set = points2 is points and alike
+    points = None if points is None else points[rows]
+    return Entries._from_parts(
+        source._leaves()[0],
+        function=_Chosen(source.function, rows, cols),
+        size=(rows.size, cols.size),
+        points=points,
+        points2=points if one_set or points2 is None else points2[cols],
+        symmetric=source.symmetric and alike,
+        hermitian=source.hermitian and alike,
+        conjugated=source.conjugated,
+    ).counted_by(source)
+
+
+class _Chosen:
+    """A function of entries at some rows and columns of its own, which pickles as it does."""
+
+    def __init__(self, function: EntryFunction, rows: IntArray, cols: IntArray) -> None:
+        self._function, self._rows, self._cols = function, rows, cols
+
+    def __call__(self, rows: IntArray, cols: IntArray) -> Any:
+        return self._function(self._rows[rows], self._cols[cols])
 
 
 def _view(

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.machine import facts
 from benchmarks.results import BenchmarkError
-from benchmarks.scale import command, row, tables
+from benchmarks.scale import command, row, solve_tables, solve_targets, solves, tables
 
 
 def figures(n, **changed):
@@ -65,3 +65,35 @@ def test_the_section_shows_figures_ratios_peers_and_reasons(tmp_path):
     assert "| other | 10 | 5 | 0.25 |" in text
     assert "| structmat | costs more |" in text
     assert "### Growth" not in text
+
+
+def test_solve_cases_have_peers_a_million_and_files():
+    found = solves.cases([1000, 100_000], True, ["a.npy"], "folder")
+    assert {case["peer"] for case in found if "peer" in case} == set(solves.PEERS)
+    assert {case["task"] for case in found if case["n"] == 10**6} == {"solve", "logdet"}
+    assert {case["points"] for case in found if case["task"] == "preconditioner"} == {
+        "a.npy", "earthquakes", "sphere", "bcsstk16",
+    }  # fmt: skip
+    assert {case["task"] for case in found} == set(solves.TASKS)
+
+
+@pytest.mark.parametrize("task", solves.TASKS)
+def test_a_task_has_its_figures(task, monkeypatch):
+    monkeypatch.setattr(solves, "WARM_POINTS", 20)
+    case = next(case for case in solves.cases([300], False, []) if case["task"] == task)
+    figures = json.loads(json.dumps(row.measured(case | {"n": 300})))
+    own = {"points": "square", "n": 300, "kernel": case["kernel"]} | case | figures
+    for target in solve_targets.targets([own]):
+        assert target["met"] or target["figure"] in ("times", "seconds"), target
+    shown = solve_tables.solve_tables([own], solve_targets.targets([own]))
+    assert any(table.rows for table in shown)
+
+
+def test_times_faster_than_george_come_from_the_same_points():
+    own = {"task": "logdet", "points": "square", "n": 4096, "kernel": "matern32", "seconds": 0.5}
+    own |= {"difference": 1e-6}
+    other = own | {"kernel": "exponential"}
+    peer = own | {"peer": "george", "seconds": 2.0}
+    found = [row for row in solve_targets.targets([own, other, peer]) if row["figure"] == "times"]
+    assert [(row["value"], row["target"], row["met"]) for row in found] == [(4.0, 5.0, False)]
+    assert solve_targets.targets([own | {"note": "stopped"}]) == []

@@ -28,6 +28,8 @@ def lines():
     for name in FILES:
         found[f"compare {name}"] = ["compare", name, "--budget", ".5", "-o", "o.png"]
         found[f"compress {name}"] = ["compress", name, "--budget", ".5", "-o", "o"]
+        found[f"solve {name}"] = ["solve", name, "right.npy", "-o", "o"]
+        found[f"solve for {name}"] = ["solve", "low.npz", name, "--shift", "1", "-o", "o"]
         found[f"plot {name}"] = ["plot", name, "-o", "o.png"]
         found[f"info {name}"] = ["info", name]
     for number in NUMBERS:
@@ -41,15 +43,31 @@ def lines():
             "-o",
             "o.png",
         ]
+        found[f"solve --tol {short}"] = [
+            "solve",
+            "low.npz",
+            "right.npy",
+            "--tol",
+            number,
+            "-o",
+            "o",
+        ]
+        found[f"solve --shift {short}"] = [
+            "solve", "low.npz", "right.npy", "--shift", number, "-o", "o"
+        ]  # fmt: skip
         found[f"compress --tol {short}"] = ["compress", "low.npy", "--tol", number, "-o", "o"]
         for option in ("--seeds", "--epochs", "--batch", "--threads", "--limit", "--lr"):
             found[f"learn {option} {short}"] = ["learn", option, number, "-o", "l"]
     for name, path in NAMES.items():
         found[f"compress to {name}"] = ["compress", "low.npy", "--budget", ".5", "-o", path]
         found[f"compress of {name}"] = ["compress", path, "--budget", ".5", "-o", "o"]
+        found[f"solve to {name}"] = ["solve", "low.npz", "right.npy", "--shift", "1", "-o", path]
         found[f"plot to {name}"] = ["plot", "low.npz", "-o", path]
         found[f"learn to {name}"] = ["learn", "-o", path]
         found[f"info {name}"] = ["info", path]
+    soundly = ("solve --shift 1e30", "solve --shift 1.5", "solve --shift -1", "solve --shift ٣٫٥")
+    for sound in soundly:
+        found.pop(sound, None)
     for sound in ("compress --tol 1e30", "compress --tol 1.5", "learn --lr 1e30", "learn --lr 1.5"):
         del found[sound]
     for words in OTHERS:
@@ -67,7 +85,9 @@ NAMES = {
 }
 OTHERS = [
     [], ["--budget"], ["nonsense"], ["compare", "--nonsense"], ["compress"], ["info"],
-    ["plot", "low.npz"],
+    ["plot", "low.npz"], ["solve"], ["solve", "low.npz"], ["solve", "low.npz", "right.npy"],
+    ["solve", "low.npz", "right.npy", "-o", "o"], ["solve", "low.npy", "right.npy", "-o", "o"],
+    ["solve", "low.npz", "right.npy", "--shift", "1", "-o", "right.npy"],
     ["compress", "low.npy", "-o", "o"], ["compress", "low.npy", "--budget", ".5"],
     ["compress", "low.npy", "--budget", ".5", "--tol", ".1", "-o", "o"],
     ["compress", "low.npy", "--to", "toeplitz", "--tol", "1", "-o", "o"],
@@ -103,6 +123,7 @@ def folder(tmp_path_factory):
     low = rng.standard_normal((12, 2)) @ rng.standard_normal((2, 10))
     np.save(folder / "low.npy", low)
     (folder / "link.npy").symlink_to("low.npy")
+    np.save(folder / "right.npy", np.ones(12))
     structmat.save(folder / "low.npz", structmat.LowRank(low[:, :2], low[:10, :2]))
     whole = (folder / "low.npz").read_bytes()
     (folder / "empty").write_bytes(b"")

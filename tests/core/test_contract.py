@@ -75,6 +75,8 @@ COSTS = {
     "scaled": (7, 8),
     "product": (24 + 12, 24 + 12 + 7),
     "adjoint": (36, 36),
+    "mirrored": (40, 12 + 8),
+    "hermitian_low_rank": (14 + 2 + 14, 14 + 2),
 }
 
 

@@ -73,6 +73,8 @@ def defined(name, origin, kind):
 
 DEFINED = {
     "adjoint": {"gblr", "block_low_rank"},
+    "mirrored": {"gblr"},
+    "hermitian_low_rank": {"low_rank", "gblr", "block_low_rank", "monarch"},
     "identity": {"gblr", "block_low_rank", "block_sparse"},
     "diagonal": {"gblr", "block_low_rank", "block_sparse"},
     "dense": {"gblr", "block_low_rank"},

@@ -101,6 +101,8 @@ KEPT = {
     "dense": (CASES["dense"], np.s_[1:, ::-1]),
     "diagonal": (CASES["diagonal"], np.s_[2:5, 2:5]),
     "adjoint": (CASES["adjoint"], np.s_[:, :]),
+    "mirrored": (CASES["mirrored"], np.s_[1:5, 1:5]),
+    "hermitian_low_rank": (CASES["hermitian_low_rank"], np.s_[1:5, 1:5]),
 }
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import structmat
 from structmat.errors import FileFormatError, InputError, SaveError, StructmatError
 from structmat.io import describe, restore
+from structmat.matrices import HermitianLowRank, Mirrored
 
 DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
 
@@ -91,6 +92,8 @@ BUILDERS = {
     "product": lambda dtype: permutation() @ monarch(dtype),
     "scaled": lambda dtype: 2 * (permutation() @ monarch(dtype)).H,
     "adjoint": lambda dtype: monarch(dtype).H,
+    "mirrored": lambda dtype: Mirrored(structmat.Dense(numbers((5, 5), dtype))),
+    "hermitian_low_rank": lambda dtype: HermitianLowRank(numbers((5, 2), dtype), numbers(2, dtype)),
     "nested": lambda dtype: 3 * (permutation() @ (monarch(dtype) + gblr(dtype))).H,
     "empty": lambda dtype: structmat.LowRank(numbers((0, 3), dtype), numbers((4, 3), dtype)),
     "rank zero": lambda dtype: structmat.LowRank(numbers((5, 0), dtype), numbers((4, 0), dtype)),

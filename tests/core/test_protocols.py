@@ -75,6 +75,8 @@ SQUARE = {
     "kronecker": cases.kronecker(cases.identity(2), cases.dense(2, 2)),
     "grid": cases.grid([1, 3], [1, 3], {(0, 0): cases.dense(1, 1), (1, 1): cases.identity(3)}),
     "operator": cases.operator(4, 4),
+    "mirrored": cases.mirrored(cases.monarch((2, 2, 2), (2, 2, 2))),
+    "hermitian_low_rank": cases.hermitian_low_rank(4, 2),
 }
 FORMS = {
     "f(A)": lambda A, x: (A,),

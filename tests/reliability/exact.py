@@ -160,6 +160,16 @@ def _operator(A, cast):
     return cast(A.operator.A)
 
 
+def _mirrored(A, cast):
+    D = dense(A.children[0], cast)
+    return D + D.conj().T
+
+
+def _hermitian_low_rank(A, cast):
+    U, d = cast(A.U), cast(A.d).real
+    return _product(U * d, U.conj().T)
+
+
 _DEFINITIONS = {
     "low_rank": _low_rank,
     "dense": _dense,
@@ -178,4 +188,6 @@ _DEFINITIONS = {
     "kronecker": _kronecker,
     "grid": _grid,
     "operator": _operator,
+    "mirrored": _mirrored,
+    "hermitian_low_rank": _hermitian_low_rank,
 }

@@ -19,6 +19,7 @@ NAMES = [
     "gblr-prime", "gblr-no-rows", "hierarchical-symmetric", "dense", "dense-empty", "permutation",
     "identity", "diagonal", "sum", "product", "scaled", "scaled-product", "adjoint",
     "kronecker", "grid", "operator",
+    "mirrored", "hermitian_low_rank",
 ]  # fmt: skip
 THINNED = [
     pytest.param(41, id="thinned"),

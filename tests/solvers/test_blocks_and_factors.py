@@ -97,8 +97,15 @@ def test_grids_of_matrices_keep_the_structure_of_large_blocks():
 @pytest.mark.parametrize(
     ("A", "message"),
     [
-        (BlockSparse(draw(2, 2, 2), [0, 0], [0, 1], shape=(4, 4)), "2 rows and 4 columns meet"),
-        (BlockSparse(draw(1, 2, 2), [1], [1], shape=(4, 4)), "1 rows and 0 columns .* row 0"),
+        (
+            BlockSparse(draw(3, 2, 2), [0, 0, 1], [0, 1, 2], shape=(6, 6)),
+            "row 4 of .* zero",
+        ),
+        (
+            BlockSparse(draw(4, 2, 2), [0, 0, 1, 2], [0, 1, 2, 2], shape=(6, 6)),
+            "2 rows and 4 columns of",
+        ),
+        (BlockSparse(draw(1, 2, 2), [1], [1], shape=(4, 4)), "row 0 of the matrix is zero"),
         (blocks(3, 2) @ Diagonal([1.0, 1, 1, 1, 0, 1]), "block of rows 4 to 5"),
         (BlockSparse(np.ones((2, 2, 2)), [0, 1], [0, 1], shape=(4, 4)), "block of rows 0 to 1"),
         (Product(Dense(draw(4, 2)), Dense(draw(2, 4))), "a factor of 2 columns"),
@@ -176,3 +183,13 @@ def test_components_are_found_without_entries():
     assert len(components_of(A, shifted=True).sizes) == n
     B = BlockLowRank({(0, 0): (np.ones((n, 1)), np.ones((n, 1)))}, row_sizes=[n], col_sizes=[n])
     assert components_of(B, shifted=False).sizes.tolist() == [n]
+
+
+def test_rounding_errors_of_single_precision_hide_no_singular_matrix():
+    u, v = draw(6).astype("f"), draw(6, seed=1).astype("f")
+    at, width = [0, 0, 0], [3, 3, 0]
+    A = GBLR(at, width, u, at, width, v, shape=(3, 3))
+    with pytest.raises(SolveError, match="singular"):
+        factorize(A)
+    with pytest.raises(SolveError, match="singular"):
+        factorize(structmat.block_diag(A, Dense(np.ones((1, 1), "f"))).to_kind("gblr"))

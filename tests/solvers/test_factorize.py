@@ -9,6 +9,7 @@ import scipy.sparse.linalg
 
 import structmat
 from structmat import (
+    GBLR,
     Dense,
     Diagonal,
     Identity,
@@ -145,6 +146,9 @@ def test_matrices_of_other_types(wrap):
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_small_sizes(n):
+    one = np.ones(n, int)
+    blocks = GBLR(0 * one, one, np.ones(n), 0 * one, one, np.ones(n), shape=(n, n))
+    np.testing.assert_allclose(solve(blocks, np.ones(n)), np.ones(n))
     for A in (Dense(np.ones((n, n))), LowRank(np.ones((n, 1)), np.ones((n, 1))), Identity(n)):
         F = factorize(A, shift=1.0)
         np.testing.assert_allclose(F.solve(np.ones(n)), np.full(n, 0.5))

@@ -10,7 +10,9 @@ import structmat
 from structmat import Hierarchical, KernelMatrix, SolveError, compress, factorize, logdet
 from structmat.solvers.hierarchical.direct import HierarchicalFactorization
 from structmat.solvers.hierarchical.loose import loose_factorization
+from structmat.solvers.hierarchical.range import low_rank
 from structmat.solvers.hierarchical.recursion import Recursion
+from structmat.solvers.hierarchical.tiles import Tile
 from structmat.solvers.hierarchical.weak import weak_form
 
 
@@ -239,3 +241,25 @@ def test_the_weak_form_keeps_its_error():
         found = np.linalg.inv(inverse) - 1e3 * np.eye(1100)
         exact = A.to_dense()[np.ix_(order, order)]
         assert np.linalg.norm(found - exact) <= 1.2 * error * norm + 1e-8 * norm
+
+
+@pytest.mark.parametrize("guess", [1, 9, 10, 11, 30])
+def test_a_rank_other_than_expected(guess):
+    """Of a tile of rank 10 the span is found whatever is tried first, and nothing beyond."""
+    rng = np.random.default_rng(guess)
+    U, V = rng.standard_normal((2, 90, 10))
+    tile = Tile((90, 90), [(0, 0, (U[:, :4], V[:, :4].T)), (0, 0, (U[:, 4:] @ V[:, 4:].T,))])
+    left, right = low_rank(tile, 1e-16, guess, rng, np.float64)
+    assert left.shape == (10, 90)
+    np.testing.assert_allclose(left.T @ right, U @ V.T, atol=1e-9)
+
+
+def test_many_rows_have_bases_of_their_own():
+    """A tall tile whose far rows see little of its columns."""
+    rng = np.random.default_rng(0)
+    x, y = np.sort(rng.random(1500)), 1.0 + np.sort(rng.random(1400))
+    T = 1 / (0.01 + y[:, None] - x)
+    tile = Tile(T.shape, [(0, 0, (T,))])
+    left, right = low_rank(tile, 1e-8, 20, rng, np.float64)
+    assert len(left) < 30
+    assert np.linalg.norm(left.T @ right - T) <= 1e-4

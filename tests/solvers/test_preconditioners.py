@@ -10,10 +10,14 @@ from structmat import Dense, Entries, KernelMatrix
 from structmat._progress import no_progress
 from structmat.compress.goal import Goal
 from structmat.compress.hierarchical.fit import fit_entries
-from structmat.solvers.known import known_of
+from structmat.demo import _hypocentres
+from structmat.solvers import iterative
+from structmat.solvers.known import Known, known_of
+from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients
 from structmat.solvers.preconditioners import block_jacobi as jacobi
 from structmat.solvers.preconditioners import blocks, choice, sparse_inverse
 from structmat.solvers.preconditioners.blocks import blocks_of, has_cheap_entries
+from structmat.solvers.preconditioners.hierarchical import loose_factors
 from structmat.solvers.preconditioners.neighbours import (
     coarse_to_fine,
     earlier_neighbours,
@@ -21,6 +25,7 @@ from structmat.solvers.preconditioners.neighbours import (
 )
 from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
 from structmat.solvers.preconditioners.sparse_inverse import Indefinite
+from structmat.solvers.verify import norm_bound
 
 SHIFT = 0.1
 
@@ -218,7 +223,7 @@ def test_preconditioners_multiply_in_every_library(backend):
 
 def test_the_choice_follows_the_forecast():
     names = {offer.name for offer in choice.offers(system(hierarchical()))}
-    assert names == {"none", "sparse inverse", "block Jacobi"}
+    assert names == {"none", "hierarchical", "sparse inverse", "block Jacobi"}
     # A large shift leaves few steps, so nothing pays for being built.
     easy = system(kernel(500), condition=1.5)
     assert isinstance(choice.preconditioner_of(easy), Unpreconditioned)
@@ -234,3 +239,69 @@ def test_products_have_no_cheap_entries():
     assert has_cheap_entries(A + A)
     assert not has_cheap_entries(twice)
     assert [offer.name for offer in choice.offers(system(twice))] == ["none"]
+
+
+# Loose hierarchical factors.
+
+
+def sphere(n):
+    """Points spread evenly over a sphere."""
+    i = np.arange(n) + 0.5
+    height, angle = 1 - 2 * i / n, np.pi * (1 + 5**0.5) * i
+    across = np.sqrt(1 - height**2)
+    return np.stack([np.cos(angle) * across, np.sin(angle) * across, height], axis=1)
+
+
+HARD = {
+    "earthquakes": lambda: KernelMatrix(_hypocentres(), "exponential", length=200.0),
+    "sphere": lambda: KernelMatrix(sphere(2500), "inverse"),
+}
+
+
+def steps_of(known, M, tol=1e-6):
+    """Steps of conjugate gradients for a random right-hand side."""
+    n = known.S.shape[0]
+    b = np.random.default_rng(0).standard_normal((n, 1))
+    found = conjugate_gradients(
+        known.S.matmat, b, tol * np.linalg.norm(b, axis=0), precondition=M.multiply,
+        limit=200, report=no_progress, xp=known.S.xp,
+    )  # fmt: skip
+    return found.steps
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_loose_factors_leave_few_steps(name):
+    A = HARD[name]()
+    matrix = structmat.compress(A, "hierarchical", tol=1e-6, rng=0).matrix
+    shift = 1e-2 * norm_bound(matrix)
+    known = Known(A, matrix, shift)
+    (loose,) = [o for o in choice.offers(known.system(1e-6)) if o.name == "hierarchical"]
+    M = loose.build()
+    assert M.definite
+    assert steps_of(known, M) <= 8 < 25 < steps_of(known, Unpreconditioned())
+
+
+def test_loose_factors_multiply_by_the_adjoint():
+    A = hierarchical(300)
+    M = loose_factors(A, 0.5 + 1j, definite=False, most=math.inf)
+    found = M.multiply(np.eye(300, dtype=complex))
+    np.testing.assert_allclose(M.multiply_adjoint(np.eye(300, dtype=complex)), found.conj().T)
+    wanted = np.linalg.inv(A.toarray() + (0.5 + 1j) * np.eye(300))
+    assert np.linalg.norm(found - wanted) < 0.2 * np.linalg.norm(wanted)
+
+
+def test_loose_factors_are_given_up():
+    A = hierarchical(600)
+    assert loose_factors(A, 0.5, definite=True, most=1.0) is None
+    # No factors near it are positive definite.
+    assert loose_factors(A, -1.0, definite=True, most=math.inf) is None
+
+
+def test_traces_take_halves_where_the_preconditioner_has_none():
+    A = KernelMatrix(points(300), "exponential", length=0.3)
+    F = iterative.factorize(A, 1.0, 1e-8)
+    F.preconditioner = loose_factors(F.known.near, 1.0, definite=True, most=math.inf)
+    assert F.halves().name in ("sparse inverse", "block Jacobi", "")
+    wanted = np.linalg.slogdet(F.matrix.toarray())[1]
+    found = F.logdet()
+    assert abs(found.logabsdet - wanted) < 4 * found.error

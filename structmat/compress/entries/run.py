@@ -15,6 +15,7 @@ from structmat.compress.contained import Bound
 from structmat.compress.entries.sampled import estimated, measured, source_norm
 from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
+from structmat.compress.hermitian import hermitian_fit
 from structmat.compress.results import CompressionResult
 from structmat.errors import BudgetError, InputError, ToleranceError
 from structmat.intervals import IntArray
@@ -54,13 +55,14 @@ def compress_source(
     report: Progress,
     *,
     exact: bool,
+    hermitian: bool = False,
 ) -> CompressionResult:
     """A matrix near a source, by blocks of its entries.
 
     A small source, or one for a kind without such a fit, is formed, and `form` compresses it. So
     is one of middle size that the fit by entries does not bring to its tolerance.
     """
-    run = Compression(source, kind)
+    run = Compression(source, kind, _hermitian_fit(kind) if hermitian else None)
     started = time.perf_counter()
     fitted = None if run.forms else run.fit(bound, rng, report, exact=exact)
     if fitted is None:
@@ -77,11 +79,23 @@ def compress_source(
     )  # fmt: skip
 
 
-class Compression:
-    """A source prepared for one kind: on NumPy, its rows and columns in k-d order."""
+def _hermitian_fit(kind: str) -> Any:
+    """Fit by entries that stores half of a Hermitian source; None for kinds without one."""
+    # A hierarchical matrix is the GBLR one that stores one triangle.
+    stored = "hierarchical" if kind == "gblr" else kind
+    fit = find_entries_fit(stored)
+    return None if fit is None else hermitian_fit(stored, fit)
 
-    def __init__(self, source: Source, kind: str) -> None:
+
+class Compression:
+    """A source prepared for one kind: on NumPy, its rows and columns in k-d order.
+
+    `fit` takes the place of the kind's own fit by entries.
+    """
+
+    def __init__(self, source: Source, kind: str, fit: Any = None) -> None:
         self._user, self.kind = source, kind
+        self._fit_entries: Any = fit or find_entries_fit(kind)
         self.host = on_host(source)
         self._begun = source.entries
         self.ordered = self.host.points is not None and kind != "low_rank"
@@ -193,7 +207,7 @@ class Compression:
         )
 
     def _fitted(self, goal: Goal, rng: np.random.Generator, progress: Progress) -> StructuredMatrix:
-        fit: Any = find_entries_fit(self.kind)
+        fit = self._fit_entries
         matrix: StructuredMatrix = fit(self.source, goal, rng=rng, progress=progress)
         return matrix
 

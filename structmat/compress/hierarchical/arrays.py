@@ -52,19 +52,21 @@ class _Array:
         return self._A[np.ix_(rows, cols)]
 
 
-def fit(A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress) -> Hierarchical:
+def fit(
+    A: NDArray, goal: Goal, *, rng: np.random.Generator, progress: Progress, half: bool = False
+) -> Hierarchical:
     """Rectangles of low rank and dense ones of a tree of halves, the best for the goal.
 
-    A Hermitian array gives a symmetric matrix where that costs no more than a few per cent. The
-    order of rows and columns stays as it is.
+    A Hermitian array gives a symmetric matrix where that costs no more than a few per cent, or
+    always, with `half`. The order of rows and columns stays as it is.
     """
     (m, n), none = A.shape, np.zeros((0, 4), np.int64)
     orders = np.arange(m), np.arange(n)
-    hermitian = m == n and bool(np.array_equal(A, A.conj().T))
-    far, near, symmetric = none, none, False
+    hermitian = half or (m == n and bool(np.array_equal(A, A.conj().T)))
+    far, near, symmetric = none, none, half
     if A.size:
         levels = _levels(A, lambda done: progress(0.8 * done))
-        far, near, symmetric = _best(levels, goal, hermitian=hermitian)
+        far, near, symmetric = _best(levels, goal, hermitian=hermitian, always=half)
     found = [_decomposed(A, far)]
     pairs = Pairs(*orders, far, near, symmetric)
     evaluator = BlockEvaluator(_Array(A), pairs)
@@ -110,21 +112,23 @@ def _energy(A: NDArray, edges: list[IntArray], sides: list[IntArray]) -> NDArray
     return energy
 
 
-def _best(levels: list[_Level], goal: Goal, *, hermitian: bool) -> tuple[IntArray, IntArray, bool]:
+def _best(
+    levels: list[_Level], goal: Goal, *, hermitian: bool, always: bool
+) -> tuple[IntArray, IntArray, bool]:
     """Far and near rectangles at the price that meets the goal, and whether half are listed."""
     high = max(float(level.energy.sum()) for level in levels if level.energy is not None)
     if high == 0.0:
         none = np.zeros((0, 4), np.int64)
-        return none, none, False
+        return none, none, always
     low = 1e-34 * high
     # The end that keeps to the goal for certain; ranks are shared out to it afterwards.
-    best = (low, False) if goal.max_cost is None else (high, False)
+    best = (low, always) if goal.max_cost is None else (high, always)
     for _ in range(STEPS):
         price, half = (low * high) ** 0.5, False
         cost, missed, _ = _choice(levels, price, half=False)
         if hermitian:
             other = _choice(levels, price, half=True)
-            half = other[0] + other[1] / price <= HALVED * (cost + missed / price)
+            half = always or other[0] + other[1] / price <= HALVED * (cost + missed / price)
             cost, missed = other[:2] if half else (cost, missed)
         if goal.max_cost is None:
             kept = lower = missed <= (goal.max_error or 0.0) ** 2

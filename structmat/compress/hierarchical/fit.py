@@ -53,9 +53,26 @@ def fit_entries(
     return matrix
 
 
+def fit_strong(
+    source: Any, goal: Goal, *, rng: np.random.Generator, progress: Progress
+) -> Hierarchical:
+    """Hierarchical matrix of strong admissibility near a source, to an absolute error."""
+    pairs, seed = clusters_of(source), int(rng.integers(2**62))
+    error = goal.max_error or 0.0
+    matrix = _of_pairs(source, evaluator_of(source, pairs), pairs, error, seed, progress)
+    progress(1.0)
+    return matrix
+
+
 def _within_error(source: Any, error: float, seed: int, progress: Progress) -> Hierarchical:
     """A matrix of low cost that misses no more than `error`."""
-    evaluator, pairs = _cheaper(source, error, seed)
+    return _of_pairs(source, *_cheaper(source, error, seed), error, seed, progress)
+
+
+def _of_pairs(
+    source: Any, evaluator: Evaluator, pairs: Pairs, error: float, seed: int, progress: Progress
+) -> Hierarchical:
+    """A matrix of these rectangles that misses no more than `error`."""
     found, near = factored(evaluator, pairs, _each(pairs, error), seed, part(progress, 0.0, 0.9))
     goal = Goal(max_error=error * math.sqrt(DROPPED))
     return assembled(found, near, pairs, evaluator, goal, source.shape, np.dtype(source.dtype))

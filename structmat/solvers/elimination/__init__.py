@@ -5,6 +5,7 @@ arranged         factors of a matrix whose rows and columns were scaled and reor
 scaling          scales by powers of two
 inverse_norm     size of an inverse, by a few solves
 sparse_form      structured matrices as sparse arrays of SciPy
+sparse_plan      the order of a sparse matrix, and the way that pays
 sparse_factors   banded factors by LAPACK, others by SuperLU
 tile_form        structured matrices as square matrices of tiles
 tile_arithmetic  products, sums and truncation of tiles

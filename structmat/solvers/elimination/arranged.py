@@ -27,10 +27,7 @@ class Factors(Protocol):
 
 
 class Arranged:
-    """Factors of S by those of S' = (diag(rows) S diag(cols))[order][:, order].
-
-    Right-hand sides may be complex where the factors are real.
-    """
+    """Factors of S by those of S' = (diag(rows) S diag(cols))[order][:, order]."""
 
     def __init__(
         self, factors: Factors, dtype: Any, scales: Scales | None, order: IntArray | None
@@ -56,9 +53,6 @@ class Arranged:
     def _through(self, solve: Any, b: NDArray, before: Any, after: Any) -> NDArray:
         if 0 in b.shape:
             return b
-        if b.dtype.kind == "c" and self.dtype.kind != "c":
-            both = self._through(solve, np.concatenate([b.real, b.imag], 1), before, after)
-            return both[:, : b.shape[1]] + 1j * both[:, b.shape[1] :]
         x = b.astype(self.dtype) if before is None else (b * before[:, None]).astype(self.dtype)
         if self.order is None:
             x = solve(x)

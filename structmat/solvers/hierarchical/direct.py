@@ -20,14 +20,17 @@ from structmat.solvers.shifted import shifted
 from structmat.solvers.simple import parity
 from structmat.solvers.verify import norm_bound
 
-#: Error of the weak form as a share of the shift, or of the norm without a shift.
-WEAK, UNSHIFTED = 0.3, 1e-10
+#: Most error of the weak form as a share of the shift, the least one, and its square for each row:
+#: half of it bounds what the logarithm of the determinant misses.
+MOST_WEAK, WEAK, EACH = 1.0, 0.3, 2e-5
+#: Error as a share of the norm where there is no shift.
+UNSHIFTED = 1e-10
 #: Smallest and largest error, as shares of the norm.
 LEAST, MOST = 1e-13, 1e-3
 #: Fewer rows are for the methods of dense matrices.
 ROWS = 256
-#: Multiplications beyond which iterations are cheaper: half a minute or so.
-MOST_WORK = 4e11
+#: Multiplications beyond which iterations are cheaper: about a minute of one processor.
+MOST_WORK = 1e12
 #: Negative eigenvalues that are smaller, as a share of the norm, come from an approximation.
 NEAR = 3e-3
 #: Random vectors that tell what the weak form changes in a log-determinant.
@@ -82,10 +85,13 @@ class HierarchicalFactorization(Factorization):
         w = _array.to_numpy(self._solve(product)) - z
         # Of det(I + W): the trace of W to first order, the squares of its entries to second.
         each = (z * w).sum(axis=0)
+        mean = float(each.mean().real)
         spread = float(np.abs(each - each.mean()).std()) / math.sqrt(PROBES)
         second = 0.5 * float((np.abs(w) ** 2).sum()) / PROBES
-        logabsdet = found.logabsdet + float(each.mean().real)
-        return found._replace(logabsdet=logabsdet, error=spread + second)
+        if abs(mean) < 3 * spread:
+            # The vectors would add more noise than they take away.
+            return found._replace(error=math.hypot(mean, spread) + second)
+        return found._replace(logabsdet=found.logabsdet + mean, error=spread + second)
 
 
 def factorize(A: Any, shift: complex, tol: float) -> Any:
@@ -124,7 +130,8 @@ def factorize_with(
     if A.shape[0] < ROWS or (size.any() and not np.array_equal(A.row_order, A.col_order)):
         return NotImplemented
     norm = float(A.norm())
-    error = WEAK * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
+    share = min(max(WEAK, math.sqrt(EACH * A.shape[0])), MOST_WEAK)
+    error = share * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
     error = min(max(error, LEAST * norm), MOST * norm)
     weak = weak_form(A, error, most=MOST_WORK)
     if weak is None:

@@ -1,5 +1,6 @@
 """A hierarchical factorization of low accuracy: cheap, and a good preconditioner."""
 
+import math
 from typing import Any
 
 from structmat.compress import compress
@@ -14,7 +15,9 @@ from structmat.sources.source import Source
 TRIES = 4
 
 
-def loose_factorization(A: Any, shift: complex, tol: float) -> HierarchicalFactorization:
+def loose_factorization(
+    A: Any, shift: complex, tol: float, *, most: float = math.inf
+) -> HierarchicalFactorization | None:
     """Factors near those of S = A + shift I, whose ``_solve(b)`` applies a preconditioner.
 
     Parameters
@@ -25,6 +28,8 @@ def loose_factorization(A: Any, shift: complex, tol: float) -> HierarchicalFacto
         Multiple of the identity.
     tol : float
         Error as a share of the Frobenius norm of A.
+    most : float
+        Multiplications of the factorization; None is returned where it promises to take more.
 
     Raises
     ------
@@ -49,8 +54,9 @@ def loose_factorization(A: Any, shift: complex, tol: float) -> HierarchicalFacto
     error, norm = tol, float(matrix.norm())
     definite = isinstance(shift, float | int) and shift > 0
     for attempt in range(1, TRIES + 1):
-        weak = weak_form(matrix, error * norm)
-        assert weak is not None
+        weak = weak_form(matrix, error * norm, most=most)
+        if weak is None:
+            return None
         S, exact = shifted(matrix, shift), weak.exact
         try:
             recursion = factored_weak(weak, matrix, shift, definite=definite)

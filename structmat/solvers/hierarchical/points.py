@@ -4,10 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from structmat.compress import compress
+from structmat._progress import no_progress
+from structmat.compress.contained import Bound
+from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
+from structmat.compress.hierarchical.fit import fit_strong
 from structmat.matrices import Hierarchical
 from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with
+from structmat.solvers.iterative import factorize_known
+from structmat.solvers.known import Known
 from structmat.solvers.shifted import shifted
 from structmat.sources.kernel_matrix import KernelMatrix
 from structmat.sources.source import Source
@@ -24,22 +29,28 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     """Factorization of a source with a shift by its compression.
 
     The compression's error is `COMPRESSED` times the shift: solutions, and their errors, are
-    those of the compressed matrix. NotImplemented for small sources, and where iterations are
-    cheaper.
+    those of the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for
+    small sources.
     """
     if A.shape[0] < ROWS:
         return NotImplemented
     matrix = compressed(A, shift)
     named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
     definite = bool(named and np.isreal(shift) and np.real(shift) > 0)
-    return factorize_with(matrix, shift, shifted(matrix, shift), tol, definite=definite)
+    found = factorize_with(matrix, shift, shifted(matrix, shift), tol, definite=definite)
+    if found is NotImplemented:
+        # The compression serves for iterations, too.
+        found = factorize_known(Known(A, matrix, shift), tol)
+    return found
 
 
 def compressed(A: Source, shift: complex) -> Hierarchical:
     """The hierarchical matrix near a source, to a share of the shift."""
-    norm = source_norm(A, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    norm = source_norm(A, rng)
     share = COMPRESSED * abs(shift) / norm if shift and norm else UNSHIFTED
-    found: Hierarchical = compress(
-        A, "hierarchical", tol=min(max(share, LEAST), MOST), rng=0
-    ).matrix
-    return found
+    run = Compression(A, "hierarchical", fit_strong)
+    found = run.fit(Bound(tol=min(max(share, LEAST), MOST)), rng, no_progress, exact=False)
+    assert found is not None
+    matrix: Any = run.restored(run.in_place(found[0]))
+    return matrix

@@ -20,7 +20,7 @@ from structmat.solvers.hierarchical.tiles import Tile
 WATCHED = 12
 #: Shares of a squared error that a span, the bases of rows and of columns, and the singular
 #: values that are dropped may miss.
-SPANNED, REDUCED, CUT = 0.1, 0.1, 0.6
+SPANNED, REDUCED, CUT = 0.25, 0.05, 0.6
 #: Tiles with fewer entries are formed; those with a side of at most `SHORT` are decomposed.
 FORMED, SHORT = 2**18, 32
 #: Squared relative error from which on squares of singular values are exact enough.
@@ -29,8 +29,8 @@ SQUARED = 1e-12
 ROWS, FIRST = 256, 24
 #: Columns that are multiplied at a time.
 COLUMNS = 128
-#: Share of the vectors by which they become more where they were too few.
-MORE = 0.3
+#: Share of the vectors by which they become more where they were too few, at first.
+MORE = 0.15
 
 
 def low_rank(
@@ -48,23 +48,38 @@ def low_rank(
     if most <= SHORT:
         ((_, _, (T,)),) = tile.formed(dtype).pieces
         return _cut(_Rows.plain(np.eye(p, dtype=dtype)), T.conj().T, bound, rng, threads)
-    Y = np.zeros((p, 0), dtype)
     count = min(most, guess) + WATCHED
+    Y = _product(tile.times, _signs(rng, (q, count), dtype), p, threads)
+    rows = _Rows.of(Y, REDUCED * bound * count, threads)
+    small, Q, more = rows.small, np.zeros((len(rows.small), 0), dtype), MORE
     while True:
-        signs = _signs(rng, (q, count - Y.shape[1]), dtype)
-        fresh = _product(tile.times, signs, p, threads)
-        Y = np.concatenate([Y, fresh], axis=1) if Y.shape[1] else fresh
-        rows = _Rows.of(Y, REDUCED * bound * count, threads)
-        own, watched = rows.small[:, :-WATCHED], rows.small[:, -WATCHED:]
-        Q = np.linalg.qr(own).Q
-        left = watched - Q @ (Q.conj().T @ watched)
-        missed = _square(left) / WATCHED
-        if missed <= SPANNED * bound or count >= most + WATCHED:
+        Q = _extended(Q, small[:, :-WATCHED])
+        left = _rest(Q, small[:, -WATCHED:])
+        size = Q.shape[1]
+        if _square(left) <= SPANNED * bound * WATCHED or size >= most:
             break
-        count = min(most, math.ceil((1 + MORE) * (count - WATCHED))) + WATCHED
+        # The watched vectors, and more, join the span; the last ones are watched.
+        count, more = min(most - size, math.ceil(more * size)), 2 * more
+        Y = _product(tile.times, _signs(rng, (q, count), dtype), p, threads)
+        small = np.concatenate([left, rows.seen(Y)], axis=1)
     basis = rows.with_small(Q)
     Z = _product(tile.adjoint_times, basis.whole(), q, threads)
     return _cut(basis, Z, bound, rng, threads)
+
+
+def _extended(Q: NDArray[Any], Y: NDArray[Any]) -> NDArray[Any]:
+    """Orthonormal columns with those that Y has beyond them."""
+    if not Q.shape[1]:
+        return np.linalg.qr(Y).Q
+    more = Y
+    for _ in range(3):
+        # A column without anything new becomes one of rounding errors, which are not orthogonal.
+        more = np.linalg.qr(_rest(Q, more)).Q
+    return np.concatenate([Q, more], axis=1)
+
+
+def _rest(Q: NDArray[Any], Y: NDArray[Any]) -> NDArray[Any]:
+    return Y - Q @ (Q.conj().T @ Y)
 
 
 def _signs(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray[Any]:
@@ -117,6 +132,14 @@ class _Rows:
         bases, parts = zip(*found, strict=True)
         return cls(list(bases), ROWS, np.concatenate(parts))
 
+    def seen(self, A: NDArray[Any]) -> NDArray[Any]:
+        """The small array of another tall one, by the same bases."""
+        parts = []
+        for k, Q in enumerate(self._bases):
+            own = A[k * self._step : (k + 1) * self._step]
+            parts.append(own if Q is None else Q.conj().T @ own)
+        return np.concatenate(parts)
+
     def with_small(self, small: NDArray[Any]) -> "_Rows":
         """The same bases times another small array."""
         return _Rows(self._bases, self._step, small)
@@ -158,7 +181,7 @@ def _cut(
         energy, X = np.linalg.eigh(small.conj().T @ small)
         values, X = np.sqrt(energy.clip(0.0))[::-1], X[:, ::-1]
     else:
-        _, values, Xh = np.linalg.svd(np.linalg.qr(small).R)
+        _, values, Xh = np.linalg.svd(np.linalg.qr(small, mode="r"))
         X = Xh.conj().T
     kept = smallest_rank(values, math.sqrt(CUT * bound))
     kept = min(kept, int((values > np.finfo(values.dtype).eps * values.max(initial=0.0)).sum()))

@@ -23,7 +23,7 @@ from structmat.solvers.hierarchical.tree import LOWER, UPPER, Halves, halves
 LEAF = 128
 #: Rank that is tried first, what is tried beyond the ranks that are expected, and the most that
 #: these grow when the sides of tiles double.
-FIRST_RANK, BEYOND, MOST_GROWTH = 40, 1.12, 2.5
+FIRST_RANK, BEYOND, MOST_GROWTH = 40, 1.05, 2.5
 
 
 @dataclass
@@ -48,7 +48,7 @@ class WeakForm:
 
     @property
     def hermitian(self) -> bool:
-        """Whether the matrix is its own adjoint."""
+        """Tell whether the matrix is its own adjoint."""
         return self.right is self.left
 
     @property
@@ -96,7 +96,8 @@ def weak_form(
     each, done, largest = error**2 / max(2 * rows, 1), 0, list[int]()
     for level in sorted(set(levels.tolist()), reverse=True):
         nodes = inner[levels == level]
-        largest.append(_sampled(weak, tiles, nodes.tolist(), each, _expected(largest), seed))
+        guess = max(FIRST_RANK // (1 + bool(largest)), math.ceil(BEYOND * _grown(largest)) + 4)
+        largest.append(_sampled(weak, tiles, nodes.tolist(), each, guess, seed))
         if _work(largest, level, weak) > most:
             return None
         done += int((tree.end - tree.begin)[nodes].sum())
@@ -107,50 +108,53 @@ def weak_form(
 def _sampled(
     weak: WeakForm, tiles: Tiles, nodes: list[int], each: float, guess: int, seed: int
 ) -> int:
-    """Fill in the tiles of one level, and return their largest rank."""
+    """Fill in the tiles of one level, and return their largest rank; the first tells of others."""
     tree, threads = weak.tree, num_threads()
     jobs = [(node, which) for node in nodes for which in (LOWER, UPPER)[: 2 - weak.hermitian]]
     inside = 1 if len(jobs) >= 2 * threads else threads
     ranks, exact = [0] * len(jobs), [True] * len(jobs)
 
     def work(first: int, last: int) -> None:
-        for k in range(first, last):
-            node, which = jobs[k]
-            tile = tiles.tile(node, which)
-            found = tile.factors(max(guess, FIRST_RANK), weak.dtype)
-            exact[k] = found is not None
-            if found is None:
-                rng = np.random.default_rng([seed, node, which])
-                bound = each * int(tree.end[node] - tree.begin[node])
-                found = low_rank(tile, bound, guess, rng, weak.dtype, inside)
-            one, two = tree.sides(node)
-            c, d = (two, one) if which == LOWER else (one, two)
-            weak.left[c], weak.right[d] = found
-            ranks[k] = len(found[0])
+        for k in range(first + 1, last + 1):
+            fill(k, min(guess, math.ceil(BEYOND * ranks[0]) + 4))
 
-    shared_out(work, len(jobs), threads if inside == 1 else 1)
+    def fill(k: int, guess: int) -> None:
+        node, which = jobs[k]
+        tile = tiles.tile(node, which)
+        found = tile.factors(max(guess, FIRST_RANK), weak.dtype)
+        exact[k] = found is not None
+        if found is None:
+            rng = np.random.default_rng([seed, node, which])
+            bound = each * int(tree.end[node] - tree.begin[node])
+            found = low_rank(tile, bound, guess, rng, weak.dtype, inside)
+        one, two = tree.sides(node)
+        c, d = (two, one) if which == LOWER else (one, two)
+        weak.left[c], weak.right[d] = found
+        ranks[k] = len(found[0])
+
+    fill(0, guess)
+    shared_out(work, len(jobs) - 1, threads if inside == 1 else 1)
     weak.ranks += ranks
     weak.exact &= all(exact)
     return max(ranks)
 
 
-def _expected(ranks: list[int]) -> int:
+def _grown(ranks: list[int]) -> float:
     """Rank of tiles after those of half their size, and so on: it grows as it has grown.
 
     Halves of a square are no squares: sizes that are alike are two halvings apart.
     """
     if len(ranks) < 2:
-        return max([FIRST_RANK, *(2 * rank for rank in ranks)])
+        return 2.0 * ranks[-1] if ranks else 0.0
     growth = ranks[-2] / max(ranks[-4], 1) if len(ranks) >= 4 else 2.0
-    expected = max(ranks[-1], min(max(growth, 1.0), MOST_GROWTH) * ranks[-2])
-    return max(FIRST_RANK // 2, math.ceil(BEYOND * expected) + 4)
+    return max(ranks[-1], min(max(growth, 1.0), MOST_GROWTH) * ranks[-2])
 
 
 def _work(ranks: list[int], level: int, weak: WeakForm) -> float:
     """Multiplications of the factorization, with the ranks that are expected of larger tiles."""
     ranks = list(ranks)
     for _ in range(level):
-        ranks.append(_expected(ranks))
+        ranks.append(round(_grown(ranks)))
     total = float(sum(ranks))
     pairs = (total**2 + sum(float(rank) ** 2 for rank in ranks)) / 2
     return weak.size * (2 * pairs + LEAF * total) * (1 if weak.hermitian else 2)

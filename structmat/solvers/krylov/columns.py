@@ -21,7 +21,7 @@ Numbers = NDArray[Any]
 
 
 class Reached(NamedTuple):
-    """What recurrences reached: columns of x, norms of their residuals, and steps."""
+    """Results of recurrences: columns of x, norms of their residuals, and steps."""
 
     x: Array
     residual: NDArray[np.float64]

@@ -6,5 +6,6 @@ sparse_inverse        Vecchia's approximation, or FSAI: a sparse inverse factor
 sparse_inverse_loops  its compiled loops
 blocks                the small blocks that it is made of
 block_jacobi          diagonal tiles
+hierarchical          hierarchical factors of low accuracy
 choice                the forecast by which one is chosen
 """

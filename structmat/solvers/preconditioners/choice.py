@@ -1,12 +1,14 @@
 """The choice of a preconditioner by a forecast: building it, and the steps that it leaves.
 
 All figures are multiplications. A step takes a product with S and one with the preconditioner.
-The steps without one follow from a bound of the condition number, where the shift gives it; each
-preconditioner takes a share of them away, as measured on kernel matrices and stiffness matrices.
+The steps without one follow from a bound of the condition number, where the shift gives it. What a
+preconditioner leaves of them was measured on kernel matrices of points in the square, in space and
+on a sphere, and on a stiffness matrix (bcsstk16).
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +25,17 @@ from structmat.solvers.preconditioners.blocks import (
     points_of,
     price_of_entry,
 )
+from structmat.solvers.preconditioners.hierarchical import is_hierarchical, loose_factors
 from structmat.solvers.preconditioners.neighbours import (
     coarse_to_fine,
     earlier_neighbours,
     order_of_elimination,
 )
-from structmat.solvers.preconditioners.preconditioner import Preconditioner, Unpreconditioned
+from structmat.solvers.preconditioners.preconditioner import (
+    Halves,
+    Preconditioner,
+    Unpreconditioned,
+)
 from structmat.solvers.preconditioners.sparse_inverse import sparse_inverse
 from structmat.sources.tree import kd_tree
 
@@ -36,16 +43,24 @@ from structmat.sources.tree import kd_tree
 NEIGHBOURS, NEIGHBOURS_BY_ENTRIES = 30, 16
 #: Candidates for each neighbour, where entries tell which rows are near.
 CANDIDATES = 3
-#: Steps that are left of those without a preconditioner, at least, and as a share.
-SPARSE_STEPS, SPARSE_SHARE = 10.0, 0.05
-JACOBI_STEPS, JACOBI_SHARE = 10.0, 0.5
+#: Steps with sparse inverses by points, at most, and with loose factors.
+SPARSE_STEPS, LOOSE_STEPS = 30.0, 6.0
+#: Steps that are left of those without a preconditioner.
+SPARSE_SHARE, JACOBI_SHARE = 0.5, 0.8
+#: Multiplications of loose factors for each row, for a condition number of 100.
+LOOSE_WORK = 1e5
+#: Multiples of this forecast at which building loose factors is given up.
+BEYOND = 30
+#: Right-hand sides for which a preconditioner is expected to serve.
+SIDES = 3
 
 
 class System(NamedTuple):
-    """What is known of S = A + shift I."""
+    """Facts about S = A + shift I."""
 
-    #: The matrix that entries are taken from, and the one that is multiplied with.
+    #: The matrix that entries are taken from, the one that stands for it, and S.
     A: StructuredMatrix
+    near: StructuredMatrix
     S: StructuredMatrix
     shift: complex
     tol: float
@@ -66,8 +81,8 @@ class Offer(NamedTuple):
     build: Callable[[], Preconditioner | None]
 
     def total(self, product: float) -> float:
-        """Multiplications of building it and of a solve."""
-        return self.building + self.steps * (product + self.applying)
+        """Multiplications of building it and of some solves."""
+        return self.building + SIDES * self.steps * (product + self.applying)
 
 
 def preconditioner_of(system: System) -> Preconditioner:
@@ -78,25 +93,45 @@ def preconditioner_of(system: System) -> Preconditioner:
     Indefinite
         If building it shows that S is not positive definite.
     """
-    for offer in sorted(offers(system), key=lambda o: o.total(system.S.cost)):
+    for offer in _by_forecast(system):
         found = offer.build()
         if found is not None:
             return found
     return Unpreconditioned()
 
 
+def halves_of(system: System) -> Halves:
+    """The preconditioner G^H G of the best forecast, for traces of logarithms.
+
+    Raises
+    ------
+    Indefinite
+        If building it shows that S is not positive definite.
+    """
+    for offer in _by_forecast(system):
+        if offer.name != "hierarchical" and isinstance(found := offer.build(), Halves):
+            return found
+    return Unpreconditioned()
+
+
+def _by_forecast(system: System) -> list[Offer]:
+    return sorted(offers(system), key=lambda offer: offer.total(system.S.cost))
+
+
 def offers(system: System) -> list[Offer]:
     """All preconditioners that could be built for a system, none among them."""
     n, steps = system.S.shape[0], plain_steps(system)
     found = [Offer("none", 0.0, 0.0, steps, Unpreconditioned)]
-    if n < 2 or not has_cheap_entries(system.A):
+    if n < 2:
         return found
-    entry = price_of_entry(system.A)
-    if system.may_be_definite:
-        found.append(_sparse_inverse(system, steps, entry))
-    tiles = n * TILE * entry + 2 * n * TILE**2
-    left = max(JACOBI_STEPS, JACOBI_SHARE * steps)
-    found.append(Offer("block Jacobi", tiles, n * TILE, left, lambda: _tiles(system)))
+    if is_hierarchical(system.near):
+        found.append(_loose(system))
+    if has_cheap_entries(system.A):
+        if system.may_be_definite:
+            found.append(_sparse_inverse(system, steps))
+        building = n * TILE * price_of_entry(system.A) + 2 * n * TILE**2
+        build = partial(_tiles, system)
+        found.append(Offer("block Jacobi", building, n * TILE, JACOBI_SHARE * steps, build))
     return found
 
 
@@ -108,14 +143,27 @@ def plain_steps(system: System) -> float:
     return min(n, 1 + 0.5 * math.sqrt(system.condition) * math.log(2 / system.tol))
 
 
-def _sparse_inverse(system: System, steps: float, entry: float) -> Offer:
-    A, n = system.A, system.S.shape[0]
+def _loose(system: System) -> Offer:
+    hard = system.condition if math.isfinite(system.condition) else 1 / system.tol
+    each = LOOSE_WORK * max(1.0, math.log10(hard) / 2) ** 2
+    building, n = each * system.S.shape[0], system.S.shape[0]
+
+    def build() -> Preconditioner | None:
+        definite = system.may_be_definite
+        return loose_factors(system.near, system.shift, definite=definite, most=BEYOND * building)
+
+    return Offer("hierarchical", building, n * math.sqrt(each), LOOSE_STEPS, build)
+
+
+def _sparse_inverse(system: System, steps: float) -> Offer:
+    A, n, entry = system.A, system.S.shape[0], price_of_entry(system.A)
     has_points = points_of(A) is not None
     s = min(NEIGHBOURS if has_points else NEIGHBOURS_BY_ENTRIES, n - 1) + 1
     entries = s * (s + 1) / 2 + (0 if has_points else CANDIDATES * s)
+    left = SPARSE_SHARE * steps
+    left = min(left, SPARSE_STEPS) if has_points else left
     building = n * (entries * entry + s**3 / 3)
-    left = max(SPARSE_STEPS, SPARSE_SHARE * steps)
-    return Offer("sparse inverse", building, 2 * n * s, left, lambda: _sparse(system, s - 1))
+    return Offer("sparse inverse", building, 2 * n * s, left, partial(_sparse, system, s - 1))
 
 
 def _sparse(system: System, count: int) -> Preconditioner:

@@ -1,0 +1,63 @@
+"""Targets of solves and determinants, and which were met."""
+
+from collections.abc import Sequence
+
+from benchmarks.results import Row, short
+from benchmarks.scale.solves import RTOL
+
+#: Targets: seconds of a solve and of a determinant at 10⁵ points, of a solve at 10⁶.
+SOLVE_SECONDS, LOGDET_SECONDS, MILLION_SECONDS = 20.0, 40.0, 360.0
+#: Targets: error of a determinant over n; the same of a stochastic one, relative.
+LOGDET_ERROR, STOCHASTIC_ERROR = 1e-5, 1e-3
+#: Targets: times faster than conjugate gradients, and preconditioned iterations.
+WOODBURY_TIMES, ITERATIONS = 50.0, 15
+#: Targets: times faster than george, by the number of points.
+GEORGE_TIMES = {4096: 5.0, 33_000: 10.0}
+Limits = list[tuple[str, float, float]]
+
+
+def targets(rows: Sequence[Row]) -> list[Row]:
+    """Each figure that has a target, with the target, and whether it is met."""
+    done = [row for row in rows if "note" not in row]
+    found = []
+    for row in done:
+        for name, value, limit in _limits(row, done):
+            least = name.endswith("times")
+            met = value >= limit if least else value <= limit
+            place = {key: row[key] for key in ("task", "points", "n", "kernel")}
+            found.append(
+                place | {"figure": name, "value": short(value), "target": limit, "met": met}
+            )
+    return found
+
+
+def _limits(row: Row, rows: Sequence[Row]) -> Limits:
+    """Figures of a row that have a target, with their targets."""
+    task, n = row["task"], row["n"]
+    if "peer" in row:
+        return _faster(row, rows) if row["peer"] == "george" else []
+    if task == "woodbury":
+        return [("times", row["cg_seconds"] / row["seconds"], WOODBURY_TIMES)]
+    if task == "preconditioner":
+        return [("iterations", row["iterations"], ITERATIONS)]
+    found: Limits = []
+    if n >= 100_000 and task == "solve":
+        found.append(("seconds", row["seconds"], MILLION_SECONDS if n >= 10**6 else SOLVE_SECONDS))
+    if task == "solve":
+        found.append(("residual", row["residual"], RTOL))
+    if task == "logdet":
+        if "difference" in row:
+            found.append(("difference", row["difference"], LOGDET_ERROR))
+            found += [("seconds", row["seconds"], LOGDET_SECONDS)] * (n >= 100_000)
+        else:
+            error = row["standard_error"] / abs(row["logdet"])
+            found.append(("relative error", error, STOCHASTIC_ERROR))
+    return found
+
+
+def _faster(peer: Row, rows: Sequence[Row]) -> Limits:
+    """George's seconds over those of the determinant here, where a target has that many points."""
+    same = ("task", "points", "n", "kernel")
+    own = [row for row in rows if "peer" not in row and all(row[k] == peer[k] for k in same)]
+    limits = [times for least, times in sorted(GEORGE_TIMES.items()) if peer["n"] >= least]
+    return [("times", peer["seconds"] / own[0]["seconds"], limits[-1])] if own and limits else []

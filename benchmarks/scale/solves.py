@@ -1,0 +1,192 @@
+"""Solves and determinants of kernels: the cases, and one measurement each.
+
+A measurement runs in a process of its own, as those of `row` do, and all times in it include what
+the caller waits for: compression, factorisation, the solve and its check.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, cg
+
+import structmat
+from benchmarks.results import Row, short
+from benchmarks.scale.peers import SOLVERS as PEERS
+from benchmarks.scale.places import peak, points_of, sparse_matrix
+from structmat import Dense, Identity, KernelMatrix, LowRank, compress, factorize
+
+LENGTH, RTOL = 0.1, 1e-6
+#: Largest number of points whose matrix is factorised densely beside.
+DENSE_POINTS = 4096
+#: Largest number of points whose determinant is found again, to a tolerance ten times smaller.
+CLOSER_POINTS = 200_000
+#: Points of the trial that compiles and warms up.
+WARM_POINTS = 600
+#: Rows of the exact kernel on which the residual is measured.
+ROWS = 256
+#: Woodbury beside conjugate gradients: rank and rows.
+RANK, WOODBURY_ROWS = 69, 2000
+#: Tolerance of the hierarchical preconditioner, and its shift as a share of the norm.
+LOOSE, SHARE = 1e-2, 1e-2
+
+
+def cases(
+    sizes: Sequence[int], million: bool, files: Sequence[str], folder: str | None = None
+) -> list[Row]:
+    """All solves, determinants, peers and preconditioners, in order."""
+    found = []
+    for kernel in ("exponential", "matern32"):
+        for n in (DENSE_POINTS, max(sizes)):
+            found += [_case("solve", "square", n, kernel), _case("logdet", "square", n, kernel)]
+        found += [_case("logdet", "square", DENSE_POINTS, kernel, peer=peer) for peer in PEERS]
+        if million:
+            tasks = ("solve", "logdet") if kernel == "exponential" else ("solve",)
+            found += [_case(task, "square", 10**6, kernel, shift=1.0) for task in tasks]
+    for path in files:
+        some = [_case(task, path, 10**7, "matern32") for task in ("solve", "logdet")]
+        found += [*some, _case("logdet", path, 10**7, "matern32", peer="george")]
+        found.append(_case("preconditioner", path, 10**7, "matern32"))
+    found.append(_case("preconditioner", "earthquakes", 1706, "exponential"))
+    found.append(_case("preconditioner", "sphere", DENSE_POINTS, "inverse"))
+    if folder is not None:
+        found.append(_case("preconditioner", "bcsstk16", 0, "sparse", folder=folder))
+    return [*found, _case("woodbury", "square", WOODBURY_ROWS, "gaussian")]
+
+
+def _case(task: str, points: str, n: int, kernel: str, **more: Any) -> Row:
+    return {
+        "task": task, "points": points, "n": n, "kernel": kernel, "length": LENGTH,
+        "shift": 0.01, "tol": RTOL,
+    } | more  # fmt: skip
+
+
+def measured(case: Row) -> Row:
+    """Figures of a case."""
+    if "folder" in case:
+        A = sparse_matrix(case["folder"], case["points"])
+        return {"n": len(A)} | _preconditioned(Dense(A), A, np.ones(len(A)), case)
+    points = points_of(case["points"], case["n"])
+    kernel, length = case["kernel"], case["length"]
+    if "peer" in case:
+        found = PEERS[case["peer"]](points, case, right_side(points, case["shift"]))
+        K = KernelMatrix(points, kernel, length=length)
+        return {"n": len(points)} | found | _difference(K, case, found["logdet"])
+    task = TASKS[case["task"]]
+    # A trial compiles and warms up.
+    task(KernelMatrix(points[:WARM_POINTS], kernel, length=length), case)
+    before = peak()
+    figures = task(KernelMatrix(points, kernel, length=length), case)
+    return {"n": len(points)} | figures | {"peak_bytes": peak() - before}
+
+
+def right_side(points: NDArray, shift: float) -> NDArray:
+    """Values of a smooth function at points, with noise of variance `shift`."""
+    rng = np.random.default_rng(0)
+    wave = np.sin(20 * points[:, 0]) * np.cos(15 * points[:, 1])
+    return wave + math.sqrt(shift) * rng.standard_normal(len(points))
+
+
+def _solve(K: KernelMatrix, case: Row) -> Row:
+    shift, b = case["shift"], right_side(K.points, case["shift"])
+    started = time.perf_counter()
+    F = factorize(K, shift=shift, tol=case["tol"])
+    built = time.perf_counter()
+    solution = F.solution(b)
+    ended = time.perf_counter()
+    return {
+        "seconds": short(ended - started), "factor_seconds": short(built - started),
+        "method": F.method, "iterations": solution.iterations,
+        "residual": short(solution.residual), "backward_error": short(solution.backward_error),
+        "sampled_residual": short(_sampled_residual(K, shift, solution.x, b)),
+    }  # fmt: skip
+
+
+def _sampled_residual(K: KernelMatrix, shift: float, x: NDArray, b: NDArray) -> float:
+    """Residual on some rows of the exact kernel over the right-hand side on them."""
+    rows = np.unique(np.linspace(0, len(b) - 1, ROWS).astype(int))
+    left = K.block(rows, np.arange(len(b))) @ x + shift * x[rows]
+    return float(np.linalg.norm(left - b[rows]) / np.linalg.norm(b[rows]))
+
+
+def _logdet(K: KernelMatrix, case: Row) -> Row:
+    started = time.perf_counter()
+    found = structmat.logdet(K, shift=case["shift"], tol=case["tol"])
+    seconds = time.perf_counter() - started
+    row = {"seconds": short(seconds), "logdet": float(found.logabsdet), "sign": float(found.sign)}
+    return row | {"standard_error": short(found.error)} | _difference(K, case, found.logabsdet)
+
+
+def _difference(K: KernelMatrix, case: Row, found: float) -> Row:
+    """Difference over n to the dense value, or to that of a tolerance ten times smaller."""
+    n = len(K.points)
+    if n > CLOSER_POINTS:
+        return {}
+    if n <= DENSE_POINTS:
+        started = time.perf_counter()
+        exact = _dense_logdet(K, case["shift"])
+        more = {"dense_seconds": short(time.perf_counter() - started)}
+    else:
+        exact = float(structmat.logdet(K, shift=case["shift"], tol=case["tol"] / 10).logabsdet)
+        more = {}
+    return more | {"difference": short(abs(float(found) - exact) / n)}
+
+
+def _dense_logdet(K: KernelMatrix, shift: float) -> float:
+    factor = scipy.linalg.cholesky(K.to_dense() + shift * np.eye(len(K.points)))
+    return float(2 * np.log(np.diag(factor)).sum())
+
+
+def _preconditioner(K: KernelMatrix, case: Row) -> Row:
+    close = compress(K, "hierarchical", tol=case["tol"], rng=0).matrix
+    return _preconditioned(close, K, right_side(K.points, case["shift"]), case)
+
+
+def _preconditioned(close: Any, source: Any, b: NDArray, case: Row) -> Row:
+    """Steps of SciPy's conjugate gradients with a loose factorisation, and without."""
+    shift = SHARE * close.norm(2)
+    S = close + shift * Identity(len(b))
+    started = time.perf_counter()
+    M = factorize(compress(source, "hierarchical", tol=LOOSE, rng=0).matrix, shift=shift)
+    built = time.perf_counter() - started
+    steps = {name: _steps(S, b, given) for name, given in (("iterations", M), ("plain", None))}
+    return {"seconds": short(built), "method": M.method, "shift": short(shift)} | steps
+
+
+def _steps(S: Any, b: NDArray, M: LinearOperator | None) -> int:
+    count = [0]
+
+    def step(_: NDArray) -> None:
+        count[0] += 1
+
+    cg(S, b, rtol=RTOL, maxiter=1000, M=M, callback=step)
+    return count[0]
+
+
+def _woodbury(K: KernelMatrix, case: Row) -> Row:
+    """Low rank plus a diagonal: the factorisation and a solve beside conjugate gradients."""
+    n = len(K.points)
+    U = np.random.default_rng(0).standard_normal((n, min(RANK, n))) / math.sqrt(n)
+    A, shift, b = LowRank(U, U), 1e-4, np.ones(n)
+    S = A + shift * Identity(n)
+    own, other = [], []
+    for _ in range(5):
+        started = time.perf_counter()
+        factorize(A, shift=shift).solve(b)
+        own.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        cg(S, b, rtol=1e-8)
+        other.append(time.perf_counter() - started)
+    return {"seconds": short(min(own)), "cg_seconds": short(min(other)), "rank": min(RANK, n)}
+
+
+TASKS: dict[str, Callable[[KernelMatrix, Row], Row]] = {
+    "solve": _solve,
+    "logdet": _logdet,
+    "preconditioner": _preconditioner,
+    "woodbury": _woodbury,
+}

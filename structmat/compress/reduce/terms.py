@@ -1,0 +1,336 @@
+"""Terms of an expression: rectangles between orders, or matrices that stay as they are."""
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from structmat.compress.reduce.boxes import Boxes
+from structmat.compress.reduce.common import (
+    added,
+    can_compare,
+    covers,
+    finest,
+    folded,
+    full_grid,
+    is_alike,
+    on_table,
+    unfolded,
+)
+from structmat.compress.reduce.runs import as_gblr, boxes_of_runs, collapsed, grouped
+from structmat.errors import ConversionError
+from structmat.intervals import IntArray
+from structmat.matrices import (
+    GBLR,
+    Adjoint,
+    BlockLowRank,
+    BlockSparse,
+    Dense,
+    Hierarchical,
+    LowRank,
+    Monarch,
+    Permutation,
+    Product,
+    Scaled,
+    Sum,
+    in_orders,
+    split_orders,
+)
+from structmat.matrices.adjoints import equal_parts
+from structmat.matrix import StructuredMatrix
+
+#: Longest shorter side of a dense rectangle that is decomposed.
+MOST_DENSE = 2048
+Orders = tuple[IntArray, IntArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A term of a sum: rectangles between orders of rows and columns, or a matrix as it is."""
+
+    #: "low_rank", "tiles", "blocks", "hierarchical" or "gblr"; "" for a matrix as it is.
+    form: str
+    boxes: Boxes | None
+    matrix: StructuredMatrix
+    orders: Orders
+
+    @property
+    def table(self) -> IntArray:
+        """Rectangles onto which others may be brought: all tiles of a grid, or its own."""
+        assert self.boxes is not None
+        if isinstance(self.matrix, BlockLowRank):
+            return full_grid(self.matrix.shape, [self.matrix.row_sizes, self.matrix.col_sizes])
+        return self.boxes.table[:, :4]
+
+
+def terms_of(A: StructuredMatrix, *, opened: bool = False) -> list[Term]:
+    """Terms of a matrix on NumPy, those of equal structure added.
+
+    With `opened` Monarch matrices are tiles of low rank, between orders of their own.
+    """
+    orders = np.arange(A.shape[0]), np.arange(A.shape[1])
+    return _merged(_parsed(A, orders, opened))
+
+
+def _parsed(A: StructuredMatrix, orders: Orders, opened: bool) -> list[Term]:
+    """Terms of a matrix whose row i is row `orders[0][i]` of the whole; columns likewise."""
+    if isinstance(A, Sum):
+        return [term for child in A.children for term in _parsed(child, orders, opened)]
+    if isinstance(A, Scaled):
+        alpha = A.alpha.item()
+        return [_times(term, alpha) for term in _parsed(A.children[0], orders, opened)]
+    if isinstance(A, Adjoint) and not isinstance(turned := A.children[0].H, Adjoint):
+        return _parsed(turned, orders, opened)
+    if opened and isinstance(A, Monarch):
+        return _parsed(A.to_kind("block_low_rank"), orders, opened)
+    if opened and isinstance(A, Adjoint) and isinstance(A.children[0], Monarch):
+        return _parsed(A.to_kind("block_low_rank"), orders, opened)
+    left, inner, right = split_orders(A)
+    if inner is not A:
+        rows = orders[0] if left is None else orders[0][left._inverse]
+        cols = orders[1] if right is None else orders[1][right.p]
+        return _parsed(inner, (rows, cols), opened)
+    form, boxes = _boxes(A)
+    if isinstance(A, Hierarchical):
+        orders = orders[0][A.row_order], orders[1][A.col_order]
+    return [Term(form, boxes, A, orders)]
+
+
+def boxes_of(A: StructuredMatrix) -> Boxes:
+    """Rectangles of one matrix of tiles, blocks or rectangles, without its orders."""
+    boxes = _boxes(A)[1]
+    assert boxes is not None
+    return boxes
+
+
+def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
+    """Form and rectangles of one matrix; "" and None for one that has none."""
+    if isinstance(A, GBLR):
+        return "gblr", collapsed(boxes_of_runs(A))
+    forms: dict[type, str] = {
+        LowRank: "low_rank", BlockLowRank: "tiles", BlockSparse: "blocks", Dense: "tiles",
+        Hierarchical: "hierarchical",
+    }  # fmt: skip
+    form = forms.get(type(A), "")
+    if not form or (isinstance(A, Dense) and min(A.shape) > MOST_DENSE):
+        return "", None
+    found: Any = A.to_kind("hierarchical")
+    wide = np.result_type(A.dtype, np.float64)
+    u, v, dense = (np.asarray(flat, wide) for flat in (found.u, found.v, found.dense))
+    if isinstance(A, Hierarchical) and A.rectangles.cells is None:
+        return "", None  # rectangles overlap
+    return form, collapsed(Boxes(found.blocks, u, v, dense, A.shape, found.symmetric))
+
+
+def _times(term: Term, alpha: Any) -> Term:
+    """A term times a number."""
+    boxes = term.boxes
+    if boxes is not None and boxes.symmetric and complex(alpha).imag:
+        boxes = unfolded(boxes)
+    return replace(
+        term, boxes=None if boxes is None else boxes.scaled(alpha), matrix=term.matrix * alpha
+    )
+
+
+def _merged(terms: list[Term]) -> list[Term]:
+    """Terms of one form and equal rectangles as one, multiples of one matrix as one."""
+    found: list[Term] = []
+    for term in terms:
+        for k, other in enumerate(found):
+            joint = _joint(other, term)
+            if joint is not None:
+                found[k] = joint
+                break
+        else:
+            found.append(term)
+    return found
+
+
+def _joint(a: Term, b: Term) -> Term | None:
+    """The sum of two terms as one, where it is exact; None otherwise."""
+    if not same_orders(a, b):
+        return None
+    if a.boxes is None or b.boxes is None:
+        return None if a.boxes is not None or b.boxes is not None else _multiple(a, b)
+    if "gblr" in (a.form, b.form):
+        if "hierarchical" in (a.form, b.form):
+            return None
+        return _as_runs([a, b])
+    if not is_alike(a.boxes, b.boxes):
+        return None
+    form = a.form if a.form == b.form else "hierarchical"
+    return replace(a, form=form, boxes=collapsed(added([a.boxes, b.boxes])), matrix=a.matrix)
+
+
+def _as_runs(terms: list[Term]) -> Term:
+    """Terms as one GBLR matrix."""
+    parts = [term.boxes for term in terms if term.boxes is not None]
+    wide = [replace(unfolded(part), cyclic=True) for part in parts]
+    table, u, v, dense = (
+        np.concatenate([getattr(part, name) for part in wide])
+        for name in ("table", "u", "v", "dense")
+    )
+    joint = Boxes(table, u, v, dense, wide[0].shape, cyclic=True)
+    return replace(terms[0], form="gblr", boxes=collapsed(grouped(joint)))
+
+
+def _multiple(a: Term, b: Term) -> Term | None:
+    """Two multiples of one matrix as one; None for others."""
+    alpha = ratio(b.matrix, a.matrix)
+    return None if alpha is None else replace(a, matrix=a.matrix * (1 + alpha))
+
+
+def ratio(A: StructuredMatrix, B: StructuredMatrix) -> Any:
+    """The number c with A = c B, part by part and to rounding; None if there is none."""
+    one, left = _unscaled(A)
+    two, right = _unscaled(B)
+    if type(one) is not type(two) or one.shape != two.shape or one.dtype != two.dtype:
+        return None
+    if equal_parts(one, two):
+        return left / right if right else None
+    if isinstance(one, Product) and len(one.children) == len(two.children):
+        factors = [ratio(x, y) for x, y in zip(one.children, two.children, strict=True)]
+        if not right or any(factor is None for factor in factors):
+            return None
+        return math.prod(factors) * left / right
+    names = one.scaled_names
+    if len(names) != 1:
+        return None
+    x, y = getattr(one, names[0]), getattr(two, names[0])
+    if x.shape != y.shape or not y.size:
+        return None
+    at = np.unravel_index(np.argmax(np.abs(y)), y.shape)
+    if not y[at] or not np.isfinite(y[at]):
+        return None
+    c = x[at] / y[at]
+    if not np.abs(x - c * y).max() <= 4 * np.finfo(x.dtype).eps * abs(c) * np.abs(y).max():
+        return None
+    parts = {name: getattr(one, name) for name in one.data_names}
+    same = one._build({**parts, names[0]: y}, one.children, one._static())
+    return c * left / right if right and equal_parts(same, two) else None
+
+
+def _unscaled(A: StructuredMatrix) -> tuple[StructuredMatrix, Any]:
+    return (A.children[0], A.alpha.item()) if isinstance(A, Scaled) else (A, 1.0)
+
+
+def same_orders(a: Term, b: Term) -> bool:
+    """True for terms between the same orders."""
+    return all(np.array_equal(one, other) for one, other in zip(a.orders, b.orders, strict=True))
+
+
+def variants(terms: list[Term]) -> list[list[Term]]:
+    """The terms as they are, and those between the same orders on the rectangles of one.
+
+    Their own rectangles are tried in turn, and the finest common ones.
+    """
+    groups: list[list[Term]] = []
+    for term in terms:
+        for group in groups:
+            one = group[0].boxes is not None and term.boxes is not None
+            if one and same_orders(group[0], term):
+                group.append(term)
+                break
+        else:
+            groups.append([term])
+    found = [terms]
+    choices = [[group, *_together(group)] for group in groups]
+    if any(len(choice) > 1 for choice in choices):
+        for k in range(max(map(len, choices))):
+            # Each group by its k-th way, or its last one.
+            picked = [choice[min(k, len(choice) - 1)] for choice in choices]
+            found.append(list(itertools.chain(*picked)))
+    return found[:1] + [v for v in found[1:] if len(v) < len(terms)]
+
+
+def _together(group: list[Term]) -> list[list[Term]]:
+    """A group of terms as one term, in several ways."""
+    if len(group) == 1:
+        return []
+    if any(term.form == "gblr" for term in group):
+        return [[_as_runs(group)]]
+    boxes = [term.boxes for term in group if term.boxes is not None]
+    if not can_compare(boxes):
+        return []
+    whole = [unfolded(part) for part in boxes]
+    tables = [replace(t, boxes=w).table for t, w in zip(group, whole, strict=True)]
+    common = finest(whole)
+    tables = [table for table in [*tables, common] if covers(table, whole)]
+    found = []
+    for table in _unique(tables):
+        joint = on_table(table, whole)
+        if joint is None:
+            continue
+        if all(part.symmetric for part in boxes) and _is_mirrored(table):
+            joint = folded(joint)
+        form = "tiles" if not joint.symmetric else "hierarchical"
+        found.append([replace(group[0], form=form, boxes=joint)])
+    return found
+
+
+def _unique(tables: list[IntArray]) -> list[IntArray]:
+    keys = {np.unique(table, axis=0).tobytes(): table for table in tables}
+    return list(keys.values())
+
+
+def _is_mirrored(table: IntArray) -> bool:
+    """True if rectangles on the diagonal are squares, and others have mirror images."""
+    other = np.unique(table[:, [2, 3, 0, 1]], axis=0)
+    on = (table[:, 0] == table[:, 2]) & (table[:, 1] == table[:, 3])
+    below = table[:, 0] >= table[:, 2] + table[:, 3]
+    above = table[:, 2] >= table[:, 0] + table[:, 1]
+    return bool((on | below | above).all()) and np.array_equal(np.unique(table, axis=0), other)
+
+
+def placed(A: StructuredMatrix, term: Term) -> StructuredMatrix:
+    """A matrix in the place of that of a term, between its orders."""
+    return _ordered(A, *term.orders)
+
+
+def rebuilt(term: Term, boxes: Boxes, dtype: Any) -> StructuredMatrix:
+    """A matrix of the rectangles that are left of a term."""
+    (m, n), (rows, cols) = boxes.shape, term.orders
+    if term.form == "gblr":
+        return _ordered(as_gblr(boxes, dtype), rows, cols)
+    u, v, dense = (flat.astype(dtype) for flat in (boxes.u, boxes.v, boxes.dense))
+    if term.form == "hierarchical":
+        return Hierarchical(
+            boxes.table, u, v, dense, shape=(m, n), row_order=rows, col_order=cols,
+            symmetric=boxes.symmetric,
+        )  # fmt: skip
+    return _ordered(_flat(term, boxes, u, v, dense), rows, cols)
+
+
+def _flat(
+    term: Term, boxes: Boxes, u: NDArray[Any], v: NDArray[Any], dense: NDArray[Any]
+) -> StructuredMatrix:
+    """Low rank, blocks or tiles, as simple as the rectangles allow."""
+    (m, n), table, A = boxes.shape, boxes.table, term.matrix
+    if not len(table):
+        return LowRank(np.zeros((m, 0), u.dtype), np.zeros((n, 0), u.dtype))
+    if len(table) == 1 and table[0, :4].tolist() == [0, m, 0, n]:
+        if table[0, 4] < 0:
+            return Dense(dense.reshape(m, n))
+        return LowRank(u.reshape(-1, m).T.copy(), v.reshape(-1, n).T.copy())
+    if term.form == "blocks" and isinstance(A, BlockSparse) and (table[:, 4] < 0).all():
+        p, q = A.block_shape
+        blocks, begin = np.zeros((len(table), p, q), dense.dtype), boxes.of.begins[2]
+        for k, (_, height, _, width, _) in enumerate(table.tolist()):
+            blocks[k, :height, :width] = dense[begin[k] : begin[k + 1]].reshape(height, width)
+        return BlockSparse(blocks, table[:, 0] // p, table[:, 2] // q, shape=(m, n))
+    whole = Hierarchical(table, u, v, dense, shape=(m, n), symmetric=boxes.symmetric)
+    try:
+        return whole.to_kind("block_low_rank")
+    except ConversionError:
+        return whole
+
+
+def _ordered(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> StructuredMatrix:
+    left, right = (
+        None if np.array_equal(order, np.arange(order.size)) else Permutation(order)
+        for order in (rows, cols)
+    )
+    return in_orders(None if left is None else left.H, A, right)

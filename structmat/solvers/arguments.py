@@ -1,0 +1,82 @@
+"""Arguments of the room: matrices, shifts, tolerances and right-hand sides, checked."""
+
+import cmath
+import numbers
+from typing import Any
+
+from structmat import _array
+from structmat._array import Array
+from structmat._operand import as_operand
+from structmat.algebra.arguments import as_matrix
+from structmat.errors import BackendError, InputError
+from structmat.matrix import StructuredMatrix
+
+#: Default bounds of errors, in double and in lower precision.
+_TOL, _TOL_SINGLE = 1e-8, 1e-5
+
+
+def finite_matrix(A: Any) -> StructuredMatrix:
+    """A matrix as a structured one, of at least single precision, with finite contents."""
+    A = as_matrix(A)
+    _check_contents(A)
+    xp = A.xp
+    return A if xp.finfo(A.dtype).bits >= 32 else A.astype(xp.result_type(A.dtype, xp.float32))
+
+
+def _check_contents(A: StructuredMatrix) -> None:
+    for name in A.data_names:
+        array = getattr(A, name)
+        if _array.is_inexact(array.dtype, A.xp) and not bool(A.xp.all(A.xp.isfinite(array))):
+            raise InputError(
+                f"{name} of {A!r} has a NaN or an infinity; expected finite contents (find them "
+                "with numpy.isfinite)"
+            )
+    for child in A.children:
+        _check_contents(child)
+
+
+def finite_number(shift: Any) -> complex:
+    """A shift as a Python number: a float where it is real.
+
+    Examples
+    --------
+    >>> finite_number(1), finite_number(1j)
+    (1.0, 1j)
+    """
+    if getattr(shift, "requires_grad", False):
+        raise BackendError(
+            f"shift = {shift!r} takes part in gradients beside contents of another library; "
+            "expected a number, or a matrix on torch (A.to('torch'))"
+        )
+    if hasattr(shift, "item") and getattr(shift, "shape", None) == ():
+        shift = shift.item()
+    if not isinstance(shift, numbers.Complex) or not cmath.isfinite(complex(shift)):
+        raise InputError(f"shift = {shift!r}; expected a finite number")
+    number = complex(shift)
+    return number if number.imag else number.real
+
+
+def tolerance(tol: Any, A: StructuredMatrix) -> float:
+    """A bound of errors, by default that of the precision of A."""
+    if tol is None:
+        return _TOL if A.xp.finfo(A.dtype).bits >= 64 else _TOL_SINGLE
+    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < float(tol) < 1:
+        raise InputError(f"tol = {tol!r}; expected a number between 0 and 1, such as 1e-8")
+    return float(tol)
+
+
+def right_hand_side(b: Any, A: StructuredMatrix) -> Array:
+    """A right-hand side as an array of the library of A; structured ones are formed."""
+    if isinstance(b, StructuredMatrix):
+        check_place(b, A)
+        b = b.to_dense()
+    return as_operand(b, A.xp)
+
+
+def check_place(b: StructuredMatrix, A: StructuredMatrix) -> None:
+    """Refuse a structured right-hand side of another library or device."""
+    if b.xp is not A.xp or b.device != A.device:
+        raise BackendError(
+            f"the right-hand side {b!r} on {b.device} meets {A!r} on {A.device}; expected one "
+            "library and one device (move one of them with .to(…))"
+        )
