@@ -113,7 +113,12 @@ class _LeastSquares(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, dims: tuple[Any, ...], system: System, adjoint: bool, b: Tensor, *contents: Tensor
+        info: Any,
+        dims: tuple[Any, ...],
+        system: System,
+        adjoint: bool,
+        b: Tensor,
+        *contents: Tensor,
     ) -> Any:
         _, _, axis, *others = dims
         check_one_matrix([at is not None for at in others])
