@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg.lapack import get_lapack_funcs
 
-from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
+from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, times, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
 from structmat.solvers.results import LogDeterminant
@@ -146,10 +146,7 @@ class _Inverse(Factors):
 
     def _inner(self, b: Any, *, adjoint: bool) -> Any:
         xp = namespace(self.inverse)
-        inverse = _flipped(self.inverse, xp) if adjoint else self.inverse
-        # Torch multiplies arrays of one dtype alone.
-        wide = xp.result_type(inverse.dtype, b.dtype)
-        return xp.astype(inverse, wide, copy=False) @ xp.astype(b, wide, copy=False)
+        return times(_flipped(self.inverse, xp) if adjoint else self.inverse, b, xp)
 
     def _inner_logdet(self) -> LogDeterminant:
         sign, logabs = np.linalg.slogdet(to_numpy(self.whole))

@@ -92,8 +92,10 @@ def test_turned_factorizations(turn):
     check(both, (b, *contents))
 
 
-@pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
-@pytest.mark.parametrize(("m", "n", "rank"), [(5, 3, 3), (3, 5, 3), (5, 4, 2), (4, 4, 4)])
+@pytest.mark.parametrize(
+    ("m", "n", "rank", "is_complex"),
+    [(5, 3, 3, False), (3, 5, 3, False), (5, 4, 2, True), (4, 4, 4, False)],
+)
 def test_least_squares_of_every_shape_and_rank(m, n, rank, is_complex):
     draw, dtype = torch.manual_seed(m), torch.complex128 if is_complex else torch.float64
     U, V, b = (torch.randn(*s, dtype=dtype, generator=draw) for s in ((m, rank), (n, rank), (m, 2)))
