@@ -291,12 +291,6 @@ def product(A: Array, x: Array, xp: ModuleType, *, by_columns: bool) -> Array:
     return A @ x
 
 
-def times(A: Array, x: Array, xp: ModuleType) -> Array:
-    """A @ x in the dtype that holds both: torch multiplies arrays of one dtype alone."""
-    wide = xp.result_type(A.dtype, x.dtype)
-    return xp.astype(A, wide, copy=False) @ xp.astype(x, wide, copy=False)
-
-
 def adjoint_times(A: Array, x: Array, xp: ModuleType) -> Array:
     """A^H @ x, conjugating the operand rather than the matrix."""
     return conj(xp.matrix_transpose(A) @ conj(x, xp), xp)

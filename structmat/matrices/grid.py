@@ -230,12 +230,10 @@ def _product(a: Grid, b: Grid) -> Any:
     """Block by block where the grids meet and that costs no more."""
     if not np.array_equal(a.col_sizes, b.row_sizes):
         return NotImplemented
-    pairs = [
-        (s, t)
-        for s, (_, k) in enumerate(a.places.tolist())
-        for t, (h, _) in enumerate(b.places.tolist())
-        if h == k
-    ]
+    beside: dict[int, list[int]] = {}
+    for t, (k, _) in enumerate(b.places.tolist()):
+        beside.setdefault(k, []).append(t)
+    pairs = [(s, t) for s, (_, k) in enumerate(a.places.tolist()) for t in beside.get(k, ())]
     if sum(a.children[s].cost + b.children[t].cost for s, t in pairs) > a.cost + b.cost:
         return NotImplemented
     blocks: dict[tuple[int, int], StructuredMatrix] = {}

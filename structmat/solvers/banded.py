@@ -23,7 +23,7 @@ from structmat.solvers.elimination.sparse_factors import (
     SingularColumn,
     SparseLU,
 )
-from structmat.solvers.elimination.sparse_form import is_hermitian, sparse_form
+from structmat.solvers.elimination.sparse_form import MOST_ENTRIES, is_hermitian, sparse_form
 from structmat.solvers.elimination.sparse_plan import plan
 from structmat.solvers.shifted import shifted
 
@@ -34,7 +34,7 @@ SPARSE = 0.25
 def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     """LU or Cholesky factors of A + shift I, for a matrix whose entries are few."""
     n, host = A.shape[0], in_double(A)
-    form = sparse_form(host, SPARSE * n * n)
+    form = sparse_form(host, min(SPARSE * n * n, MOST_ENTRIES))
     if form is None:
         return NotImplemented
     found = sparse_factors(form + shift * eye_array(n), single=is_single(A))

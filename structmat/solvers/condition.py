@@ -9,8 +9,9 @@ from structmat._operand import multiplied
 from structmat.errors import SolveError
 from structmat.solvers.verify import column_norms, double
 
-#: Condition number above which a matrix counts as singular.
-LIMIT = 1 / float(np.finfo(np.float64).eps)
+#: Condition number above which a matrix counts as singular. The rounding of its entries takes a
+#: singular matrix as far from all others as a few units of the last place.
+LIMIT = 1 / (16 * float(np.finfo(np.float64).eps))
 
 
 class Probe(NamedTuple):

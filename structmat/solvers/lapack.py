@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg.lapack import get_lapack_funcs
 
-from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, times, to_numpy
+from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
+from structmat.solvers.condition import LIMIT
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import double
 
@@ -52,7 +53,7 @@ def factored(
             if found is not None:
                 return found
         found = _factors(xp.astype(A, wide, copy=False), xp, hermitian, name)
-        limit = float(xp.finfo(found.dtype).eps)
+    limit = 1 / LIMIT
     if not found.rcond > limit:
         raise SolveError(
             f"{name} is numerically singular: its reciprocal condition number is about "
@@ -146,7 +147,10 @@ class _Inverse(Factors):
 
     def _inner(self, b: Any, *, adjoint: bool) -> Any:
         xp = namespace(self.inverse)
-        return times(_flipped(self.inverse, xp) if adjoint else self.inverse, b, xp)
+        inverse = _flipped(self.inverse, xp) if adjoint else self.inverse
+        # Torch multiplies arrays of one dtype alone.
+        wide = xp.result_type(inverse.dtype, b.dtype)
+        return xp.astype(inverse, wide, copy=False) @ xp.astype(b, wide, copy=False)
 
     def _inner_logdet(self) -> LogDeterminant:
         sign, logabs = np.linalg.slogdet(to_numpy(self.whole))

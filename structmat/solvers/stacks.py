@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, device, from_numpy, times, to_numpy
+from structmat._array import Array, device, from_numpy, to_numpy
 from structmat._array import adjoint as _adjoint
 from structmat.solvers.lapack import Factors, balancing, factored
 from structmat.solvers.results import LogDeterminant
@@ -64,7 +64,9 @@ class Stack:
     def solve_all(self, b: Array, xp: ModuleType, *, adjoint: bool) -> Array:
         """Solutions of each system, or of each with the adjoint, for b (c, p, k)."""
         if self.inverse is not None:
-            return times(_adjoint(self.inverse, xp) if adjoint else self.inverse, b, xp)
+            inverse = _adjoint(self.inverse, xp) if adjoint else self.inverse
+            wide = xp.result_type(inverse.dtype, b.dtype)
+            return xp.astype(inverse, wide, copy=False) @ xp.astype(b, wide, copy=False)
         parts = [b[i, :, :] for i in range(b.shape[0])]
         pairs = zip(self.factors, parts, strict=True)
         return xp.stack([F.solve_adjoint(x) if adjoint else F.solve(x) for F, x in pairs])

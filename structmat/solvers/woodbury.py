@@ -75,7 +75,7 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     if _is_wide(low_rank) or not A.shape[0]:
         return NotImplemented
     S = shifted(A, shift)
-    if base.kind == "scaled" and complex(base.alpha) == 0:
+    if A.shape[0] and base.kind == "scaled" and complex(base.alpha) == 0:
         raise SolveError(
             f"{S!r} has a rank of {low_rank.rank} at most, so it is singular; expected a shift, or "
             "structmat.lstsq for a least-squares solution"

@@ -113,6 +113,17 @@ def test_sums_and_permutations_are_found():
           1.0, "banded LU")  # fmt: skip
 
 
+def test_a_row_apart_leaves_the_band_a_band():
+    A = runs()
+    inner = A._submatrix(np.arange(N - 1), np.arange(N - 1))
+    lonely = from_sparse(scipy.sparse.block_diag([sparse_form(inner), np.ones((1, 1))]))
+    check(lonely, 9.0, "banded LU")
+    # Small parts that are full are left to a solve of all at once.
+    blocks = np.random.default_rng(0).standard_normal((100, 3, 3))
+    apart = BlockSparse(blocks, range(100), range(100), shape=(300, 300))
+    assert banded.factorize(apart, 0.0, 1e-8) is NotImplemented
+
+
 def test_low_rank_beside_a_band_goes_by_woodbury():
     U = np.random.default_rng(0).standard_normal((N, 3))
     A = runs() + LowRank(U, U)
@@ -188,13 +199,21 @@ def test_singular_bands_raise(dtype):
         solve(from_sparse(chain.tocsr().astype(dtype)), np.ones(N, dtype))
 
 
+SPARSE = ("gblr", "block_sparse", "block_low_rank", "diagonal", "identity", "permutation")
+
+
+def kinds(A):
+    """Kinds of a matrix and of all of its parts."""
+    return [A.kind, *(kind for child in A.children for kind in kinds(child))]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_sparse_form_has_all_entries(name):
     for dtype in ("float32", "complex128"):
         A, dense = build(name, dtype)
         form = sparse_form(A)
         if form is None:
-            assert A.kind not in ("gblr", "block_sparse", "block_low_rank", "diagonal", "identity")
+            assert not set(kinds(A)) <= {*SPARSE, "scaled", "adjoint", "kronecker", "grid", "sum"}
             continue
         assert form.dtype == A.dtype
         np.testing.assert_allclose(form.toarray(), dense, atol=1e-5)

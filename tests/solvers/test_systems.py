@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systems import CHANGES, CONTENTS, DTYPES, KINDS, SHIFTS, SIZES, system, truth
 
-from structmat import Dense, SolveError, StructmatError, factorize
+from structmat import Dense, InputError, SolveError, StructmatError, factorize
 from structmat.solvers import banded, choice, tiles
 from structmat.solvers.elimination import sparse_plan
 
@@ -76,12 +76,15 @@ def outcome(found, seed, *, structure):
     b = rng.standard_normal((n, (0, 1, 1, 2, 3, 20)[seed % 6])).astype(A.dtype)
     if seed % 5 == 0 and A.dtype.kind != "c":
         b = b + 1j * b[:, ::-1]
+    # Norms of sources are sums of squares, which may overflow: that is refused as well.
+    refusal = InputError if squares_overflow(found) else SolveError
     try:
         F = factorize(A, shift=found.shift)
         x, y = F.solve(b), F.solve_adjoint(b)
-    except SolveError:
+    except refusal:
         # By products alone not all systems are solved; by dense factors the good ones are.
-        assert structure or overflows(found) or not is_good(found)
+        if not structure and not overflows(found) and is_good(found):
+            raise
         return "refused"
     assert true.condition < SINGULAR or not b.size
     assert x.shape == y.shape == b.shape
@@ -101,6 +104,11 @@ def outcome(found, seed, *, structure):
         assert abs(logdet.logabsdet - true.logabs) <= far
         assert abs(logdet.sign - true.sign) <= far
     return F.method
+
+
+def squares_overflow(found):
+    peak = np.abs(found.terms).max(initial=0) or 1
+    return not 1e-120 < peak < 1e120
 
 
 def check_solution(found, x, b, S):
@@ -123,7 +131,7 @@ def norms(x):
 
 @pytest.mark.parametrize("structure", [False, True], ids=["small", "as large"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=4, derandomize=True, database=None)
+@settings(max_examples=3, derandomize=True, database=None)
 @given(choices=SYSTEMS)
 def test_systems_are_solved_or_refused(kind, structure, choices):
     check(kind, choices, structure=structure)

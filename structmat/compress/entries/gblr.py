@@ -13,13 +13,18 @@ from structmat.sources.source import Source
 
 
 def fit_entries(
-    source: Source, goal: Goal, *, rng: np.random.Generator, progress: Progress
+    source: Source,
+    goal: Goal,
+    *,
+    rng: np.random.Generator,
+    progress: Progress,
+    weak: bool | None = None,
 ) -> StructuredMatrix:
     """Blocks of a hierarchical matrix, each rank a block of its own, each dense row a run.
 
-    It has the orders of the hierarchical matrix around it.
+    It has the orders of the hierarchical matrix around it, whose admissibility `weak` may name.
     """
-    found = fit(source, goal, rng=rng, progress=progress).to_kind("gblr")
+    found = fit(source, goal, rng=rng, progress=progress, weak=weak).to_kind("gblr")
     if goal.max_cost is not None and found.cost > goal.max_cost:
         # A dense row costs one multiplication more as a run.
         less = replace(goal, max_cost=goal.max_cost**2 // found.cost)

@@ -32,6 +32,11 @@ class Pairs(NamedTuple):
     symmetric: bool
 
     @property
+    def weak(self) -> bool:
+        """True by weak admissibility: nothing but blocks on the diagonal is near."""
+        return bool((self.near[:, 0] == self.near[:, 2]).all())
+
+    @property
     def weight(self) -> int:
         """Number of far rectangles that each stands for."""
         return 2 if self.symmetric else 1

@@ -36,43 +36,45 @@ NEAR_SHARE = 0.6
 
 
 def fit_entries(
-    source: Any, goal: Goal, *, rng: np.random.Generator, progress: Progress
+    source: Any,
+    goal: Goal,
+    *,
+    rng: np.random.Generator,
+    progress: Progress,
+    weak: bool | None = None,
 ) -> Hierarchical:
     """Hierarchical matrix near a source, to an absolute error or under a cap on the cost.
 
     Far rectangles are approximated by few of their rows and columns, near ones are evaluated.
     The error is shared out by what rectangles cost; it is checked on entries or lines at random
-    in each, which a rectangle with few nonzero entries may still deceive.
+    in each, which a rectangle with few nonzero entries may still deceive. For an error, `weak`
+    asks for weak or for strong admissibility; by default the cheaper one is taken.
     """
     seed = int(rng.integers(2**62))
     if goal.max_cost is not None:
         matrix = _under_cap(source, goal, goal.max_cost, seed, progress)
     else:
-        matrix = _within_error(source, goal.max_error or 0.0, seed, progress)
+        matrix = _within_error(source, goal.max_error or 0.0, seed, progress, weak)
     progress(1.0)
     return matrix
 
 
-def fit_strong(
-    source: Any, goal: Goal, *, rng: np.random.Generator, progress: Progress
+def weak_is_cheaper(source: Any, error: float, rng: np.random.Generator) -> bool:
+    """Tell whether `fit_entries` takes weak admissibility to miss no more than `error`."""
+    return _cheaper(source, error, int(rng.integers(2**62)))[1].weak
+
+
+def _within_error(
+    source: Any, error: float, seed: int, progress: Progress, weak: bool | None
 ) -> Hierarchical:
-    """Hierarchical matrix of strong admissibility near a source, to an absolute error."""
-    pairs, seed = clusters_of(source), int(rng.integers(2**62))
-    error = goal.max_error or 0.0
-    matrix = _of_pairs(source, evaluator_of(source, pairs), pairs, error, seed, progress)
-    progress(1.0)
-    return matrix
-
-
-def _within_error(source: Any, error: float, seed: int, progress: Progress) -> Hierarchical:
     """A matrix of low cost that misses no more than `error`."""
-    return _of_pairs(source, *_cheaper(source, error, seed), error, seed, progress)
-
-
-def _of_pairs(
-    source: Any, evaluator: Evaluator, pairs: Pairs, error: float, seed: int, progress: Progress
-) -> Hierarchical:
-    """A matrix of these rectangles that misses no more than `error`."""
+    if weak is None:
+        evaluator, pairs = _cheaper(source, error, seed)
+    else:
+        pairs = clusters_of(source)
+        if weak:
+            pairs = weak_pairs(points_of(source)[0], symmetric=pairs.symmetric)
+        evaluator = evaluator_of(source, pairs)
     found, near = factored(evaluator, pairs, _each(pairs, error), seed, part(progress, 0.0, 0.9))
     goal = Goal(max_error=error * math.sqrt(DROPPED))
     return assembled(found, near, pairs, evaluator, goal, source.shape, np.dtype(source.dtype))

@@ -19,7 +19,7 @@ from structmat.matrices.lazy import Adjoint, Product, Scaled, Sum
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
 
-#: Most entries that are put down, each as often as it is covered.
+#: Most entries that are put down, each as often as it is covered: 1 GiB with their places.
 MOST_ENTRIES = 2**26
 
 

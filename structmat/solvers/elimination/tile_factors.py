@@ -141,13 +141,14 @@ def _factors(S: TileForm, shift: complex, tol: float, most_size: float) -> TileF
             break
         error = precise
     method = f"block{'-low-rank' if thin else ''} {'Cholesky' if definite else 'LU'}"
-    measured, eps = _backward_error(factors, S), float(np.finfo(S.dtype).eps)
+    norm, eps = one_norm(S), float(np.finfo(S.dtype).eps)
+    measured = _backward_error(factors, S, norm)
     if not measured <= tol:
         return None
     missed = factors.truncation if error > precise else 0.0
     if measured > ROUNDINGS * eps:
         missed = max(missed, measured * size)
-    return TileFactors(factors, scales, order, method, missed, one_norm(S) * inverse)
+    return TileFactors(factors, scales, order, method, missed, norm * inverse)
 
 
 def _smallest(shift: complex, scales: Scales | None) -> float:
@@ -156,14 +157,14 @@ def _smallest(shift: complex, scales: Scales | None) -> float:
     return abs(shift) * least
 
 
-def _backward_error(factors: Eliminated, S: TileForm) -> float:
+def _backward_error(factors: Eliminated, S: TileForm, norm: float) -> float:
     """Backward error of a solve with random numbers, large where pivots were too small."""
     n = int(S.begins[-1])
     b = np.random.default_rng(0).standard_normal((n, 1)).astype(S.dtype)
     with np.errstate(all="ignore"):
         x = factors.solve(b)
         left = np.linalg.norm(b - product(S, x))
-        size = one_norm(S) * np.linalg.norm(x) + np.linalg.norm(b)
+        size = norm * np.linalg.norm(x) + np.linalg.norm(b)
     return float(left / size) if n else 0.0
 
 

@@ -20,9 +20,9 @@ from structmat.solvers.shifted import shifted
 from structmat.solvers.simple import parity
 from structmat.solvers.verify import norm_bound
 
-#: Most error of the weak form as a share of the shift, the least one, and its square for each row:
-#: half of it bounds what the logarithm of the determinant misses.
-MOST_WEAK, WEAK, EACH = 1.0, 0.3, 2e-5
+#: Error of the weak form as a share of the shift: the least one, the most, and its square for
+#: each row, by which the logarithm of the determinant may change.
+WEAK, MOST_WEAK, EACH = 0.2, 1.0, 1e-5
 #: Error as a share of the norm where there is no shift.
 UNSHIFTED = 1e-10
 #: Smallest and largest error, as shares of the norm.
@@ -79,19 +79,27 @@ class HierarchicalFactorization(Factorization):
         found = found._replace(sign=found.sign * parity(self.orders[0]) * parity(self.orders[1]))
         if self.exact:
             return found
-        shape, xp = (self.shape[0], PROBES), self.xp
-        z = np.random.default_rng(0).integers(0, 2, shape) * 2.0 - 1.0
-        product = multiplied(self.matrix, _array.from_numpy(z, xp, self.device), adjoint=False)
-        w = _array.to_numpy(self._solve(product)) - z
-        # Of det(I + W): the trace of W to first order, the squares of its entries to second.
-        each = (z * w).sum(axis=0)
-        mean = float(each.mean().real)
-        spread = float(np.abs(each - each.mean()).std()) / math.sqrt(PROBES)
-        second = 0.5 * float((np.abs(w) ** 2).sum()) / PROBES
+        z = np.random.default_rng(0).integers(0, 2, (self.shape[0], PROBES)) * 2.0 - 1.0
+        w = self._change(z)
+        v = self._change(w)
+        # The logarithm of det(I + W) is tr W - tr W^2 / 2 and so on.
+        first, second = (z * w).sum(axis=0).real, 0.5 * (z * v).sum(axis=0).real
+        mean, spread = float(first.mean()), float((first - second).std()) / math.sqrt(PROBES)
+        error = spread + float(np.linalg.norm(v) * np.linalg.norm(w)) / (3 * PROBES)
         if abs(mean) < 3 * spread:
             # The vectors would add more noise than they take away.
-            return found._replace(error=math.hypot(mean, spread) + second)
-        return found._replace(logabsdet=found.logabsdet + mean, error=spread + second)
+            mean, error = 0.0, math.hypot(mean, error)
+        return found._replace(logabsdet=found.logabsdet + mean - float(second.mean()), error=error)
+
+    def _change(self, z: NDArray[Any]) -> NDArray[Any]:
+        """W z, where S is I + W times the weak form, from the left."""
+        product = multiplied(self.matrix, _array.from_numpy(z, self.xp, self.device), adjoint=False)
+        return _array.to_numpy(self._solve(product)) - z
+
+
+def share_of(rows: int) -> float:
+    """Error of the weak form of a number of rows, as a share of the shift."""
+    return min(max(WEAK, math.sqrt(EACH * rows)), MOST_WEAK)
 
 
 def factorize(A: Any, shift: complex, tol: float) -> Any:
@@ -130,7 +138,7 @@ def factorize_with(
     if A.shape[0] < ROWS or (size.any() and not np.array_equal(A.row_order, A.col_order)):
         return NotImplemented
     norm = float(A.norm())
-    share = min(max(WEAK, math.sqrt(EACH * A.shape[0])), MOST_WEAK)
+    share = share_of(A.shape[0])
     error = share * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
     error = min(max(error, LEAST * norm), MOST * norm)
     weak = weak_form(A, error, most=MOST_WORK)

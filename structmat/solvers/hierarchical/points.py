@@ -1,5 +1,6 @@
 """Direct factorization of sources: compressed with respect to the shift, then factored."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,17 @@ from structmat._progress import no_progress
 from structmat.compress.contained import Bound
 from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
-from structmat.compress.hierarchical.fit import fit_strong
+from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
-from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with
+from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with, share_of
 from structmat.solvers.iterative import factorize_known
 from structmat.solvers.known import Known
 from structmat.solvers.shifted import shifted
 from structmat.sources.kernel_matrix import KernelMatrix
 from structmat.sources.source import Source
 
-#: Error of the compression as a share of the shift.
-COMPRESSED = 0.3
+#: Error of the compression as a share of that of the weak form.
+COMPRESSED = 0.4
 #: Fewer rows are formed.
 ROWS = 2048
 #: Named kernels that are positive definite.
@@ -28,9 +29,9 @@ DEFINITE = ("exponential", "matern32", "matern52", "gaussian")
 def factorize(A: Source, shift: complex, tol: float) -> Any:
     """Factorization of a source with a shift by its compression.
 
-    The compression's error is `COMPRESSED` times the shift: solutions, and their errors, are
-    those of the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for
-    small sources.
+    The compression's error is a share of the shift: solutions, and their errors, are those of
+    the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for small
+    sources.
     """
     if A.shape[0] < ROWS:
         return NotImplemented
@@ -45,11 +46,12 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
 
 
 def compressed(A: Source, shift: complex) -> Hierarchical:
-    """The hierarchical matrix near a source, to a share of the shift."""
+    """The hierarchical matrix near a source."""
+    run = Compression(A, "hierarchical", partial(fit_entries, weak=False))
     rng = np.random.default_rng(0)
-    norm = source_norm(A, rng)
-    share = COMPRESSED * abs(shift) / norm if shift and norm else UNSHIFTED
-    run = Compression(A, "hierarchical", fit_strong)
+    norm, share = source_norm(run.source, rng), UNSHIFTED
+    if shift and norm:
+        share = COMPRESSED * share_of(A.shape[0]) * abs(shift) / norm
     found = run.fit(Bound(tol=min(max(share, LEAST), MOST)), rng, no_progress, exact=False)
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))

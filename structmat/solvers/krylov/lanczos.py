@@ -66,6 +66,8 @@ def _values(
     at = np.arange(steps)
     T[:, at, at] = alphas
     T[:, at[1:], at[:-1]] = T[:, at[:-1], at[1:]] = betas[:, :-1]
+    if not np.isfinite(T).all():  # products overflow
+        return np.full(k, np.nan), np.nan
     nodes, vectors = np.linalg.eigh(T)
     weights = np.abs(vectors[:, 0, :]) ** 2
     # Nodes after the end of a recurrence are zeros that weigh nothing.
