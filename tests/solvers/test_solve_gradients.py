@@ -6,6 +6,7 @@ from solve_kinds import KINDS, N, drawn, hierarchical
 from structmat import Dense, Diagonal, KernelMatrix, LowRank, factorize, logdet, lstsq, solve
 from structmat.binding import construct, leaves
 from structmat.errors import BackendError
+from structmat.sources import source
 
 torch = pytest.importorskip("torch")
 quiet = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own imports
@@ -77,6 +78,36 @@ def test_points_and_lengths_of_kernels(kernel):
         return F.solve(b), F.logdet().logabsdet
 
     check(both, inputs)
+
+
+@pytest.mark.parametrize("size", [2**22, 2 * N])
+def test_blocks_of_a_kernel_are_not_kept_for_gradients(size, monkeypatch):
+    """Products by blocks of two rows evaluate each again; they remember points and operands."""
+    monkeypatch.setattr(source, "BLOCK_ENTRIES", size)
+    points = torch.rand(N, 2, dtype=torch.float64, generator=torch.manual_seed(0))
+    length, x = number(0.7), columns(N, torch.float64, 1)
+    points.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        y = KernelMatrix(points, "gaussian", length=length) @ x
+    assert ((N, N) in kept or (2, N) in kept) is (size > 2 * N)
+    check(lambda *p: KernelMatrix(p[0], "gaussian", length=p[1]) @ p[2], (points, length, x))
+    check(lambda *p: KernelMatrix(p[0], "gaussian", length=p[1]).H @ p[2], (points, length, x))
+    assert y.requires_grad
+
+
+def test_functions_with_gradients_of_their_own_are_refused():
+    points = torch.rand(N, 2, dtype=torch.float64)
+    length = number(0.7)
+    A = KernelMatrix(points, lambda X, Y: torch.exp(-torch.cdist(X, Y) / length))
+    for matrix in (A, A + Diagonal(torch.ones(N, dtype=torch.float64))):
+        with pytest.raises(BackendError, match="depends on tensors that need gradients"):
+            factorize(matrix, shift=1.0)
+        with torch.no_grad():
+            F = factorize(matrix, shift=1.0)
+            torch.testing.assert_close(F.matrix @ F.solve(points), points)
+    with pytest.raises(BackendError, match="depends on tensors that need gradients"):
+        lstsq(A, torch.ones(N, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("turn", ["H", "T", "conj"])

@@ -18,6 +18,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.gradients.systems import (
     System,
     by_columns,
+    check_functions,
     check_one_matrix,
     check_single,
     followed_places,
@@ -35,6 +36,7 @@ class RecordedPseudoinverse:
     def __init__(self, A: StructuredMatrix, tol: float | None) -> None:
         self.shape, self.dtype, self.neutral = A.shape[::-1], A.dtype, A.neutral
         self.xp, self.device = A.xp, A.device
+        check_functions(A)
         with unfollowed():
             both = _Both(values_of(A), tol)
         self.system = System(A, both, followed_places(A))

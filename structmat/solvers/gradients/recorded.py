@@ -12,6 +12,7 @@ from structmat.binding import leaves
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.gradients.systems import (
+    check_functions,
     check_one_matrix,
     is_followed,
     is_index,
@@ -45,6 +46,7 @@ def factorize(
     """A factorization by `plain`, from values, that torch follows where it follows A or `shift`."""
     is_tensor = isinstance(shift, Tensor) and not shift.ndim
     variables = [t for t in leaves(A) if not is_index(t)] + ([shift] if is_tensor else [])
+    check_functions(A)
     with unfollowed():
         still = values_of(A)
         number = settled(shift) if is_tensor else shift

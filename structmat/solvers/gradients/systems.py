@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import is_batchedtensor
+from torch._C._functorch import is_batchedtensor, is_functorch_wrapped_tensor
 
 from structmat._derivatives import (
     is_batch_of_gradients,
@@ -18,6 +19,7 @@ from structmat._operand import multiplied
 from structmat.binding import bind, construct, leaves
 from structmat.errors import BackendError
 from structmat.matrix import StructuredMatrix
+from structmat.sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,30 @@ def check_one_matrix(batched: Sequence[bool]) -> None:
             "torch.func.vmap over the contents of a matrix reaches a solve; expected one matrix "
             "for all samples (loop over the matrices, and batch right-hand sides)"
         )
+
+
+def check_functions(A: StructuredMatrix) -> None:
+    """Refuse sources whose function has parameters of its own that torch follows."""
+    for child in A.children:
+        check_functions(child)
+    if _has_function(A) and 0 not in A.shape:
+        at = np.zeros(1, np.int64)
+        entry = values_of(A).block(at, at)
+        if entry.requires_grad or is_functorch_wrapped_tensor(entry) or _has_tangent(entry):
+            raise BackendError(
+                f"the function of the entries of {A!r} depends on tensors that need gradients, "
+                "which no solve can see; expected parameters that are contents (a named kernel "
+                "with its length, or a Dense matrix), or torch.no_grad()"
+            )
+
+
+def _has_function(A: StructuredMatrix) -> bool:
+    """Tell whether entries come from a function of the user's."""
+    return isinstance(A, Source) and not isinstance(getattr(A, "kernel", None), str)
+
+
+def _has_tangent(t: Tensor) -> bool:
+    return not torch._C._are_functorch_transforms_active() and is_transformed(t)
 
 
 def by_columns(solve: Callable[[Tensor], Tensor], b: Tensor, axis: int) -> tuple[Tensor, int]:
