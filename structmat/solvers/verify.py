@@ -22,7 +22,7 @@ _NORM_STEPS = 4
 #: Smallest divisor.
 _TINY = float(np.finfo(np.float64).tiny)
 #: Right-hand sides between these absolute values are not scaled.
-_SMALL, _LARGE = 2.0**-100, 2.0**100
+_SMALL, _LARGE = 2.0**-30, 2.0**30
 
 
 def double(dtype: DType, xp: ModuleType) -> DType:
@@ -76,12 +76,12 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
     """The best of a few steps, for columns b in double precision and x in `narrow`."""
     xp, sizes = F.xp, column_norms(b, F.xp)
     own = narrow if F.neutral else _own(F.dtype, b, xp)
-    x, steps = _step(F, xp.astype(b, own, copy=False), b.dtype, adjoint=adjoint)
-    rest, best = None, None
-    for _ in range(_STEPS + 1):
-        if rest is not None:
-            change, taken = _step(F, xp.astype(rest, own, copy=False), b.dtype, adjoint=adjoint)
-            x, steps = x + change, steps + taken
+    rest, x, steps = b, xp.zeros((), dtype=b.dtype, device=F.device), 0
+    best: Solution | None = None
+    for step in range(_STEPS + 1):
+        change, taken = _step(F, xp.astype(rest, own, copy=False), b.dtype, adjoint=adjoint)
+        x = x + change
+        steps = step if taken is None else steps + taken
         rest = b - multiplied(F.matrix, x, adjoint=adjoint)
         measured = _errors(F, x, rest, sizes, exact=exact)
         if best is not None and not measured[1] < _SLOW * best.backward_error:
@@ -103,13 +103,12 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
     return best
 
 
-def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int]:
-    """A solve that is not measured, and the number of its steps."""
+def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int | None]:
+    """A solve that is not measured, and the steps of an iterative method."""
     count = getattr(F, "_counted", None)
-    if count is not None:
-        x, steps = count(b, adjoint=adjoint)
-    else:
-        x, steps = F.unmeasured(b, adjoint=adjoint), 1
+    x, steps = (
+        (F.unmeasured(b, adjoint=adjoint), None) if count is None else count(b, adjoint=adjoint)
+    )
     return F.xp.astype(x, wide, copy=False), steps
 
 
