@@ -72,7 +72,8 @@ def factorize(
 
 def _factorized(A: StructuredMatrix, shift: Any, tol: Any) -> Factorization:
     """A factorization of values, which nothing follows."""
-    A, shift, tol = _checked(A, shift, tol)
+    with _array.computing_on(A.xp, A.device):
+        A, shift, tol = _checked(A, shift, tol)
     with computing(A):
         found = direct(A, shift, tol)
         if found is NotImplemented:
