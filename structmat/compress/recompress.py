@@ -11,6 +11,7 @@ from structmat.compress.arguments import bound_for, check_goal
 from structmat.compress.contained import EQUAL_ERRORS, Bound
 from structmat.compress.estimate import CONFIDENCE, Estimate
 from structmat.compress.front import compressed, warn_of_zero
+from structmat.compress.hermitian import FORMS
 from structmat.compress.measure import relative
 from structmat.compress.reduce.boxes import Boxes
 from structmat.compress.reduce.missed import Norm, exact, norm_of
@@ -51,8 +52,9 @@ def recompress(
     Returns
     -------
     CompressionResult
-        Its matrix never costs more than `A`, and is `A` itself where nothing is gained. `kind`
-        is that of the matrix, and `baseline_error` is NaN.
+        Its matrix never costs more than `A`, and is `A` itself where nothing is gained. It is
+        Hermitian where `A` says that of itself. `kind` is that of the matrix, and
+        `baseline_error` is NaN.
 
     Raises
     ------
@@ -137,7 +139,9 @@ def _best(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Estimate
         found = _to_cap(terms, bound.cap, size) if bound.cap is not None else None
         if bound.tol is not None:
             found = _to_tolerance(terms, bound.tol, size)
-        if found is not None and (best is None or _key(found, bound) < _key(best, bound)):
+        if found is None or (A.hermitian and not found[0].hermitian):
+            continue
+        if best is None or _key(found, bound) < _key(best, bound):
             best = found
     if best is None or (bound.cap is not None and best[0].cost > bound.cap):
         best = _searched(A, bound) or best
@@ -217,11 +221,15 @@ def _searched(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Esti
     if bound.cap is None or math.prod(A.shape) > DENSE_ENTRIES:
         return None
     kinds = {part.kind for part in _parts(A)} & set(fitted_kinds())
+    kinds = kinds & set(FORMS) if A.hermitian else kinds
     best: tuple[StructuredMatrix, Estimate] | None = None
     for kind in sorted(kinds) or ["block_low_rank"]:
         try:
             share = bound.cap / math.prod(A.shape)
-            found = compressed(A, kind, share, None, rng=np.random.default_rng(0), progress=False)
+            found = compressed(
+                A, kind, share, None, rng=np.random.default_rng(0), progress=False,
+                symmetric=A.hermitian or None,
+            )  # fmt: skip
         except BudgetError:
             continue
         if found.error > 1 - EQUAL_ERRORS:

@@ -24,6 +24,7 @@ from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.matrices.adjoints import are_adjoint
+from structmat.matrices.inner_products import LARGE, norm_of_sum
 from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -83,6 +84,13 @@ class Sum(StructuredMatrix, kind="sum"):
 
     def _pick(self, rows: IntArray, cols: IntArray) -> Array:
         return self._added(lambda term: _in(self, term._entries_at(rows, cols)))
+
+    def _norm(self, ord: Any) -> Any:
+        """Norm from inner products of the terms where n products would take long."""
+        if ord != "fro" or math.prod(self.shape) <= LARGE:
+            return NotImplemented
+        found = norm_of_sum(self.children)
+        return NotImplemented if found is None else found
 
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
         return Sum(*(_part_in(self, term, rows, cols) for term in self.children))
@@ -175,8 +183,20 @@ class Product(StructuredMatrix, kind="product"):
         return NotImplemented
 
     def _pick(self, rows: IntArray, cols: IntArray) -> Any:
-        inner, rows, cols = _inside(self, rows, cols)
-        return NotImplemented if inner is self else _in(self, inner._entries_at(rows, cols))
+        inner, i, j = _inside(self, rows, cols)
+        if inner is not self:
+            return _in(self, inner._entries_at(i, j))
+        # A diagonal factor at an end is a multiple of each row or column.
+        *left, last = self.children
+        first, *right = self.children
+        if last.kind == "diagonal":
+            rest, end, at = left, last, cols
+        elif first.kind == "diagonal":
+            rest, end, at = right, first, rows
+        else:
+            return NotImplemented
+        A = rest[0] if len(rest) == 1 else Product(*rest)
+        return _in(self, A._entries_at(rows, cols)) * _in(self, end._entries_at(at, at))
 
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
         inner, rows, cols = _inside(self, rows, cols)

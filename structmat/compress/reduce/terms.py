@@ -29,8 +29,10 @@ from structmat.matrices import (
     BlockLowRank,
     BlockSparse,
     Dense,
+    HermitianLowRank,
     Hierarchical,
     LowRank,
+    Mirrored,
     Monarch,
     Permutation,
     Product,
@@ -41,6 +43,7 @@ from structmat.matrices import (
 )
 from structmat.matrices.adjoints import equal_parts
 from structmat.matrix import StructuredMatrix
+from structmat.project.svd import hermitian_part
 
 #: Longest shorter side of a dense rectangle that is decomposed.
 MOST_DENSE = 2048
@@ -51,7 +54,8 @@ Orders = tuple[IntArray, IntArray]
 class Term:
     """A term of a sum: rectangles between orders of rows and columns, or a matrix as it is."""
 
-    #: "low_rank", "tiles", "blocks", "hierarchical" or "gblr"; "" for a matrix as it is.
+    #: "low_rank", "hermitian_low_rank", "tiles", "blocks", "hierarchical" or "gblr"; "" for a
+    #: matrix as it is.
     form: str
     boxes: Boxes | None
     matrix: StructuredMatrix
@@ -112,7 +116,7 @@ def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
         return "gblr", collapsed(boxes_of_runs(A))
     forms: dict[type, str] = {
         LowRank: "low_rank", BlockLowRank: "tiles", BlockSparse: "blocks", Dense: "tiles",
-        Hierarchical: "hierarchical",
+        Hierarchical: "hierarchical", HermitianLowRank: "hermitian_low_rank",
     }  # fmt: skip
     form = forms.get(type(A), "")
     if not form or (isinstance(A, Dense) and min(A.shape) > MOST_DENSE):
@@ -122,17 +126,21 @@ def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
     u, v, dense = (np.asarray(flat, wide) for flat in (found.u, found.v, found.dense))
     if isinstance(A, Hierarchical) and A.rectangles.cells is None:
         return "", None  # rectangles overlap
-    return form, collapsed(Boxes(found.blocks, u, v, dense, A.shape, found.symmetric))
+    boxes = Boxes(found.blocks, u, v, dense, A.shape, found.symmetric)
+    return form, replace(collapsed(boxes), extra=int(form == "hermitian_low_rank"))
 
 
 def _times(term: Term, alpha: Any) -> Term:
     """A term times a number."""
-    boxes = term.boxes
-    if boxes is not None and boxes.symmetric and complex(alpha).imag:
-        boxes = unfolded(boxes)
-    return replace(
-        term, boxes=None if boxes is None else boxes.scaled(alpha), matrix=term.matrix * alpha
-    )
+    boxes, form = term.boxes, term.form
+    if boxes is None:
+        return replace(term, matrix=term.matrix * alpha)
+    if complex(alpha).imag:
+        boxes = replace(unfolded(boxes), extra=0)
+        form = "low_rank" if form == "hermitian_low_rank" else form
+    else:
+        alpha = complex(alpha).real
+    return replace(term, form=form, boxes=boxes.scaled(alpha), matrix=term.matrix * alpha)
 
 
 def _merged(terms: list[Term]) -> list[Term]:
@@ -154,21 +162,28 @@ def _joint(a: Term, b: Term) -> Term | None:
     if not same_orders(a, b):
         return None
     if a.boxes is None or b.boxes is None:
-        return None if a.boxes is not None or b.boxes is not None else _multiple(a, b)
+        if a.boxes is not None or b.boxes is not None:
+            return None
+        if isinstance(a.matrix, Mirrored) and isinstance(b.matrix, Mirrored):
+            return replace(a, matrix=a.matrix + b.matrix)
+        return _multiple(a, b)
     if "gblr" in (a.form, b.form):
         if "hierarchical" in (a.form, b.form):
             return None
         return _as_runs([a, b])
     if not is_alike(a.boxes, b.boxes):
         return None
-    form = a.form if a.form == b.form else "hierarchical"
-    return replace(a, form=form, boxes=collapsed(added([a.boxes, b.boxes])), matrix=a.matrix)
+    boxes, form = collapsed(added([a.boxes, b.boxes])), a.form
+    if a.form != b.form:
+        form = "hierarchical" if "hierarchical" in (a.form, b.form) else "tiles"
+        boxes = replace(boxes, extra=0)
+    return replace(a, form=form, boxes=boxes)
 
 
 def _as_runs(terms: list[Term]) -> Term:
     """Terms as one GBLR matrix."""
     parts = [term.boxes for term in terms if term.boxes is not None]
-    wide = [replace(unfolded(part), cyclic=True) for part in parts]
+    wide = [replace(unfolded(part), cyclic=True, extra=0) for part in parts]
     table, u, v, dense = (
         np.concatenate([getattr(part, name) for part in wide])
         for name in ("table", "u", "v", "dense")
@@ -309,6 +324,11 @@ def _flat(
 ) -> StructuredMatrix:
     """Low rank, blocks or tiles, as simple as the rectangles allow."""
     (m, n), table, A = boxes.shape, boxes.table, term.matrix
+    if term.form == "hermitian_low_rank" and not (table[:, 4] < 0).any():
+        rank = u.size // max(m, 1)
+        vectors, values = hermitian_part(u.reshape(rank, m).T, v.reshape(rank, m).T)
+        kept = np.argsort(-np.abs(values), kind="stable")[:rank]
+        return HermitianLowRank(vectors[:, kept].astype(u.dtype), values[kept].astype(u.dtype))
     if not len(table):
         return LowRank(np.zeros((m, 0), u.dtype), np.zeros((n, 0), u.dtype))
     if len(table) == 1 and table[0, :4].tolist() == [0, m, 0, n]:
