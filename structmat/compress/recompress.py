@@ -21,7 +21,7 @@ from structmat.compress.results import CompressionResult
 from structmat.compress.source import DENSE_ENTRIES
 from structmat.errors import BudgetError, InputError
 from structmat.kinds import fitted_kinds
-from structmat.matrices import LowRank, Monarch, Sum
+from structmat.matrices import HermitianLowRank, LowRank, Monarch, Sum
 from structmat.matrices.hierarchical_entries import frobenius_norm
 from structmat.matrix import StructuredMatrix
 
@@ -132,8 +132,7 @@ def _best(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Estimate
         return A, Estimate(0.0, 0.0, 1.0)
     size = _norm(A)
     if size.value == 0.0:
-        none = (np.zeros((k, 0), A.dtype) for k in A.shape)
-        return LowRank(*none), Estimate(0.0, 0.0, 1.0)
+        return _zero(A), Estimate(0.0, 0.0, 1.0)
     best: tuple[StructuredMatrix, Estimate] | None = None
     for terms in _ways(A):
         found = _to_cap(terms, bound.cap, size) if bound.cap is not None else None
@@ -146,6 +145,12 @@ def _best(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Estimate
     if best is None or (bound.cap is not None and best[0].cost > bound.cap):
         best = _searched(A, bound) or best
     return best or (A, Estimate(0.0, 0.0, 1.0))
+
+
+def _zero(like: StructuredMatrix) -> StructuredMatrix:
+    """The zero matrix of a shape."""
+    U, V = (np.zeros((size, 0), like.dtype) for size in like.shape)
+    return HermitianLowRank(U, U[0, :]) if like.hermitian else LowRank(U, V)
 
 
 def _key(found: tuple[StructuredMatrix, Estimate], bound: Bound) -> tuple[float, ...]:

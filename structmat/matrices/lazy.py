@@ -13,7 +13,6 @@ from structmat._array import (
     belongs,
     computing_on,
     conj,
-    device_key,
     is_complex,
     moved,
     taken,
@@ -255,21 +254,18 @@ class Scaled(StructuredMatrix, kind="scaled"):
             alpha = self.xp.astype(alpha, self.xp.result_type(alpha.dtype, self.xp.complex64))
         alpha = apply(alpha, scalar)
         A = self.children[0]
-        if alpha.dtype == self.dtype and A.dtype == self.dtype and self._is_known(alpha):
+        records, known = self._backend.records_gradients, self._backend.has_values(alpha)
+        # A number that learns is kept, whatever its value now.
+        if known and not (records and records(alpha)) and alpha.dtype == A.dtype:
             return A if complex(alpha) == 1 else Scaled(A, alpha)
         return Scaled(A, alpha)
-
-    def _is_known(self, alpha: Array) -> bool:
-        """True for a number whose value decides nothing about gradients, graphs or shapes."""
-        records = self._backend.records_gradients
-        if (records and records(alpha)) or device_key(self.device) == "meta":
-            return False
-        return not self._backend.capturing()
 
     def _hermitian(self) -> bool:
         if not self.children[0].hermitian:
             return False
-        return not is_complex(self.alpha, self.xp) or complex(self.alpha).imag == 0
+        if not is_complex(self.alpha, self.xp):
+            return True
+        return self._backend.has_values(self.alpha) and complex(self.alpha).imag == 0
 
     def _adjoint(self) -> StructuredMatrix:
         return Scaled(self.children[0].H, conj(self.alpha, self.xp))

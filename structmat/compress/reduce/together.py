@@ -11,8 +11,9 @@ import numpy as np
 from structmat.compress.goal import Goal
 from structmat.compress.reduce.boxes import Boxes, Spectra, decomposed
 from structmat.compress.reduce.choice import chosen, values_of
+from structmat.compress.reduce.rebuild import placed, rebuilt
 from structmat.compress.reduce.runs import joined
-from structmat.compress.reduce.terms import Term, placed, rebuilt, terms_of
+from structmat.compress.reduce.terms import Term, terms_of
 from structmat.intervals import offsets
 from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import Mirrored, Product, Sum
