@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from structmat import _array
 from structmat._array import Array, adjoint, adjoint_times, is_numpy
 from structmat._operand import matrix_product, multiplied, vector_product
 from structmat._progress import no_progress
@@ -19,7 +18,7 @@ from structmat.errors import SolveError
 from structmat.kinds import later
 from structmat.matrices import Dense, Diagonal, LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.arguments import finite_matrix, right_hand_side, tolerance
+from structmat.solvers.arguments import computing, finite_matrix, right_hand_side, tolerance
 from structmat.solvers.choice import structured
 from structmat.solvers.krylov.least_squares import lsmr
 from structmat.solvers.thin import thin_form
@@ -78,7 +77,7 @@ def lstsq(A: StructuredMatrix, b: Any, *, tol: float | None = None) -> Array:
     make: Any = Pseudoinverse
     if _array.has_gradients(A.xp):
         make = later("structmat.solvers.gradients.least_squares:RecordedPseudoinverse")
-    with _array.computing_on(A.xp, A.device):
+    with computing(A):
         run = make(A, tol)
     product = vector_product if b.ndim < 2 else matrix_product
     return product(run, b, adjoint=False)
@@ -106,7 +105,7 @@ class Pseudoinverse:
         A, xp, narrow = self.A, self.xp, b.dtype
         if 0 in (*A.shape, b.shape[1]):
             return xp.zeros((A.shape[1], b.shape[1]), dtype=narrow, device=self.device)
-        with np.errstate(all="ignore"):
+        with computing(A):
             b, scale = in_range(xp.astype(b, double(narrow, xp), copy=False), xp)
             x = xp.astype(xp.astype(self.solve(b), narrow), b.dtype)
             error = self._error(x, b)
