@@ -3,7 +3,7 @@
 import pytest
 from solve_kinds import KINDS, N, drawn, hierarchical
 
-from structmat import Diagonal, KernelMatrix, LowRank, factorize, logdet, solve
+from structmat import Dense, Diagonal, KernelMatrix, LowRank, factorize, logdet, lstsq, solve
 from structmat.binding import construct, leaves
 from structmat.errors import BackendError
 
@@ -90,6 +90,36 @@ def test_turned_factorizations(turn):
         return F @ b, F.logdet().logabsdet
 
     check(both, (b, *contents))
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "rank", "is_complex"),
+    [(5, 3, 3, False), (3, 5, 3, False), (5, 4, 2, True), (4, 4, 4, False)],
+)
+def test_least_squares_of_every_shape_and_rank(m, n, rank, is_complex):
+    draw, dtype = torch.manual_seed(m), torch.complex128 if is_complex else torch.float64
+    U, V, b = (torch.randn(*s, dtype=dtype, generator=draw) for s in ((m, rank), (n, rank), (m, 2)))
+    inputs = tuple(t.requires_grad_() for t in (U, V, b))
+    check(lambda U, V, b: lstsq(LowRank(U, V), b), inputs)
+    if rank == min(m, n):
+        A = torch.randn(m, n, dtype=dtype, generator=draw).requires_grad_()
+        check(lambda A, b: lstsq(Dense(A), b), (A, b))
+
+
+@pytest.mark.parametrize("kind", ["gblr", "diagonal", "plus-diagonal"])
+def test_least_squares_by_structure(kind):
+    A, contents = followed(KINDS[kind](drawn(1)))
+    check(lambda b, *own: lstsq(construct(A, own), b), (columns(N, A.dtype), *contents))
+
+
+def test_batches_of_least_squares():
+    A = Dense(torch.randn(5, 3, dtype=torch.float64, generator=torch.manual_seed(0)))
+    batch = torch.randn(4, 5, dtype=torch.float64, generator=torch.manual_seed(1))
+    found = torch.func.vmap(lambda b: lstsq(A, b))(batch)
+    torch.testing.assert_close(found, torch.linalg.lstsq(A.A, batch.T).solution.T)
+    jacobian = torch.func.jacrev(lambda M: lstsq(Dense(M), batch[0]))(A.A)
+    expected = torch.func.jacrev(lambda M: torch.linalg.pinv(M) @ batch[0])(A.A)
+    torch.testing.assert_close(jacobian, expected)
 
 
 def spiked(dtype=torch.float64):
