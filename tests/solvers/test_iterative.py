@@ -9,6 +9,7 @@ import structmat
 from structmat import Dense, Diagonal, KernelMatrix, SolveError
 from structmat.matrices import Product
 from structmat.solvers import iterative, known
+from structmat.solvers.krylov.columns import Reached
 from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
 
 N = 200
@@ -210,6 +211,15 @@ def test_singular_matrices_are_refused(kind):
     F = iterative.factorize(A, 0.0, 1e-8)
     with pytest.raises(SolveError, match=r"residual .* steps.*expected .* at most 1e-07"):
         F.solve(random(N, "float64", 1))
+
+
+def test_only_small_residuals_are_left_to_rounding():
+    F = iterative.factorize(gram("float64"), 0.0, 1e-8)
+    x = 1e13 * np.ones((N, 1))
+    F._check(Reached(x, np.array([1e-3]), 7))
+    for residual, length in ((0.05, 1.0), (1e-3, 1e-8)):
+        with pytest.raises(SolveError, match=r"after 7 steps.*condition number is .* or more"):
+            F._check(Reached(length * x, np.array([residual]), 7))
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
