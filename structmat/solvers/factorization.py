@@ -14,7 +14,7 @@ from structmat._operators import cupyx_operator
 from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.arguments import check_place, right_hand_side
+from structmat.solvers.arguments import check_place, computing, right_hand_side
 from structmat.solvers.condition import estimate
 from structmat.solvers.results import LogDeterminant, Solution
 from structmat.solvers.verify import norm_bound, verified
@@ -54,8 +54,7 @@ class Factorization(LinearOperator, ABC):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import structmat
+    >>>     >>> import structmat
     >>> F = structmat.factorize(structmat.LowRank(np.ones((3, 1)), np.ones((3, 1))), shift=1.0)
     >>> F @ np.array([4.0, 4.0, 4.0])
     array([1., 1., 1.])
@@ -248,9 +247,10 @@ class Factorization(LinearOperator, ABC):
 
     def _determinant(self, rng: Any) -> LogDeterminant:
         """The log-determinant as numbers, which nothing follows."""
-        found: LogDeterminant = self._logdet()
-        if found is NotImplemented:
-            found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
+        with computing(self.matrix):
+            found: LogDeterminant = self._logdet()
+            if found is NotImplemented:
+                found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
         return found
 
     # The inverse as an operator.
