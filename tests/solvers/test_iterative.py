@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import structmat
-from structmat import Dense, Diagonal, KernelMatrix, SolveError
+from structmat import Dense, Diagonal, Entries, KernelMatrix, SolveError
 from structmat.matrices import Product
 from structmat.solvers import iterative, known
 from structmat.solvers.krylov.columns import Reached
@@ -179,6 +179,18 @@ def test_a_compression_is_finer_than_the_shift(monkeypatch):
     iterative.factorize(A, 1e3, 1e-3)
     assert asked[0] == pytest.approx(1e-2 / size, rel=0.5)
     assert asked[1] == 1e-3
+
+
+def test_sources_without_points_are_preconditioned_by_their_compression(monkeypatch):
+    monkeypatch.setattr(known, "FORMED_ENTRIES", 0)
+    x = np.sort(points(900, 1)[:, 0])
+    A = Entries(lambda i, j: np.exp(-9 * np.abs(x[i][:, None] - x[j])), (900, 900), symmetric=True)
+    facts = known.known_of(A, 1e-3, 1e-8)
+    evaluated = A.entries
+    F = iterative.factorize_known(facts, 1e-8)
+    assert F.method == "conjugate gradients, sparse inverse"
+    assert F.solution(np.ones(900)).iterations <= 10
+    assert A.entries == evaluated
 
 
 def test_a_matrix_that_lost_its_definiteness_is_refused(monkeypatch):
