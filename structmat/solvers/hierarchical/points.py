@@ -39,13 +39,13 @@ DEFINITE = ("exponential", "matern32", "matern52", "gaussian")
 def factorize(A: Source, shift: complex, tol: float) -> Any:
     """Factorization of a source with a shift by its compression.
 
-    The compression's error is a share of the shift: solutions, and their errors, are those of
-    the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for small
-    sources.
+    The compression's error is at most `tol` of the Frobenius norm, and a share of the shift:
+    solutions, and their errors, are those of the compressed matrix. Where iterations are cheaper,
+    it is theirs. NotImplemented for small sources.
     """
     if A.shape[0] < ROWS:
         return NotImplemented
-    matrix, norm = compressed(A, shift)
+    matrix, norm = compressed(A, shift, tol)
     S, definite = shifted(matrix, shift), _is_definite(A, shift)
     found = factorize_with(matrix, shift, S, tol, definite=definite, norm=norm)
     if found is NotImplemented:
@@ -60,7 +60,7 @@ def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
     if terms is None or A.shape[0] < ROWS:
         return NotImplemented
     source, diagonal = terms[0], terms[1] + shift
-    matrix, norm = compressed(source, float(np.abs(diagonal).min()))
+    matrix, norm = compressed(source, float(np.abs(diagonal).min()), tol)
     rest = [term for term in A.children if term is not source]
     S, definite = shifted(reduce(add, rest, matrix), shift), _is_definite(source, diagonal)
     return factorize_with(matrix, diagonal, S, tol, definite=definite, norm=norm)
@@ -73,7 +73,7 @@ def _is_definite(A: Source, diagonal: Any) -> bool:
     return bool(named and np.isrealobj(d) and d.min() > 0)
 
 
-def compressed(A: Source, shift: complex) -> tuple[Hierarchical, float]:
+def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, float]:
     """The hierarchical matrix near a source, and an estimate of the Frobenius norm."""
     weak = None if isinstance(A, KernelMatrix) and A.kernel in SMOOTH else False
     run = Compression(A, "hierarchical", partial(fit_entries, weak=weak))
@@ -81,7 +81,8 @@ def compressed(A: Source, shift: complex) -> tuple[Hierarchical, float]:
     norm, share = source_norm(run.source, rng), UNSHIFTED
     if shift and norm:
         share = COMPRESSED * share_of(A.shape[0]) * abs(shift) / norm
-    found = run.fit(Bound(tol=min(max(share, LEAST), MOST)), rng, no_progress, exact=False)
+    bound = Bound(tol=min(max(min(share, tol), LEAST), MOST))
+    found = run.fit(bound, rng, no_progress, exact=False)
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))
     return matrix, norm
