@@ -11,6 +11,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
+    has_source,
     in_double,
     is_single,
 )
@@ -33,6 +34,8 @@ SPARSE = 0.25
 
 def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     """LU or Cholesky factors of A + shift I, for a matrix whose entries are few."""
+    if has_source(A):
+        return NotImplemented
     n, host = A.shape[0], in_double(A)
     form = sparse_form(host, min(SPARSE * n * n, MOST_ENTRIES))
     if form is None:

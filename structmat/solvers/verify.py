@@ -28,7 +28,7 @@ _NORM_STEPS = 4
 #: Smallest divisor.
 _TINY = float(np.finfo(np.float64).tiny)
 #: Right-hand sides between these absolute values are not scaled.
-_SMALL, _LARGE = 2.0**-100, 2.0**100
+_SMALL, _LARGE = 2.0**-30, 2.0**30
 
 
 def double(dtype: DType, xp: ModuleType) -> DType:
@@ -39,8 +39,9 @@ def double(dtype: DType, xp: ModuleType) -> DType:
 def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solution:
     """The solution for columns b (n, k) by a factorization F, measured and refined.
 
-    Residuals are those of the columns that are returned, in double precision. A column counts
-    as solved once its backward error is below `F.tol`. Unless `exact`, a small residual stands for
+    Residuals are those of the columns that are returned, in double precision. Refinement ends
+    once they are below `F.tol`, or where it gains nothing: of a matrix with a large condition
+    number only the backward error is small, and that counts. Unless `exact`, a small residual stands for
     a small backward error, and spares the norm of S.
     """
     xp, narrow = F.xp, b.dtype
@@ -82,18 +83,18 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
     """The best of a few steps, for columns b in double precision and x in `narrow`."""
     xp, sizes = F.xp, column_norms(b, F.xp)
     own = narrow if F.neutral else _own(F.dtype, b, xp)
-    x, steps = _step(F, xp.astype(b, own, copy=False), b.dtype, adjoint=adjoint)
-    rest, best = None, None
-    for _ in range(_STEPS + 1):
-        if rest is not None:
-            change, taken = _step(F, xp.astype(rest, own, copy=False), b.dtype, adjoint=adjoint)
-            x, steps = x + change, steps + taken
+    rest, x, steps = b, xp.zeros((), dtype=b.dtype, device=F.device), 0
+    best: Solution | None = None
+    for step in range(_STEPS + 1):
+        change, taken = _step(F, xp.astype(rest, own, copy=False), b.dtype, adjoint=adjoint)
+        x = x + change
+        steps = step if taken is None else steps + taken
         rest = b - multiplied(F.matrix, x, adjoint=adjoint)
         measured = _errors(F, x, rest, sizes, exact=exact)
-        if best is not None and not measured[1] < _SLOW * best.backward_error:
+        if best is not None and not measured[0] < _SLOW * best.residual:
             break
         best = Solution(x, *measured, steps, F.method)
-        if measured[1] <= F.tol:
+        if measured[0] <= F.tol:
             break
     assert best is not None
     if narrow != b.dtype:  # the result is rounded, so its error is another one
@@ -122,13 +123,12 @@ def _check_growth(F: Any, growth: np.ndarray) -> None:
         )
 
 
-def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int]:
-    """A solve that is not measured, and the number of its steps."""
+def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int | None]:
+    """A solve that is not measured, and the steps of an iterative method."""
     count = getattr(F, "_counted", None)
-    if count is not None:
-        x, steps = count(b, adjoint=adjoint)
-    else:
-        x, steps = F.unmeasured(b, adjoint=adjoint), 1
+    x, steps = (
+        (F.unmeasured(b, adjoint=adjoint), None) if count is None else count(b, adjoint=adjoint)
+    )
     return F.xp.astype(x, wide, copy=False), steps
 
 

@@ -234,3 +234,36 @@ def test_sizes_of_right_hand_sides_do_not_matter(size):
     assert found.backward_error < (1e-2 if size < 1e-300 else 1e-12)
     assert not found.x[:, 1].any()
     assert found.x[:, 0].any()
+
+
+def test_refinement_is_counted(monkeypatch):
+    F = factorize(Dense(rng().standard_normal((N, N))), tol=1e-12)
+    b = np.ones(N)
+    assert F.solution(b).iterations == 0
+    exact = F._solve
+    monkeypatch.setattr(F, "_solve", lambda b: exact(b) * (1 + 1e-4))
+    found = F.solution(b)
+    assert found.iterations == 2
+    assert found.backward_error < 1e-12
+
+
+class _Near(structmat.Factorization):
+    """Solves with a diagonal that is off by a share of 1e-3."""
+
+    method = "near"
+
+    def _solve(self, b):
+        return b / (1.001 * self.matrix.d[:, None])
+
+    _solve_adjoint = _solve
+
+    def _logdet(self):
+        return NotImplemented
+
+
+def test_refinement_aims_at_the_residual():
+    # A large norm makes the backward error small at once.
+    F = _Near(structmat.Diagonal([1e9, 1.0]), 1e-8)
+    found = F.solution(np.array([0.0, 1.0]))
+    assert found.residual <= 1e-8
+    assert found.iterations == 2
