@@ -15,6 +15,7 @@ from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.arguments import check_place, computing, right_hand_side
+from structmat.solvers.condition import estimate
 from structmat.solvers.results import LogDeterminant, Solution
 from structmat.solvers.verify import norm_bound, verified
 
@@ -198,6 +199,28 @@ class Factorization(LinearOperator, ABC):
         return Solution(
             x, run.found.residual, run.found.backward_error, run.found.iterations, self.method
         )
+
+    def condition(self) -> float:
+        """Condition number of S in the 1-norm, estimated from below by products and solves.
+
+        The meaning is that of ``numpy.linalg.cond(S, 1)``. The estimate is seldom less than a
+        third of it, and never more, up to the error of the solves; it is the same each time. It
+        takes about ten solves. A relative error e of S, such as that of a compression, changes
+        solutions by up to e times this number.
+
+        Returns
+        -------
+        float
+            Infinity where products or solves overflow.
+
+        Examples
+        --------
+        >>> import structmat
+        >>> structmat.factorize(structmat.Diagonal([1.0, -4.0])).condition()
+        4.0
+        """
+        with _array.computing_on(self.xp, self.device):
+            return estimate(self)
 
     def logdet(self, *, rng: Any = None) -> LogDeterminant:
         """Sign and logarithm of the determinant of S.

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat._array import Array
 from structmat._operand import multiplied
+from structmat.errors import SolveError
 from structmat.matrices import Diagonal, Hierarchical, Identity, Scaled
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.choice import DENSE_ROWS
 from structmat.solvers.condition import check_condition
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.hierarchical.recursion import Recursion
@@ -144,15 +146,21 @@ def factorize_with(
     weak = weak_form(A, error, most=MOST_WORK)
     if weak is None:
         return NotImplemented
-    recursion = factored_weak(weak, A, diagonal, definite=definite)
-    F = HierarchicalFactorization(S, A, recursion, weak.exact, tol)
+    try:
+        recursion = factored_weak(weak, A, diagonal, definite=definite)
+        F = HierarchicalFactorization(S, A, recursion, weak.exact, tol)
+        check_condition(F)
+    except SolveError:
+        if definite or A.shape[0] > DENSE_ROWS:
+            raise
+        # Part of a matrix may be singular where the whole is not.
+        return NotImplemented
     if recursion.negative and np.isrealobj(diagonal) and np.min(diagonal) > 0:
         again = weak_form(A, error)
         assert again is not None
         raised = factored_weak(again, A, diagonal + NEAR * norm_bound(S), definite=False)
         if not raised.negative:
             raise recursion.indefinite()
-    check_condition(F)
     return F
 
 
