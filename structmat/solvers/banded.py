@@ -8,7 +8,6 @@ from scipy.sparse import csr_array, diags_array, eye_array
 
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.condition import LIMIT
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
@@ -27,6 +26,7 @@ from structmat.solvers.elimination.sparse_factors import (
 from structmat.solvers.elimination.sparse_form import MOST_ENTRIES, is_hermitian, sparse_form
 from structmat.solvers.elimination.sparse_plan import plan
 from structmat.solvers.shifted import shifted
+from structmat.solvers.verify import LIMIT
 
 #: A matrix with entries on more than this part of its places counts as dense.
 SPARSE = 0.25
@@ -99,10 +99,10 @@ def balanced(S: csr_array) -> tuple[csr_array, Scales | None, bool]:
     diagonal = S.diagonal()
     definite = is_hermitian(S) and bool((diagonal.real > 0).all())
     if definite:
-        levels = levels_of(diagonal.real) / 2
+        levels = levels_of(diagonal.real)
         if are_similar(levels):
             return S, None, True
-        both = powers(levels, S.dtype, of="row")
+        both = powers(levels / 2, S.dtype, of="row")
         return _scaled(S, both, both), Scales(both, both), True
     rows, cols = (levels_of(_peaks(side)) for side in (S, S.T))
     if are_similar(rows) and are_similar(cols):

@@ -11,11 +11,7 @@ from structmat import _array
 from structmat._array import from_numpy, to_numpy
 from structmat._operand import multiplied
 from structmat.errors import SolveError
-from structmat.solvers.verify import column_norms, double
-
-#: Condition number above which a matrix counts as singular. The rounding of its entries takes a
-#: singular matrix as far from all others as a few units of the last place.
-LIMIT = 1 / (16 * float(np.finfo(np.float64).eps))
+from structmat.solvers.verify import LIMIT, column_norms, double
 
 
 class Probe(NamedTuple):

@@ -15,6 +15,12 @@ from structmat.solvers.results import Solution
 _STEPS = 4
 #: A step that leaves more than this fraction of the error is the last.
 _SLOW = 0.5
+#: Condition number above which a matrix counts as singular. The rounding of its entries takes a
+#: singular matrix as far from all others as a few units of the last place.
+LIMIT = 1 / (16 * float(np.finfo(np.float64).eps))
+#: A solution that leaves more than this part of the right-hand side is none, if the matrix is
+#: numerically singular.
+_LEFT = 0.5
 #: An error above this number of tolerances is refused.
 REFUSED = 10
 #: Products for the lower bound of a spectral norm.
@@ -100,7 +106,20 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
             f"expected at most {REFUSED * F.tol:.2g}, {REFUSED} tol (the matrix may be close to "
             "singular: give factorize a larger shift, a larger tol, or double precision)"
         )
+    if best.residual > _LEFT:
+        _check_growth(F, column_norms(best.x, xp) / np.maximum(sizes, _TINY))
     return best
+
+
+def _check_growth(F: Any, growth: np.ndarray) -> None:
+    """Refuse solutions that are so long beside right-hand sides as singular matrices make them."""
+    condition = F._norm * _largest(growth)
+    if not condition < LIMIT:
+        raise SolveError(
+            f"{F.method}: the matrix is numerically singular, its condition number is at least "
+            f"{condition:.2g}; expected less than {LIMIT:.2g} (give factorize a larger shift, or "
+            "structmat.lstsq for a least-squares solution)"
+        )
 
 
 def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int | None]:

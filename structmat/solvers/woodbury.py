@@ -14,13 +14,13 @@ from structmat.errors import SolveError
 from structmat.matrices import Diagonal, LowRank, Sum
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct, is_small
-from structmat.solvers.condition import LIMIT, Probe, probe, singular
+from structmat.solvers.condition import Probe, probe, singular
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
 from structmat.solvers.terms import Terms, terms_of
 from structmat.solvers.thin import balanced, split_diagonal
-from structmat.solvers.verify import double
+from structmat.solvers.verify import LIMIT, double
 
 #: Largest condition number and error of a test solve in single precision.
 _SINGLE = Probe(1e5, 1e-4)
@@ -74,7 +74,7 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     if _is_wide(low_rank) or not A.shape[0]:
         return NotImplemented
     S = shifted(A, shift)
-    if A.shape[0] and base.kind == "scaled" and complex(base.alpha) == 0:
+    if base.kind == "scaled" and complex(base.alpha) == 0:
         raise SolveError(
             f"{S!r} has a rank of {low_rank.rank} at most, so it is singular; expected a shift, or "
             "structmat.lstsq for a least-squares solution"
