@@ -1,5 +1,6 @@
 """Hierarchical factorizations against dense solves: trees, kernels, orders, dtypes, refusals."""
 
+import pickle
 import subprocess
 import sys
 
@@ -189,6 +190,12 @@ def test_singular_nodes_are_refused(monkeypatch):
     monkeypatch.setattr(direct, "DENSE_ROWS", 200)
     with pytest.raises(SolveError, match=r"rows 0 to \d+ of 300.*singular.*zero.*shift"):
         factorize(exchange(300))
+
+
+def test_factors_pickle():
+    F = factorize(random_tree(1, symmetric=True), shift=200.0)
+    b = np.arange(300.0)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(F)).solve(b), F.solve(b))
 
 
 def test_two_orders_take_no_shift():

@@ -129,17 +129,24 @@ def _is_diagonal(A: StructuredMatrix) -> bool:
 
 
 def factorize_with(
-    A: Hierarchical, diagonal: Any, S: StructuredMatrix, tol: float, *, definite: bool = False
+    A: Hierarchical,
+    diagonal: Any,
+    S: StructuredMatrix,
+    tol: float,
+    *,
+    definite: bool = False,
+    norm: float | None = None,
 ) -> Any:
     """Factorization of S, a hierarchical matrix plus a diagonal, which may be one number.
 
-    `definite` tells whether S has to be positive definite. A matrix with a positive diagonal that
+    `definite` tells whether S has to be positive definite; `norm` is the Frobenius norm of A where
+    it is known. A matrix with a positive diagonal that
     is definite but for a share of `NEAR` has to be, too: it has lost that by an approximation.
     """
     size = np.abs(np.asarray(diagonal))
     if A.shape[0] < ROWS or (size.any() and not np.array_equal(A.row_order, A.col_order)):
         return NotImplemented
-    norm = float(A.norm())
+    norm = float(A.norm()) if norm is None else norm
     share = share_of(A.shape[0])
     error = share * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
     error = min(max(error, LEAST * norm), MOST * norm)
