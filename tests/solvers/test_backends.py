@@ -14,7 +14,7 @@ from structmat._array import from_numpy, namespace_named, to_numpy
 from structmat.errors import BackendError
 from structmat.solvers import iterative
 
-SHIFT = 2.5
+SHIFT = 2.3  # no number of single precision
 #: Bounds of errors as a share of the dense solution.
 BOUNDS = {"float32": 2e-4, "float64": 1e-9, "complex64": 2e-4, "complex128": 1e-9}
 #: The others by hand, with -m slow.
