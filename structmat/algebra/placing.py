@@ -101,10 +101,9 @@ def _block_sparse(A: Grid) -> StructuredMatrix | None:
     rows, cols, contents, xp = [], [], [], A.xp
     for M, (i, j) in zip(A.children, A.places.tolist(), strict=True):
         top, left = int(starts[0][i]), int(starts[1][j])
-        last = i == len(A.row_sizes) - 1, j == len(A.col_sizes) - 1
-        # A block that is cut at the edge of its matrix would reach into the next one.
-        cut = (M.shape[0] % p and not last[0]) or (M.shape[1] % q and not last[1])
-        if top % p or left % q or cut:
+        # A block that was cut at the edge of its matrix would reach into the next one, which then
+        # begins off the grid.
+        if top % p or left % q:
             return None
         B = None if isinstance(M, Dense) else M.to_kind("block_sparse")
         rows.append((np.zeros(1, np.int64) if B is None else B.rows) + top // p)

@@ -102,7 +102,8 @@ class MatrixStack:
         self.xp, self.device = first.xp, first.device
         own = [M.dtype for M in self.matrices if not M.neutral] or [first.dtype]
         self.dtype = self.xp.result_type(*own)
-        self._joined: dict[str, StructuredMatrix] = {}
+        #: Matrices of the whole stack, each with the versions of the contents that it has.
+        self._joined: dict[str, tuple[Any, StructuredMatrix]] = {}
 
     @property
     def cost(self) -> int:
@@ -172,14 +173,18 @@ class MatrixStack:
         return xp.reshape(xp.permute_dims(y, (2, 0, 1, 3)), (*batch, b, m, k))
 
     def _matrix(self, name: str) -> StructuredMatrix:
-        """The matrix of the whole stack for a product, kept unless gradients flow through it."""
-        if name in self._joined:
-            return self._joined[name]
-        made = _JOINED[name](self.matrices)
-        records = self.matrices[0]._backend.records_gradients
-        if records is None or not any(records(a) for M in self.matrices for a in M._leaves()):
-            self._joined[name] = made
-        return made
+        """The matrix of the whole stack for a product.
+
+        It is kept unless gradients flow through contents, or contents changed in place.
+        """
+        backend = self.matrices[0]._backend
+        leaves = [array for M in self.matrices for array in M._leaves()]
+        if backend.records_gradients is not None and any(map(backend.records_gradients, leaves)):
+            return _JOINED[name](self.matrices)
+        versions = None if backend.version is None else list(map(backend.version, leaves))
+        if name not in self._joined or self._joined[name][0] != versions:
+            self._joined[name] = versions, _JOINED[name](self.matrices)
+        return self._joined[name][1]
 
     def __matmul__(self, x: Any) -> Any:
         if isinstance(x, MatrixStack | StructuredMatrix):

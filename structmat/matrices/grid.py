@@ -170,10 +170,7 @@ class Grid(StructuredMatrix, kind="grid"):
         for block, (i, j) in zip(self.children, self.places.tolist(), strict=True):
             at = row[of_row == i], col[of_col == j]
             if at[0].size and at[1].size:
-                part = block._submatrix(*at)
-                # A part of a neutral block has a precision of its own.
-                lost = block.neutral and not (part.neutral or self.neutral)
-                kept.append(part.astype(self.dtype) if lost else part)
+                kept.append(block._submatrix(*at))
                 places.append((i, j))
         if not kept:
             return zero(self, (rows.size, cols.size))
@@ -185,6 +182,7 @@ class Grid(StructuredMatrix, kind="grid"):
         found = kept[0] if one else Grid(
             *kept, places=places, row_sizes=sizes[0], col_sizes=sizes[1]
         )  # fmt: skip
+        # Parts of neutral blocks have a precision of their own.
         return found if found.dtype == self.dtype else found.astype(self.dtype)
 
     def _norm(self, ord: Any) -> Any:

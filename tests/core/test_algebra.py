@@ -254,8 +254,9 @@ def test_wide_precisions_are_kept():
     assert structmat.block([[narrow, wide]]).dtype == np.float64
     assert structmat.block_diag(Identity(2), narrow).dtype == np.float32
     assert structmat.kron(narrow, np.ones((1, 1), complex)).dtype == np.complex128
-    B = structmat.block_diag(Dense(np.ones((2, 2), "f4")), 1j * Diagonal([1.0, 2.0]))
+    B = structmat.block_diag(1j * Dense(np.ones((2, 2), "f4")), Diagonal([1.0, 2.0]))
     assert (B.real.dtype, B.imag.dtype) == (np.float64, np.float64)
+    assert (B.real[:2, :2].dtype, B[:2, :2].dtype) == (np.float64, np.complex128)
 
 
 def test_grids_on_one_grid_add_and_multiply_block_by_block():
@@ -448,7 +449,9 @@ def test_operators_move_to_other_libraries(backend):
     X = contents("complex64")(5, 3)
     A = structmat.block_diag(aslinearoperator(X), Identity(2)).to(backend)
     check_matrix(A, on(backend, diagonal_of(X, np.eye(2)).astype("complex64")))
-    assert A.conj().conj().dtype == A.xp.complex64
+    turned, z = A.conj(), contents("complex64", 1)(5)
+    close(turned @ on(backend, z), diagonal_of(X, np.eye(2)).conj() @ z, "complex64")
+    assert turned.conj().dtype == A.xp.complex64
 
 
 def test_what_operators_cannot_do_is_refused(tmp_path):
@@ -733,6 +736,16 @@ def test_gradients_reach_the_contents_of_all(backend):
         (2 * make(f, g).to_dense().sum()).backward()
         torch.testing.assert_close(d.grad, f.grad)
         torch.testing.assert_close(e.grad, g.grad)
+
+
+def test_stacks_follow_contents_that_change_in_place():
+    torch = pytest.importorskip("torch")
+    d = torch.ones(3, dtype=torch.float64)
+    S, x = structmat.stack([Diagonal(d), Diagonal(2 * d)]), torch.ones(3, dtype=torch.float64)
+    X = torch.stack([x, x])
+    assert (S @ x).sum() == S.matvec(X).sum() == 9
+    d *= 3
+    assert (S @ x).sum() == S.matvec(X).sum() == 15
 
 
 def test_files_hold_the_lazy_kinds(tmp_path):
