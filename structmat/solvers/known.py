@@ -12,6 +12,7 @@ from structmat.errors import SolveError
 from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import Hierarchical, Sum
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.preconditioners.blocks import points_of
 from structmat.solvers.preconditioners.choice import System
 from structmat.solvers.shifted import shifted
 from structmat.solvers.verify import norm_bound
@@ -67,7 +68,9 @@ class Known:
         condition = math.inf
         if self.may_be_definite and self.shift.real > 0:
             condition = 1 + norm_bound(self.S) / self.shift.real
-        return System(self.A, self.near, self.S, self.shift, tol, self.may_be_definite, condition)
+        # Single entries of a source without points are dear; those near them are not.
+        entries = self.near if points_of(self.A) is None else self.A
+        return System(entries, self.near, self.S, self.shift, tol, self.may_be_definite, condition)
 
 
 def known_of(A: StructuredMatrix, shift: complex, tol: float) -> Known:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import structmat
-from structmat import Dense, Diagonal, KernelMatrix, SolveError
+from structmat import Dense, Diagonal, Entries, KernelMatrix, SolveError
 from structmat.matrices import Product
 from structmat.solvers import iterative, known
+from structmat.solvers.krylov.columns import Reached
 from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
 
 N = 200
@@ -180,6 +181,18 @@ def test_a_compression_is_finer_than_the_shift(monkeypatch):
     assert asked[1] == 1e-3
 
 
+def test_sources_without_points_are_preconditioned_by_their_compression(monkeypatch):
+    monkeypatch.setattr(known, "FORMED_ENTRIES", 0)
+    x = np.sort(points(900, 1)[:, 0])
+    A = Entries(lambda i, j: np.exp(-9 * np.abs(x[i][:, None] - x[j])), (900, 900), symmetric=True)
+    facts = known.known_of(A, 1e-3, 1e-8)
+    evaluated = A.entries
+    F = iterative.factorize_known(facts, 1e-8)
+    assert F.method == "conjugate gradients, sparse inverse"
+    assert F.solution(np.ones(900)).iterations <= 10
+    assert A.entries == evaluated
+
+
 def test_a_matrix_that_lost_its_definiteness_is_refused(monkeypatch):
     monkeypatch.setattr(known, "FORMED_ENTRIES", 0)
     A = KernelMatrix(points(300), "gaussian", length=0.5)
@@ -210,6 +223,15 @@ def test_singular_matrices_are_refused(kind):
     F = iterative.factorize(A, 0.0, 1e-8)
     with pytest.raises(SolveError, match=r"residual .* steps.*expected .* at most 1e-07"):
         F.solve(random(N, "float64", 1))
+
+
+def test_only_small_residuals_are_left_to_rounding():
+    F = iterative.factorize(gram("float64"), 0.0, 1e-8)
+    x = 1e13 * np.ones((N, 1))
+    F._check(Reached(x, np.array([1e-3]), 7))
+    for residual, length in ((0.05, 1.0), (1e-3, 1e-8)):
+        with pytest.raises(SolveError, match=r"after 7 steps.*condition number is .* or more"):
+            F._check(Reached(length * x, np.array([residual]), 7))
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
