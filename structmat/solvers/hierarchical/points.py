@@ -22,6 +22,8 @@ from structmat.sources.source import Source
 COMPRESSED = 0.4
 #: Fewer rows are formed.
 ROWS = 2048
+#: Named kernels whose blocks are of low rank even where they touch: weak admissibility may pay.
+SMOOTH = ("matern32", "matern52", "gaussian")
 #: Named kernels that are positive definite.
 DEFINITE = ("exponential", "matern32", "matern52", "gaussian")
 
@@ -48,7 +50,8 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
 
 def compressed(A: Source, shift: complex) -> tuple[Hierarchical, float]:
     """The hierarchical matrix near a source, and an estimate of the Frobenius norm."""
-    run = Compression(A, "hierarchical", partial(fit_entries, weak=False))
+    weak = None if isinstance(A, KernelMatrix) and A.kernel in SMOOTH else False
+    run = Compression(A, "hierarchical", partial(fit_entries, weak=weak))
     rng = np.random.default_rng(0)
     norm, share = source_norm(run.source, rng), UNSHIFTED
     if shift and norm:
