@@ -512,7 +512,8 @@ REAL = {
     "hierarchical": ("hierarchical", 2), "hierarchical-symmetric": ("hierarchical", 2),
     "dense": ("dense", 1), "diagonal": ("diagonal", 1), "sum": ("sum", 2),
     "product-ordered": ("product", 2), "grid": ("grid", 2), "product-of-three": ("sum", 5),
-    "kronecker": ("sum", 4),
+    "kronecker": ("sum", 4), "hermitian_low_rank": ("hermitian_low_rank", 2),
+    "mirrored": ("mirrored", 2),
 }  # fmt: skip
 
 
@@ -631,6 +632,8 @@ def test_parts_of_sources_are_sources():
             assert (part.kind, A.entries) == (A.kind, before)
             np.testing.assert_allclose(part.toarray(), F[key])
             assert A.entries == before + part.shape[0] * part.shape[1]
+    wide = K.astype("complex128")
+    assert wide.conj().dtype == wide.dtype == np.complex128
     assert K[2:5, 2:5].hermitian
     assert not K[2:5, 1:4].hermitian
     assert pickle.loads(pickle.dumps(K[2:5, 1:4])).shape == (3, 3)
