@@ -70,6 +70,9 @@ class Backend:
     capturing : callable
         True while operations are recorded in a graph and not executed: what they compute is
         there once the graph was replayed, and not to be kept before.
+    has_values : callable
+        True for an array whose values may be read now, since nothing traces, transforms or
+        captures what is computed from it.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Backend:
     )
     version: Callable[[Array], int] | None = None
     capturing: Callable[[], bool] = lambda: False
+    has_values: Callable[[Array], bool] = lambda x: True
 
 
 def _add_rows_in_place(target: Array, index: Array, values: Array) -> Array:
@@ -112,6 +116,12 @@ def _torch_captures() -> bool:
     from structmat._derivatives import is_captured
 
     return is_captured()
+
+
+def _torch_has_values(x: Array) -> bool:
+    from structmat._derivatives import is_captured, is_traced, is_transformed
+
+    return not (x.is_meta or is_captured() or is_traced() or is_transformed(x))
 
 
 def _cupy_device_name(xp: ModuleType, place: Device) -> str:
@@ -158,6 +168,7 @@ BACKENDS = {
             # Tensors of inference mode count no changes.
             version=lambda x: 0 if x.is_inference() else x._version,
             capturing=_torch_captures,
+            has_values=_torch_has_values,
         ),
         Backend(
             "cupy",

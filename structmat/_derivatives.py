@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.checkpoint import checkpoint
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -128,6 +129,22 @@ def unfollowed() -> Iterator[None]:
     """
     with torch.inference_mode(False), torch.no_grad(), torch._C._DisableFuncTorch():
         yield
+
+
+def recomputed(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function of a tensor, whose inner values are computed again for gradients, not kept.
+
+    Under transforms, which do not allow that, they are kept.
+
+    Examples
+    --------
+    >>> recomputed(lambda x: x.sin().cos(), torch.zeros(2))
+    tensor([1., 1.])
+    """
+    if not torch.is_grad_enabled() or is_transformed(x) or is_traced():
+        return function(x)
+    found: Tensor = checkpoint(function, x, use_reentrant=False, preserve_rng_state=False)
+    return found
 
 
 def settled(x: Tensor) -> Tensor:

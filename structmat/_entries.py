@@ -34,7 +34,8 @@ class EntryAccess(Operators):
         """Main diagonal, shape (min(m, n),).
 
         From structure for all kinds but products of several matrices, which take min(m, n)
-        products with unit vectors. Permutations around a matrix are no such product.
+        products with unit vectors. Permutations and diagonal matrices around a matrix make no
+        such product.
 
         Examples
         --------
@@ -79,7 +80,9 @@ class EntryAccess(Operators):
         Notes
         -----
         Structure gives the Frobenius norm of low-rank, block-low-rank, block-sparse, diagonal
-        matrices and permutations in O(storage · rank). Other norms take n products with unit
+        matrices and permutations in O(storage · rank). Above 2**20 entries, so it does for Monarch
+        and GBLR matrices, and for sums of terms of low rank, diagonals and permutations with at
+        most one other term, where terms do not cancel. Other norms take n products with unit
         vectors (m for infinity), and no dense matrix. The spectral norm takes the singular values
         of the dense form where min(m, n) is at most 400, or else Lanczos iterations to the
         precision of the contents.

@@ -23,7 +23,7 @@ from structmat.intervals import IntArray, offsets
 from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import HermitianLowRank, Hierarchical, Mirrored
 from structmat.matrix import StructuredMatrix
-from structmat.project.svd import smallest_rank, svdvals
+from structmat.project.svd import hermitian_part, smallest_rank, svdvals
 from structmat.sources.source import Source
 
 Fit = Callable[..., StructuredMatrix]
@@ -94,13 +94,9 @@ def _low_rank(
         return _truncated(vectors, values, most, goal.max_error or 0.0)
     plain = goal if most is not None else Goal(max_error=PLAIN * (goal.max_error or 0.0))
     found: Any = fit(A, plain, rng=rng, progress=progress)
-    # (M + M^H) / 2 has no greater error than M, and at most twice its rank.
-    Q, R = np.linalg.qr(np.concatenate([found.U, found.V], axis=1))
-    left, right = R[:, : found.rank], R[:, found.rank :]
-    core = left @ right.conj().T
-    values, vectors = np.linalg.eigh((core + core.conj().T) / 2)
+    vectors, values = hermitian_part(found.U, found.V)
     rest = math.sqrt(1 - PLAIN**2) * (goal.max_error or 0.0)
-    return _truncated(Q @ vectors, values, most, rest)
+    return _truncated(vectors, values, most, rest)
 
 
 def _truncated(

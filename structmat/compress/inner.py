@@ -5,17 +5,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, issparse
+from scipy.sparse import issparse
 
-from structmat.intervals import offsets, positions
 from structmat.matrices import GBLR, LowRank
+from structmat.matrices.inner_products import (
+    ENTRIES,
+    columns_of_runs,
+    product_sum,
+    square_of_factors,
+)
 
 #: Least difference, in rounding errors of its terms; below it the entries are measured.
 ROUNDINGS = 1e6
 #: Most columns of B beside those of A for which products are worth their time.
 SHARE_OF_COLUMNS = 0.25
-#: Most entries of products that are held at once: 64 MiB in double precision.
-ENTRIES = 2**23
 
 
 def sparse_entries(operator: Any) -> Any:
@@ -34,22 +37,14 @@ def factors_of(B: Any) -> tuple[Any, Any] | None:
         return B.U, B.V
     if isinstance(B, GBLR):
         m, n = B.shape
-        rows = _columns_of_runs(B.u, B.row_start, B.row_width, m)
-        return rows, _columns_of_runs(B.v, B.col_start, B.col_width, n)
+        rows = columns_of_runs(B.u, B.row_start, B.row_width, m)
+        return rows, columns_of_runs(B.v, B.col_start, B.col_width, n)
     return None
-
-
-def _columns_of_runs(contents: Any, start: Any, width: Any, n: int) -> csc_array:
-    wide = contents.astype(np.result_type(contents.dtype, np.float64))
-    at = positions(start, width, n)
-    matrix = csc_array((wide, at, offsets(width)), shape=(n, len(width)))
-    matrix.sort_indices()
-    return matrix
 
 
 def factors_square(U: Any, V: Any) -> float:
     """‖U V^H‖²."""
-    return _square(U, V)[0]
+    return square_of_factors(U, V)[0]
 
 
 def residual_by_products(A: Any, size: float, factors: tuple[Any, Any]) -> float | None:
@@ -62,7 +57,7 @@ def residual_by_products(A: Any, size: float, factors: tuple[Any, Any]) -> float
     if A.sparse is None and V.shape[1] > SHARE_OF_COLUMNS * A.shape[1]:
         return None
     inner, inner_terms = _inner(A, U, V)
-    square, square_terms = _square(U, V)
+    square, square_terms = square_of_factors(U, V)
     terms = size * size + 2 * inner_terms + square_terms
     found = size * size - 2 * inner + square
     eps = float(np.finfo(np.float64 if A.sparse is not None else A.dtype).eps)
@@ -79,39 +74,9 @@ def _inner(A: Any, U: Any, V: Any) -> tuple[float, float]:
         some = slice(first, first + step)
         left, right = U[:, some], V[:, some]
         image = A.matmat(_dense(right).astype(A.dtype)) if A.sparse is None else A.sparse @ right
-        part, part_terms = _product_sum(image, left)
+        part, part_terms = product_sum(image, left)
         total, terms = total + part, terms + part_terms
     return total, terms
-
-
-def _square(U: Any, V: Any) -> tuple[float, float]:
-    """‖U V^H‖², and the sum of the absolute values of its terms."""
-    total = terms = 0.0
-    step = max(1, ENTRIES // max(V.shape[1], 1))
-    for first in range(0, V.shape[1], step):
-        some = slice(first, first + step)
-        left, right = (_wide(F[:, some]).conj().T @ _wide(F) for F in (U, V))
-        part, part_terms = _product_sum(left, right)
-        total, terms = total + part, terms + part_terms
-    return total, terms
-
-
-def _product_sum(X: Any, Y: Any) -> tuple[float, float]:
-    """Real part and absolute sum of all X conj(Y), for dense or sparse arrays of one shape."""
-    if issparse(X) and issparse(Y):
-        product: NDArray = X.multiply(Y.conj()).tocoo().data
-    else:
-        product = _dense(X).astype(np.complex128 if _is_complex(X, Y) else np.float64)
-        product = product * _dense(Y).conj()
-    return float(product.real.sum()), float(np.abs(product).sum())
-
-
-def _is_complex(*arrays: Any) -> bool:
-    return any(a.dtype.kind == "c" for a in arrays)
-
-
-def _wide(X: Any) -> Any:
-    return X.astype(np.result_type(X.dtype, np.float64))
 
 
 def _dense(X: Any) -> NDArray:

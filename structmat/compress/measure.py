@@ -122,7 +122,9 @@ def _energy(Y: NDArray) -> float:
 
 def _norm(matrix: Any) -> float | None:
     """Frobenius norm of a matrix if its structure gives it; None otherwise."""
-    if hasattr(matrix, "_norm"):
-        return float(matrix.norm())
+    special = getattr(matrix, "_norm", None)
+    found = NotImplemented if special is None else special("fro")
+    if found is not NotImplemented:
+        return float(found)
     factors = factors_of(matrix)
     return None if factors is None else math.sqrt(max(factors_square(*factors), 0.0))

@@ -11,6 +11,7 @@ from structmat.compress.arguments import bound_for, check_goal
 from structmat.compress.contained import EQUAL_ERRORS, Bound
 from structmat.compress.estimate import CONFIDENCE, Estimate
 from structmat.compress.front import compressed, warn_of_zero
+from structmat.compress.hermitian import FORMS
 from structmat.compress.measure import relative
 from structmat.compress.reduce.boxes import Boxes
 from structmat.compress.reduce.missed import Norm, exact, norm_of
@@ -20,7 +21,7 @@ from structmat.compress.results import CompressionResult
 from structmat.compress.source import DENSE_ENTRIES
 from structmat.errors import BudgetError, InputError
 from structmat.kinds import fitted_kinds
-from structmat.matrices import LowRank, Monarch, Sum
+from structmat.matrices import HermitianLowRank, LowRank, Monarch, Sum
 from structmat.matrices.hierarchical_entries import frobenius_norm
 from structmat.matrix import StructuredMatrix
 
@@ -51,8 +52,9 @@ def recompress(
     Returns
     -------
     CompressionResult
-        Its matrix never costs more than `A`, and is `A` itself where nothing is gained. `kind`
-        is that of the matrix, and `baseline_error` is NaN.
+        Its matrix never costs more than `A`, and is `A` itself where nothing is gained. It is
+        Hermitian where `A` says that of itself. `kind` is that of the matrix, and
+        `baseline_error` is NaN.
 
     Raises
     ------
@@ -130,18 +132,25 @@ def _best(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Estimate
         return A, Estimate(0.0, 0.0, 1.0)
     size = _norm(A)
     if size.value == 0.0:
-        none = (np.zeros((k, 0), A.dtype) for k in A.shape)
-        return LowRank(*none), Estimate(0.0, 0.0, 1.0)
+        return _zero(A), Estimate(0.0, 0.0, 1.0)
     best: tuple[StructuredMatrix, Estimate] | None = None
     for terms in _ways(A):
         found = _to_cap(terms, bound.cap, size) if bound.cap is not None else None
         if bound.tol is not None:
             found = _to_tolerance(terms, bound.tol, size)
-        if found is not None and (best is None or _key(found, bound) < _key(best, bound)):
+        if found is None or (A.hermitian and not found[0].hermitian):
+            continue
+        if best is None or _key(found, bound) < _key(best, bound):
             best = found
     if best is None or (bound.cap is not None and best[0].cost > bound.cap):
         best = _searched(A, bound) or best
     return best or (A, Estimate(0.0, 0.0, 1.0))
+
+
+def _zero(like: StructuredMatrix) -> StructuredMatrix:
+    """The zero matrix of a shape."""
+    U, V = (np.zeros((size, 0), like.dtype) for size in like.shape)
+    return HermitianLowRank(U, U[0, :]) if like.hermitian else LowRank(U, V)
 
 
 def _key(found: tuple[StructuredMatrix, Estimate], bound: Bound) -> tuple[float, ...]:
@@ -217,11 +226,15 @@ def _searched(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Esti
     if bound.cap is None or math.prod(A.shape) > DENSE_ENTRIES:
         return None
     kinds = {part.kind for part in _parts(A)} & set(fitted_kinds())
+    kinds = kinds & set(FORMS) if A.hermitian else kinds
     best: tuple[StructuredMatrix, Estimate] | None = None
     for kind in sorted(kinds) or ["block_low_rank"]:
         try:
             share = bound.cap / math.prod(A.shape)
-            found = compressed(A, kind, share, None, rng=np.random.default_rng(0), progress=False)
+            found = compressed(
+                A, kind, share, None, rng=np.random.default_rng(0), progress=False,
+                symmetric=A.hermitian or None,
+            )  # fmt: skip
         except BudgetError:
             continue
         if found.error > 1 - EQUAL_ERRORS:

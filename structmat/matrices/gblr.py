@@ -1,5 +1,6 @@
 """GBLR: a sum of rank-one blocks, each on its own cyclic runs."""
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from structmat._array import (
     conj,
     integers,
     namespace,
+    to_numpy,
 )
 from structmat._checks import check_runs, exact_total, matrix_shape
 from structmat.errors import ShapeError
@@ -29,6 +31,7 @@ from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.kernels.layouts.factors import FactorStructure
 from structmat.kernels.layouts.panels import RunPattern
 from structmat.kinds import rule
+from structmat.matrices.inner_products import LARGE, columns_of_runs, norm_of_factors
 from structmat.matrix import StructuredMatrix
 
 #: Most pairs of an entry and a block at once.
@@ -244,6 +247,16 @@ class GBLR(StructuredMatrix, kind="gblr"):
             taken = self.xp.take(contents, integers(index, self.xp, self.device), axis=0)
             parts += [start, width, taken]
         return GBLR(*parts, shape=(rows.size, cols.size))
+
+    def _norm(self, ord: Any) -> Any:
+        """Norm from inner products of the blocks where n products would take long."""
+        if ord != "fro" or math.prod(self.shape) <= LARGE:
+            return NotImplemented
+        m, n = self.shape
+        U = columns_of_runs(to_numpy(self.u), self.row_start, self.row_width, m)
+        V = columns_of_runs(to_numpy(self.v), self.col_start, self.col_width, n)
+        found = norm_of_factors(U, V)
+        return NotImplemented if found is None else found
 
 
 @rule("add", "gblr", "gblr")

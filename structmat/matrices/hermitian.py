@@ -1,5 +1,6 @@
 """Hermitian matrices of half the storage: T + T^H of any structure, and U D U^H of low rank."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from structmat._operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kinds import rule
+from structmat.matrices.inner_products import LARGE
 from structmat.matrices.lazy import Scaled, Sum
 from structmat.matrices.low_rank import LowRank
 from structmat.matrix import StructuredMatrix
@@ -168,6 +170,12 @@ class Mirrored(StructuredMatrix, kind="mirrored"):
         T, xp = self.children[0], self.xp
         one, other = T._entries_at(rows, cols), T._entries_at(cols, rows)
         return xp.astype(one, self.dtype) + conj(xp.astype(other, self.dtype), xp)
+
+    def _norm(self, ord: Any) -> Any:
+        T = self.children[0]
+        if ord != "fro" or T.kind != "gblr" or math.prod(self.shape) <= LARGE:
+            return NotImplemented
+        return (T + T.H).norm()
 
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
         T = self.children[0]

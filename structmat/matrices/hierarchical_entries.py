@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, conj, device, from_numpy, integers, is_complex
+from structmat._array import Array, conj, device, from_numpy, integers, is_complex, is_numpy
 from structmat.intervals import IntArray
 from structmat.kernels.arrays.rectangles import RectangleBatches
+from structmat.kernels.choice.record import has, imports
 from structmat.kernels.layouts.rectangle_index import dense_entries, factor_entries
 from structmat.kernels.layouts.rectangles import Rectangles
 
@@ -19,6 +20,8 @@ Contents = tuple[Array, Array, Array]
 
 #: Most pairs of an entry and a rank at once.
 _PAIRS = 2**20
+#: Fewest entries that are picked by compiled loops.
+_LEAST_COMPILED = 2**14
 
 
 def places_in(order: IntArray) -> IntArray:
@@ -32,6 +35,10 @@ def picked(
     of: Rectangles, contents: Contents, rows: IntArray, cols: IntArray, xp: ModuleType
 ) -> Any:
     """Entries of the rectangles that hold them: O(rank) each. NotImplemented if they overlap."""
+    if rows.size >= _LEAST_COMPILED and is_numpy(xp) and of.cells and _compiles():
+        from structmat.kernels.cpu.rectangle_picks import picked_entries
+
+        return picked_entries(of, of.cells, contents, rows, cols)
     located = of.locate(rows, cols)
     if located is None:
         return NotImplemented
@@ -43,6 +50,10 @@ def picked(
         some = slice(first, first + step)
         found.append(_stored(of, contents, number[some], i[some], j[some], flipped[some], xp))
     return xp.concat(found)
+
+
+def _compiles() -> bool:
+    return has("numba") and imports("numba")
 
 
 def _stored(

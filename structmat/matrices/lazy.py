@@ -13,7 +13,6 @@ from structmat._array import (
     belongs,
     computing_on,
     conj,
-    device_key,
     is_complex,
     moved,
     taken,
@@ -24,6 +23,7 @@ from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.matrices.adjoints import are_adjoint
+from structmat.matrices.inner_products import LARGE, norm_of_sum
 from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
@@ -83,6 +83,13 @@ class Sum(StructuredMatrix, kind="sum"):
 
     def _pick(self, rows: IntArray, cols: IntArray) -> Array:
         return self._added(lambda term: _in(self, term._entries_at(rows, cols)))
+
+    def _norm(self, ord: Any) -> Any:
+        """Norm from inner products of the terms where n products would take long."""
+        if ord != "fro" or math.prod(self.shape) <= LARGE:
+            return NotImplemented
+        found = norm_of_sum(self.children)
+        return NotImplemented if found is None else found
 
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
         return Sum(*(_part_in(self, term, rows, cols) for term in self.children))
@@ -175,8 +182,20 @@ class Product(StructuredMatrix, kind="product"):
         return NotImplemented
 
     def _pick(self, rows: IntArray, cols: IntArray) -> Any:
-        inner, rows, cols = _inside(self, rows, cols)
-        return NotImplemented if inner is self else _in(self, inner._entries_at(rows, cols))
+        inner, i, j = _inside(self, rows, cols)
+        if inner is not self:
+            return _in(self, inner._entries_at(i, j))
+        # A diagonal factor at an end is a multiple of each row or column.
+        *left, last = self.children
+        first, *right = self.children
+        if last.kind == "diagonal":
+            rest, end, at = left, last, cols
+        elif first.kind == "diagonal":
+            rest, end, at = right, first, rows
+        else:
+            return NotImplemented
+        A = rest[0] if len(rest) == 1 else Product(*rest)
+        return _in(self, A._entries_at(rows, cols)) * _in(self, end._entries_at(at, at))
 
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
         inner, rows, cols = _inside(self, rows, cols)
@@ -240,21 +259,18 @@ class Scaled(StructuredMatrix, kind="scaled"):
             alpha = self.xp.astype(alpha, self.xp.result_type(alpha.dtype, self.xp.complex64))
         alpha = apply(alpha, scalar)
         A = self.children[0]
-        if alpha.dtype == self.dtype and A.dtype == self.dtype and self._is_known(alpha):
+        records, known = self._backend.records_gradients, self._backend.has_values(alpha)
+        # A number that learns is kept, whatever its value now.
+        if known and not (records and records(alpha)) and alpha.dtype == A.dtype:
             return A if complex(alpha) == 1 else Scaled(A, alpha)
         return Scaled(A, alpha)
-
-    def _is_known(self, alpha: Array) -> bool:
-        """True for a number whose value decides nothing about gradients, graphs or shapes."""
-        records = self._backend.records_gradients
-        if (records and records(alpha)) or device_key(self.device) == "meta":
-            return False
-        return not self._backend.capturing()
 
     def _hermitian(self) -> bool:
         if not self.children[0].hermitian:
             return False
-        return not is_complex(self.alpha, self.xp) or complex(self.alpha).imag == 0
+        if not is_complex(self.alpha, self.xp):
+            return True
+        return self._backend.has_values(self.alpha) and complex(self.alpha).imag == 0
 
     def _adjoint(self) -> StructuredMatrix:
         return Scaled(self.children[0].H, conj(self.alpha, self.xp))

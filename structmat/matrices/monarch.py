@@ -1,5 +1,8 @@
 """Monarch: two block-diagonal factors and a stride permutation between them."""
 
+import math
+from typing import Any
+
 import numpy as np
 
 from structmat._array import Array, as_content, integers, masked, stored_by_columns
@@ -8,6 +11,7 @@ from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kernels.arrays.monarch import monarch_matmat, monarch_rmatmat
 from structmat.kinds import kind_class
+from structmat.matrices.inner_products import LARGE
 from structmat.matrix import StructuredMatrix
 
 
@@ -122,6 +126,12 @@ class Monarch(StructuredMatrix, kind="monarch"):
         left = self._taken(self.L, (j * s + i) * r + t // l)
         right = self._taken(self.R, (c * q + t % q) * p + d)
         return self.xp.sum(masked(left * right, inside, self.xp), axis=1)
+
+    def _norm(self, ord: Any) -> Any:
+        """Norm of its tiles of low rank, of which no two share an entry."""
+        if ord != "fro" or math.prod(self.shape) <= LARGE:
+            return NotImplemented
+        return self.to_kind("block_low_rank").norm()
 
     def _taken(self, contents: Array, at: IntArray) -> Array:
         xp = self.xp

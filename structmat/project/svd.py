@@ -217,6 +217,17 @@ def factored_svd(U: NDArray, V: NDArray) -> Triple:
     return P @ left, s, right @ Q.conj().T
 
 
+def hermitian_part(U: NDArray, V: NDArray) -> tuple[NDArray, NDArray]:
+    """Eigenvectors (n, k) and eigenvalues of (U V^H + V U^H) / 2, k at most twice the rank.
+
+    For a Hermitian matrix A, the Hermitian part of U V^H is as near as U V^H is, or nearer.
+    """
+    Q, R = np.linalg.qr(np.concatenate([U, V], axis=1))
+    core = R[:, : U.shape[1]] @ R[:, U.shape[1] :].conj().T
+    values, vectors = np.linalg.eigh((core + core.conj().T) / 2)
+    return Q @ vectors, values
+
+
 def gaussian(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> NDArray:
     """Random numbers of variance 1, complex ones for a complex dtype."""
     dtype = np.dtype(dtype)

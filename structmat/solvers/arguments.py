@@ -2,13 +2,17 @@
 
 import cmath
 import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from structmat import _array
 from structmat._array import Array
 from structmat._operand import as_operand
 from structmat.algebra.arguments import as_matrix
-from structmat.errors import BackendError, InputError
+from structmat.errors import BackendError, InputError, SolveError, first_line
 from structmat.matrix import StructuredMatrix
 
 #: Default bounds of errors, in double and in lower precision.
@@ -63,6 +67,24 @@ def tolerance(tol: Any, A: StructuredMatrix) -> float:
     if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < float(tol) < 1:
         raise InputError(f"tol = {tol!r}; expected a number between 0 and 1, such as 1e-8")
     return float(tol)
+
+
+@contextmanager
+def computing(A: StructuredMatrix) -> Iterator[None]:
+    """The context of a method: on the device of A, without warnings, and with errors of our own.
+
+    What overflows is noticed by the errors that are measured.
+    """
+    try:
+        with np.errstate(all="ignore"), _array.computing_on(A.xp, A.device):
+            yield
+    except np.linalg.LinAlgError as error:
+        if isinstance(error, SolveError):
+            raise
+        raise SolveError(
+            f"{A!r}: {first_line(error)}; expected contents of moderate size (divide the matrix "
+            "and the right-hand side by one number)"
+        ) from error
 
 
 def right_hand_side(b: Any, A: StructuredMatrix) -> Array:

@@ -8,10 +8,10 @@ from scipy.sparse import csr_array, diags_array, eye_array
 
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.condition import LIMIT
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
+    has_source,
     in_double,
     is_single,
 )
@@ -26,6 +26,7 @@ from structmat.solvers.elimination.sparse_factors import (
 from structmat.solvers.elimination.sparse_form import MOST_ENTRIES, is_hermitian, sparse_form
 from structmat.solvers.elimination.sparse_plan import plan
 from structmat.solvers.shifted import shifted
+from structmat.solvers.verify import LIMIT
 
 #: A matrix with entries on more than this part of its places counts as dense.
 SPARSE = 0.25
@@ -33,6 +34,8 @@ SPARSE = 0.25
 
 def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     """LU or Cholesky factors of A + shift I, for a matrix whose entries are few."""
+    if has_source(A):
+        return NotImplemented
     n, host = A.shape[0], in_double(A)
     form = sparse_form(host, min(SPARSE * n * n, MOST_ENTRIES))
     if form is None:
@@ -96,10 +99,10 @@ def balanced(S: csr_array) -> tuple[csr_array, Scales | None, bool]:
     diagonal = S.diagonal()
     definite = is_hermitian(S) and bool((diagonal.real > 0).all())
     if definite:
-        levels = levels_of(diagonal.real) / 2
+        levels = levels_of(diagonal.real)
         if are_similar(levels):
             return S, None, True
-        both = powers(levels, S.dtype, of="row")
+        both = powers(levels / 2, S.dtype, of="row")
         return _scaled(S, both, both), Scales(both, both), True
     rows, cols = (levels_of(_peaks(side)) for side in (S, S.T))
     if are_similar(rows) and are_similar(cols):

@@ -14,7 +14,8 @@ from structmat._operators import cupyx_operator
 from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.arguments import check_place, right_hand_side
+from structmat.solvers.arguments import check_place, computing, right_hand_side
+from structmat.solvers.condition import estimate
 from structmat.solvers.results import LogDeterminant, Solution
 from structmat.solvers.verify import norm_bound, verified
 
@@ -53,8 +54,7 @@ class Factorization(LinearOperator, ABC):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import structmat
+    >>>     >>> import structmat
     >>> F = structmat.factorize(structmat.LowRank(np.ones((3, 1)), np.ones((3, 1))), shift=1.0)
     >>> F @ np.array([4.0, 4.0, 4.0])
     array([1., 1., 1.])
@@ -200,6 +200,28 @@ class Factorization(LinearOperator, ABC):
             x, run.found.residual, run.found.backward_error, run.found.iterations, self.method
         )
 
+    def condition(self) -> float:
+        """Condition number of S in the 1-norm, estimated from below by products and solves.
+
+        The meaning is that of ``numpy.linalg.cond(S, 1)``. The estimate is seldom less than a
+        third of it, and never more, up to the error of the solves; it is the same each time. It
+        takes about ten solves. A relative error e of S, such as that of a compression, changes
+        solutions by up to e times this number.
+
+        Returns
+        -------
+        float
+            Infinity where products or solves overflow.
+
+        Examples
+        --------
+        >>> import structmat
+        >>> structmat.factorize(structmat.Diagonal([1.0, -4.0])).condition()
+        4.0
+        """
+        with _array.computing_on(self.xp, self.device):
+            return estimate(self)
+
     def logdet(self, *, rng: Any = None) -> LogDeterminant:
         """Sign and logarithm of the determinant of S.
 
@@ -225,9 +247,10 @@ class Factorization(LinearOperator, ABC):
 
     def _determinant(self, rng: Any) -> LogDeterminant:
         """The log-determinant as numbers, which nothing follows."""
-        found: LogDeterminant = self._logdet()
-        if found is NotImplemented:
-            found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
+        with computing(self.matrix):
+            found: LogDeterminant = self._logdet()
+            if found is NotImplemented:
+                found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
         return found
 
     # The inverse as an operator.

@@ -8,7 +8,7 @@ from structmat.errors import ShapeError
 from structmat.kinds import later
 from structmat.matrix import StructuredMatrix
 from structmat.solvers import iterative
-from structmat.solvers.arguments import finite_matrix, finite_number, tolerance
+from structmat.solvers.arguments import computing, finite_matrix, finite_number, tolerance
 from structmat.solvers.choice import direct
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
@@ -45,7 +45,9 @@ def factorize(
     Notes
     -----
     The kind of A chooses the method. A matrix of at most 2048 rows that no structure helps is
-    formed; a larger one is solved by iterations.
+    formed; a larger one is solved by iterations. A larger `KernelMatrix` or `Entries` is compressed
+    first, to an error of a tenth to four tenths of the shift: S is then the compression with its
+    shift, and so is `Factorization.matrix`.
 
     Examples
     --------
@@ -70,8 +72,9 @@ def factorize(
 
 def _factorized(A: StructuredMatrix, shift: Any, tol: Any) -> Factorization:
     """A factorization of values, which nothing follows."""
-    A, shift, tol = _checked(A, shift, tol)
     with _array.computing_on(A.xp, A.device):
+        A, shift, tol = _checked(A, shift, tol)
+    with computing(A):
         found = direct(A, shift, tol)
         if found is NotImplemented:
             found = iterative.factorize(A, shift, tol)

@@ -124,15 +124,17 @@ class IterativeFactorization(Factorization):
         if worst <= REFUSED * self.tol:
             return
         length = _array.to_numpy(xp.linalg.vector_norm(found.x, axis=0)).astype(np.float64)
-        error = float((found.residual / (self._norm * length + 1)).max())
+        grown = self._norm * length
+        error = float((found.residual / (grown + 1)).max())
         rounding = ROUNDINGS * math.sqrt(self.shape[0]) * float(xp.finfo(found.x.dtype).eps)
         if not (error <= rounding and worst <= HARDEST):
             end = "the limit" if found.steps >= self._limit else "where nothing more was gained"
             raise SolveError(
                 f"{self.method}: residual {worst:.2g} and backward error {error:.2g} after "
                 f"{found.steps} steps, {end}; expected a residual of at most "
-                f"{REFUSED * self.tol:.2g} (S may be close to singular: give factorize a larger "
-                "shift or a larger tol, or a matrix of a kind with a direct method)"
+                f"{REFUSED * self.tol:.2g} (the condition number is {float(grown.max()):.2g} or "
+                "more: give factorize a larger shift or a larger tol, or a matrix of a kind with a "
+                "direct method)"
             )
 
 

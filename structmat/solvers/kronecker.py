@@ -13,10 +13,10 @@ from structmat.errors import SolveError
 from structmat.matrices import Kronecker
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import DENSE_ROWS, direct
-from structmat.solvers.condition import LIMIT
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.verify import LIMIT
 
 
 class KroneckerFactorization(Factorization):

@@ -14,9 +14,8 @@ from scipy.linalg.lapack import get_lapack_funcs
 from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
-from structmat.solvers.condition import LIMIT
 from structmat.solvers.results import LogDeterminant
-from structmat.solvers.verify import double
+from structmat.solvers.verify import LIMIT, double
 
 #: Single precision gives way to double below this reciprocal condition number.
 _SINGLE_ENOUGH = 1e-5

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from structmat import _array
-from structmat._array import Array, adjoint, adjoint_times, is_numpy
+from structmat._array import Array, adjoint, adjoint_times, has_gradients, is_numpy
 from structmat._operand import matrix_product, multiplied, vector_product
 from structmat._progress import no_progress
+from structmat.algebra.arguments import as_matrix
 from structmat.errors import SolveError
+from structmat.kinds import later
 from structmat.matrices import Dense, Diagonal, LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.arguments import finite_matrix, right_hand_side, tolerance
+from structmat.solvers.arguments import computing, finite_matrix, right_hand_side, tolerance
 from structmat.solvers.choice import structured
 from structmat.solvers.krylov.least_squares import lsmr
 from structmat.solvers.thin import thin_form
@@ -71,24 +72,29 @@ def lstsq(A: StructuredMatrix, b: Any, *, tol: float | None = None) -> Array:
     >>> structmat.lstsq(A, np.array([1.0, 2.0, 3.0, 4.0]))
     array([1.25, 1.25])
     """
-    A = finite_matrix(A)
+    A = as_matrix(A)
     b = right_hand_side(b, A)
-    with _array.computing_on(A.xp, A.device):
-        run = _LeastSquares(A, tolerance(tol, A))
+    make: Any = Pseudoinverse
+    if has_gradients(A.xp):
+        make = later("structmat.solvers.gradients.least_squares:RecordedPseudoinverse")
+    with computing(A):
+        run = make(A, tol)
     product = vector_product if b.ndim < 2 else matrix_product
     return product(run, b, adjoint=False)
 
 
-class _LeastSquares:
+class Pseudoinverse:
     """The pseudoinverse of a matrix as a factor of products; each is measured."""
 
-    def __init__(self, A: StructuredMatrix, tol: float) -> None:
+    def __init__(self, A: StructuredMatrix, tol: float | None) -> None:
+        A = finite_matrix(A)
+        tol = tolerance(tol, A)
         self.A, self.tol, self.shape = A, tol, A.shape[::-1]
         self.xp, self.device = A.xp, A.device
         self.dtype, self.neutral = A.dtype, A.neutral
         self.solve = _method(A, tol)
 
-    def _wider(self, dtype: Any) -> "_LeastSquares":
+    def _wider(self, dtype: Any) -> "Pseudoinverse":
         return self
 
     def _multiply_adjoint(self, y: Array) -> Array:
@@ -99,7 +105,7 @@ class _LeastSquares:
         A, xp, narrow = self.A, self.xp, b.dtype
         if 0 in (*A.shape, b.shape[1]):
             return xp.zeros((A.shape[1], b.shape[1]), dtype=narrow, device=self.device)
-        with np.errstate(all="ignore"):
+        with computing(A):
             b, scale = in_range(xp.astype(b, double(narrow, xp), copy=False), xp)
             x = xp.astype(xp.astype(self.solve(b), narrow), b.dtype)
             error = self._error(x, b)

@@ -23,7 +23,7 @@ class Solution:
         norm of S; of several columns the largest. The solution is that of a system whose
         matrix and right-hand side differ by this fraction.
     iterations : int
-        Solves of a direct method, refinement included, or steps of an iterative one.
+        Steps of refinement of a direct method, mostly 0, or steps of an iterative one.
     method : str
         Name of the method.
 

@@ -16,6 +16,8 @@ from structmat.solvers.results import LogDeterminant
 
 #: Standard error that is aimed at, as a share of the value and for each row.
 RELATIVE, PER_ROW = 1e-3, 1e-5
+#: Norms whose squares are numbers.
+SMALLEST, LARGEST = 1e-140, 1e140
 #: Random vectors at once, at least and at most.
 AT_ONCE, LEAST, MOST = 8, 16, 128
 #: Most Lanczos steps, and their error as a share of the standard error.
@@ -46,6 +48,12 @@ def log_determinant(F: Any, rng: Any) -> LogDeterminant:
             f"{F!r} gives no log-determinant: its method takes products alone, and S is not known "
             "to be hermitian; expected a matrix with a direct method (compress it to "
             "'hierarchical' first)"
+        )
+    if S.shape[0] and not SMALLEST < F._norm < LARGEST:
+        raise SolveError(
+            f"{F!r} gives no log-determinant: the norm of S is about {F._norm:.3g}; expected "
+            f"{SMALLEST:.0e} to {LARGEST:.0e}, whose squares do not overflow or vanish (divide "
+            "the matrix by a number, and add n times its logarithm)"
         )
     G: Halves = F.halves() if hasattr(F, "halves") else Unpreconditioned()
     generator = np.random.default_rng(0 if rng is None else rng)

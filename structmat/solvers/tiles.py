@@ -9,6 +9,7 @@ from structmat.solvers.choice import is_small
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
+    has_source,
     in_double,
     is_single,
 )
@@ -37,6 +38,8 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     NotImplemented where a dense elimination is faster, or where row interchanges inside the
     diagonal tiles are not enough.
     """
+    if has_source(A):
+        return NotImplemented
     form = tile_form(in_double(A))
     if form is None or not _pays(A, form):
         return NotImplemented

@@ -15,6 +15,12 @@ from structmat.solvers.results import Solution
 _STEPS = 4
 #: A step that leaves more than this fraction of the error is the last.
 _SLOW = 0.5
+#: Condition number above which a matrix counts as singular. The rounding of its entries takes a
+#: singular matrix as far from all others as a few units of the last place.
+LIMIT = 1 / (16 * float(np.finfo(np.float64).eps))
+#: A solution that leaves more than this part of the right-hand side is none, if the matrix is
+#: numerically singular.
+_LEFT = 0.5
 #: An error above this number of tolerances is refused.
 REFUSED = 10
 #: Products for the lower bound of a spectral norm.
@@ -22,7 +28,7 @@ _NORM_STEPS = 4
 #: Smallest divisor.
 _TINY = float(np.finfo(np.float64).tiny)
 #: Right-hand sides between these absolute values are not scaled.
-_SMALL, _LARGE = 2.0**-100, 2.0**100
+_SMALL, _LARGE = 2.0**-30, 2.0**30
 
 
 def double(dtype: DType, xp: ModuleType) -> DType:
@@ -76,12 +82,12 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
     """The best of a few steps, for columns b in double precision and x in `narrow`."""
     xp, sizes = F.xp, column_norms(b, F.xp)
     own = narrow if F.neutral else _own(F.dtype, b, xp)
-    x, steps = _step(F, xp.astype(b, own, copy=False), b.dtype, adjoint=adjoint)
-    rest, best = None, None
-    for _ in range(_STEPS + 1):
-        if rest is not None:
-            change, taken = _step(F, xp.astype(rest, own, copy=False), b.dtype, adjoint=adjoint)
-            x, steps = x + change, steps + taken
+    rest, x, steps = b, xp.zeros((), dtype=b.dtype, device=F.device), 0
+    best: Solution | None = None
+    for step in range(_STEPS + 1):
+        change, taken = _step(F, xp.astype(rest, own, copy=False), b.dtype, adjoint=adjoint)
+        x = x + change
+        steps = step if taken is None else steps + taken
         rest = b - multiplied(F.matrix, x, adjoint=adjoint)
         measured = _errors(F, x, rest, sizes, exact=exact)
         if best is not None and not measured[1] < _SLOW * best.backward_error:
@@ -100,16 +106,28 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
             f"expected at most {REFUSED * F.tol:.2g}, {REFUSED} tol (the matrix may be close to "
             "singular: give factorize a larger shift, a larger tol, or double precision)"
         )
+    if best.residual > _LEFT:
+        _check_growth(F, column_norms(best.x, xp) / np.maximum(sizes, _TINY))
     return best
 
 
-def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int]:
-    """A solve that is not measured, and the number of its steps."""
+def _check_growth(F: Any, growth: np.ndarray) -> None:
+    """Refuse solutions that are so long beside right-hand sides as singular matrices make them."""
+    condition = F._norm * _largest(growth)
+    if not condition < LIMIT:
+        raise SolveError(
+            f"{F.method}: the matrix is numerically singular, its condition number is at least "
+            f"{condition:.2g}; expected less than {LIMIT:.2g} (give factorize a larger shift, or "
+            "structmat.lstsq for a least-squares solution)"
+        )
+
+
+def _step(F: Any, b: Array, wide: DType, *, adjoint: bool) -> tuple[Array, int | None]:
+    """A solve that is not measured, and the steps of an iterative method."""
     count = getattr(F, "_counted", None)
-    if count is not None:
-        x, steps = count(b, adjoint=adjoint)
-    else:
-        x, steps = F.unmeasured(b, adjoint=adjoint), 1
+    x, steps = (
+        (F.unmeasured(b, adjoint=adjoint), None) if count is None else count(b, adjoint=adjoint)
+    )
     return F.xp.astype(x, wide, copy=False), steps
 
 

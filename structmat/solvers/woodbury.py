@@ -6,22 +6,21 @@ result; where it is not good enough, orthogonal factors and a diagonal without s
 follow.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from structmat._array import Array, DType, adjoint, adjoint_times, identity
 from structmat.errors import SolveError
 from structmat.matrices import Diagonal, LowRank, Sum
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.choice import direct
-from structmat.solvers.condition import LIMIT, Probe, probe, singular
+from structmat.solvers.choice import direct, is_small
+from structmat.solvers.condition import Probe, probe, singular
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
 from structmat.solvers.terms import Terms, terms_of
 from structmat.solvers.thin import balanced, split_diagonal
-from structmat.solvers.verify import double
+from structmat.solvers.verify import LIMIT, double
 
 #: Largest condition number and error of a test solve in single precision.
 _SINGLE = Probe(1e5, 1e-4)
@@ -75,7 +74,7 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     if _is_wide(low_rank) or not A.shape[0]:
         return NotImplemented
     S = shifted(A, shift)
-    if A.shape[0] and base.kind == "scaled" and complex(base.alpha) == 0:
+    if base.kind == "scaled" and complex(base.alpha) == 0:
         raise SolveError(
             f"{S!r} has a rank of {low_rank.rank} at most, so it is singular; expected a shift, or "
             "structmat.lstsq for a least-squares solution"
@@ -89,19 +88,23 @@ def _is_wide(low_rank: LowRank) -> bool:
 
 
 def _first_trusted(S: StructuredMatrix, terms: Terms, tol: float) -> Any:
-    """The first of the ways that passes its test; NotImplemented if none does."""
-    wide, found = double(S.dtype, S.xp), Probe(0.0, 0.0)
+    """The first of the ways that passes its test; NotImplemented if none does.
+
+    A sum may be regular where its base is singular, so that is no refusal.
+    """
+    wide = double(S.dtype, S.xp)
     error: SolveError | None = None
-    for way in _ways(S, terms, wide, tol):
-        try:
-            F = way()
-        except SolveError as refused:
-            error = refused
+    for way in _ways(S, terms, wide):
+        base = _factorized(way.base, way.shift, tol)
+        if base is NotImplemented:
             continue
-        if F is NotImplemented:
-            return NotImplemented
+        try:
+            F = WoodburyFactorization(S, base, way.low_rank, way.dtype, tol)
+        except SolveError as refused:
+            error = None if is_small(S) else refused
+            continue
         found = probe(F)
-        bounds = _DOUBLE if F.U.dtype == wide else _SINGLE
+        bounds = _DOUBLE if way.dtype == wide else _SINGLE
         if found.condition < bounds.condition and found.error < bounds.error:
             return F
         error = None if found.condition < LIMIT else singular(F, found.condition)
@@ -110,26 +113,32 @@ def _first_trusted(S: StructuredMatrix, terms: Terms, tol: float) -> Any:
     return NotImplemented
 
 
-def _ways(
-    S: StructuredMatrix, terms: Terms, wide: DType, tol: float
-) -> Iterator[Callable[[], Any]]:
-    """Factorizations of S, from the cheapest to the most stable."""
+def _factorized(base: StructuredMatrix, shift: complex, tol: float) -> Any:
+    """A factorization of the base; NotImplemented also where it is singular."""
+    try:
+        return direct(base, shift, tol)
+    except SolveError:
+        return NotImplemented
+
+
+class Way(NamedTuple):
+    """A base with a shift, and thin factors in a dtype."""
+
+    base: StructuredMatrix
+    shift: complex
+    low_rank: LowRank
+    dtype: DType
+
+
+def _ways(S: StructuredMatrix, terms: Terms, wide: DType) -> Iterator[Way]:
+    """Ways to write S, from the cheapest to the most stable."""
     base, shift, low_rank = terms
     assert low_rank is not None
     for dtype in dict.fromkeys([S.dtype, wide]):
-        yield partial(_built, S, base, shift, low_rank, dtype, tol)
+        yield Way(base, shift, low_rank, dtype)
     if isinstance(base, Diagonal):
         d, small = split_diagonal(shifted(base, shift).diagonal(), S.xp)
         base, shift = Diagonal(d), 0.0
         low_rank = low_rank if small is None else low_rank + small
     if not _is_wide(low_rank):
-        yield partial(_built, S, base, shift, balanced(low_rank, wide), wide, tol)
-
-
-def _built(
-    S: StructuredMatrix, base: Any, shift: complex, low_rank: LowRank, dtype: DType, tol: float
-) -> Any:
-    inner = direct(base, shift, tol)
-    if inner is NotImplemented:
-        return NotImplemented
-    return WoodburyFactorization(S, inner, low_rank, dtype, tol)
+        yield Way(base, shift, balanced(low_rank, wide), wide)

@@ -60,8 +60,8 @@ class KernelMatrix(Source, kind="kernel"):
     refused.
 
     Products cost m n evaluations, in blocks of bounded memory; `compress` needs far fewer. On
-    torch, gradients keep all blocks of a product alive. Where Numba is installed, named real
-    kernels of NumPy points are evaluated in compiled loops; the numbers agree to rounding.
+    torch, gradients evaluate the blocks again, one after another. Where Numba is installed, named
+    real kernels of NumPy points are evaluated in compiled loops; the numbers agree to rounding.
 
     Examples
     --------

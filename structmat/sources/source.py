@@ -3,6 +3,7 @@
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -205,15 +206,16 @@ class Source(StructuredMatrix, kind=None):
 
     def _multiply(self, x: Array) -> Array:
         every = np.arange(self.shape[1])
-        parts = [self._wide(self.block(rows, every), x) @ x for rows in self._slices(0)]
+        parts = self._apart(lambda rows, x: self._wide(self.block(rows, every), x) @ x, x, 0)
         return self._joined(parts, (self.shape[0], x.shape[1]), x)
 
     def _multiply_adjoint(self, y: Array) -> Array:
         every = np.arange(self.shape[0])
-        adjoint = _array.adjoint_times
-        parts = [
-            adjoint(self._wide(self.block(every, cols), y), y, self.xp) for cols in self._slices(1)
-        ]
+
+        def product(cols: IntArray, y: Array) -> Array:
+            return _array.adjoint_times(self._wide(self.block(every, cols), y), y, self.xp)
+
+        parts = self._apart(product, y, 1)
         return self._joined(parts, (self.shape[1], y.shape[1]), y)
 
     def _dense(self) -> Array:
@@ -247,6 +249,17 @@ class Source(StructuredMatrix, kind=None):
     def _part(self, rows: IntArray, cols: IntArray) -> StructuredMatrix:
         part: StructuredMatrix = later("structmat.sources.views:part")(self, rows, cols)
         return part
+
+    def _apart(
+        self, product: Callable[[IntArray, Array], Array], x: Array, axis: int
+    ) -> list[Array]:
+        """Products by blocks in turn; of several, gradients evaluate each block again."""
+        slices = list(self._slices(axis))
+        if len(slices) < 2 or not _array.has_gradients(self.xp):
+            return [product(at, x) for at in slices]
+        from structmat._derivatives import recomputed
+
+        return [recomputed(partial(product, at), x) for at in slices]
 
     def _slices(self, axis: int) -> Iterator[IntArray]:
         """Positions on an axis, as many at a time as a block may have."""

@@ -26,7 +26,7 @@ from structmat import (
 )
 from structmat.compress.reduce import missed
 from structmat.demo import earthquake_kernel
-from structmat.matrices import Product
+from structmat.matrices import HermitianLowRank, Mirrored, Product
 from tests.cases import CASES, build
 
 N = 12
@@ -60,6 +60,10 @@ def tiles(c, sizes, rank):
     pairs = {(i, j): (c(sizes[i], rank), c(sizes[j], rank)) for i in count for j in count}
     pairs[0, 0] = c(sizes[0], sizes[0])
     return BlockLowRank(pairs, row_sizes=sizes, col_sizes=sizes)
+
+
+def times_adjoint(A):
+    return Product(A, A.H)
 
 
 def hierarchical(c, cut=6, *, order=None, symmetric=False):
@@ -97,6 +101,9 @@ LEAVES = {
     "permutation": lambda c: Permutation(np.roll(np.arange(N), 3)),
     "ordered": lambda c: Permutation(np.roll(np.arange(N), 3)) @ gblr(c),
     "product": lambda c: gblr(c) @ tiles(c, [4, 4, 4], 1),
+    "product-hermitian": lambda c: times_adjoint(gblr(c)),
+    "hermitian_low_rank": lambda c: HermitianLowRank(c(N, 3), c(3)),
+    "mirrored": lambda c: Mirrored(gblr(c)),
     "adjoint": lambda c: Monarch(c(3, 4, 2), c(2, 3, 6), shape=(N, N)).H,
     "scaled": lambda c: 3 * (Permutation(np.roll(np.arange(N), 3)) @ Monarch(
         c(3, 4, 2), c(2, 3, 6), shape=(N, N))),
@@ -117,6 +124,7 @@ def check(A, **goal):
     B, eps = result.matrix, float(np.finfo(A.toarray().dtype).eps)
     assert (B.shape, B.xp, result.cost) == (A.shape, A.xp, B.cost)
     assert result.cost <= A.cost
+    assert B.hermitian or not A.hermitian
     if "tol" in goal:
         assert result.estimate.bound <= goal["tol"]
     else:
@@ -146,8 +154,9 @@ def test_seven_equal_terms_cost_as_one(name):
     A = LEAVES[name](contents(1))
     total = sum([again(A) for _ in range(6)], A)
     result = check(total, tol=1e-12)
-    # These have no contents to take a number in.
-    assert result.cost <= A.cost + (N if name in ("kernel", "identity", "permutation") else 0)
+    # These have no contents to take a number in, or none that keeps them Hermitian.
+    outside = name in ("kernel", "identity", "permutation", "product-hermitian")
+    assert result.cost <= A.cost + outside * N
     assert np.allclose(result.matrix.toarray(), 7 * A.toarray())
 
 

@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 from cases import CASES, block_low_rank, block_sparse, build, contents, gblr, identity, random_gblr
+from cases import low_rank as build_low_rank
 
 import structmat
 from structmat._array import to_numpy
+from structmat._entries import EntryAccess
 from structmat.errors import InputError, ShapeError
+from structmat.matrices import HermitianLowRank, Mirrored, Product, hermitian, lazy
+from structmat.matrices import gblr as gblr_module
+from structmat.matrices import monarch as monarch_module
 
 ORDERS = ("fro", 1, 2, np.inf)
 
@@ -252,3 +257,44 @@ def test_entries_that_are_read_in_parts(monkeypatch):
     A, D = build("gblr-prime")
     monkeypatch.setattr("structmat.matrices.gblr._PAIRS", 1)
     near(A.diagonal(), np.diagonal(D))
+
+
+def test_large_norms_come_from_structure(monkeypatch):
+    """As those by products, without any; where terms cancel, by products."""
+    c = contents("complex128")
+    n = 48
+    low, G = build_low_rank(n, n, 3)(c)[0], random_gblr(n, n, 12, 1)(c)[0]
+    P = structmat.Permutation(np.roll(np.arange(n), 5))
+    D, one = structmat.Diagonal(c(n)), structmat.Identity(n)
+    monarch = structmat.Monarch(c(4, 12, 3), c(3, 4, 16))
+    large = {
+        "gblr": G,
+        "monarch": monarch,
+        "adjoint": monarch.H,
+        "ordered": P @ G,
+        "mirrored": Mirrored(G),
+        "sum": G + low,
+        "shifted": monarch + 0.5 * one,
+        "complex": (1 + 2j) * (P + low) - D,
+        "hermitian": HermitianLowRank(c(n, 2), c(2)) + P + G,
+    }
+    wanted = {name: np.linalg.norm(A.toarray()) for name, A in large.items()}
+    cancelled = G - G.copy() + 1e-9 * G
+    small = np.linalg.norm(cancelled.toarray())
+    for module in (gblr_module, monarch_module, lazy, hermitian):
+        monkeypatch.setattr(module, "LARGE", 0)
+    assert cancelled.norm() == pytest.approx(small, rel=1e-5)
+    monkeypatch.setattr(EntryAccess, "_columns", None)
+    for name, A in large.items():
+        assert A.norm() == pytest.approx(wanted[name], rel=1e-12), name
+
+
+def test_diagonals_of_scaled_rows_and_columns_take_no_products(monkeypatch):
+    c = contents("complex128")
+    A = structmat.Monarch(c(2, 4, 3), c(3, 2, 2), shape=(7, 5))
+    left, right = structmat.Diagonal(c(7)), structmat.Diagonal(c(5))
+    scaled = Product(left, A, right)
+    dense = scaled.toarray()
+    monkeypatch.setattr(EntryAccess, "_units", None)
+    np.testing.assert_allclose(scaled.diagonal(), np.diagonal(dense))
+    np.testing.assert_allclose(scaled[[0, 6, 2], [4, 1, 2]], dense[[0, 6, 2], [4, 1, 2]])

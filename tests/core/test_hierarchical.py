@@ -8,6 +8,7 @@ import structmat
 from structmat import Hierarchical
 from structmat._array import to_numpy
 from structmat.errors import ConversionError, InputError, ShapeError
+from structmat.matrices import hierarchical_entries
 
 NAMES = ["hierarchical", "hierarchical-symmetric", "hierarchical-upper", "hierarchical-overlap"]
 
@@ -25,6 +26,25 @@ def test_entries_and_norm_are_those_of_the_dense_matrix(name, dtype, backend):
     close(A[i, j], D[i, j])
     close(A.diagonal(), np.diagonal(D))
     assert abs(A.norm() - np.linalg.norm(D)) < 1e-12
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+@pytest.mark.parametrize("name", NAMES)
+def test_many_entries_are_picked_by_compiled_loops(name, dtype, monkeypatch):
+    picks = pytest.importorskip(
+        "structmat.kernels.cpu.rectangle_picks", reason="compiled loops need Numba"
+    )
+    called = []
+    pick = picks.picked_entries
+    monkeypatch.setattr(picks, "picked_entries", lambda *a: called.append(1) or pick(*a))
+    monkeypatch.setattr(hierarchical_entries, "_LEAST_COMPILED", 1)
+    A, D = build(name, dtype)
+    i, j = (at.ravel() for at in np.indices(D.shape))
+    found = A[i, j]
+    np.testing.assert_allclose(found, D[i, j], atol=1e-5 if dtype == "float32" else 1e-12)
+    assert found.dtype == A.dtype
+    # Rectangles that overlap are for the other way.
+    assert len(called) == (name != "hierarchical-overlap")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])

@@ -49,7 +49,11 @@ class Array:
             return self._library.asarray(self.get())
 
     def __getitem__(self, key):
-        return Array(self._inner[_inside(key)], self._library)
+        found = self._inner[_inside(key)]
+        if not isinstance(found, np.ndarray):  # CuPy has no scalars
+            found = np.asarray(found).view(Inner)
+            found.place = self._inner.place
+        return Array(found, self._library)
 
     def __setitem__(self, key, value):
         self._library.call(operator.setitem, self, key, value)

@@ -234,3 +234,14 @@ def test_sizes_of_right_hand_sides_do_not_matter(size):
     assert found.backward_error < (1e-2 if size < 1e-300 else 1e-12)
     assert not found.x[:, 1].any()
     assert found.x[:, 0].any()
+
+
+def test_refinement_is_counted(monkeypatch):
+    F = factorize(Dense(rng().standard_normal((N, N))), tol=1e-12)
+    b = np.ones(N)
+    assert F.solution(b).iterations == 0
+    exact = F._solve
+    monkeypatch.setattr(F, "_solve", lambda b: exact(b) * (1 + 1e-4))
+    found = F.solution(b)
+    assert found.iterations == 2
+    assert found.backward_error < 1e-12

@@ -1,5 +1,6 @@
 """Hierarchical factorizations against dense solves: trees, kernels, orders, dtypes, refusals."""
 
+import pickle
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 import structmat
 from structmat import Hierarchical, KernelMatrix, SolveError, compress, factorize, logdet
+from structmat.solvers.hierarchical import direct
 from structmat.solvers.hierarchical.direct import HierarchicalFactorization
 from structmat.solvers.hierarchical.loose import loose_factorization
 from structmat.solvers.hierarchical.range import low_rank
@@ -173,13 +175,27 @@ def test_loss_of_definiteness_names_rows_and_remedy():
     assert F.recursion.negative > 0
 
 
-def test_singular_nodes_are_refused():
-    A = random_tree(1, symmetric=True, orders=False)
-    dense = np.array(A.dense)
-    dense[: int(A.blocks[A.blocks[:, 4] < 0][0, 1]) ** 2 // 4] = 0.0
-    A = Hierarchical(A.blocks, A.u * 0, A.v, dense, shape=A.shape, symmetric=True)
-    with pytest.raises(SolveError, match=r"rows 0 to \d+ of 300.*singular"):
-        factorize(A)
+def exchange(n):
+    """The matrix that exchanges two halves: regular, with singular blocks on its diagonal."""
+    half, one = n // 2, np.eye(n // 2).ravel()
+    table = [[0, half, half, half, -1], [half, half, 0, half, -1]]
+    return Hierarchical(table, *np.zeros((2, 0)), np.concatenate([one, one]), shape=(n, n))
+
+
+def test_singular_nodes_are_refused(monkeypatch):
+    """Where the whole is too large to form; a smaller matrix may still be regular."""
+    F = factorize(exchange(300))
+    assert F.method != "hierarchical"
+    np.testing.assert_allclose(F.solve(np.arange(300.0)), np.roll(np.arange(300.0), 150))
+    monkeypatch.setattr(direct, "DENSE_ROWS", 200)
+    with pytest.raises(SolveError, match=r"rows 0 to \d+ of 300.*singular.*zero.*shift"):
+        factorize(exchange(300))
+
+
+def test_factors_pickle():
+    F = factorize(random_tree(1, symmetric=True), shift=200.0)
+    b = np.arange(300.0)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(F)).solve(b), F.solve(b))
 
 
 def test_two_orders_take_no_shift():

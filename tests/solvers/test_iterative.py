@@ -212,6 +212,19 @@ def test_singular_matrices_are_refused(kind):
         F.solve(random(N, "float64", 1))
 
 
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
+    A = KernelMatrix(points(1200), "exponential", length=0.2)
+    b = random((1200, 2), "float64")
+    found = []
+    for threads in "1", "3":
+        monkeypatch.setenv("STRUCTMAT_NUM_THREADS", threads)
+        F = iterative.factorize(A, 1e-3, 1e-8)
+        assert F.method == "conjugate gradients, sparse inverse"
+        found.append((F.solve(b), F.logdet()))
+    assert (found[0][0] == found[1][0]).all()
+    assert found[0][1] == found[1][1]
+
+
 def test_a_limit_of_steps_is_told(monkeypatch):
     monkeypatch.setattr(iterative, "MOST_STEPS", 4)
     F = iterative.factorize(gram("float64"), 0.0, 1e-8)

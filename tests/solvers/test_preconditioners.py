@@ -23,6 +23,7 @@ from structmat.solvers.preconditioners.neighbours import (
     earlier_neighbours,
     order_of_elimination,
 )
+from structmat.solvers.preconditioners.patterns import neighbours_by_entries
 from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
 from structmat.solvers.preconditioners.sparse_inverse import Indefinite
 from structmat.solvers.verify import norm_bound
@@ -101,6 +102,25 @@ def test_neighbours_are_the_nearest_earlier_points(n, count):
         distance = np.sort(np.linalg.norm(X[earlier] - X[i], axis=1))[:m]
         assert set(row[:-1]) <= set(earlier)
         np.testing.assert_allclose(np.linalg.norm(X[row[:-1]] - X[i], axis=1), distance)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 400])
+def test_neighbours_by_entries_are_mostly_those_by_points(n):
+    A, count = hierarchical(n), 6
+    near = neighbours_by_entries(A, count)
+    assert near.shape == (n, count + 1)
+    order, shared = [], 0
+    for t, row in enumerate(near):
+        row = row[row >= 0]
+        assert row.size == min(t, count) + 1
+        assert np.unique(row).size == row.size
+        assert set(row[:-1]) <= set(order)
+        earlier = np.array(order, int)
+        distance = np.linalg.norm(points(n)[earlier] - points(n)[row[-1]], axis=1)
+        shared += len(set(row[:-1]) & set(earlier[np.argsort(distance)[:count]]))
+        order.append(row[-1])
+    assert sorted(order) == list(range(n))
+    assert shared >= 0.85 * (near >= 0).sum() - n
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -3,9 +3,10 @@
 import pytest
 from solve_kinds import KINDS, N, drawn, hierarchical
 
-from structmat import Diagonal, KernelMatrix, LowRank, factorize, logdet, solve
+from structmat import Dense, Diagonal, KernelMatrix, LowRank, factorize, logdet, lstsq, solve
 from structmat.binding import construct, leaves
 from structmat.errors import BackendError
+from structmat.sources import source
 
 torch = pytest.importorskip("torch")
 quiet = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own imports
@@ -79,6 +80,36 @@ def test_points_and_lengths_of_kernels(kernel):
     check(both, inputs)
 
 
+@pytest.mark.parametrize("size", [2**22, 2 * N])
+def test_blocks_of_a_kernel_are_not_kept_for_gradients(size, monkeypatch):
+    """Products by blocks of two rows evaluate each again; they remember points and operands."""
+    monkeypatch.setattr(source, "BLOCK_ENTRIES", size)
+    points = torch.rand(N, 2, dtype=torch.float64, generator=torch.manual_seed(0))
+    length, x = number(0.7), columns(N, torch.float64, 1)
+    points.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        y = KernelMatrix(points, "gaussian", length=length) @ x
+    assert ((N, N) in kept or (2, N) in kept) is (size > 2 * N)
+    check(lambda *p: KernelMatrix(p[0], "gaussian", length=p[1]) @ p[2], (points, length, x))
+    check(lambda *p: KernelMatrix(p[0], "gaussian", length=p[1]).H @ p[2], (points, length, x))
+    assert y.requires_grad
+
+
+def test_functions_with_gradients_of_their_own_are_refused():
+    points = torch.rand(N, 2, dtype=torch.float64)
+    length = number(0.7)
+    A = KernelMatrix(points, lambda X, Y: torch.exp(-torch.cdist(X, Y) / length))
+    for matrix in (A, A + Diagonal(torch.ones(N, dtype=torch.float64))):
+        with pytest.raises(BackendError, match="depends on tensors that need gradients"):
+            factorize(matrix, shift=1.0)
+        with torch.no_grad():
+            F = factorize(matrix, shift=1.0)
+            torch.testing.assert_close(F.matrix @ F.solve(points), points)
+    with pytest.raises(BackendError, match="depends on tensors that need gradients"):
+        lstsq(A, torch.ones(N, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("turn", ["H", "T", "conj"])
 def test_turned_factorizations(turn):
     A, contents = followed(KINDS["plus-diagonal"](drawn(3, True)))
@@ -90,6 +121,36 @@ def test_turned_factorizations(turn):
         return F @ b, F.logdet().logabsdet
 
     check(both, (b, *contents))
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "rank", "is_complex"),
+    [(5, 3, 3, False), (3, 5, 3, False), (5, 4, 2, True), (4, 4, 4, False)],
+)
+def test_least_squares_of_every_shape_and_rank(m, n, rank, is_complex):
+    draw, dtype = torch.manual_seed(m), torch.complex128 if is_complex else torch.float64
+    U, V, b = (torch.randn(*s, dtype=dtype, generator=draw) for s in ((m, rank), (n, rank), (m, 2)))
+    inputs = tuple(t.requires_grad_() for t in (U, V, b))
+    check(lambda U, V, b: lstsq(LowRank(U, V), b), inputs)
+    if rank == min(m, n):
+        A = torch.randn(m, n, dtype=dtype, generator=draw).requires_grad_()
+        check(lambda A, b: lstsq(Dense(A), b), (A, b))
+
+
+@pytest.mark.parametrize("kind", ["gblr", "diagonal", "plus-diagonal"])
+def test_least_squares_by_structure(kind):
+    A, contents = followed(KINDS[kind](drawn(1)))
+    check(lambda b, *own: lstsq(construct(A, own), b), (columns(N, A.dtype), *contents))
+
+
+def test_batches_of_least_squares():
+    A = Dense(torch.randn(5, 3, dtype=torch.float64, generator=torch.manual_seed(0)))
+    batch = torch.randn(4, 5, dtype=torch.float64, generator=torch.manual_seed(1))
+    found = torch.func.vmap(lambda b: lstsq(A, b))(batch)
+    torch.testing.assert_close(found, torch.linalg.lstsq(A.A, batch.T).solution.T)
+    jacobian = torch.func.jacrev(lambda M: lstsq(Dense(M), batch[0]))(A.A)
+    expected = torch.func.jacrev(lambda M: torch.linalg.pinv(M) @ batch[0])(A.A)
+    torch.testing.assert_close(jacobian, expected)
 
 
 def spiked(dtype=torch.float64):

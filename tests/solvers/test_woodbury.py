@@ -136,3 +136,11 @@ def test_results_are_the_same_each_time(factors):
     one, other = (factorize(LowRank(U, V), shift=1e-3) for _ in range(2))
     np.testing.assert_array_equal(one @ b, other @ b)
     np.testing.assert_array_equal(one @ b, one @ b)
+
+
+def test_a_singular_base_does_not_make_the_sum_singular():
+    rows = np.arange(N)
+    base = BlockSparse(np.ones((N - 1, 1, 1)), rows[:-1], rows[:-1], shape=(N, N))
+    one = np.eye(N)[:, -1:]
+    A = base + LowRank(one, one)
+    np.testing.assert_allclose(factorize(A) @ np.ones(N), np.ones(N))

@@ -31,6 +31,8 @@ class Boxes:
     shape: tuple[int, int]
     symmetric: bool = False
     cyclic: bool = False
+    #: Multiplications of each rank beside those of its rows and columns.
+    extra: int = 0
 
     @cached_property
     def of(self) -> Rectangles:
@@ -47,7 +49,7 @@ class Boxes:
         """Multiplications of a further rank of each rectangle."""
         p, q = self.of.height, self.of.width
         single = multiplications(p, q) if self.cyclic else p + q
-        return np.asarray(self.weight * single)
+        return np.asarray(self.weight * single + self.extra)
 
     @cached_property
     def whole(self) -> IntArray:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from structmat.compress.reduce.boxes import Boxes
 from structmat.compress.reduce.common import (
@@ -20,8 +19,7 @@ from structmat.compress.reduce.common import (
     on_table,
     unfolded,
 )
-from structmat.compress.reduce.runs import as_gblr, boxes_of_runs, collapsed, grouped
-from structmat.errors import ConversionError
+from structmat.compress.reduce.runs import boxes_of_runs, collapsed, grouped
 from structmat.intervals import IntArray
 from structmat.matrices import (
     GBLR,
@@ -29,14 +27,14 @@ from structmat.matrices import (
     BlockLowRank,
     BlockSparse,
     Dense,
+    HermitianLowRank,
     Hierarchical,
     LowRank,
+    Mirrored,
     Monarch,
-    Permutation,
     Product,
     Scaled,
     Sum,
-    in_orders,
     split_orders,
 )
 from structmat.matrices.adjoints import equal_parts
@@ -51,7 +49,8 @@ Orders = tuple[IntArray, IntArray]
 class Term:
     """A term of a sum: rectangles between orders of rows and columns, or a matrix as it is."""
 
-    #: "low_rank", "tiles", "blocks", "hierarchical" or "gblr"; "" for a matrix as it is.
+    #: "low_rank", "hermitian_low_rank", "tiles", "blocks", "hierarchical" or "gblr"; "" for a
+    #: matrix as it is.
     form: str
     boxes: Boxes | None
     matrix: StructuredMatrix
@@ -112,7 +111,7 @@ def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
         return "gblr", collapsed(boxes_of_runs(A))
     forms: dict[type, str] = {
         LowRank: "low_rank", BlockLowRank: "tiles", BlockSparse: "blocks", Dense: "tiles",
-        Hierarchical: "hierarchical",
+        Hierarchical: "hierarchical", HermitianLowRank: "hermitian_low_rank",
     }  # fmt: skip
     form = forms.get(type(A), "")
     if not form or (isinstance(A, Dense) and min(A.shape) > MOST_DENSE):
@@ -122,17 +121,21 @@ def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
     u, v, dense = (np.asarray(flat, wide) for flat in (found.u, found.v, found.dense))
     if isinstance(A, Hierarchical) and A.rectangles.cells is None:
         return "", None  # rectangles overlap
-    return form, collapsed(Boxes(found.blocks, u, v, dense, A.shape, found.symmetric))
+    boxes = Boxes(found.blocks, u, v, dense, A.shape, found.symmetric)
+    return form, replace(collapsed(boxes), extra=int(form == "hermitian_low_rank"))
 
 
 def _times(term: Term, alpha: Any) -> Term:
     """A term times a number."""
-    boxes = term.boxes
-    if boxes is not None and boxes.symmetric and complex(alpha).imag:
-        boxes = unfolded(boxes)
-    return replace(
-        term, boxes=None if boxes is None else boxes.scaled(alpha), matrix=term.matrix * alpha
-    )
+    boxes, form = term.boxes, term.form
+    if boxes is None:
+        return replace(term, matrix=term.matrix * alpha)
+    if complex(alpha).imag:
+        boxes = replace(unfolded(boxes), extra=0)
+        form = "low_rank" if form == "hermitian_low_rank" else form
+    else:
+        alpha = complex(alpha).real
+    return replace(term, form=form, boxes=boxes.scaled(alpha), matrix=term.matrix * alpha)
 
 
 def _merged(terms: list[Term]) -> list[Term]:
@@ -154,21 +157,28 @@ def _joint(a: Term, b: Term) -> Term | None:
     if not same_orders(a, b):
         return None
     if a.boxes is None or b.boxes is None:
-        return None if a.boxes is not None or b.boxes is not None else _multiple(a, b)
+        if a.boxes is not None or b.boxes is not None:
+            return None
+        if isinstance(a.matrix, Mirrored) and isinstance(b.matrix, Mirrored):
+            return replace(a, matrix=a.matrix + b.matrix)
+        return _multiple(a, b)
     if "gblr" in (a.form, b.form):
         if "hierarchical" in (a.form, b.form):
             return None
         return _as_runs([a, b])
     if not is_alike(a.boxes, b.boxes):
         return None
-    form = a.form if a.form == b.form else "hierarchical"
-    return replace(a, form=form, boxes=collapsed(added([a.boxes, b.boxes])), matrix=a.matrix)
+    boxes, form = collapsed(added([a.boxes, b.boxes])), a.form
+    if a.form != b.form:
+        form = "hierarchical" if "hierarchical" in (a.form, b.form) else "tiles"
+        boxes = replace(boxes, extra=0)
+    return replace(a, form=form, boxes=boxes)
 
 
 def _as_runs(terms: list[Term]) -> Term:
     """Terms as one GBLR matrix."""
     parts = [term.boxes for term in terms if term.boxes is not None]
-    wide = [replace(unfolded(part), cyclic=True) for part in parts]
+    wide = [replace(unfolded(part), cyclic=True, extra=0) for part in parts]
     table, u, v, dense = (
         np.concatenate([getattr(part, name) for part in wide])
         for name in ("table", "u", "v", "dense")
@@ -283,54 +293,3 @@ def _is_mirrored(table: IntArray) -> bool:
     below = table[:, 0] >= table[:, 2] + table[:, 3]
     above = table[:, 2] >= table[:, 0] + table[:, 1]
     return bool((on | below | above).all()) and np.array_equal(np.unique(table, axis=0), other)
-
-
-def placed(A: StructuredMatrix, term: Term) -> StructuredMatrix:
-    """A matrix in the place of that of a term, between its orders."""
-    return _ordered(A, *term.orders)
-
-
-def rebuilt(term: Term, boxes: Boxes, dtype: Any) -> StructuredMatrix:
-    """A matrix of the rectangles that are left of a term."""
-    (m, n), (rows, cols) = boxes.shape, term.orders
-    if term.form == "gblr":
-        return _ordered(as_gblr(boxes, dtype), rows, cols)
-    u, v, dense = (flat.astype(dtype) for flat in (boxes.u, boxes.v, boxes.dense))
-    if term.form == "hierarchical":
-        return Hierarchical(
-            boxes.table, u, v, dense, shape=(m, n), row_order=rows, col_order=cols,
-            symmetric=boxes.symmetric,
-        )  # fmt: skip
-    return _ordered(_flat(term, boxes, u, v, dense), rows, cols)
-
-
-def _flat(
-    term: Term, boxes: Boxes, u: NDArray[Any], v: NDArray[Any], dense: NDArray[Any]
-) -> StructuredMatrix:
-    """Low rank, blocks or tiles, as simple as the rectangles allow."""
-    (m, n), table, A = boxes.shape, boxes.table, term.matrix
-    if not len(table):
-        return LowRank(np.zeros((m, 0), u.dtype), np.zeros((n, 0), u.dtype))
-    if len(table) == 1 and table[0, :4].tolist() == [0, m, 0, n]:
-        if table[0, 4] < 0:
-            return Dense(dense.reshape(m, n))
-        return LowRank(u.reshape(-1, m).T.copy(), v.reshape(-1, n).T.copy())
-    if term.form == "blocks" and isinstance(A, BlockSparse) and (table[:, 4] < 0).all():
-        p, q = A.block_shape
-        blocks, begin = np.zeros((len(table), p, q), dense.dtype), boxes.of.begins[2]
-        for k, (_, height, _, width, _) in enumerate(table.tolist()):
-            blocks[k, :height, :width] = dense[begin[k] : begin[k + 1]].reshape(height, width)
-        return BlockSparse(blocks, table[:, 0] // p, table[:, 2] // q, shape=(m, n))
-    whole = Hierarchical(table, u, v, dense, shape=(m, n), symmetric=boxes.symmetric)
-    try:
-        return whole.to_kind("block_low_rank")
-    except ConversionError:
-        return whole
-
-
-def _ordered(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> StructuredMatrix:
-    left, right = (
-        None if np.array_equal(order, np.arange(order.size)) else Permutation(order)
-        for order in (rows, cols)
-    )
-    return in_orders(None if left is None else left.H, A, right)

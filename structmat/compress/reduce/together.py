@@ -11,11 +11,12 @@ import numpy as np
 from structmat.compress.goal import Goal
 from structmat.compress.reduce.boxes import Boxes, Spectra, decomposed
 from structmat.compress.reduce.choice import chosen, values_of
+from structmat.compress.reduce.rebuild import placed, rebuilt
 from structmat.compress.reduce.runs import joined
-from structmat.compress.reduce.terms import Term, placed, rebuilt, terms_of
+from structmat.compress.reduce.terms import Term, terms_of
 from structmat.intervals import offsets
 from structmat.kernels.layouts.rectangles import DENSE
-from structmat.matrices import Product, Sum
+from structmat.matrices import Mirrored, Product, Sum
 from structmat.matrices.hierarchical_entries import frobenius_norm
 from structmat.matrix import StructuredMatrix
 
@@ -103,29 +104,47 @@ def _most(left: Boxes) -> float:
 
 
 def _factors_reduced(A: StructuredMatrix, share: float | None, tol: float) -> Reduced:
-    """A product of reduced factors, to a share of their cost or a relative error; others as is."""
+    """Factors of a product, or the half of T + T^H, reduced; other matrices as they are.
+
+    They are reduced to a share of their cost, or to a relative error.
+    """
+    if isinstance(A, Mirrored):
+        half = _alone(A.children[0], share, tol / 2)[0]
+        if half.matrix is A.children[0]:
+            return Reduced(A, [], 0.0, 0.0, True)
+        left = [Mirrored(matrix) for matrix in half.dropped]
+        return Reduced(Mirrored(half.matrix), left, 2 * half.most, 2 * half.rounding, False)
     if not isinstance(A, Product):
         return Reduced(A, [], 0.0, 0.0, True)
-    made: list[StructuredMatrix] = []
-    dropped: list[StructuredMatrix] = []
-    count, rounding = len(A.children), 0.0
-    for k, child in enumerate(A.children):
-        terms, size = terms_of(child), child.norm()
-        part = (
-            reduced(terms, error=tol / (2 * count) * size, tol=tol / (2 * count))
-            if share is None
-            else reduced(terms, cap=math.floor(share * child.cost))
-        )
-        if part.matrix.cost >= child.cost:
-            part = Reduced(child, [], 0.0, 0.0, True)
-        if part.dropped:
-            left = part.dropped[0] if len(part.dropped) == 1 else Sum(*part.dropped)
-            dropped.append(Product(*made, left, *A.children[k + 1 :]))
-        made.append(part.matrix)
-        rounding = math.hypot(rounding, part.rounding / size if size else 0.0)
+    count = len(A.children)
+    # A Hermitian product reads the same from both ends.
+    own = (count + 1) // 2 if A.hermitian else count
+    found = [_alone(child, share, tol / (2 * count)) for child in A.children[:own]]
+    for part, size in found[: count - own][::-1]:
+        turned = [matrix.H for matrix in part.dropped]
+        found.append((part._replace(matrix=part.matrix.H, dropped=turned), size))
+    made = [part.matrix for part, _ in found]
     if all(one is other for one, other in zip(made, A.children, strict=True)):
         return Reduced(A, [], 0.0, 0.0, True)
+    dropped: list[StructuredMatrix] = []
+    for k, (part, _) in enumerate(found):
+        if part.dropped:
+            left_out = part.dropped[0] if len(part.dropped) == 1 else Sum(*part.dropped)
+            dropped.append(Product(*made[:k], left_out, *A.children[k + 1 :]))
     # Rounding of a factor, times the norms of the others.
-    sizes = math.prod(child.norm() for child in A.children)
+    sizes = math.prod(size for _, size in found)
+    rounding = math.hypot(*(part.rounding / size if size else 0.0 for part, size in found))
     most = math.inf if dropped else 0.0
     return Reduced(Product(*made), dropped, most, rounding * sizes, False)
+
+
+def _alone(A: StructuredMatrix, share: float | None, tol: float) -> tuple[Reduced, float]:
+    """A matrix reduced by itself, the matrix itself where nothing is gained, and its norm."""
+    terms, size = terms_of(A), A.norm()
+    part = (
+        reduced(terms, error=tol * size, tol=tol)
+        if share is None
+        else reduced(terms, cap=math.floor(share * A.cost))
+    )
+    gains = part.matrix.cost < A.cost
+    return (part if gains else Reduced(A, [], 0.0, 0.0, True)), size

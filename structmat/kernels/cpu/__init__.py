@@ -13,6 +13,7 @@ slice_loops    compiled loops over entries in slices of rows, for one vector
 window_loops   compiled loops over windows of a vector
 rectangle_loops   compiled loops over rectangles of a rank or dense
 rectangle_panels  products of rectangles with column groups, in registers
+rectangle_picks   single entries of rectangles, in compiled loops
 rectangles     products of rectangles, shared out among threads
 columns        products of factors and matrices with many columns
 vectors        products of factors with one vector

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from structmat.errors import SolveError
 from structmat.intervals import IntArray
-from structmat.solvers.condition import LIMIT
 from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm
 from structmat.solvers.elimination.scaling import Scales
 from structmat.solvers.elimination.tile_arithmetic import Thin, Tile, times
@@ -21,6 +20,7 @@ from structmat.solvers.elimination.tile_scaling import (
     has_positive_diagonal,
     one_norm,
 )
+from structmat.solvers.verify import LIMIT
 
 #: Truncation is repeated at the rounding error where it times the inverse is above this.
 SAFE = 0.1
@@ -117,38 +117,49 @@ def _factors(S: TileForm, shift: complex, tol: float, most_size: float) -> TileF
     definite = is_hermitian(S) and has_positive_diagonal(S)
     S, scales = balanced(S, definite=definite)
     S, order = ordered(S)
-    n, size = int(S.begins[-1]), frobenius(S)
-    precise = float(np.finfo(S.dtype).eps) * size
-    error = max(precise, tol * min(size / max(np.sqrt(n), 1), _smallest(shift, scales) or np.inf))
-    thin = any(isinstance(tile, Thin) for tile in S.tiles.values())
-    # Truncation that may have cost definiteness or the inverse is repeated at the rounding error.
-    while True:
-        try:
-            factors = eliminate(
-                S.tiles, S.begins, S.dtype, definite=definite,
-                tile_error=error / max(len(S.sizes), 1), most_size=most_size,
-            )  # fmt: skip
-            inverse = inverse_norm(factors, n, S.dtype)
-            enough = factors.truncation * inverse <= SAFE
-        except SingularTile as found:
-            if definite and (found.lowest < -error or error == precise):
-                definite = False
-                continue
-            if error == precise:
-                return None
-            enough = False
-        if enough or error == precise:
-            break
-        error = precise
-    method = f"block{'-low-rank' if thin else ''} {'Cholesky' if definite else 'LU'}"
-    norm, eps = one_norm(S), float(np.finfo(S.dtype).eps)
+    n, norm, size = int(S.begins[-1]), one_norm(S), frobenius(S)
+    eps = float(np.finfo(S.dtype).eps)
+    least = min(size / max(np.sqrt(n), 1), _smallest(shift, scales) or np.inf)
+    found = _eliminated(S, definite, max(eps * size, tol * least), eps * size, most_size)
+    if found is None:
+        return None
+    factors, inverse, error = found
     measured = _backward_error(factors, S, norm)
     if not measured <= tol:
         return None
-    missed = factors.truncation if error > precise else 0.0
+    missed = factors.truncation if error > eps * size else 0.0
     if measured > ROUNDINGS * eps:
         missed = max(missed, measured * size)
+    thin = any(isinstance(tile, Thin) for tile in S.tiles.values())
+    method = f"block{'-low-rank' if thin else ''} {'Cholesky' if factors.definite else 'LU'}"
     return TileFactors(factors, scales, order, method, missed, norm * inverse)
+
+
+def _eliminated(
+    S: TileForm, definite: bool, error: float, precise: float, most_size: float
+) -> tuple[Eliminated, float, float] | None:
+    """Factors, the size of the inverse, and what truncation may have left out.
+
+    Truncation that may have cost definiteness or the inverse is repeated at the rounding error.
+    """
+    ways = [(way, most) for way in {definite, False} for most in {error, precise}]
+    indefinite = False
+    for way, most in sorted(ways, reverse=True):
+        if way and indefinite:
+            continue
+        tile_error = most / max(len(S.sizes), 1)
+        try:
+            factors = eliminate(
+                S.tiles, S.begins, S.dtype,
+                definite=way, tile_error=tile_error, most_size=most_size,
+            )  # fmt: skip
+        except SingularTile as found:
+            indefinite = found.lowest < -most
+            continue
+        inverse = inverse_norm(factors, int(S.begins[-1]), S.dtype)
+        if factors.truncation * inverse <= SAFE or most <= precise:
+            return factors, inverse, most
+    return None
 
 
 def _smallest(shift: complex, scales: Scales | None) -> float:

@@ -17,10 +17,10 @@ def balanced(form: TileForm, *, definite: bool) -> tuple[TileForm, Scales | None
     A definite form is scaled by its diagonal from both sides alike, so that it stays hermitian.
     """
     if definite:
-        levels = levels_of(np.concatenate(_diagonal(form))) / 2
+        levels = levels_of(np.concatenate(_diagonal(form)))
         if are_similar(levels):
             return form, None
-        scales = powers(levels, form.dtype, of="row")
+        scales = powers(levels / 2, form.dtype, of="row")
         return scaled(form, scales, scales), Scales(scales, scales)
     rows = _row_levels(form)
     ones = np.ones(len(rows))

@@ -3,15 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 
 from structmat._array import Array
 from structmat._derivatives import settled, uncompiled, unfollowed
-from structmat.binding import construct, leaves
+from structmat.binding import leaves
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.gradients.systems import check_one_matrix, is_followed
+from structmat.solvers.gradients.systems import (
+    check_functions,
+    check_one_matrix,
+    is_followed,
+    is_index,
+    values_of,
+)
 from structmat.solvers.shifted import multiple
 
 
@@ -38,24 +44,15 @@ def factorize(
     A: StructuredMatrix, shift: Any, tol: Any, plain: Callable[..., Factorization]
 ) -> Factorization:
     """A factorization by `plain`, from values, that torch follows where it follows A or `shift`."""
-    contents = leaves(A)
-    followed = [t for t in contents if not _is_index(t)]
-    if isinstance(shift, Tensor) and not shift.ndim and is_followed(shift):
-        followed.append(shift)
-    check_one_matrix([_is_batch(t) for t in followed])
+    is_tensor = isinstance(shift, Tensor) and not shift.ndim
+    variables = [t for t in leaves(A) if not is_index(t)] + ([shift] if is_tensor else [])
+    check_functions(A)
     with unfollowed():
-        still = construct(A, [settled(t).detach() for t in contents])
-        number = settled(shift).detach() if isinstance(shift, Tensor) else shift
-        values = plain(still, number, tol)
-    if not is_followed(*followed):
+        still = values_of(A)
+        number = settled(shift) if is_tensor else shift
+        check_one_matrix([is_tensor and is_batchedtensor(number)])
+        values = plain(still, number.detach() if is_tensor else number, tol)
+    if not is_followed(*variables):
         return values
-    S = A if not isinstance(shift, Tensor) and shift == 0 else A + multiple(A, shift)
+    S = A if not is_tensor and shift == 0 else A + multiple(A, shift)
     return RecordedFactorization(S, values)
-
-
-def _is_index(t: Tensor) -> bool:
-    return not (t.is_floating_point() or t.is_complex())
-
-
-def _is_batch(t: Tensor) -> bool:
-    return bool(torch._C._functorch.is_batchedtensor(settled(t)))

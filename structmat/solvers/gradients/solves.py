@@ -13,6 +13,7 @@ from torch import Tensor
 from structmat._derivatives import uncompiled
 from structmat.solvers.gradients.systems import (
     System,
+    by_columns,
     check_one_matrix,
     check_single,
     gradients,
@@ -103,7 +104,4 @@ class _Solve(torch.autograd.Function):
     def vmap(info: Any, dims: tuple[Any, ...], call: Call, b: Tensor, *contents: Tensor) -> Any:
         _, axis, *others = dims
         check_one_matrix([at is not None for at in others])
-        columns = b.movedim(axis, -1)
-        n, k, size = columns.shape
-        x = _Solve.apply(call, columns.reshape(n, k * size), *contents)
-        return x.reshape(n, k, size), 2
+        return by_columns(lambda b: _Solve.apply(call, b, *contents), b, axis)

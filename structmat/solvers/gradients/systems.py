@@ -4,14 +4,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor, is_functorch_wrapped_tensor
 
-from structmat._derivatives import is_batch_of_gradients, is_transformed, recorded_gradients
+from structmat._derivatives import (
+    is_batch_of_gradients,
+    is_transformed,
+    recorded_gradients,
+    settled,
+)
 from structmat._operand import multiplied
-from structmat.binding import bind, leaves
+from structmat.binding import bind, construct, leaves
 from structmat.errors import BackendError
 from structmat.matrix import StructuredMatrix
+from structmat.sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -50,16 +58,28 @@ class System:
         return multiplied(self.around(contents), x, adjoint=adjoint)
 
 
+def followed_places(A: StructuredMatrix) -> tuple[int, ...]:
+    """Numbers of the contents that torch follows."""
+    return tuple(i for i, t in enumerate(leaves(A)) if not is_index(t) and is_followed(t))
+
+
 def system_of(F: Any) -> System:
     """The system of a factorization on torch, with those contents that torch follows now."""
     if F.still is None:
         return System(F.matrix, F, ())
-    every = enumerate(leaves(F.matrix))
-    return System(F.matrix, F.still, tuple(i for i, t in every if _may_have_gradient(t)))
+    return System(F.matrix, F.still, followed_places(F.matrix))
 
 
-def _may_have_gradient(t: Tensor) -> bool:
-    return (t.is_floating_point() or t.is_complex()) and is_followed(t)
+def is_index(t: Tensor) -> bool:
+    """Tell whether a content is an index, which has no derivative."""
+    return not (t.is_floating_point() or t.is_complex())
+
+
+def values_of(A: StructuredMatrix) -> StructuredMatrix:
+    """The matrix around contents that nothing follows; batches of matrices are refused."""
+    contents = [settled(t) for t in leaves(A)]
+    check_one_matrix([is_batchedtensor(t) for t in contents])
+    return construct(A, [t.detach() for t in contents])
 
 
 def is_followed(*tensors: Tensor) -> bool:
@@ -91,6 +111,37 @@ def check_one_matrix(batched: Sequence[bool]) -> None:
             "torch.func.vmap over the contents of a matrix reaches a solve; expected one matrix "
             "for all samples (loop over the matrices, and batch right-hand sides)"
         )
+
+
+def check_functions(A: StructuredMatrix) -> None:
+    """Refuse sources whose function has parameters of its own that torch follows."""
+    for child in A.children:
+        check_functions(child)
+    if _has_function(A) and 0 not in A.shape:
+        at = np.zeros(1, np.int64)
+        entry = values_of(A).block(at, at)
+        if entry.requires_grad or is_functorch_wrapped_tensor(entry) or _has_tangent(entry):
+            raise BackendError(
+                f"the function of the entries of {A!r} depends on tensors that need gradients, "
+                "which no solve can see; expected parameters that are contents (a named kernel "
+                "with its length, or a Dense matrix), or torch.no_grad()"
+            )
+
+
+def _has_function(A: StructuredMatrix) -> bool:
+    """Tell whether entries come from a function of the user's."""
+    return isinstance(A, Source) and not isinstance(getattr(A, "kernel", None), str)
+
+
+def _has_tangent(t: Tensor) -> bool:
+    return not torch._C._are_functorch_transforms_active() and is_transformed(t)
+
+
+def by_columns(solve: Callable[[Tensor], Tensor], b: Tensor, axis: int) -> tuple[Tensor, int]:
+    """Solutions for a batch of columns (n, k), which lies along an axis, and the axis of theirs."""
+    batch = b.movedim(axis, -1)
+    x = solve(batch.flatten(1))
+    return x.unflatten(1, batch.shape[1:]), 2
 
 
 def gradients(

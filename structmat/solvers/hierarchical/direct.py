@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat._array import Array
 from structmat._operand import multiplied
+from structmat.errors import SolveError
 from structmat.matrices import Diagonal, Hierarchical, Identity, Scaled
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.choice import DENSE_ROWS
 from structmat.solvers.condition import check_condition
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.hierarchical.recursion import Recursion
@@ -127,32 +129,45 @@ def _is_diagonal(A: StructuredMatrix) -> bool:
 
 
 def factorize_with(
-    A: Hierarchical, diagonal: Any, S: StructuredMatrix, tol: float, *, definite: bool = False
+    A: Hierarchical,
+    diagonal: Any,
+    S: StructuredMatrix,
+    tol: float,
+    *,
+    definite: bool = False,
+    norm: float | None = None,
 ) -> Any:
     """Factorization of S, a hierarchical matrix plus a diagonal, which may be one number.
 
-    `definite` tells whether S has to be positive definite. A matrix with a positive diagonal that
+    `definite` tells whether S has to be positive definite; `norm` is the Frobenius norm of A where
+    it is known. A matrix with a positive diagonal that
     is definite but for a share of `NEAR` has to be, too: it has lost that by an approximation.
     """
     size = np.abs(np.asarray(diagonal))
     if A.shape[0] < ROWS or (size.any() and not np.array_equal(A.row_order, A.col_order)):
         return NotImplemented
-    norm = float(A.norm())
+    norm = float(A.norm()) if norm is None else norm
     share = share_of(A.shape[0])
     error = share * float(size.min()) if size.min() > 0 else UNSHIFTED * norm
     error = min(max(error, LEAST * norm), MOST * norm)
     weak = weak_form(A, error, most=MOST_WORK)
     if weak is None:
         return NotImplemented
-    recursion = factored_weak(weak, A, diagonal, definite=definite)
-    F = HierarchicalFactorization(S, A, recursion, weak.exact, tol)
+    try:
+        recursion = factored_weak(weak, A, diagonal, definite=definite)
+        F = HierarchicalFactorization(S, A, recursion, weak.exact, tol)
+        check_condition(F)
+    except SolveError:
+        if definite or A.shape[0] > DENSE_ROWS:
+            raise
+        # Part of a matrix may be singular where the whole is not.
+        return NotImplemented
     if recursion.negative and np.isrealobj(diagonal) and np.min(diagonal) > 0:
         again = weak_form(A, error)
         assert again is not None
         raised = factored_weak(again, A, diagonal + NEAR * norm_bound(S), definite=False)
         if not raised.negative:
             raise recursion.indefinite()
-    check_condition(F)
     return F
 
 

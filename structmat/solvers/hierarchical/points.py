@@ -35,18 +35,19 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     """
     if A.shape[0] < ROWS:
         return NotImplemented
-    matrix = compressed(A, shift)
+    matrix, norm = compressed(A, shift)
     named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
     definite = bool(named and np.isreal(shift) and np.real(shift) > 0)
-    found = factorize_with(matrix, shift, shifted(matrix, shift), tol, definite=definite)
+    S = shifted(matrix, shift)
+    found = factorize_with(matrix, shift, S, tol, definite=definite, norm=norm)
     if found is NotImplemented:
         # The compression serves for iterations, too.
         found = factorize_known(Known(A, matrix, shift), tol)
     return found
 
 
-def compressed(A: Source, shift: complex) -> Hierarchical:
-    """The hierarchical matrix near a source."""
+def compressed(A: Source, shift: complex) -> tuple[Hierarchical, float]:
+    """The hierarchical matrix near a source, and an estimate of the Frobenius norm."""
     run = Compression(A, "hierarchical", partial(fit_entries, weak=False))
     rng = np.random.default_rng(0)
     norm, share = source_norm(run.source, rng), UNSHIFTED
@@ -55,4 +56,4 @@ def compressed(A: Source, shift: complex) -> Hierarchical:
     found = run.fit(Bound(tol=min(max(share, LEAST), MOST)), rng, no_progress, exact=False)
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))
-    return matrix
+    return matrix, norm

@@ -1,13 +1,15 @@
 """Tiles of a hierarchical matrix: their pieces as arrays, sums of them, and products."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from structmat._array import to_numpy
-from structmat.kernels.layouts.rectangles import DENSE
+from structmat.intervals import IntArray
+from structmat.kernels.layouts.rectangles import DENSE, triangle_index
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.solvers.hierarchical.tree import INSIDE, LOWER, UPPER, Halves, sorted_pieces
 
@@ -124,11 +126,19 @@ class Tiles:
             return U.T, V.conj()
         if not self._of.is_triangular[k]:
             return (dense[in_dense : in_dense + p * q].reshape(p, q)[rows, cols],)
-        full = np.zeros((p, p), dense.dtype)
-        full[np.tril_indices(p)] = dense[in_dense : in_dense + p * (p + 1) // 2]
-        full += np.tril(full, -1).conj().T
-        np.fill_diagonal(full, full.diagonal().real)
+        below, at = _triangle(p)
+        full = dense[in_dense + at]
+        if full.dtype.kind == "c":
+            full = np.where(below, full, full.conj())
+            np.fill_diagonal(full, full.diagonal().real)
         return (full[rows, cols],)
+
+
+@lru_cache(maxsize=64)
+def _triangle(p: int) -> tuple[NDArray[np.bool_], IntArray]:
+    """A mask of a lower triangle, and the places of all entries in one that is stored by rows."""
+    i, j = np.indices((p, p))
+    return i >= j, triangle_index(i, j)
 
 
 def _adjoint(factors: Factors) -> Factors:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat.intervals import IntArray
 from structmat.matrices.diagonal import Diagonal
+from structmat.matrices.hierarchical import Hierarchical
 from structmat.matrices.lazy import Product, Sum, split_orders
 from structmat.project.compiled import HAS_NUMBA
 from structmat.solvers.preconditioners.sparse_inverse import Blocks
@@ -17,8 +18,9 @@ from structmat.sources.source import Source
 
 #: Rows that lie together, whose blocks are cut out of one block of a source.
 AT_ONCE = 32
-#: Multiplications in whose time an entry is evaluated: in compiled loops, or by Python.
-COMPILED_ENTRY, ENTRY = 20.0, 200.0
+#: Multiplications in whose time an entry is evaluated: of a named kernel, of hierarchical
+#: matrices, and of others.
+COMPILED_ENTRY, PICKED_ENTRY, ENTRY = 20.0, 400.0, 1500.0
 
 
 def has_cheap_entries(A: Any) -> bool:
@@ -58,9 +60,9 @@ def price_of_entry(A: Any) -> float:
     """Multiplications in whose time an entry is evaluated."""
     if isinstance(A, Sum):
         return sum(map(price_of_entry, A.children))
-    if isinstance(A, Diagonal):
+    if isinstance(A, Diagonal) or (isinstance(A, Source) and HAS_NUMBA and A.compiled):
         return COMPILED_ENTRY
-    return COMPILED_ENTRY if isinstance(A, Source) and HAS_NUMBA and A.compiled else ENTRY
+    return PICKED_ENTRY if isinstance(A, Hierarchical) else ENTRY
 
 
 def _compiled(source: Source, shift: float) -> Blocks:

@@ -9,27 +9,22 @@ on a sphere, and on a stiffness matrix (bcsstk16).
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from structmat._array import to_numpy
-from structmat.intervals import IntArray
-from structmat.matrices.hierarchical import Hierarchical
-from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.preconditioners.block_jacobi import TILE, block_jacobi
 from structmat.solvers.preconditioners.blocks import (
     blocks_of,
     has_cheap_entries,
-    points_of,
     price_of_entry,
 )
 from structmat.solvers.preconditioners.hierarchical import is_hierarchical, loose_factors
-from structmat.solvers.preconditioners.neighbours import (
-    coarse_to_fine,
-    earlier_neighbours,
-    order_of_elimination,
+from structmat.solvers.preconditioners.patterns import (
+    MARKS,
+    has_points,
+    neighbours_by_entries,
+    neighbours_by_points,
+    rows_together,
 )
 from structmat.solvers.preconditioners.preconditioner import (
     Halves,
@@ -37,12 +32,9 @@ from structmat.solvers.preconditioners.preconditioner import (
     Unpreconditioned,
 )
 from structmat.solvers.preconditioners.sparse_inverse import sparse_inverse
-from structmat.sources.tree import kd_tree
 
 #: Neighbours of a row of a sparse inverse, by points and by entries.
-NEIGHBOURS, NEIGHBOURS_BY_ENTRIES = 30, 16
-#: Candidates for each neighbour, where entries tell which rows are near.
-CANDIDATES = 3
+NEIGHBOURS, NEIGHBOURS_BY_ENTRIES = 30, 20
 #: Steps with sparse inverses by points, at most, and with loose factors.
 SPARSE_STEPS, LOOSE_STEPS = 30.0, 6.0
 #: Steps that are left of those without a preconditioner.
@@ -157,48 +149,18 @@ def _loose(system: System) -> Offer:
 
 def _sparse_inverse(system: System, steps: float) -> Offer:
     A, n, entry = system.A, system.S.shape[0], price_of_entry(system.A)
-    has_points = points_of(A) is not None
-    s = min(NEIGHBOURS if has_points else NEIGHBOURS_BY_ENTRIES, n - 1) + 1
-    entries = s * (s + 1) / 2 + (0 if has_points else CANDIDATES * s)
-    left = SPARSE_SHARE * steps
-    left = min(left, SPARSE_STEPS) if has_points else left
+    points = has_points(A)
+    s = min(NEIGHBOURS if points else NEIGHBOURS_BY_ENTRIES, n - 1) + 1
+    entries = s * (s + 1) / 2 + (0 if points else MARKS + 2 * s)
+    left = min(SPARSE_SHARE * steps, SPARSE_STEPS if points else 2 * SPARSE_STEPS)
     building = n * (entries * entry + s**3 / 3)
     return Offer("sparse inverse", building, 2 * n * s, left, partial(_sparse, system, s - 1))
 
 
 def _sparse(system: System, count: int) -> Preconditioner:
     A = system.A
-    points = points_of(A)
-    if points is not None:
-        order = order_of_elimination(points)
-        near = earlier_neighbours(points, order, count)
-        # Rows that lie together are built together.
-        place = np.empty(order.size, np.int64)
-        place[rows_together(A)] = np.arange(order.size)
-        near = near[np.argsort(place[order])]
-    else:
-        near = _near_by_entries(A, count)
+    near = neighbours_by_points(A, count) if has_points(A) else neighbours_by_entries(A, count)
     return sparse_inverse(near, blocks_of(A, system.shift.real), system.S)
-
-
-def _near_by_entries(A: Any, count: int) -> IntArray:
-    """The earlier rows of the largest entries, among those that are near in the order of A."""
-    n, along = A.shape[0], rows_together(A)
-    positions = np.empty((n, 1))
-    positions[along, 0] = np.arange(n)
-    order = along[coarse_to_fine(n)]
-    near = earlier_neighbours(positions, order, min(CANDIDATES * count, n - 1))
-    size = (near >= 0).sum(axis=1)
-    own = near[np.arange(n), size - 1]
-    t, c = np.nonzero(np.arange(near.shape[1]) < (size - 1)[:, None])
-    weight = np.full(near.shape, -np.inf)
-    weight[t, c] = np.abs(to_numpy(A._entries_at(own[t], near[t, c])))
-    kept = np.argsort(-weight, axis=1, kind="stable")[:, :count]
-    rank = np.minimum(size - 1, count)
-    chosen = np.where(np.arange(count) < rank[:, None], np.take_along_axis(near, kept, axis=1), -1)
-    chosen = np.concatenate([chosen, np.full((n, 1), -1)], axis=1)
-    chosen[np.arange(n), rank] = own
-    return chosen
 
 
 def _tiles(system: System) -> Preconditioner | None:
@@ -210,16 +172,3 @@ def _tiles(system: System) -> Preconditioner | None:
         hermitian=system.S.hermitian,
         definite=system.may_be_definite,
     )
-
-
-def rows_together(A: Any) -> IntArray:
-    """An order of rows in which neighbours belong together."""
-    points = points_of(A)
-    if points is not None:
-        return kd_tree(points, 1).order
-    left, inner, _ = split_orders(A)
-    if left is not None:
-        return to_numpy(left._inverse)[rows_together(inner)]
-    if isinstance(A, Hierarchical):
-        return np.asarray(A.row_order)
-    return np.arange(A.shape[0])
