@@ -445,6 +445,24 @@ def test_combinations_of_scipy_come_back_with_their_structure():
     assert "operator" not in {child.kind for child in again.children}
 
 
+def test_combinations_of_pylops_come_back_as_well():
+    """PyLops puts a foreign operator into one of its own, beside which it stands in `args`."""
+    A, D = build("gblr")
+
+    def made(name, **parts):
+        own = {"__module__": "pylops.linearoperator", "matvec": None, "shape": D.shape}
+        return type(name, (), {**own, **parts})()
+
+    P = Duck(np.ones((7, 5)))
+    for outer, expected in (
+        (made("_SumLinearOperator", args=(P, made("LinearOperator", Op=A))), D + 1),
+        (made("_ScaledLinearOperator", args=(made("LinearOperator", Op=A), 2)), 2 * D),
+    ):
+        back = A + outer
+        assert back.kind in ("sum", "gblr")
+        close(back.to_dense(), D + expected)
+
+
 def test_operators_move_to_other_libraries(backend):
     X = contents("complex64")(5, 3)
     A = structmat.block_diag(aslinearoperator(X), Identity(2)).to(backend)
