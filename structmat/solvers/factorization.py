@@ -25,8 +25,8 @@ class Factorization(LinearOperator, ABC):
 
     It is the inverse of S as a `scipy.sparse.linalg.LinearOperator`: ``F @ b`` solves, and
     SciPy's solvers take F as their preconditioner ``M=``. Every solve measures its backward
-    error by one product with S, is refined while that is above `tol`, and raises a
-    `SolveError` above ten times `tol`.
+    error by one product with S, is refined while that lowers a residual above `tol`, and raises a
+    `SolveError` for an error above ten times `tol`.
 
     Attributes
     ----------

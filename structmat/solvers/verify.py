@@ -39,8 +39,9 @@ def double(dtype: DType, xp: ModuleType) -> DType:
 def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solution:
     """The solution for columns b (n, k) by a factorization F, measured and refined.
 
-    Residuals are those of the columns that are returned, in double precision. A column counts
-    as solved once its backward error is below `F.tol`. Unless `exact`, a small residual stands for
+    Residuals are those of the columns that are returned, in double precision. Refinement ends
+    once they are below `F.tol`, or where it gains nothing: of a matrix with a large condition
+    number only the backward error is small, and that counts. Unless `exact`, a small residual stands for
     a small backward error, and spares the norm of S.
     """
     xp, narrow = F.xp, b.dtype
@@ -90,10 +91,10 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
         steps = step if taken is None else steps + taken
         rest = b - multiplied(F.matrix, x, adjoint=adjoint)
         measured = _errors(F, x, rest, sizes, exact=exact)
-        if best is not None and not measured[1] < _SLOW * best.backward_error:
+        if best is not None and not measured[0] < _SLOW * best.residual:
             break
         best = Solution(x, *measured, steps, F.method)
-        if measured[1] <= F.tol:
+        if measured[0] <= F.tol:
             break
     assert best is not None
     if narrow != b.dtype:  # the result is rounded, so its error is another one

@@ -245,3 +245,25 @@ def test_refinement_is_counted(monkeypatch):
     found = F.solution(b)
     assert found.iterations == 2
     assert found.backward_error < 1e-12
+
+
+class _Near(structmat.Factorization):
+    """Solves with a diagonal that is off by a share of 1e-3."""
+
+    method = "near"
+
+    def _solve(self, b):
+        return b / (1.001 * self.matrix.d[:, None])
+
+    _solve_adjoint = _solve
+
+    def _logdet(self):
+        return NotImplemented
+
+
+def test_refinement_aims_at_the_residual():
+    # A large norm makes the backward error small at once.
+    F = _Near(structmat.Diagonal([1e9, 1.0]), 1e-8)
+    found = F.solution(np.array([0.0, 1.0]))
+    assert found.residual <= 1e-8
+    assert found.iterations == 2
