@@ -27,6 +27,8 @@ from structmat.matrix import StructuredMatrix
 
 #: Aims in turn, as shares of the tolerance, for terms that overlap.
 TRIES = 5
+#: Most entries of a matrix of Monarch matrices that is always searched from its entries.
+SEARCHED_ENTRIES = 2**20
 
 
 def recompress(
@@ -74,9 +76,11 @@ def recompress(
     Low-rank, block-low-rank, block-sparse and hierarchical matrices take O(r² (p + q)) operations
     for a p x q rectangle of rank r, and memory like their contents. In GBLR matrices, blocks on
     equal runs are decomposed together, and those that touch or overlap on one axis become one
-    where that costs less. Monarch matrices are taken as tiles; under a budget, matrices of up to
-    2**26 entries with terms that nothing else reduces are compressed from their entries. The
-    factors of a product are reduced one by one. Others (diagonals, permutations, sources) stay.
+    where that costs less; up to 2**22 entries, tiles of their sum are tried as well. Monarch
+    matrices are taken as tiles. Under a budget, matrices of up to 2**26 entries with terms that
+    nothing else reduces are compressed from their entries, and so are sums of Monarch matrices of
+    up to 2**20. The factors of a product are reduced one by one. Others (diagonals, permutations,
+    sources) stay.
 
     Examples
     --------
@@ -142,9 +146,20 @@ def _best(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Estimate
             continue
         if best is None or _key(found, bound) < _key(best, bound):
             best = found
-    if best is None or (bound.cap is not None and best[0].cost > bound.cap):
-        best = _searched(A, bound) or best
+    if bound.cap is not None and (best is None or _leaves_room(A, best, bound)):
+        found = _searched(A, bound)
+        if found is not None and (best is None or _key(found, bound) < _key(best, bound)):
+            best = found
     return best or (A, Estimate(0.0, 0.0, 1.0))
+
+
+def _leaves_room(
+    A: StructuredMatrix, best: tuple[StructuredMatrix, Estimate], bound: Bound
+) -> bool:
+    """True if a search from all entries may find more than the best of all ways."""
+    above, error, _ = _key(best, bound)
+    small = math.prod(A.shape) <= SEARCHED_ENTRIES
+    return above > 0 or (error > 0 and small and _has_monarch(A))
 
 
 def _zero(like: StructuredMatrix) -> StructuredMatrix:
@@ -166,8 +181,12 @@ def _key(found: tuple[StructuredMatrix, Estimate], bound: Bound) -> tuple[float,
 def _ways(A: StructuredMatrix) -> Iterator[list[Term]]:
     """Terms of a matrix in several ways, with Monarch matrices as they are and as tiles."""
     yield from variants(terms_of(A))
-    if any(isinstance(part, Monarch) for part in _parts(A)):
+    if _has_monarch(A):
         yield from variants(terms_of(A, opened=True))
+
+
+def _has_monarch(A: StructuredMatrix) -> bool:
+    return any(isinstance(part, Monarch) for part in _parts(A))
 
 
 def _parts(A: StructuredMatrix) -> Iterator[StructuredMatrix]:

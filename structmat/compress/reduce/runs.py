@@ -172,7 +172,8 @@ def _along(found: list[_Box], axis: int, shape: tuple[int, int], missed: float) 
 def _union(a: _Box, b: _Box, axis: int, shape: tuple[int, int], missed: float) -> _Box | None:
     """Two rectangles as one, if it costs less; None otherwise."""
     run = touching(a.run(1 - axis), b.run(1 - axis), shape[1 - axis])
-    if run is None:
+    # A box that was joined may have lost lines of the run that both had.
+    if run is None or a.run(axis) != b.run(axis):
         return None
     same, n = a.run(axis), shape[1 - axis]
     sizes = (same[1], run[1]) if axis == 0 else (run[1], same[1])
