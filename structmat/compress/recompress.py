@@ -134,14 +134,15 @@ def _best(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Estimate
     """The best of all ways: of least cost for a tolerance, of least error under a cap."""
     if 0 in A.shape or (bound.tol == 0.0):
         return A, Estimate(0.0, 0.0, 1.0)
-    size = _norm(A)
+    terms = terms_of(A)
+    size = _norm(A, terms)
     if size.value == 0.0:
         return _zero(A), Estimate(0.0, 0.0, 1.0)
     best: tuple[StructuredMatrix, Estimate] | None = None
-    for terms in _ways(A):
-        found = _to_cap(terms, bound.cap, size) if bound.cap is not None else None
+    for way in _ways(A, terms):
+        found = _to_cap(way, bound.cap, size) if bound.cap is not None else None
         if bound.tol is not None:
-            found = _to_tolerance(terms, bound.tol, size)
+            found = _to_tolerance(way, bound.tol, size)
         if found is None or (A.hermitian and not found[0].hermitian):
             continue
         if best is None or _key(found, bound) < _key(best, bound):
@@ -178,9 +179,9 @@ def _key(found: tuple[StructuredMatrix, Estimate], bound: Bound) -> tuple[float,
     return max(matrix.cost - bound.cap, 0), error, matrix.cost
 
 
-def _ways(A: StructuredMatrix) -> Iterator[list[Term]]:
+def _ways(A: StructuredMatrix, terms: list[Term]) -> Iterator[list[Term]]:
     """Terms of a matrix in several ways, with Monarch matrices as they are and as tiles."""
-    yield from variants(terms_of(A))
+    yield from variants(terms)
     if _has_monarch(A):
         yield from variants(terms_of(A, opened=True))
 
@@ -195,9 +196,8 @@ def _parts(A: StructuredMatrix) -> Iterator[StructuredMatrix]:
         yield from _parts(child)
 
 
-def _norm(A: StructuredMatrix) -> Norm:
+def _norm(A: StructuredMatrix, terms: list[Term]) -> Norm:
     """Norm of the whole: that of its one term where structure gives it."""
-    terms = terms_of(A)
     if len(terms) == 1 and terms[0].boxes is not None and terms[0].form != "gblr":
         return exact(_size(terms[0].boxes))
     return norm_of(A, np.random.default_rng(0))

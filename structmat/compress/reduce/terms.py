@@ -19,7 +19,7 @@ from structmat.compress.reduce.common import (
     on_table,
     unfolded,
 )
-from structmat.compress.reduce.runs import as_gblr, boxes_of_runs, collapsed, grouped
+from structmat.compress.reduce.runs import as_gblr, boxes_of_runs, collapsed, grouped, joined
 from structmat.intervals import IntArray
 from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import (
@@ -74,7 +74,14 @@ def terms_of(A: StructuredMatrix, *, opened: bool = False) -> list[Term]:
     With `opened` Monarch matrices are tiles of low rank, between orders of their own.
     """
     orders = np.arange(A.shape[0]), np.arange(A.shape[1])
-    return _merged(_parsed(A, orders, opened))
+    return [_settled(term) for term in _merged(_parsed(A, orders, opened))]
+
+
+def _settled(term: Term) -> Term:
+    """A term whose blocks are joined, if it has runs."""
+    if term.boxes is None or term.form != "gblr":
+        return term
+    return replace(term, boxes=joined(term.boxes))
 
 
 def _parsed(A: StructuredMatrix, orders: Orders, opened: bool) -> list[Term]:
@@ -262,7 +269,7 @@ def variants(terms: list[Term]) -> list[list[Term]]:
 def _together(group: list[Term]) -> list[list[Term]]:
     """A group of terms as one term, in several ways."""
     if any(term.form == "gblr" for term in group):
-        runs = group[0] if len(group) == 1 else _as_runs(group)
+        runs = group[0] if len(group) == 1 else _settled(_as_runs(group))
         ways = [] if len(group) == 1 else [[runs]]
         return ways + [[tiles] for tiles in _as_tiles(runs)]
     if len(group) == 1:
