@@ -218,10 +218,14 @@ BUILT_IN = (
         ),
     ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
-    Kind("mirrored", matrix="structmat.matrices.hermitian:Mirrored"),
+    Kind(
+        "mirrored", matrix="structmat.matrices.hermitian:Mirrored",
+        factorize=("structmat.solvers.woodbury:factorize", "structmat.solvers.banded:factorize"),
+    ),
     Kind(
         "hermitian_low_rank", "Hermitian low rank",
         matrix="structmat.matrices.hermitian:HermitianLowRank",
+        factorize="structmat.solvers.woodbury:factorize",
     ),
 )  # fmt: skip
 
