@@ -39,6 +39,17 @@ def _check_contents(A: StructuredMatrix) -> None:
         _check_contents(child)
 
 
+def check_formed(dense: Array, A: StructuredMatrix) -> Array:
+    """The dense form of a matrix; one with a NaN or an infinity is refused."""
+    if not bool(A.xp.all(A.xp.isfinite(dense))):
+        raise SolveError(
+            f"the entries of {A!r} have a NaN or an infinity, although its contents are finite; "
+            "expected finite entries (try its operators on finite vectors, and divide contents "
+            "whose products overflow by a number)"
+        )
+    return dense
+
+
 def finite_number(shift: Any) -> complex:
     """A shift as a Python number: a float where it is real.
 

@@ -18,7 +18,13 @@ from structmat.errors import SolveError
 from structmat.kinds import later
 from structmat.matrices import Dense, Diagonal, LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.arguments import computing, finite_matrix, right_hand_side, tolerance
+from structmat.solvers.arguments import (
+    check_formed,
+    computing,
+    finite_matrix,
+    right_hand_side,
+    tolerance,
+)
 from structmat.solvers.choice import structured
 from structmat.solvers.krylov.least_squares import lsmr
 from structmat.solvers.thin import thin_form
@@ -170,7 +176,7 @@ def _by_diagonal(A: Diagonal) -> Callable[[Array], Array]:
 
 
 def _by_dense_form(A: StructuredMatrix) -> Callable[[Array], Array]:
-    dense = A.xp.astype(A.to_dense(), double(A.dtype, A.xp))
+    dense = check_formed(A.xp.astype(A.to_dense(), double(A.dtype, A.xp)), A)
     if is_numpy(A.xp):
         return lambda b: np.linalg.lstsq(dense, b, rcond=_cutoff(A))[0]
     inverse = _pseudoinverse(dense, A)

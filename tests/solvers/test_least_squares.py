@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse.linalg import aslinearoperator
 
 import structmat
 from structmat import (
@@ -100,3 +101,14 @@ def test_a_solution_that_misses_the_tolerance_raises(monkeypatch):
     monkeypatch.setattr("structmat.solvers.least_squares._by_dense_form", wrong)
     with pytest.raises(SolveError, match="least squares with"):
         lstsq(Dense(draw(3, 2)), np.ones(3))
+
+
+@pytest.mark.parametrize("way", [structmat.lstsq, structmat.solve])
+def test_entries_that_are_not_finite_are_named(way, capfd):
+    """LAPACK would write to standard error, and a row of NaN would count as zero."""
+    operator = aslinearoperator(np.full((3, 3), np.nan))
+    large = np.full((3, 2), 1e200)
+    for A in (Identity(3) + operator, LowRank(large, large) + Identity(3)):
+        with pytest.raises(SolveError, match="have a NaN or an infinity"):
+            way(A, np.ones(3))
+    assert not capfd.readouterr().err
