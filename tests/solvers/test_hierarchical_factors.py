@@ -164,6 +164,15 @@ def test_points():
     assert abs(found.logabsdet - exact) <= 1e-5 * 2500
 
 
+def test_points_are_compressed_to_the_tolerance_beside_a_large_shift():
+    n, shift = 2100, 1e3
+    points = np.random.default_rng(0).random((n, 2))
+    K = KernelMatrix(points, "exponential", length=0.1)
+    b = np.random.default_rng(1).standard_normal(n)
+    x = structmat.solve(K, b, shift=shift, tol=1e-8)
+    assert np.linalg.norm(K @ x + shift * x - b) <= 1e-7 * np.linalg.norm(b)
+
+
 def test_points_with_a_diagonal():
     """Noise of its own for each point, on which the compression depends."""
     rng = np.random.default_rng(1)

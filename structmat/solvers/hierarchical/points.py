@@ -14,14 +14,13 @@ from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
 from structmat.solvers.hierarchical.direct import (
     LEAST,
-    MOST,
     UNSHIFTED,
     beside_diagonals,
     factorize_with,
     share_of,
 )
 from structmat.solvers.iterative import factorize_known
-from structmat.solvers.known import Known
+from structmat.solvers.known import POSITIVE, Known
 from structmat.solvers.shifted import shifted
 from structmat.sources.kernel_matrix import KernelMatrix
 from structmat.sources.source import Source
@@ -32,20 +31,18 @@ COMPRESSED = 0.4
 ROWS = 2048
 #: Named kernels whose blocks are of low rank even where they touch: weak admissibility may pay.
 SMOOTH = ("matern32", "matern52", "gaussian")
-#: Named kernels that are positive definite.
-DEFINITE = ("exponential", "matern32", "matern52", "gaussian")
 
 
 def factorize(A: Source, shift: complex, tol: float) -> Any:
     """Factorization of a source with a shift by its compression.
 
-    The compression's error is a share of the shift: solutions, and their errors, are those of
-    the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for small
+    The compression's error is at most `tol`, and a share of the shift: solutions, and their
+    errors, are those of the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for small
     sources.
     """
     if A.shape[0] < ROWS:
         return NotImplemented
-    matrix, norm = compressed(A, shift)
+    matrix, norm = compressed(A, shift, tol)
     S, definite = shifted(matrix, shift), _is_definite(A, shift)
     found = factorize_with(matrix, shift, S, tol, definite=definite, norm=norm)
     if found is NotImplemented:
@@ -60,7 +57,7 @@ def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
     if terms is None or A.shape[0] < ROWS:
         return NotImplemented
     source, diagonal = terms[0], terms[1] + shift
-    matrix, norm = compressed(source, float(np.abs(diagonal).min()))
+    matrix, norm = compressed(source, float(np.abs(diagonal).min()), tol)
     rest = [term for term in A.children if term is not source]
     S, definite = shifted(reduce(add, rest, matrix), shift), _is_definite(source, diagonal)
     return factorize_with(matrix, diagonal, S, tol, definite=definite, norm=norm)
@@ -68,20 +65,24 @@ def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
 
 def _is_definite(A: Source, diagonal: Any) -> bool:
     """Tell whether a source and a diagonal make a positive definite matrix for certain."""
-    named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
+    named = isinstance(A, KernelMatrix) and A.kernel in POSITIVE and A.one_set
     d = np.asarray(diagonal)
     return bool(named and np.isrealobj(d) and d.min() > 0)
 
 
-def compressed(A: Source, shift: complex) -> tuple[Hierarchical, float]:
-    """The hierarchical matrix near a source, and an estimate of the Frobenius norm."""
+def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, float]:
+    """The hierarchical matrix near a source, and an estimate of the Frobenius norm.
+
+    Its error is at most `tol` of the norm, and a share of the shift.
+    """
     weak = None if isinstance(A, KernelMatrix) and A.kernel in SMOOTH else False
     run = Compression(A, "hierarchical", partial(fit_entries, weak=weak))
     rng = np.random.default_rng(0)
     norm, share = source_norm(run.source, rng), UNSHIFTED
     if shift and norm:
         share = COMPRESSED * share_of(A.shape[0]) * abs(shift) / norm
-    found = run.fit(Bound(tol=min(max(share, LEAST), MOST)), rng, no_progress, exact=False)
+    bound = Bound(tol=max(min(share, tol), LEAST))
+    found = run.fit(bound, rng, no_progress, exact=False)
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))
     return matrix, norm
