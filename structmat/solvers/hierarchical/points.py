@@ -37,8 +37,8 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     """Factorization of a source with a shift by its compression.
 
     The compression's error is at most `tol`, and a share of the shift: solutions, and their
-    errors, are those of the compressed matrix. Where iterations are cheaper, it is theirs. NotImplemented for small
-    sources.
+    errors, are those of the compressed matrix. Where iterations are cheaper, it is theirs.
+    NotImplemented for small sources.
     """
     if A.shape[0] < ROWS:
         return NotImplemented
