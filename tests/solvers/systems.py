@@ -356,7 +356,9 @@ def _number(shift, S, rng):
     inner = (S / size).astype(np.complex128)
     if shift == "eigenvalue" and S.size and np.isfinite(inner).all():
         values = np.linalg.eigvals(inner)
-        return -complex(values[rng.integers(len(values))]).real * size
+        value = complex(values[rng.integers(len(values))]).real
+        # A shift that rounding takes away from most entries makes another matrix of each sum.
+        return -value * size if abs(value) > 1e-12 else 0.0
     return {
         "one": 1.0, "large": 30.0 * size, "small": 1e-3 * size, "negative": -0.5 * size,
         "imaginary": 2j * size,

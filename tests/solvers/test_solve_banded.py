@@ -16,11 +16,13 @@ from structmat import (
     LowRank,
     Permutation,
     SolveError,
+    block,
     factorize,
+    kron,
     logdet,
     solve,
 )
-from structmat.matrices import from_sparse
+from structmat.matrices import Mirrored, from_sparse
 from structmat.solvers import banded
 from structmat.solvers.elimination.sparse_form import bandwidths, sparse_form
 
@@ -80,6 +82,8 @@ def check(A, shift, method, dtype="float64"):
 def test_runs_near_the_diagonal_are_a_band(dtype):
     F = check(runs(dtype), 9.0, "banded LU", dtype)
     assert F.cost <= 13 * N
+    for shift in (0.7, 0.3, -0.4):  # with rows that change places
+        check(runs(dtype), shift, "banded LU", dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -97,7 +101,17 @@ def test_hermitian_bands_are_definite_or_not(dtype):
     H = from_sparse(sparse_form(A) + sparse_form(A).conj().T)
     check(H, 40.0, "banded Cholesky", dtype)
     check(H, 0.5, "banded LU", dtype)
+    positive = 0.1 - float(H.diagonal().real.min())
+    assert np.linalg.eigvalsh(H.to_dense()).min() + positive < 0
+    check(H, positive, "banded LU", dtype)
     check(-1.0 * H, -40.0, "banded LU", dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_half_of_a_hermitian_band_is_enough(dtype):
+    A = Mirrored(runs(dtype))
+    check(A, 40.0, "banded Cholesky", dtype)
+    check(A, 0.5, "banded LU", dtype)
 
 
 def test_sums_and_permutations_are_found():
@@ -200,6 +214,7 @@ def test_singular_bands_raise(dtype):
 
 
 SPARSE = ("gblr", "block_sparse", "block_low_rank", "diagonal", "identity", "permutation")
+LAZY = ("scaled", "adjoint", "kronecker", "grid", "sum", "mirrored")
 
 
 def kinds(A):
@@ -213,10 +228,23 @@ def test_the_sparse_form_has_all_entries(name):
         A, dense = build(name, dtype)
         form = sparse_form(A)
         if form is None:
-            assert not set(kinds(A)) <= {*SPARSE, "scaled", "adjoint", "kronecker", "grid", "sum"}
+            assert not set(kinds(A)) <= {*SPARSE, *LAZY}
             continue
         assert form.dtype == A.dtype
         np.testing.assert_allclose(form.toarray(), dense, atol=1e-5)
+
+
+def test_grids_and_kronecker_products_are_put_down():
+    rng = np.random.default_rng(0)
+    A, B, C = (
+        from_sparse(scipy.sparse.random_array(shape, density=0.5, rng=rng))
+        for shape in ((3, 4), (3, 6), (6, 4))
+    )
+    grid_of_both = block([[B, A], [runs(n=6, reach=2), C]])
+    assert grid_of_both.kind == "grid"
+    for M in (kron(A, C), grid_of_both, 2.0 * kron(B.H, C)):
+        np.testing.assert_allclose(sparse_form(M).toarray(), M.to_dense(), rtol=1e-14)
+    assert sparse_form(kron(LowRank(np.ones((2, 1)), np.ones((2, 1))), A)) is None
 
 
 def test_many_entries_are_not_put_down():
