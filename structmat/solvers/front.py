@@ -24,7 +24,8 @@ def factorize(
     A : StructuredMatrix, shape (n, n)
         An array, a sparse matrix or a linear operator is taken as well.
     shift : float or complex
-        Multiple of the identity that is added.
+        Multiple of the identity that is added. Beside contents on torch also a tensor without
+        axes, which solves and determinants pass gradients to.
     tol : float, optional
         Bound of the backward error of every solve, ``|b - S x| / (|S| |x| + |b|)``; by default
         1e-8, or 1e-5 for contents in single precision.
@@ -139,7 +140,8 @@ def logdet(
     Returns
     -------
     LogDeterminant
-        With the sign as `numpy.linalg.slogdet` gives it.
+        With the sign as `numpy.linalg.slogdet` gives it. On torch the logarithm is a tensor
+        without axes, which passes gradients to the contents and a tensor as shift.
 
     Raises
     ------

@@ -41,8 +41,8 @@ def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solutio
 
     Residuals are those of the columns that are returned, in double precision. Refinement ends
     once they are below `F.tol`, or where it gains nothing: of a matrix with a large condition
-    number only the backward error is small, and that counts. Unless `exact`, a small residual stands for
-    a small backward error, and spares the norm of S.
+    number only the backward error is small, and that counts. Unless `exact`, a small residual
+    stands for a small backward error, and spares the norm of S.
     """
     xp, narrow = F.xp, b.dtype
     if 0 in b.shape:

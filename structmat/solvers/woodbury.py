@@ -20,7 +20,7 @@ from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
 from structmat.solvers.terms import Terms, terms_of
 from structmat.solvers.thin import balanced, split_diagonal
-from structmat.solvers.verify import LIMIT, double
+from structmat.solvers.verify import LIMIT, double, verified
 
 #: Largest condition number and error of a test solve in single precision.
 _SINGLE = Probe(1e5, 1e-4)
@@ -88,14 +88,20 @@ def _is_wide(low_rank: LowRank) -> bool:
 
 
 def _first_trusted(S: StructuredMatrix, terms: Terms, tol: float) -> Any:
-    """The first of the ways that passes its test; NotImplemented if none does.
+    """The first of the ways that passes its test, or else one that refinement makes good.
 
-    A sum may be regular where its base is singular, so that is no refusal.
+    A base of small error, such as a hierarchical one, leaves an error that refinement removes.
+    NotImplemented if there is none. A sum may be regular where its base is singular, so that is no
+    refusal.
     """
     wide = double(S.dtype, S.xp)
     error: SolveError | None = None
+    refined: Any = NotImplemented
+    known: Any = None
+    base: Any = None
     for way in _ways(S, terms, wide):
-        base = _factorized(way.base, way.shift, tol)
+        if way.base is not known:
+            known, base = way.base, _factorized(way.base, way.shift, tol)
         if base is NotImplemented:
             continue
         try:
@@ -108,9 +114,11 @@ def _first_trusted(S: StructuredMatrix, terms: Terms, tol: float) -> Any:
         if found.condition < bounds.condition and found.error < bounds.error:
             return F
         error = None if found.condition < LIMIT else singular(F, found.condition)
+        if error is None and refined is NotImplemented and _is_refined(F):
+            refined = F
     if error is not None:
         raise error
-    return NotImplemented
+    return refined
 
 
 def _factorized(base: StructuredMatrix, shift: complex, tol: float) -> Any:
@@ -119,6 +127,15 @@ def _factorized(base: StructuredMatrix, shift: complex, tol: float) -> Any:
         return direct(base, shift, tol)
     except SolveError:
         return NotImplemented
+
+
+def _is_refined(F: Factorization) -> bool:
+    """Tell whether refinement brings a solution below the tolerance."""
+    b = F.xp.ones((F.shape[0], 1), dtype=F.dtype, device=F.device)
+    try:
+        return verified(F, b, adjoint=False, exact=True).backward_error <= F.tol
+    except SolveError:
+        return False
 
 
 class Way(NamedTuple):
@@ -134,8 +151,9 @@ def _ways(S: StructuredMatrix, terms: Terms, wide: DType) -> Iterator[Way]:
     """Ways to write S, from the cheapest to the most stable."""
     base, shift, low_rank = terms
     assert low_rank is not None
-    for dtype in dict.fromkeys([S.dtype, wide]):
-        yield Way(base, shift, low_rank, dtype)
+    yield Way(base, shift, low_rank, S.dtype)
+    if wide != S.dtype:
+        yield Way(base, shift, low_rank, wide)
     if isinstance(base, Diagonal):
         d, small = split_diagonal(shifted(base, shift).diagonal(), S.xp)
         base, shift = Diagonal(d), 0.0

@@ -1,6 +1,7 @@
 """Factorizations against dense solves: values, errors, adjoints, pickles, refusals."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from structmat import (
     Permutation,
     SolveError,
     factorize,
+    kinds,
     logdet,
     solve,
 )
@@ -267,3 +269,45 @@ def test_refinement_aims_at_the_residual():
     found = F.solution(np.array([0.0, 1.0]))
     assert found.residual <= 1e-8
     assert found.iterations == 2
+
+
+def test_a_registered_kind_brings_its_own_methods(monkeypatch):
+    """Each is asked in turn; NotImplemented goes on to the next, and last to dense factors."""
+    asked = []
+
+    def decline(A, shift, tol):
+        asked.append((A.kind, shift, tol))
+        return NotImplemented
+
+    record = kinds.kind_record("monarch")
+    A, b = Monarch(*rng().standard_normal((2, 5, 5, 5))), np.ones(25)
+    monkeypatch.setitem(kinds._KINDS, "monarch", replace(record, factorize=(decline, decline)))
+    assert factorize(A, shift=2, tol=1e-6).method == "dense"
+    assert asked == [("monarch", 2.0, 1e-6)] * 2
+    own = factorize(Dense(A.to_dense()))
+    monkeypatch.setitem(
+        kinds._KINDS, "monarch", replace(record, factorize=(decline, lambda *_: own))
+    )
+    assert factorize(A) is own
+    np.testing.assert_allclose(A @ solve(A, b), b)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_rows_and_columns_of_uneven_sizes_are_balanced(symmetric):
+    M, scale = rng().standard_normal((N, N)), 10.0 ** rng().uniform(-70, 70, N)
+    M = M @ M.T + np.eye(N) if symmetric else M
+    S = scale[:, None] * M * scale
+    F = factorize(Dense(S))
+    assert 1 / F.factors.rcond < 1e6
+    x = F.solve(scale * (M @ np.ones(N)))
+    np.testing.assert_allclose(scale * x, np.ones(N), rtol=1e-8)
+    expected = np.linalg.slogdet(M)
+    found = F.logdet()
+    assert abs(found.sign - expected.sign) < 1e-12
+    assert abs(found.logabsdet - expected.logabsdet - 2 * np.log(scale).sum()) < 1e-6
+
+
+def test_symmetric_arrays_take_cholesky():
+    M = rng().standard_normal((N, N))
+    assert type(factorize(Dense(M @ M.T)).factors).__name__ == "_Cholesky"
+    assert type(factorize(Dense(M + M.T)).factors).__name__ == "_Lu"

@@ -131,6 +131,23 @@ def test_negative_curvature_ends_conjugate_gradients():
     assert 1 <= System(hermitian("float64", 1), "numpy").run(conjugate_gradients).curvature <= 9
 
 
+def test_negative_curvature_is_met_before_a_step_is_made():
+    system = System(np.diag([1.0, -1.0]), "numpy", columns=1)
+    system.b[:] = [[1.0], [2.0]]
+    found = system.run(conjugate_gradients, precondition=np.eye(2))
+    assert (found.steps, found.curvature) == (0, pytest.approx(-3 / 5))
+
+
+def test_gmres_never_adds_to_a_residual():
+    x = np.linspace(0, 1, N)
+    A = np.exp(-((x[:, None] - x) ** 2))  # singular to rounding
+    system = System(A, "numpy")
+    found = system.run(gmres, precondition=np.eye(N))
+    size = np.linalg.norm(system.b, axis=0)
+    assert (system.residual(found.x) <= (1 + 1e-6) * size).all()
+    assert (found.residual <= size).all()
+
+
 def test_minimal_residuals_of_a_singular_matrix_stop():
     A = np.diag(np.r_[np.zeros(10), np.linspace(1, 2, N - 10)])
     system = System(A, "numpy")

@@ -211,6 +211,10 @@ def test_tiles_of_an_indefinite_matrix_are_definite(monkeypatch):
         blocks_of(like, 0.0), np.arange(16), like, hermitian=True, definite=False
     )
     assert np.linalg.eigvalsh(M.multiply(np.eye(16)))[0] > 0
+    sizes = np.abs(np.linalg.eigvals(M.multiply(A)))
+    # Eigenvalues become 1 and -1, but for the least, which count as more than they are.
+    assert sizes.max() <= 1 + 1e-9
+    assert np.median(sizes) == pytest.approx(1.0)
     with pytest.raises(Indefinite) as caught:
         jacobi.block_jacobi(
             blocks_of(like, 0.0), np.arange(16), like, hermitian=True, definite=True

@@ -14,6 +14,10 @@ from structmat import (
     factorize,
     logdet,
 )
+from structmat.matrices import HermitianLowRank, Mirrored
+from structmat.solvers import woodbury
+from structmat.solvers.condition import Probe
+from structmat.solvers.simple import DiagonalFactorization
 
 N, R = 80, 6
 
@@ -94,6 +98,19 @@ def test_blocks_of_full_height_are_thin():
     check(GBLR([0, 5, 9], width, u, [0, 0, 7], width, v, shape=(N, N)), 0.5, rank=3)
 
 
+@pytest.mark.parametrize("base", [0.0, Diagonal(np.linspace(1, 2, N))], ids=["shift", "diagonal"])
+def test_hermitian_matrices_of_half_the_storage_are_thin(factors, base):
+    U, V = factors
+    for A, rank in (
+        (HermitianLowRank(U, np.linspace(-2, 3, R)), R),
+        (HermitianLowRank(U + 1j * V, np.linspace(-2, 3, R)), R),
+        (Mirrored(LowRank(U + 1j * V, V)), 2 * R),
+    ):
+        S = A if isinstance(base, float) else A + base
+        check(S, 0.25, rank=rank)
+        assert S.hermitian
+
+
 def test_wide_factors_are_formed():
     U, V = np.random.default_rng(3).standard_normal((2, N, N // 2))
     assert factorize(LowRank(U, V), shift=1.0).method == "dense"
@@ -144,3 +161,26 @@ def test_a_singular_base_does_not_make_the_sum_singular():
     one = np.eye(N)[:, -1:]
     A = base + LowRank(one, one)
     np.testing.assert_allclose(factorize(A) @ np.ones(N), np.ones(N))
+
+
+def test_a_base_of_small_error_is_refined(monkeypatch):
+    """A hierarchical base leaves an error; no other way is better, so this one is taken."""
+    solve = DiagonalFactorization._solve
+    monkeypatch.setattr(DiagonalFactorization, "_solve", lambda F, b: solve(F, b) * (1 + 1e-6))
+    U = np.random.default_rng(0).standard_normal((N, 2))
+    F = factorize(LowRank(U, U) + Diagonal(np.linspace(1, 2, N)))
+    found = F.solution(np.ones(N))
+    assert F.method == "woodbury"
+    assert found.iterations > 0
+    assert found.backward_error < 1e-8
+
+
+def test_a_base_is_factorized_once_for_each_shift(monkeypatch):
+    made = []
+    monkeypatch.setattr(woodbury, "probe", lambda F: made.append(F.base) or Probe(1.0, 1.0))
+    U = np.random.default_rng(0).standard_normal((N, 2))
+    base = Permutation(np.roll(np.arange(N), 1))
+    F = factorize(LowRank(U, U) + base)
+    assert F.method == "woodbury"
+    assert len(made) == 2
+    assert made[0] is made[1]
