@@ -187,6 +187,7 @@ BUILT_IN = (
             "structmat.solvers.woodbury:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.hierarchical.direct:factorize_sum",
+            "structmat.solvers.hierarchical.points:factorize_sum",
             "structmat.solvers.banded:factorize",
         ),
     ),

@@ -27,8 +27,8 @@ LOOKS = (1e-4, 1e-8, 1e-13)
 FINER = 0.25
 #: Leaves on which neighbours are looked at, and the share of the diagonal that theirs should be.
 RESOLVED_LEAVES, RESOLVED = 8, 0.5
-#: Most rows of weak admissibility: the time of its large rectangles grows with the rank squared.
-WEAK_ROWS = 2**14
+#: Most rows of weak admissibility, whose largest rectangles are not looked at.
+WEAK_ROWS = 2**17
 #: Cost of weak admissibility, as a share of strong admissibility's, at which it is chosen.
 WEAK_SHARE = 0.75
 #: Share of a budget that dense rectangles may take.

@@ -12,6 +12,8 @@ from structmat.intervals import IntArray
 
 #: Rectangles of a look at all of them, and at those of one size.
 SAMPLE, SAMPLE_OF_SIZE = 48, 4
+#: Rank above which large rectangles take too long: their time grows with its square.
+MOST_RANK = 64
 #: Logarithm, to base 2, of the sides of the largest ones that are fitted.
 LARGEST = 11
 
@@ -66,12 +68,24 @@ def costs_less(evaluator: Evaluator, pairs: Pairs, each: float, seed: int, most:
             cost = _fitted(evaluator, pairs, chosen, weight, each, seed, None).cost
             ranks.append(cost / whole)
         else:
-            ranks.append(ranks[-1] * max(1.0, ranks[-1] / max(ranks[-2], 1.0)))
+            ranks.append(_grown(ranks))
+            if ranks[-1] > MOST_RANK:
+                return False
         total += ranks[-1] * whole
         left = float(pairs.weight * sides[sizes > size].sum())
         if total + ranks[-1] * left >= most:
             return False
     return True
+
+
+def _grown(ranks: list[float]) -> float:
+    """Rank of rectangles twice as large as the last ones, which grows as it has grown.
+
+    Halves of a square are no squares: sizes that are alike are two halvings apart.
+    """
+    if len(ranks) < 4 or not ranks[-4]:
+        return ranks[-1] * max(1.0, ranks[-1] / max(ranks[-2], 1.0))
+    return max(ranks[-1], ranks[-2] * max(1.0, ranks[-2] / ranks[-4]))
 
 
 def _fitted(

@@ -1,5 +1,6 @@
 """Direct factorization of hierarchical matrices, and of sources, by their weak forms."""
 
+import cmath
 import math
 from typing import Any
 
@@ -85,13 +86,16 @@ class HierarchicalFactorization(Factorization):
         w = self._change(z)
         v = self._change(w)
         # The logarithm of det(I + W) is tr W - tr W^2 / 2 and so on.
-        first, second = (z * w).sum(axis=0).real, 0.5 * (z * v).sum(axis=0).real
-        mean, spread = float(first.mean()), float((first - second).std()) / math.sqrt(PROBES)
+        first, second = (z * w).sum(axis=0), 0.5 * (z * v).sum(axis=0)
+        mean, spread = first.mean(), float(np.abs((first - second).std())) / math.sqrt(PROBES)
         error = spread + float(np.linalg.norm(v) * np.linalg.norm(w)) / (3 * PROBES)
         if abs(mean) < 3 * spread:
             # The vectors would add more noise than they take away.
-            mean, error = 0.0, math.hypot(mean, error)
-        return found._replace(logabsdet=found.logabsdet + mean - float(second.mean()), error=error)
+            mean, error = 0.0, math.hypot(abs(mean), error)
+        change = complex(mean - second.mean())
+        if self.recursion.dtype.kind == "c" and not self.recursion.hermitian:
+            found = found._replace(sign=found.sign * cmath.exp(1j * change.imag))
+        return found._replace(logabsdet=found.logabsdet + change.real, error=error)
 
     def _change(self, z: NDArray[Any]) -> NDArray[Any]:
         """W z, where S is I + W times the weak form, from the left."""
@@ -114,12 +118,19 @@ def factorize(A: Any, shift: complex, tol: float) -> Any:
 
 def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
     """Factorization of a hierarchical matrix and diagonals; NotImplemented for other sums."""
-    thick = [term for term in A.children if isinstance(term, Hierarchical)]
+    terms = beside_diagonals(A, Hierarchical)
+    if terms is None:
+        return NotImplemented
+    return factorize_with(terms[0], terms[1] + shift, shifted(A, shift), tol)
+
+
+def beside_diagonals(A: Any, cls: type) -> tuple[Any, NDArray[Any]] | None:
+    """The one term of a class in a sum, and the diagonal of the others; None for other sums."""
+    thick = [term for term in A.children if isinstance(term, cls)]
     thin = [term for term in A.children if _is_diagonal(term)]
     if len(thick) != 1 or len(thin) != len(A.children) - 1:
-        return NotImplemented
-    diagonal = sum(_array.to_numpy(term.diagonal()) for term in thin) + shift
-    return factorize_with(thick[0], diagonal, shifted(A, shift), tol)
+        return None
+    return thick[0], np.sum([_array.to_numpy(term.diagonal()) for term in thin], axis=0)
 
 
 def _is_diagonal(A: StructuredMatrix) -> bool:

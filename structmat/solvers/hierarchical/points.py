@@ -1,6 +1,7 @@
 """Direct factorization of sources: compressed with respect to the shift, then factored."""
 
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
 from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
-from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with, share_of
+from structmat.solvers.hierarchical.direct import (
+    LEAST,
+    MOST,
+    UNSHIFTED,
+    beside_diagonals,
+    factorize_with,
+    share_of,
+)
 from structmat.solvers.iterative import factorize_known
 from structmat.solvers.known import Known
 from structmat.solvers.shifted import shifted
@@ -22,6 +30,8 @@ from structmat.sources.source import Source
 COMPRESSED = 0.4
 #: Fewer rows are formed.
 ROWS = 2048
+#: Named kernels whose blocks are of low rank even where they touch: weak admissibility may pay.
+SMOOTH = ("matern32", "matern52", "gaussian")
 #: Named kernels that are positive definite.
 DEFINITE = ("exponential", "matern32", "matern52", "gaussian")
 
@@ -36,9 +46,7 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     if A.shape[0] < ROWS:
         return NotImplemented
     matrix, norm = compressed(A, shift)
-    named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
-    definite = bool(named and np.isreal(shift) and np.real(shift) > 0)
-    S = shifted(matrix, shift)
+    S, definite = shifted(matrix, shift), _is_definite(A, shift)
     found = factorize_with(matrix, shift, S, tol, definite=definite, norm=norm)
     if found is NotImplemented:
         # The compression serves for iterations, too.
@@ -46,9 +54,29 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     return found
 
 
+def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
+    """Factorization of a source and diagonals; NotImplemented for other sums."""
+    terms = beside_diagonals(A, Source)
+    if terms is None or A.shape[0] < ROWS:
+        return NotImplemented
+    source, diagonal = terms[0], terms[1] + shift
+    matrix, norm = compressed(source, float(np.abs(diagonal).min()))
+    rest = [term for term in A.children if term is not source]
+    S, definite = shifted(reduce(add, rest, matrix), shift), _is_definite(source, diagonal)
+    return factorize_with(matrix, diagonal, S, tol, definite=definite, norm=norm)
+
+
+def _is_definite(A: Source, diagonal: Any) -> bool:
+    """Tell whether a source and a diagonal make a positive definite matrix for certain."""
+    named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
+    d = np.asarray(diagonal)
+    return bool(named and np.isrealobj(d) and d.min() > 0)
+
+
 def compressed(A: Source, shift: complex) -> tuple[Hierarchical, float]:
     """The hierarchical matrix near a source, and an estimate of the Frobenius norm."""
-    run = Compression(A, "hierarchical", partial(fit_entries, weak=False))
+    weak = None if isinstance(A, KernelMatrix) and A.kernel in SMOOTH else False
+    run = Compression(A, "hierarchical", partial(fit_entries, weak=weak))
     rng = np.random.default_rng(0)
     norm, share = source_norm(run.source, rng), UNSHIFTED
     if shift and norm:

@@ -19,3 +19,12 @@ def test_trials_take_the_admissibility_of_the_whole(kind, monkeypatch):
     assert said is not None
     assert 0.8 < said.stored / (8 * come.storage) < 1.25
     assert 0.7 < said.entries / come.entries < 1.4
+
+
+def test_smooth_kernels_of_many_points_are_halved():
+    """Weak admissibility where ranks stay small; others keep their rectangles far apart."""
+    points = np.random.default_rng(0).random((17000, 2))
+    for kernel, halved in (("gaussian", True), ("exponential", False)):
+        A = compress(KernelMatrix(points, kernel, length=0.1), "hierarchical", tol=1e-3).matrix
+        dense = A.blocks[A.blocks[:, 4] < 0]
+        assert (dense[:, 0] == dense[:, 2]).all() == halved
