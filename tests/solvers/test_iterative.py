@@ -9,6 +9,7 @@ import structmat
 from structmat import Dense, Diagonal, Entries, KernelMatrix, SolveError
 from structmat.matrices import Product
 from structmat.solvers import iterative, known
+from structmat.solvers.hierarchical import points as of_points
 from structmat.solvers.krylov.columns import Reached
 from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
 
@@ -214,6 +215,16 @@ def test_sources_without_points_are_preconditioned_by_their_compression(monkeypa
     assert F.method == "conjugate gradients, sparse inverse"
     assert F.solution(np.ones(900)).iterations <= 10
     assert A.entries == evaluated
+
+
+def test_many_points_of_a_definite_kernel_go_by_iterations(monkeypatch):
+    monkeypatch.setattr(of_points, "DIRECT_ROWS", 2100)
+    methods = [
+        structmat.factorize(KernelMatrix(points(n), "exponential"), shift=1.0).method
+        for n in (2100, 2101)
+    ]
+    assert methods[0] == "hierarchical"
+    assert methods[1].startswith("conjugate gradients")
 
 
 def test_a_matrix_that_lost_its_definiteness_is_refused(monkeypatch):
