@@ -187,6 +187,7 @@ BUILT_IN = (
             "structmat.solvers.woodbury:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.hierarchical.direct:factorize_sum",
+            "structmat.solvers.hierarchical.points:factorize_sum",
             "structmat.solvers.banded:factorize",
         ),
     ),
@@ -217,10 +218,14 @@ BUILT_IN = (
         ),
     ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
-    Kind("mirrored", matrix="structmat.matrices.hermitian:Mirrored"),
+    Kind(
+        "mirrored", matrix="structmat.matrices.hermitian:Mirrored",
+        factorize=("structmat.solvers.woodbury:factorize", "structmat.solvers.banded:factorize"),
+    ),
     Kind(
         "hermitian_low_rank", "Hermitian low rank",
         matrix="structmat.matrices.hermitian:HermitianLowRank",
+        factorize="structmat.solvers.woodbury:factorize",
     ),
 )  # fmt: skip
 

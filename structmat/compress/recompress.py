@@ -27,6 +27,8 @@ from structmat.matrix import StructuredMatrix
 
 #: Aims in turn, as shares of the tolerance, for terms that overlap.
 TRIES = 5
+#: Most entries of a matrix of Monarch matrices that is always searched from its entries.
+SEARCHED_ENTRIES = 2**20
 
 
 def recompress(
@@ -74,9 +76,11 @@ def recompress(
     Low-rank, block-low-rank, block-sparse and hierarchical matrices take O(r² (p + q)) operations
     for a p x q rectangle of rank r, and memory like their contents. In GBLR matrices, blocks on
     equal runs are decomposed together, and those that touch or overlap on one axis become one
-    where that costs less. Monarch matrices are taken as tiles; under a budget, matrices of up to
-    2**26 entries with terms that nothing else reduces are compressed from their entries. The
-    factors of a product are reduced one by one. Others (diagonals, permutations, sources) stay.
+    where that costs less; up to 2**22 entries, tiles of their sum are tried as well. Monarch
+    matrices are taken as tiles. Under a budget, matrices of up to 2**26 entries with terms that
+    nothing else reduces are compressed from their entries, and so are sums of Monarch matrices of
+    up to 2**20. The factors of a product are reduced one by one. Others (diagonals, permutations,
+    sources) stay.
 
     Examples
     --------
@@ -130,21 +134,33 @@ def _best(A: StructuredMatrix, bound: Bound) -> tuple[StructuredMatrix, Estimate
     """The best of all ways: of least cost for a tolerance, of least error under a cap."""
     if 0 in A.shape or (bound.tol == 0.0):
         return A, Estimate(0.0, 0.0, 1.0)
-    size = _norm(A)
+    terms = terms_of(A)
+    size = _norm(A, terms)
     if size.value == 0.0:
         return _zero(A), Estimate(0.0, 0.0, 1.0)
     best: tuple[StructuredMatrix, Estimate] | None = None
-    for terms in _ways(A):
-        found = _to_cap(terms, bound.cap, size) if bound.cap is not None else None
+    for way in _ways(A, terms):
+        found = _to_cap(way, bound.cap, size) if bound.cap is not None else None
         if bound.tol is not None:
-            found = _to_tolerance(terms, bound.tol, size)
+            found = _to_tolerance(way, bound.tol, size)
         if found is None or (A.hermitian and not found[0].hermitian):
             continue
         if best is None or _key(found, bound) < _key(best, bound):
             best = found
-    if best is None or (bound.cap is not None and best[0].cost > bound.cap):
-        best = _searched(A, bound) or best
+    if bound.cap is not None and (best is None or _leaves_room(A, best, bound)):
+        found = _searched(A, bound)
+        if found is not None and (best is None or _key(found, bound) < _key(best, bound)):
+            best = found
     return best or (A, Estimate(0.0, 0.0, 1.0))
+
+
+def _leaves_room(
+    A: StructuredMatrix, best: tuple[StructuredMatrix, Estimate], bound: Bound
+) -> bool:
+    """True if a search from all entries may find more than the best of all ways."""
+    above, error, _ = _key(best, bound)
+    small = math.prod(A.shape) <= SEARCHED_ENTRIES
+    return above > 0 or (error > 0 and small and _has_monarch(A))
 
 
 def _zero(like: StructuredMatrix) -> StructuredMatrix:
@@ -163,11 +179,15 @@ def _key(found: tuple[StructuredMatrix, Estimate], bound: Bound) -> tuple[float,
     return max(matrix.cost - bound.cap, 0), error, matrix.cost
 
 
-def _ways(A: StructuredMatrix) -> Iterator[list[Term]]:
+def _ways(A: StructuredMatrix, terms: list[Term]) -> Iterator[list[Term]]:
     """Terms of a matrix in several ways, with Monarch matrices as they are and as tiles."""
-    yield from variants(terms_of(A))
-    if any(isinstance(part, Monarch) for part in _parts(A)):
+    yield from variants(terms)
+    if _has_monarch(A):
         yield from variants(terms_of(A, opened=True))
+
+
+def _has_monarch(A: StructuredMatrix) -> bool:
+    return any(isinstance(part, Monarch) for part in _parts(A))
 
 
 def _parts(A: StructuredMatrix) -> Iterator[StructuredMatrix]:
@@ -176,9 +196,8 @@ def _parts(A: StructuredMatrix) -> Iterator[StructuredMatrix]:
         yield from _parts(child)
 
 
-def _norm(A: StructuredMatrix) -> Norm:
+def _norm(A: StructuredMatrix, terms: list[Term]) -> Norm:
     """Norm of the whole: that of its one term where structure gives it."""
-    terms = terms_of(A)
     if len(terms) == 1 and terms[0].boxes is not None and terms[0].form != "gblr":
         return exact(_size(terms[0].boxes))
     return norm_of(A, np.random.default_rng(0))

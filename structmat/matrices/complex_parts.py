@@ -17,6 +17,7 @@ from structmat.kinds import kind_class
 from structmat.matrices.block_low_rank import BlockLowRank
 from structmat.matrices.gblr import GBLR
 from structmat.matrices.grid import Grid
+from structmat.matrices.hermitian import HermitianLowRank, Mirrored
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.matrices.kronecker import Kronecker
 from structmat.matrices.lazy import Adjoint, Product, Scaled, Sum
@@ -136,6 +137,19 @@ def _twice(
     return A._build({"u": u, "v": v, "dense": first(A.dense)}, (), static)
 
 
+def _hermitian_low_rank(A: HermitianLowRank) -> Parts:
+    """The real part is Hermitian too; the imaginary one is its own negative transpose."""
+    xp = A.xp
+    a, b, d = xp.real(A.U), xp.imag(A.U), xp.real(A.d)
+    imaginary = LowRank(xp.concat([b * d, -a * d], axis=1), xp.concat([a, b], axis=1))
+    return HermitianLowRank(xp.concat([a, b], axis=1), xp.concat([d, d])), imaginary
+
+
+def _mirrored(A: Mirrored) -> Parts:
+    real, imaginary = complex_parts(A.children[0])
+    return Mirrored(real), imaginary - imaginary.H
+
+
 def _sum(A: Sum) -> Parts:
     parts = [complex_parts(term) for term in A.children]
     # A real term has no imaginary part, and a neutral one no precision for it.
@@ -197,6 +211,8 @@ _APART: dict[type, Callable[[Any], Parts | None]] = {
     Monarch: _monarch,
     BlockLowRank: _block_low_rank,
     Hierarchical: _hierarchical,
+    HermitianLowRank: _hermitian_low_rank,
+    Mirrored: _mirrored,
     Sum: _sum,
     Scaled: _scaled,
     Adjoint: _adjoint,

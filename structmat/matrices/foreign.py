@@ -109,8 +109,8 @@ def is_operator(x: Any) -> bool:
 def from_operator(operator: Any) -> StructuredMatrix:
     """An operator of SciPy or another library as a structured matrix.
 
-    Sums, products, multiples, powers and adjoints of SciPy's that hold structured or sparse
-    matrices are taken apart, so these keep their structure.
+    Sums, products, multiples, powers and adjoints of SciPy's and PyLops' that hold structured
+    or sparse matrices are taken apart, so these keep their structure.
 
     Examples
     --------
@@ -126,10 +126,13 @@ def from_operator(operator: Any) -> StructuredMatrix:
 
 
 def _opened(operator: Any) -> Any:
-    """The structured form of SciPy's combination of matrices; None of one that has none."""
-    if not type(operator).__module__.startswith("scipy.sparse.linalg"):
+    """The structured form of a combination by SciPy or PyLops; None of one that has none."""
+    if not type(operator).__module__.startswith(("scipy.sparse.linalg", "pylops")):
         return None
     name, parts = type(operator).__name__.strip("_"), getattr(operator, "args", ())
+    inside = getattr(operator, "Op", None)  # what PyLops has put into an operator of its own
+    if isinstance(inside, StructuredMatrix) and inside.shape == tuple(operator.shape):
+        return inside
     if name == "IdentityOperator" and len(set(operator.shape)) == 1:
         return Identity(int(operator.shape[0]))
     if name == "MatrixLinearOperator":
@@ -144,7 +147,7 @@ def _is_open(part: Any) -> bool:
     return isinstance(part, StructuredMatrix) or _opened(part) is not None
 
 
-#: SciPy's classes of combinations, by their names, which have their parts in `args`.
+#: Classes of combinations in SciPy and in PyLops, by name, which have their parts in `args`.
 _COMBINATIONS: dict[str, Any] = {
     "SumLinearOperator": lambda A, B: A + B,
     "ProductLinearOperator": lambda A, B: A @ B,

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from structmat import _array
+from structmat._array import to_numpy
 from structmat.compress.entries.sampled import source_norm
 from structmat.compress.front import compress
 from structmat.errors import SolveError
 from structmat.kernels.layouts.rectangles import DENSE
-from structmat.matrices import Hierarchical, Sum
+from structmat.matrices import Diagonal, Hierarchical, Scaled, Sum
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.preconditioners.blocks import points_of
 from structmat.solvers.preconditioners.choice import System
@@ -50,6 +51,8 @@ class Known:
         self.A, self.near, self.shift = A, near, shift
         self.S = shifted(near, shift)
         self.hermitian = bool(self.S.hermitian)
+        #: Least number that the shift and diagonal terms add to the diagonal.
+        self.added = added(A, shift)
         self.promised = self.hermitian and is_positive(A) and shift.real >= 0
         self.may_be_definite = self.hermitian
 
@@ -66,8 +69,8 @@ class Known:
     def system(self, tol: float) -> System:
         """The facts by which a preconditioner is chosen."""
         condition = math.inf
-        if self.may_be_definite and self.shift.real > 0:
-            condition = 1 + norm_bound(self.S) / self.shift.real
+        if self.may_be_definite and self.added > 0:
+            condition = 1 + norm_bound(self.S) / self.added
         # Single entries of a source without points are dear; those near them are not.
         entries = self.near if points_of(self.A) is None else self.A
         return System(entries, self.near, self.S, self.shift, tol, self.may_be_definite, condition)
@@ -75,24 +78,28 @@ class Known:
 
 def known_of(A: StructuredMatrix, shift: complex, tol: float) -> Known:
     """Facts about A + shift I, with sources compressed for its products."""
-    return Known(A, _compressed(A, shift, tol), shift)
+    return Known(A, _compressed(A, abs(shift) if shift.imag else abs(added(A, shift)), tol), shift)
 
 
-def _compressed(A: StructuredMatrix, shift: complex, tol: float) -> StructuredMatrix:
+def _compressed(A: StructuredMatrix, shift: float, tol: float) -> StructuredMatrix:
     """A with sources in place of which hierarchical matrices stand.
 
-    Their error is at most `tol` of the Frobenius norm. It is at most the shift as well, so that
-    S stays positive definite. Small ones are exact.
+    Their error is at most `tol` of the Frobenius norm. It is at most the number `shift` as well, so
+    that S stays positive definite. Small ones are exact.
     """
-    if isinstance(A, Sum):
-        return Sum(*(_compressed(term, shift, tol) for term in A.children))
     if not isinstance(A, Source):
-        return A
+        if isinstance(A, Scaled) and (alpha := abs(complex(A.alpha))) > 0:
+            shift = shift / alpha
+        children = tuple(_compressed(child, shift, tol) for child in A.children)
+        if all(new is old for new, old in zip(children, A.children, strict=True)):
+            return A
+        arrays = {name: getattr(A, name) for name in A.data_names}
+        return type(A)._build(arrays, children, A._static())
     if A.hermitian and math.prod(A.shape) <= FORMED_ENTRIES:
         return _triangle(A)
     if shift != 0:
         size = source_norm(on_host(A), np.random.default_rng(0))
-        tol = min(tol, abs(shift) / size) if size > 0 else tol
+        tol = min(tol, shift / size) if size > 0 else tol
     return compress(A, "hierarchical", tol=max(tol, LEAST_TOL), rng=0).matrix
 
 
@@ -117,4 +124,22 @@ def is_positive(A: Any) -> bool:
     """
     if isinstance(A, Sum):
         return all(map(is_positive, A.children))
+    if isinstance(A, Diagonal):
+        return bool(A.hermitian and (to_numpy(A.d) >= 0).all())
+    if isinstance(A, Scaled):
+        alpha = complex(A.alpha)
+        return alpha.imag == 0 and alpha.real >= 0 and is_positive(A.children[0])
     return isinstance(A, KernelMatrix) and A.one_set and A.kernel in POSITIVE
+
+
+def added(A: Any, shift: complex) -> float:
+    """Least number that a shift and the diagonal terms of A add to the diagonal.
+
+    Examples
+    --------
+    >>> added(Diagonal([0.5, 0.25]) + KernelMatrix(np.eye(2), "gaussian"), 1.0)
+    1.25
+    """
+    terms = A.children if isinstance(A, Sum) else (A,)
+    least = [to_numpy(term.d).real.min(initial=np.inf) for term in terms if type(term) is Diagonal]
+    return float(shift.real + sum(value for value in least if np.isfinite(value)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from structmat._array import Array, adjoint, device, from_numpy, integers, masked, to_numpy
 from structmat.intervals import IntArray, offsets
-from structmat.matrices import GBLR, LowRank
+from structmat.matrices import GBLR, HermitianLowRank, LowRank, Mirrored
 from structmat.matrix import StructuredMatrix
 
 #: Thin factors in the place of blocks have at most this fraction of the rows as columns.
@@ -26,6 +26,12 @@ def thin_form(A: StructuredMatrix) -> LowRank | None:
     """
     if isinstance(A, LowRank):
         return A
+    if isinstance(A, HermitianLowRank):
+        found: LowRank = A.to_kind("low_rank")
+        return found
+    if isinstance(A, Mirrored):
+        half = thin_form(A.children[0])
+        return None if half is None else half + half.H
     if isinstance(A, GBLR) and A.num_blocks <= _THIN * min(A.shape):
         return LowRank(
             _columns(A, A.u, A.row_start, A.row_width, A.shape[0]),

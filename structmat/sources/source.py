@@ -231,7 +231,10 @@ class Source(StructuredMatrix, kind=None):
 
     def _conjugate(self) -> StructuredMatrix:
         arrays = {name: getattr(self, name) for name in self.data_names}
-        return self._build(arrays, (), {**self._static(), "conjugated": not self.conjugated})
+        static = {**self._static(), "conjugated": not self.conjugated}
+        found = self._build(arrays, (), static)
+        # Real points know nothing of a complex dtype that was asked for.
+        return found if found.dtype == self.dtype else found.astype(self.dtype)
 
     def _pick(self, rows: IntArray, cols: IntArray) -> Array:
         xp, found = self.xp, [self.xp.zeros(0, dtype=self.dtype, device=self.device)]

@@ -204,6 +204,37 @@ def test_part_of_a_block_that_cancels_is_cut_off():
     assert recompress(A, tol=1e-13).cost == 9
 
 
+def test_a_joined_block_that_lost_a_row_leaves_its_neighbour_alone():
+    """The first row of the first two is rounding; that of the third is not."""
+    u, v = np.array([1e-20, 1.0, 1.0, 1.0]), contents(0)(9)
+    A = GBLR(
+        [0, 0, 0], [4, 4, 4], np.concatenate([u, u, [5.0, 1.0, 2.0, 3.0]]), [0, 3, 6], [3, 3, 3],
+        v, shape=(N, N),
+    )  # fmt: skip
+    assert check(A, tol=1e-13).cost == 3 + 6 + 4 + 3
+    assert check(A.H, tol=1e-13).cost == 3 + 6 + 4 + 3
+
+
+def test_a_gblr_sum_may_become_tiles():
+    K = earthquake_kernel(128)
+    A, B = (structmat.compress(X, "gblr", budget=0.3, rng=0).matrix for X in (K, K @ K / 128))
+    result = check(A + B, tol=1e-2)
+    assert result.cost <= recompress((A + B).to_kind("gblr"), tol=1e-2).cost
+    assert result.cost < 0.6 * (A.cost + B.cost)
+
+
+def test_rectangles_with_gaps_meet():
+    """Blocks of rank zero are left out of a table; the other matrix has something there."""
+    c = contents(3)
+    A = Hierarchical([[0, 6, 0, 6, -1], [6, 6, 6, 6, -1]], c(0), c(0), c(72), shape=(N, N))
+    B = Hierarchical(
+        [[0, 3, 0, 3, -1], [0, 12, 8, 4, 1], [9, 3, 0, 6, 1]], c(15), c(10), c(9), shape=(N, N)
+    )
+    result = check(A + B, tol=1e-13)
+    assert result.cost <= A.cost + B.cost
+    assert check(A + 1e-9 * B, tol=1e-6).cost <= A.cost
+
+
 def test_ranks_of_all_tiles_fall_together():
     """One bound for all: the values that save most for what they miss go first."""
     c = contents(4)

@@ -66,9 +66,10 @@ class Draw:
     def leaf(self, shape):
         m, n = shape
         names = ["low_rank", "block_sparse", "block_low_rank", "gblr", "hierarchical", "dense"]
-        names += ["monarch", "sparse", "operator", "entries"]
+        names += ["monarch", "sparse", "operator", "entries", "kernel"]
         if m == n:
             names += ["permutation", "identity", "diagonal", "symmetric"]
+            names += ["hermitian_low_rank", "mirrored"]
         name = self.pick(names)
         dtype = self.pick(DTYPES)
         matrix, dense, sizes = self._built(name, m, n, dtype)
@@ -77,6 +78,8 @@ class Draw:
         neutral = name in ("permutation", "identity") or (
             name == "sparse" and m == n == 0 and np.dtype(dtype).kind != "c"
         )
+        if name == "kernel":
+            dtype = matrix.dtype  # of real points
         if name == "block_low_rank":
             dtype = matrix.dtype  # one without tiles has no dtype of its own
             dense = dense if dtype.kind == "c" else dense.real
@@ -86,7 +89,7 @@ class Draw:
         return Expression(
             matrix, dense, sizes, None if neutral else np.dtype(dtype),
             0.0 if neutral else float(np.finfo(dtype).eps), cost,
-            name in ("dense", "operator", "entries"), f"{name}{shape}",
+            name in ("dense", "operator", "entries", "kernel"), f"{name}{shape}",
         )  # fmt: skip
 
     def _built(self, name, m, n, dtype):
@@ -94,6 +97,11 @@ class Draw:
         if name == "sparse":
             return None, None, None
         c = self.contents(dtype)
+        if name == "kernel":
+            points = [rng.random((size, 2)).astype(dtype(0).real.dtype) for size in (m, n)]
+            K = structmat.KernelMatrix(points[0], "exponential", points[1])
+            r = np.linalg.norm(points[0][:, None] - points[1].astype(float), axis=2)
+            return K, np.exp(-r), np.ones((m, n))
         if name == "entries":
             D = c(m, n)
             return structmat.Entries(lambda i, j: D[np.ix_(i, j)], (m, n), dtype), D, np.abs(D)
@@ -110,6 +118,8 @@ class Draw:
             "permutation": lambda: cases.permutation(rng.permutation(n).tolist()),
             "identity": lambda: cases.identity(n),
             "diagonal": lambda: cases.diagonal(n),
+            "hermitian_low_rank": lambda: cases.hermitian_low_rank(n, int(rng.integers(0, 3))),
+            "mirrored": lambda: cases.mirrored(self._gblr(n, n)),
         }[name]()
         state = rng.bit_generator.state
         drawn = []
@@ -297,7 +307,7 @@ class Draw:
         dense, sizes = np.eye(*shape), np.eye(*shape)
         for _ in range(k):
             dense, sizes = dense @ a.dense, sizes @ a.sizes
-        found = self.combined(a.matrix**k, dense.astype(a.dense.dtype), sizes, f"**{k}", a)
+        found = self.combined(a.matrix**k, dense, sizes, f"**{k}", a)
         found.cost = max(k, 1) * a.cost + (shape[0] * shape[1] if a.fills else 0)
         found.dtype = None if k == 0 else a.dtype
         return found
@@ -345,7 +355,7 @@ class Draw:
 
         def whole(name):
             return np.block([
-                [k * getattr(e, name) for e, k in zip(*row, strict=True)]
+                [getattr(e, name) if k else np.zeros(e.shape) for e, k in zip(*row, strict=True)]
                 for row in zip(blocks, kept, strict=True)
             ]).reshape(shape)  # fmt: skip
 

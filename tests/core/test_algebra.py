@@ -445,6 +445,24 @@ def test_combinations_of_scipy_come_back_with_their_structure():
     assert "operator" not in {child.kind for child in again.children}
 
 
+def test_combinations_of_pylops_come_back_as_well():
+    """PyLops puts a foreign operator into one of its own, beside which it stands in `args`."""
+    A, D = build("gblr")
+
+    def made(name, **parts):
+        own = {"__module__": "pylops.linearoperator", "matvec": None, "shape": D.shape}
+        return type(name, (), {**own, **parts})()
+
+    P = Duck(np.ones((7, 5)))
+    for outer, expected in (
+        (made("_SumLinearOperator", args=(P, made("LinearOperator", Op=A))), D + 1),
+        (made("_ScaledLinearOperator", args=(made("LinearOperator", Op=A), 2)), 2 * D),
+    ):
+        back = A + outer
+        assert back.kind in ("sum", "gblr")
+        close(back.to_dense(), D + expected)
+
+
 def test_operators_move_to_other_libraries(backend):
     X = contents("complex64")(5, 3)
     A = structmat.block_diag(aslinearoperator(X), Identity(2)).to(backend)
@@ -512,7 +530,8 @@ REAL = {
     "hierarchical": ("hierarchical", 2), "hierarchical-symmetric": ("hierarchical", 2),
     "dense": ("dense", 1), "diagonal": ("diagonal", 1), "sum": ("sum", 2),
     "product-ordered": ("product", 2), "grid": ("grid", 2), "product-of-three": ("sum", 5),
-    "kronecker": ("sum", 4),
+    "kronecker": ("sum", 4), "hermitian_low_rank": ("hermitian_low_rank", 2),
+    "mirrored": ("mirrored", 2),
 }  # fmt: skip
 
 
@@ -631,6 +650,8 @@ def test_parts_of_sources_are_sources():
             assert (part.kind, A.entries) == (A.kind, before)
             np.testing.assert_allclose(part.toarray(), F[key])
             assert A.entries == before + part.shape[0] * part.shape[1]
+    wide = K.astype("complex128")
+    assert wide.conj().dtype == wide.dtype == np.complex128
     assert K[2:5, 2:5].hermitian
     assert not K[2:5, 1:4].hermitian
     assert pickle.loads(pickle.dumps(K[2:5, 1:4])).shape == (3, 3)

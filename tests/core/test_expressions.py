@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat
+from structmat.kinds import all_kinds
 
 
 def near(got, expected, sizes, eps, what):
@@ -27,7 +28,7 @@ def check(e, rng):
     assert A.shape == D.shape
     assert A.neutral or e.dtype is None or A.dtype == e.dtype, (A.dtype, e.dtype)
     assert A.cost <= e.cost, (A.cost, e.cost)
-    assert e.fills or not {"dense", "operator", "entries"} & kinds_in(A)
+    assert e.fills or not {"dense", "operator", "entries", "kernel"} & kinds_in(A)
     m, n = A.shape
     x, X, Y = (rng.standard_normal(size) for size in (n, (n, 3), (2, m)))
     z = rng.standard_normal(m) + 1j * rng.standard_normal(m)
@@ -57,6 +58,13 @@ def run(seed, depth):
         check(e, draw.rng)
     except AssertionError as error:
         raise AssertionError(f"seed {seed}, depth {depth}: {e.matrix!r} of {e.text}") from error
+
+
+def test_every_kind_is_met():
+    draw, met = Draw(0), set()
+    for _ in range(150):
+        met |= kinds_in(draw.expression((4, 4), 2).matrix)
+    assert met == {kind.name for kind in all_kinds() if kind.matrix is not None}
 
 
 @settings(max_examples=150)

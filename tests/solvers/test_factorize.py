@@ -290,3 +290,24 @@ def test_a_registered_kind_brings_its_own_methods(monkeypatch):
     )
     assert factorize(A) is own
     np.testing.assert_allclose(A @ solve(A, b), b)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_rows_and_columns_of_uneven_sizes_are_balanced(symmetric):
+    M, scale = rng().standard_normal((N, N)), 10.0 ** rng().uniform(-70, 70, N)
+    M = M @ M.T + np.eye(N) if symmetric else M
+    S = scale[:, None] * M * scale
+    F = factorize(Dense(S))
+    assert 1 / F.factors.rcond < 1e6
+    x = F.solve(scale * (M @ np.ones(N)))
+    np.testing.assert_allclose(scale * x, np.ones(N), rtol=1e-8)
+    expected = np.linalg.slogdet(M)
+    found = F.logdet()
+    assert abs(found.sign - expected.sign) < 1e-12
+    assert abs(found.logabsdet - expected.logabsdet - 2 * np.log(scale).sum()) < 1e-6
+
+
+def test_symmetric_arrays_take_cholesky():
+    M = rng().standard_normal((N, N))
+    assert type(factorize(Dense(M @ M.T)).factors).__name__ == "_Cholesky"
+    assert type(factorize(Dense(M + M.T)).factors).__name__ == "_Lu"

@@ -164,6 +164,19 @@ def test_points():
     assert abs(found.logabsdet - exact) <= 1e-5 * 2500
 
 
+def test_points_with_a_diagonal():
+    """Noise of its own for each point, on which the compression depends."""
+    rng = np.random.default_rng(1)
+    points, noise = rng.random((2100, 2)), rng.uniform(0.1, 0.2, 2100)
+    K = KernelMatrix(points, "matern32", length=0.1)
+    F = factorize(K + structmat.Diagonal(noise), shift=0.05)
+    assert F.method == "hierarchical"
+    S = K.to_dense() + np.diag(noise + 0.05)
+    assert abs(float(F.logdet()) - np.linalg.slogdet(S)[1]) <= 1e-5 * 2100
+    x = F.solve(np.ones(2100))
+    assert np.linalg.norm(S @ x - 1) <= 1e-2 * np.sqrt(2100)
+
+
 def test_loss_of_definiteness_names_rows_and_remedy():
     """A tolerance far above the shift."""
     points = np.random.default_rng(0).random((1500, 2))

@@ -163,6 +163,23 @@ def test_noise_of_each_point_is_a_diagonal():
     np.testing.assert_allclose(F.solve(b), np.linalg.solve(A.toarray(), b), atol=1e-5)
 
 
+@pytest.mark.parametrize("wrap", ["scaled", "sum", "product"])
+def test_sources_inside_of_other_matrices_are_compressed(wrap):
+    K, noise = KernelMatrix(points(), "exponential", length=0.2), Diagonal(np.full(N, 0.1))
+    order = structmat.Permutation(np.random.default_rng(0).permutation(N))
+    A = {
+        "scaled": lambda: 2.0 * K,
+        "sum": lambda: 2.0 * K + noise,
+        "product": lambda: Product(order.H, K, order),
+    }[wrap]()
+    facts = known.known_of(A, 0.1, 1e-8)
+    evaluated, b = K.entries, random((N, 2), "float64")
+    x = iterative.factorize_known(facts, 1e-8).solve(b)
+    assert K.entries == evaluated
+    np.testing.assert_allclose(x, np.linalg.solve(dense(A, 0.1).real, b), atol=1e-5)
+    assert facts.promised == (wrap != "product")
+
+
 def test_a_compression_is_finer_than_the_shift(monkeypatch):
     asked = []
     compress = known.compress
@@ -179,6 +196,12 @@ def test_a_compression_is_finer_than_the_shift(monkeypatch):
     iterative.factorize(A, 1e3, 1e-3)
     assert asked[0] == pytest.approx(1e-2 / size, rel=0.5)
     assert asked[1] == 1e-3
+    # The least noise of a point is a shift, too.
+    noise = Diagonal(np.r_[1e-3, np.full(299, 0.5)])
+    F = iterative.factorize(A + noise, 0.0, 0.1)
+    assert asked[2] == pytest.approx(1e-3 / size, rel=0.5)
+    assert F.known.promised
+    assert F.known.system(0.1).condition == pytest.approx(1e3 * F.matrix.norm(2), rel=0.1)
 
 
 def test_sources_without_points_are_preconditioned_by_their_compression(monkeypatch):

@@ -22,7 +22,7 @@ from structmat import (
     logdet,
     solve,
 )
-from structmat.matrices import from_sparse
+from structmat.matrices import Mirrored, from_sparse
 from structmat.solvers import banded
 from structmat.solvers.elimination.sparse_form import bandwidths, sparse_form
 
@@ -105,6 +105,13 @@ def test_hermitian_bands_are_definite_or_not(dtype):
     assert np.linalg.eigvalsh(H.to_dense()).min() + positive < 0
     check(H, positive, "banded LU", dtype)
     check(-1.0 * H, -40.0, "banded LU", dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_half_of_a_hermitian_band_is_enough(dtype):
+    A = Mirrored(runs(dtype))
+    check(A, 40.0, "banded Cholesky", dtype)
+    check(A, 0.5, "banded LU", dtype)
 
 
 def test_sums_and_permutations_are_found():
@@ -207,6 +214,7 @@ def test_singular_bands_raise(dtype):
 
 
 SPARSE = ("gblr", "block_sparse", "block_low_rank", "diagonal", "identity", "permutation")
+LAZY = ("scaled", "adjoint", "kronecker", "grid", "sum", "mirrored")
 
 
 def kinds(A):
@@ -220,7 +228,7 @@ def test_the_sparse_form_has_all_entries(name):
         A, dense = build(name, dtype)
         form = sparse_form(A)
         if form is None:
-            assert not set(kinds(A)) <= {*SPARSE, "scaled", "adjoint", "kronecker", "grid", "sum"}
+            assert not set(kinds(A)) <= {*SPARSE, *LAZY}
             continue
         assert form.dtype == A.dtype
         np.testing.assert_allclose(form.toarray(), dense, atol=1e-5)

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from systems import CHANGES, CONTENTS, DTYPES, KINDS, SHIFTS, SIZES, system, truth
 
@@ -178,7 +178,7 @@ def test_systems_that_went_wrong_once(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=420, derandomize=True, database=None)
+@settings(max_examples=420, derandomize=True, database=None, phases=[Phase.generate])
 @given(choices=SYSTEMS, structure=st.booleans())
 def test_ten_thousand_systems_are_solved_or_refused(kind, structure, choices):
     OUTCOMES[check(kind, choices, structure=structure)] += 1

@@ -14,6 +14,7 @@ from structmat import (
     factorize,
     logdet,
 )
+from structmat.matrices import HermitianLowRank, Mirrored
 from structmat.solvers import woodbury
 from structmat.solvers.condition import Probe
 from structmat.solvers.simple import DiagonalFactorization
@@ -95,6 +96,19 @@ def test_blocks_of_full_height_are_thin():
     width = np.full(3, N)
     u, v = np.random.default_rng(1).standard_normal((2, 3 * N))
     check(GBLR([0, 5, 9], width, u, [0, 0, 7], width, v, shape=(N, N)), 0.5, rank=3)
+
+
+@pytest.mark.parametrize("base", [0.0, Diagonal(np.linspace(1, 2, N))], ids=["shift", "diagonal"])
+def test_hermitian_matrices_of_half_the_storage_are_thin(factors, base):
+    U, V = factors
+    for A, rank in (
+        (HermitianLowRank(U, np.linspace(-2, 3, R)), R),
+        (HermitianLowRank(U + 1j * V, np.linspace(-2, 3, R)), R),
+        (Mirrored(LowRank(U + 1j * V, V)), 2 * R),
+    ):
+        S = A if isinstance(base, float) else A + base
+        check(S, 0.25, rank=rank)
+        assert S.hermitian
 
 
 def test_wide_factors_are_formed():

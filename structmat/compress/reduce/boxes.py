@@ -112,7 +112,7 @@ class Spectra:
         )
 
     def dropped(self, rank: IntArray) -> Boxes:
-        """What `kept` leaves out."""
+        """The rectangles that `kept` leaves out, with the rest of their ranks."""
         low = np.where(rank == DENSE, self.count, rank)
         rest = self.count - low
         sides = [

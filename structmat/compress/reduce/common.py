@@ -71,21 +71,40 @@ def finest(parts: list[Boxes]) -> IntArray:
 
     Rectangles of each matrix do not overlap.
     """
-    table = parts[0].table[:, :4]
+    table = completed(parts[0].table[:, :4], parts[1:])
     for part in parts[1:]:
-        i, j = _pairs(table, part.table)
-        table = _cut(table[i], part.table[j])
+        other = completed(part.table[:, :4], parts)
+        i, j = _pairs(table, other)
+        table = _cut(table[i], other[j])
     return np.unique(table, axis=0)
 
 
-def covers(table: IntArray, parts: list[Boxes]) -> bool:
-    """True if the rectangles of a table, which do not overlap, cover all others."""
+def completed(table: IntArray, parts: list[Boxes]) -> IntArray:
+    """A table with what its rectangles, which do not overlap, leave out of those of others."""
     for part in parts:
         i, j = _pairs(table, part.table)
         met = _cut(table[i], part.table[j])
-        if int((met[:, 1] * met[:, 3]).sum()) != int((part.of.height * part.of.width).sum()):
-            return False
-    return True
+        area = np.bincount(j, met[:, 1] * met[:, 3], minlength=len(part.table))
+        for k in np.flatnonzero(area != part.of.height * part.of.width):
+            table = np.concatenate([table, _left_out(part.table[k], met[j == k])])
+    return table
+
+
+def _left_out(box: IntArray, met: IntArray) -> IntArray:
+    """Cells of a rectangle that none of some rectangles inside it covers."""
+    edges = [
+        np.unique(np.concatenate([[box[at], box[at] + box[at + 1]], met[:, at],
+                                  met[:, at] + met[:, at + 1]]))
+        for at in (0, 2)
+    ]  # fmt: skip
+    covered = np.zeros((len(edges[0]) - 1, len(edges[1]) - 1), bool)
+    for top, p, left, q in met.tolist():
+        rows = slice(*np.searchsorted(edges[0], [top, top + p]))
+        cols = slice(*np.searchsorted(edges[1], [left, left + q]))
+        covered[rows, cols] = True
+    i, j = np.nonzero(~covered)
+    sides = np.diff(edges[0]), np.diff(edges[1])
+    return np.stack([edges[0][i], sides[0][i], edges[1][j], sides[1][j]], axis=1)
 
 
 def can_compare(parts: list[Boxes]) -> bool:

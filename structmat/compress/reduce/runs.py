@@ -126,11 +126,10 @@ class _Box(NamedTuple):
         return int(min(self.U.shape[1] * multiplications(p, q), p * q))
 
 
-def joined(boxes: Boxes, missed: float) -> Boxes:
+def joined(boxes: Boxes) -> Boxes:
     """The same matrix with rectangles that touch or overlap on one axis as one, where that pays.
 
-    They have one run on the other axis. Singular values up to `missed` count as none when costs
-    are compared, and are kept.
+    They have one run on the other axis.
     """
     if len(boxes.table) > MOST_BOXES or boxes.of.is_dense.any():
         return boxes
@@ -138,13 +137,13 @@ def joined(boxes: Boxes, missed: float) -> Boxes:
     for _ in range(PASSES):
         before = len(found)
         for axis in (0, 1):
-            found = _along(found, axis, boxes.shape, missed)
+            found = _along(found, axis, boxes.shape)
         if len(found) == before:
             break
     return grouped(_packed(found, boxes))
 
 
-def _along(found: list[_Box], axis: int, shape: tuple[int, int], missed: float) -> list[_Box]:
+def _along(found: list[_Box], axis: int, shape: tuple[int, int]) -> list[_Box]:
     """Join rectangles of one run on an axis along the other axis."""
     buckets: dict[tuple[int, int], list[_Box]] = defaultdict(list)
     for box in found:
@@ -156,23 +155,24 @@ def _along(found: list[_Box], axis: int, shape: tuple[int, int], missed: float) 
         for box in bucket:
             new: _Box | None = box
             while stack and new is not None:
-                union = _union(stack[-1], new, axis, shape, missed)
+                union = _union(stack[-1], new, axis, shape)
                 if union is None:
                     break
                 stack.pop()
                 new = union
             if new is not None:
                 stack.append(new)
-        if len(stack) > 1 and (union := _union(stack[-1], stack[0], axis, shape, missed)):
+        if len(stack) > 1 and (union := _union(stack[-1], stack[0], axis, shape)):
             stack = [union, *stack[1:-1]]
         result += stack
     return result
 
 
-def _union(a: _Box, b: _Box, axis: int, shape: tuple[int, int], missed: float) -> _Box | None:
+def _union(a: _Box, b: _Box, axis: int, shape: tuple[int, int]) -> _Box | None:
     """Two rectangles as one, if it costs less; None otherwise."""
     run = touching(a.run(1 - axis), b.run(1 - axis), shape[1 - axis])
-    if run is None:
+    # A box that was joined may have lost lines of the run that both had.
+    if run is None or a.run(axis) != b.run(axis):
         return None
     same, n = a.run(axis), shape[1 - axis]
     sizes = (same[1], run[1]) if axis == 0 else (run[1], same[1])
@@ -193,7 +193,7 @@ def _union(a: _Box, b: _Box, axis: int, shape: tuple[int, int], missed: float) -
     P, s, Q = _svd(U, V)
     sizes_of_terms = np.linalg.norm(U, axis=0) * np.linalg.norm(V, axis=0)
     noise = ROUNDINGS * np.finfo(np.float64).eps * sizes_of_terms.sum()
-    rank = int((s > max(noise, missed)).sum())
+    rank = int((s > noise).sum())
     if rank * multiplications(*sizes) >= a.cost + b.cost:
         return None
     real = s > noise

@@ -11,7 +11,7 @@ from structmat.compress.reduce.boxes import Boxes
 from structmat.compress.reduce.common import (
     added,
     can_compare,
-    covers,
+    completed,
     finest,
     folded,
     full_grid,
@@ -19,8 +19,9 @@ from structmat.compress.reduce.common import (
     on_table,
     unfolded,
 )
-from structmat.compress.reduce.runs import boxes_of_runs, collapsed, grouped
+from structmat.compress.reduce.runs import as_gblr, boxes_of_runs, collapsed, grouped, joined
 from structmat.intervals import IntArray
+from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import (
     GBLR,
     Adjoint,
@@ -40,6 +41,8 @@ from structmat.matrices import (
 from structmat.matrices.adjoints import equal_parts
 from structmat.matrix import StructuredMatrix
 
+#: Sides of the tiles that a GBLR matrix of at most this many entries is cut into.
+TILES, MOST_TILED = (32, 64), 2**22
 #: Longest shorter side of a dense rectangle that is decomposed.
 MOST_DENSE = 2048
 Orders = tuple[IntArray, IntArray]
@@ -71,7 +74,14 @@ def terms_of(A: StructuredMatrix, *, opened: bool = False) -> list[Term]:
     With `opened` Monarch matrices are tiles of low rank, between orders of their own.
     """
     orders = np.arange(A.shape[0]), np.arange(A.shape[1])
-    return _merged(_parsed(A, orders, opened))
+    return [_settled(term) for term in _merged(_parsed(A, orders, opened))]
+
+
+def _settled(term: Term) -> Term:
+    """A term whose blocks are joined, if it has runs."""
+    if term.boxes is None or term.form != "gblr":
+        return term
+    return replace(term, boxes=joined(term.boxes))
 
 
 def _parsed(A: StructuredMatrix, orders: Orders, opened: bool) -> list[Term]:
@@ -253,22 +263,23 @@ def variants(terms: list[Term]) -> list[list[Term]]:
             # Each group by its k-th way, or its last one.
             picked = [choice[min(k, len(choice) - 1)] for choice in choices]
             found.append(list(itertools.chain(*picked)))
-    return found[:1] + [v for v in found[1:] if len(v) < len(terms)]
+    return found[:1] + [v for v in found[1:] if v != terms]
 
 
 def _together(group: list[Term]) -> list[list[Term]]:
     """A group of terms as one term, in several ways."""
+    if any(term.form == "gblr" for term in group):
+        runs = group[0] if len(group) == 1 else _settled(_as_runs(group))
+        ways = [] if len(group) == 1 else [[runs]]
+        return ways + [[tiles] for tiles in _as_tiles(runs)]
     if len(group) == 1:
         return []
-    if any(term.form == "gblr" for term in group):
-        return [[_as_runs(group)]]
     boxes = [term.boxes for term in group if term.boxes is not None]
     if not can_compare(boxes):
         return []
     whole = [unfolded(part) for part in boxes]
     tables = [replace(t, boxes=w).table for t, w in zip(group, whole, strict=True)]
-    common = finest(whole)
-    tables = [table for table in [*tables, common] if covers(table, whole)]
+    tables = [completed(table, whole) for table in [*tables, finest(whole)]]
     found = []
     for table in _unique(tables):
         joint = on_table(table, whole)
@@ -278,6 +289,23 @@ def _together(group: list[Term]) -> list[list[Term]]:
             joint = folded(joint)
         form = "tiles" if not joint.symmetric else "hierarchical"
         found.append([replace(group[0], form=form, boxes=joint)])
+    return found
+
+
+def _as_tiles(term: Term) -> list[Term]:
+    """A GBLR matrix of few entries as tiles of a few sizes, whatever its blocks were."""
+    m, n = term.matrix.shape
+    if term.boxes is None or m * n > MOST_TILED or min(m, n) < min(TILES):
+        return []
+    A = as_gblr(term.boxes, np.result_type(term.boxes.u, np.float64)).to_dense()
+    found = []
+    for side in TILES:
+        sizes = [np.diff([*range(0, length, side), length]) for length in (m, n)]
+        grid = full_grid((m, n), sizes)
+        table = np.column_stack([grid, np.full(len(grid), DENSE)])
+        entries = [A[a : a + p, b : b + q].ravel() for a, p, b, q in grid.tolist()]
+        boxes = Boxes(table, A[:0, 0], A[:0, 0], np.concatenate(entries), (m, n))
+        found.append(replace(term, form="tiles", boxes=boxes))
     return found
 
 

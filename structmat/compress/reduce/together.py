@@ -12,7 +12,6 @@ from structmat.compress.goal import Goal
 from structmat.compress.reduce.boxes import Boxes, Spectra, decomposed
 from structmat.compress.reduce.choice import chosen, values_of
 from structmat.compress.reduce.rebuild import placed, rebuilt
-from structmat.compress.reduce.runs import joined
 from structmat.compress.reduce.terms import Term, terms_of
 from structmat.intervals import offsets
 from structmat.kernels.layouts.rectangles import DENSE
@@ -22,8 +21,6 @@ from structmat.matrix import StructuredMatrix
 
 #: Roundings that a decomposition may leave in a rectangle, as shares of its factors' norms.
 ROUNDINGS = 16
-#: Share of the tolerance that joined rectangles may miss together.
-JOINED = 0.05
 
 
 class Reduced(NamedTuple):
@@ -50,7 +47,7 @@ def reduced(
     share = None if cap is None else min(1.0, cap / max(whole, 1))
     rest = [_placed(_factors_reduced(term.matrix, share, tol), term) for term in others]
     fixed = sum(part.matrix.cost for part in rest)
-    spectra = [_spectra(term, error) for term in with_boxes]
+    spectra = [decomposed(term.boxes) for term in with_boxes if term.boxes is not None]
     goal = Goal(max_error=error) if cap is None else Goal(max_cost=max(cap - fixed, 0))
     choice = chosen(values_of(spectra), goal)
     made, most, rounding = [part.matrix for part in rest], 0.0, 0.0
@@ -80,13 +77,6 @@ def _placed(part: Reduced, term: Term) -> Reduced:
     """A reduced matrix, and what it leaves out, between the orders of its term."""
     dropped = [placed(matrix, term) for matrix in part.dropped]
     return part._replace(matrix=placed(part.matrix, term), dropped=dropped)
-
-
-def _spectra(term: Term, error: float) -> Spectra:
-    boxes: Any = term.boxes
-    if term.form == "gblr":
-        boxes = joined(boxes, JOINED * error / math.sqrt(max(len(boxes.table), 1)))
-    return decomposed(boxes)
 
 
 def _changed(part: Spectra, rank: Any) -> float:

@@ -14,6 +14,7 @@ from structmat.matrices.block_sparse import BlockSparse
 from structmat.matrices.diagonal import Diagonal, Identity
 from structmat.matrices.gblr import GBLR
 from structmat.matrices.grid import Grid
+from structmat.matrices.hermitian import Mirrored
 from structmat.matrices.kronecker import Kronecker
 from structmat.matrices.lazy import Adjoint, Product, Scaled, Sum
 from structmat.matrices.permutation import Permutation
@@ -102,6 +103,11 @@ def _of_sum(A: Sum) -> Any:
     return total
 
 
+def _of_mirrored(A: Mirrored) -> Any:
+    half = _form(A.children[0])
+    return half + half.conj().T
+
+
 def _of_product(A: Product) -> Any:
     form = csr_array(_form(A.children[0]))
     for factor in A.children[1:]:
@@ -138,6 +144,7 @@ _FORMS: dict[type, tuple[Callable[[Any], float], Callable[[Any], Any]]] = {
     ),
     GBLR: (lambda A: float(A.row_width.astype(float) @ A.col_width.astype(float)), _of_runs),
     Sum: (lambda A: sum(map(_entry_bound, A.children)), _of_sum),
+    Mirrored: (lambda A: 2 * _entry_bound(A.children[0]), _of_mirrored),
     Product: (_product_bound, _of_product),
     Kronecker: (
         lambda A: _entry_bound(A.children[0]) * _entry_bound(A.children[1]),

@@ -21,7 +21,7 @@ MOST_SIZE = 2**27
 FORMED_ROWS = 512
 
 
-class Plan(NamedTuple):
+class SparsePlan(NamedTuple):
     """A way to factor a matrix: ``"banded"`` in an order, or ``"sparse"``.
 
     Attributes
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     work: float
 
 
-def plan(S: csr_array) -> Plan | None:
+def plan(S: csr_array) -> SparsePlan | None:
     """The cheaper of a band and of SuperLU; None where dense factors take less.
 
     A band is that of the given order or of reverse Cuthill and McKee's, which folds a band that
@@ -53,11 +53,11 @@ def plan(S: csr_array) -> Plan | None:
         size, work = _within_profile(pattern)
         if size > MOST_SIZE or work > SHARE * S.shape[0] ** 3 / 3:
             return None
-        found = Plan(S, None, "sparse", work)
+        found = SparsePlan(S, None, "sparse", work)
     return found if found.work <= _work_of_parts(S) else None
 
 
-def _banded(S: csr_array) -> Plan | None:
+def _banded(S: csr_array) -> SparsePlan | None:
     """The matrix as a band that is full enough, in one of two orders."""
     most = min(PLACES * max(S.nnz, S.shape[0]), MOST_SIZE)
     if 4 * _band_size(S) <= most:
@@ -71,9 +71,9 @@ def _banded(S: csr_array) -> Plan | None:
     return _band(S, kept) if _band_size(S) <= most else None
 
 
-def _band(S: csr_array, order: IntArray | None) -> Plan:
+def _band(S: csr_array, order: IntArray | None) -> SparsePlan:
     below, above = bandwidths(S)
-    return Plan(S, order, "banded", float(S.shape[0]) * (below + 1) * (below + above + 1))
+    return SparsePlan(S, order, "banded", float(S.shape[0]) * (below + 1) * (below + above + 1))
 
 
 def _band_size(S: csr_array) -> int:

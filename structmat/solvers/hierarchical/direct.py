@@ -118,12 +118,19 @@ def factorize(A: Any, shift: complex, tol: float) -> Any:
 
 def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
     """Factorization of a hierarchical matrix and diagonals; NotImplemented for other sums."""
-    thick = [term for term in A.children if isinstance(term, Hierarchical)]
+    terms = beside_diagonals(A, Hierarchical)
+    if terms is None:
+        return NotImplemented
+    return factorize_with(terms[0], terms[1] + shift, shifted(A, shift), tol)
+
+
+def beside_diagonals(A: Any, cls: type) -> tuple[Any, NDArray[Any]] | None:
+    """The one term of a class in a sum, and the diagonal of the others; None for other sums."""
+    thick = [term for term in A.children if isinstance(term, cls)]
     thin = [term for term in A.children if _is_diagonal(term)]
     if len(thick) != 1 or len(thin) != len(A.children) - 1:
-        return NotImplemented
-    diagonal = sum(_array.to_numpy(term.diagonal()) for term in thin) + shift
-    return factorize_with(thick[0], diagonal, shifted(A, shift), tol)
+        return None
+    return thick[0], np.sum([_array.to_numpy(term.diagonal()) for term in thin], axis=0)
 
 
 def _is_diagonal(A: StructuredMatrix) -> bool:

@@ -1,6 +1,7 @@
 """Direct factorization of sources: compressed with respect to the shift, then factored."""
 
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
 from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
-from structmat.solvers.hierarchical.direct import LEAST, MOST, UNSHIFTED, factorize_with, share_of
+from structmat.solvers.hierarchical.direct import (
+    LEAST,
+    MOST,
+    UNSHIFTED,
+    beside_diagonals,
+    factorize_with,
+    share_of,
+)
 from structmat.solvers.iterative import factorize_known
 from structmat.solvers.known import Known
 from structmat.solvers.shifted import shifted
@@ -38,14 +46,31 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     if A.shape[0] < ROWS:
         return NotImplemented
     matrix, norm = compressed(A, shift)
-    named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
-    definite = bool(named and np.isreal(shift) and np.real(shift) > 0)
-    S = shifted(matrix, shift)
+    S, definite = shifted(matrix, shift), _is_definite(A, shift)
     found = factorize_with(matrix, shift, S, tol, definite=definite, norm=norm)
     if found is NotImplemented:
         # The compression serves for iterations, too.
         found = factorize_known(Known(A, matrix, shift), tol)
     return found
+
+
+def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
+    """Factorization of a source and diagonals; NotImplemented for other sums."""
+    terms = beside_diagonals(A, Source)
+    if terms is None or A.shape[0] < ROWS:
+        return NotImplemented
+    source, diagonal = terms[0], terms[1] + shift
+    matrix, norm = compressed(source, float(np.abs(diagonal).min()))
+    rest = [term for term in A.children if term is not source]
+    S, definite = shifted(reduce(add, rest, matrix), shift), _is_definite(source, diagonal)
+    return factorize_with(matrix, diagonal, S, tol, definite=definite, norm=norm)
+
+
+def _is_definite(A: Source, diagonal: Any) -> bool:
+    """Tell whether a source and a diagonal make a positive definite matrix for certain."""
+    named = isinstance(A, KernelMatrix) and A.kernel in DEFINITE and A.one_set
+    d = np.asarray(diagonal)
+    return bool(named and np.isrealobj(d) and d.min() > 0)
 
 
 def compressed(A: Source, shift: complex) -> tuple[Hierarchical, float]:
