@@ -14,6 +14,7 @@ from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
 from structmat.solvers.hierarchical.direct import (
     LEAST,
+    MOST,
     UNSHIFTED,
     beside_diagonals,
     factorize_with,
@@ -29,9 +30,6 @@ from structmat.sources.source import Source
 COMPRESSED = 0.4
 #: Fewer rows are formed.
 ROWS = 2048
-#: Definite kernels of more rows go by iterations: at 100 000 rows of the exponential kernel these
-#: take a quarter of the time, compression included, and half of the memory.
-DIRECT_ROWS = 2**16
 #: Named kernels whose blocks are of low rank even where they touch: weak admissibility may pay.
 SMOOTH = ("matern32", "matern52", "gaussian")
 
@@ -39,17 +37,15 @@ SMOOTH = ("matern32", "matern52", "gaussian")
 def factorize(A: Source, shift: complex, tol: float) -> Any:
     """Factorization of a source with a shift by its compression.
 
-    The compression's error is at most `tol`, and a share of the shift: solutions, and their
-    errors, are those of the compressed matrix. Where iterations are cheaper, it is theirs.
-    NotImplemented for small sources.
+    The compression's error is at most `tol` of the Frobenius norm, and a share of the shift:
+    solutions, and their errors, are those of the compressed matrix. Where iterations are cheaper,
+    it is theirs. NotImplemented for small sources.
     """
     if A.shape[0] < ROWS:
         return NotImplemented
     matrix, norm = compressed(A, shift, tol)
     S, definite = shifted(matrix, shift), _is_definite(A, shift)
-    found = NotImplemented
-    if not (definite and A.compiled is not None and A.shape[0] > DIRECT_ROWS):
-        found = factorize_with(matrix, shift, S, tol, definite=definite, norm=norm)
+    found = factorize_with(matrix, shift, S, tol, definite=definite, norm=norm)
     if found is NotImplemented:
         # The compression serves for iterations, too.
         found = factorize_known(Known(A, matrix, shift), tol)
@@ -76,17 +72,14 @@ def _is_definite(A: Source, diagonal: Any) -> bool:
 
 
 def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, float]:
-    """The hierarchical matrix near a source, and an estimate of the Frobenius norm.
-
-    Its error is at most `tol` of the norm, and a share of the shift.
-    """
+    """The hierarchical matrix near a source, and an estimate of the Frobenius norm."""
     weak = None if isinstance(A, KernelMatrix) and A.kernel in SMOOTH else False
     run = Compression(A, "hierarchical", partial(fit_entries, weak=weak))
     rng = np.random.default_rng(0)
     norm, share = source_norm(run.source, rng), UNSHIFTED
     if shift and norm:
         share = COMPRESSED * share_of(A.shape[0]) * abs(shift) / norm
-    bound = Bound(tol=max(min(share, tol), LEAST))
+    bound = Bound(tol=min(max(min(share, tol), LEAST), MOST))
     found = run.fit(bound, rng, no_progress, exact=False)
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))
