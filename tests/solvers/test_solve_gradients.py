@@ -211,6 +211,25 @@ def test_what_needs_no_gradient_gets_none():
     assert grad.shape == U.shape
 
 
+@pytest.mark.parametrize("recorded", [False, True], ids=["once", "recorded"])
+@pytest.mark.parametrize("followed", ["U", "V", "UV", "shift", "U shift"])
+def test_determinants_follow_some_of_their_parts(followed, recorded):
+    U, V, _ = spiked()
+    tensors = [U.clone(), V.clone()] + [number()]
+    for t, name in zip(tensors, ("U", "V", "shift"), strict=True):
+        t.requires_grad_(name in followed)
+    wanted = [t for t in tensors if t.requires_grad]
+    U, V, shift = tensors
+    found = logdet(LowRank(U, V), shift=shift if "shift" in followed else float(shift)).logabsdet
+    dense = torch.linalg.slogdet(U @ V.mH + shift * torch.eye(N, dtype=torch.float64)).logabsdet
+    for one, other in zip(
+        torch.autograd.grad(found, wanted, create_graph=recorded),
+        torch.autograd.grad(dense, wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def test_an_estimate_of_gradients_is_near(monkeypatch):
     """Random vectors in the place of all columns, as for many rows."""
     from structmat.solvers.gradients import traces

@@ -98,12 +98,17 @@ def _by_terms(
         for g, t in zip(grads, flat, strict=True)
     ]
 
-    def tensors(*own: Tensor) -> list[Tensor]:
+    one = torch.ones((), dtype=S.dtype.to_real(), device=S.device)
+
+    def paired(*own: Tensor) -> Tensor:
+        # One number, since torch refuses outputs that are constant, as a shift may be.
         found = _Terms.of(system.around(own))
         assert found is not None
-        return found.flat()
+        pairs = zip(grads, found.flat(), strict=True)
+        total = sum(((g.conj() * t).real.sum() for g, t in pairs), torch.zeros_like(one))
+        return total.to(one.dtype)
 
-    return gradients(tensors, contents, needed, grads)
+    return gradients(paired, contents, needed, one)
 
 
 def _columns(S: StructuredMatrix, exact: bool) -> Iterator[Tensor]:
