@@ -54,7 +54,8 @@ class Factorization(LinearOperator, ABC):
 
     Examples
     --------
-    >>>     >>> import structmat
+    >>> import numpy as np
+    >>> import structmat
     >>> F = structmat.factorize(structmat.LowRank(np.ones((3, 1)), np.ones((3, 1))), shift=1.0)
     >>> F @ np.array([4.0, 4.0, 4.0])
     array([1., 1., 1.])

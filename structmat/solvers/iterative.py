@@ -5,6 +5,7 @@ it is hermitian alone, GMRES otherwise; each with the preconditioner that promis
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,15 @@ HARDEST = 1e-2
 class IterativeFactorization(Factorization):
     """Solves of S x = b by a Krylov method with a preconditioner."""
 
-    def __init__(self, known: Known, tol: float, preconditioner: Preconditioner) -> None:
+    def __init__(
+        self,
+        known: Known,
+        tol: float,
+        preconditioner: Preconditioner,
+        direct: Callable[[], Any] | None = None,
+    ) -> None:
         super().__init__(known.S, tol)
-        self.known, self.preconditioner = known, preconditioner
+        self.known, self.preconditioner, self._direct = known, preconditioner, direct
         self._set_definite(known.may_be_definite)
 
     def _set_definite(self, definite: bool) -> None:
@@ -61,7 +68,9 @@ class IterativeFactorization(Factorization):
         return self._counted(b, adjoint=True)[0]
 
     def _logdet(self) -> Any:
-        return NotImplemented
+        """That of a direct factorization, where there is one that is not worth its solves."""
+        found = NotImplemented if self._direct is None else self._direct()
+        return NotImplemented if found is NotImplemented else found._logdet()
 
     def halves(self) -> Halves:
         """A preconditioner G^H G."""
@@ -146,8 +155,12 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Factorization:
     return factorize_known(known_of(A, shift, tol), tol)
 
 
-def factorize_known(known: Known, tol: float) -> Factorization:
+def factorize_known(
+    known: Known, tol: float, direct: Callable[[], Any] | None = None
+) -> Factorization:
     """A solver of a matrix whose products and entries are known.
+
+    `direct` makes the factorization that gives the log-determinant, or NotImplemented.
 
     Examples
     --------
@@ -161,7 +174,7 @@ def factorize_known(known: Known, tol: float) -> Factorization:
     except Indefinite as fault:
         known.lost(f"the block of S around row {fault.row} has a pivot of {fault.pivot:.3g}")
         preconditioner = preconditioner_of(known.system(tol))
-    return IterativeFactorization(known, tol, preconditioner)
+    return IterativeFactorization(known, tol, preconditioner, direct)
 
 
 def logdet(F: Any, rng: Any) -> LogDeterminant:

@@ -139,7 +139,8 @@ def _own(dtype: DType, rest: Array, xp: ModuleType) -> DType:
 
 def column_norms(x: Array, xp: ModuleType) -> np.ndarray:
     """Euclidean norms of columns, on the host in double precision; squares may overflow."""
-    found = np.asarray(to_numpy(xp.linalg.vector_norm(x, axis=0)), np.float64)
+    with np.errstate(all="ignore"):
+        found = np.asarray(to_numpy(xp.linalg.vector_norm(x, axis=0)), np.float64)
     if np.isfinite(found).all() and found.all():
         return found
     sizes = np.abs(to_numpy(x)).astype(np.float64)

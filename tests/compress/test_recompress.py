@@ -25,6 +25,7 @@ from structmat import (
     recompress,
 )
 from structmat.compress.reduce import missed
+from structmat.compress.reduce.terms import terms_of
 from structmat.demo import earthquake_kernel
 from structmat.matrices import HermitianLowRank, Mirrored, Product
 from tests.cases import CASES, build
@@ -221,6 +222,21 @@ def test_a_gblr_sum_may_become_tiles():
     result = check(A + B, tol=1e-2)
     assert result.cost <= recompress((A + B).to_kind("gblr"), tol=1e-2).cost
     assert result.cost < 0.6 * (A.cost + B.cost)
+
+
+def test_equal_rectangles_meet_in_whatever_order_they_are_listed():
+    c = contents(3)
+    blocks = [[0, 6, 0, 6, -1], [6, 6, 0, 6, 2], [0, 6, 6, 6, 1], [6, 6, 6, 6, -1]]
+    A = Hierarchical(blocks, c(18), c(18), c(72), shape=(N, N))
+    of, u, v, dense = A.rectangles, A.u, A.v, A.dense
+    turned = Hierarchical(
+        [blocks[k] for k in (3, 2, 1, 0)], np.append(u[12:], u[:12]), np.append(v[12:], v[:12]),
+        np.append(dense[36:], dense[:36]), shape=(N, N),
+    )  # fmt: skip
+    assert len(of.table) == 4
+    np.testing.assert_array_equal(A.toarray(), turned.toarray())
+    assert terms_of(A + turned)[0].boxes.table.tolist() == sorted(blocks)
+    assert check(A + turned, tol=1e-12).cost == A.cost
 
 
 def test_rectangles_with_gaps_meet():

@@ -68,6 +68,7 @@ def test_commands_on_the_command_line_page_run(tmp_path, monkeypatch, user_cache
     monkeypatch.chdir(tmp_path)
     np.save("matrix.npy", earthquake_kernel(48))
     np.save("points.npy", np.random.default_rng(0).random((48, 2)))
+    np.save("B.npy", np.ones((48, 2)))
     # A minute on matrices of all sizes.
     monkeypatch.setattr("structmat.cli._calibrate.calibrate", partial(calibrate, sizes=(192,)))
     # The bare comparison takes its time; .ci/run runs it. So does learning.

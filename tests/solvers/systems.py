@@ -354,7 +354,8 @@ def _number(shift, S, rng):
     size = float(np.abs(S).max(initial=0)) or 1.0
     size = size if np.isfinite(size) and size < 1e306 else 1.0
     inner = (S / size).astype(np.complex128)
-    if shift == "eigenvalue" and S.size and np.isfinite(inner).all():
+    # A single entry less itself is zero, or the rounding error of its terms: no system.
+    if shift == "eigenvalue" and len(S) > 1 and np.isfinite(inner).all():
         values = np.linalg.eigvals(inner)
         value = complex(values[rng.integers(len(values))]).real
         # A shift that rounding takes away from most entries makes another matrix of each sum.

@@ -21,7 +21,7 @@ from structmat import (
     solve,
 )
 from structmat.matrices import Kronecker, Product, Sum
-from structmat.solvers.components import components_of
+from structmat.solvers.components import _linked, components_of
 
 
 def draw(*shape, seed=0):
@@ -193,3 +193,15 @@ def test_rounding_errors_of_single_precision_hide_no_singular_matrix():
         factorize(A)
     with pytest.raises(SolveError, match="singular"):
         factorize(structmat.block_diag(A, Dense(np.ones((1, 1), "f"))).to_kind("gblr"))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_runs_link_neighbours_on_the_circle(n):
+    generator = np.random.default_rng(n)
+    for count in (0, 1, 2, 3):
+        for _ in range(20):
+            start, width = generator.integers(0, n, count), generator.integers(1, n + 1, count)
+            expected = np.zeros(n, bool)
+            for first, size in zip(start, width, strict=True):
+                expected[(first + np.arange(size - 1)) % n] = True
+            np.testing.assert_array_equal(_linked(start, width, n), expected)

@@ -23,6 +23,7 @@ from structmat import (
     logdet,
     solve,
 )
+from structmat.solvers.verify import column_norms
 
 N = 30
 
@@ -311,3 +312,21 @@ def test_symmetric_arrays_take_cholesky():
     M = rng().standard_normal((N, N))
     assert type(factorize(Dense(M @ M.T)).factors).__name__ == "_Cholesky"
     assert type(factorize(Dense(M + M.T)).factors).__name__ == "_Lu"
+
+
+def test_tiny_right_hand_sides_of_single_precision_matrices():
+    F = factorize(LowRank(*thin(dtype=np.float32)), shift=1.0)
+    b = rng().standard_normal(N)
+    np.testing.assert_allclose(F.solve(1e-60 * b), 1e-60 * F.solve(b), rtol=1e-4)
+
+
+@pytest.mark.parametrize("order", [[1, 0, 2], [1, 2, 0], [3, 2, 1, 0], [1, 0, 3, 2, 4]])
+def test_permutations_have_a_sign(order):
+    P = Permutation(order)
+    assert logdet(P)[:2] == (np.linalg.det(P.to_dense()).round(), 0.0)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_norms_neither_overflow_nor_vanish(size):
+    found = column_norms(np.array([[3.0, 0.0], [4.0, 0.0]]) * size, np)
+    np.testing.assert_allclose(found, [5.0 * size, 0.0], rtol=1e-14)

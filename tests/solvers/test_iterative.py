@@ -9,6 +9,7 @@ import structmat
 from structmat import Dense, Diagonal, Entries, KernelMatrix, SolveError
 from structmat.matrices import Product
 from structmat.solvers import iterative, known
+from structmat.solvers.hierarchical import points as of_points
 from structmat.solvers.krylov.columns import Reached
 from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
 
@@ -214,6 +215,17 @@ def test_sources_without_points_are_preconditioned_by_their_compression(monkeypa
     assert F.method == "conjugate gradients, sparse inverse"
     assert F.solution(np.ones(900)).iterations <= 10
     assert A.entries == evaluated
+
+
+def test_many_points_of_a_definite_kernel_go_by_iterations(monkeypatch):
+    monkeypatch.setattr(of_points, "DIRECT_ROWS", 2100)
+    some = [KernelMatrix(points(n), "exponential") for n in (2100, 2101)]
+    direct, F = (structmat.factorize(K, shift=1.0) for K in some)
+    assert direct.method == "hierarchical"
+    assert F.method.startswith("conjugate gradients")
+    # The log-determinant comes by factors all the same.
+    monkeypatch.setattr(of_points, "DIRECT_ROWS", 2101)
+    assert F.logdet() == structmat.logdet(some[1], shift=1.0)
 
 
 def test_a_matrix_that_lost_its_definiteness_is_refused(monkeypatch):

@@ -131,7 +131,7 @@ def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
     u, v, dense = (np.asarray(flat, wide) for flat in (found.u, found.v, found.dense))
     if isinstance(A, Hierarchical) and A.rectangles.cells is None:
         return "", None  # rectangles overlap
-    boxes = Boxes(found.blocks, u, v, dense, A.shape, found.symmetric)
+    boxes = Boxes(found.blocks, u, v, dense, A.shape, found.symmetric).in_order()
     return form, replace(collapsed(boxes), extra=int(form == "hermitian_low_rank"))
 
 
