@@ -55,8 +55,8 @@ def check_symmetry(of: Rectangles, row_order: IntArray, col_order: IntArray) -> 
     (m, n), table = of.shape, of.table
     if m != n or not np.array_equal(row_order, col_order):
         raise ShapeError(
-            f"symmetric, with shape {(m, n)} and orders that are "
-            f"{'equal' if m == n else 'of two lengths'}; expected as many rows as columns, in "
+            f"symmetric, with shape {(m, n)} and orders that "
+            f"{'differ' if m == n else 'have two lengths'}; expected as many rows as columns, in "
             "one order (or symmetric=False)"
         )
     top, height, left, width, _ = table.T

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import structmat
@@ -116,7 +116,8 @@ LEAVES = {
 def true_error(A, B):
     dense = A.toarray()
     size = np.linalg.norm(dense)
-    return np.linalg.norm(dense - B.toarray()) / size if size else np.linalg.norm(B.toarray())
+    # A single that is very small or zero would overflow as a divisor in its own precision.
+    return float(np.linalg.norm(dense - B.toarray())) / (float(size) or 1.0)
 
 
 def check(A, **goal):
@@ -287,7 +288,7 @@ def test_a_kernel_sum_costs_less_than_its_terms():
     total = kernels[0].matrix + kernels[1].matrix + kernels[2].matrix
     result = check(total, tol=1e-4)
     assert result.matrix.hermitian
-    assert result.cost < 0.6 * total.cost
+    assert result.cost < 0.6 * sum(kernel.matrix.cost for kernel in kernels)
 
 
 @pytest.mark.parametrize("kind", ["low_rank", "block_low_rank", "monarch", "gblr", "hierarchical"])
@@ -389,6 +390,7 @@ NAMES = st.sampled_from(sorted(LEAVES))
     st.sampled_from(["float64", "complex128"]),
     st.integers(0, 2**16),
 )  # fmt: skip
+@example([("hierarchical-symmetric", "+"), ("permutation", "@")], 1e-12, None, "float64", 0)
 @settings(max_examples=40, deadline=None)
 def test_random_expressions(steps, tol, budget, dtype, seed):
     c = contents(seed, dtype)

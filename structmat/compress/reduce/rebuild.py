@@ -35,10 +35,13 @@ def rebuilt(term: Term, boxes: Boxes, dtype: Any) -> StructuredMatrix:
         return _ordered(as_gblr(boxes, dtype), rows, cols)
     u, v, dense = (flat.astype(dtype) for flat in (boxes.u, boxes.v, boxes.dense))
     if term.form == "hierarchical":
-        return Hierarchical(
-            boxes.table, u, v, dense, shape=(m, n), row_order=rows, col_order=cols,
-            symmetric=boxes.symmetric,
-        )  # fmt: skip
+        # A symmetric matrix has one order; others of rows and columns go around it.
+        inside = not boxes.symmetric or np.array_equal(rows, cols)
+        orders = {"row_order": rows, "col_order": cols} if inside else {}
+        whole = Hierarchical(
+            boxes.table, u, v, dense, shape=(m, n), symmetric=boxes.symmetric, **orders
+        )
+        return whole if inside else _ordered(whole, rows, cols)
     return _ordered(_flat(term, boxes, u, v, dense), rows, cols)
 
 
