@@ -163,7 +163,10 @@ BUILT_IN = (
     ),
     Kind(
         "permutation", matrix="structmat.matrices.permutation:Permutation",
-        factorize="structmat.solvers.simple:factorize_permutation",
+        factorize=(
+            "structmat.solvers.simple:factorize_permutation",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "identity", matrix="structmat.matrices.diagonal:Identity",
@@ -195,6 +198,7 @@ BUILT_IN = (
         "product", matrix="structmat.matrices.lazy:Product",
         factorize=(
             "structmat.solvers.products:factorize",
+            "structmat.solvers.woodbury:factorize",
             "structmat.solvers.banded:factorize",
         ),
     ),

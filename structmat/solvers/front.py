@@ -46,7 +46,9 @@ def factorize(
     Notes
     -----
     The kind of A chooses the method. A matrix of at most 2048 rows that no structure helps is
-    formed; a larger one is solved by iterations. A larger `KernelMatrix` or `Entries` is compressed
+    formed; a larger one is solved by iterations. Where these fail, or take longer than a dense
+    factorization, one of up to 2^26 entries (8192 rows) is formed during its first solve, and
+    `Factorization.method` is then "dense". A larger `KernelMatrix` or `Entries` is compressed
     first, to an error of a tenth to four tenths of the shift: S is then the compression with its
     shift, and so is `Factorization.matrix`.
 

@@ -2,6 +2,9 @@
 
 Conjugate gradients where S is hermitian and nothing speaks against its definiteness, MINRES where
 it is hermitian alone, GMRES otherwise; each with the preconditioner that promises to end first.
+
+A dense factorization follows where iterations fail, or take longer than it would, and the dense
+form has at most `DENSE_ENTRIES` entries.
 """
 
 import math
@@ -14,8 +17,11 @@ from structmat import _array
 from structmat._array import Array
 from structmat._operand import multiplied
 from structmat._progress import Progress, part, reporting
+from structmat.compress.source import DENSE_ENTRIES
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.choice import is_small
+from structmat.solvers.dense import DenseFactorization
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.known import Known, known_of
 from structmat.solvers.krylov.columns import Reached, times
@@ -32,6 +38,11 @@ from structmat.solvers.verify import REFUSED
 COLUMNS_SCALARS = 2**24
 #: Steps for each row, and most steps of one solve.
 STEPS, MOST_STEPS = 10, 10_000
+#: Steps before a dense factorization, at least; the time of a multiplication of a step, as a
+#: multiple of one of the factorization.
+PATIENCE, DEAR = 100, 10
+#: Vectors that a step reads or writes besides its product.
+VECTORS = 10
 #: A residual below this number of roundings is left to refinement.
 ROUNDINGS = 30
 #: Largest residual that is taken for one that rounding leaves.
@@ -50,6 +61,7 @@ class IterativeFactorization(Factorization):
     ) -> None:
         super().__init__(known.S, tol)
         self.known, self.preconditioner, self._direct = known, preconditioner, direct
+        self._formed: Factorization | None = None
         self._set_definite(known.may_be_definite)
 
     def _set_definite(self, definite: bool) -> None:
@@ -70,6 +82,8 @@ class IterativeFactorization(Factorization):
     def _logdet(self) -> Any:
         """That of a direct factorization, where there is one that is not worth its solves."""
         found = NotImplemented if self._direct is None else self._direct()
+        if found is NotImplemented and not self._definite and self._may_be_formed:
+            found = self._dense()
         return NotImplemented if found is NotImplemented else found._logdet()
 
     def halves(self) -> Halves:
@@ -93,10 +107,14 @@ class IterativeFactorization(Factorization):
 
     def _columns(self, b: Array, adjoint: bool, report: Progress) -> Reached:
         """Solutions for some columns, each solved for at norm one."""
+        if self._formed is not None:
+            return self._solved(self._formed, b, adjoint, 0)
         xp = self.xp
         size = _array.to_numpy(xp.linalg.vector_norm(b, axis=0)).astype(np.float64)
         inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
         found = self._run(times(b, inverse, xp), adjoint, report)
+        if self._may_be_formed and found.residual.max(initial=0.0) > REFUSED * self.tol:
+            return self._solved(self._dense(), b, adjoint, found.steps)
         self._check(found)
         return found._replace(x=times(found.x, size, xp))
 
@@ -107,7 +125,7 @@ class IterativeFactorization(Factorization):
         bound = np.full(b.shape[1], aim)
         options: dict[str, Any] = {
             "precondition": M.multiply_adjoint if adjoint else M.multiply,
-            "limit": self._limit, "report": report, "xp": xp,
+            "limit": self._limit(b.shape[1]), "report": report, "xp": xp,
         }  # fmt: skip
 
         def multiply(x: Array) -> Array:
@@ -123,9 +141,29 @@ class IterativeFactorization(Factorization):
             self._set_definite(False)
         return minres(multiply, b, bound, **options)
 
+    def _limit(self, columns: int) -> int:
+        """Most steps; fewer where a dense factorization would take less time than these."""
+        n = self.shape[0]
+        most = min(max(STEPS * n, 100), MOST_STEPS)
+        if not self._may_be_formed:
+            return most
+        return min(most, patience(n, columns, self.matrix.cost, bases=not self.known.hermitian))
+
     @property
-    def _limit(self) -> int:
-        return int(min(max(STEPS * self.shape[0], 100), MOST_STEPS))
+    def _may_be_formed(self) -> bool:
+        """True where a dense factorization may follow: it was not taken at once, and fits."""
+        return not is_small(self.matrix) and self.shape[0] ** 2 <= DENSE_ENTRIES
+
+    def _dense(self) -> Factorization:
+        """The dense factorization, which does all solves from now on."""
+        if self._formed is None:
+            self._formed = DenseFactorization(self.matrix, self.tol)
+            self.method = self._formed.method
+        return self._formed
+
+    def _solved(self, F: Factorization, b: Array, adjoint: bool, steps: int) -> Reached:
+        """Solutions by a factorization, after some steps without one."""
+        return Reached(F.unmeasured(b, adjoint=adjoint), np.zeros(b.shape[1]), steps)
 
     def _check(self, found: Reached) -> None:
         """Refuse columns that leave a residual, unless rounding leaves it of a hard system."""
@@ -137,7 +175,7 @@ class IterativeFactorization(Factorization):
         error = float((found.residual / (grown + 1)).max())
         rounding = ROUNDINGS * math.sqrt(self.shape[0]) * float(xp.finfo(found.x.dtype).eps)
         if not (error <= rounding and worst <= HARDEST):
-            end = "the limit" if found.steps >= self._limit else "where nothing more was gained"
+            end = "the limit" if found.steps >= self._limit(1) else "where nothing more was gained"
             raise SolveError(
                 f"{self.method}: residual {worst:.2g} and backward error {error:.2g} after "
                 f"{found.steps} steps, {end}; expected a residual of at most "
@@ -145,6 +183,24 @@ class IterativeFactorization(Factorization):
                 "more: give factorize a larger shift or a larger tol, or a matrix of a kind with a "
                 "direct method)"
             )
+
+
+def patience(n: int, columns: int, cost: int, *, bases: bool) -> int:
+    """Steps that take the time of a dense factorization, n^3 / 3 multiplications.
+
+    Step j of a method with bases takes 4 n j multiplications besides the product.
+
+    Examples
+    --------
+    >>> patience(2500, 1, 25_000, bases=True), patience(2500, 1, 25_000, bases=False)
+    (317, 10416)
+    """
+    dense = n**3 / (3 * DEAR * max(columns, 1))
+    each = cost + VECTORS * n
+    steps = dense / max(each, 1)
+    if bases:
+        steps = 2 * dense / (each + math.sqrt(each**2 + 8 * n * dense))
+    return max(PATIENCE, int(steps))
 
 
 def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Factorization:

@@ -1,7 +1,8 @@
 """A matrix S = A + shift I taken apart: a base, a shift, and one product of thin factors.
 
 Terms of low rank are joined side by side, multiples of the identity go to the shift, and what is
-left is the base: one matrix, if some kind holds all of it.
+left is the base: one matrix, if some kind holds all of it. A product whose factors are diagonals or
+orders with thin terms is one more diagonal or order with thin terms.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,13 @@ from functools import reduce
 from operator import add
 from typing import NamedTuple
 
+import numpy as np
+
+from structmat._array import to_numpy
 from structmat.errors import ConversionError
-from structmat.matrices import Identity, LowRank, Scaled, Sum
+from structmat.matrices import Diagonal, Identity, LowRank, Permutation, Product, Scaled, Sum
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.shifted import multiple
+from structmat.solvers.shifted import multiple, shifted
 from structmat.solvers.thin import thin_form
 
 #: Kinds that hold sums of their own, besides those of the terms.
@@ -40,18 +44,67 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     """
     thin, rest = [], []
     for term in A.children if isinstance(A, Sum) else (A,):
-        number = _number(term)
-        factors = thin_form(term)
-        if number is not None:
-            shift += number
-        elif factors is not None:
+        own, factors = _apart(term)
+        number = _number(own)
+        if factors is not None:
             thin.append(factors)
-        else:
-            rest.append(term)
+        if number is None:
+            rest.append(own)
+        shift += number or 0.0
     joined = reduce(add, thin) if thin else None
     if not rest:
         return Terms(multiple(A, shift), 0.0, joined)
     return Terms(_joined(rest), shift, joined)
+
+
+def _apart(A: StructuredMatrix) -> tuple[StructuredMatrix, LowRank | None]:
+    """A as a matrix, zero times the identity if nothing is left, and thin factors."""
+    factors = thin_form(A)
+    if factors is not None:
+        return multiple(A, 0.0), factors
+    return _factors_apart(A) if isinstance(A, Product) else (A, None)
+
+
+def _factors_apart(A: Product) -> tuple[StructuredMatrix, LowRank | None]:
+    """(B1 + L1) (B2 + L2) = B1 B2 + (L1 (B2 + L2) + B1 L2), if each base B has one entry a row."""
+    one = Identity(A.shape[0], like=A.xp.zeros(0, device=A.device))
+    base: StructuredMatrix = one
+    number: complex = 1.0
+    low_rank: LowRank | None = None
+    for factor in A.children:
+        if factor.shape != A.shape:
+            return A, None
+        terms = terms_of(factor, 0.0)
+        own = shifted(terms.base, terms.shift)
+        if not _is_monomial(own):
+            return A, None
+        thin = [] if low_rank is None else [LowRank(low_rank.U, factor.H @ low_rank.V)]
+        if terms.low_rank is not None:
+            thin.append(LowRank(base @ terms.low_rank.U, terms.low_rank.V) * number)
+        low_rank = reduce(add, thin) if thin else None
+        multiplier = _number(own)
+        if multiplier is None:
+            base = base @ own
+            base = one if _is_in_place(base) else base
+        else:
+            number *= multiplier
+    if low_rank is None:
+        return A, None
+    if number == 0:
+        return multiple(A, 0.0), low_rank
+    return (base if number == 1 else base * number), low_rank
+
+
+def _is_in_place(A: StructuredMatrix) -> bool:
+    """True for a permutation that leaves all rows where they are."""
+    return isinstance(A, Permutation) and bool((to_numpy(A.p) == np.arange(A.shape[0])).all())
+
+
+def _is_monomial(A: StructuredMatrix) -> bool:
+    """True where the kind guarantees at most one entry in each row and column."""
+    if isinstance(A, Scaled | Product):
+        return all(map(_is_monomial, A.children))
+    return isinstance(A, Diagonal | Identity | Permutation)
 
 
 def _number(A: StructuredMatrix) -> complex | None:

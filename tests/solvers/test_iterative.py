@@ -8,7 +8,7 @@ import pytest
 import structmat
 from structmat import Dense, Diagonal, Entries, KernelMatrix, SolveError
 from structmat.matrices import Product
-from structmat.solvers import iterative, known
+from structmat.solvers import choice, iterative, known
 from structmat.solvers.hierarchical import points as of_points
 from structmat.solvers.krylov.columns import Reached
 from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
@@ -287,6 +287,53 @@ def test_a_limit_of_steps_is_told(monkeypatch):
     F = iterative.factorize(gram("float64"), 0.0, 1e-8)
     with pytest.raises(SolveError, match=r"residual .* after 4 steps, the limit; expected"):
         F.solve(np.ones(N))
+
+
+def hard(dtype, *, hermitian=False):
+    """Eigenvalues of both signs, which iterations resolve one by one."""
+    rng = np.random.default_rng(0)
+    d = np.exp(rng.uniform(-6, 6, N)) * rng.choice([-1.0, 1.0], N)
+    U = random((N, 2), dtype)
+    V = U if hermitian else random((N, 2), dtype, 1)
+    A = structmat.LowRank(U, V) + Diagonal(d.astype(U.real.dtype))
+    return Product(A, A.H) - structmat.Identity(N) * 3.0 if hermitian else Product(A, A)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+@pytest.mark.parametrize("hermitian", [False, True])
+def test_dense_factors_follow_iterations_that_take_longer(monkeypatch, hermitian, dtype):
+    monkeypatch.setattr(choice, "DENSE_ROWS", N - 1)
+    A, b = hard(dtype, hermitian=hermitian), random((N, 2), dtype)
+    tol = 1e-5 if dtype == "float32" else 1e-8
+    F = iterative.factorize(A, 0.0, tol)
+    assert F.matrix.hermitian == hermitian
+    assert F.method != "dense"
+    found = F.solution(b)
+    assert found.method == F.method == "dense"
+    assert found.iterations >= iterative.PATIENCE
+    assert found.backward_error < 1e-6
+    again = F.solution(b)
+    assert again.iterations <= 4
+    assert F.H.solution(b).backward_error < 1e-6
+
+
+def test_dense_factors_follow_within_a_bound_of_memory(monkeypatch):
+    monkeypatch.setattr(choice, "DENSE_ROWS", N - 1)
+    monkeypatch.setattr(iterative, "DENSE_ENTRIES", N * N - 1)
+    F = iterative.factorize(hard("float64"), 0.0, 1e-8)
+    assert F.solution(np.ones(N)).iterations > iterative.PATIENCE
+    assert F.method == "gmres"
+    with pytest.raises(SolveError, match="not known to be hermitian"):
+        F.logdet()
+
+
+def test_dense_factors_give_the_log_determinant_that_iterations_do_not(monkeypatch):
+    monkeypatch.setattr(choice, "DENSE_ROWS", N - 1)
+    A = hard("float64")
+    found = iterative.factorize(A, 0.0, 1e-8).logdet()
+    sign, wanted = np.linalg.slogdet(A.toarray())
+    assert (found.sign, found.error) == (sign, 0.0)
+    assert found.logabsdet == pytest.approx(wanted)
 
 
 def test_progress_reaches_the_end(monkeypatch):

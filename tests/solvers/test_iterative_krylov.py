@@ -6,7 +6,7 @@ import pytest
 from structmat import _array
 from structmat._progress import no_progress
 from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients
-from structmat.solvers.krylov.gmres import gmres
+from structmat.solvers.krylov.gmres import _Cycle, gmres
 from structmat.solvers.krylov.lanczos import log_quadrature
 from structmat.solvers.krylov.least_squares import lsmr
 from structmat.solvers.krylov.minres import minres
@@ -93,6 +93,32 @@ def test_gmres_goes_on_with_longer_cycles_where_restarts_fail():
     found = system.run(gmres, limit=1000, precondition=np.eye(n))
     assert (system.residual(found.x) <= 1e-10).all()
     assert found.steps == 40 + 80 + n
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gmres_foretells_the_residuals_of_a_cycle(dtype, backend):
+    A = random((N, N), dtype) + 6 * np.eye(N, dtype=dtype)
+    system = System(A, backend)
+    b = _array.from_numpy(system.b, system.xp)
+    size = np.linalg.norm(system.b, axis=0)
+    for length in (1, 9, 20):
+        cycle = _Cycle(b, size, length, system.xp)
+        assert cycle.run(system.product(A), lambda r: r, 0 * size) == length
+        left = system.residual(cycle.combination())
+        assert left[1] == cycle.residual[1] == 0
+        np.testing.assert_allclose(
+            cycle.residual, left, rtol=1e-3, atol=1e-5 if dtype == "float32" else 0
+        )
+
+
+def test_a_basis_of_gmres_that_is_invariant_ends():
+    A = np.diag(np.r_[np.ones(N // 2), 2 * np.ones(N - N // 2)])
+    b = random((N, 2), "float64")
+    b[: N // 2, 1] = 0  # one step for this column, two for the other
+    cycle = _Cycle(b, np.linalg.norm(b, axis=0), 10, np)
+    assert cycle.run(lambda x: A @ x, lambda r: r, np.zeros(2)) == 2
+    assert cycle.ended.all()
+    np.testing.assert_allclose(A @ cycle.combination(), b, atol=1e-13)
 
 
 def test_columns_that_end_leave_the_product():

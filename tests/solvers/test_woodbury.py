@@ -11,11 +11,12 @@ from structmat import (
     LowRank,
     Permutation,
     SolveError,
+    _array,
     factorize,
     logdet,
 )
 from structmat.matrices import HermitianLowRank, Mirrored
-from structmat.solvers import woodbury
+from structmat.solvers import choice, woodbury
 from structmat.solvers.condition import Probe
 from structmat.solvers.simple import DiagonalFactorization
 
@@ -109,6 +110,50 @@ def test_hermitian_matrices_of_half_the_storage_are_thin(factors, base):
         S = A if isinstance(base, float) else A + base
         check(S, 0.25, rank=rank)
         assert S.hermitian
+
+
+PRODUCTS = {
+    "diagonals": lambda L, M, D, P: ((L + Identity(N)) @ (M + D), 2 * R),
+    "three": lambda L, M, D, P: ((L + D) @ (M + 2.0 * Identity(N)) @ (L + D), 3 * R),
+    "an order": lambda L, M, D, P: ((L + P) @ (M + P.H), 2 * R),
+    "two orders": lambda L, M, D, P: ((L + P) @ (M + P), 2 * R),
+    "an order and a diagonal": lambda L, M, D, P: ((L + P) @ (M + D), 2 * R),
+    "bare": lambda L, M, D, P: (D @ (M + P), R),
+    "a sum": lambda L, M, D, P: ((L + D) @ (M + D) - 3.0 * D + M, 3 * R),
+    "a product inside": lambda L, M, D, P: ((L + (M + D) @ D) @ (M + D), 3 * R),
+    "hermitian": lambda L, M, D, P: ((L + D) @ (L + D).H, 2 * R),
+    "a multiple": lambda L, M, D, P: (-2.0 * ((L + D) @ (M + P)), 2 * R),
+    "numbers": lambda L, M, D, P: ((L + 2j * Identity(N)) @ (M + D), 2 * R),
+    "complex": lambda L, M, D, P: ((L + 1j * D) @ (M + D), 2 * R),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_sums_are_taken_apart(factors, monkeypatch, name):
+    monkeypatch.setattr(choice, "DENSE_ROWS", N - 1)
+    rng = np.random.default_rng(5)
+    (U, V), d = factors, rng.uniform(1, 2, N)
+    A, rank = PRODUCTS[name](
+        LowRank(U, V), LowRank(V, U), Diagonal(d), Permutation(rng.permutation(N))
+    )
+    check(A, 0.7, rank=rank, error=1e-12)
+
+
+@pytest.mark.parametrize("name", ["diagonals", "an order", "two orders", "numbers"])
+def test_products_of_sums_are_taken_apart_by_every_library(factors, backend, monkeypatch, name):
+    monkeypatch.setattr(choice, "DENSE_ROWS", N - 1)
+    U, V = factors
+    parts = (
+        LowRank(U, V),
+        LowRank(V, U),
+        Diagonal(np.arange(1.0, N + 1)),
+        Permutation(np.roll(np.arange(N), 3)),
+    )
+    A = PRODUCTS[name](*parts)[0]
+    F = factorize(A.to(backend), shift=0.7)
+    assert (F.method, F.rank) == ("woodbury", 2 * R)
+    x = _array.to_numpy(F.solve(_array.from_numpy(np.ones(N), F.xp)))
+    np.testing.assert_allclose(x, np.linalg.solve(A.to_dense() + 0.7 * np.eye(N), np.ones(N)))
 
 
 def test_wide_factors_are_formed():

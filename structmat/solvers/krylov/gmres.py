@@ -5,6 +5,7 @@ themselves. Each column has a basis of its own; one product a step serves all co
 """
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat._array import Array
 from structmat._progress import Progress
-from structmat.solvers.krylov.columns import Apply, Columns, Reached, norms, quotient, times
+from structmat.solvers.krylov.columns import (
+    Apply,
+    Columns,
+    Numbers,
+    Reached,
+    norms,
+    quotient,
+    times,
+)
 from structmat.solvers.krylov.conjugate_gradients import share
 
 #: Steps before the first restart, and scalars that all bases together may take: 1 GiB.
@@ -48,14 +57,10 @@ def gmres(
         if not ended.active.size or steps >= limit:
             break
         before = residual[ended.active]
-        aim = bound[ended.active]
-        cycle = _Cycle(r, before, xp)
-        for _ in range(min(length, limit - steps, b.shape[0])):
-            cycle.step(multiply, precondition)
-            steps += 1
-            if (cycle.residual <= aim).all() or cycle.ended.all():
-                break
+        cycle = _Cycle(r, before, min(length, limit - steps, b.shape[0]), xp)
+        steps += cycle.run(multiply, precondition, bound[ended.active])
         change = precondition(cycle.combination())
+        del cycle  # makes way for the next one
         left = r - multiply(change)
         # Rounding of a singular matrix may undo what was gained.
         better = norms(left, xp) < before
@@ -70,74 +75,89 @@ def gmres(
 
 
 class _Cycle:
-    """Arnoldi bases of several columns, and the least squares problems of their coefficients."""
+    """Arnoldi bases of several columns, and the least squares problems of their coefficients.
 
-    def __init__(self, r: Array, size: NDArray[np.float64], xp: ModuleType) -> None:
-        self._xp, self._basis = xp, [times(r, quotient(np.ones_like(size), size), xp)]
-        k, kind = size.size, np.complex128 if _array.is_complex(r, xp) else np.float64
-        #: Triangular matrices, as columns of different lengths; right sides; rotations.
-        self._triangle: list[NDArray] = []
-        self._right: list[NDArray] = [size.astype(kind)]
-        self._rotations: list[tuple[NDArray, NDArray]] = []
+    The bases of k columns are one array (k, length + 1, n): a step takes two products with it for
+    each of two passes of classical Gram-Schmidt. The norm of a least residual is that of the first
+    one over the norm of a vector that is orthogonal to the Hessenberg matrix (k, length + 1,
+    length), which each step makes longer by one number.
+    """
+
+    def __init__(self, r: Array, size: Numbers, length: int, xp: ModuleType) -> None:
+        n, k = r.shape
+        kind = np.complex128 if _array.is_complex(r, xp) else np.float64
+        self._xp, self._size, self._steps = xp, size, 0
+        self._basis = xp.empty((k, length + 1, n), dtype=r.dtype, device=_array.device(r))
+        self._append(r, size)
+        self._hessenberg = np.zeros((k, length + 1, length), kind)
+        self._orthogonal = np.ones((k, 1), kind)
         self._least = 10 * float(xp.finfo(r.dtype).eps)
         self.residual, self.ended = size.copy(), np.zeros(k, bool)
 
+    def _append(self, w: Array, size: Numbers) -> None:
+        """Put columns of norm one, or of zeros, into the bases."""
+        w = times(w, quotient(np.ones_like(size), size), self._xp)
+        self._basis[:, self._steps, :] = self._xp.matrix_transpose(w)
+
+    def run(self, multiply: Apply, precondition: Apply, bound: Numbers) -> int:
+        """Steps until the residuals are within their bounds, or the bases are full; their count."""
+        while self._steps < self._hessenberg.shape[2]:
+            self.step(multiply, precondition)
+            if (self.residual <= bound).all():
+                break
+        return self._steps
+
     def step(self, multiply: Apply, precondition: Apply) -> None:
         """One more vector of each basis; a basis that is invariant gets zeros."""
-        xp, V = self._xp, self._basis
-        w = multiply(precondition(V[-1]))
+        xp, j = self._xp, self._steps
+        V = self._basis[:, : j + 1, :]
+        w = multiply(precondition(xp.matrix_transpose(V[:, j, :])))
         size = norms(w, xp)
-        column = np.zeros((len(V), size.size), self._right[0].dtype)
         for _ in range(2):  # twice is enough
             parts = self._against(V, w)
-            column += parts
-            for v, part in zip(V, parts, strict=True):
-                w = w - times(v, part, xp)
+            self._hessenberg[:, : j + 1, j] += parts
+            w = w - self._combined(V, parts)
         last = norms(w, xp)
         last = np.where((last <= self._least * size) | self.ended, 0.0, last)
-        self._basis.append(times(w, quotient(np.ones_like(last), last), xp))
-        self._reduce(column, last)
+        self._hessenberg[:, j + 1, j] = last
+        self._steps += 1
+        self._append(w, last)
+        self._measure(last)
 
-    def _against(self, V: list[Array], w: Array) -> NDArray:
-        """Inner products with all vectors of the bases, (j, k), by one transfer to the host."""
+    def _against(self, V: Array, w: Array) -> Numbers:
+        """Inner products with all vectors of the bases, (k, j), by one transfer to the host."""
         xp = self._xp
-        w = _array.conj(w, xp)
-        found = xp.stack([xp.sum(v * w, axis=0) for v in V])
-        parts: NDArray = np.conj(_array.to_numpy(found)).astype(self._right[0].dtype)
-        return parts
+        w = _array.conj(xp.matrix_transpose(w), xp)[:, :, None]
+        found = _array.to_numpy((V @ w)[:, :, 0])
+        return np.conj(found).astype(self._hessenberg.dtype)
 
-    def _reduce(self, column: NDArray, last: NDArray[np.float64]) -> None:
-        """Rotate the new column of the Hessenberg matrix into the triangle."""
-        for i, (c, s) in enumerate(self._rotations):
-            upper = column[i].copy()
-            low = column[i + 1] if i + 1 < len(column) else last.astype(column.dtype)
-            column[i] = np.conj(c) * upper + np.conj(s) * low
-            if i + 1 < len(column):
-                column[i + 1] = c * low - s * upper
-        diagonal = np.hypot(np.abs(column[-1]), last)
-        c, s = quotient(column[-1], diagonal), quotient(last.astype(column.dtype), diagonal)
-        # A column that has ended adds nothing more.
-        over = self.ended | (diagonal == 0)
-        c, s = np.where(over, 0.0, c), np.where(over, 1.0, s)
-        column[-1] = np.where(over, 1.0, diagonal)
-        upper = self._right[-1]
-        self._right[-1] = np.where(over, 0.0, np.conj(c) * upper)
-        self._right.append(np.where(over, upper, -s * upper))
-        self._rotations.append((c, s))
-        self._triangle.append(np.where(self.ended, 0.0, column))
-        self._triangle[-1][-1] = column[-1]
-        self.residual = np.abs(self._right[-1])
+    def _combined(self, V: Array, numbers: Numbers) -> Array:
+        """Combinations (n, k) of the vectors of the bases by numbers (k, j)."""
+        xp = self._xp
+        row = _array.from_numpy(np.ascontiguousarray(numbers), xp, _array.device(V))
+        return xp.matrix_transpose((xp.astype(row, V.dtype)[:, None, :] @ V)[:, 0, :])
+
+    def _measure(self, last: NDArray[np.float64]) -> None:
+        """Norms of the least residuals; zero for bases that have ended."""
+        column = self._hessenberg[:, : self._steps, self._steps - 1]
+        part = (np.conj(self._orthogonal) * column).sum(axis=1)
+        number = -quotient(np.conj(part), last.astype(part.dtype))
+        self._orthogonal = np.concatenate([self._orthogonal, number[:, None]], axis=1)
         self.ended = self.ended | (last == 0)
+        least = self._size / np.linalg.norm(self._orthogonal, axis=1)
+        self.residual = np.where(self.ended, 0.0, least)
 
     def combination(self) -> Array:
         """The combination of the basis whose residual is least, (n, k)."""
-        xp, R = self._xp, self._triangle
-        solution = [right.copy() for right in self._right[:-1]]
-        for j in reversed(range(len(R))):
-            solution[j] = quotient(solution[j], R[j][j])
-            for i in range(j):
-                solution[i] = solution[i] - R[j][i] * solution[j]
-        total = times(self._basis[0], solution[0], xp)
-        for v, number in zip(self._basis[1:], solution[1:], strict=False):
-            total = total + times(v, number, xp)
-        return total
+        j = self._steps
+        H = self._hessenberg[:, : j + 1, :j]
+        right = np.zeros((H.shape[0], j + 1, 1), H.dtype)
+        right[:, 0, 0] = self._size
+        triangles: Any = np.linalg.qr(np.concatenate([H, right], axis=2), mode="r")
+        R, numbers = triangles[:, :j, :j], triangles[:, :j, j:]
+        # A column that has ended adds nothing more.
+        sizes = np.abs(np.diagonal(R, axis1=1, axis2=2))
+        over = sizes <= np.finfo(np.float64).eps * sizes.max(axis=1, initial=0.0)[:, None]
+        R = np.where(over[:, :, None], np.eye(j), R)
+        numbers = np.linalg.solve(R, np.where(over[:, :, None], 0.0, numbers))
+        return self._combined(self._basis[:, :j, :], numbers[:, :, 0])
