@@ -195,6 +195,7 @@ BUILT_IN = (
         "product", matrix="structmat.matrices.lazy:Product",
         factorize=(
             "structmat.solvers.products:factorize",
+            "structmat.solvers.woodbury:factorize",
             "structmat.solvers.banded:factorize",
         ),
     ),

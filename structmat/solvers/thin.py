@@ -6,7 +6,7 @@ import numpy as np
 
 from structmat._array import Array, adjoint, device, from_numpy, integers, masked, to_numpy
 from structmat.intervals import IntArray, offsets
-from structmat.matrices import GBLR, HermitianLowRank, LowRank, Mirrored
+from structmat.matrices import GBLR, HermitianLowRank, LowRank, Mirrored, Product
 from structmat.matrix import StructuredMatrix
 
 #: Thin factors in the place of blocks have at most this fraction of the rows as columns.
@@ -37,7 +37,21 @@ def thin_form(A: StructuredMatrix) -> LowRank | None:
             _columns(A, A.u, A.row_start, A.row_width, A.shape[0]),
             _columns(A, A.v, A.col_start, A.col_width, A.shape[1]),
         )
+    if isinstance(A, Product):
+        return _through_short_side(A)
     return None
+
+
+def _through_short_side(A: Product) -> LowRank | None:
+    """The factors on both sides of a short one, as columns; None without a short side."""
+    sides = [factor.shape[1] for factor in A.children[:-1]]
+    at = int(np.argmin(sides)) + 1
+    if sides[at - 1] > _THIN * min(A.shape):
+        return None
+    left, right = (
+        part[0] if len(part) == 1 else Product(*part) for part in (A.children[:at], A.children[at:])
+    )
+    return LowRank(left.to_dense(), right.H.to_dense())
 
 
 def _columns(A: GBLR, contents: Array, start: IntArray, width: IntArray, size: int) -> Array:
