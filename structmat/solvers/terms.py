@@ -10,9 +10,9 @@ from operator import add
 from typing import NamedTuple
 
 from structmat.errors import ConversionError
-from structmat.matrices import Identity, LowRank, Scaled, Sum
+from structmat.matrices import LowRank, Sum
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.shifted import multiple
+from structmat.solvers.shifted import multiple, number_of
 from structmat.solvers.thin import thin_form
 
 #: Kinds that hold sums of their own, besides those of the terms.
@@ -40,7 +40,7 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     """
     thin, rest = [], []
     for term in A.children if isinstance(A, Sum) else (A,):
-        number = _number(term)
+        number = number_of(term)
         factors = thin_form(term)
         if number is not None:
             shift += number
@@ -52,16 +52,6 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     if not rest:
         return Terms(multiple(A, shift), 0.0, joined)
     return Terms(_joined(rest), shift, joined)
-
-
-def _number(A: StructuredMatrix) -> complex | None:
-    """The number of a multiple of the identity; None for other matrices."""
-    if isinstance(A, Identity):
-        return 1.0
-    if isinstance(A, Scaled) and isinstance(A.children[0], Identity):
-        number = complex(A.alpha)
-        return number if number.imag else number.real
-    return None
 
 
 def _joined(terms: Sequence[StructuredMatrix]) -> StructuredMatrix:
