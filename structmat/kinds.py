@@ -126,6 +126,7 @@ BUILT_IN = (
         "structmat.compress.entries.block_low_rank:fit_entries",
         factorize=(
             "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.woodbury:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.banded:factorize",
             "structmat.solvers.block_diagonal:factorize_all",
@@ -187,6 +188,7 @@ BUILT_IN = (
     Kind(
         "sum", matrix="structmat.matrices.lazy:Sum",
         factorize=(
+            "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.woodbury:factorize",
             "structmat.solvers.tiles:factorize",
             "structmat.solvers.hierarchical.direct:factorize_sum",
@@ -212,7 +214,11 @@ BUILT_IN = (
     ),
     Kind(
         "kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker",
-        factorize=("structmat.solvers.kronecker:factorize", "structmat.solvers.banded:factorize"),
+        factorize=(
+            "structmat.solvers.kronecker:factorize",
+            "structmat.solvers.woodbury:factorize",
+            "structmat.solvers.banded:factorize",
+        ),
     ),
     Kind(
         "grid", matrix="structmat.matrices.grid:Grid",

@@ -74,7 +74,7 @@ def _candidate(A: StructuredMatrix, B: StructuredMatrix) -> _Candidate | None:
     if isinstance(A, LowRank) and isinstance(B, LowRank):
         rank = A.rank * B.rank
         size = A.shape[0] * B.shape[0] + A.shape[1] * B.shape[1]
-        return _Candidate(rank * size, rank * size, lambda: _low_rank(A, B))
+        return _Candidate(rank * size, rank * size, lambda: kron_low_rank(A, B))
     if kinds <= {BlockSparse, Diagonal} and isinstance(B, BlockSparse):
         return _blocks(A, B)
     return None
@@ -94,7 +94,15 @@ def _diagonal(A: StructuredMatrix, B: StructuredMatrix) -> Diagonal:
     return Diagonal(A.xp.reshape(d[:, None] * e[None, :], (-1,)))
 
 
-def _low_rank(A: LowRank, B: LowRank) -> LowRank:
+def kron_low_rank(A: LowRank, B: LowRank) -> LowRank:
+    """The Kronecker product of two low-rank matrices by thin factors, of the product of ranks.
+
+    Examples
+    --------
+    >>> A = LowRank(np.ones((4, 2)), np.ones((3, 2)))
+    >>> kron_low_rank(A, A).shape, kron_low_rank(A, A).rank
+    ((16, 9), 4)
+    """
     xp = A.xp
 
     def joined(F: Any, G: Any) -> Any:

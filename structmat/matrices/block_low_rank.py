@@ -157,19 +157,17 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
     @property
     def tiles(self) -> dict[tuple[int, int], Tile]:
         """The tiles as the constructor takes them; views of the packed arrays."""
-        reshape, (in_u, in_v, in_dense) = self.xp.reshape, self._begins
-        result: dict[tuple[int, int], Tile] = {}
-        for t, ((i, j), rank) in enumerate(zip(self.places, self.ranks, strict=True)):
-            p, q = int(self.row_sizes[i]), int(self.col_sizes[j])
-            if rank == DENSE:
-                tile = reshape(self.dense[int(in_dense[t]) : int(in_dense[t + 1])], (p, q))
-            else:
-                tile = (
-                    reshape(self.u[int(in_u[t]) : int(in_u[t + 1])], (p, int(rank))),
-                    reshape(self.v[int(in_v[t]) : int(in_v[t + 1])], (q, int(rank))),
-                )
-            result[int(i), int(j)] = tile
-        return result
+        begins = self._begins
+        return {(int(i), int(j)): self._tile(t, begins) for t, (i, j) in enumerate(self.places)}
+
+    def _tile(self, t: int, begins: tuple[IntArray, IntArray, IntArray]) -> Tile:
+        """Tile t, for the starts of all tiles."""
+        (i, j), rank, reshape = self.places[t], int(self.ranks[t]), self.xp.reshape
+        p, q = int(self.row_sizes[i]), int(self.col_sizes[j])
+        in_u, in_v, in_dense = (slice(int(side[t]), int(side[t + 1])) for side in begins)
+        if rank == DENSE:
+            return reshape(self.dense[in_dense], (p, q))
+        return reshape(self.u[in_u], (p, rank)), reshape(self.v[in_v], (q, rank))
 
     # A = [U-panels | dense tiles] @ [V-panels^H ; I]: the middle vector holds one entry a
     # rank, then the operand itself, so that a dense tile costs its area and no more.
@@ -266,13 +264,19 @@ class BlockLowRank(StructuredMatrix, kind="block_low_rank"):
         """Slices cut the tiles at their edges."""
         if not (self.ranks.size and is_stretch(rows) and is_stretch(cols)):
             return NotImplemented
-        cut_rows, cut_cols = _cuts(self.row_sizes, rows), _cuts(self.col_sizes, cols)
-        tiles = {}
-        for (i, j), tile in self.tiles.items():
-            p, q = slice(*cut_rows[i]), slice(*cut_cols[j])
+        cuts = [_cuts(self.row_sizes, rows), _cuts(self.col_sizes, cols)]
+        lengths = [end - begin for begin, end in cuts]
+        left = [side > 0 for side in lengths]
+        inside = np.flatnonzero(left[0][self.places[:, 0]] & left[1][self.places[:, 1]])
+        if not inside.size:  # of all tiles, which hold the dtype
+            left, inside = [np.ones_like(side) for side in left], np.arange(self.ranks.size)
+        at, begins, tiles = [np.cumsum(side) - 1 for side in left], self._begins, {}
+        for t in inside.tolist():
+            tile, (i, j) = self._tile(t, begins), self.places[t]
+            p, q = (slice(int(c[0][k]), int(c[1][k])) for c, k in zip(cuts, (i, j), strict=True))
             part = (tile[0][p, :], tile[1][q, :]) if isinstance(tile, tuple) else tile[p, q]
-            tiles[i, j] = part
-        sizes = [np.asarray([b - a for a, b in cuts]) for cuts in (cut_rows, cut_cols)]
+            tiles[int(at[0][i]), int(at[1][j])] = part
+        sizes = [side[kept] for side, kept in zip(lengths, left, strict=True)]
         return BlockLowRank(tiles, row_sizes=sizes[0], col_sizes=sizes[1])
 
     def _norm(self, ord: Any) -> Any:
@@ -295,13 +299,10 @@ def _norm_of(tile: Array) -> float:
     return float(np.linalg.norm(to_numpy(tile)))
 
 
-def _cuts(sizes: IntArray, at: IntArray) -> list[tuple[int, int]]:
+def _cuts(sizes: IntArray, at: IntArray) -> tuple[IntArray, IntArray]:
     """First and last position of a stretch of indices inside each tile of these sizes."""
     begins = offsets(sizes)[:-1]
-    return [
-        (int(np.clip(at[0] - begin, 0, size)), int(np.clip(at[-1] + 1 - begin, 0, size)))
-        for begin, size in zip(begins, sizes, strict=True)
-    ]
+    return np.clip(at[0] - begins, 0, sizes), np.clip(at[-1] + 1 - begins, 0, sizes)
 
 
 def _sizes(values: Any, name: str) -> IntArray:

@@ -16,6 +16,7 @@ from structmat._array import (
 )
 from structmat.intervals import IntArray
 from structmat.kinds import rule
+from structmat.matrices.low_rank import LowRank
 from structmat.matrix import StructuredMatrix
 
 
@@ -91,10 +92,29 @@ def _precise(matrix: StructuredMatrix, other: Dense) -> Array:
 
 
 @rule("matmul", "dense", "*")
-def _dense_times(a: Dense, b: StructuredMatrix) -> Dense:
-    return Dense(b.rdot(a.A))
+def _dense_times(a: Dense, b: StructuredMatrix) -> Any:
+    if _is_cheapest(a, b):
+        return Dense(b.rdot(a.A))
+    if _is_thin(a, b):
+        return LowRank(a.A, adjoint(_precise(b, a), a.xp))
+    return NotImplemented
 
 
 @rule("matmul", "*", "dense")
-def _times_dense(a: StructuredMatrix, b: Dense) -> Dense:
-    return Dense(a.matmat(b.A))
+def _times_dense(a: StructuredMatrix, b: Dense) -> Any:
+    if _is_cheapest(a, b):
+        return Dense(a.matmat(b.A))
+    if _is_thin(a, b):
+        return LowRank(_precise(a, b), adjoint(b.A, b.xp))
+    return NotImplemented
+
+
+def _is_cheapest(a: StructuredMatrix, b: StructuredMatrix) -> bool:
+    """True where the entries of a product take no more than its factors."""
+    m, k, n = *a.shape, b.shape[1]
+    return m * n <= min(k * (m + n), a.cost + b.cost)
+
+
+def _is_thin(a: StructuredMatrix, b: StructuredMatrix) -> bool:
+    """True where dense factors with a short side between them take no more than these factors."""
+    return a.shape[1] * (a.shape[0] + b.shape[1]) <= a.cost + b.cost

@@ -113,11 +113,20 @@ def _product(a: LowRank, b: LowRank) -> LowRank:
 
 
 @rule("matmul", "low_rank", "*")
-def _low_rank_times(a: LowRank, b: StructuredMatrix) -> LowRank:
-    return LowRank(a.U, b.rmatmat(a.V))
+def _low_rank_times(a: LowRank, b: StructuredMatrix) -> Any:
+    if _is_cheaper(a.rank, a, b):
+        return LowRank(a.U, b.rmatmat(a.V))
+    return NotImplemented
 
 
 @rule("matmul", "dense", "low_rank")
 @rule("matmul", "*", "low_rank")
-def _times_low_rank(a: StructuredMatrix, b: LowRank) -> LowRank:
-    return LowRank(a.matmat(b.U), b.V)
+def _times_low_rank(a: StructuredMatrix, b: LowRank) -> Any:
+    if _is_cheaper(b.rank, a, b):
+        return LowRank(a.matmat(b.U), b.V)
+    return NotImplemented
+
+
+def _is_cheaper(rank: int, a: StructuredMatrix, b: StructuredMatrix) -> bool:
+    """True where a product of this rank takes no more than its factors."""
+    return rank * (a.shape[0] + b.shape[1]) <= a.cost + b.cost

@@ -7,13 +7,14 @@ import numpy as np
 from structmat._array import Array, identity, integers, taken
 from structmat._operand import multiplied
 from structmat.intervals import IntArray, offsets
+from structmat.matrices import BlockLowRank, Diagonal, Sum
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
 from structmat.solvers.components import Components, components_of
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
-from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.shifted import is_hermitian, number_of, shifted
 from structmat.solvers.simple import parity
 from structmat.solvers.stacks import SIDE, Stack
 from structmat.solvers.verify import double
@@ -26,6 +27,8 @@ _FORMED_ENTRIES, _FORMED_RATIO = 2**24, 8
 _MOST_PARTS = 4
 #: Blocks that hold more numbers than this for each stored one are sparse.
 _FULL_RATIO = 4
+#: A tile of low rank is thin if its shorter side is at least this many times its rank.
+_THIN_RATIO = 8
 #: Most entries of the columns that find the blocks at once.
 _COLUMNS_ENTRIES = 2**22
 
@@ -93,9 +96,12 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
 
     NotImplemented for a matrix of one block, and where a large block has no direct method. Also
     where a method of the kind does better: one block of most rows, many different blocks, or
-    blocks of few entries, of a matrix that is no grid.
+    blocks of few entries, of a matrix that is no grid and has no thin tiles. Sums are taken with
+    thin tiles alone.
     """
-    return _by_blocks(A, shift, tol, always=isinstance(A, Grid))
+    if isinstance(A, Sum) and not are_thin(A):
+        return NotImplemented
+    return _by_blocks(A, shift, tol, always=isinstance(A, Grid) or are_thin(A))
 
 
 def factorize_all(A: StructuredMatrix, shift: complex, tol: float) -> Any:
@@ -108,6 +114,8 @@ def _by_blocks(A: StructuredMatrix, shift: complex, tol: float, *, always: bool)
     if found is None or len(found.sizes) < 2:
         return NotImplemented
     formed = int((found.sizes <= _FORMED_ROWS).sum())
+    if are_thin(A):
+        formed = int((np.cumsum(found.sizes[:formed] ** 2) <= _FORMED_RATIO * A.storage).sum())
     entries = int((found.sizes[:formed] ** 2).sum())
     if entries > max(_FORMED_ENTRIES, _FORMED_RATIO * A.storage):
         return NotImplemented
@@ -126,6 +134,29 @@ def _by_blocks(A: StructuredMatrix, shift: complex, tol: float, *, always: bool)
             return inner
         parts.append(Part(int(begin[i]), inner))
     return BlockDiagonalFactorization(shifted(A, shift), parts, (found.rows, found.cols), tol)
+
+
+def are_thin(A: StructuredMatrix) -> bool:
+    """True for tiles of low rank, each much wider than that, alone or beside a diagonal.
+
+    Examples
+    --------
+    >>> from structmat import LowRank, block_diag
+    >>> A = LowRank(np.ones((9, 1)), np.ones((9, 1)))
+    >>> are_thin(block_diag(A, A)), are_thin(block_diag(A, np.eye(2)))
+    (True, False)
+    """
+    tiled = 0
+    for term in A.children if isinstance(A, Sum) else (A,):
+        if isinstance(term, BlockLowRank):
+            i, j = term.places.T
+            sizes = np.minimum(term.row_sizes[i], term.col_sizes[j])
+            if (term.ranks < 0).any() or (_THIN_RATIO * term.ranks > sizes).any():
+                return False
+            tiled += 1
+        elif not (isinstance(term, Diagonal) or number_of(term) is not None):
+            return False
+    return tiled > 0
 
 
 def _count(sizes: IntArray) -> int:

@@ -12,9 +12,10 @@ from scipy.sparse.csgraph import connected_components
 
 from structmat.errors import SolveError
 from structmat.intervals import IntArray, offsets
-from structmat.matrices import GBLR, BlockLowRank, BlockSparse
+from structmat.matrices import GBLR, BlockLowRank, BlockSparse, Diagonal, Sum
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.shifted import number_of
 
 
 class Support(NamedTuple):
@@ -53,6 +54,14 @@ def support_of(A: StructuredMatrix) -> Support | None:
         i, j = np.asarray(A.places, np.int64).reshape(-1, 2).T
         rows, cols = offsets(A.row_sizes), offsets(A.col_sizes)
         return Support(rows[i], A.row_sizes[i], cols[j], A.col_sizes[j])
+    if isinstance(A, Sum):
+        found = [support_of(term) for term in A.children]
+        known = [support for support in found if support is not None]
+        if len(known) == len(found):
+            return Support(*map(np.concatenate, zip(*known, strict=True)))
+    if isinstance(A, Diagonal) or number_of(A) is not None:
+        at, one = np.arange(A.shape[0]), np.ones(A.shape[0], np.int64)
+        return Support(at, one, at, one)
     return None
 
 

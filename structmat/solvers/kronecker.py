@@ -10,12 +10,12 @@ import numpy as np
 
 from structmat._array import Array, adjoint, to_numpy
 from structmat.errors import SolveError
-from structmat.matrices import Kronecker
+from structmat.matrices import Identity, Kronecker
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import DENSE_ROWS, direct
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
-from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.shifted import is_hermitian, number_of, shifted
 from structmat.solvers.verify import LIMIT
 
 
@@ -121,11 +121,27 @@ def factorize(A: Kronecker, shift: complex, tol: float) -> Any:
             "solution"
         )
     if shift:
-        return _by_eigenvectors(A, shift, tol)
+        found = _by_identity(A, shift, tol)
+        return _by_eigenvectors(A, shift, tol) if found is NotImplemented else found
     found = [direct(factor, 0.0, tol) for factor in A.children]
     if any(F is NotImplemented for F in found):
         return NotImplemented
     return KroneckerFactorization(A, (found[0], found[1]), tol)
+
+
+def _by_identity(A: Kronecker, shift: complex, tol: float) -> Any:
+    """An identity beside a shifted factor: I ⊗ B + s I is I ⊗ (B + s I), on either side."""
+    for at, factor in enumerate(A.children):
+        number = number_of(factor)
+        if number is None or not A.shape[0]:
+            continue
+        found = direct(A.children[1 - at] * number, shift, tol)
+        if found is NotImplemented:
+            return found
+        one = direct(Identity(factor.shape[0], like=A.xp.zeros(0, device=A.device)), 0.0, tol)
+        both = (found, one) if at else (one, found)
+        return KroneckerFactorization(shifted(A, shift), both, tol)
+    return NotImplemented
 
 
 def _by_eigenvectors(A: Kronecker, shift: complex, tol: float) -> Any:

@@ -1,6 +1,6 @@
 """The matrix S = A + shift I, and facts about it."""
 
-from structmat.matrices import Identity
+from structmat.matrices import Identity, Scaled
 from structmat.matrix import StructuredMatrix
 
 
@@ -23,6 +23,23 @@ def multiple(A: StructuredMatrix, number: complex) -> StructuredMatrix:
     """A multiple of the identity, of the rows, the library and the device of A."""
     found: StructuredMatrix = Identity(A.shape[0], like=A.xp.zeros(0, device=A.device)) * number
     return found
+
+
+def number_of(A: StructuredMatrix) -> complex | None:
+    """The number of a multiple of the identity; None for other matrices.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> number_of(3 * structmat.Identity(4))
+    3.0
+    """
+    if isinstance(A, Identity):
+        return 1.0
+    if isinstance(A, Scaled) and isinstance(A.children[0], Identity):
+        number = complex(A.alpha)
+        return number if number.imag else number.real
+    return None
 
 
 def is_hermitian(A: StructuredMatrix) -> bool:

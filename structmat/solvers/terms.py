@@ -16,7 +16,7 @@ from structmat._array import to_numpy
 from structmat.errors import ConversionError
 from structmat.matrices import Diagonal, Identity, LowRank, Permutation, Product, Scaled, Sum
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.shifted import multiple, shifted
+from structmat.solvers.shifted import multiple, number_of, shifted
 from structmat.solvers.thin import thin_form
 
 #: Kinds that hold sums of their own, besides those of the terms.
@@ -45,7 +45,7 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     thin, rest = [], []
     for term in A.children if isinstance(A, Sum) else (A,):
         own, factors = _apart(term)
-        number = _number(own)
+        number = number_of(own)
         if factors is not None:
             thin.append(factors)
         if number is None:
@@ -82,7 +82,7 @@ def _factors_apart(A: Product) -> tuple[StructuredMatrix, LowRank | None]:
         if terms.low_rank is not None:
             thin.append(LowRank(base @ terms.low_rank.U, terms.low_rank.V) * number)
         low_rank = reduce(add, thin) if thin else None
-        multiplier = _number(own)
+        multiplier = number_of(own)
         if multiplier is None:
             base = base @ own
             base = one if _is_in_place(base) else base
@@ -105,16 +105,6 @@ def _is_monomial(A: StructuredMatrix) -> bool:
     if isinstance(A, Scaled | Product):
         return all(map(_is_monomial, A.children))
     return isinstance(A, Diagonal | Identity | Permutation)
-
-
-def _number(A: StructuredMatrix) -> complex | None:
-    """The number of a multiple of the identity; None for other matrices."""
-    if isinstance(A, Identity):
-        return 1.0
-    if isinstance(A, Scaled) and isinstance(A.children[0], Identity):
-        number = complex(A.alpha)
-        return number if number.imag else number.real
-    return None
 
 
 def _joined(terms: Sequence[StructuredMatrix]) -> StructuredMatrix:

@@ -5,12 +5,23 @@ from typing import Any
 import numpy as np
 
 from structmat._array import Array, adjoint, device, from_numpy, integers, masked, to_numpy
+from structmat.algebra.kronecker import kron_low_rank
 from structmat.intervals import IntArray, offsets
-from structmat.matrices import GBLR, HermitianLowRank, LowRank, Mirrored
+from structmat.matrices import (
+    GBLR,
+    BlockLowRank,
+    HermitianLowRank,
+    Kronecker,
+    LowRank,
+    Mirrored,
+    Product,
+)
 from structmat.matrix import StructuredMatrix
 
 #: Thin factors in the place of blocks have at most this fraction of the rows as columns.
 _THIN = 1 / 8
+#: Full columns in the place of tiles hold at most this many numbers for each stored one.
+_FULL = 8
 #: Entries of a diagonal below this fraction of its median are left to the thin factors.
 _SMALL = 1e-4
 
@@ -37,7 +48,54 @@ def thin_form(A: StructuredMatrix) -> LowRank | None:
             _columns(A, A.u, A.row_start, A.row_width, A.shape[0]),
             _columns(A, A.v, A.col_start, A.col_width, A.shape[1]),
         )
-    return None
+    special = {Product: _through_short_side, BlockLowRank: _of_tiles, Kronecker: _of_both}
+    find = special.get(type(A))
+    return None if find is None else find(A)
+
+
+def _through_short_side(A: Product) -> LowRank | None:
+    """The factors on both sides of a short one, as columns; None without a short side."""
+    sides = [factor.shape[1] for factor in A.children[:-1]]
+    at = int(np.argmin(sides)) + 1
+    if sides[at - 1] > _THIN * min(A.shape):
+        return None
+    left, right = (
+        part[0] if len(part) == 1 else Product(*part) for part in (A.children[:at], A.children[at:])
+    )
+    return LowRank(left.to_dense(), right.H.to_dense())
+
+
+def _of_tiles(A: BlockLowRank) -> LowRank | None:
+    """The factors of few tiles of low rank, side by side as full columns."""
+    rank = int(A.ranks.sum())
+    if not A.ranks.size or (A.ranks < 0).any() or rank > _THIN * min(A.shape):
+        return None
+    if rank * sum(A.shape) > _FULL * A.storage:
+        return None
+    tops, lefts = (offsets(sizes).tolist() for sizes in (A.row_sizes, A.col_sizes))
+    pairs = [
+        (_padded(U, tops[i], A.shape[0], A.xp), _padded(V, lefts[j], A.shape[1], A.xp))
+        for (i, j), (U, V) in A.tiles.items()
+    ]
+    U, V = (A.xp.concat(side, axis=1) for side in zip(*pairs, strict=True))
+    return LowRank(U, V)
+
+
+def _padded(F: Array, first: int, size: int, xp: Any) -> Array:
+    """Rows from `first` on of a matrix of `size` rows that is zero elsewhere."""
+    above, below = (
+        xp.zeros((rows, F.shape[1]), dtype=F.dtype, device=device(F))
+        for rows in (first, size - first - F.shape[0])
+    )
+    return xp.concat([above, F, below], axis=0)
+
+
+def _of_both(A: Kronecker) -> LowRank | None:
+    """A Kronecker product of two products of thin factors; its rank is the product of theirs."""
+    outer, inner = (thin_form(factor) for factor in A.children)
+    if outer is None or inner is None or outer.rank * inner.rank > _THIN * min(A.shape):
+        return None
+    return kron_low_rank(outer, inner)
 
 
 def _columns(A: GBLR, contents: Array, start: IntArray, width: IntArray, size: int) -> Array:

@@ -110,6 +110,31 @@ def test_products_of_kronecker_products_are_of_the_factors(backend):
     assert powers.kind == "kronecker"
 
 
+WIDE = block_sparse(3, 40, 3, 3, [0], [5])
+SHORT_SIDES = {
+    "dense": (dense(40, 3), dense(3, 40), "low_rank"),
+    "half": (dense(40, 20), dense(20, 40), "dense"),
+    "none": (dense(40, 0), dense(0, 40), "low_rank"),
+    "sparse on the right": (dense(40, 3), WIDE, "product"),
+    "sparse on the left": (block_sparse(40, 3, 3, 3, [5], [0]), dense(3, 40), "product"),
+    "low rank": (dense(40, 3), low_rank(3, 40, 2), "low_rank"),
+    "low rank, dear": (low_rank(40, 3, 6), dense(3, 40), "low_rank"),
+    "rank and sparse": (low_rank(3, 3, 3), WIDE, "product"),
+    "square": (dense(5, 5), block_sparse(5, 5, 1, 1, [0], [1]), "dense"),
+}
+
+
+@pytest.mark.parametrize("name", SHORT_SIDES)
+def test_products_take_no_more_than_their_factors(backend, name):
+    *builders, kind = SHORT_SIDES[name]
+    (A, B), (a, b) = built(backend, *builders)
+    for left, right, expected in ((A, B, a @ b), (B.H, A.H, (a @ b).conj().T)):
+        joined = left @ right
+        assert joined.kind == kind
+        assert joined.cost <= left.cost + right.cost
+        close(joined.to_dense(), expected, "complex128")
+
+
 def test_kronecker_products_with_a_common_factor_add_up():
     A, B, C = (build(name)[0] for name in ("monarch", "gblr", "block_sparse"))
     K = structmat.kron(A, B)

@@ -6,6 +6,7 @@ import pytest
 from structmat import (
     GBLR,
     BlockSparse,
+    Dense,
     Diagonal,
     Identity,
     LowRank,
@@ -56,6 +57,15 @@ def test_factors_that_cancel(factors):
     U, V = factors
     check(LowRank(np.c_[U, U], np.c_[V, 1e-3 * V - V]), 1e-6, error=1e-10)
     check(LowRank(np.c_[U, U[:, :2]], np.c_[V, -V[:, :2]]), 1e-9, rank=R - 2)
+
+
+def test_products_through_a_short_side_are_thin(factors):
+    U, V = factors
+    check(Dense(U) @ Dense(V.T), 0.5, rank=R)
+    sparse = BlockSparse(np.ones((1, R, R)), [0], [4], shape=(R, N))
+    assert (Dense(U) @ sparse).kind == "product"
+    check(Dense(U) @ sparse, 0.5, rank=R)
+    check(sparse.H @ Dense(V.T) + Diagonal(np.linspace(1, 2, N)), 0.0, rank=R)
 
 
 def test_factors_of_other_sizes(factors):
