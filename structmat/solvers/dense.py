@@ -7,7 +7,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
-from structmat.solvers.verify import double
+from structmat.solvers.verify import check_formed, double
 
 
 class DenseFactorization(Factorization):
@@ -20,6 +20,7 @@ class DenseFactorization(Factorization):
         n, wide = S.shape[0], double(S.dtype, S.xp)
         # Rounding errors of single precision would hide that a matrix is singular.
         dense = S.to_dense() if S.dtype == wide else S._wider(wide).to_dense()
+        check_formed(dense, S)
         name = f"the {n}x{n} matrix"
         hermitian = is_hermitian(S)
         self.factors = factored(dense, S.xp, hermitian=hermitian, name=name, narrow=S.dtype)

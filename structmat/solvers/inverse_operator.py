@@ -13,6 +13,7 @@ from structmat._operators import cupyx_operator
 from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.arguments import check_device
 from structmat.solvers.results import Solution
 
 
@@ -172,10 +173,12 @@ class Columns:
         self.found = Solution(None, 0.0, 0.0, 0, F.method)
 
     def _multiply(self, x: Array) -> Array:
+        check_device(x, self.F)
         self.found = self.F._measured(x, adjoint=False, exact=self.exact)
         return self.found.x
 
     def _multiply_adjoint(self, y: Array) -> Array:
+        check_device(y, self.F)
         self.found = self.F._measured(y, adjoint=True, exact=self.exact)
         return self.found.x
 

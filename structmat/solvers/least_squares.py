@@ -18,11 +18,25 @@ from structmat.errors import SolveError
 from structmat.kinds import later
 from structmat.matrices import Dense, Diagonal, LowRank
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.arguments import computing, finite_matrix, right_hand_side, tolerance
+from structmat.solvers.arguments import (
+    check_device,
+    computing,
+    finite_matrix,
+    right_hand_side,
+    tolerance,
+)
 from structmat.solvers.choice import structured
 from structmat.solvers.krylov.least_squares import lsmr
 from structmat.solvers.thin import thin_form
-from structmat.solvers.verify import REFUSED, column_norms, double, in_range, norm_bound
+from structmat.solvers.verify import (
+    REFUSED,
+    check_formed,
+    check_products,
+    column_norms,
+    double,
+    in_range,
+    norm_bound,
+)
 
 #: A matrix of more entries, or with both sides longer, is not formed.
 _FORMED_ENTRIES, _FORMED_SIDE = 2**24, 2048
@@ -74,6 +88,7 @@ def lstsq(A: StructuredMatrix, b: Any, *, tol: float | None = None) -> Array:
     """
     A = as_matrix(A)
     b = right_hand_side(b, A)
+    check_device(b, A)
     make: Any = Pseudoinverse
     if has_gradients(A.xp):
         make = later("structmat.solvers.gradients.least_squares:RecordedPseudoinverse")
@@ -111,6 +126,7 @@ class Pseudoinverse:
             error = self._error(x, b)
             x = xp.astype(x if scale is None else x * scale, narrow)
         if not error <= REFUSED * self.tol or not bool(xp.all(xp.isfinite(x))):
+            check_products(A)
             raise SolveError(
                 f"least squares with {A!r}: error {error:.2g}; expected at most "
                 f"{REFUSED * self.tol:.2g}, {REFUSED} tol (give a larger tol, or double precision)"
@@ -171,6 +187,7 @@ def _by_diagonal(A: Diagonal) -> Callable[[Array], Array]:
 
 def _by_dense_form(A: StructuredMatrix) -> Callable[[Array], Array]:
     dense = A.xp.astype(A.to_dense(), double(A.dtype, A.xp))
+    check_formed(dense, A)
     if is_numpy(A.xp):
         return lambda b: np.linalg.lstsq(dense, b, rcond=_cutoff(A))[0]
     inverse = _pseudoinverse(dense, A)
