@@ -70,8 +70,12 @@ def tolerance(tol: Any, A: StructuredMatrix) -> float:
     """A bound of errors, by default that of the precision of A."""
     if tol is None:
         return _TOL if A.xp.finfo(A.dtype).bits >= 64 else _TOL_SINGLE
-    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < float(tol) < 1:
-        raise InputError(f"tol = {tol!r}; expected a number between 0 and 1, such as 1e-8")
+    least = float(np.finfo(np.float64).eps)
+    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not least <= float(tol) < 1:
+        raise InputError(
+            f"tol = {tol!r}; expected a number below 1, and at least the rounding of double "
+            f"precision, {least:.2g} (such as 1e-8)"
+        )
     return float(tol)
 
 

@@ -55,7 +55,7 @@ def lstsq(A: StructuredMatrix, b: Any, *, tol: float | None = None) -> Array:
     tol : float, optional
         Bound of the error: of ``|A^H r| / (|A| |r|)`` for the residual ``r = b - A x``, or of
         ``|r| / (|A| |x| + |b|)`` where that is less. By default 1e-8, or 1e-5 for contents in
-        single precision.
+        single precision. At least the rounding of double precision, 2.2e-16.
 
     Returns
     -------

@@ -107,10 +107,18 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
         rest = b - multiplied(F.matrix, x, adjoint=adjoint)
         best = Solution(x, *_errors(F, x, rest, sizes, exact=exact), best.iterations, F.method)
     if not best.backward_error <= REFUSED * F.tol:
+        remedy = (
+            "the matrix may be close to singular: give factorize a larger shift, a larger tol, or "
+            "double precision"
+        )
+        if best.backward_error <= float(xp.finfo(narrow).eps):
+            remedy = (
+                f"that is the rounding of {narrow}: give factorize a larger tol, or a right-hand "
+                "side in double precision"
+            )
         raise SolveError(
             f"{F.method}: backward error {best.backward_error:.2g} after {best.iterations} steps; "
-            f"expected at most {REFUSED * F.tol:.2g}, {REFUSED} tol (the matrix may be close to "
-            "singular: give factorize a larger shift, a larger tol, or double precision)"
+            f"expected at most {REFUSED * F.tol:.2g}, {REFUSED} tol ({remedy})"
         )
     if best.residual > _LEFT:
         _check_growth(F, column_norms(best.x, xp) / np.maximum(sizes, _TINY))

@@ -50,3 +50,28 @@ def test_matrices_without_a_precision_take_that_of_the_right_hand_side(shift):
         for dtype in ("float32", "complex64", "float64"):
             x = structmat.solve(A.astype("float32"), np.ones(N, dtype), shift=shift)
             assert x.dtype == dtype, (A, dtype)
+
+
+@pytest.mark.parametrize("tol", [1e-300, 1e-17])
+@pytest.mark.parametrize("call", [structmat.solve, structmat.lstsq])
+def test_tolerances_below_rounding_are_refused(call, tol):
+    with pytest.raises(
+        structmat.InputError, match=r"tol = .*rounding of double precision, 2.2e-16"
+    ):
+        call(Dense(np.eye(3)), np.ones(3), tol=tol)
+
+
+def test_the_least_tolerance_is_met():
+    A = Dense(np.random.default_rng(0).standard_normal((N, N)))
+    b = np.ones(N)
+    x = structmat.solve(A, b, tol=np.finfo(float).eps)
+    np.testing.assert_allclose(A @ x, b, rtol=1e-13)
+
+
+def test_the_rounding_of_right_hand_sides_is_named():
+    A = Dense(np.random.default_rng(0).standard_normal((N, N)).astype("float32"))
+    b = np.ones(N, "float32")
+    with pytest.raises(structmat.SolveError, match="the rounding of float32: give factorize"):
+        structmat.solve(A, b, tol=1e-13)
+    x = structmat.solve(A, b.astype(float), tol=1e-13)
+    np.testing.assert_allclose(A.toarray().astype(float) @ x, b, rtol=1e-11)
