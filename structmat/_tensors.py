@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from structmat.errors import BackendError
+
 
 def tensor_to_numpy(x: Any) -> np.ndarray:
     """Values of a plain tensor on the host; dtypes that NumPy lacks become wider ones."""
     from structmat._derivatives import lasting, settled
 
     x = settled(x)
+    check_has_values(x)
     with lasting():
         x = x.detach().cpu()
         if x.dtype.is_floating_point and x.dtype.itemsize <= 2 and str(x.dtype) != "torch.float16":
@@ -21,6 +24,16 @@ def tensor_to_numpy(x: Any) -> np.ndarray:
         elif str(x.dtype) == "torch.complex32":
             x = x.cfloat()
         return x.resolve_conj().resolve_neg().numpy()
+
+
+def check_has_values(*arrays: Any) -> None:
+    """Refuse tensors on torch's meta device, which have a shape alone."""
+    for x in arrays:
+        if getattr(x, "is_meta", False):
+            raise BackendError(
+                f"a tensor of shape {tuple(x.shape)} is on torch's meta device, which holds no "
+                "values; expected a device that does, such as cpu (load or make the contents there)"
+            )
 
 
 def tensor_fault(x: Any) -> str:

@@ -100,7 +100,7 @@ def _from_library(
         restore = _back_to(xp, _array.common_device(A))
         sparse = None if backend.to_scipy is None else backend.to_scipy(A)
         return (_array.to_numpy(A) if sparse is None else sparse), restore
-    except ShapeError:
+    except (BackendError, ShapeError):
         raise
     except Exception as error:  # libraries have errors of their own
         reason = first_line(error)

@@ -231,6 +231,8 @@ class Scaled(StructuredMatrix, kind="scaled"):
         # A plain number takes the precision of the matrix it scales.
         turned = is_complex(alpha, xp)
         wide = xp.result_type(A.dtype, xp.complex64) if turned else A.dtype
+        if turned and A.neutral:  # which has no precision to take
+            wide = alpha.dtype
         with computing_on(xp, A.device):
             alpha = xp.astype(alpha, wide)
         super().__init__(A.shape, {"alpha": alpha}, (A,), neutral=A.neutral and not turned)

@@ -4,7 +4,8 @@ front            `factorize`, `solve` and `logdet`
 least_squares    `lstsq`
 arguments        arguments of both, checked
 choice           the direct method for a kind, and what follows where it has none
-factorization    the abstract `Factorization`, an operator that solves; its adjoint and conjugate
+factorization    the abstract `Factorization`: solves, determinants; its adjoint and conjugate
+inverse_operator the operator that it is: products by solves, pickles
 results          `Solution` and `LogDeterminant`
 verify           solves measured, refined, and refused where the error stays large
 condition        condition numbers by products and solves, and the refusal of large ones

@@ -11,9 +11,12 @@ import numpy as np
 from structmat import _array
 from structmat._array import Array
 from structmat._operand import as_operand
+from structmat._tensors import check_has_values
 from structmat.algebra.arguments import as_matrix
 from structmat.errors import BackendError, InputError, SolveError, first_line
+from structmat.matrices import ForeignOperator
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.verify import check_products
 
 #: Default bounds of errors, in double and in lower precision.
 _TOL, _TOL_SINGLE = 1e-8, 1e-5
@@ -22,6 +25,7 @@ _TOL, _TOL_SINGLE = 1e-8, 1e-5
 def finite_matrix(A: Any) -> StructuredMatrix:
     """A matrix as a structured one, of at least single precision, with finite contents."""
     A = as_matrix(A)
+    check_has_values(*A._leaves())
     _check_contents(A)
     xp = A.xp
     return A if xp.finfo(A.dtype).bits >= 32 else A.astype(xp.result_type(A.dtype, xp.float32))
@@ -35,6 +39,8 @@ def _check_contents(A: StructuredMatrix) -> None:
                 f"{name} of {A!r} has a NaN or an infinity; expected finite contents (find them "
                 "with numpy.isfinite)"
             )
+    if isinstance(A, ForeignOperator):
+        check_products(A)
     for child in A.children:
         _check_contents(child)
 
@@ -75,8 +81,12 @@ def tolerance(tol: Any, A: StructuredMatrix) -> float:
     """A bound of errors, by default that of the precision of A."""
     if tol is None:
         return _TOL if A.xp.finfo(A.dtype).bits >= 64 else _TOL_SINGLE
-    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 < float(tol) < 1:
-        raise InputError(f"tol = {tol!r}; expected a number between 0 and 1, such as 1e-8")
+    least = float(np.finfo(np.float64).eps)
+    if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not least <= float(tol) < 1:
+        raise InputError(
+            f"tol = {tol!r}; expected a number below 1, and at least the rounding of double "
+            f"precision, {least:.2g} (such as 1e-8)"
+        )
     return float(tol)
 
 
@@ -84,12 +94,13 @@ def tolerance(tol: Any, A: StructuredMatrix) -> float:
 def computing(A: StructuredMatrix) -> Iterator[None]:
     """The context of a method: on the device of A, without warnings, and with errors of our own.
 
-    What overflows is noticed by the errors that are measured.
+    What overflows is noticed by the errors that are measured, and named as such.
     """
     try:
         with np.errstate(all="ignore"), _array.computing_on(A.xp, A.device):
             yield
     except np.linalg.LinAlgError as error:
+        check_products(A)
         if isinstance(error, SolveError):
             raise
         raise SolveError(
@@ -104,6 +115,15 @@ def right_hand_side(b: Any, A: StructuredMatrix) -> Array:
         check_place(b, A)
         b = b.to_dense()
     return as_operand(b, A.xp)
+
+
+def check_device(b: Array, A: Any) -> None:
+    """Refuse a right-hand side on another device than the matrix."""
+    if not _array.is_numpy(A.xp) and _array.belongs(b, A.xp) and _array.device(b) != A.device:
+        raise BackendError(
+            f"the right-hand side is on {_array.device(b)}, the matrix on {A.device}; expected one "
+            "device (move one of them)"
+        )
 
 
 def check_place(b: StructuredMatrix, A: StructuredMatrix) -> None:

@@ -1,26 +1,22 @@
 """The abstract factorization: an operator that solves, each time with a measured error."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
-from scipy.sparse.linalg import LinearOperator
-
 from structmat import _array
-from structmat._array import Array, Device, DType
-from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
-from structmat._operators import cupyx_operator
+from structmat._array import Array
+from structmat._operand import matrix_product, vector_product
 from structmat.kinds import later
 from structmat.matrices import LowRank
-from structmat.matrix import StructuredMatrix
 from structmat.solvers.arguments import check_place, computing, right_hand_side
 from structmat.solvers.condition import estimate
+from structmat.solvers.inverse_operator import Columns, InverseOperator
 from structmat.solvers.results import LogDeterminant, Solution
 from structmat.solvers.verify import norm_bound, verified
 
 
-class Factorization(LinearOperator, ABC):
+class Factorization(InverseOperator):
     """Operator that solves systems with a square matrix S; `factorize` makes it.
 
     It is the inverse of S as a `scipy.sparse.linalg.LinearOperator`: ``F @ b`` solves, and
@@ -63,19 +59,8 @@ class Factorization(LinearOperator, ABC):
     ('woodbury', 1)
     """
 
-    method: str = ""
-    rank: int | None = None
-    matrix: StructuredMatrix
-    tol: float
     #: Factorization of the same values, where torch follows the contents of `matrix`.
     still: "Factorization | None" = None
-    #: Whether solutions keep the dtype of the right-hand side, whatever `dtype` says.
-    neutral: bool
-
-    def __init__(self, matrix: StructuredMatrix, tol: float) -> None:
-        LinearOperator.__init__(self, None, matrix.shape)
-        self.matrix, self.tol = matrix, tol
-        self.dtype, self.neutral = matrix.dtype, matrix.neutral
 
     # Hooks of a method.
 
@@ -92,16 +77,6 @@ class Factorization(LinearOperator, ABC):
         """The `LogDeterminant` of S; NotImplemented where the method does not give it."""
 
     # Solves.
-
-    @property
-    def xp(self) -> ModuleType:
-        """Array library of S."""
-        return self.matrix.xp
-
-    @property
-    def device(self) -> Device:
-        """Device of S."""
-        return self.matrix.device
 
     @cached_property
     def _norm(self) -> float:
@@ -194,12 +169,23 @@ class Factorization(LinearOperator, ABC):
 
     def _solution(self, b: Any, *, adjoint: bool, exact: bool) -> Solution:
         b = right_hand_side(b, self.matrix)
-        run = _Columns(self, exact=exact)
+        run = Columns(self, exact=exact)
         product = vector_product if b.ndim < 2 else matrix_product
         x = product(run, b, adjoint=adjoint)
         return Solution(
             x, run.found.residual, run.found.backward_error, run.found.iterations, self.method
         )
+
+    def _measured(self, b: Array, *, adjoint: bool, exact: bool) -> Solution:
+        """The solution for columns b (n, k), with derivatives where the library has them."""
+        if not _array.has_gradients(self.xp):
+            return verified(self, b, adjoint=adjoint, exact=exact)
+        follow = later("structmat.solvers.gradients.solves:solution")
+        found: Solution = follow(self, b, adjoint=adjoint, exact=exact)
+        return found
+
+    def _turned(self, *, flipped: bool, conjugated: bool) -> "Factorization":
+        return _turned(self, flipped=flipped, conjugated=conjugated)
 
     def condition(self) -> float:
         """Condition number of S in the 1-norm, estimated from below by products and solves.
@@ -253,139 +239,6 @@ class Factorization(LinearOperator, ABC):
             if found is NotImplemented:
                 found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
         return found
-
-    # The inverse as an operator.
-
-    def matvec(self, x: Any) -> Array:
-        """S^-1 x for one vector or a batch of them, shape (…, n)."""
-        return vector_product(_Columns(self), x, adjoint=False)
-
-    def rmatvec(self, x: Any) -> Array:
-        """S^-H x for one vector or a batch of them, shape (…, n)."""
-        return vector_product(_Columns(self), x, adjoint=True)
-
-    def matmat(self, X: Any) -> Array:
-        """S^-1 X for one matrix or a batch of them, shape (…, n, k)."""
-        return matrix_product(_Columns(self), X, adjoint=False)
-
-    def rmatmat(self, X: Any) -> Array:
-        """S^-H X for one matrix or a batch of them, shape (…, n, k)."""
-        return matrix_product(_Columns(self), X, adjoint=True)
-
-    # SciPy's wrappers call these without any check.
-    _matvec, _rmatvec, _matmat, _rmatmat = matvec, rmatvec, matmat, rmatmat
-
-    def dot(self, x: Any) -> Any:
-        """S^-1 x: a vector (n,) or a matrix (…, n, k); operators and numbers as SciPy does."""
-        if is_scalar(x) or (isinstance(x, LinearOperator) and not isinstance(x, LowRank)):
-            return LinearOperator.dot(self, x)
-        return self.solve(x)
-
-    def rdot(self, x: Any) -> Any:
-        """x S^-1: a vector (n,) or a matrix (…, k, n); operators and numbers as SciPy does."""
-        if isinstance(x, LinearOperator):
-            return x.dot(self)
-        if is_scalar(x):
-            return LinearOperator.dot(self, x)
-        xp = self.xp
-        x = _array.conj(as_operand(x, xp), xp)
-        if x.ndim < 2:
-            return _array.conj(self.solve_adjoint(x), xp)
-        return _array.adjoint(self.solve_adjoint(xp.matrix_transpose(x)), xp)
-
-    def __call__(self, x: Any) -> Any:
-        """Solve; the same as `dot`."""
-        return self.dot(x)
-
-    def __mul__(self, x: Any) -> Any:
-        return self.dot(x)
-
-    def __rmul__(self, x: Any) -> Any:
-        return self.rdot(x)
-
-    def _adjoint(self) -> "Factorization":
-        return _turned(self, flipped=True, conjugated=False)
-
-    def _transpose(self) -> "Factorization":
-        return _turned(self, flipped=True, conjugated=True)
-
-    def conj(self) -> "Factorization":
-        """Factorization of the conjugate of S."""
-        return _turned(self, flipped=False, conjugated=True)
-
-    def to(self, target: Any) -> "Factorization":
-        """The factorization in another array library or on another device.
-
-        S is moved there as `StructuredMatrix.to` moves it, and factorized again.
-
-        Parameters
-        ----------
-        target : str, namespace, or device
-
-        Returns
-        -------
-        Factorization
-        """
-        again = later("structmat.solvers.front:factorize")
-        moved: Factorization = again(self.matrix.to(target), tol=self.tol)
-        return moved
-
-    def to_cupyx(self) -> Any:
-        """The inverse as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""
-        return cupyx_operator(self)
-
-    def __repr__(self) -> str:
-        n = self.shape[0]
-        rank = "" if self.rank is None else f" of rank {self.rank}"
-        return f"<{n}x{n} factorization, {self.method}{rank}, {self.dtype}>"
-
-    def __reduce__(self) -> Any:
-        # SciPy's own state may hold namespaces, which do not pickle.
-        own = {name: value for name, value in vars(self).items() if name not in _SCIPYS}
-        return _revived, (type(self), own)
-
-
-#: Attributes that SciPy's constructor sets again.
-_SCIPYS = ("shape", "_xp", "_norm")
-
-
-def _revived(cls: type[Factorization], own: dict[str, Any]) -> Factorization:
-    """A factorization from its attributes, as pickle keeps them."""
-    F = cls.__new__(cls)
-    LinearOperator.__init__(F, None, own["matrix"].shape)
-    F.__dict__.update(own)
-    return F
-
-
-def _measured(F: Factorization, b: Array, *, adjoint: bool, exact: bool) -> Solution:
-    """The solution for columns b (n, k), with derivatives where the library has them."""
-    if not _array.has_gradients(F.xp):
-        return verified(F, b, adjoint=adjoint, exact=exact)
-    follow = later("structmat.solvers.gradients.solves:solution")
-    found: Solution = follow(F, b, adjoint=adjoint, exact=exact)
-    return found
-
-
-class _Columns:
-    """A factorization as a factor of products, which keeps the errors of its last solve."""
-
-    neutral: bool
-
-    def __init__(self, F: Factorization, *, exact: bool = False) -> None:
-        self.F, self.shape, self.dtype, self.exact = F, F.shape, F.dtype, exact
-        self.xp, self.device, self.neutral = F.xp, F.device, F.neutral
-        self.found = Solution(None, 0.0, 0.0, 0, F.method)
-
-    def _multiply(self, x: Array) -> Array:
-        self.found = _measured(self.F, x, adjoint=False, exact=self.exact)
-        return self.found.x
-
-    def _multiply_adjoint(self, y: Array) -> Array:
-        self.found = _measured(self.F, y, adjoint=True, exact=self.exact)
-        return self.found.x
-
-    def _wider(self, dtype: DType) -> "_Columns":
-        return self
 
 
 class _Turned(Factorization):

@@ -19,6 +19,7 @@ from structmat.kinds import later
 from structmat.matrices import Dense, Diagonal, LowRank
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.arguments import (
+    check_device,
     check_formed,
     computing,
     finite_matrix,
@@ -28,7 +29,14 @@ from structmat.solvers.arguments import (
 from structmat.solvers.choice import structured
 from structmat.solvers.krylov.least_squares import lsmr
 from structmat.solvers.thin import thin_form
-from structmat.solvers.verify import REFUSED, column_norms, double, in_range, norm_bound
+from structmat.solvers.verify import (
+    REFUSED,
+    check_products,
+    column_norms,
+    double,
+    in_range,
+    norm_bound,
+)
 
 #: A matrix of more entries, or with both sides longer, is not formed.
 _FORMED_ENTRIES, _FORMED_SIDE = 2**24, 2048
@@ -47,7 +55,7 @@ def lstsq(A: StructuredMatrix, b: Any, *, tol: float | None = None) -> Array:
     tol : float, optional
         Bound of the error: of ``|A^H r| / (|A| |r|)`` for the residual ``r = b - A x``, or of
         ``|r| / (|A| |x| + |b|)`` where that is less. By default 1e-8, or 1e-5 for contents in
-        single precision.
+        single precision. At least the rounding of double precision, 2.2e-16.
 
     Returns
     -------
@@ -80,6 +88,7 @@ def lstsq(A: StructuredMatrix, b: Any, *, tol: float | None = None) -> Array:
     """
     A = as_matrix(A)
     b = right_hand_side(b, A)
+    check_device(b, A)
     make: Any = Pseudoinverse
     if has_gradients(A.xp):
         make = later("structmat.solvers.gradients.least_squares:RecordedPseudoinverse")
@@ -117,6 +126,7 @@ class Pseudoinverse:
             error = self._error(x, b)
             x = xp.astype(x if scale is None else x * scale, narrow)
         if not error <= REFUSED * self.tol or not bool(xp.all(xp.isfinite(x))):
+            check_products(A)
             raise SolveError(
                 f"least squares with {A!r}: error {error:.2g}; expected at most "
                 f"{REFUSED * self.tol:.2g}, {REFUSED} tol (give a larger tol, or double precision)"

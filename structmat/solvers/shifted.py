@@ -1,5 +1,7 @@
 """The matrix S = A + shift I, and facts about it."""
 
+from typing import Any
+
 from structmat.matrices import Identity, Scaled
 from structmat.matrix import StructuredMatrix
 
@@ -19,9 +21,23 @@ def shifted(A: StructuredMatrix, shift: complex) -> StructuredMatrix:
     return S
 
 
-def multiple(A: StructuredMatrix, number: complex) -> StructuredMatrix:
-    """A multiple of the identity, of the rows, the library and the device of A."""
-    found: StructuredMatrix = Identity(A.shape[0], like=A.xp.zeros(0, device=A.device)) * number
+def multiple(A: StructuredMatrix, number: Any) -> StructuredMatrix:
+    """A multiple of the identity, of the rows, the library and the device of A.
+
+    A complex number has the precision of A, if A has one.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> multiple(structmat.Dense(np.ones((2, 2), "float32")), 1j).dtype
+    dtype('complex64')
+    """
+    xp = A.xp
+    one = Identity(A.shape[0], like=xp.zeros(0, device=A.device))
+    if isinstance(number, complex) and not A.neutral:
+        dtype = xp.result_type(A.dtype, xp.complex64)
+        return Scaled(one, xp.asarray(number, dtype=dtype, device=A.device))
+    found: StructuredMatrix = one * number
     return found
 
 

@@ -15,7 +15,7 @@ from structmat.solvers.elimination.factorization import (
 )
 from structmat.solvers.elimination.tile_arithmetic import Thin
 from structmat.solvers.elimination.tile_factors import tile_factors
-from structmat.solvers.elimination.tile_form import TileForm, tile_form
+from structmat.solvers.elimination.tile_form import TileForm, tile_form, tiles_in_a_row
 from structmat.solvers.elimination.tile_loops import TooLarge
 from structmat.solvers.elimination.tile_plan import forecast, ordered
 from structmat.solvers.shifted import shifted
@@ -38,7 +38,8 @@ def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
     NotImplemented where a dense elimination is faster, or where row interchanges inside the
     diagonal tiles are not enough.
     """
-    if has_source(A):
+    count = None if has_source(A) else tiles_in_a_row(A)
+    if count is None or not _are_long(A.shape[0], *count):
         return NotImplemented
     form = tile_form(in_double(A))
     if form is None or not _pays(A, form):
@@ -60,11 +61,14 @@ def factorized(A: StructuredMatrix, form: TileForm, shift: complex, tol: float) 
     )
 
 
+def _are_long(n: int, count: int, thin: bool) -> bool:
+    """Tell whether n rows in a number of tiles, some of them thin, are few long ones."""
+    return count <= MOST_TILES and (thin or n >= SHORTEST * count)
+
+
 def _pays(A: StructuredMatrix, form: TileForm) -> bool:
     n, thin = A.shape[0], any(isinstance(tile, Thin) for tile in form.tiles.values())
-    if not form.tiles or len(form.sizes) > MOST_TILES:
-        return False
-    if not thin and n < SHORTEST * len(form.sizes):
+    if not form.tiles or not _are_long(n, len(form.sizes), thin):
         return False
     expected = forecast(ordered(form)[0])
     if expected.entries > MOST_SIZE:

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from structmat._array import Array, DType, device, from_numpy, is_complex, to_numpy
+from structmat._array import Array, DType, computing_on, device, from_numpy, is_complex, to_numpy
 from structmat._operand import multiplied
 from structmat.errors import InputError, SolveError
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.results import Solution
+from structmat.sources.source import Source
 
 #: Most steps of refinement of one solve.
 _STEPS = 4
@@ -51,7 +52,11 @@ def verified(F: Any, b: Array, *, adjoint: bool, exact: bool = False) -> Solutio
     with np.errstate(all="ignore"):
         b = xp.astype(b, wide, copy=False)
         b, scale = in_range(b, xp)
-        found = _refined(F, b, narrow, adjoint=adjoint, exact=exact)
+        try:
+            found = _refined(F, b, narrow, adjoint=adjoint, exact=exact)
+        except SolveError:
+            check_products(F.matrix)
+            raise
         x = found.x if scale is None else found.x * scale
         x = xp.astype(x, narrow, copy=False)
     if not bool(xp.all(xp.isfinite(x))):
@@ -102,10 +107,18 @@ def _refined(F: Any, b: Array, narrow: DType, *, adjoint: bool, exact: bool) -> 
         rest = b - multiplied(F.matrix, x, adjoint=adjoint)
         best = Solution(x, *_errors(F, x, rest, sizes, exact=exact), best.iterations, F.method)
     if not best.backward_error <= REFUSED * F.tol:
+        remedy = (
+            "the matrix may be close to singular: give factorize a larger shift, a larger tol, or "
+            "double precision"
+        )
+        if best.backward_error <= float(xp.finfo(narrow).eps):
+            remedy = (
+                f"that is the rounding of {narrow}: give factorize a larger tol, or a right-hand "
+                "side in double precision"
+            )
         raise SolveError(
             f"{F.method}: backward error {best.backward_error:.2g} after {best.iterations} steps; "
-            f"expected at most {REFUSED * F.tol:.2g}, {REFUSED} tol (the matrix may be close to "
-            "singular: give factorize a larger shift, a larger tol, or double precision)"
+            f"expected at most {REFUSED * F.tol:.2g}, {REFUSED} tol ({remedy})"
         )
     if best.residual > _LEFT:
         _check_growth(F, column_norms(best.x, xp) / np.maximum(sizes, _TINY))
@@ -177,9 +190,7 @@ def norm_bound(S: StructuredMatrix) -> float:
     >>> 2.99 < norm_bound(structmat.Diagonal([1.0, -3.0])) <= 3.0
     True
     """
-    xp, wide = S.xp, double(S.dtype, S.xp)
-    start = np.random.default_rng(0).standard_normal((S.shape[1], 1))
-    v = xp.astype(from_numpy(start, xp, S.device), wide)
+    xp, v = S.xp, _start(S)
     bound, adjoint = 0.0, False
     with np.errstate(all="ignore"):
         for _ in range(_NORM_STEPS):
@@ -189,3 +200,38 @@ def norm_bound(S: StructuredMatrix) -> float:
             v = multiplied(S, v / size, adjoint=adjoint)
             bound, adjoint = max(bound, float(column_norms(v, xp)[0])), not adjoint
     return bound
+
+
+def _start(S: StructuredMatrix) -> Array:
+    """A vector (n, 1) for products with S, the same each time."""
+    start = np.random.default_rng(0).standard_normal((S.shape[1], 1))
+    return S.xp.astype(from_numpy(start, S.xp, S.device), double(S.dtype, S.xp))
+
+
+def check_products(S: StructuredMatrix) -> None:
+    """Refuse a matrix whose product with a vector of norm one has a NaN or an infinity.
+
+    Sources are left out: their products are dear, and their entries are checked elsewhere.
+
+    Examples
+    --------
+    >>> import numpy as np, structmat
+    >>> check_products(structmat.LowRank(np.full((3, 1), 1e200), np.full((3, 1), 1e200)))
+    Traceback (most recent call last):
+    structmat.errors.SolveError: products with <3x3 LowRank, ...
+    """
+    if 0 in S.shape or _has_source(S):
+        return
+    with np.errstate(all="ignore"), computing_on(S.xp, S.device):
+        start = _start(S)
+        product = multiplied(S, start / float(column_norms(start, S.xp)[0]), adjoint=False)
+    if not bool(S.xp.all(S.xp.isfinite(product))):
+        raise SolveError(
+            f"products with {S!r} have a NaN or an infinity: its contents overflow in them, or an "
+            "operator gives such numbers; expected finite ones (divide the matrix and the "
+            "right-hand side by one number, or mend the operator)"
+        )
+
+
+def _has_source(A: StructuredMatrix) -> bool:
+    return isinstance(A, Source) or any(map(_has_source, A.children))

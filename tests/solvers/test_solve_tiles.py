@@ -347,3 +347,19 @@ def test_tiles_that_are_not_square_have_no_form():
     assert tile_form(BlockSparse(np.ones((1, 2, 3)), [0], [0], shape=(6, 6))) is None
     assert tile_form(Permutation([1, 0])) is None
     np.testing.assert_allclose(solve(A, np.ones(3), shift=2.0), [1 / 3, 1 / 3, 0.5])
+
+
+@pytest.mark.parametrize("side", [1, 8])
+def test_grids_of_too_many_tiles_are_not_laid_out(side, monkeypatch):
+    """The tridiagonal matrix of blocks is left to other methods before its tiles are listed."""
+    monkeypatch.setattr(tiles, "tile_form", lambda A: pytest.fail("tiles listed"))
+    count = 5000
+    rows, cols = np.nonzero(np.abs(np.subtract.outer(range(9), range(9))) <= 1)
+    step = 8 * (np.arange(count // 8)[:, None])
+    at = np.unique((np.stack([rows, cols], 1) + step[..., None]).reshape(-1, 2), axis=0)
+    rows, cols = at[(at < count).all(axis=1)].T
+    blocks = np.full((rows.size, side, side), -0.01)
+    blocks[rows == cols] += np.eye(side)
+    A = BlockSparse(blocks, rows, cols, shape=(count * side, count * side))
+    for M in (A, 2 * A.H, A + Diagonal(np.ones(count * side))):
+        assert factorize(M).method.startswith("band")

@@ -80,6 +80,30 @@ def tile_form(A: StructuredMatrix) -> TileForm | None:
     return TileForm(grid, tiles, np.dtype(A.dtype))
 
 
+def tiles_in_a_row(A: StructuredMatrix) -> tuple[int, bool] | None:
+    """Number of tiles along a side of the grid, and whether some may be thin; None without tiles.
+
+    Nothing but sizes is read, so that a form of too many tiles is not made.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> A = structmat.BlockSparse(np.ones((1, 2, 2)), [1], [0], shape=(4, 4))
+    >>> tiles_in_a_row(A + structmat.Diagonal(np.ones(4)))
+    (2, False)
+    """
+    if isinstance(A, Sum):
+        found = [own for own in map(tiles_in_a_row, A.children) if own is not None]
+        return (min(found)[0], any(thin for _, thin in found)) if found else None
+    if isinstance(A, BlockLowRank):
+        square = np.array_equal(A.row_sizes, A.col_sizes)
+        return (int(np.count_nonzero(A.row_sizes)), True) if square else None
+    if isinstance(A, BlockSparse):
+        p, q = A.block_shape
+        return (-(-A.shape[0] // p), False) if p == q and A.shape[0] == A.shape[1] else None
+    return tiles_in_a_row(A.children[0]) if isinstance(A, (Scaled, Adjoint)) else None
+
+
 def _own_tiles(A: StructuredMatrix) -> TileForm | None:
     """Tiles of a matrix that has a grid of its own."""
     if isinstance(A, BlockLowRank):
