@@ -77,7 +77,7 @@ class Protocols(LinearOperator):
     # NumPy.
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if _asked_by_sparse_product():
+        if asked_by_sparse_product():
             # SciPy leaves `sparse @ A` to the matrix only if it is no array.
             return np.array(None, dtype=object)
         if copy is False:
@@ -184,7 +184,7 @@ class Protocols(LinearOperator):
     )
 
 
-def _asked_by_sparse_product() -> bool:
+def asked_by_sparse_product() -> bool:
     """True if SciPy's sparse product asks whether its right operand is an array.
 
     The product of a sparse array with a matrix is right without this answer, too, but dense.

@@ -23,7 +23,7 @@ from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kinds import rule
 from structmat.matrices.inner_products import LARGE
-from structmat.matrices.lazy import Scaled, Sum
+from structmat.matrices.lazy import Product, Scaled, Sum
 from structmat.matrices.low_rank import LowRank
 from structmat.matrix import StructuredMatrix
 
@@ -212,3 +212,10 @@ def _low_rank_times(a: HermitianLowRank, b: StructuredMatrix) -> Any:
 @rule("matmul", "*", "hermitian_low_rank")
 def _times_low_rank(a: StructuredMatrix, b: HermitianLowRank) -> Any:
     return a @ _to_low_rank(b)
+
+
+@rule("matmul", "permutation", "hermitian_low_rank")
+@rule("matmul", "hermitian_low_rank", "permutation")
+def _in_order(a: StructuredMatrix, b: StructuredMatrix) -> Product:
+    """An order costs nothing; with its inverse on the other side the matrix stays Hermitian."""
+    return Product(a, b)

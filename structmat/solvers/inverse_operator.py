@@ -4,12 +4,15 @@ from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any, Self
 
+import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat._operators import cupyx_operator
+from structmat._protocols import DENSE_ENTRIES, asked_by_sparse_product
+from structmat.errors import InputError
 from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.matrix import StructuredMatrix
@@ -138,6 +141,19 @@ class InverseOperator(LinearOperator, ABC):
     def to_cupyx(self) -> Any:
         """The inverse as a ``cupyx.scipy.sparse.linalg.LinearOperator`` for CuPy's solvers."""
         return cupyx_operator(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The dense inverse, for functions of NumPy that know no operators."""
+        if asked_by_sparse_product():
+            return np.array(None, dtype=object)
+        n, _ = self.shape
+        if copy is False or n * n > DENSE_ENTRIES:
+            raise InputError(
+                f"{self!r} as an array; expected at most {DENSE_ENTRIES} entries, and copy=None or "
+                "True (solve with the columns that are needed, or with numpy.eye(n))"
+            )
+        columns = _array.identity(n, self.dtype, self.xp, self.device)
+        return np.array(_array.to_numpy(self.solve(columns)), dtype=dtype)
 
     def __repr__(self) -> str:
         n = self.shape[0]

@@ -32,7 +32,7 @@ from structmat.solvers.preconditioners.choice import halves_of, preconditioner_o
 from structmat.solvers.preconditioners.preconditioner import Halves, Preconditioner
 from structmat.solvers.preconditioners.sparse_inverse import Indefinite
 from structmat.solvers.results import LogDeterminant
-from structmat.solvers.verify import REFUSED
+from structmat.solvers.verify import REFUSED, double
 
 #: Scalars of the columns that are solved for at once.
 COLUMNS_SCALARS = 2**24
@@ -103,19 +103,33 @@ class IterativeFactorization(Factorization):
                 found = self._columns(b[:, first : min(first + width, k)], adjoint, done)
                 parts.append(found.x)
                 steps = max(steps, found.steps)
-        return (parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=1)), steps
+        if len(parts) == 1:
+            return parts[0], steps
+        dtype = self.xp.result_type(*parts)
+        return self.xp.concat([self.xp.astype(x, dtype) for x in parts], axis=1), steps
 
     def _columns(self, b: Array, adjoint: bool, report: Progress) -> Reached:
-        """Solutions for some columns, each solved for at norm one."""
+        """Solutions for some columns, each solved for at norm one.
+
+        By dense factors, where these may follow, or in double precision where single precision
+        ends at a residual that is refused.
+        """
         if self._formed is not None:
             return self._solved(self._formed, b, adjoint, 0)
         xp = self.xp
         size = _array.to_numpy(xp.linalg.vector_norm(b, axis=0)).astype(np.float64)
         inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-        found = self._run(times(b, inverse, xp), adjoint, report)
+        units = times(b, inverse, xp)
+        found = self._run(units, adjoint, report)
         if self._may_be_formed and found.residual.max(initial=0.0) > REFUSED * self.tol:
             return self._solved(self._dense(), b, adjoint, found.steps)
-        self._check(found)
+        wide = double(b.dtype, xp)
+        if b.dtype != wide and self._refusal(found) is not None:
+            again = self._run(xp.astype(units, wide), adjoint, report)
+            found = again._replace(steps=found.steps + again.steps)
+        refusal = self._refusal(found)
+        if refusal is not None:
+            raise refusal
         return found._replace(x=times(found.x, size, xp))
 
     def _run(self, b: Array, adjoint: bool, report: Progress) -> Reached:
@@ -165,24 +179,25 @@ class IterativeFactorization(Factorization):
         """Solutions by a factorization, after some steps without one."""
         return Reached(F.unmeasured(b, adjoint=adjoint), np.zeros(b.shape[1]), steps)
 
-    def _check(self, found: Reached) -> None:
-        """Refuse columns that leave a residual, unless rounding leaves it of a hard system."""
+    def _refusal(self, found: Reached) -> SolveError | None:
+        """The error for columns that leave a residual, unless rounding leaves it."""
         worst, xp = float(found.residual.max(initial=0.0)), self.xp
         if worst <= REFUSED * self.tol:
-            return
+            return None
         length = _array.to_numpy(xp.linalg.vector_norm(found.x, axis=0)).astype(np.float64)
         grown = self._norm * length
         error = float((found.residual / (grown + 1)).max())
         rounding = ROUNDINGS * math.sqrt(self.shape[0]) * float(xp.finfo(found.x.dtype).eps)
-        if not (error <= rounding and worst <= HARDEST):
-            end = "the limit" if found.steps >= self._limit(1) else "where nothing more was gained"
-            raise SolveError(
-                f"{self.method}: residual {worst:.2g} and backward error {error:.2g} after "
-                f"{found.steps} steps, {end}; expected a residual of at most "
-                f"{REFUSED * self.tol:.2g} (the condition number is {float(grown.max()):.2g} or "
-                "more: give factorize a larger shift or a larger tol, or a matrix of a kind with a "
-                "direct method)"
-            )
+        if error <= rounding and worst <= HARDEST:
+            return None
+        end = "the limit" if found.steps >= self._limit(1) else "where nothing more was gained"
+        return SolveError(
+            f"{self.method}: residual {worst:.2g} and backward error {error:.2g} after "
+            f"{found.steps} steps, {end}; expected a residual of at most "
+            f"{REFUSED * self.tol:.2g} (the condition number is {float(grown.max()):.2g} or "
+            "more: give factorize a larger shift or a larger tol, or a matrix of a kind with a "
+            "direct method)"
+        )
 
 
 def patience(n: int, columns: int, cost: int, *, bases: bool) -> int:

@@ -111,8 +111,10 @@ def test_complex_symmetric_operators_need_no_adjoint_and_are_stored_whole():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sources(kind):
-    points = np.random.default_rng(1).random((300, 2))
+@pytest.mark.parametrize("n", [12, 300])
+def test_sources(kind, n):
+    """Small ones are formed in the order of their points, which the result has around it."""
+    points = np.random.default_rng(1).random((n, 2))
     K = KernelMatrix(points, "exponential")
     goal = {"budget": 0.4} if kind in ("block_sparse", "low_rank") else {"tol": 1e-2}
     result = compress(K, kind, symmetric=True, rng=0, **goal)

@@ -330,3 +330,17 @@ def test_permutations_have_a_sign(order):
 def test_norms_neither_overflow_nor_vanish(size):
     found = column_norms(np.array([[3.0, 0.0], [4.0, 0.0]]) * size, np)
     np.testing.assert_allclose(found, [5.0 * size, 0.0], rtol=1e-14)
+
+
+def test_the_inverse_as_an_array(monkeypatch):
+    S = np.array([[2.0, 1.0], [0.0, 4.0]])
+    F = structmat.factorize(structmat.Dense(S))
+    inverse = np.linalg.inv(S)
+    np.testing.assert_allclose(np.asarray(F), inverse)
+    assert np.asarray(F, dtype="float32").dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(F), np.linalg.norm(inverse))
+    np.testing.assert_allclose(scipy.sparse.eye_array(2).tocsr() @ F @ np.ones(2), inverse.sum(1))
+    large = structmat.factorize(structmat.Diagonal(np.ones(2**13 + 1)))
+    for call in (np.asarray, np.linalg.norm, lambda G: np.asarray(F, copy=False)):
+        with pytest.raises(structmat.InputError, match="expected at most 67108864 entries"):
+            call(large)

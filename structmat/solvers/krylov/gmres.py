@@ -80,7 +80,8 @@ class _Cycle:
     The bases of k columns are one array (k, length + 1, n): a step takes two products with it for
     each of two passes of classical Gram-Schmidt. The norm of a least residual is that of the first
     one over the norm of a vector that is orthogonal to the Hessenberg matrix (k, length + 1,
-    length), which each step makes longer by one number.
+    length), which each step makes longer by one number. Products are those of the library: their
+    last digits may depend on the number of its threads, as those of dense factors do.
     """
 
     def __init__(self, r: Array, size: Numbers, length: int, xp: ModuleType) -> None:
