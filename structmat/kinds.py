@@ -221,6 +221,7 @@ BUILT_IN = (
         "grid", matrix="structmat.matrices.grid:Grid",
         factorize=(
             "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.triangular:factorize",
             "structmat.solvers.banded:factorize",
         ),
     ),
