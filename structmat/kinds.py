@@ -222,6 +222,7 @@ BUILT_IN = (
         factorize=(
             "structmat.solvers.block_diagonal:factorize",
             "structmat.solvers.triangular:factorize",
+            "structmat.solvers.woodbury:factorize",
             "structmat.solvers.banded:factorize",
         ),
     ),

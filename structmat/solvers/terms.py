@@ -9,11 +9,15 @@ from functools import reduce
 from operator import add
 from typing import NamedTuple
 
+import numpy as np
+
 from structmat.errors import ConversionError
+from structmat.intervals import offsets
 from structmat.matrices import LowRank, Sum
+from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.shifted import multiple, number_of
-from structmat.solvers.thin import thin_form
+from structmat.solvers.thin import FULL, in_columns, thin_form
 
 #: Kinds that hold sums of their own, besides those of the terms.
 _CLOSED = ("block_sparse", "block_low_rank", "gblr")
@@ -39,7 +43,7 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     ('diagonal', 0.5, 1)
     """
     thin, rest = [], []
-    for term in A.children if isinstance(A, Sum) else (A,):
+    for term in _terms(A):
         number = number_of(term)
         factors = thin_form(term)
         if number is not None:
@@ -52,6 +56,24 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     if not rest:
         return Terms(multiple(A, shift), 0.0, joined)
     return Terms(_joined(rest), shift, joined)
+
+
+def _terms(A: StructuredMatrix) -> Sequence[StructuredMatrix]:
+    """Terms of a sum; of a grid the thin blocks beside its diagonal, and what is left."""
+    if not isinstance(A, Grid) or not np.array_equal(A.row_sizes, A.col_sizes):
+        return A.children if isinstance(A, Sum) else (A,)
+    thin, blocks, places = [], [], []
+    for block, (i, j) in zip(A.children, A.places.tolist(), strict=True):
+        factors = thin_form(block) if i != j else None
+        if factors is None:
+            blocks.append(block)
+            places.append((i, j))
+        else:
+            thin.append(in_columns(factors, offsets(A.row_sizes)[i], offsets(A.col_sizes)[j], A))
+    numbers = sum(term.storage for term in thin)
+    if not thin or not blocks or numbers > FULL * A.storage:
+        return (A,)
+    return *thin, Grid(*blocks, places=places, row_sizes=A.row_sizes, col_sizes=A.col_sizes)
 
 
 def _joined(terms: Sequence[StructuredMatrix]) -> StructuredMatrix:
