@@ -35,7 +35,8 @@ class EntryAccess(Operators):
 
         From structure for all kinds but products of several matrices, which take min(m, n)
         products with unit vectors. Permutations and diagonal matrices around a matrix make no
-        such product.
+        such product. Factors that are sums are multiplied term by term, where each pair of terms
+        has its entries by structure: one of low rank, or all but one diagonal.
 
         Examples
         --------

@@ -224,6 +224,8 @@ BUILT_IN = (
         "grid", matrix="structmat.matrices.grid:Grid",
         factorize=(
             "structmat.solvers.block_diagonal:factorize",
+            "structmat.solvers.triangular:factorize",
+            "structmat.solvers.woodbury:factorize",
             "structmat.solvers.banded:factorize",
         ),
     ),

@@ -15,6 +15,7 @@ hierarchical_checks   its blocks, orders and contents checked
 hierarchical_entries  its entries: single ones, all of them, their norm
 from_sparse           a sparse matrix of SciPy as one of these
 inner_products        norms of sums with simple terms, and of sparse factors
+distributed           entries of products of sums, term by term
 lazy                  sums, products, multiples and adjoints that no structure holds exactly
 ordered               products of a matrix between orders of its rows and columns
 kronecker             Kronecker products, applied factor by factor

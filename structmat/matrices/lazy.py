@@ -23,6 +23,7 @@ from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kernels.choice.factored import FactoredMatrix
 from structmat.matrices.adjoints import are_adjoint
+from structmat.matrices.distributed import entries_by_terms
 from structmat.matrices.inner_products import LARGE, norm_of_sum
 from structmat.matrices.ordered import OrderedMatrix
 from structmat.matrices.permutation import Permutation
@@ -193,7 +194,7 @@ class Product(StructuredMatrix, kind="product"):
         elif first.kind == "diagonal":
             rest, end, at = right, first, rows
         else:
-            return NotImplemented
+            return entries_by_terms(self, rows, cols)
         A = rest[0] if len(rest) == 1 else Product(*rest)
         return _in(self, A._entries_at(rows, cols)) * _in(self, end._entries_at(at, at))
 

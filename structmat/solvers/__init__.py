@@ -17,6 +17,7 @@ kronecker        Kronecker products by their factors, or by eigenvectors
 block_diagonal   blocks that share no rows and no columns
 components       such blocks, found in a support
 stacks           many small arrays of one size, together
+triangular       block-triangular grids, by substitution
 woodbury         a base and a product of thin factors
 terms            a matrix taken apart for it
 thin             products of thin factors: found, joined, made orthogonal

@@ -14,10 +14,12 @@ import numpy as np
 
 from structmat._array import to_numpy
 from structmat.errors import ConversionError
+from structmat.intervals import offsets
 from structmat.matrices import Diagonal, Identity, LowRank, Permutation, Product, Scaled, Sum
+from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.shifted import multiple, number_of, shifted
-from structmat.solvers.thin import thin_form
+from structmat.solvers.thin import FULL, in_columns, thin_form
 
 #: Kinds that hold sums of their own, besides those of the terms.
 _CLOSED = ("block_sparse", "block_low_rank", "gblr")
@@ -43,7 +45,7 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     ('diagonal', 0.5, 1)
     """
     thin, rest = [], []
-    for term in A.children if isinstance(A, Sum) else (A,):
+    for term in _terms(A):
         own, factors = _apart(term)
         number = number_of(own)
         if factors is not None:
@@ -105,6 +107,24 @@ def _is_monomial(A: StructuredMatrix) -> bool:
     if isinstance(A, Scaled | Product):
         return all(map(_is_monomial, A.children))
     return isinstance(A, Diagonal | Identity | Permutation)
+
+
+def _terms(A: StructuredMatrix) -> Sequence[StructuredMatrix]:
+    """Terms of a sum; of a grid the thin blocks beside its diagonal, and what is left."""
+    if not isinstance(A, Grid) or not np.array_equal(A.row_sizes, A.col_sizes):
+        return A.children if isinstance(A, Sum) else (A,)
+    thin, blocks, places = [], [], []
+    for block, (i, j) in zip(A.children, A.places.tolist(), strict=True):
+        factors = thin_form(block) if i != j else None
+        if factors is None:
+            blocks.append(block)
+            places.append((i, j))
+        else:
+            thin.append(in_columns(factors, offsets(A.row_sizes)[i], offsets(A.col_sizes)[j], A))
+    numbers = sum(term.storage for term in thin)
+    if not thin or not blocks or numbers > FULL * A.storage:
+        return (A,)
+    return *thin, Grid(*blocks, places=places, row_sizes=A.row_sizes, col_sizes=A.col_sizes)
 
 
 def _joined(terms: Sequence[StructuredMatrix]) -> StructuredMatrix:

@@ -21,7 +21,7 @@ from structmat.matrix import StructuredMatrix
 #: Thin factors in the place of blocks have at most this fraction of the rows as columns.
 _THIN = 1 / 8
 #: Full columns in the place of tiles hold at most this many numbers for each stored one.
-_FULL = 8
+FULL = 8
 #: Entries of a diagonal below this fraction of its median are left to the thin factors.
 _SMALL = 1e-4
 
@@ -70,24 +70,26 @@ def _of_tiles(A: BlockLowRank) -> LowRank | None:
     rank = int(A.ranks.sum())
     if not A.ranks.size or (A.ranks < 0).any() or rank > _THIN * min(A.shape):
         return None
-    if rank * sum(A.shape) > _FULL * A.storage:
+    if rank * sum(A.shape) > FULL * A.storage:
         return None
     tops, lefts = (offsets(sizes).tolist() for sizes in (A.row_sizes, A.col_sizes))
-    pairs = [
-        (_padded(U, tops[i], A.shape[0], A.xp), _padded(V, lefts[j], A.shape[1], A.xp))
-        for (i, j), (U, V) in A.tiles.items()
-    ]
-    U, V = (A.xp.concat(side, axis=1) for side in zip(*pairs, strict=True))
-    return LowRank(U, V)
-
-
-def _padded(F: Array, first: int, size: int, xp: Any) -> Array:
-    """Rows from `first` on of a matrix of `size` rows that is zero elsewhere."""
-    above, below = (
-        xp.zeros((rows, F.shape[1]), dtype=F.dtype, device=device(F))
-        for rows in (first, size - first - F.shape[0])
+    parts = [in_columns(LowRank(*tile), tops[i], lefts[j], A) for (i, j), tile in A.tiles.items()]
+    return LowRank(
+        A.xp.concat([part.U for part in parts], axis=1),
+        A.xp.concat([part.V for part in parts], axis=1),
     )
-    return xp.concat([above, F, below], axis=0)
+
+
+def in_columns(block: LowRank, top: int, left: int, A: StructuredMatrix) -> LowRank:
+    """A block of A at a row and a column, as a matrix of the shape of A that is zero elsewhere."""
+    xp, sides = A.xp, []
+    for F, first, size in ((block.U, int(top), A.shape[0]), (block.V, int(left), A.shape[1])):
+        above, below = (
+            xp.zeros((rows, block.rank), dtype=F.dtype, device=A.device)
+            for rows in (first, size - first - F.shape[0])
+        )
+        sides.append(xp.concat([above, F, below], axis=0))
+    return LowRank(*sides)
 
 
 def _of_both(A: Kronecker) -> LowRank | None:

@@ -6,6 +6,7 @@ from cases import CASES, block_low_rank, block_sparse, build, contents, gblr, id
 from cases import low_rank as build_low_rank
 
 import structmat
+from structmat import Identity
 from structmat._array import to_numpy
 from structmat._entries import EntryAccess
 from structmat.errors import InputError, ShapeError
@@ -298,3 +299,50 @@ def test_diagonals_of_scaled_rows_and_columns_take_no_products(monkeypatch):
     monkeypatch.setattr(EntryAccess, "_units", None)
     np.testing.assert_allclose(scaled.diagonal(), np.diagonal(dense))
     np.testing.assert_allclose(scaled[[0, 6, 2], [4, 1, 2]], dense[[0, 6, 2], [4, 1, 2]])
+
+
+SUMS = {
+    "two sums": lambda L, D, P, B: (L + D) @ (L + P),
+    "identities": lambda L, D, P, B: (L + Identity(24)) @ (D + 2 * P),
+    "multiples": lambda L, D, P, B: (L + B) @ (L - 2j * P),
+    "three factors": lambda L, D, P, B: (L + P) @ B @ (L + D),
+    "low rank between": lambda L, D, P, B: (B + P) @ (L + P) @ (D + L),
+    "in orders": lambda L, D, P, B: P @ (L + D) @ (L + B) @ D,
+    "Hermitian": lambda L, D, P, B: (HermitianLowRank(L.U, D.d[:2]) + D) @ (L + P),
+}
+
+
+def summed(n, make):
+    rng = np.random.default_rng(7)
+    at = np.arange(n // 3)
+    return make(
+        structmat.LowRank(rng.standard_normal((n, 2)), rng.standard_normal((n, 2))),
+        structmat.Diagonal(rng.standard_normal(n)),
+        structmat.Permutation(rng.permutation(n)),
+        structmat.BlockSparse(rng.standard_normal((at.size, 3, 3)), at, at, shape=(n, n)),
+    )
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_diagonals_of_products_of_sums_come_term_by_term(name, backend, monkeypatch):
+    A = summed(24, SUMS[name])
+    expected, dtype = A.toarray(), A.dtype
+    A = A.to(backend)
+    assert A.kind == "product"
+    monkeypatch.setattr(EntryAccess, "_units", None)  # products with unit vectors
+    diagonal = A.diagonal()
+    near(diagonal, np.diagonal(expected), 10.0)
+    assert to_numpy(diagonal).dtype == dtype
+    near(A.trace(), np.trace(expected), 10.0)
+
+
+def test_products_of_sums_keep_their_products_for_few_entries_and_unknown_pairs(monkeypatch):
+    A = summed(24, SUMS["two sums"])
+    B = summed(24, lambda L, D, P, B: (B + P) @ (L + B))
+    near(B.diagonal(), np.diagonal(B.toarray()), 10.0)
+    asked = []
+    monkeypatch.setattr(
+        structmat.LowRank, "_pick", lambda *some: asked.append(some) or NotImplemented
+    )
+    near(A[3, 4], A.toarray()[3, 4], 10.0)
+    assert not asked

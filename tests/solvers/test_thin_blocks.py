@@ -110,3 +110,20 @@ def test_thin_blocks_take_the_memory_of_their_contents(name):
     assert found.error == 0.0
     assert x.shape == (2 * n,)
     assert peak < 300 * 2 * n * 8  # some vectors; blocks of 1000 rows would take 1000
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_thin_blocks_beside_the_diagonal_are_terms_for_woodbury(shift):
+    rng = np.random.default_rng(9)
+    m, n = 2000, 600
+    L = thin(rng, m, 3, n=n) / np.sqrt(m)
+    D, E = Diagonal(rng.uniform(1, 2, m)), Diagonal(-rng.uniform(1, 2, n))
+    A = structmat.block([[D, L], [L.H, E]])
+    F = factorize(A, shift=shift)
+    assert (F.method, F.rank) == ("woodbury", 6)
+    S = A.to_dense() + shift * np.eye(m + n)
+    b = rng.standard_normal((m + n, 2))
+    assert F.solution(b).backward_error < 1e-12
+    np.testing.assert_allclose(S @ F.solve(b), b, atol=1e-8)
+    found, expected = F.logdet(), np.linalg.slogdet(S)
+    np.testing.assert_allclose([found.sign, found.logabsdet], expected, rtol=1e-9)
