@@ -25,6 +25,7 @@ from structmat.kinds import rule
 from structmat.matrices.inner_products import LARGE
 from structmat.matrices.lazy import Product, Scaled, Sum
 from structmat.matrices.low_rank import LowRank
+from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
 
 
@@ -215,7 +216,11 @@ def _times_low_rank(a: StructuredMatrix, b: HermitianLowRank) -> Any:
 
 
 @rule("matmul", "permutation", "hermitian_low_rank")
-@rule("matmul", "hermitian_low_rank", "permutation")
-def _in_order(a: StructuredMatrix, b: StructuredMatrix) -> Product:
+def _rows_in_order(a: Permutation, b: HermitianLowRank) -> StructuredMatrix:
     """An order costs nothing; with its inverse on the other side the matrix stays Hermitian."""
-    return Product(a, b)
+    return b if a._is_identity() else Product(a, b)
+
+
+@rule("matmul", "hermitian_low_rank", "permutation")
+def _columns_in_order(a: HermitianLowRank, b: Permutation) -> StructuredMatrix:
+    return a if b._is_identity() else Product(a, b)
