@@ -105,17 +105,17 @@ BUILT_IN = (
         "structmat.compress.low_rank:fit",
         "structmat.compress.low_rank:fit_implicit",
         fit_entries="structmat.compress.entries.low_rank:fit_entries",
-        factorize="structmat.solvers.woodbury:factorize",
+        factorize="structmat.solvers.direct.woodbury:factorize",
     ),
     Kind(
         "block_sparse", "block sparse", "#56B4E9",
         "structmat.matrices.block_sparse:BlockSparse",
         "structmat.compress.block_sparse:fit",
         factorize=(
-            "structmat.solvers.block_diagonal:factorize",
-            "structmat.solvers.tiles:factorize",
-            "structmat.solvers.banded:factorize",
-            "structmat.solvers.block_diagonal:factorize_all",
+            "structmat.solvers.direct.block_diagonal:factorize",
+            "structmat.solvers.direct.tiles:factorize",
+            "structmat.solvers.direct.banded:factorize",
+            "structmat.solvers.direct.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -125,11 +125,11 @@ BUILT_IN = (
         "structmat.compress.products.block_low_rank:fit_implicit",
         "structmat.compress.entries.block_low_rank:fit_entries",
         factorize=(
-            "structmat.solvers.block_diagonal:factorize",
-            "structmat.solvers.woodbury:factorize",
-            "structmat.solvers.tiles:factorize",
-            "structmat.solvers.banded:factorize",
-            "structmat.solvers.block_diagonal:factorize_all",
+            "structmat.solvers.direct.block_diagonal:factorize",
+            "structmat.solvers.direct.woodbury:factorize",
+            "structmat.solvers.direct.tiles:factorize",
+            "structmat.solvers.direct.banded:factorize",
+            "structmat.solvers.direct.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -137,7 +137,7 @@ BUILT_IN = (
         "structmat.matrices.monarch:Monarch",
         "structmat.compress.monarch:fit",
         "structmat.compress.products.monarch:fit_implicit",
-        factorize="structmat.solvers.products:factorize_monarch",
+        factorize="structmat.solvers.direct.products:factorize_monarch",
     ),
     # A recipe of structmat.nn, which fits it to torch's tensors.
     Kind("pixelfly", "Pixelfly", "#0072B2"),
@@ -148,10 +148,10 @@ BUILT_IN = (
         "structmat.compress.gblr.implicit:fit_implicit",
         fit_entries="structmat.compress.entries.gblr:fit_entries",
         factorize=(
-            "structmat.solvers.block_diagonal:factorize",
-            "structmat.solvers.woodbury:factorize",
-            "structmat.solvers.banded:factorize",
-            "structmat.solvers.block_diagonal:factorize_all",
+            "structmat.solvers.direct.block_diagonal:factorize",
+            "structmat.solvers.direct.woodbury:factorize",
+            "structmat.solvers.direct.banded:factorize",
+            "structmat.solvers.direct.block_diagonal:factorize_all",
         ),
     ),
     Kind(
@@ -165,17 +165,17 @@ BUILT_IN = (
     Kind(
         "permutation", matrix="structmat.matrices.permutation:Permutation",
         factorize=(
-            "structmat.solvers.simple:factorize_permutation",
-            "structmat.solvers.banded:factorize",
+            "structmat.solvers.direct.simple:factorize_permutation",
+            "structmat.solvers.direct.banded:factorize",
         ),
     ),
     Kind(
         "identity", matrix="structmat.matrices.diagonal:Identity",
-        factorize="structmat.solvers.simple:factorize_diagonal",
+        factorize="structmat.solvers.direct.simple:factorize_diagonal",
     ),
     Kind(
         "diagonal", matrix="structmat.matrices.diagonal:Diagonal",
-        factorize="structmat.solvers.simple:factorize_diagonal",
+        factorize="structmat.solvers.direct.simple:factorize_diagonal",
     ),
     Kind(
         "kernel", matrix="structmat.sources.kernel_matrix:KernelMatrix",
@@ -188,56 +188,59 @@ BUILT_IN = (
     Kind(
         "sum", matrix="structmat.matrices.lazy:Sum",
         factorize=(
-            "structmat.solvers.block_diagonal:factorize",
-            "structmat.solvers.woodbury:factorize",
-            "structmat.solvers.tiles:factorize",
+            "structmat.solvers.direct.block_diagonal:factorize",
+            "structmat.solvers.direct.woodbury:factorize",
+            "structmat.solvers.direct.tiles:factorize",
             "structmat.solvers.hierarchical.direct:factorize_sum",
             "structmat.solvers.hierarchical.points:factorize_sum",
-            "structmat.solvers.banded:factorize",
+            "structmat.solvers.direct.banded:factorize",
         ),
     ),
     Kind(
         "product", matrix="structmat.matrices.lazy:Product",
         factorize=(
-            "structmat.solvers.products:factorize",
-            "structmat.solvers.woodbury:factorize",
-            "structmat.solvers.banded:factorize",
+            "structmat.solvers.direct.products:factorize",
+            "structmat.solvers.direct.woodbury:factorize",
+            "structmat.solvers.direct.banded:factorize",
         ),
     ),
     Kind(
         "scaled", matrix="structmat.matrices.lazy:Scaled",
-        factorize="structmat.solvers.simple:factorize_scaled",
+        factorize="structmat.solvers.direct.simple:factorize_scaled",
     ),
     Kind(
         "adjoint", matrix="structmat.matrices.lazy:Adjoint",
-        factorize="structmat.solvers.simple:factorize_adjoint",
+        factorize="structmat.solvers.direct.simple:factorize_adjoint",
     ),
     Kind(
         "kronecker", "Kronecker", matrix="structmat.matrices.kronecker:Kronecker",
         factorize=(
-            "structmat.solvers.kronecker:factorize",
-            "structmat.solvers.woodbury:factorize",
-            "structmat.solvers.banded:factorize",
+            "structmat.solvers.direct.kronecker:factorize",
+            "structmat.solvers.direct.woodbury:factorize",
+            "structmat.solvers.direct.banded:factorize",
         ),
     ),
     Kind(
         "grid", matrix="structmat.matrices.grid:Grid",
         factorize=(
-            "structmat.solvers.block_diagonal:factorize",
-            "structmat.solvers.triangular:factorize",
-            "structmat.solvers.woodbury:factorize",
-            "structmat.solvers.banded:factorize",
+            "structmat.solvers.direct.block_diagonal:factorize",
+            "structmat.solvers.direct.triangular:factorize",
+            "structmat.solvers.direct.woodbury:factorize",
+            "structmat.solvers.direct.banded:factorize",
         ),
     ),
     Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
     Kind(
         "mirrored", matrix="structmat.matrices.hermitian:Mirrored",
-        factorize=("structmat.solvers.woodbury:factorize", "structmat.solvers.banded:factorize"),
+        factorize=(
+            "structmat.solvers.direct.woodbury:factorize",
+            "structmat.solvers.direct.banded:factorize",
+        ),
     ),
     Kind(
         "hermitian_low_rank", "Hermitian low rank",
         matrix="structmat.matrices.hermitian:HermitianLowRank",
-        factorize="structmat.solvers.woodbury:factorize",
+        factorize="structmat.solvers.direct.woodbury:factorize",
     ),
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Any
 from structmat.kinds import find_factorizations
 from structmat.matrices import Dense
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.dense import factorize as dense_factorize
+from structmat.solvers.direct.dense import factorize as dense_factorize
 from structmat.solvers.factorization import Factorization
 
 #: A matrix of more rows is formed only if it stores as many numbers as it has entries.

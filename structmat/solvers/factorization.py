@@ -237,7 +237,7 @@ class Factorization(InverseOperator):
         with computing(self.matrix):
             found: LogDeterminant = self._logdet()
             if found is NotImplemented:
-                found = later("structmat.solvers.iterative:logdet")(self.still or self, rng)
+                found = later("structmat.solvers.iterative.solver:logdet")(self.still or self, rng)
         return found
 
 

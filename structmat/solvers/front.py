@@ -7,10 +7,10 @@ from structmat.algebra.arguments import as_matrix
 from structmat.errors import ShapeError
 from structmat.kinds import later
 from structmat.matrix import StructuredMatrix
-from structmat.solvers import iterative
 from structmat.solvers.arguments import computing, finite_matrix, finite_number, tolerance
 from structmat.solvers.choice import direct
 from structmat.solvers.factorization import Factorization
+from structmat.solvers.iterative import solver as iterative
 from structmat.solvers.results import LogDeterminant
 
 

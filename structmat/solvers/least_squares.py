@@ -27,8 +27,8 @@ from structmat.solvers.arguments import (
     tolerance,
 )
 from structmat.solvers.choice import structured
-from structmat.solvers.krylov.least_squares import lsmr
-from structmat.solvers.thin import thin_form
+from structmat.solvers.direct.thin import thin_form
+from structmat.solvers.iterative.krylov.least_squares import lsmr
 from structmat.solvers.verify import (
     REFUSED,
     check_products,

@@ -12,7 +12,7 @@ from fake_cupy_library import FakeLibrary
 
 from structmat import Dense, LowRank, factorize, lstsq, solve
 from structmat.errors import BackendError
-from structmat.solvers import iterative
+from structmat.solvers.iterative import solver as iterative
 
 sys.path.append(str(Path(__file__).parents[1] / "solvers"))
 from solve_kinds import KINDS, drawn

@@ -12,7 +12,7 @@ import structmat
 from structmat import Dense, Diagonal, LowRank, factorize, lstsq, solve
 from structmat._array import from_numpy, namespace_named, to_numpy
 from structmat.errors import BackendError
-from structmat.solvers import iterative
+from structmat.solvers.iterative import solver as iterative
 
 SHIFT = 2.3  # no number of single precision
 #: Bounds of errors as a share of the dense solution.

@@ -20,7 +20,7 @@ from structmat import (
     solve,
 )
 from structmat.matrices import Kronecker, Product, Sum
-from structmat.solvers.components import _linked, components_of
+from structmat.solvers.direct.components import _linked, components_of
 
 
 def draw(*shape, seed=0):

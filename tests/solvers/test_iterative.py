@@ -11,8 +11,8 @@ from structmat import Dense, Diagonal, Entries, KernelMatrix, SolveError
 from structmat.matrices import Product
 from structmat.solvers import choice, iterative, known
 from structmat.solvers.hierarchical import points as of_points
-from structmat.solvers.krylov.columns import Reached
-from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
+from structmat.solvers.iterative.krylov.columns import Reached
+from structmat.solvers.iterative.preconditioners.preconditioner import Unpreconditioned
 
 N = 200
 

@@ -5,7 +5,7 @@ import pytest
 
 import structmat
 from structmat import Dense, KernelMatrix, LowRank, factorize
-from structmat.solvers import iterative
+from structmat.solvers.iterative import solver as iterative
 
 
 def some(name, n=120):

@@ -16,13 +16,13 @@ from device_rules import MOST_LAUNCHES, Launches  # noqa: E402
 
 import structmat  # noqa: E402
 from structmat._progress import no_progress  # noqa: E402
-from structmat.solvers.known import known_of  # noqa: E402
-from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients  # noqa: E402
-from structmat.solvers.krylov.gmres import gmres  # noqa: E402
-from structmat.solvers.krylov.lanczos import log_quadrature  # noqa: E402
-from structmat.solvers.krylov.least_squares import lsmr  # noqa: E402
-from structmat.solvers.krylov.minres import minres  # noqa: E402
-from structmat.solvers.preconditioners import choice  # noqa: E402
+from structmat.solvers.iterative.known import known_of  # noqa: E402
+from structmat.solvers.iterative.krylov.conjugate_gradients import conjugate_gradients  # noqa: E402
+from structmat.solvers.iterative.krylov.gmres import gmres  # noqa: E402
+from structmat.solvers.iterative.krylov.lanczos import log_quadrature  # noqa: E402
+from structmat.solvers.iterative.krylov.least_squares import lsmr  # noqa: E402
+from structmat.solvers.iterative.krylov.minres import minres  # noqa: E402
+from structmat.solvers.iterative.preconditioners import choice  # noqa: E402
 
 
 def system(n, k):

@@ -5,11 +5,11 @@ import pytest
 
 from structmat import _array
 from structmat._progress import no_progress
-from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients
-from structmat.solvers.krylov.gmres import _Cycle, gmres
-from structmat.solvers.krylov.lanczos import log_quadrature
-from structmat.solvers.krylov.least_squares import lsmr
-from structmat.solvers.krylov.minres import minres
+from structmat.solvers.iterative.krylov.conjugate_gradients import conjugate_gradients
+from structmat.solvers.iterative.krylov.gmres import _Cycle, gmres
+from structmat.solvers.iterative.krylov.lanczos import log_quadrature
+from structmat.solvers.iterative.krylov.least_squares import lsmr
+from structmat.solvers.iterative.krylov.minres import minres
 
 N = 40
 DTYPES = ["float64", "complex128", "float32"]

@@ -11,21 +11,21 @@ from structmat._progress import no_progress
 from structmat.compress.goal import Goal
 from structmat.compress.hierarchical.fit import fit_entries
 from structmat.demo import _hypocentres
-from structmat.solvers import iterative
-from structmat.solvers.known import Known, known_of
-from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients
-from structmat.solvers.preconditioners import block_jacobi as jacobi
-from structmat.solvers.preconditioners import blocks, choice, sparse_inverse
-from structmat.solvers.preconditioners.blocks import blocks_of, has_cheap_entries
-from structmat.solvers.preconditioners.hierarchical import loose_factors
-from structmat.solvers.preconditioners.neighbours import (
+from structmat.solvers.iterative import solver as iterative
+from structmat.solvers.iterative.known import Known, known_of
+from structmat.solvers.iterative.krylov.conjugate_gradients import conjugate_gradients
+from structmat.solvers.iterative.preconditioners import block_jacobi as jacobi
+from structmat.solvers.iterative.preconditioners import blocks, choice, sparse_inverse
+from structmat.solvers.iterative.preconditioners.blocks import blocks_of, has_cheap_entries
+from structmat.solvers.iterative.preconditioners.hierarchical import loose_factors
+from structmat.solvers.iterative.preconditioners.neighbours import (
     coarse_to_fine,
     earlier_neighbours,
     order_of_elimination,
 )
-from structmat.solvers.preconditioners.patterns import neighbours_by_entries
-from structmat.solvers.preconditioners.preconditioner import Unpreconditioned
-from structmat.solvers.preconditioners.sparse_inverse import Indefinite
+from structmat.solvers.iterative.preconditioners.patterns import neighbours_by_entries
+from structmat.solvers.iterative.preconditioners.preconditioner import Unpreconditioned
+from structmat.solvers.iterative.preconditioners.sparse_inverse import Indefinite
 from structmat.solvers.verify import norm_bound
 
 SHIFT = 0.1

@@ -23,7 +23,7 @@ from structmat import (
     solve,
 )
 from structmat.matrices import Mirrored, from_sparse
-from structmat.solvers import banded
+from structmat.solvers.direct import banded
 from structmat.solvers.elimination.sparse_form import bandwidths, sparse_form
 
 DTYPES = ("float32", "float64", "complex64", "complex128")

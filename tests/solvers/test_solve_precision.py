@@ -6,7 +6,7 @@ import pytest
 import structmat
 from structmat import BlockSparse, Dense, Diagonal, LowRank
 from structmat.kernels.layouts.rectangles import DENSE
-from structmat.solvers import iterative
+from structmat.solvers.iterative import solver as iterative
 
 N = 6
 

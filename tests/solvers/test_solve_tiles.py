@@ -15,7 +15,7 @@ from structmat import (
     factorize,
     solve,
 )
-from structmat.solvers import tiles
+from structmat.solvers.direct import tiles
 from structmat.solvers.elimination.tile_form import tile_form
 from structmat.solvers.elimination.tile_plan import forecast, ordered
 

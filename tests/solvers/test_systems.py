@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from systems import CHANGES, CONTENTS, DTYPES, KINDS, SHIFTS, SIZES, system, truth
 
 from structmat import Dense, InputError, SolveError, StructmatError, factorize
-from structmat.solvers import banded, choice, tiles
+from structmat.solvers import choice
+from structmat.solvers.direct import banded, tiles
 from structmat.solvers.elimination import sparse_plan
 
 #: Small systems as large ones: only dense matrices are formed, and structure always pays.

@@ -19,7 +19,7 @@ from structmat import (
 from structmat.matrices import HermitianLowRank, Mirrored
 from structmat.solvers import choice, woodbury
 from structmat.solvers.condition import Probe
-from structmat.solvers.simple import DiagonalFactorization
+from structmat.solvers.direct.simple import DiagonalFactorization
 
 N, R = 80, 6
 

@@ -8,9 +8,9 @@ from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
+from structmat.solvers.direct.simple import parity
 from structmat.solvers.elimination.pivots import sign_and_log
 from structmat.solvers.elimination.sparse_form import banded_form, bandwidths
-from structmat.solvers.simple import parity
 
 
 class BandedLU:

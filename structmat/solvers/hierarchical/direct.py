@@ -15,12 +15,12 @@ from structmat.matrices import Diagonal, Hierarchical, Identity, Scaled
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import DENSE_ROWS
 from structmat.solvers.condition import check_condition
+from structmat.solvers.direct.simple import parity
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.hierarchical.recursion import Recursion
 from structmat.solvers.hierarchical.weak import WeakForm, weak_form
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.shifted import shifted
-from structmat.solvers.simple import parity
 from structmat.solvers.verify import norm_bound
 
 #: Error of the weak form as a share of the shift: the least one, the most, and its square for

@@ -20,8 +20,8 @@ from structmat.solvers.hierarchical.direct import (
     factorize_with,
     share_of,
 )
-from structmat.solvers.iterative import factorize_known
-from structmat.solvers.known import POSITIVE, Known
+from structmat.solvers.iterative.known import POSITIVE, Known
+from structmat.solvers.iterative.solver import factorize_known
 from structmat.solvers.shifted import shifted
 from structmat.sources.kernel_matrix import KernelMatrix
 from structmat.sources.source import Source

@@ -21,8 +21,8 @@ from scipy.linalg import get_lapack_funcs
 from structmat._progress import Progress, no_progress
 from structmat.errors import SolveError
 from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.solvers.direct.lapack import Factors, factored
 from structmat.solvers.hierarchical.weak import WeakForm
-from structmat.solvers.lapack import Factors, factored
 from structmat.solvers.results import LogDeterminant
 
 #: Right-hand sides at a time.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from structmat._array import Array
 from structmat._progress import Progress
-from structmat.solvers.krylov.columns import (
+from structmat.solvers.iterative.krylov.columns import (
     Apply,
     Columns,
     Reached,
@@ -21,7 +21,7 @@ from structmat.solvers.krylov.columns import (
     quotient,
     times,
 )
-from structmat.solvers.krylov.conjugate_gradients import share
+from structmat.solvers.iterative.krylov.conjugate_gradients import share
 
 
 def minres(

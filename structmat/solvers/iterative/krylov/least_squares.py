@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from structmat._array import Array
 from structmat._progress import Progress
-from structmat.solvers.krylov.columns import Apply, Columns, Reached, norms, quotient, times
+from structmat.solvers.iterative.krylov.columns import (
+    Apply,
+    Columns,
+    Reached,
+    norms,
+    quotient,
+    times,
+)
 
 
 def lsmr(

@@ -9,8 +9,8 @@ from structmat import _array
 from structmat._array import Array
 from structmat.intervals import IntArray
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.preconditioners.preconditioner import Halves, Preconditioner
-from structmat.solvers.preconditioners.sparse_inverse import Blocks, Indefinite
+from structmat.solvers.iterative.preconditioners.preconditioner import Halves, Preconditioner
+from structmat.solvers.iterative.preconditioners.sparse_inverse import Blocks, Indefinite
 
 #: Rows of a tile.
 TILE = 64

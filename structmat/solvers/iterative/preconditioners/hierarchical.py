@@ -9,7 +9,7 @@ from structmat.errors import SolveError
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.solvers.hierarchical.direct import HierarchicalFactorization
 from structmat.solvers.hierarchical.loose import loose_factorization
-from structmat.solvers.preconditioners.preconditioner import Preconditioner
+from structmat.solvers.iterative.preconditioners.preconditioner import Preconditioner
 
 #: Largest error, as a share of the norm, and the one without a shift.
 LOOSE, UNSHIFTED = 1e-2, 1e-3

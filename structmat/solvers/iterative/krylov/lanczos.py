@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat._array import Array
-from structmat.solvers.krylov.columns import Apply, inner, norms, quotient, times
+from structmat.solvers.iterative.krylov.columns import Apply, inner, norms, quotient, times
 
 #: Steps between two looks at the values.
 LOOK = 5

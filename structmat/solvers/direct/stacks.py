@@ -8,7 +8,7 @@ import numpy as np
 
 from structmat._array import Array, device, from_numpy, to_numpy
 from structmat._array import adjoint as _adjoint
-from structmat.solvers.lapack import Factors, balancing, factored
+from structmat.solvers.direct.lapack import Factors, balancing, factored
 from structmat.solvers.results import LogDeterminant
 
 #: Larger arrays are factored, and solved with, one by one.

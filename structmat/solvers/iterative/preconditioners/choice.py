@@ -12,26 +12,26 @@ from functools import partial
 from typing import NamedTuple
 
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.preconditioners.block_jacobi import TILE, block_jacobi
-from structmat.solvers.preconditioners.blocks import (
+from structmat.solvers.iterative.preconditioners.block_jacobi import TILE, block_jacobi
+from structmat.solvers.iterative.preconditioners.blocks import (
     blocks_of,
     has_cheap_entries,
     price_of_entry,
 )
-from structmat.solvers.preconditioners.hierarchical import is_hierarchical, loose_factors
-from structmat.solvers.preconditioners.patterns import (
+from structmat.solvers.iterative.preconditioners.hierarchical import is_hierarchical, loose_factors
+from structmat.solvers.iterative.preconditioners.patterns import (
     MARKS,
     has_points,
     neighbours_by_entries,
     neighbours_by_points,
     rows_together,
 )
-from structmat.solvers.preconditioners.preconditioner import (
+from structmat.solvers.iterative.preconditioners.preconditioner import (
     Halves,
     Preconditioner,
     Unpreconditioned,
 )
-from structmat.solvers.preconditioners.sparse_inverse import sparse_inverse
+from structmat.solvers.iterative.preconditioners.sparse_inverse import sparse_inverse
 
 #: Neighbours of a row of a sparse inverse, by points and by entries.
 NEIGHBOURS, NEIGHBOURS_BY_ENTRIES = 30, 20

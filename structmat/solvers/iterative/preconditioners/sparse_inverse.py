@@ -19,7 +19,7 @@ from structmat.kernels.cpu.threads import num_threads, shared_out
 from structmat.matrices.from_sparse import from_sparse
 from structmat.matrix import StructuredMatrix
 from structmat.project.compiled import HAS_NUMBA
-from structmat.solvers.preconditioners.preconditioner import Halves
+from structmat.solvers.iterative.preconditioners.preconditioner import Halves
 
 #: Rows whose blocks are held at once by one thread.
 ROWS = 512
@@ -104,7 +104,9 @@ def last_rows(blocks: NDArray, size: IntArray, out: NDArray) -> int:
     in the first place of its row, and -1 if all are.
     """
     if HAS_NUMBA:
-        from structmat.solvers.preconditioners.sparse_inverse_loops import last_rows as compiled
+        from structmat.solvers.iterative.preconditioners.sparse_inverse_loops import (
+            last_rows as compiled,
+        )
 
         return int(compiled(blocks, size, out))
     for t, (block, m) in enumerate(zip(blocks, size, strict=True)):

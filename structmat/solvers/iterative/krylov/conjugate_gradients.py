@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from structmat._array import Array
 from structmat._progress import Progress
-from structmat.solvers.krylov.columns import (
+from structmat.solvers.iterative.krylov.columns import (
     Apply,
     Columns,
     Reached,

@@ -13,8 +13,8 @@ from structmat.errors import SolveError
 from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import Diagonal, Hierarchical, Scaled, Sum
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.preconditioners.blocks import points_of
-from structmat.solvers.preconditioners.choice import System
+from structmat.solvers.iterative.preconditioners.blocks import points_of
+from structmat.solvers.iterative.preconditioners.choice import System
 from structmat.solvers.shifted import shifted
 from structmat.solvers.verify import norm_bound
 from structmat.sources.kernel_matrix import KernelMatrix

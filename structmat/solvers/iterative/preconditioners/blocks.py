@@ -13,7 +13,7 @@ from structmat.matrices.diagonal import Diagonal
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.matrices.lazy import Product, Sum, split_orders
 from structmat.project.compiled import HAS_NUMBA
-from structmat.solvers.preconditioners.sparse_inverse import Blocks
+from structmat.solvers.iterative.preconditioners.sparse_inverse import Blocks
 from structmat.sources.source import Source
 
 #: Rows that lie together, whose blocks are cut out of one block of a source.
@@ -66,7 +66,7 @@ def price_of_entry(A: Any) -> float:
 
 
 def _compiled(source: Source, shift: float) -> Blocks:
-    from structmat.solvers.preconditioners.sparse_inverse_loops import kernel_blocks
+    from structmat.solvers.iterative.preconditioners.sparse_inverse_loops import kernel_blocks
 
     kernel = source.compiled
     assert kernel is not None

@@ -10,8 +10,8 @@ from structmat._array import Array
 from structmat._operand import multiplied
 from structmat._progress import reporting
 from structmat.errors import SolveError
-from structmat.solvers.krylov.lanczos import Quadrature, log_quadrature
-from structmat.solvers.preconditioners.preconditioner import Halves, Unpreconditioned
+from structmat.solvers.iterative.krylov.lanczos import Quadrature, log_quadrature
+from structmat.solvers.iterative.preconditioners.preconditioner import Halves, Unpreconditioned
 from structmat.solvers.results import LogDeterminant
 
 #: Standard error that is aimed at, as a share of the value and for each row.

@@ -15,8 +15,11 @@ from structmat._array import to_numpy
 from structmat.intervals import IntArray
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.matrices.lazy import split_orders
-from structmat.solvers.preconditioners.blocks import points_of
-from structmat.solvers.preconditioners.neighbours import coarse_to_fine, earlier_neighbours
+from structmat.solvers.iterative.preconditioners.blocks import points_of
+from structmat.solvers.iterative.preconditioners.neighbours import (
+    coarse_to_fine,
+    earlier_neighbours,
+)
 from structmat.sources.tree import kd_tree
 
 #: Rows that serve as marks, and coordinates by them.

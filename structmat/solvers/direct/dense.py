@@ -5,8 +5,8 @@ from typing import Any
 from structmat._array import Array
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.arguments import check_formed
+from structmat.solvers.direct.lapack import factored
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
 from structmat.solvers.verify import double
 

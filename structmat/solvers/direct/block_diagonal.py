@@ -11,12 +11,12 @@ from structmat.matrices import BlockLowRank, Diagonal, Sum
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
-from structmat.solvers.components import Components, components_of
+from structmat.solvers.direct.components import Components, components_of
+from structmat.solvers.direct.simple import parity
+from structmat.solvers.direct.stacks import SIDE, Stack
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.shifted import is_hermitian, number_of, shifted
-from structmat.solvers.simple import parity
-from structmat.solvers.stacks import SIDE, Stack
 from structmat.solvers.verify import double
 
 #: Blocks of at most this many rows are formed.

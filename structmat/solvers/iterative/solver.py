@@ -21,16 +21,16 @@ from structmat.compress.source import DENSE_ENTRIES
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import is_small
-from structmat.solvers.dense import DenseFactorization
+from structmat.solvers.direct.dense import DenseFactorization
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.known import Known, known_of
-from structmat.solvers.krylov.columns import Reached, times
-from structmat.solvers.krylov.conjugate_gradients import conjugate_gradients
-from structmat.solvers.krylov.gmres import gmres
-from structmat.solvers.krylov.minres import minres
-from structmat.solvers.preconditioners.choice import halves_of, preconditioner_of
-from structmat.solvers.preconditioners.preconditioner import Halves, Preconditioner
-from structmat.solvers.preconditioners.sparse_inverse import Indefinite
+from structmat.solvers.iterative.known import Known, known_of
+from structmat.solvers.iterative.krylov.columns import Reached, times
+from structmat.solvers.iterative.krylov.conjugate_gradients import conjugate_gradients
+from structmat.solvers.iterative.krylov.gmres import gmres
+from structmat.solvers.iterative.krylov.minres import minres
+from structmat.solvers.iterative.preconditioners.choice import halves_of, preconditioner_of
+from structmat.solvers.iterative.preconditioners.preconditioner import Halves, Preconditioner
+from structmat.solvers.iterative.preconditioners.sparse_inverse import Indefinite
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import REFUSED, double
 
@@ -250,6 +250,6 @@ def factorize_known(
 
 def logdet(F: Any, rng: Any) -> LogDeterminant:
     """An estimate of the log-determinant by products."""
-    from structmat.solvers.stochastic import log_determinant
+    from structmat.solvers.iterative.stochastic import log_determinant
 
     return log_determinant(F, rng)

@@ -18,8 +18,8 @@ from structmat.intervals import offsets
 from structmat.matrices import Diagonal, Identity, LowRank, Permutation, Product, Scaled, Sum
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
+from structmat.solvers.direct.thin import FULL, in_columns, thin_form
 from structmat.solvers.shifted import multiple, number_of, shifted
-from structmat.solvers.thin import FULL, in_columns, thin_form
 
 #: Kinds that hold sums of their own, besides those of the terms.
 _CLOSED = ("block_sparse", "block_low_rank", "gblr")

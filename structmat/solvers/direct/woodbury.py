@@ -15,11 +15,11 @@ from structmat.matrices import Diagonal, LowRank, Sum
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct, is_small
 from structmat.solvers.condition import Probe, probe, singular
+from structmat.solvers.direct.lapack import factored
+from structmat.solvers.direct.terms import Terms, terms_of
+from structmat.solvers.direct.thin import balanced, split_diagonal
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.lapack import factored
 from structmat.solvers.shifted import is_hermitian, shifted
-from structmat.solvers.terms import Terms, terms_of
-from structmat.solvers.thin import balanced, split_diagonal
 from structmat.solvers.verify import LIMIT, double, verified
 
 #: Largest condition number and error of a test solve in single precision.

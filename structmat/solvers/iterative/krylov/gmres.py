@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from structmat import _array
 from structmat._array import Array
 from structmat._progress import Progress
-from structmat.solvers.krylov.columns import (
+from structmat.solvers.iterative.krylov.columns import (
     Apply,
     Columns,
     Numbers,
@@ -22,7 +22,7 @@ from structmat.solvers.krylov.columns import (
     quotient,
     times,
 )
-from structmat.solvers.krylov.conjugate_gradients import share
+from structmat.solvers.iterative.krylov.conjugate_gradients import share
 
 #: Steps before the first restart, and scalars that all bases together may take: 1 GiB.
 RESTART, BASIS_SCALARS = 40, 2**27
