@@ -70,7 +70,7 @@ def test_the_section_shows_figures_ratios_peers_and_reasons(tmp_path):
 def test_solve_cases_have_peers_a_million_and_files():
     found = solves.cases([1000, 100_000], True, ["a.npy"], "folder")
     assert {case["peer"] for case in found if "peer" in case} == set(solves.PEERS)
-    assert {case["task"] for case in found if case["n"] == 10**6} == {"solve", "logdet"}
+    assert {case["task"] for case in found if case["n"] == 10**6} == {"solve"}
     assert {case["points"] for case in found if case["task"] == "preconditioner"} == {
         "a.npy", "earthquakes", "sphere", "bcsstk16",
     }  # fmt: skip
