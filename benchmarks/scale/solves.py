@@ -23,6 +23,8 @@ from structmat import Dense, Identity, KernelMatrix, LowRank, compress, factoriz
 LENGTH, RTOL = 0.1, 1e-6
 #: Largest number of points whose matrix is factorised densely beside.
 DENSE_POINTS = 4096
+#: Most dimensions of the points.
+DIMENSIONS = 3
 #: Points of the trial that compiles and warms up.
 WARM_POINTS = 600
 #: Rows of the exact kernel on which the residual is measured.
@@ -69,6 +71,8 @@ def measured(case: Row) -> Row:
         return {"n": len(A)} | _preconditioned(Dense(A), A, np.ones(len(A)), case)
     points = points_of(case["points"], case["n"])
     kernel, length = case["kernel"], case["length"]
+    if points.shape[1] > DIMENSIONS:
+        return {"note": f"points in {points.shape[1]} dimensions, which compression does not suit"}
     if "peer" in case:
         found = PEERS[case["peer"]](points, case, right_side(points, case["shift"]))
         K = KernelMatrix(points, kernel, length=length)

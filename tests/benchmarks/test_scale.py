@@ -89,6 +89,11 @@ def test_a_task_has_its_figures(task, monkeypatch):
     assert any(table.rows for table in shown)
 
 
+def test_points_in_many_dimensions_are_left_out():
+    case = solves.cases([300], False, [])[0] | {"points": "8-D"}
+    assert "8 dimensions" in row.measured(case)["note"]
+
+
 def test_times_faster_than_george_come_from_the_same_points():
     own = {"task": "logdet", "points": "square", "n": 4096, "kernel": "matern32", "seconds": 0.5}
     own |= {"difference": 1e-6}
