@@ -404,7 +404,6 @@ def test_random_expressions(steps, tol, budget, dtype, seed):
             return
     else:
         result = check(A, tol=tol)
+    # A second pass may join blocks that the first one has made; a third finds none.
     second = check(result.matrix, tol=1e-12)
     assert check(second.matrix, tol=1e-12).cost == second.cost
-    if budget is None and tol == 1e-12:
-        assert second.cost == result.cost

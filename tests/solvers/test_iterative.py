@@ -9,8 +9,10 @@ import pytest
 import structmat
 from structmat import Dense, Diagonal, Entries, KernelMatrix, SolveError
 from structmat.matrices import Product
-from structmat.solvers import choice, iterative, known
+from structmat.solvers import choice
 from structmat.solvers.hierarchical import points as of_points
+from structmat.solvers.iterative import known
+from structmat.solvers.iterative import solver as iterative
 from structmat.solvers.iterative.krylov.columns import Reached
 from structmat.solvers.iterative.preconditioners.preconditioner import Unpreconditioned
 

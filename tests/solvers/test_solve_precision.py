@@ -86,7 +86,7 @@ def test_iterations_go_on_in_double_precision(library, dtype, monkeypatch):
     """A shift in the middle of the spectrum: single precision ends at a large residual."""
     if library == "torch":
         pytest.importorskip("torch")
-    monkeypatch.setattr("structmat.solvers.iterative.COLUMNS_SCALARS", 40)
+    monkeypatch.setattr("structmat.solvers.iterative.solver.COLUMNS_SCALARS", 40)
     rng, n = np.random.default_rng(0), 40
     Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
     half = np.geomspace(1e-4, 1, n // 2)

@@ -17,8 +17,9 @@ from structmat import (
     logdet,
 )
 from structmat.matrices import HermitianLowRank, Mirrored
-from structmat.solvers import choice, woodbury
+from structmat.solvers import choice
 from structmat.solvers.condition import Probe
+from structmat.solvers.direct import woodbury
 from structmat.solvers.direct.simple import DiagonalFactorization
 
 N, R = 80, 6
