@@ -170,7 +170,8 @@ def _woodbury(K: KernelMatrix, case: Row) -> Row:
     """Low rank plus a diagonal: the factorisation and a solve beside conjugate gradients."""
     n = len(K.points)
     U = np.random.default_rng(0).standard_normal((n, min(RANK, n))) / math.sqrt(n)
-    A, shift, b = LowRank(U, U), 1e-4, np.ones(n)
+    U *= np.logspace(0, -2, U.shape[1])  # eigenvalues that decay, as those of kernels do
+    A, shift, b = LowRank(U, U), 1e-6, np.ones(n)
     S = A + shift * Identity(n)
     own, other = [], []
     for _ in range(5):
