@@ -1,5 +1,5 @@
 """Command line: `python -m benchmarks [SUITE|all|report]`, `gpu …`, `experiments …`,
-`learn …`, `reliability …`, `scale …`."""
+`learn …`, `reliability …`, `scale …`; without arguments the list of them."""
 
 import argparse
 import importlib
@@ -14,6 +14,7 @@ from benchmarks.experiments import command as experiments
 from benchmarks.gpu import command as gpu
 from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
+from benchmarks.overview import overview
 from benchmarks.reliability import command as reliability
 from benchmarks.results import BenchmarkError
 from benchmarks.scale import command as scale
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if arguments and arguments[0] in commands:
         return _checked(commands[arguments[0]], arguments[1:])
+    if not arguments:
+        print(overview(RESULTS_FOLDER))
+        return 0
     options = _parser().parse_args(arguments)
     try:
         if options.suite == "report":
@@ -63,10 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "suite",
-        nargs="?",
-        default="all",
         choices=[*SUITES, "all", "report"],
-        help="what to measure, or 'report' to write docs/benchmarks.md (default: all)",
+        help="what to measure, or 'report' to write docs/benchmarks.md",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, a few seconds")
     parser.add_argument(

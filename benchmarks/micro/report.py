@@ -74,6 +74,9 @@ def write_page(folder: Path) -> Path:
         result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
         for result in results
     }
+    importlib.import_module("benchmarks.reporting.front").write_front(
+        folder, PAGE.parent / PICTURES.parent
+    )
     scale = scale_section(folder / "scale.json")
     write_text(PAGE, render(results, pictures, *map(partial(read, folder), GPU), scale=scale))
     return PAGE

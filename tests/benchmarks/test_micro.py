@@ -81,7 +81,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_tiny(monkeypatch)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            assert __main__.main(["--output", str(folder), "--seeds", "2"]) == 0
+            assert __main__.main(["all", "--output", str(folder), "--seeds", "2"]) == 0
     return folder, out.getvalue(), err.getvalue()
 
 
