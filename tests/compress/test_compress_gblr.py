@@ -193,8 +193,17 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize(
+    ("name", "complex_"),
+    [
+        # The ragged grid in complex numbers takes as long as all others.
+        pytest.param(
+            name, complex_, marks=[pytest.mark.slow] if complex_ and name == "ragged" else []
+        )
+        for complex_ in (False, True)
+        for name in GRIDS
+    ],
+)
 def test_tiles_are_recovered_at_their_own_cost(name, complex_):
     rng = np.random.default_rng(8)
     A, cost = tiles(rng, *GRIDS[name])
@@ -217,7 +226,9 @@ def test_a_single_block_that_wraps_around():
     assert (B.row_start[0], B.col_start[0]) == (18, 28)
 
 
-@pytest.mark.parametrize("seed", [0, 2, 6])
+@pytest.mark.parametrize(
+    "seed", [0, *[pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 6)]]
+)
 def test_rounding_to_single_precision_cuts_no_tiles(seed):
     A, cost = tiles(np.random.default_rng(seed), [200, 312], [100, 412], [[9, 2], [0, 11]])
     A = A.astype(np.float32)

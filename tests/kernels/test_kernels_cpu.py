@@ -313,8 +313,10 @@ def run_alone(*words, timeout=60, **environment):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="guards pages by Linux's mprotect")
-def test_nothing_is_read_or_written_outside():
-    result = run_alone("guarded_pages.py")
+@pytest.mark.parametrize("pairs", ["some", pytest.param("all", marks=pytest.mark.slow)])
+def test_nothing_is_read_or_written_outside(pairs):
+    """Both sides and both precisions by default, and all pairs of them in the slow set."""
+    result = run_alone("guarded_pages.py", pairs)
     assert result.stdout == "all products stayed inside\n", result.stderr
     # The last thing that it does is to step over a guard on purpose.
     assert result.returncode == -signal.SIGSEGV

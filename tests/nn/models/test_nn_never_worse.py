@@ -68,7 +68,7 @@ def test_never_worse_on_the_inputs(kind, given, budget):
             assert error(W, best, gram) <= error(W, simple, gram) * (1 + 1e-5) + rounding, other
 
 
-@pytest.mark.parametrize("learn", [False, "gaudi"])
+@pytest.mark.parametrize("learn", [pytest.param(False, marks=pytest.mark.slow), "gaudi"])
 def test_calibrated_gblr_is_no_worse_than_low_rank(learn):
     torch.manual_seed(0)
     model, X = nn.Sequential(nn.Linear(24, 24)), inputs(500, 24)
@@ -85,9 +85,21 @@ def test_calibrated_gblr_is_no_worse_than_low_rank(learn):
     assert errors[1] < 0.6 * errors[0]
 
 
-@pytest.mark.parametrize(("calibrated", "shares"), [(False, "uniform"), (True, "error")])
 @pytest.mark.parametrize(
-    "kind", [*HOLDING_LOW_RANK, pytest.param("learned gblr", marks=pytest.mark.slow)]
+    ("kind", "calibrated", "shares"),
+    [
+        # Each kind by default, and GBLR with calibration; the other pairs are slow ones.
+        pytest.param(
+            kind,
+            calibrated,
+            shares,
+            marks=[]
+            if kind in HOLDING_LOW_RANK and calibrated == (kind == "gblr")
+            else [pytest.mark.slow],
+        )
+        for kind in [*HOLDING_LOW_RANK, "learned gblr"]
+        for calibrated, shares in [(False, "uniform"), (True, "error")]
+    ],
 )
 def test_no_layer_of_a_network_is_worse_than_low_rank(kind, calibrated, shares):
     """At a layer's own share of the multiplications, on its own inputs."""
