@@ -89,6 +89,7 @@ def _compare(options: argparse.Namespace) -> Report:
             else "no picture: matplotlib is not installed (pip install 'structmat[plot]')"
         )
         text.append(_told(solved))
+    text += ["", *_seen(rows, budget)]
     figures = {
         "matrix": name,
         "shape": [m, n],
@@ -99,6 +100,34 @@ def _compare(options: argparse.Namespace) -> Report:
         "solve": solved,
     }
     return Report("\n".join(text), figures)
+
+
+def _seen(rows: Sequence[Comparison], budget: float | None) -> list[str]:
+    """What the table shows, in one sentence: the structure that is nearest, or cheapest."""
+    found = [row for row in rows if row.matrix is not None]
+    if len(found) < 2:
+        return []
+    if budget is None:
+        best, next_ = sorted(found, key=lambda row: row.cost)[:2]
+        return [
+            f"Seen: {best.kind} meets the tolerance at the fewest multiplications, "
+            f"{_times(next_.cost, best.cost)} fewer than {next_.kind}."
+        ]
+    best, *others = sorted(found, key=lambda row: row.error)
+    low_rank = [row for row in others[1:] if row.kind == "low_rank"]
+    rivals = " and ".join(
+        f"{_times(row.error, best.error)} below that of {row.kind}"
+        for row in [others[0], *low_rank]
+    )
+    return [
+        f"Seen: at {100 * budget:g} % of the multiplications {best.kind} has the smallest error, "
+        f"{rivals}."
+    ]
+
+
+def _times(large: float, small: float) -> str:
+    """How many times a number is larger than another."""
+    return f"{large / small:.3g} times" if small > 0 else "beyond measure"
 
 
 def _figures(row: Comparison, A: np.ndarray, speed: float | None) -> dict[str, Any]:

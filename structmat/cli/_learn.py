@@ -4,7 +4,6 @@ import argparse
 import math
 import os
 import shlex
-import statistics
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -13,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from structmat.cli._common import Report, check_output, number, share, terminal_bar, whole_number
+from structmat.cli._learn_text import FIXED, outcome_text
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kinds import BUILT_IN
 
 _DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
 _MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
-#: Kinds that are compared by default: those of structmat, as each takes minutes.
-#: GBLR is last, after the same layers with blocks that stay where a random start puts them.
-_FIXED = "gblr_fixed"
 #: Hierarchical matrices are for many points, and no layer's weight.
 _LATER = ("gblr", "hierarchical")
+#: Kinds that are compared by default: those of structmat, as each takes minutes.
+#: GBLR is last, after the same layers with blocks that stay at random places.
 _KINDS = (
     "dense",
     *(kind.name for kind in BUILT_IN if kind.fit is not None and kind.name not in _LATER),
-    _FIXED,
+    FIXED,
     "gblr",
 )
 
@@ -137,7 +136,7 @@ def _learn(options: argparse.Namespace) -> Report:
             "pip install 'structmat[learn]'"
         ) from None
     kinds = list(dict.fromkeys(k.strip() for k in options.kinds.split(",") if k.strip()))
-    known = ("dense", *network_kinds(), _FIXED)
+    known = ("dense", *network_kinds(), FIXED)
     if not kinds or not set(kinds) <= set(known):
         raise InputError(f"--kinds {options.kinds!r}; expected some of {', '.join(known)}")
     _check_sides(options, kinds, {"tile": TILED_KINDS, "group": GROUPED_KINDS})
@@ -174,7 +173,7 @@ def _learn(options: argparse.Namespace) -> Report:
     with _training_bar() as progress:
         outcome = experiment.run(progress)
     figures = {**outcome.results, "files": outcome.files}
-    return Report(_text(outcome.results, outcome.files), figures)
+    return Report(outcome_text(outcome.results, outcome.files), figures)
 
 
 def _check_sides(
@@ -254,61 +253,3 @@ def _line_by_line() -> Callable[[str, float, float], None]:
         last = label
 
     return advance
-
-
-def _text(results: dict[str, Any], files: dict[str, str]) -> str:
-    task, runs = results["task"], results["runs"]
-    lines = [
-        f"{task['data']}, {task['model']} ({task['size']}): {_many(len(task['seeds']), 'seed')}, "
-        f"{_many(task['epochs'], 'epoch')}, structured layers at {task['budget']:g} of their dense "
-        "multiplications",
-        "",
-        *_table(runs, task["metric"]),
-        "",
-    ]
-    if "frozen" in results:
-        frozen = results["frozen"]
-        lines.append(
-            f"frozen GBLR model: {frozen['bytes']} bytes; read again it predicts "
-            f"{'the same' if frozen['same_predictions'] else 'OTHERWISE'} "
-            f"(largest difference {frozen['largest_difference']:.2g})"
-        )
-    lines += [f"{what:<8}{path}" for what, path in files.items()]
-    return "\n".join(lines)
-
-
-def _table(runs: list[dict[str, Any]], metric: str) -> list[str]:
-    head = (
-        f"{'kind':<15}{metric:>18}{'on training':>13}{'cost':>9}{'inference':>11}{'training':>10}"
-    )
-    lines = [head, "-" * len(head)]
-    for kind in dict.fromkeys(run["kind"] for run in runs):
-        own = [run for run in runs if run["kind"] == kind]
-        score = _spread([run["metric"] for run in own])
-        lines.append(
-            f"{kind:<15}{score:>18}{_mean(own, 'train_metric'):>13.4f}"
-            f"{_mean(own, 'relative_cost'):>9.4f}{_mean(own, 'relative_inference'):>11.2f}"
-            f"{_mean(own, 'train_seconds'):>8.1f} s"
-        )
-    lines.append(
-        f"{metric}: mean and standard deviation over seeds, on the test set, and the mean on as "
-        "many training examples; cost: multiplications over the dense layers'; inference: time of "
-        "the test set over the dense network's, turn by turn"
-    )
-    if {_FIXED, "gblr"} <= {run["kind"] for run in runs}:
-        lines.append(f"gblr learns its blocks; those of {_FIXED} stay at random places")
-    return lines
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" + ("s" if count != 1 else "")
-
-
-def _mean(runs: list[dict[str, Any]], name: str) -> float:
-    return statistics.fmean(run[name] for run in runs)
-
-
-def _spread(values: list[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.4f}"
-    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}"

@@ -12,7 +12,7 @@ import tqdm
 
 import structmat
 from structmat._input import read_matrix
-from structmat.cli import _learn, main
+from structmat.cli import _learn, _learn_text, main
 from structmat.kinds import _KINDS, fitted_kinds
 
 KINDS = fitted_kinds()
@@ -340,5 +340,5 @@ def test_trainings_show_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, cap
 
 
 def test_scores_of_several_seeds_have_a_spread():
-    assert _learn._spread([0.5]) == "0.5000"
-    assert _learn._spread([0.5, 0.7]) == "0.6000 ± 0.1414"
+    assert _learn_text._spread([0.5]) == "0.5000"
+    assert _learn_text._spread([0.5, 0.7]) == "0.6000 ± 0.1414"
