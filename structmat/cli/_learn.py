@@ -120,6 +120,7 @@ def _rate(text: str) -> float:
 
 
 def _learn(options: argparse.Namespace) -> Report:
+    _refuse_several()
     try:
         import torch
 
@@ -174,6 +175,17 @@ def _learn(options: argparse.Namespace) -> Report:
         outcome = experiment.run(progress)
     figures = {**outcome.results, "files": outcome.files}
     return Report(outcome_text(outcome.results, outcome.files), figures)
+
+
+def _refuse_several() -> None:
+    """Refuse to be one of several processes, which would all write the same files."""
+    count = os.environ.get("WORLD_SIZE", "1")  # set by torchrun and other launchers
+    if count.isdecimal() and int(count) > 1:
+        raise InputError(
+            f"structmat learn was started in {count} processes (WORLD_SIZE), each of which would "
+            "train the same networks and write the same files; expected one (start it without "
+            "torchrun; the page 'Train on many devices' of the guide has a script for several)"
+        )
 
 
 def _check_sides(

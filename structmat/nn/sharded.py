@@ -1,14 +1,24 @@
-"""Parameters that may be sharded over processes: read and written as a whole."""
+"""Parameters and optimizers that may be sharded over processes."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, optim
 
 
 def is_sharded(parameter: Tensor) -> bool:
     """Tell whether this process holds only a part, so that all must ask for the rest."""
     return hasattr(parameter, "full_tensor")
+
+
+def is_flattened(parameter: Tensor) -> bool:
+    """Tell whether FSDP1 has made it a flat tensor, or a piece of one without its shape."""
+    return hasattr(parameter, "_fsdp_flattened")
+
+
+def is_divided(optimizer: optim.Optimizer) -> bool:
+    """Tell whether each process keeps the state of some parameters, and none of the others."""
+    return "ZeroRedundancyOptimizer" in {base.__name__ for base in type(optimizer).__mro__}
 
 
 def whole(parameter: Tensor) -> Tensor:

@@ -310,6 +310,15 @@ def test_a_damaged_file_names_the_fault(here, capsys, name):
     assert "numbers in text" not in err
 
 
+def test_learning_in_several_processes_is_refused(here, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = run(capsys, "learn", "-o", "several")
+    assert status == 1
+    assert "started in 2 processes (WORLD_SIZE)" in err
+    assert "start it without torchrun" in err
+    assert not (here / "several").exists()
+
+
 def test_learning_without_torch_names_the_extra(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     status, _, err = run(capsys, "learn")

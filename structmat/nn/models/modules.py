@@ -69,7 +69,9 @@ def check_wrappers(model: nn.Module) -> None:
             raise InputError(
                 f"{name or 'model'!r} is wrapped as {min(found)}, which keeps the parameters that "
                 "it has found; expected a model before it is wrapped (change the layers first, "
-                "then wrap the model and make the optimizer)"
+                "then wrap the model and make the optimizer; of a trained one, take the .module of "
+                "DistributedDataParallel, or load the gathered state of a sharded one into a "
+                "network that was converted alike)"
             )
 
 

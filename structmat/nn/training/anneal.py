@@ -15,7 +15,7 @@ from structmat.kernels.cpu.threads import num_threads, side_by_side
 from structmat.nn.anneal.projected import Projected
 from structmat.nn.anneal.projectors import Options, project, searched
 from structmat.nn.anneal.weight import AnnealWeight
-from structmat.nn.sharded import whole
+from structmat.nn.sharded import is_divided, whole
 from structmat.nn.training.contents_rates import MOST
 from structmat.nn.training.one_price import caps_at_one_price
 from structmat.nn.training.optimizers import Followed
@@ -75,8 +75,8 @@ class Anneal:
     BudgetError
         If the budget is no fraction.
     InputError
-        If the model has no such layers, an option is out of its range, or no optimizer has
-        one of the parameters that are trained.
+        If the model has no such layers, an option is out of its range, no optimizer has one of
+        the parameters that are trained, or an optimizer divides its state among processes.
     TrainingError
         In a step after which weights to be projected have NaN or infinite entries.
 
@@ -140,6 +140,12 @@ class Anneal:
         self.budget, self.total_steps, self.across = budget, total_steps, across
         self.options = Options(charge=charge, orders=orders)
         followed = Followed(model, optimizer, (AnnealWeight,))
+        if any(map(is_divided, followed.optimizers)):
+            raise InputError(
+                "optimizer is a ZeroRedundancyOptimizer, which keeps the moments of a parameter in "
+                "one process alone; expected one with all of them, as projections change them "
+                "(take torch's own optimizer, and fully_shard to divide its state)"
+            )
         found = [m for m in model.modules() if isinstance(m, AnnealWeight)]
         self.weights = list(dict.fromkeys(found))
         names = {module: name for name, module in model.named_modules()}

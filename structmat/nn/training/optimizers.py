@@ -12,6 +12,7 @@ from structmat.errors import InputError
 from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.gaudi.structure import GaudiStructure
 from structmat.nn.gaudi.weight import GaudiWeight
+from structmat.nn.sharded import is_flattened
 
 #: Libraries whose wrappers of optimizers change no parameters themselves.
 _PASSING_ON = {"accelerate", "lightning", "lightning_fabric", "pytorch_lightning"}
@@ -171,8 +172,8 @@ class Followed:
     Raises
     ------
     InputError
-        If the model has no such weights, an optimizer calls no hooks, or a parameter is in
-        none of them.
+        If the model has no such weights or is sharded by FSDP1, an optimizer calls no hooks, or
+        a parameter is in none of them.
     """
 
     def __init__(
@@ -183,6 +184,11 @@ class Followed:
     ) -> None:
         self._model, self.optimizers, self._types = model, find_optimizers(optimizer), types
         self._first = [p for _, p in self._parameters()]
+        if any(map(is_flattened, model.parameters())):
+            raise InputError(
+                f"{type(model).__name__} is sharded by FullyShardedDataParallel into pieces of "
+                "flat tensors; expected parameters of their own shapes (take fully_shard, FSDP2)"
+            )
         # A weight without blocks has no parameters, and nothing to learn.
         if not any(isinstance(module, types[0]) for module in model.modules()):
             raise InputError(

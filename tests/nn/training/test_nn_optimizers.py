@@ -568,6 +568,30 @@ def test_a_sharded_state_counts_once(tmp_path):
         train(model, optimizer.step, 3)
         assert rule.step == 3
         assert math.isclose(rule.relative_cost, 0.3, abs_tol=0.05)
+        model = network(anneal_layer)
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), optim.AdamW, lr=1e-2)
+        with pytest.raises(InputError, match=r"one process alone; .*take torch's own optimizer"):
+            Anneal(model, optimizer, 0.3, 8)
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")  # of FSDP1 itself
+@pytest.mark.parametrize("own_shapes", [True, False])
+@rules
+def test_pieces_of_flat_parameters_are_refused(rule, own_shapes):
+    from torch import distributed
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        inner = rule.network()
+        model = FullyShardedDataParallel(
+            inner, use_orig_params=own_shapes, device_id=torch.device("cpu")
+        )
+        for given in (inner, model):
+            with pytest.raises(InputError, match=r"pieces of flat tensors; .*take fully_shard"):
+                rule(given, adam(model.parameters()))
     finally:
         distributed.destroy_process_group()
 
