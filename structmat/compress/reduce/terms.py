@@ -159,7 +159,7 @@ def _merged(terms: list[Term]) -> list[Term]:
                 break
         else:
             found.append(term)
-    return found
+    return [replace(term, matrix=_number_inside(term.matrix)) for term in found]
 
 
 def _joint(a: Term, b: Term) -> Term | None:
@@ -200,7 +200,11 @@ def _as_runs(terms: list[Term]) -> Term:
 def _multiple(a: Term, b: Term) -> Term | None:
     """Two multiples of one matrix as one; None for others."""
     alpha = ratio(b.matrix, a.matrix)
-    return None if alpha is None else replace(a, matrix=a.matrix * (1 + alpha))
+    if alpha is None:
+        return None
+    # The number stays outside, so that further multiples are compared with the matrix itself.
+    matrix, number = _unscaled(a.matrix)
+    return replace(a, matrix=Scaled(matrix, number * (1 + alpha)))
 
 
 def ratio(A: StructuredMatrix, B: StructuredMatrix) -> Any:
@@ -235,6 +239,10 @@ def ratio(A: StructuredMatrix, B: StructuredMatrix) -> Any:
 
 def _unscaled(A: StructuredMatrix) -> tuple[StructuredMatrix, Any]:
     return (A.children[0], A.alpha.item()) if isinstance(A, Scaled) else (A, 1.0)
+
+
+def _number_inside(A: StructuredMatrix) -> StructuredMatrix:
+    return A.children[0] * A.alpha.item() if isinstance(A, Scaled) else A
 
 
 def same_orders(a: Term, b: Term) -> bool:
