@@ -428,3 +428,17 @@ def test_many_copies_of_one_product_are_one():
     A = Product(hierarchical(c), Mirrored(gblr(c)))
     once = check(A, tol=1e-12).cost
     assert check(A + again(A) + again(A), tol=1e-12).cost == once
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "hermitian_low_rank", "both"])
+def test_low_rank_between_different_orders_is_one(kind):
+    c, P = contents(1), Permutation(np.random.default_rng(0).permutation(N))
+    L, H = LowRank(c(N, 2), c(N, 2)), HermitianLowRank(c(N, 2), c(2))
+    one, other = {
+        "low_rank": (Product(P, L), LowRank(P @ L.U, c(N, 2))),
+        "hermitian_low_rank": (Product(P, H, P.H), HermitianLowRank(P @ H.U, 2 * H.d)),
+        "both": (Product(P, H, P.H), LowRank(P @ H.U, c(N, 2))),
+    }[kind]
+    result = check(one + other, tol=1e-12)
+    # Of rank two, as each of them is.
+    assert result.cost == (one if kind != "both" else other).cost
