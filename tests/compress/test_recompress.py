@@ -380,6 +380,11 @@ def joined(operation, A, B):
 
 
 NAMES = st.sampled_from(sorted(LEAVES))
+#: Expressions with low rank between orders of its own.
+ORDERED = (
+    [("low_rank-high", "@"), ("adjoint", "H"), ("permutation", "@"), ("hermitian_low_rank", "-")],
+    [("permutation", "again"), ("low_rank", "+"), ("permutation", "@"), ("hierarchical", "+")],
+)
 
 
 @given(
@@ -392,6 +397,8 @@ NAMES = st.sampled_from(sorted(LEAVES))
 )  # fmt: skip
 @example([("hierarchical-symmetric", "+"), ("permutation", "@")], 1e-12, None, "float64", 0)
 @example([("block_sparse", "-"), ("gblr-many", "-")], 1e-12, None, "float64", 1)
+@example(ORDERED[0], 1e-12, None, "float64", 0)
+@example(ORDERED[1], 1e-12, None, "float64", 0)
 @settings(max_examples=40, deadline=None)
 def test_random_expressions(steps, tol, budget, dtype, seed):
     c = contents(seed, dtype)

@@ -51,6 +51,11 @@ class Term:
     orders: Orders
 
     @property
+    def is_low_rank(self) -> bool:
+        """True for one rectangle of low rank, whose factors take any orders in."""
+        return self.form in ("low_rank", "hermitian_low_rank")
+
+    @property
     def table(self) -> IntArray:
         """Rectangles onto which others may be brought: all tiles of a grid, or its own."""
         assert self.boxes is not None
@@ -64,7 +69,7 @@ def terms_of(A: StructuredMatrix, *, opened: bool = False) -> list[Term]:
 
     With `opened` Monarch matrices are tiles of low rank, between orders of their own.
     """
-    orders = np.arange(A.shape[0]), np.arange(A.shape[1])
+    orders = _no_orders(A.shape)
     return [settled(term) for term in _merged(_parsed(A, orders, opened))]
 
 
@@ -96,7 +101,12 @@ def _parsed(A: StructuredMatrix, orders: Orders, opened: bool) -> list[Term]:
     form, boxes = _boxes(A)
     if isinstance(A, Hierarchical):
         orders = orders[0][A.row_order], orders[1][A.col_order]
-    return [Term(form, boxes, A, orders)]
+    term = Term(form, boxes, A, orders)
+    return [reordered(term, _no_orders(A.shape)) if term.is_low_rank else term]
+
+
+def _no_orders(shape: tuple[int, ...]) -> Orders:
+    return np.arange(shape[0]), np.arange(shape[1])
 
 
 def boxes_of(A: StructuredMatrix) -> Boxes:
@@ -159,9 +169,7 @@ def _merged(terms: list[Term]) -> list[Term]:
 def _joint(a: Term, b: Term) -> Term | None:
     """The sum of two terms as one, where it is exact; None otherwise."""
     if not same_orders(a, b):
-        if not {a.form, b.form} <= {"low_rank", "hermitian_low_rank"}:
-            return None
-        b = _reordered(b, a.orders)
+        return None
     if a.boxes is None or b.boxes is None:
         if a.boxes is not None or b.boxes is not None:
             return None
@@ -177,11 +185,12 @@ def _joint(a: Term, b: Term) -> Term | None:
     boxes, form = collapsed(added([a.boxes, b.boxes])), a.form
     if a.form != b.form:
         form = "hierarchical" if "hierarchical" in (a.form, b.form) else "tiles"
+        form = "low_rank" if a.is_low_rank and b.is_low_rank else form
         boxes = replace(boxes, extra=0)
     return replace(a, form=form, boxes=boxes)
 
 
-def _reordered(term: Term, orders: Orders) -> Term:
+def reordered(term: Term, orders: Orders) -> Term:
     """A term of low rank between other orders, which its factors take in."""
     boxes, own = term.boxes, term.orders
     assert boxes is not None

@@ -16,7 +16,7 @@ from structmat.compress.reduce.common import (
     unfolded,
 )
 from structmat.compress.reduce.runs import as_gblr
-from structmat.compress.reduce.terms import Term, as_runs, same_orders, settled
+from structmat.compress.reduce.terms import Term, as_runs, reordered, same_orders, settled
 from structmat.intervals import IntArray
 from structmat.kernels.layouts.rectangles import DENSE
 
@@ -30,22 +30,24 @@ def variants(terms: list[Term]) -> list[list[Term]]:
     Their own rectangles are tried in turn, and the finest common ones.
     """
     groups: list[list[Term]] = []
-    for term in terms:
-        for group in groups:
-            one = group[0].boxes is not None and term.boxes is not None
-            if one and same_orders(group[0], term):
-                group.append(term)
-                break
+    for term in sorted(terms, key=lambda term: term.is_low_rank):
+        with_boxes = [group for group in groups if group[0].boxes is not None]
+        same = [group for group in with_boxes if same_orders(group[0], term)]
+        # Low rank goes with others between any orders.
+        if term.is_low_rank and with_boxes:
+            group = (same or with_boxes)[0]
+            group.append(reordered(term, group[0].orders))
+        elif term.boxes is not None and same:
+            same[0].append(term)
         else:
             groups.append([term])
     found = [terms]
     choices = [[group, *_together(group)] for group in groups]
-    if any(len(choice) > 1 for choice in choices):
-        for k in range(max(map(len, choices))):
-            # Each group by its k-th way, or its last one.
-            picked = [choice[min(k, len(choice) - 1)] for choice in choices]
-            found.append(list(itertools.chain(*picked)))
-    return found[:1] + [v for v in found[1:] if v != terms]
+    for k in range(1, max(map(len, choices))):
+        # Each group by its k-th way, or its last one.
+        picked = [choice[min(k, len(choice) - 1)] for choice in choices]
+        found.append(list(itertools.chain(*picked)))
+    return found
 
 
 def _together(group: list[Term]) -> list[list[Term]]:
