@@ -32,6 +32,7 @@ from structmat.matrices import (
     split_orders,
 )
 from structmat.matrices.adjoints import equal_parts
+from structmat.matrices.inner_products import unscaled
 from structmat.matrix import StructuredMatrix
 
 #: Longest shorter side of a dense rectangle that is decomposed.
@@ -223,14 +224,13 @@ def _multiple(a: Term, b: Term) -> Term | None:
     if alpha is None:
         return None
     # The number stays outside, so that further multiples are compared with the matrix itself.
-    matrix, number = _unscaled(a.matrix)
-    return replace(a, matrix=Scaled(matrix, number * (1 + alpha)))
+    matrix, number = unscaled(a.matrix)
+    return replace(a, matrix=Scaled(matrix, _plain(number) * (1 + alpha)))
 
 
 def ratio(A: StructuredMatrix, B: StructuredMatrix) -> Any:
     """The number c with A = c B, part by part and to rounding; None if there is none."""
-    one, left = _unscaled(A)
-    two, right = _unscaled(B)
+    (one, left), (two, right) = ((M, _plain(number)) for M, number in map(unscaled, (A, B)))
     if type(one) is not type(two) or one.shape != two.shape or one.dtype != two.dtype:
         return None
     if equal_parts(one, two):
@@ -257,12 +257,13 @@ def ratio(A: StructuredMatrix, B: StructuredMatrix) -> Any:
     return c * left / right if right and equal_parts(same, two) else None
 
 
-def _unscaled(A: StructuredMatrix) -> tuple[StructuredMatrix, Any]:
-    return (A.children[0], A.alpha.item()) if isinstance(A, Scaled) else (A, 1.0)
+def _plain(number: Any) -> Any:
+    return 1.0 if number is None else number.item()
 
 
 def _number_inside(A: StructuredMatrix) -> StructuredMatrix:
-    return A.children[0] * A.alpha.item() if isinstance(A, Scaled) else A
+    matrix, number = unscaled(A)
+    return A if number is None else matrix * number.item()
 
 
 def same_orders(a: Term, b: Term) -> bool:

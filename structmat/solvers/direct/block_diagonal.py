@@ -8,6 +8,7 @@ from structmat._array import Array, identity, integers, taken
 from structmat._operand import multiplied
 from structmat.intervals import IntArray, offsets
 from structmat.matrices import BlockLowRank, Diagonal, Sum
+from structmat.matrices.diagonal import is_multiple
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
@@ -16,7 +17,7 @@ from structmat.solvers.direct.simple import parity
 from structmat.solvers.direct.stacks import SIDE, Stack
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
-from structmat.solvers.shifted import is_hermitian, number_of, shifted
+from structmat.solvers.shifted import shifted
 from structmat.solvers.verify import double
 
 #: Blocks of at most this many rows are formed.
@@ -154,7 +155,7 @@ def are_thin(A: StructuredMatrix) -> bool:
             if (term.ranks < 0).any() or (_THIN_RATIO * term.ranks > sizes).any():
                 return False
             tiled += 1
-        elif not (isinstance(term, Diagonal) or number_of(term) is not None):
+        elif not (isinstance(term, Diagonal) or is_multiple(term)):
             return False
     return tiled > 0
 
@@ -178,7 +179,7 @@ def _formed_parts(
         if shift:
             blocks = blocks + shift * identity(size, blocks.dtype, A.xp, A.device)
         name = _namer(A, rows)
-        hermitian = is_hermitian(A) and not complex(shift).imag and np.array_equal(rows, cols)
+        hermitian = A.hermitian and not complex(shift).imag and np.array_equal(rows, cols)
         parts.append(Part(first, Stack(blocks, A.xp, hermitian=hermitian, name=name)))
     return parts
 
