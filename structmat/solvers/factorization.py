@@ -231,7 +231,8 @@ class Factorization(InverseOperator):
         with computing(self.matrix):
             found: LogDeterminant = self._logdet()
             if found is NotImplemented:
-                found = later("structmat.solvers.iterative.solver:logdet")(self.still or self, rng)
+                estimated = later("structmat.solvers.iterative.stochastic:log_determinant")
+                found = estimated(self.still or self, rng)
         return found
 
 

@@ -1,5 +1,6 @@
 """Factorization of a matrix that is block diagonal between two orders, block by block."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from structmat.solvers.direct.components import Components, components_of
 from structmat.solvers.direct.simple import parity
 from structmat.solvers.direct.stacks import SIDE, Stack
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.results import LogDeterminant
+from structmat.solvers.results import LogDeterminant, of_product
 from structmat.solvers.shifted import shifted
 from structmat.solvers.verify import double
 
@@ -83,13 +84,9 @@ class BlockDiagonalFactorization(Factorization):
         return xp.concat(found, axis=0)
 
     def _logdet(self) -> Any:
-        total = LogDeterminant(self.sign, 0.0)
-        for _, solver in self.parts:
-            found = solver.logdet() if isinstance(solver, Stack) else solver._logdet()
-            if found is NotImplemented:
-                return found
-            total = total.times(found)
-        return total
+        solvers = (solver for _, solver in self.parts)
+        found = (s.logdet() if isinstance(s, Stack) else s._logdet() for s in solvers)
+        return of_product(itertools.chain([LogDeterminant(self.sign, 0.0)], found))
 
 
 def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:

@@ -14,6 +14,7 @@ from scipy.linalg.lapack import get_lapack_funcs
 from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
+from structmat.solvers.elimination.pivots import sign_and_log
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import LIMIT, double
 
@@ -132,9 +133,9 @@ class _Lu(Factors):
         return solve(self.lu, self.pivots, b, trans=2 if adjoint else 0)[0]
 
     def _inner_logdet(self) -> LogDeterminant:
-        return _of_diagonal(
-            np.diagonal(self.lu), int((self.pivots != np.arange(self.pivots.size)).sum())
-        )
+        sign, log = sign_and_log(np.diagonal(self.lu))
+        exchanges = int((self.pivots != np.arange(self.pivots.size)).sum())
+        return LogDeterminant(sign * (-1) ** exchanges, log)
 
 
 class _Inverse(Factors):
@@ -154,14 +155,6 @@ class _Inverse(Factors):
     def _inner_logdet(self) -> LogDeterminant:
         sign, logabs = np.linalg.slogdet(to_numpy(self.whole))
         return LogDeterminant(sign.item(), float(logabs))
-
-
-def _of_diagonal(diagonal: np.ndarray, exchanges: int) -> LogDeterminant:
-    """Log-determinant of a triangle after a number of exchanges of rows."""
-    sizes = np.abs(diagonal).astype(np.float64)
-    sign = np.prod(diagonal / np.where(sizes > 0, sizes, 1.0))
-    sign = sign / np.abs(sign) * (-1) ** exchanges
-    return LogDeterminant(sign.item(), float(np.log(sizes).sum()))
 
 
 def _factors(A: Array, xp: ModuleType, hermitian: bool, name: str) -> Factors:

@@ -34,7 +34,7 @@ class Reached(NamedTuple):
 def inner(a: Array, b: Array, xp: ModuleType) -> Numbers:
     """Inner products a^H b of columns, (k,)."""
     found = _array.to_numpy(xp.sum(_array.conj(a, xp) * b, axis=0))
-    return found.astype(np.complex128 if found.dtype.kind == "c" else np.float64)
+    return found.astype(np.result_type(found.dtype, np.float64))
 
 
 def norms(a: Array, xp: ModuleType) -> NDArray[np.float64]:
