@@ -13,6 +13,7 @@ from structmat.errors import SolveError
 from structmat.matrices import Kronecker
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import DENSE_ROWS, direct
+from structmat.solvers.elimination.pivots import sign_and_log
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.shifted import identity_of, number_of, shifted
@@ -88,10 +89,7 @@ class EigenFactorization(Factorization):
         return on_both(on_both(b, turn, sizes, xp) / values[:, None], back, sizes, xp)
 
     def _logdet(self) -> Any:
-        values = to_numpy(self.values)
-        sizes = np.abs(values).astype(np.float64)
-        sign = np.prod(values / sizes) if sizes.size else np.float64(1.0)
-        return LogDeterminant((sign / abs(sign)).item(), float(np.log(sizes).sum()))
+        return LogDeterminant(*sign_and_log(to_numpy(self.values)))
 
 
 def on_both(b: Array, apply: Any, sizes: tuple[int, ...], xp: Any) -> Array:

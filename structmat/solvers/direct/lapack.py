@@ -14,7 +14,7 @@ from scipy.linalg.lapack import get_lapack_funcs
 from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
-from structmat.solvers.elimination.pivots import sign_and_log
+from structmat.solvers.elimination.pivots import of_cholesky, of_lu
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import LIMIT, double
 
@@ -117,8 +117,7 @@ class _Cholesky(Factors):
         return solve(self.lower, b, lower=True)[0]
 
     def _inner_logdet(self) -> LogDeterminant:
-        diagonal = np.diagonal(self.lower).real.astype(np.float64)
-        return LogDeterminant(1.0, 2 * float(np.log(diagonal).sum()))
+        return LogDeterminant(*of_cholesky(np.diagonal(self.lower)))
 
 
 class _Lu(Factors):
@@ -133,9 +132,7 @@ class _Lu(Factors):
         return solve(self.lu, self.pivots, b, trans=2 if adjoint else 0)[0]
 
     def _inner_logdet(self) -> LogDeterminant:
-        sign, log = sign_and_log(np.diagonal(self.lu))
-        exchanges = int((self.pivots != np.arange(self.pivots.size)).sum())
-        return LogDeterminant(sign * (-1) ** exchanges, log)
+        return LogDeterminant(*of_lu(np.diagonal(self.lu), self.pivots))
 
 
 class _Inverse(Factors):
