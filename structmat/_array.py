@@ -196,6 +196,11 @@ def to_numpy(x: Array) -> np.ndarray:
     return backend_of(namespace(x)).to_numpy(x)
 
 
+def host_dtype(dtype: DType, xp: ModuleType) -> np.dtype:
+    """NumPy's dtype for one of a library."""
+    return to_numpy(xp.zeros(0, dtype=dtype)).dtype
+
+
 def from_numpy(array: np.ndarray, xp: ModuleType, device: Device = None) -> Array:
     """NumPy array as an array of another library, on a device."""
     if is_numpy(xp):

@@ -67,6 +67,17 @@ def ramps(width: IntArray) -> IntArray:
     return np.arange(int(width.sum())) - np.repeat(offsets(width)[:-1], width)
 
 
+def stretches(begin: IntArray, length: IntArray) -> IntArray:
+    """begin, begin + 1, … for each pair: places of stretches of a packed array, one after another.
+
+    Examples
+    --------
+    >>> stretches(np.array([4, 0]), np.array([2, 3]))
+    array([4, 5, 0, 1, 2])
+    """
+    return np.repeat(begin, length) + ramps(length)
+
+
 def alternated(first: IntArray, second: IntArray) -> IntArray:
     """Places that put each run of one packed array before that of another, which follows it.
 
@@ -77,7 +88,7 @@ def alternated(first: IntArray, second: IntArray) -> IntArray:
     """
     width = np.stack([first, second], axis=1).ravel()
     begin = np.stack([offsets(first)[:-1], first.sum() + offsets(second)[:-1]], axis=1).ravel()
-    return np.repeat(begin, width) + ramps(width)
+    return stretches(begin, width)
 
 
 def runs_among(start: IntArray, width: IntArray, n: int, at: IntArray) -> Runs:

@@ -69,7 +69,7 @@ class _Check:
     def __init__(self, A: StructuredMatrix, seed: int) -> None:
         self.A, self.rng = A, np.random.default_rng(seed)
         inexact = _array.is_inexact(A.dtype, A.xp)
-        self.dtype = _array.to_numpy(A.xp.zeros(0, dtype=A.dtype)).dtype if inexact else np.float64
+        self.dtype = _array.host_dtype(A.dtype, A.xp) if inexact else np.float64
         # Rounding errors of sums of max(m, n) products, in any order.
         self.tolerance = 50 * math.sqrt(sum(A.shape) + 1) * float(np.finfo(self.dtype).eps)
 

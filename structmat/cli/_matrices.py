@@ -15,12 +15,27 @@ from structmat.matrices.hierarchical import Hierarchical
 from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
 
+_EXAMPLES = """\
+examples:
+  structmat compress A.npy --to gblr --budget 0.3 -o OUT.npz
+      writes a matrix of 30 % of the dense cost
+  structmat compress A.npy --to low_rank --tol 1e-6 --symmetric -o OUT.npz
+      stores U and d of U diag(d) U^H, for a matrix that equals its adjoint
+  structmat compress points.npy --kernel matern32 --length 0.1 --tol 1e-4 -o OUT.npz
+      takes the kernel of the points, which is never formed
+"""
 NO_PICTURES = "matplotlib is not installed; install it with pip install 'structmat[plot]'"
 
 
 def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    compress = commands.add_parser("compress", parents=common, help="write one structure")
+    compress = commands.add_parser(
+        "compress",
+        parents=common,
+        help="write one structure",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     compress.add_argument(
         "file", help=".npy, .npz, Matrix Market, or a file of structmat; with --kernel, of points"
     )
@@ -33,6 +48,11 @@ def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     goal = compress.add_mutually_exclusive_group(required=True)
     goal.add_argument("--budget", type=share, help="cap on the cost, as a share of m n")
     goal.add_argument("--tol", type=tolerance, help="bound on the relative Frobenius error")
+    compress.add_argument(
+        "--symmetric",
+        action="store_true",
+        help="store half of a matrix that equals its adjoint; others are refused",
+    )
     compress.add_argument("-o", "--output", required=True, help="file to write")
     compress.add_argument("--picture", help="picture of the blocks to write as well")
     compress.set_defaults(run=_compress)
@@ -58,6 +78,7 @@ def _compress(options: argparse.Namespace) -> Report:
         check_output(path, options.file)
     A = read_matrix(options.file, options.key)
     goal = {"budget": options.budget, "tol": options.tol, "rng": options.seed}
+    goal |= {"symmetric": True} if options.symmetric else {}
     kind = options.to or ("gblr" if options.kernel is None else "hierarchical")
     foretold: dict[str, Any] = {}
     if has_kernel(options):

@@ -26,7 +26,7 @@ from structmat.kinds import rule
 from structmat.matrices.block_low_rank import BlockLowRank
 from structmat.matrices.block_sparse import BlockSparse
 from structmat.matrices.gblr import GBLR
-from structmat.matrices.lazy import Scaled
+from structmat.matrices.inner_products import unscaled
 from structmat.matrices.permutation import Permutation
 from structmat.matrix import StructuredMatrix
 
@@ -171,17 +171,26 @@ class Diagonal(StructuredMatrix, kind="diagonal"):
         return float(np.linalg.norm(d)) if ord == "fro" else float(d.max())
 
 
+def is_multiple(A: StructuredMatrix) -> bool:
+    """True for a multiple of the identity.
+
+    Examples
+    --------
+    >>> is_multiple(3.0 * Identity(2)), is_multiple(Diagonal([3.0, 3.0]))
+    (True, False)
+    """
+    return isinstance(unscaled(A)[0], Identity)
+
+
 def _as_diagonal(A: Any, dtype: Any) -> Diagonal | None:
     """A multiple of the identity as a diagonal matrix; None for other matrices."""
     if isinstance(A, Diagonal):
         return A
-    dtype = dtype if A.neutral else A.dtype
-    if isinstance(A, Identity):
-        return Diagonal(A.xp.ones(A.n, dtype=dtype, device=A.device))
-    if isinstance(A, Scaled) and isinstance(A.children[0], Identity):
-        ones = A.xp.ones(A.shape[0], dtype=dtype, device=A.device)
-        return Diagonal(ones * A.xp.astype(A.alpha, dtype))
-    return None
+    if not is_multiple(A):
+        return None
+    dtype, number = dtype if A.neutral else A.dtype, unscaled(A)[1]
+    ones = A.xp.ones(A.shape[0], dtype=dtype, device=A.device)
+    return Diagonal(ones if number is None else ones * A.xp.astype(number, dtype))
 
 
 @rule("add", "diagonal", "diagonal")

@@ -5,9 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from structmat._array import Array
 from structmat.intervals import IntArray
-from structmat.matrices.inner_products import is_simple
+from structmat.matrices.inner_products import is_simple, unscaled
 from structmat.matrix import StructuredMatrix
 
 #: Most products of one term of each factor.
@@ -26,7 +25,7 @@ def entries_by_terms(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> Any
     count = math.prod(len(some) for some in terms)
     if count == 1 or count > _MOST_TERMS:
         return NotImplemented
-    chosen = [[_unscaled(term) for term in some] for some in itertools.product(*terms)]
+    chosen = [[unscaled(term) for term in some] for some in itertools.product(*terms)]
     prices = [_price([M for M, _ in some]) for some in chosen]
     if sum(prices) >= rows.size:  # one product an entry takes less, or no term helps
         return NotImplemented
@@ -46,14 +45,6 @@ def entries_by_terms(A: StructuredMatrix, rows: IntArray, cols: IntArray) -> Any
             found = found * xp.astype(number, dtype)
         total = total + found
     return total
-
-
-def _unscaled(A: StructuredMatrix) -> tuple[StructuredMatrix, Array | None]:
-    """The matrix inside a multiple, and its number; None for no multiple."""
-    if A.kind != "scaled":
-        return A, None
-    special: Any = A
-    return A.children[0], special.alpha
 
 
 def _price(factors: Sequence[Any]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
-from structmat._array import to_numpy
+from structmat._array import Array, to_numpy
 from structmat.intervals import offsets, positions
 from structmat.matrix import StructuredMatrix
 
@@ -28,9 +28,10 @@ def norm_of_sum(terms: tuple[StructuredMatrix, ...]) -> float | None:
 
     None for others, and where terms cancel so far that digits would be lost.
     """
-    parts = sorted((_unscaled(term) for term in terms), key=lambda part: not is_simple(part[0]))
-    if not all(is_simple(A) for A, _ in parts[:-1]):
+    found = sorted(map(unscaled, terms), key=lambda part: not is_simple(part[0]))
+    if not all(is_simple(A) for A, _ in found[:-1]):
         return None
+    parts = [(A, 1.0 if alpha is None else complex(alpha)) for A, alpha in found]
     sizes = [A.norm() * abs(alpha) for A, alpha in parts]
     square = sum(size**2 for size in sizes)
     for (A, alpha), (B, beta) in itertools.combinations(parts, 2):
@@ -45,10 +46,19 @@ def is_simple(A: StructuredMatrix) -> bool:
     return A.kind in _SIMPLE
 
 
-def _unscaled(A: StructuredMatrix) -> tuple[StructuredMatrix, complex]:
-    if A.kind == "scaled":
-        return A.children[0], complex(A.alpha)
-    return A, 1.0
+def unscaled(A: StructuredMatrix) -> tuple[StructuredMatrix, Array | None]:
+    """The matrix inside a multiple, and its number; A and None for no multiple.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> unscaled(2.0 * structmat.Identity(3))[1]
+    array(2.)
+    """
+    if A.kind != "scaled":
+        return A, None
+    special: Any = A
+    return A.children[0], special.alpha
 
 
 def _inner(A: Any, B: StructuredMatrix) -> complex:

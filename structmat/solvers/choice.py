@@ -8,7 +8,8 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.direct.dense import factorize as dense_factorize
 from structmat.solvers.factorization import Factorization
 
-#: A matrix of more rows is formed only if it stores as many numbers as it has entries.
+#: A matrix of more rows is formed only if it stores half as many numbers as it has entries. From
+#: as many rows on points are compressed; least squares with both sides longer take steps.
 DENSE_ROWS = 2048
 
 

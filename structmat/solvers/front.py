@@ -50,8 +50,9 @@ def factorize(
     formed; a larger one is solved by iterations. Where these fail, or take longer than a dense
     factorization, one of up to 2^26 entries (8192 rows) is formed during its first solve, and
     `Factorization.method` is then "dense". A larger `KernelMatrix` or `Entries` is compressed
-    first, to an error of a tenth to four tenths of the shift: S is then the compression with its
-    shift, and so is `Factorization.matrix`.
+    first, to an error of at most `tol` of its norm, and of at most four tenths of the shift (the
+    whole of it inside of sums and products): S is then the compression with its shift, and so is
+    `Factorization.matrix`.
 
     Examples
     --------

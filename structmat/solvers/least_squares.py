@@ -26,7 +26,7 @@ from structmat.solvers.arguments import (
     right_hand_side,
     tolerance,
 )
-from structmat.solvers.choice import structured
+from structmat.solvers.choice import DENSE_ROWS, structured
 from structmat.solvers.direct.thin import thin_form
 from structmat.solvers.iterative.krylov.least_squares import lsmr
 from structmat.solvers.verify import (
@@ -38,8 +38,8 @@ from structmat.solvers.verify import (
     norm_bound,
 )
 
-#: A matrix of more entries, or with both sides longer, is not formed.
-_FORMED_ENTRIES, _FORMED_SIDE = 2**24, 2048
+#: A matrix of more entries is not formed, nor one with both sides longer than `DENSE_ROWS`.
+_FORMED_ENTRIES = 2**24
 #: Steps of LSMR as multiples of the shorter side.
 _STEPS = 4
 
@@ -112,9 +112,6 @@ class Pseudoinverse:
     def _wider(self, dtype: Any) -> "Pseudoinverse":
         return self
 
-    def _multiply_adjoint(self, y: Array) -> Array:
-        raise NotImplementedError
-
     def _multiply(self, b: Array) -> Array:
         """Solutions (n, k) for columns b (m, k)."""
         A, xp, narrow = self.A, self.xp, b.dtype
@@ -163,7 +160,7 @@ def _method(A: StructuredMatrix, tol: float) -> Callable[[Array], Array]:
             solve: Callable[[Array], Array] = F.matmat
             return solve
     if isinstance(A, Dense) or (
-        min(A.shape) <= _FORMED_SIDE and A.shape[0] * A.shape[1] <= _FORMED_ENTRIES
+        min(A.shape) <= DENSE_ROWS and A.shape[0] * A.shape[1] <= _FORMED_ENTRIES
     ):
         return _by_dense_form(A)
     return partial(_by_steps, A, tol)

@@ -1,8 +1,9 @@
 """Results of solves and of log-determinants, with what is known of their errors."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from structmat._array import Array
 from structmat.errors import SolveError
@@ -87,3 +88,21 @@ class LogDeterminant(NamedTuple):
         """
         error = math.hypot(self.error, other.error)
         return LogDeterminant(self.sign * other.sign, self.logabsdet + other.logabsdet, error)
+
+
+def of_product(found: Iterable[Any]) -> Any:
+    """Log-determinant of a product, from those of its factors; NotImplemented where one has none.
+
+    Examples
+    --------
+    >>> of_product([LogDeterminant(-1.0, 2.0), LogDeterminant(-1.0, 0.5)])
+    LogDeterminant(sign=1.0, logabsdet=2.5, error=0.0)
+    >>> of_product([LogDeterminant(-1.0, 2.0), NotImplemented])
+    NotImplemented
+    """
+    total = LogDeterminant(1.0, 0.0)
+    for factor in found:
+        if factor is NotImplemented:
+            return factor
+        total = total.times(factor)
+    return total

@@ -1,8 +1,10 @@
-"""The matrix S = A + shift I, and facts about it."""
+"""The matrix S = A + shift I, and multiples of the identity."""
 
 from typing import Any
 
 from structmat.matrices import Identity, Scaled
+from structmat.matrices.diagonal import is_multiple
+from structmat.matrices.inner_products import unscaled
 from structmat.matrix import StructuredMatrix
 
 
@@ -32,13 +34,24 @@ def multiple(A: StructuredMatrix, number: Any) -> StructuredMatrix:
     >>> multiple(structmat.Dense(np.ones((2, 2), "float32")), 1j).dtype
     dtype('complex64')
     """
-    xp = A.xp
-    one = Identity(A.shape[0], like=xp.zeros(0, device=A.device))
+    xp, one = A.xp, identity_of(A)
     if isinstance(number, complex) and not A.neutral:
         dtype = xp.result_type(A.dtype, xp.complex64)
         return Scaled(one, xp.asarray(number, dtype=dtype, device=A.device))
     found: StructuredMatrix = one * number
     return found
+
+
+def identity_of(A: StructuredMatrix) -> Identity:
+    """The identity of the rows, the library and the device of A.
+
+    Examples
+    --------
+    >>> import structmat
+    >>> identity_of(structmat.Diagonal([1.0, 2.0])).n
+    2
+    """
+    return Identity(A.shape[0], like=A.xp.zeros(0, device=A.device))
 
 
 def number_of(A: StructuredMatrix) -> complex | None:
@@ -50,14 +63,8 @@ def number_of(A: StructuredMatrix) -> complex | None:
     >>> number_of(3 * structmat.Identity(4))
     3.0
     """
-    if isinstance(A, Identity):
-        return 1.0
-    if isinstance(A, Scaled) and isinstance(A.children[0], Identity):
-        number = complex(A.alpha)
-        return number if number.imag else number.real
-    return None
-
-
-def is_hermitian(A: StructuredMatrix) -> bool:
-    """True where construction guarantees that A is its own adjoint."""
-    return bool(getattr(A, "hermitian", False))
+    if not is_multiple(A):
+        return None
+    alpha = unscaled(A)[1]
+    number = 1.0 if alpha is None else complex(alpha)
+    return number if number.imag else number.real

@@ -220,7 +220,7 @@ def check_products(S: StructuredMatrix) -> None:
     Traceback (most recent call last):
     structmat.errors.SolveError: products with <3x3 LowRank, ...
     """
-    if 0 in S.shape or _has_source(S):
+    if 0 in S.shape or has_source(S):
         return
     with np.errstate(all="ignore"), computing_on(S.xp, S.device):
         start = _start(S)
@@ -233,5 +233,9 @@ def check_products(S: StructuredMatrix) -> None:
         )
 
 
-def _has_source(A: StructuredMatrix) -> bool:
-    return isinstance(A, Source) or any(map(_has_source, A.children))
+def has_source(A: StructuredMatrix) -> bool:
+    """True for a matrix with a source in it, whose entries cost more than products.
+
+    A source by a function of the user's cannot move to NumPy either.
+    """
+    return isinstance(A, Source) or any(map(has_source, A.children))

@@ -86,7 +86,7 @@ def _view(
         same = points2 is points and alike
         points, points2 = points[rows], None if same or points2 is None else points2[cols]
         points2 = points if same else points2
-    dtype = _array.to_numpy(source.xp.zeros(0, dtype=source.dtype)).dtype
+    dtype = _array.host_dtype(source.dtype, source.xp)
     return Entries._from_parts(
         np.zeros(0, dtype),
         function=function,

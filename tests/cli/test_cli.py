@@ -114,6 +114,26 @@ def test_compress_to_a_tolerance(here, capsys):
     assert structmat.load("b.npz").rank == 3
 
 
+def test_half_of_a_symmetric_matrix_is_stored(here, capsys):
+    A = LOW @ LOW.T
+    np.save("symmetric.npy", A)
+    words = ["--to", "low_rank", "--tol", "1e-9", "-o", "half.npz"]
+    status, out, _ = run(capsys, "compress", "symmetric.npy", *words, "--symmetric", "--json")
+    assert status == 0
+    B = structmat.load("half.npz")
+    assert B.hermitian
+    assert json.loads(out)["storage"] == B.storage == 3 * 40 + 3
+    np.testing.assert_allclose(B.to_dense(), A, atol=1e-9 * np.linalg.norm(A))
+    # One that is not is refused, and nothing is written.
+    status, _, err = run(capsys, "compress", "low.npy", *words[:-1], "other.npz", "--symmetric")
+    assert status == 1
+    assert "expected a square one" in err
+    assert not (here / "other.npz").exists()
+    with pytest.raises(SystemExit):
+        main(["compress", "--help"])
+    assert "--tol 1e-6 --symmetric" in capsys.readouterr().out
+
+
 def test_formats(here, capsys):
     np.savez("two.npz", a=LOW, b=LOW[:4])
     scipy.io.mmwrite("m.mtx", scipy.sparse.coo_array(LOW))

@@ -89,7 +89,7 @@ def test_bad_arguments_are_refused(call, error, message):
 
 
 def test_large_matrices_take_steps(monkeypatch):
-    monkeypatch.setattr("structmat.solvers.least_squares._FORMED_SIDE", 2)
+    monkeypatch.setattr("structmat.solvers.least_squares.DENSE_ROWS", 2)
     A = BlockSparse(draw(6, 2, 2), [0, 1, 2, 2, 3, 4], [0, 1, 0, 2, 1, 2], shape=(10, 6))
     b = draw(10, 2, seed=3)
     expected = np.linalg.lstsq(A.to_dense(), b, rcond=None)[0]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from structmat.compress.goal import Goal
 from structmat.compress.hierarchical.clusters import Pairs
 from structmat.compress.hierarchical.evaluate import Evaluator, Factors
-from structmat.intervals import IntArray, offsets, ramps
+from structmat.intervals import IntArray, offsets, stretches
 from structmat.kernels.layouts.rectangles import DENSE, Rectangles
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.project.compiled import HAS_NUMBA
@@ -102,5 +102,5 @@ def _copy(one: Factors, ranks: IntArray, target: NDArray[Any], side: int) -> Non
         keep_ranks(size, one.ranks, ranks, source, target)
         return
     begin = offsets(np.maximum(one.ranks, 0) * size)[:-1]
-    at = np.repeat(begin, ranks * size) + ramps(ranks * size)
+    at = stretches(begin, ranks * size)
     target[: at.size] = source[at]

@@ -14,7 +14,7 @@ from scipy.linalg import qr
 
 from structmat.compress.hierarchical.clusters import Pairs
 from structmat.compress.hierarchical.evaluate import Evaluator, Factors
-from structmat.intervals import IntArray, offsets, ramps
+from structmat.intervals import IntArray, offsets, stretches
 from structmat.project.svd import factored_svd, smallest_rank
 
 #: Entries up to which a rectangle is evaluated whole: 128 rows and columns.
@@ -66,7 +66,7 @@ class BlockEvaluator(Evaluator):
         """Entries of rectangles on the same rows, by one call."""
         a, b = pairs[some[0], :2]
         width = pairs[some, 3] - pairs[some, 2]
-        cols = np.repeat(pairs[some, 2], width) + ramps(width)
+        cols = stretches(pairs[some, 2], width)
         block, ends = self.block(np.arange(a, b), cols), offsets(width)
         return [
             (int(k), block[:, first:last])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.intervals import IntArray, multiplications, offsets, ramps
+from structmat.intervals import IntArray, multiplications, offsets, stretches
 from structmat.kernels.arrays.rectangles import RectangleBatches
 from structmat.kernels.layouts.rectangles import DENSE, Rectangles
 
@@ -70,7 +70,7 @@ class Boxes:
         taken = []
         for flat, begin in zip((self.u, self.v, self.dense), self.of.begins, strict=True):
             size = np.diff(begin)[order]
-            taken.append(flat[np.repeat(begin[:-1][order], size) + ramps(size)])
+            taken.append(flat[stretches(begin[:-1][order], size)])
         return replace(self, table=self.table[order], u=taken[0], v=taken[1], dense=taken[2])
 
     def scaled(self, alpha: Any) -> "Boxes":
@@ -190,12 +190,10 @@ def _triples(stacks: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
 def _prefixes(flat: NDArray[Any], count: IntArray, kept: IntArray, size: IntArray) -> NDArray[Any]:
     """The first ranks of each rectangle's factor."""
     begin = offsets(count * size)[:-1]
-    length = kept * size
-    return flat[np.repeat(begin, length) + ramps(length)]
+    return flat[stretches(begin, kept * size)]
 
 
 def _suffixes(flat: NDArray[Any], count: IntArray, left: IntArray, size: IntArray) -> NDArray[Any]:
     """The last ranks of each rectangle's factor."""
     begin = offsets(count * size)[:-1] + (count - left) * size
-    length = left * size
-    return flat[np.repeat(begin, length) + ramps(length)]
+    return flat[stretches(begin, left * size)]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat.compress.reduce.boxes import ROUNDINGS, Boxes
-from structmat.intervals import IntArray, multiplications, offsets, positions, ramps
+from structmat.intervals import IntArray, multiplications, offsets, positions, ramps, stretches
 from structmat.matrices.gblr import GBLR
 
 #: Most rectangles whose neighbours are tried.
@@ -51,14 +51,14 @@ def _canonical(start: IntArray, width: IntArray, contents: Any, n: int) -> tuple
     last = np.maximum.reduceat(np.where(some, place, -1), begin)
     length = np.maximum(last - first + 1, 0)
     first = np.where(length > 0, first, 0)
-    taken = contents[np.repeat(begin + first, length) + ramps(length)]
+    taken = contents[stretches(begin + first, length)]
     return (start + first) % max(n, 1), length, taken
 
 
 def _blocks(flat: NDArray[Any], width: IntArray, some: IntArray) -> NDArray[Any]:
     """Contents of some of the runs, in their order."""
     begin = offsets(width)[:-1][some]
-    return flat[np.repeat(begin, width[some]) + ramps(width[some])]
+    return flat[stretches(begin, width[some])]
 
 
 def grouped(boxes: Boxes) -> Boxes:
@@ -102,7 +102,7 @@ def collapsed(boxes: Boxes) -> Boxes:
     sides = []
     for flat, size, begin in ((u, of.height, of.begins[0]), (boxes.v, of.width, of.begins[1])):
         start, length = begin[which] + place * size[which], size[which]
-        sides.append(flat[np.repeat(start, length) + ramps(length)])
+        sides.append(flat[stretches(start, length)])
     table = boxes.table.copy()
     table[:, 4] = np.where(of.is_dense, table[:, 4], rank)
     return replace(boxes, table=table[left], u=sides[0], v=sides[1])

@@ -11,11 +11,10 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
-    has_source,
     in_double,
     is_single,
 )
-from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm
+from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm, single_dtype
 from structmat.solvers.elimination.scaling import Scales, are_similar, levels_of, powers
 from structmat.solvers.elimination.sparse_factors import (
     BandedCholesky,
@@ -26,7 +25,7 @@ from structmat.solvers.elimination.sparse_factors import (
 from structmat.solvers.elimination.sparse_form import MOST_ENTRIES, is_hermitian, sparse_form
 from structmat.solvers.elimination.sparse_plan import plan
 from structmat.solvers.shifted import shifted
-from structmat.solvers.verify import LIMIT
+from structmat.solvers.verify import LIMIT, has_source
 
 #: A matrix with entries on more than this part of its places counts as dense.
 SPARSE = 0.25
@@ -64,9 +63,8 @@ def sparse_factors(S: csr_array, *, single: bool) -> tuple[Arranged, str] | None
     S, scales, definite = balanced(chosen.matrix)
     if scales is not None and chosen.order is not None:
         scales = Scales(*(scale[np.argsort(chosen.order)] for scale in scales))
-    narrow = np.result_type(np.float32, 1j) if S.dtype.kind == "c" else np.dtype(np.float32)
     norm = float(abs(S).sum(axis=0).max(initial=0))
-    for dtype in (narrow, S.dtype) if single else (S.dtype,):
+    for dtype in (single_dtype(S.dtype), S.dtype) if single else (S.dtype,):
         try:
             factors = _factors(S.astype(dtype), banded=chosen.way == "banded", definite=definite)
             condition = inverse_norm(factors, S.shape[0], dtype) * norm

@@ -1,5 +1,6 @@
 """Factorization of a matrix that is block diagonal between two orders, block by block."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from structmat._array import Array, identity, integers, taken
 from structmat._operand import multiplied
 from structmat.intervals import IntArray, offsets
 from structmat.matrices import BlockLowRank, Diagonal, Sum
+from structmat.matrices.diagonal import is_multiple
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
@@ -15,8 +17,8 @@ from structmat.solvers.direct.components import Components, components_of
 from structmat.solvers.direct.simple import parity
 from structmat.solvers.direct.stacks import SIDE, Stack
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.results import LogDeterminant
-from structmat.solvers.shifted import is_hermitian, number_of, shifted
+from structmat.solvers.results import LogDeterminant, of_product
+from structmat.solvers.shifted import shifted
 from structmat.solvers.verify import double
 
 #: Blocks of at most this many rows are formed.
@@ -82,13 +84,9 @@ class BlockDiagonalFactorization(Factorization):
         return xp.concat(found, axis=0)
 
     def _logdet(self) -> Any:
-        total = LogDeterminant(self.sign, 0.0)
-        for _, solver in self.parts:
-            found = solver.logdet() if isinstance(solver, Stack) else solver._logdet()
-            if found is NotImplemented:
-                return found
-            total = total.times(found)
-        return total
+        solvers = (solver for _, solver in self.parts)
+        found = (s.logdet() if isinstance(s, Stack) else s._logdet() for s in solvers)
+        return of_product(itertools.chain([LogDeterminant(self.sign, 0.0)], found))
 
 
 def factorize(A: StructuredMatrix, shift: complex, tol: float) -> Any:
@@ -154,7 +152,7 @@ def are_thin(A: StructuredMatrix) -> bool:
             if (term.ranks < 0).any() or (_THIN_RATIO * term.ranks > sizes).any():
                 return False
             tiled += 1
-        elif not (isinstance(term, Diagonal) or number_of(term) is not None):
+        elif not (isinstance(term, Diagonal) or is_multiple(term)):
             return False
     return tiled > 0
 
@@ -178,7 +176,7 @@ def _formed_parts(
         if shift:
             blocks = blocks + shift * identity(size, blocks.dtype, A.xp, A.device)
         name = _namer(A, rows)
-        hermitian = is_hermitian(A) and not complex(shift).imag and np.array_equal(rows, cols)
+        hermitian = A.hermitian and not complex(shift).imag and np.array_equal(rows, cols)
         parts.append(Part(first, Stack(blocks, A.xp, hermitian=hermitian, name=name)))
     return parts
 

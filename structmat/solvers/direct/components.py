@@ -13,9 +13,9 @@ from scipy.sparse.csgraph import connected_components
 from structmat.errors import SolveError
 from structmat.intervals import IntArray, offsets
 from structmat.matrices import GBLR, BlockLowRank, BlockSparse, Diagonal, Sum
+from structmat.matrices.diagonal import is_multiple
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
-from structmat.solvers.shifted import number_of
 
 
 class Support(NamedTuple):
@@ -59,7 +59,7 @@ def support_of(A: StructuredMatrix) -> Support | None:
         known = [support for support in found if support is not None]
         if len(known) == len(found):
             return Support(*map(np.concatenate, zip(*known, strict=True)))
-    if isinstance(A, Diagonal) or number_of(A) is not None:
+    if isinstance(A, Diagonal) or is_multiple(A):
         at, one = np.arange(A.shape[0]), np.ones(A.shape[0], np.int64)
         return Support(at, one, at, one)
     return None

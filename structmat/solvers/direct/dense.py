@@ -7,7 +7,7 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.arguments import check_formed
 from structmat.solvers.direct.lapack import factored
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.shifted import shifted
 from structmat.solvers.verify import double
 
 
@@ -23,8 +23,7 @@ class DenseFactorization(Factorization):
         dense = S.to_dense() if S.dtype == wide else S._wider(wide).to_dense()
         check_formed(dense, S)
         name = f"the {n}x{n} matrix"
-        hermitian = is_hermitian(S)
-        self.factors = factored(dense, S.xp, hermitian=hermitian, name=name, narrow=S.dtype)
+        self.factors = factored(dense, S.xp, hermitian=S.hermitian, name=name, narrow=S.dtype)
 
     def _solve(self, b: Array) -> Array:
         return self.factors.solve(b)

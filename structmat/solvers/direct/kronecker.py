@@ -10,12 +10,13 @@ import numpy as np
 
 from structmat._array import Array, adjoint, to_numpy
 from structmat.errors import SolveError
-from structmat.matrices import Identity, Kronecker
+from structmat.matrices import Kronecker
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import DENSE_ROWS, direct
+from structmat.solvers.elimination.pivots import sign_and_log
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
-from structmat.solvers.shifted import is_hermitian, number_of, shifted
+from structmat.solvers.shifted import identity_of, number_of, shifted
 from structmat.solvers.verify import LIMIT
 
 
@@ -88,10 +89,7 @@ class EigenFactorization(Factorization):
         return on_both(on_both(b, turn, sizes, xp) / values[:, None], back, sizes, xp)
 
     def _logdet(self) -> Any:
-        values = to_numpy(self.values)
-        sizes = np.abs(values).astype(np.float64)
-        sign = np.prod(values / sizes) if sizes.size else np.float64(1.0)
-        return LogDeterminant((sign / abs(sign)).item(), float(np.log(sizes).sum()))
+        return LogDeterminant(*sign_and_log(to_numpy(self.values)))
 
 
 def on_both(b: Array, apply: Any, sizes: tuple[int, ...], xp: Any) -> Array:
@@ -138,7 +136,7 @@ def _by_identity(A: Kronecker, shift: complex, tol: float) -> Any:
         found = direct(A.children[1 - at] * number, shift, tol)
         if found is NotImplemented:
             return found
-        one = direct(Identity(factor.shape[0], like=A.xp.zeros(0, device=A.device)), 0.0, tol)
+        one = direct(identity_of(factor), 0.0, tol)
         both = (found, one) if at else (one, found)
         return KroneckerFactorization(shifted(A, shift), both, tol)
     return NotImplemented
@@ -146,7 +144,7 @@ def _by_identity(A: Kronecker, shift: complex, tol: float) -> Any:
 
 def _by_eigenvectors(A: Kronecker, shift: complex, tol: float) -> Any:
     xp = A.xp
-    fits = all(is_hermitian(F) and F.shape[0] <= DENSE_ROWS for F in A.children)
+    fits = all(F.hermitian and F.shape[0] <= DENSE_ROWS for F in A.children)
     if not fits or not A.shape[0]:
         return NotImplemented
     pairs = [xp.linalg.eigh(xp.astype(F.to_dense(), A.dtype)) for F in A.children]

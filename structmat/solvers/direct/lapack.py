@@ -14,6 +14,7 @@ from scipy.linalg.lapack import get_lapack_funcs
 from structmat._array import Array, DType, device, from_numpy, is_numpy, namespace, to_numpy
 from structmat._array import adjoint as _flipped
 from structmat.errors import SolveError
+from structmat.solvers.elimination.pivots import of_cholesky, of_lu
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import LIMIT, double
 
@@ -116,8 +117,7 @@ class _Cholesky(Factors):
         return solve(self.lower, b, lower=True)[0]
 
     def _inner_logdet(self) -> LogDeterminant:
-        diagonal = np.diagonal(self.lower).real.astype(np.float64)
-        return LogDeterminant(1.0, 2 * float(np.log(diagonal).sum()))
+        return LogDeterminant(*of_cholesky(np.diagonal(self.lower)))
 
 
 class _Lu(Factors):
@@ -132,9 +132,7 @@ class _Lu(Factors):
         return solve(self.lu, self.pivots, b, trans=2 if adjoint else 0)[0]
 
     def _inner_logdet(self) -> LogDeterminant:
-        return _of_diagonal(
-            np.diagonal(self.lu), int((self.pivots != np.arange(self.pivots.size)).sum())
-        )
+        return LogDeterminant(*of_lu(np.diagonal(self.lu), self.pivots))
 
 
 class _Inverse(Factors):
@@ -154,14 +152,6 @@ class _Inverse(Factors):
     def _inner_logdet(self) -> LogDeterminant:
         sign, logabs = np.linalg.slogdet(to_numpy(self.whole))
         return LogDeterminant(sign.item(), float(logabs))
-
-
-def _of_diagonal(diagonal: np.ndarray, exchanges: int) -> LogDeterminant:
-    """Log-determinant of a triangle after a number of exchanges of rows."""
-    sizes = np.abs(diagonal).astype(np.float64)
-    sign = np.prod(diagonal / np.where(sizes > 0, sizes, 1.0))
-    sign = sign / np.abs(sign) * (-1) ** exchanges
-    return LogDeterminant(sign.item(), float(np.log(sizes).sum()))
 
 
 def _factors(A: Array, xp: ModuleType, hermitian: bool, name: str) -> Factors:

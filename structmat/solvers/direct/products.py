@@ -11,7 +11,7 @@ from structmat.matrices import BlockSparse, Monarch, Permutation, Product, split
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.results import LogDeterminant
+from structmat.solvers.results import of_product
 from structmat.solvers.shifted import shifted
 
 
@@ -36,13 +36,7 @@ class ProductFactorization(Factorization):
         return b
 
     def _logdet(self) -> Any:
-        total = LogDeterminant(1.0, 0.0)
-        for F in self.factors:
-            found = F._logdet()
-            if found is NotImplemented:
-                return found
-            total = total.times(found)
-        return total
+        return of_product(F._logdet() for F in self.factors)
 
 
 def factorize(A: Product, shift: complex, tol: float) -> Any:

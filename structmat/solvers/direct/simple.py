@@ -10,6 +10,7 @@ from structmat._array import Array, conj, to_numpy
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
+from structmat.solvers.elimination.pivots import sign_and_log
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
 from structmat.solvers.shifted import multiple, shifted
@@ -37,10 +38,7 @@ class DiagonalFactorization(Factorization):
         return b / conj(self.d, self.xp)[:, None]
 
     def _logdet(self) -> Any:
-        d = to_numpy(self.d)
-        sizes = np.abs(d).astype(np.float64)
-        sign = np.prod(d / sizes) if d.size else np.float64(1.0)
-        return LogDeterminant((sign / abs(sign)).item(), float(np.log(sizes).sum()))
+        return LogDeterminant(*sign_and_log(to_numpy(self.d)))
 
 
 class PermutationFactorization(Factorization):

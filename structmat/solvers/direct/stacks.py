@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from structmat._array import Array, device, from_numpy, to_numpy
 from structmat._array import adjoint as _adjoint
 from structmat.solvers.direct.lapack import Factors, balancing, factored
+from structmat.solvers.elimination.pivots import sign_and_log
 from structmat.solvers.results import LogDeterminant
 
 #: Larger arrays are factored, and solved with, one by one.
@@ -56,7 +56,7 @@ class Stack:
         self.inverse = right[:, :, None] * inverse * left[:, None, :]
         signs, logs = xp.linalg.slogdet(scaled)
         powers = sum(float(np.log2(scale.astype(np.float64)).sum()) for scale in scales)
-        sign = _phase(to_numpy(signs))
+        sign, _ = sign_and_log(to_numpy(signs))
         logabs = float(to_numpy(logs).astype(np.float64).sum()) - powers * float(np.log(2.0))
         self._log = LogDeterminant(sign, logabs)
         return True
@@ -77,9 +77,3 @@ class Stack:
         for factors in self.factors:
             found = found.times(factors.logdet())
         return found
-
-
-def _phase(signs: np.ndarray) -> Any:
-    """Product of numbers of modulus 1."""
-    total = np.prod(signs.astype(np.complex128 if signs.dtype.kind == "c" else np.float64))
-    return (total / abs(total)).item()

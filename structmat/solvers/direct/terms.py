@@ -19,7 +19,7 @@ from structmat.matrices import Diagonal, Identity, LowRank, Permutation, Product
 from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.direct.thin import FULL, in_columns, thin_form
-from structmat.solvers.shifted import multiple, number_of, shifted
+from structmat.solvers.shifted import identity_of, multiple, number_of, shifted
 
 #: Kinds that hold sums of their own, besides those of the terms.
 _CLOSED = ("block_sparse", "block_low_rank", "gblr")
@@ -69,7 +69,7 @@ def _apart(A: StructuredMatrix) -> tuple[StructuredMatrix, LowRank | None]:
 
 def _factors_apart(A: Product) -> tuple[StructuredMatrix, LowRank | None]:
     """(B1 + L1) (B2 + L2) = B1 B2 + (L1 (B2 + L2) + B1 L2), if each base B has one entry a row."""
-    one = Identity(A.shape[0], like=A.xp.zeros(0, device=A.device))
+    one = identity_of(A)
     base: StructuredMatrix = one
     number: complex = 1.0
     low_rank: LowRank | None = None

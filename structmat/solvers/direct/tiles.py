@@ -9,7 +9,6 @@ from structmat.solvers.choice import is_small
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.elimination.factorization import (
     EliminatedFactorization,
-    has_source,
     in_double,
     is_single,
 )
@@ -19,6 +18,7 @@ from structmat.solvers.elimination.tile_form import TileForm, tile_form, tiles_i
 from structmat.solvers.elimination.tile_loops import TooLarge
 from structmat.solvers.elimination.tile_plan import forecast, ordered
 from structmat.solvers.shifted import shifted
+from structmat.solvers.verify import has_source
 
 #: Dense tiles with a shorter side on average are left to banded and sparse eliminations.
 SHORTEST = 32

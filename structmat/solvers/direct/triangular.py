@@ -12,7 +12,7 @@ from structmat.matrices.grid import Grid
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import direct
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.results import LogDeterminant
+from structmat.solvers.results import of_product
 from structmat.solvers.shifted import shifted
 
 
@@ -51,13 +51,7 @@ class TriangularFactorization(Factorization):
         return xp.concat([found[at] for at in range(len(self.parts))], axis=0)
 
     def _logdet(self) -> Any:
-        total = LogDeterminant(1.0, 0.0)
-        for F in self.parts:
-            found = F._logdet()
-            if found is NotImplemented:
-                return found
-            total = total.times(found)
-        return total
+        return of_product(F._logdet() for F in self.parts)
 
 
 def factorize(A: Grid, shift: complex, tol: float) -> Any:

@@ -19,7 +19,7 @@ from structmat.solvers.direct.lapack import factored
 from structmat.solvers.direct.terms import Terms, terms_of
 from structmat.solvers.direct.thin import balanced, split_diagonal
 from structmat.solvers.factorization import Factorization
-from structmat.solvers.shifted import is_hermitian, shifted
+from structmat.solvers.shifted import shifted
 from structmat.solvers.verify import LIMIT, double, verified
 
 #: Largest condition number and error of a test solve in single precision.
@@ -44,7 +44,7 @@ class WoodburyFactorization(Factorization):
         self.capacitance = factored(
             one + adjoint(self.V, xp) @ self.solved,
             xp,
-            hermitian=is_hermitian(base.matrix) and bool(xp.all(self.U == self.V)),
+            hermitian=base.matrix.hermitian and bool(xp.all(self.U == self.V)),
             name=f"the capacitance matrix of rank {self.rank}",
         )
 

@@ -10,7 +10,6 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers.elimination.arranged import Arranged
 from structmat.solvers.factorization import Factorization
 from structmat.solvers.results import LogDeterminant
-from structmat.sources.source import Source
 
 
 class EliminatedFactorization(Factorization):
@@ -48,14 +47,6 @@ class EliminatedFactorization(Factorization):
         sign, log = self.factors.log_determinant()
         sign = complex(sign) if self.factors.dtype.kind == "c" else float(sign)
         return LogDeterminant(sign, log, 0.0 if self.log_error is None else self.log_error())
-
-
-def has_source(A: StructuredMatrix) -> bool:
-    """True for a matrix with a source in it, whose entries no elimination evaluates.
-
-    A source by a function of the user's cannot move to NumPy either.
-    """
-    return isinstance(A, Source) or any(map(has_source, A.children))
 
 
 def in_double(A: StructuredMatrix) -> StructuredMatrix:

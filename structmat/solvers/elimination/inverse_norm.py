@@ -21,6 +21,17 @@ class Solver(Protocol):
         """S^-H b for columns b."""
 
 
+def single_dtype(dtype: Any) -> np.dtype:
+    """The real or complex dtype of single precision.
+
+    Examples
+    --------
+    >>> single_dtype(np.complex128)
+    dtype('complex64')
+    """
+    return np.dtype(np.complex64 if np.dtype(dtype).kind == "c" else np.float32)
+
+
 def inverse_norm(factors: Solver, n: int, dtype: Any) -> float:
     """Lower bound of the largest column sum of |S^-1|, rarely far below it; the same each time.
 

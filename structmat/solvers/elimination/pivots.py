@@ -31,8 +31,7 @@ class LU:
         (getrf,) = get_lapack_funcs(("getrf",), (D,))
         self.factor, pivots, info = getrf(D)
         self.singular = int(info) - 1 if info > 0 else None
-        self.order = _order_of_swaps(pivots)
-        self.swaps = int((pivots != np.arange(len(pivots))).sum())
+        self.pivots, self.order = pivots, _order_of_swaps(pivots)
 
     def first(self, b: NDArray) -> NDArray:
         """(P^T L)^-1 b."""
@@ -54,8 +53,7 @@ class LU:
 
     def log_determinant(self) -> tuple[Any, float]:
         """Sign and logarithm of the determinant."""
-        sign, log = sign_and_log(np.diagonal(self.factor))
-        return sign * (-1) ** self.swaps, log
+        return of_lu(np.diagonal(self.factor), self.pivots)
 
 
 class Cholesky:
@@ -80,8 +78,7 @@ class Cholesky:
 
     def log_determinant(self) -> tuple[Any, float]:
         """Sign and logarithm of the determinant."""
-        diagonal = np.diagonal(self.factor).real.astype(np.float64)
-        return 1.0, 2 * float(np.log(diagonal).sum())
+        return of_cholesky(np.diagonal(self.factor))
 
 
 def _order_of_swaps(pivots: NDArray) -> NDArray[np.int64]:
@@ -109,3 +106,29 @@ def sign_and_log(pivots: NDArray) -> tuple[Any, float]:
         turn = np.exp(1j * np.angle(signs).sum())
         return complex(turn / abs(turn)), float(np.log(size).sum())
     return float(1 - 2 * ((signs < 0).sum() % 2)), float(np.log(size).sum())
+
+
+def of_lu(diagonal: NDArray, pivots: NDArray) -> tuple[Any, float]:
+    """Sign and logarithm of the determinant of LU factors, from the diagonal of U.
+
+    Row i was interchanged with row ``pivots[i]``, as LAPACK does it.
+
+    Examples
+    --------
+    >>> of_lu(np.array([1.0, 1.0]), np.array([1, 1]))
+    (-1.0, 0.0)
+    """
+    sign, log = sign_and_log(diagonal)
+    swaps = int((pivots != np.arange(len(pivots))).sum())
+    return sign * (-1) ** swaps, log
+
+
+def of_cholesky(diagonal: NDArray) -> tuple[float, float]:
+    """Sign and logarithm of the determinant of L L^H, from the diagonal of L.
+
+    Examples
+    --------
+    >>> of_cholesky(np.array([1.0, 1.0]))
+    (1.0, 0.0)
+    """
+    return 1.0, 2 * float(np.log(diagonal.real.astype(np.float64)).sum())

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
 from structmat.solvers.direct.simple import parity
-from structmat.solvers.elimination.pivots import sign_and_log
+from structmat.solvers.elimination.pivots import of_cholesky, of_lu, sign_and_log
 from structmat.solvers.elimination.sparse_form import banded_form, bandwidths
 
 
@@ -46,9 +45,7 @@ class BandedLU:
 
     def log_determinant(self) -> tuple[Any, float]:
         """Sign and logarithm of the determinant."""
-        sign, log = sign_and_log(self.factor[self.below + self.above])
-        swaps = int((self.pivots != np.arange(len(self.pivots))).sum())
-        return sign * (-1) ** swaps, log
+        return of_lu(self.factor[self.below + self.above], self.pivots)
 
 
 class BandedCholesky:
@@ -83,7 +80,7 @@ class BandedCholesky:
 
     def log_determinant(self) -> tuple[Any, float]:
         """Sign and logarithm of the determinant."""
-        return 1.0, 2 * float(np.log(self.factor[0].real.astype(np.float64)).sum())
+        return of_cholesky(self.factor[0])
 
 
 class SparseLU:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from structmat.errors import SolveError
 from structmat.intervals import IntArray
-from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm
+from structmat.solvers.elimination.inverse_norm import SINGLE_LIMIT, inverse_norm, single_dtype
 from structmat.solvers.elimination.scaling import Scales
 from structmat.solvers.elimination.tile_arithmetic import Thin, Tile, times
 from structmat.solvers.elimination.tile_form import TileForm, is_hermitian, shifted
@@ -101,8 +101,7 @@ def tile_factors(
     S = shifted(form, shift)
     found = None
     if single:
-        narrow = np.result_type(np.float32, 1j) if S.dtype.kind == "c" else np.dtype(np.float32)
-        found = _factors(_astype(S, narrow), shift, tol, most_size)
+        found = _factors(_astype(S, single_dtype(S.dtype)), shift, tol, most_size)
     if found is None or found.condition > SINGLE_LIMIT:
         found = _factors(S, shift, tol, most_size)
     if found is not None and not found.condition < LIMIT:

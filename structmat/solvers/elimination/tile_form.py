@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from structmat._array import to_numpy
@@ -193,12 +192,8 @@ def is_hermitian(form: TileForm) -> bool:
         if across is None or isinstance(across, Thin) != isinstance(tile, Thin):
             return False
         if isinstance(tile, Thin) and isinstance(across, Thin):
-            if not (_equal(tile.U, across.V) and _equal(tile.V, across.U)):
+            if not (np.array_equal(tile.U, across.V) and np.array_equal(tile.V, across.U)):
                 return False
-        elif not _equal(as_dense(tile), as_dense(across).conj().T):
+        elif not np.array_equal(as_dense(tile), as_dense(across).conj().T):
             return False
     return all((j, i) in form.tiles for i, j in form.tiles)
-
-
-def _equal(a: NDArray, b: NDArray) -> bool:
-    return np.array_equal(a, b)

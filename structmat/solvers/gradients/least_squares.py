@@ -52,9 +52,6 @@ class RecordedPseudoinverse:
             return _solved(self.system, b, contents, adjoint=False)
         return self.system.values.solve(b, adjoint=False)
 
-    def _multiply_adjoint(self, y: Tensor) -> Tensor:
-        raise NotImplementedError
-
 
 class _Both:
     """Pseudoinverses of a matrix and of its adjoint, around values that nothing follows."""

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from structmat.matrices import Diagonal, Identity, LowRank, Scaled, Sum
+from structmat.matrices import Diagonal, LowRank, Sum
+from structmat.matrices.diagonal import is_multiple
+from structmat.matrices.inner_products import unscaled
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.gradients.solves import solved
 from structmat.solvers.gradients.systems import System, check_single, gradients
@@ -59,10 +61,10 @@ class _Terms(NamedTuple):
                 factors.append((term.U, term.V))
             elif isinstance(term, Diagonal):
                 diagonals.append(term.d)
-            elif isinstance(term, Scaled) and isinstance(term.children[0], Identity):
-                diagonals.append(term.alpha)
-            elif isinstance(term, Identity):
-                diagonals.append(torch.ones((), dtype=S.dtype, device=S.device))
+            elif is_multiple(term):
+                number = unscaled(term)[1]
+                one = torch.ones((), dtype=S.dtype, device=S.device)
+                diagonals.append(one if number is None else number)
             else:
                 return None
         if not diagonals or bool((_total(diagonals, S) == 0).any()):

@@ -12,6 +12,7 @@ from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
 from structmat.compress.hierarchical.fit import fit_entries
 from structmat.matrices import Hierarchical
+from structmat.solvers.choice import DENSE_ROWS
 from structmat.solvers.hierarchical.direct import (
     LEAST,
     MOST,
@@ -20,7 +21,7 @@ from structmat.solvers.hierarchical.direct import (
     factorize_with,
     share_of,
 )
-from structmat.solvers.iterative.known import POSITIVE, Known
+from structmat.solvers.iterative.known import Known, is_positive
 from structmat.solvers.iterative.solver import factorize_known
 from structmat.solvers.shifted import shifted
 from structmat.sources.kernel_matrix import KernelMatrix
@@ -28,8 +29,6 @@ from structmat.sources.source import Source
 
 #: Error of the compression as a share of that of the weak form.
 COMPRESSED = 0.4
-#: Fewer rows are formed.
-ROWS = 2048
 #: Definite kernels of more rows go by iterations: at 100 000 rows of the exponential kernel these
 #: take a quarter of the time, compression included, and half of the memory.
 DIRECT_ROWS = 2**16
@@ -44,7 +43,7 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
     errors, are those of the compressed matrix. Where iterations are cheaper, it is theirs.
     NotImplemented for small sources.
     """
-    if A.shape[0] < ROWS:
+    if A.shape[0] < DENSE_ROWS:
         return NotImplemented
     matrix, norm = compressed(A, shift, tol)
     S, definite = shifted(matrix, shift), _is_definite(A, shift)
@@ -59,7 +58,7 @@ def factorize(A: Source, shift: complex, tol: float) -> Any:
 def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
     """Factorization of a source and diagonals; NotImplemented for other sums."""
     terms = beside_diagonals(A, Source)
-    if terms is None or A.shape[0] < ROWS:
+    if terms is None or A.shape[0] < DENSE_ROWS:
         return NotImplemented
     source, diagonal = terms[0], terms[1] + shift
     matrix, norm = compressed(source, float(np.abs(diagonal).min()), tol)
@@ -70,9 +69,8 @@ def factorize_sum(A: Any, shift: complex, tol: float) -> Any:
 
 def _is_definite(A: Source, diagonal: Any) -> bool:
     """Tell whether a source and a diagonal make a positive definite matrix for certain."""
-    named = isinstance(A, KernelMatrix) and A.kernel in POSITIVE and A.one_set
     d = np.asarray(diagonal)
-    return bool(named and np.isrealobj(d) and d.min() > 0)
+    return bool(is_positive(A) and np.isrealobj(d) and d.min() > 0)
 
 
 def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, float]:

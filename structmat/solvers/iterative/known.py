@@ -78,11 +78,12 @@ class Known:
 
 def known_of(A: StructuredMatrix, shift: complex, tol: float) -> Known:
     """Facts about A + shift I, with sources compressed for its products."""
-    return Known(A, _compressed(A, abs(shift) if shift.imag else abs(added(A, shift)), tol), shift)
+    least = abs(shift) if shift.imag else abs(added(A, shift))
+    return Known(A, _without_sources(A, least, tol), shift)
 
 
-def _compressed(A: StructuredMatrix, shift: float, tol: float) -> StructuredMatrix:
-    """A with sources in place of which hierarchical matrices stand.
+def _without_sources(A: StructuredMatrix, shift: float, tol: float) -> StructuredMatrix:
+    """A with hierarchical matrices in the place of sources.
 
     Their error is at most `tol` of the Frobenius norm. It is at most the number `shift` as well, so
     that S stays positive definite. Small ones are exact.
@@ -90,7 +91,7 @@ def _compressed(A: StructuredMatrix, shift: float, tol: float) -> StructuredMatr
     if not isinstance(A, Source):
         if isinstance(A, Scaled) and (alpha := abs(complex(A.alpha))) > 0:
             shift = shift / alpha
-        children = tuple(_compressed(child, shift, tol) for child in A.children)
+        children = tuple(_without_sources(child, shift, tol) for child in A.children)
         if all(new is old for new, old in zip(children, A.children, strict=True)):
             return A
         arrays = {name: getattr(A, name) for name in A.data_names}

@@ -31,7 +31,6 @@ from structmat.solvers.iterative.krylov.minres import minres
 from structmat.solvers.iterative.preconditioners.choice import halves_of, preconditioner_of
 from structmat.solvers.iterative.preconditioners.preconditioner import Halves, Preconditioner
 from structmat.solvers.iterative.preconditioners.sparse_inverse import Indefinite
-from structmat.solvers.results import LogDeterminant
 from structmat.solvers.verify import REFUSED, double
 
 #: Scalars of the columns that are solved for at once.
@@ -246,10 +245,3 @@ def factorize_known(
         known.lost(f"the block of S around row {fault.row} has a pivot of {fault.pivot:.3g}")
         preconditioner = preconditioner_of(known.system(tol))
     return IterativeFactorization(known, tol, preconditioner, direct)
-
-
-def logdet(F: Any, rng: Any) -> LogDeterminant:
-    """An estimate of the log-determinant by products."""
-    from structmat.solvers.iterative.stochastic import log_determinant
-
-    return log_determinant(F, rng)

@@ -13,6 +13,7 @@ from structmat.errors import SolveError
 from structmat.solvers.iterative.krylov.lanczos import Quadrature, log_quadrature
 from structmat.solvers.iterative.preconditioners.preconditioner import Halves, Unpreconditioned
 from structmat.solvers.results import LogDeterminant
+from structmat.solvers.verify import double
 
 #: Standard error that is aimed at, as a share of the value and for each row.
 RELATIVE, PER_ROW = 1e-3, 1e-5
@@ -63,7 +64,7 @@ def log_determinant(F: Any, rng: Any) -> LogDeterminant:
 
     n = S.shape[0]
     values: list[float] = []
-    wide = xp.complex128 if _array.is_complex(S, xp) else xp.float64
+    wide = double(S.dtype, xp)
     with reporting(None, "log-determinant") as report:
         while True:
             signs = generator.integers(0, 2, (n, AT_ONCE)) * 2.0 - 1.0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from structmat import _array
 from structmat._array import Array
+from structmat._progress import Progress
 from structmat.intervals import IntArray
 
 #: Product of an array (n, k) with a matrix.
@@ -33,7 +34,7 @@ class Reached(NamedTuple):
 def inner(a: Array, b: Array, xp: ModuleType) -> Numbers:
     """Inner products a^H b of columns, (k,)."""
     found = _array.to_numpy(xp.sum(_array.conj(a, xp) * b, axis=0))
-    return found.astype(np.complex128 if found.dtype.kind == "c" else np.float64)
+    return found.astype(np.result_type(found.dtype, np.float64))
 
 
 def norms(a: Array, xp: ModuleType) -> NDArray[np.float64]:
@@ -101,3 +102,49 @@ class Columns:
         at = np.concatenate([*(at for at, _ in self._ended), self.active])
         every = self._xp.concat([*(part for _, part in self._ended), x], axis=1)
         return chosen(every, np.argsort(at), self._xp)
+
+
+class Residuals:
+    """Norms of the residuals of all columns, those that have ended included, and the steps."""
+
+    def __init__(
+        self, b: Array, bound: NDArray[np.float64], limit: int, report: Progress, xp: ModuleType
+    ) -> None:
+        self.ended, self.steps = Columns(b.shape[1], xp), 0
+        self.norm = norms(b, xp)
+        self._first, self._bound = float(self.norm.max(initial=0.0)), bound
+        self._limit, self._report, self._xp = limit, report, xp
+
+    @property
+    def bound(self) -> NDArray[np.float64]:
+        """Bounds of the columns that go on."""
+        return self._bound[self.ended.active]
+
+    @property
+    def active(self) -> NDArray[np.float64]:
+        """Norms of the columns that go on."""
+        return self.norm[self.ended.active]
+
+    @property
+    def is_over(self) -> bool:
+        """True where no column goes on, or no step is left."""
+        return not self.ended.active.size or self.steps >= self._limit
+
+    def note(self, r: Array, steps: int = 1) -> None:
+        """Take the norms of the residuals r of the columns that go on, after some steps."""
+        self.norm[self.ended.active] = norms(r, self._xp)
+        self.steps += steps
+        self._report(_share(self.norm, self._bound, self._first))
+
+    def reached(self, x: Array, curvature: float = np.inf) -> Reached:
+        """Results, with the columns x that go on."""
+        return Reached(self.ended.gathered(x), self.norm, self.steps, curvature)
+
+
+def _share(residual: NDArray[np.float64], bound: NDArray[np.float64], first: float) -> float:
+    """Share of the way from the first residual to the bounds, by orders of magnitude."""
+    last = float(residual.max(initial=0.0))
+    aim = float(bound.min(initial=np.inf))
+    if not 0 < aim < first or not 0 < last < first:
+        return 0.0 if last > aim else 1.0
+    return min(1.0, float(np.log(first / last) / np.log(first / aim)))

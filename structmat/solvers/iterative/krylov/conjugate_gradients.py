@@ -13,10 +13,9 @@ from structmat._array import Array
 from structmat._progress import Progress
 from structmat.solvers.iterative.krylov.columns import (
     Apply,
-    Columns,
     Reached,
+    Residuals,
     inner,
-    norms,
     quotient,
     times,
 )
@@ -55,16 +54,14 @@ def conjugate_gradients(
     A step takes one product with each matrix, for all columns, and O(n k) besides. Five arrays
     of the size of b are held.
     """
-    ended, size = Columns(b.shape[1], xp), norms(b, xp)
-    residual, first = size.copy(), size.max(initial=0.0)
+    residuals = Residuals(b, bound, limit, report, xp)
     x, r = xp.zeros_like(b), b
     z = precondition(r)
-    p, rho = z, inner(r, z, xp).real
-    steps, least = 0, np.inf
+    p, rho, least = z, inner(r, z, xp).real, np.inf
     while True:
-        done = residual[ended.active] <= bound[ended.active]
-        x, (r, p, rho) = ended.retire(done, x, [r, p, rho])
-        if not ended.active.size or steps == limit:
+        done = residuals.active <= residuals.bound
+        x, (r, p, rho) = residuals.ended.retire(done, x, [r, p, rho])
+        if residuals.is_over:
             break
         q = multiply(p)
         curvature = inner(p, q, xp).real
@@ -73,19 +70,8 @@ def conjugate_gradients(
             break
         step = quotient(rho, curvature)
         x, r = x + times(p, step, xp), r - times(q, step, xp)
-        residual[ended.active] = norms(r, xp)
         z = precondition(r)
         before, rho = rho, inner(r, z, xp).real
         p = z + times(p, quotient(rho, before), xp)
-        steps += 1
-        report(share(residual, bound, first))
-    return Reached(ended.gathered(x), residual, steps, least)
-
-
-def share(residual: NDArray[np.float64], bound: NDArray[np.float64], first: float) -> float:
-    """Share of the way from the first residual to the bounds, by orders of magnitude."""
-    last = float(residual.max(initial=0.0))
-    aim = float(bound.min(initial=np.inf))
-    if not 0 < aim < first or not 0 < last < first:
-        return 0.0 if last > aim else 1.0
-    return min(1.0, float(np.log(first / last) / np.log(first / aim)))
+        residuals.note(r)
+    return residuals.reached(x, least)

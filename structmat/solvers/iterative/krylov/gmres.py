@@ -15,14 +15,13 @@ from structmat._array import Array
 from structmat._progress import Progress
 from structmat.solvers.iterative.krylov.columns import (
     Apply,
-    Columns,
     Numbers,
     Reached,
+    Residuals,
     norms,
     quotient,
     times,
 )
-from structmat.solvers.iterative.krylov.conjugate_gradients import share
 
 #: Steps before the first restart, and scalars that all bases together may take: 1 GiB.
 RESTART, BASIS_SCALARS = 40, 2**27
@@ -46,32 +45,29 @@ def gmres(
     of the size of b; cycles that gain too little make way for longer ones, as far as memory
     allows.
     """
-    ended, residual = Columns(b.shape[1], xp), norms(b, xp)
-    first = residual.max(initial=0.0)
-    x, r, steps = xp.zeros_like(b), b, 0
+    residuals = Residuals(b, bound, limit, report, xp)
+    x, r = xp.zeros_like(b), b
     most = max(RESTART, BASIS_SCALARS // max(b.shape[0] * b.shape[1], 1))
     length = RESTART
     while True:
-        done = residual[ended.active] <= bound[ended.active]
-        x, (r,) = ended.retire(done, x, [r])
-        if not ended.active.size or steps >= limit:
+        x, (r,) = residuals.ended.retire(residuals.active <= residuals.bound, x, [r])
+        if residuals.is_over:
             break
-        before = residual[ended.active]
-        cycle = _Cycle(r, before, min(length, limit - steps, b.shape[0]), xp)
-        steps += cycle.run(multiply, precondition, bound[ended.active])
+        before = residuals.active
+        cycle = _Cycle(r, before, min(length, limit - residuals.steps, b.shape[0]), xp)
+        steps = cycle.run(multiply, precondition, residuals.bound)
         change = precondition(cycle.combination())
         del cycle  # makes way for the next one
         left = r - multiply(change)
         # Rounding of a singular matrix may undo what was gained.
         better = norms(left, xp) < before
         x, r = x + times(change, 1.0 * better, xp), r + times(left - r, 1.0 * better, xp)
-        residual[ended.active] = after = norms(r, xp)
-        report(share(residual, bound, first))
-        if (after > GAIN * before).any():
+        residuals.note(r, steps)
+        if (residuals.active > GAIN * before).any():
             if length >= min(most, b.shape[0]):
                 break
             length = min(2 * length, most)
-    return Reached(ended.gathered(x), residual, steps)
+    return residuals.reached(x)
 
 
 class _Cycle:

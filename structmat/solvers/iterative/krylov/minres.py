@@ -14,14 +14,12 @@ from structmat._array import Array
 from structmat._progress import Progress
 from structmat.solvers.iterative.krylov.columns import (
     Apply,
-    Columns,
     Reached,
+    Residuals,
     inner,
-    norms,
     quotient,
     times,
 )
-from structmat.solvers.iterative.krylov.conjugate_gradients import share
 
 
 def minres(
@@ -39,18 +37,18 @@ def minres(
     Parameters and result are those of `conjugate_gradients`. Eight arrays of the size of b are
     held. A recurrence that ends in an invariant subspace stops where it is.
     """
-    ended, residual = Columns(b.shape[1], xp), norms(b, xp)
-    first = residual.max(initial=0.0)
+    residuals = Residuals(b, bound, limit, report, xp)
     x, r, u, before = xp.zeros_like(b), b, b, xp.zeros_like(b)
     v = precondition(u)
     w, w_before = xp.zeros_like(b), xp.zeros_like(b)
-    least, steps = 10 * float(xp.finfo(b.dtype).eps), 0
+    least = 10 * float(xp.finfo(b.dtype).eps)
     of = _Reflections(np.sqrt(np.maximum(inner(u, v, xp).real, 0.0)), least)
     while True:
-        done = (residual[ended.active] <= bound[ended.active]) | of.over
+        done = (residuals.active <= residuals.bound) | of.over
         of.keep(~done)
-        x, (r, u, before, v, w, w_before) = ended.retire(done, x, [r, u, before, v, w, w_before])
-        if not ended.active.size or steps == limit:
+        state = [r, u, before, v, w, w_before]
+        x, (r, u, before, v, w, w_before) = residuals.ended.retire(done, x, state)
+        if residuals.is_over:
             break
         # Lanczos: A v = beta_next u_next + alpha u + beta u_before, for v = M u of norm one.
         v = times(v, 1 / of.beta, xp)
@@ -63,10 +61,8 @@ def minres(
         w_before, w = w, times(direction, quotient(np.ones_like(alpha), turned.own), xp)
         x = x + times(w, turned.step, xp)
         r = times(r, of.s**2, xp) - times(u, quotient(of.phi * of.c, of.beta), xp)
-        residual[ended.active] = norms(r, xp)
-        steps += 1
-        report(share(residual, bound, first))
-    return Reached(ended.gathered(x), residual, steps)
+        residuals.note(r)
+    return residuals.reached(x)
 
 
 class _Turned(NamedTuple):

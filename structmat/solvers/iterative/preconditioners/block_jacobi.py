@@ -30,8 +30,8 @@ class _Tiles:
         place = np.empty(n, np.int64)
         place[order] = np.arange(n)
         self._index, self._place = (_array.integers(at, xp, like.device) for at in (index, place))
-        dtype = _array.to_numpy(xp.zeros(0, dtype=like.dtype)).dtype
-        self._tiles = _array.from_numpy(tiles.astype(dtype), xp, like.device)
+        tiles = tiles.astype(_array.host_dtype(like.dtype, xp))
+        self._tiles = _array.from_numpy(tiles, xp, like.device)
 
     def times(self, r: Array, *, adjoint: bool = False) -> Array:
         """Tiles times rows, (n, k)."""

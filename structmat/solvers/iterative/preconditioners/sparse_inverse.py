@@ -70,8 +70,8 @@ def sparse_inverse(near: IntArray, blocks: Blocks, like: StructuredMatrix) -> Sp
     """
     n, width = near.shape
     size = (near >= 0).sum(axis=1)
-    dtype = _array.to_numpy(like.xp.zeros(0, dtype=like.dtype)).dtype
-    values = np.zeros((n, width), np.complex128 if dtype.kind == "c" else np.float64)
+    dtype = _array.host_dtype(like.dtype, like.xp)
+    values = np.zeros((n, width), np.result_type(dtype, np.float64))
     failed = np.full(-(-n // ROWS), -1)
 
     def work(first: int, last: int) -> None:
