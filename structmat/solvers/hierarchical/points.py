@@ -11,6 +11,7 @@ from structmat.compress.contained import Bound
 from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
 from structmat.compress.hierarchical.fit import fit_entries
+from structmat.kernels.cpu.blas_threads import one_blas_thread
 from structmat.matrices import Hierarchical
 from structmat.solvers.hierarchical.direct import (
     LEAST,
@@ -75,6 +76,7 @@ def _is_definite(A: Source, diagonal: Any) -> bool:
     return bool(named and np.isrealobj(d) and d.min() > 0)
 
 
+@one_blas_thread()
 def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, float]:
     """The hierarchical matrix near a source, and an estimate of the Frobenius norm.
 

@@ -20,7 +20,8 @@ from scipy.linalg import get_lapack_funcs
 
 from structmat._progress import Progress, no_progress
 from structmat.errors import SolveError
-from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.kernels.cpu.blas_threads import one_blas_thread, shared_out_to_blas
+from structmat.kernels.cpu.threads import num_threads
 from structmat.solvers.direct.lapack import Factors, factored
 from structmat.solvers.hierarchical.weak import WeakForm
 from structmat.solvers.results import LogDeterminant
@@ -47,6 +48,7 @@ class Recursion:
         If a node is singular to working precision, or if a matrix is not definite that has to be.
     """
 
+    @one_blas_thread()
     def __init__(
         self,
         weak: WeakForm,
@@ -95,6 +97,7 @@ class Recursion:
             return total._replace(sign=(-1.0) ** sum(self._negative.values()))
         return total
 
+    @one_blas_thread()
     def solve(self, b: NDArray[Any], *, adjoint: bool = False) -> NDArray[Any]:
         """Solutions of S x = b, or S^H x = b, for the rows of b (k, n), in its place."""
         self._solve_all([(0, b[i : i + SIDES]) for i in range(0, len(b), SIDES)], adjoint=adjoint)
@@ -146,7 +149,7 @@ class Recursion:
             for node, b in parts[first:last]:
                 self._solve_rows(node, b, adjoint)
 
-        shared_out(work, len(parts), num_threads())
+        shared_out_to_blas(work, len(parts), num_threads())
 
     def _solve_rows(self, top: int, b: NDArray[Any], adjoint: bool) -> None:
         tree, start = self.tree, int(self.tree.begin[top])
