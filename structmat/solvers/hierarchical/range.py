@@ -188,7 +188,7 @@ def _cut(
     root, X = np.sqrt(values[:kept]), X[:, :kept]
     U = Q.with_small(Q.small @ (X * root)).whole()
     V = rows.with_small(small @ (X / root)).whole()
-    return np.ascontiguousarray(U.T), np.ascontiguousarray(V.T)
+    return U.T, V.T
 
 
 def _square(A: NDArray[Any]) -> float:
