@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     solved = [_row(case) for case in solves.cases(sizes, million, files, options.data_dir)]
     result = {
         "schema": SCHEMA,
-        "command": "python -m benchmarks scale",
+        "command": command_line(options),
         "machine": machine.facts(),
         # Processes that wanted a core when the measurement began; above `cores`, times are long.
         "load": load,
@@ -63,6 +64,17 @@ def main(arguments: Sequence[str]) -> int:
     write_text(options.output, rows_as_json(result))
     print(f"wrote {options.output.name}")
     return int(any(row.get("bound", 0.0) > row["tol"] for row in rows))
+
+
+def command_line(options: argparse.Namespace) -> str:
+    """The command of a run, with files and folders by their names alone."""
+    words = ["python", "-m", "benchmarks", "scale", "--sizes", options.sizes]
+    words += ["--million"] * options.million
+    for path in options.points:
+        words += ["--points", Path(path).name]
+    if options.data_dir is not None:
+        words += ["--data-dir", Path(options.data_dir).name]
+    return shlex.join(words)
 
 
 def _sizes(text: str) -> list[int]:
@@ -104,7 +116,8 @@ def _row(case: dict[str, Any]) -> Row:
     key = tuple(case[name] for name in ("points", "n", "kernel", "tol"))
     given = case if "task" in case else case | {"storage": _storage.get(key, 0) / 8}
     words = [sys.executable, "-m", "benchmarks.scale.row", json.dumps(given)]
-    figures = _figures(words)
+    load = {"load": short(os.getloadavg()[0])}
+    figures = _figures(words) | load
     if "storage_bytes" in figures:
         _storage.setdefault(key, figures["storage_bytes"])
     shown = case | {"points": Path(case["points"]).name}

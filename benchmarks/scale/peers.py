@@ -19,13 +19,7 @@ ROWS = 256
 def nystroem(points: NDArray, case: dict[str, Any]) -> Row:
     """Scikit-learn's Nyström features: low rank by random landmarks, at a given storage."""
     approximation: Any = importlib.import_module("sklearn.kernel_approximation")
-    kernels: Any = importlib.import_module("sklearn.gaussian_process.kernels")
-    length = case["length"]
-    kernel = {
-        "exponential": kernels.Matern(length, nu=0.5),
-        "matern32": kernels.Matern(length, nu=1.5),
-        "gaussian": kernels.RBF(length),
-    }[case["kernel"]]
+    kernel = _scikit_kernel(case)
     rank = max(1, int(case["storage"] // len(points)))
     started = time.perf_counter()
     features = approximation.Nystroem(kernel, n_components=rank, random_state=0)
@@ -41,24 +35,16 @@ def nystroem(points: NDArray, case: dict[str, Any]) -> Row:
 
 def george(points: NDArray, case: dict[str, Any]) -> Row:
     """George's HODLR solver: time to build and to factorise it, points in k-d order."""
-    library: Any = importlib.import_module("george")
-    kernels: Any = library.kernels
-    make = {"exponential": kernels.ExpKernel, "matern32": kernels.Matern32Kernel}[case["kernel"]]
-    kernel = make(case["length"] ** 2, ndim=points.shape[1])
-    process = library.GP(kernel, solver=library.HODLRSolver, tol=case["tol"], seed=0)
+    process, order = _george_process(points, case)
     started = time.perf_counter()
-    process.compute(points[kd_order(points)], 0.1)
+    process.compute(points[order], 0.1)
     return {"seconds": short(time.perf_counter() - started)}
 
 
 def george_solver(points: NDArray, case: Row, b: NDArray) -> Row:
     """George's HODLR solver in k-d order: build, factorisation, determinant and a solve."""
-    library: Any = importlib.import_module("george")
-    make = {"exponential": "ExpKernel", "matern32": "Matern32Kernel"}[case["kernel"]]
-    kernel = getattr(library.kernels, make)(case["length"] ** 2, ndim=points.shape[1])
-    order = kd_order(points)
+    process, order = _george_process(points, case)
     ordered, b = points[order], b[order]
-    process = library.GP(kernel, solver=library.HODLRSolver, tol=case["tol"], seed=0)
     started = time.perf_counter()
     process.compute(ordered, math.sqrt(case["shift"]))
     process.apply_inverse(b)
@@ -69,16 +55,31 @@ def george_solver(points: NDArray, case: Row, b: NDArray) -> Row:
 def scikit_process(points: NDArray, case: Row, b: NDArray) -> Row:
     """Scikit-learn's Gaussian process, a dense Cholesky factorisation."""
     processes: Any = importlib.import_module("sklearn.gaussian_process")
-    kernels: Any = importlib.import_module("sklearn.gaussian_process.kernels")
-    kernel = kernels.Matern(
-        case["length"], nu={"exponential": 0.5, "matern32": 1.5}[case["kernel"]]
+    process = processes.GaussianProcessRegressor(
+        _scikit_kernel(case), alpha=case["shift"], optimizer=None
     )
-    process = processes.GaussianProcessRegressor(kernel, alpha=case["shift"], optimizer=None)
     started = time.perf_counter()
     process.fit(points, b)
     seconds = time.perf_counter() - started
     found = float(2 * np.log(np.diag(process.L_)).sum())
     return {"seconds": short(seconds), "logdet": found}
+
+
+def _george_process(points: NDArray, case: Row) -> tuple[Any, NDArray]:
+    """George's process with its HODLR solver, and the k-d order that it takes points in."""
+    library: Any = importlib.import_module("george")
+    make = {"exponential": "ExpKernel", "matern32": "Matern32Kernel"}[case["kernel"]]
+    kernel = getattr(library.kernels, make)(case["length"] ** 2, ndim=points.shape[1])
+    process = library.GP(kernel, solver=library.HODLRSolver, tol=case["tol"], seed=0)
+    return process, kd_order(points)
+
+
+def _scikit_kernel(case: Row) -> Any:
+    """Scikit-learn's kernel of a case."""
+    kernels: Any = importlib.import_module("sklearn.gaussian_process.kernels")
+    if case["kernel"] == "gaussian":
+        return kernels.RBF(case["length"])
+    return kernels.Matern(case["length"], nu={"exponential": 0.5, "matern32": 1.5}[case["kernel"]])
 
 
 def _error(exact: NDArray, found: NDArray) -> float:

@@ -29,10 +29,12 @@ DIMENSIONS = 3
 WARM_POINTS = 600
 #: Rows of the exact kernel on which the residual is measured.
 ROWS = 256
-#: Woodbury beside conjugate gradients: rank and rows.
-RANK, WOODBURY_ROWS = 69, 2000
-#: Tolerance of the hierarchical preconditioner, and its shift as a share of the norm.
-LOOSE, SHARE = 1e-2, 1e-2
+#: Woodbury beside conjugate gradients: rank, rows, and times that each is measured.
+RANK, WOODBURY_ROWS, TIMES = 69, 2000, 20
+#: Spectra of that low rank: the least eigenvalue beside about 1. Even ones take few steps.
+SPECTRA = {"low rank, even": 1.0, "low rank, decaying": 1e-4}
+#: Tolerance of the hierarchical preconditioner, its shift as a share of the norm, and most steps.
+LOOSE, SHARE, STEPS = 1e-2, 1e-2, 1000
 
 
 def cases(
@@ -49,15 +51,21 @@ def cases(
     for path in files:
         some = [_case(task, path, 10**7, "matern32") for task in ("solve", "logdet")]
         found += [*some, _case("logdet", path, 10**7, "matern32", peer="george")]
-        found.append(_case("preconditioner", path, 10**7, "matern32"))
-    found.append(_case("preconditioner", "earthquakes", 1706, "exponential"))
-    found.append(_case("preconditioner", "sphere", DENSE_POINTS, "inverse"))
+        found.append(_case("preconditioner", path, 10**7, "matern32", shift=None))
+    found.append(_case("preconditioner", "earthquakes", 1706, "exponential", shift=None))
+    found.append(_case("preconditioner", "sphere", DENSE_POINTS, "inverse", shift=None))
     if folder is not None:
-        found.append(_case("preconditioner", "bcsstk16", 0, "sparse", folder=folder))
-    return [*found, _case("woodbury", "square", WOODBURY_ROWS, "gaussian")]
+        found.append(
+            _case("preconditioner", "bcsstk16", 0, "sparse", shift=None, length=None, folder=folder)
+        )
+    return found + [
+        _case("woodbury", "random", WOODBURY_ROWS, name, shift=1e-6, tol=1e-8, length=None)
+        for name in SPECTRA
+    ]
 
 
 def _case(task: str, points: str, n: int, kernel: str, **more: Any) -> Row:
+    """A case; None stands for what the matrix has not, or what the measurement finds."""
     return {
         "task": task, "points": points, "n": n, "kernel": kernel, "length": LENGTH,
         "shift": 0.01, "tol": RTOL,
@@ -69,6 +77,8 @@ def measured(case: Row) -> Row:
     if "folder" in case:
         A = sparse_matrix(case["folder"], case["points"])
         return {"n": len(A)} | _preconditioned(Dense(A), A, np.ones(len(A)), case)
+    if case["task"] == "woodbury":
+        return _woodbury(case)
     points = points_of(case["points"], case["n"])
     kernel, length = case["kernel"], case["length"]
     if points.shape[1] > DIMENSIONS:
@@ -142,7 +152,7 @@ def _dense_logdet(K: KernelMatrix, shift: float) -> float:
 
 def _preconditioner(K: KernelMatrix, case: Row) -> Row:
     close = compress(K, "hierarchical", tol=case["tol"], rng=0).matrix
-    return _preconditioned(close, K, right_side(K.points, case["shift"]), case)
+    return _preconditioned(close, K, right_side(K.points, SHARE), case)
 
 
 def _preconditioned(close: Any, source: Any, b: NDArray, case: Row) -> Row:
@@ -152,41 +162,58 @@ def _preconditioned(close: Any, source: Any, b: NDArray, case: Row) -> Row:
     started = time.perf_counter()
     M = factorize(compress(source, "hierarchical", tol=LOOSE, rng=0).matrix, shift=shift)
     built = time.perf_counter() - started
-    steps = {name: _steps(S, b, given) for name, given in (("iterations", M), ("plain", None))}
-    return {"seconds": short(built), "method": M.method, "shift": short(shift)} | steps
+    figures = {"seconds": short(built), "method": M.method, "shift": short(shift)}
+    return figures | {
+        name: _steps(S, b, case["tol"], M=given, maxiter=STEPS)
+        for name, given in (("iterations", M), ("plain", None))
+    }
 
 
-def _steps(S: Any, b: NDArray, M: LinearOperator | None) -> int:
+def _steps(S: LinearOperator, b: NDArray, rtol: float, **more: Any) -> int:
+    """Steps of SciPy's conjugate gradients."""
     count = [0]
 
     def step(_: NDArray) -> None:
         count[0] += 1
 
-    cg(S, b, rtol=RTOL, maxiter=1000, M=M, callback=step)
+    cg(S, b, rtol=rtol, callback=step, **more)
     return count[0]
 
 
-def _woodbury(K: KernelMatrix, case: Row) -> Row:
+def _woodbury(case: Row) -> Row:
     """Low rank plus a diagonal: the factorisation and a solve beside conjugate gradients."""
-    n = len(K.points)
-    U = np.random.default_rng(0).standard_normal((n, min(RANK, n))) / math.sqrt(n)
-    U *= np.logspace(0, -2, U.shape[1])  # eigenvalues that decay, as those of kernels do
-    A, shift, b = LowRank(U, U), 1e-6, np.ones(n)
+    n, shift = case["n"], case["shift"]
+    rank = min(RANK, n)
+    U = np.random.default_rng(0).standard_normal((n, rank)) / math.sqrt(n)
+    U *= np.geomspace(1, SPECTRA[case["kernel"]], rank) ** 0.5
+    A, b = LowRank(U, U), np.ones(n)
     S = A + shift * Identity(n)
-    own, other = [], []
-    for _ in range(5):
-        started = time.perf_counter()
-        factorize(A, shift=shift).solve(b)
-        own.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        cg(S, b, rtol=1e-8)
-        other.append(time.perf_counter() - started)
-    return {"seconds": short(min(own)), "cg_seconds": short(min(other)), "rank": min(RANK, n)}
+    own, own_x = _shortest(lambda: factorize(A, shift=shift).solve(b))
+    other, other_x = _shortest(lambda: cg(S, b, rtol=case["tol"])[0])
+    return {
+        "seconds": short(own), "cg_seconds": short(other), "rank": rank,
+        "cg_steps": _steps(S, b, case["tol"]),
+        "residual": short(_residual(S, own_x, b)), "cg_residual": short(_residual(S, other_x, b)),
+    }  # fmt: skip
 
 
+def _shortest(solve: Callable[[], NDArray]) -> tuple[float, NDArray]:
+    """Seconds of the shortest of some solves, and the solution."""
+    seconds = []
+    for _ in range(TIMES):
+        started = time.perf_counter()
+        x = solve()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds), x
+
+
+def _residual(S: LinearOperator, x: NDArray, b: NDArray) -> float:
+    return float(np.linalg.norm(S @ x - b) / np.linalg.norm(b))
+
+
+#: Tasks with the matrix of a kernel.
 TASKS: dict[str, Callable[[KernelMatrix, Row], Row]] = {
     "solve": _solve,
     "logdet": _logdet,
     "preconditioner": _preconditioner,
-    "woodbury": _woodbury,
 }

@@ -15,8 +15,9 @@ from structmat.compress.hermitian import FORMS
 from structmat.compress.measure import relative
 from structmat.compress.reduce.boxes import Boxes
 from structmat.compress.reduce.missed import Norm, exact, norm_of
-from structmat.compress.reduce.terms import Term, terms_of, variants
+from structmat.compress.reduce.terms import Term, terms_of
 from structmat.compress.reduce.together import ROUNDINGS, Reduced, reduced
+from structmat.compress.reduce.variants import variants
 from structmat.compress.results import CompressionResult
 from structmat.compress.source import DENSE_ENTRIES
 from structmat.errors import BudgetError, InputError

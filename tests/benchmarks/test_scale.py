@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks.machine import facts
+from benchmarks.reporting.tables import number
 from benchmarks.results import BenchmarkError
-from benchmarks.scale import command, row, solve_tables, solve_targets, solves, tables
+from benchmarks.scale import command, peers, row, solve_tables, solve_targets, solves, tables
+from benchmarks.scale.places import points_of
+from structmat import KernelMatrix
 
 
 def figures(n, **changed):
@@ -74,7 +78,7 @@ def test_solve_cases_have_peers_a_million_and_files():
     assert {case["points"] for case in found if case["task"] == "preconditioner"} == {
         "a.npy", "earthquakes", "sphere", "bcsstk16",
     }  # fmt: skip
-    assert {case["task"] for case in found} == set(solves.TASKS)
+    assert {case["task"] for case in found} == {*solves.TASKS, "woodbury"}
 
 
 @pytest.mark.parametrize("task", solves.TASKS)
@@ -87,6 +91,64 @@ def test_a_task_has_its_figures(task, monkeypatch):
         assert target["met"] or target["figure"] in ("times", "seconds"), target
     shown = solve_tables.solve_tables([own], solve_targets.targets([own]))
     assert any(table.rows for table in shown)
+
+
+def test_low_rank_is_measured_for_few_steps_and_for_many():
+    some = [case for case in solves.cases([300], False, []) if case["task"] == "woodbury"]
+    rows = [case | row.measured(case | {"n": 300}) | {"load": 0.25} for case in some]
+    few, many = rows
+    assert few["cg_steps"] < 40
+    assert many["cg_steps"] > 5 * few["cg_steps"]
+    assert max(found["residual"] for found in rows) < 1e-8
+    assert max(found["cg_residual"] for found in rows) < 1e-8
+    # The target was set beside many steps.
+    (target,) = solve_targets.targets(rows)
+    assert target["kernel"] == many["kernel"]
+    assert target["value"] == pytest.approx(many["cg_seconds"] / many["seconds"], rel=1e-3)
+    table = solve_tables.low_rank(rows)
+    assert [shown[7] for shown in table.rows] == [str(found["cg_steps"]) for found in rows]
+    assert [shown[9] for shown in table.rows] == ["0.25", "0.25"]
+
+
+def test_a_preconditioner_names_the_shift_that_was_used():
+    some = solves.cases([300], False, [])
+    case = next(c for c in some if (c["task"], c["points"]) == ("preconditioner", "sphere"))
+    found = case | row.measured(case | {"n": 200})
+    K = KernelMatrix(points_of("sphere", 200), "inverse", length=case["length"])
+    assert found["shift"] == pytest.approx(solves.SHARE * np.linalg.norm(K.toarray(), 2), rel=1e-3)
+    assert number(found["shift"]) in str(solve_tables.preconditioners([found]).rows)
+
+
+def test_a_row_has_the_load_when_it_began(monkeypatch):
+    monkeypatch.setattr(command, "_figures", lambda words: {"seconds": 1.0})
+    monkeypatch.setattr(command.os, "getloadavg", lambda: (1.25, 0.0, 0.0))
+    case = command.cases([300], False, [])[0]
+    assert command._row(case) == case | {"seconds": 1.0, "load": 1.25}
+
+
+def test_the_command_of_a_result_is_the_one_that_ran(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_row", lambda case: case | {"note": "not measured"})
+    path = tmp_path / "scale.json"
+    words = [
+        "--sizes",
+        "300,500",
+        "--points",
+        f"{tmp_path}/zip codes.npy",
+        "--data-dir",
+        "/data/in",
+    ]
+    assert command.main([*words, "-o", str(path)]) == 0
+    shown = "--sizes 300,500 --points 'zip codes.npy' --data-dir in"
+    assert json.loads(path.read_text())["command"] == f"python -m benchmarks scale {shown}"
+
+
+@pytest.mark.parametrize("kernel", ["exponential", "matern32", "gaussian"])
+def test_kernels_of_scikit_learn_are_those_here(kernel):
+    pytest.importorskip("sklearn")
+    points = points_of("square", 20)
+    own = KernelMatrix(points, kernel, length=0.3).toarray()
+    peer = peers._scikit_kernel({"kernel": kernel, "length": 0.3})
+    np.testing.assert_allclose(peer(points), own, atol=1e-12)
 
 
 def test_points_in_many_dimensions_are_left_out():

@@ -380,6 +380,11 @@ def joined(operation, A, B):
 
 
 NAMES = st.sampled_from(sorted(LEAVES))
+#: Expressions with low rank between orders of its own.
+ORDERED = (
+    [("low_rank-high", "@"), ("adjoint", "H"), ("permutation", "@"), ("hermitian_low_rank", "-")],
+    [("permutation", "again"), ("low_rank", "+"), ("permutation", "@"), ("hierarchical", "+")],
+)
 
 
 @given(
@@ -391,6 +396,9 @@ NAMES = st.sampled_from(sorted(LEAVES))
     st.integers(0, 2**16),
 )  # fmt: skip
 @example([("hierarchical-symmetric", "+"), ("permutation", "@")], 1e-12, None, "float64", 0)
+@example([("block_sparse", "-"), ("gblr-many", "-")], 1e-12, None, "float64", 1)
+@example(ORDERED[0], 1e-12, None, "float64", 0)
+@example(ORDERED[1], 1e-12, None, "float64", 0)
 @settings(max_examples=40, deadline=None)
 def test_random_expressions(steps, tol, budget, dtype, seed):
     c = contents(seed, dtype)
@@ -404,6 +412,40 @@ def test_random_expressions(steps, tol, budget, dtype, seed):
             return
     else:
         result = check(A, tol=tol)
-    # A second pass may join blocks that the first one has made; a third finds none.
+    # A second pass finds nothing that the first one has left.
     second = check(result.matrix, tol=1e-12)
+    if budget is None and tol == 1e-12:
+        assert second.cost == result.cost
     assert check(second.matrix, tol=1e-12).cost == second.cost
+
+
+def test_lines_of_a_rectangle_stored_dense_are_joined_to_blocks_that_they_touch():
+    c = contents(1)
+    A = BlockSparse(c(1, 3, 4), [3], [2], shape=(N, N))
+    B = GBLR(
+        np.array([N - 1]), np.array([1]), c(1), np.array([1]), np.array([9]), c(9), shape=(N, N)
+    )
+    result = check(A + B, tol=1e-12)
+    # Two rows of four entries, and one row of the eleven from the first of one to the last.
+    assert result.cost == 4 + 4 + 11
+
+
+def test_many_copies_of_one_product_are_one():
+    c = contents(1)
+    A = Product(hierarchical(c), Mirrored(gblr(c)))
+    once = check(A, tol=1e-12).cost
+    assert check(A + again(A) + again(A), tol=1e-12).cost == once
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "hermitian_low_rank", "both"])
+def test_low_rank_between_different_orders_is_one(kind):
+    c, P = contents(1), Permutation(np.random.default_rng(0).permutation(N))
+    L, H = LowRank(c(N, 2), c(N, 2)), HermitianLowRank(c(N, 2), c(2))
+    one, other = {
+        "low_rank": (Product(P, L), LowRank(P @ L.U, c(N, 2))),
+        "hermitian_low_rank": (Product(P, H, P.H), HermitianLowRank(P @ H.U, 2 * H.d)),
+        "both": (Product(P, H, P.H), LowRank(P @ H.U, c(N, 2))),
+    }[kind]
+    result = check(one + other, tol=1e-12)
+    # Of rank two, as each of them is.
+    assert result.cost == (one if kind != "both" else other).cost

@@ -169,6 +169,17 @@ def test_evaluations_count_as_those_of_the_source():
     assert A.entries - before == (sizes * (sizes + 1) // 2).sum()
 
 
+def test_blocks_of_sums_take_nothing_from_memory_as_it_was(monkeypatch):
+    A, near = kernel(40) + structmat.Diagonal(np.ones(40)), np.array([[0, -1], [3, 7]])
+    blocks = blocks_of(A, SHIFT)
+    wanted = np.tril(blocks(near))
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, np.nan, dtype))
+    found = blocks(near)
+    np.testing.assert_array_equal(np.tril(found), wanted)
+    # Upper triangles count for nothing, but they are added with the rest.
+    assert np.isfinite(found).all()
+
+
 def block_diagonal(n, side, dtype, definite=True):
     rng = np.random.default_rng(0)
     A = np.zeros((n, n), dtype)

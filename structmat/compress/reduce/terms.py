@@ -1,6 +1,5 @@
 """Terms of an expression: rectangles between orders, or matrices that stay as they are."""
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,18 +9,12 @@ import numpy as np
 from structmat.compress.reduce.boxes import Boxes
 from structmat.compress.reduce.common import (
     added,
-    can_compare,
-    completed,
-    finest,
-    folded,
     full_grid,
     is_alike,
-    on_table,
     unfolded,
 )
-from structmat.compress.reduce.runs import as_gblr, boxes_of_runs, collapsed, grouped, joined
+from structmat.compress.reduce.runs import boxes_of_runs, collapsed, grouped, joined
 from structmat.intervals import IntArray
-from structmat.kernels.layouts.rectangles import DENSE
 from structmat.matrices import (
     GBLR,
     Adjoint,
@@ -41,8 +34,6 @@ from structmat.matrices import (
 from structmat.matrices.adjoints import equal_parts
 from structmat.matrix import StructuredMatrix
 
-#: Sides of the tiles that a GBLR matrix of at most this many entries is cut into.
-TILES, MOST_TILED = (32, 64), 2**22
 #: Longest shorter side of a dense rectangle that is decomposed.
 MOST_DENSE = 2048
 Orders = tuple[IntArray, IntArray]
@@ -60,6 +51,11 @@ class Term:
     orders: Orders
 
     @property
+    def is_low_rank(self) -> bool:
+        """True for one rectangle of low rank, whose factors take any orders in."""
+        return self.form in ("low_rank", "hermitian_low_rank")
+
+    @property
     def table(self) -> IntArray:
         """Rectangles onto which others may be brought: all tiles of a grid, or its own."""
         assert self.boxes is not None
@@ -73,11 +69,11 @@ def terms_of(A: StructuredMatrix, *, opened: bool = False) -> list[Term]:
 
     With `opened` Monarch matrices are tiles of low rank, between orders of their own.
     """
-    orders = np.arange(A.shape[0]), np.arange(A.shape[1])
-    return [_settled(term) for term in _merged(_parsed(A, orders, opened))]
+    orders = _no_orders(A.shape)
+    return [settled(term) for term in _merged(_parsed(A, orders, opened))]
 
 
-def _settled(term: Term) -> Term:
+def settled(term: Term) -> Term:
     """A term whose blocks are joined, if it has runs."""
     if term.boxes is None or term.form != "gblr":
         return term
@@ -105,7 +101,12 @@ def _parsed(A: StructuredMatrix, orders: Orders, opened: bool) -> list[Term]:
     form, boxes = _boxes(A)
     if isinstance(A, Hierarchical):
         orders = orders[0][A.row_order], orders[1][A.col_order]
-    return [Term(form, boxes, A, orders)]
+    term = Term(form, boxes, A, orders)
+    return [reordered(term, _no_orders(A.shape)) if term.is_low_rank else term]
+
+
+def _no_orders(shape: tuple[int, ...]) -> Orders:
+    return np.arange(shape[0]), np.arange(shape[1])
 
 
 def boxes_of(A: StructuredMatrix) -> Boxes:
@@ -137,15 +138,18 @@ def _boxes(A: StructuredMatrix) -> tuple[str, Boxes | None]:
 
 def _times(term: Term, alpha: Any) -> Term:
     """A term times a number."""
-    boxes, form = term.boxes, term.form
+    matrix, boxes = term.matrix * alpha, term.boxes
     if boxes is None:
-        return replace(term, matrix=term.matrix * alpha)
+        return replace(term, matrix=matrix)
     if complex(alpha).imag:
-        boxes = replace(unfolded(boxes), extra=0)
-        form = "low_rank" if form == "hermitian_low_rank" else form
-    else:
-        alpha = complex(alpha).real
-    return replace(term, form=form, boxes=boxes.scaled(alpha), matrix=term.matrix * alpha)
+        whole = replace(unfolded(boxes).scaled(alpha), extra=0)
+        return replace(term, form=_general(term.form), boxes=whole, matrix=matrix)
+    return replace(term, boxes=boxes.scaled(complex(alpha).real), matrix=matrix)
+
+
+def _general(form: str) -> str:
+    """The form of a term that is no longer Hermitian."""
+    return "low_rank" if form == "hermitian_low_rank" else form
 
 
 def _merged(terms: list[Term]) -> list[Term]:
@@ -159,7 +163,7 @@ def _merged(terms: list[Term]) -> list[Term]:
                 break
         else:
             found.append(term)
-    return found
+    return [replace(term, matrix=_number_inside(term.matrix)) for term in found]
 
 
 def _joint(a: Term, b: Term) -> Term | None:
@@ -175,17 +179,33 @@ def _joint(a: Term, b: Term) -> Term | None:
     if "gblr" in (a.form, b.form):
         if "hierarchical" in (a.form, b.form):
             return None
-        return _as_runs([a, b])
+        return as_runs([a, b])
     if not is_alike(a.boxes, b.boxes):
         return None
     boxes, form = collapsed(added([a.boxes, b.boxes])), a.form
     if a.form != b.form:
         form = "hierarchical" if "hierarchical" in (a.form, b.form) else "tiles"
+        form = "low_rank" if a.is_low_rank and b.is_low_rank else form
         boxes = replace(boxes, extra=0)
     return replace(a, form=form, boxes=boxes)
 
 
-def _as_runs(terms: list[Term]) -> Term:
+def reordered(term: Term, orders: Orders) -> Term:
+    """A term of low rank between other orders, which its factors take in."""
+    boxes, own = term.boxes, term.orders
+    assert boxes is not None
+    rank = boxes.table[:, 4].sum()
+    u, v = (
+        flat.reshape(rank, after.size)[:, np.argsort(before)[after]].ravel()
+        for flat, before, after in zip((boxes.u, boxes.v), own, orders, strict=True)
+    )
+    boxes, form = replace(boxes, u=u, v=v), term.form
+    if not (np.array_equal(*own) and np.array_equal(*orders)):
+        boxes, form = replace(boxes, extra=0), _general(form)
+    return replace(term, form=form, boxes=boxes, orders=orders)
+
+
+def as_runs(terms: list[Term]) -> Term:
     """Terms as one GBLR matrix."""
     parts = [term.boxes for term in terms if term.boxes is not None]
     wide = [replace(unfolded(part), cyclic=True, extra=0) for part in parts]
@@ -200,7 +220,11 @@ def _as_runs(terms: list[Term]) -> Term:
 def _multiple(a: Term, b: Term) -> Term | None:
     """Two multiples of one matrix as one; None for others."""
     alpha = ratio(b.matrix, a.matrix)
-    return None if alpha is None else replace(a, matrix=a.matrix * (1 + alpha))
+    if alpha is None:
+        return None
+    # The number stays outside, so that further multiples are compared with the matrix itself.
+    matrix, number = _unscaled(a.matrix)
+    return replace(a, matrix=Scaled(matrix, number * (1 + alpha)))
 
 
 def ratio(A: StructuredMatrix, B: StructuredMatrix) -> Any:
@@ -237,87 +261,10 @@ def _unscaled(A: StructuredMatrix) -> tuple[StructuredMatrix, Any]:
     return (A.children[0], A.alpha.item()) if isinstance(A, Scaled) else (A, 1.0)
 
 
+def _number_inside(A: StructuredMatrix) -> StructuredMatrix:
+    return A.children[0] * A.alpha.item() if isinstance(A, Scaled) else A
+
+
 def same_orders(a: Term, b: Term) -> bool:
     """True for terms between the same orders."""
     return all(np.array_equal(one, other) for one, other in zip(a.orders, b.orders, strict=True))
-
-
-def variants(terms: list[Term]) -> list[list[Term]]:
-    """The terms as they are, and those between the same orders on the rectangles of one.
-
-    Their own rectangles are tried in turn, and the finest common ones.
-    """
-    groups: list[list[Term]] = []
-    for term in terms:
-        for group in groups:
-            one = group[0].boxes is not None and term.boxes is not None
-            if one and same_orders(group[0], term):
-                group.append(term)
-                break
-        else:
-            groups.append([term])
-    found = [terms]
-    choices = [[group, *_together(group)] for group in groups]
-    if any(len(choice) > 1 for choice in choices):
-        for k in range(max(map(len, choices))):
-            # Each group by its k-th way, or its last one.
-            picked = [choice[min(k, len(choice) - 1)] for choice in choices]
-            found.append(list(itertools.chain(*picked)))
-    return found[:1] + [v for v in found[1:] if v != terms]
-
-
-def _together(group: list[Term]) -> list[list[Term]]:
-    """A group of terms as one term, in several ways."""
-    if any(term.form == "gblr" for term in group):
-        runs = group[0] if len(group) == 1 else _settled(_as_runs(group))
-        ways = [] if len(group) == 1 else [[runs]]
-        return ways + [[tiles] for tiles in _as_tiles(runs)]
-    if len(group) == 1:
-        return []
-    boxes = [term.boxes for term in group if term.boxes is not None]
-    if not can_compare(boxes):
-        return []
-    whole = [unfolded(part) for part in boxes]
-    tables = [replace(t, boxes=w).table for t, w in zip(group, whole, strict=True)]
-    tables = [completed(table, whole) for table in [*tables, finest(whole)]]
-    found = []
-    for table in _unique(tables):
-        joint = on_table(table, whole)
-        if joint is None:
-            continue
-        if all(part.symmetric for part in boxes) and _is_mirrored(table):
-            joint = folded(joint)
-        form = "tiles" if not joint.symmetric else "hierarchical"
-        found.append([replace(group[0], form=form, boxes=joint)])
-    return found
-
-
-def _as_tiles(term: Term) -> list[Term]:
-    """A GBLR matrix of few entries as tiles of a few sizes, whatever its blocks were."""
-    m, n = term.matrix.shape
-    if term.boxes is None or m * n > MOST_TILED or min(m, n) < min(TILES):
-        return []
-    A = as_gblr(term.boxes, np.result_type(term.boxes.u, np.float64)).to_dense()
-    found = []
-    for side in TILES:
-        sizes = [np.diff([*range(0, length, side), length]) for length in (m, n)]
-        grid = full_grid((m, n), sizes)
-        table = np.column_stack([grid, np.full(len(grid), DENSE)])
-        entries = [A[a : a + p, b : b + q].ravel() for a, p, b, q in grid.tolist()]
-        boxes = Boxes(table, A[:0, 0], A[:0, 0], np.concatenate(entries), (m, n))
-        found.append(replace(term, form="tiles", boxes=boxes))
-    return found
-
-
-def _unique(tables: list[IntArray]) -> list[IntArray]:
-    keys = {np.unique(table, axis=0).tobytes(): table for table in tables}
-    return list(keys.values())
-
-
-def _is_mirrored(table: IntArray) -> bool:
-    """True if rectangles on the diagonal are squares, and others have mirror images."""
-    other = np.unique(table[:, [2, 3, 0, 1]], axis=0)
-    on = (table[:, 0] == table[:, 2]) & (table[:, 1] == table[:, 3])
-    below = table[:, 0] >= table[:, 2] + table[:, 3]
-    above = table[:, 2] >= table[:, 0] + table[:, 1]
-    return bool((on | below | above).all()) and np.array_equal(np.unique(table, axis=0), other)

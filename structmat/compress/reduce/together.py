@@ -12,6 +12,7 @@ from structmat.compress.goal import Goal
 from structmat.compress.reduce.boxes import Boxes, Spectra, decomposed
 from structmat.compress.reduce.choice import chosen, values_of
 from structmat.compress.reduce.rebuild import placed, rebuilt
+from structmat.compress.reduce.runs import as_gblr, boxes_of_runs, collapsed, joined
 from structmat.compress.reduce.terms import Term, terms_of
 from structmat.intervals import offsets
 from structmat.kernels.layouts.rectangles import DENSE
@@ -56,7 +57,10 @@ def reduced(
     for k, (term, part) in enumerate(zip(with_boxes, spectra, strict=True)):
         rank = choice.rank[begin[k] : begin[k + 1]]
         left = part.dropped(rank)
-        made.append(rebuilt(term, part.kept(rank), term.matrix.dtype))
+        kept = part.kept(rank)
+        made.append(
+            rebuilt(term, _rejoined(kept) if term.form == "gblr" else kept, term.matrix.dtype)
+        )
         eps = float(np.finfo(term.matrix.dtype).eps)
         rounding = math.hypot(rounding, ROUNDINGS * eps * _changed(part, rank))
         if len(left.table):
@@ -71,6 +75,22 @@ def reduced(
         rounding = math.hypot(rounding, other.rounding)
         is_exact &= not other.dropped
     return Reduced(reduce(add, made), dropped, most, rounding, is_exact)
+
+
+def _rejoined(boxes: Boxes) -> Boxes:
+    """The same blocks of a GBLR matrix, joined until that saves nothing more.
+
+    Lower ranks have other runs, and the lines of a dense rectangle may touch other blocks.
+    """
+    while True:
+        lines = joined(collapsed(boxes_of_runs(as_gblr(boxes, boxes.u.dtype))))
+        if {*map(tuple, lines.table.tolist())} == {*map(tuple, boxes.table.tolist())}:
+            return boxes
+        part = decomposed(lines)
+        found = part.kept(chosen(values_of([part]), Goal(max_error=0.0)).rank)
+        if found.cost >= boxes.cost:
+            return boxes
+        boxes = found
 
 
 def _placed(part: Reduced, term: Term) -> Reduced:

@@ -73,7 +73,8 @@ def _compiled(source: Source, shift: float) -> Blocks:
     X = np.ascontiguousarray(kernel.rows)
 
     def blocks(near: IntArray) -> NDArray:
-        out = np.empty((*near.shape, near.shape[1]))
+        # Upper triangles stay, and are added with the rest of the blocks.
+        out = np.zeros((*near.shape, near.shape[1]))
         kernel_blocks(kernel.code, kernel.scale, X, near, shift, out)
         size = (near >= 0).sum(axis=1)
         source.count(int((size * (size + 1) // 2).sum()))
