@@ -68,7 +68,7 @@ def preconditioners(rows: list[Row]) -> Table:
         f"to {STEPS}.",
         {
             **_HEAD,
-            "shift": lambda row: number(row["shift"]),
+            "shift": lambda row: number(row["shift"], 3),
             "seconds for M": lambda row: number(row["seconds"]),
             "steps": lambda row: str(row["iterations"]),
             "without M": lambda row: str(row["plain"]),

@@ -35,7 +35,7 @@ def variants(terms: list[Term]) -> list[list[Term]]:
         same = [group for group in with_boxes if same_orders(group[0], term)]
         # Low rank goes with others between any orders.
         if term.is_low_rank and with_boxes:
-            group = (same or with_boxes)[0]
+            group = same[0] if same else max(with_boxes, key=_cost)
             group.append(reordered(term, group[0].orders))
         elif term.boxes is not None and same:
             same[0].append(term)
@@ -48,6 +48,10 @@ def variants(terms: list[Term]) -> list[list[Term]]:
         picked = [choice[min(k, len(choice) - 1)] for choice in choices]
         found.append(list(itertools.chain(*picked)))
     return found
+
+
+def _cost(group: list[Term]) -> int:
+    return sum(term.boxes.cost for term in group if term.boxes is not None)
 
 
 def _together(group: list[Term]) -> list[list[Term]]:
