@@ -35,7 +35,7 @@ def nystroem(points: NDArray, case: dict[str, Any]) -> Row:
 
 def george(points: NDArray, case: dict[str, Any]) -> Row:
     """George's HODLR solver: time to build and to factorise it, points in k-d order."""
-    process, order = _george_process(points, case)
+    process, order = george_process(points, case)
     started = time.perf_counter()
     process.compute(points[order], 0.1)
     return {"seconds": short(time.perf_counter() - started)}
@@ -43,7 +43,7 @@ def george(points: NDArray, case: dict[str, Any]) -> Row:
 
 def george_solver(points: NDArray, case: Row, b: NDArray) -> Row:
     """George's HODLR solver in k-d order: build, factorisation, determinant and a solve."""
-    process, order = _george_process(points, case)
+    process, order = george_process(points, case)
     ordered, b = points[order], b[order]
     started = time.perf_counter()
     process.compute(ordered, math.sqrt(case["shift"]))
@@ -65,7 +65,7 @@ def scikit_process(points: NDArray, case: Row, b: NDArray) -> Row:
     return {"seconds": short(seconds), "logdet": found}
 
 
-def _george_process(points: NDArray, case: Row) -> tuple[Any, NDArray]:
+def george_process(points: NDArray, case: Row) -> tuple[Any, NDArray]:
     """George's process with its HODLR solver, and the k-d order that it takes points in."""
     library: Any = importlib.import_module("george")
     make = {"exponential": "ExpKernel", "matern32": "Matern32Kernel"}[case["kernel"]]

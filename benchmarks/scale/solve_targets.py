@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.results import Row, short
+from benchmarks.scale.equal import times
 from benchmarks.scale.solves import RTOL, SPECTRA
 
 #: Targets: seconds of a solve and of a determinant at 10⁵ points, of a solve at 10⁶.
@@ -21,7 +22,7 @@ def targets(rows: Sequence[Row]) -> list[Row]:
     done = [row for row in rows if "note" not in row]
     found = []
     for row in done:
-        for name, value, limit in _limits(row, done):
+        for name, value, limit in _limits(row):
             least = name.endswith("times")
             met = value >= limit if least else value <= limit
             place = {key: row[key] for key in ("task", "points", "n", "kernel")}
@@ -31,14 +32,16 @@ def targets(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _limits(row: Row, rows: Sequence[Row]) -> Limits:
+def _limits(row: Row) -> Limits:
     """Figures of a row that have a target, with their targets."""
     task, n = row["task"], row["n"]
     if "peer" in row:
-        return _faster(row, rows) if row["peer"] == "george" else []
+        return []
+    if task == "equal":
+        return _faster(row)
     if task == "woodbury":
-        times = ("times", row["cg_seconds"] / row["seconds"], WOODBURY_TIMES)
-        return [times] * (row["kernel"] == min(SPECTRA, key=lambda name: SPECTRA[name]))
+        faster = ("times", row["cg_seconds"] / row["seconds"], WOODBURY_TIMES)
+        return [faster] * (row["kernel"] == min(SPECTRA, key=lambda name: SPECTRA[name]))
     if task == "preconditioner":
         return [("iterations", row["iterations"], ITERATIONS)]
     found: Limits = []
@@ -52,9 +55,7 @@ def _limits(row: Row, rows: Sequence[Row]) -> Limits:
     return found
 
 
-def _faster(peer: Row, rows: Sequence[Row]) -> Limits:
-    """George's seconds over those of the determinant here, where a target has that many points."""
-    same = ("task", "points", "n", "kernel")
-    own = [row for row in rows if "peer" not in row and all(row[k] == peer[k] for k in same)]
-    limits = [times for least, times in sorted(GEORGE_TIMES.items()) if peer["n"] >= least]
-    return [("times", peer["seconds"] / own[0]["seconds"], limits[-1])] if own and limits else []
+def _faster(row: Row) -> Limits:
+    """George's seconds over those here at equal accuracy, where a target has that many points."""
+    limits = [least for n, least in sorted(GEORGE_TIMES.items()) if row["n"] >= n]
+    return [("times", times(row, "solve"), limits[-1])] if limits else []

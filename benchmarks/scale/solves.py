@@ -10,29 +10,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
 import structmat
 from benchmarks.results import Row, short
+from benchmarks.scale.equal import DENSE_POINTS, compared, exact_logdet, sampled_residual
 from benchmarks.scale.peers import SOLVERS as PEERS
 from benchmarks.scale.places import peak, points_of, sparse_matrix
 from structmat import Dense, Identity, KernelMatrix, LowRank, compress, factorize
 
 LENGTH, RTOL = 0.1, 1e-6
-#: Largest number of points whose matrix is factorised densely beside.
-DENSE_POINTS = 4096
 #: Most dimensions of the points.
 DIMENSIONS = 3
-#: Points of the trial that compiles and warms up.
-WARM_POINTS = 600
-#: Rows of the exact kernel on which the residual is measured.
-ROWS = 256
+#: Points of the trial that compiles and warms up; fewer than 2048 would be formed.
+WARM_POINTS = 2500
 #: Woodbury beside conjugate gradients: rank, rows, and times that each is measured.
 RANK, WOODBURY_ROWS, TIMES = 69, 2000, 20
 #: Spectra of that low rank: the least eigenvalue beside about 1. Even ones take few steps.
-SPECTRA = {"low rank, even": 1.0, "low rank, decaying": 1e-4}
+SPECTRA = {"low rank, even": 1.0, "low rank, decaying": 1e-5}
 #: Tolerance of the hierarchical preconditioner, its shift as a share of the norm, and most steps.
 LOOSE, SHARE, STEPS = 1e-2, 1e-2, 1000
 
@@ -46,11 +42,13 @@ def cases(
         for n in (DENSE_POINTS, max(sizes)):
             found += [_case("solve", "square", n, kernel), _case("logdet", "square", n, kernel)]
         found += [_case("logdet", "square", DENSE_POINTS, kernel, peer=peer) for peer in PEERS]
+        found.append(_case("equal", "square", DENSE_POINTS, kernel))
     if million:
         found.append(_case("solve", "square", 10**6, "exponential", shift=1.0))
     for path in files:
         some = [_case(task, path, 10**7, "matern32") for task in ("solve", "logdet")]
         found += [*some, _case("logdet", path, 10**7, "matern32", peer="george")]
+        found.append(_case("equal", path, 10**7, "matern32"))
         found.append(_case("preconditioner", path, 10**7, "matern32", shift=None))
     found.append(_case("preconditioner", "earthquakes", 1706, "exponential", shift=None))
     found.append(_case("preconditioner", "sphere", DENSE_POINTS, "inverse", shift=None))
@@ -113,15 +111,8 @@ def _solve(K: KernelMatrix, case: Row) -> Row:
         "seconds": short(ended - started), "factor_seconds": short(built - started),
         "method": F.method, "iterations": solution.iterations,
         "residual": short(solution.residual), "backward_error": short(solution.backward_error),
-        "sampled_residual": short(_sampled_residual(K, shift, solution.x, b)),
+        "sampled_residual": short(sampled_residual(K, shift, solution.x, b)),
     }  # fmt: skip
-
-
-def _sampled_residual(K: KernelMatrix, shift: float, x: NDArray, b: NDArray) -> float:
-    """Residual on some rows of the exact kernel over the right-hand side on them."""
-    rows = np.unique(np.linspace(0, len(b) - 1, ROWS).astype(int))
-    left = K.block(rows, np.arange(len(b))) @ x + shift * x[rows]
-    return float(np.linalg.norm(left - b[rows]) / np.linalg.norm(b[rows]))
 
 
 def _logdet(K: KernelMatrix, case: Row) -> Row:
@@ -133,21 +124,16 @@ def _logdet(K: KernelMatrix, case: Row) -> Row:
 
 
 def _difference(K: KernelMatrix, case: Row, found: float) -> Row:
-    """Difference over n to the dense value, or to that of a tolerance ten times smaller."""
-    n = len(K.points)
-    if n <= DENSE_POINTS:
-        started = time.perf_counter()
-        exact = _dense_logdet(K, case["shift"])
-        more = {"dense_seconds": short(time.perf_counter() - started)}
-    else:
-        exact = float(structmat.logdet(K, shift=case["shift"], tol=case["tol"] / 10).logabsdet)
-        more = {}
-    return more | {"difference": short(abs(float(found) - exact) / n)}
+    """Difference over n to the dense value, or to that of factors of far smaller error."""
+    started = time.perf_counter()
+    exact = exact_logdet(K, case["shift"])
+    seconds = time.perf_counter() - started
+    more = {"dense_seconds": short(seconds)} if len(K.points) <= DENSE_POINTS else {}
+    return more | {"difference": short(abs(float(found) - exact) / len(K.points))}
 
 
-def _dense_logdet(K: KernelMatrix, shift: float) -> float:
-    factor = scipy.linalg.cholesky(K.to_dense() + shift * np.eye(len(K.points)))
-    return float(2 * np.log(np.diag(factor)).sum())
+def _equal(K: KernelMatrix, case: Row) -> Row:
+    return compared(K, case, right_side(K.points, case["shift"]))
 
 
 def _preconditioner(K: KernelMatrix, case: Row) -> Row:
@@ -215,5 +201,6 @@ def _residual(S: LinearOperator, x: NDArray, b: NDArray) -> float:
 TASKS: dict[str, Callable[[KernelMatrix, Row], Row]] = {
     "solve": _solve,
     "logdet": _logdet,
+    "equal": _equal,
     "preconditioner": _preconditioner,
 }

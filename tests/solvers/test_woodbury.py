@@ -240,3 +240,19 @@ def test_a_base_is_factorized_once_for_each_shift(monkeypatch):
     assert F.method == "woodbury"
     assert len(made) == 2
     assert made[0] is made[1]
+
+
+@pytest.mark.parametrize("shift", [1e-3, 1e-7, 1e-10, -1e-3, 1e-3j])
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+def test_condition_numbers_that_are_bounded_take_no_test(factors, shift, dtype, monkeypatch):
+    U = (factors[0] + (1j * factors[1] if dtype == "complex128" else 0)).astype(dtype)
+    A, tested = LowRank(U, U), []
+    found = woodbury.probe
+    monkeypatch.setattr(woodbury, "probe", lambda F: tested.append(F) or found(F))
+    F = factorize(A, shift=shift)
+    S = A.to_dense().astype(np.complex128) + shift * np.eye(N)
+    if not tested:
+        assert np.linalg.cond(S) <= F.bound * (1 + 1e-6) < 5e7
+    assert bool(tested) == (isinstance(shift, complex) or not shift > 1e-6 or dtype == "float32")
+    b = np.random.default_rng(5).standard_normal(N)
+    assert F.solution(b).backward_error <= F.tol

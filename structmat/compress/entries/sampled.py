@@ -175,11 +175,15 @@ def _below(degrees: float, chance: float) -> float:
 
 def _energy(part: NDArray) -> NDArray[np.float64]:
     """Squared norm of each row, in double precision."""
-    return _plain(part).sum(axis=1)
+    wide = part.astype(np.result_type(part.dtype, np.float64), copy=False)
+    square: NDArray[np.float64] = np.vecdot(wide, wide).real
+    return square
 
 
 def _largest(part: NDArray) -> float:
-    return float(np.abs(part).max(initial=0.0))
+    if part.dtype.kind == "c":
+        return float(np.abs(part).max(initial=0.0))
+    return max(float(part.max(initial=0.0)), -float(part.min(initial=0.0)))
 
 
 def _plain(values: NDArray) -> NDArray[np.float64]:

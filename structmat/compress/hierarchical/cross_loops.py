@@ -9,7 +9,7 @@ Import this module where it is used: it imports Numba.
 import numpy as np
 
 from structmat.kernels.cpu.llvm import compiled_sums
-from structmat.sources.compiled_kernels import kernel_value
+from structmat.sources.compiled_kernels import kernel_values
 
 #: Entries at random on which a rectangle is checked, twice, and most checks.
 CHECKED, CHECKS = 8, 24
@@ -36,8 +36,7 @@ def evaluate(code, scale, X, i, Y, first, last, out):
         for j in range(count):
             step = x - row[j]
             out[j] += step * step
-    for j in range(count):
-        out[j] = kernel_value(code, out[j], scale)
+    kernel_values(code, out[:count], scale)
 
 
 @compiled_sums

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from structmat._progress import Progress
 from structmat.compress.hierarchical.clusters import Pairs
 from structmat.intervals import IntArray, offsets
+from structmat.kernels.cpu.blas_threads import one_blas_thread
 from structmat.kernels.cpu.threads import num_threads, side_by_side
 
 #: Rectangles, weighed by their sides, of one piece of work.
@@ -118,7 +119,9 @@ def over_pieces(work: Callable[[int], None], count: int, progress: Progress) -> 
             with lock:
                 progress(next(done) / count)
 
-    side_by_side([worker] * max(1, min(num_threads(), count)))
+    # Rectangles are decomposed by LAPACK.
+    with one_blas_thread():
+        side_by_side([worker] * max(1, min(num_threads(), count)))
 
 
 def _pieces(work: IntArray) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """Compiled loops over the rectangles of a named kernel, approximated or filled in.
 
-Factors by crosses are brought to singular vectors, and small singular values are dropped.
+Factors by crosses are brought to singular vectors, and their small singular values are dropped.
 
 Import this module where it is used: it imports Numba.
 """

@@ -20,6 +20,7 @@ vectors        products of factors with one vector
 slices         products of single entries with one vector
 blocks         products by blocks on listed rows and columns
 threads        the thread pool
+blas_threads   BLAS held to one thread, for work of the pool that calls it
 crew           helpers for products of single vectors, which wait in compiled code
 torch_op       products of many columns on PyTorch's CPU tensors, as operators
 torch_blocks   products by blocks on listed rows and columns, as operators

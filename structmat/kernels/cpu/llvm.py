@@ -54,6 +54,19 @@ def constant(argument: Any) -> int:
 
 
 @intrinsic
+def power_of_two(typing: Any, k: Any) -> Any:
+    """2**k for an integer k from -1022 to 1023, in double precision."""
+    signature = types.float64(types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        exponent = builder.add(args[0], ir.Constant(_I64, 1023))
+        bits = builder.shl(exponent, ir.Constant(_I64, 52))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return signature, generate
+
+
+@intrinsic
 def address_of(typing: Any, array: Any) -> Any:
     """Address of an array's first entry, as an integer."""
     signature = types.intp(array)

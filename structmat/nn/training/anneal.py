@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from structmat.errors import BudgetError, InputError, TrainingError
+from structmat.kernels.cpu.blas_threads import one_blas_thread
 from structmat.kernels.cpu.threads import num_threads, side_by_side
 from structmat.nn.anneal.projected import Projected
 from structmat.nn.anneal.projectors import Options, project, searched
@@ -249,7 +250,9 @@ class Anneal:
         for first in range(0, len(due), num_threads()):
             some = due[first : first + num_threads()]
             asked = [self._asked(i, caps[i], ends[i]) for i in some]
-            for i, found in zip(some, side_by_side(asked), strict=True):
+            with one_blas_thread():
+                projected = side_by_side(asked)
+            for i, found in zip(some, projected, strict=True):
                 self._take(self.weights[i], found, final=final)
 
     def _asked(self, i: int, cap: int, end: int) -> Callable[[], Projected]:

@@ -47,9 +47,11 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     thin, rest = [], []
     for term in _terms(A):
         own, factors = _apart(term)
-        number = number_of(own)
         if factors is not None:
             thin.append(factors)
+        if own is None:
+            continue
+        number = number_of(own)
         if number is None:
             rest.append(own)
         shift += number or 0.0
@@ -59,15 +61,15 @@ def terms_of(A: StructuredMatrix, shift: complex) -> Terms:
     return Terms(_joined(rest), shift, joined)
 
 
-def _apart(A: StructuredMatrix) -> tuple[StructuredMatrix, LowRank | None]:
-    """A as a matrix, zero times the identity if nothing is left, and thin factors."""
+def _apart(A: StructuredMatrix) -> tuple[StructuredMatrix | None, LowRank | None]:
+    """A as a matrix, None if nothing is left, and thin factors."""
     factors = thin_form(A)
     if factors is not None:
-        return multiple(A, 0.0), factors
+        return None, factors
     return _factors_apart(A) if isinstance(A, Product) else (A, None)
 
 
-def _factors_apart(A: Product) -> tuple[StructuredMatrix, LowRank | None]:
+def _factors_apart(A: Product) -> tuple[StructuredMatrix | None, LowRank | None]:
     """(B1 + L1) (B2 + L2) = B1 B2 + (L1 (B2 + L2) + B1 L2), if each base B has one entry a row."""
     one = identity_of(A)
     base: StructuredMatrix = one
@@ -93,7 +95,7 @@ def _factors_apart(A: Product) -> tuple[StructuredMatrix, LowRank | None]:
     if low_rank is None:
         return A, None
     if number == 0:
-        return multiple(A, 0.0), low_rank
+        return None, low_rank
     return (base if number == 1 else base * number), low_rank
 
 

@@ -67,13 +67,13 @@ class HierarchicalFactorization(Factorization):
         xp, own, dtype = self.xp, _array.to_numpy(b), self.recursion.dtype
         halved = own.dtype.kind == "c" and dtype.kind != "c"
         parts = [own.real, own.imag] if halved else [own]
-        ordered = np.concatenate([part.T[:, rows] for part in parts]).astype(dtype, order="C")
+        ordered = np.concatenate([part[rows] for part in parts], axis=1).astype(dtype, order="C")
         ordered = self.recursion.solve(ordered, adjoint=adjoint)
         if halved:
-            real, imaginary = np.split(ordered, 2)
+            real, imaginary = np.split(ordered, 2, axis=1)
             ordered = real + 1j * imaginary
         x = np.empty(own.shape, ordered.dtype)
-        x[cols] = ordered.T
+        x[cols] = ordered
         return _array.from_numpy(x, xp, _array.device(b))
 
     def _logdet(self) -> LogDeterminant:

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from structmat._array import to_numpy
 from structmat._progress import no_progress
 from structmat.compress.contained import Bound
 from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
 from structmat.compress.hierarchical.fit import fit_entries
+from structmat.kernels.cpu.blas_threads import one_blas_thread
 from structmat.matrices import Hierarchical
 from structmat.solvers.choice import DENSE_ROWS
 from structmat.solvers.hierarchical.direct import (
@@ -32,8 +34,9 @@ COMPRESSED = 0.4
 #: Definite kernels of more rows go by iterations: at 100 000 rows of the exponential kernel these
 #: take a quarter of the time, compression included, and half of the memory.
 DIRECT_ROWS = 2**16
-#: Named kernels whose blocks are of low rank even where they touch: weak admissibility may pay.
-SMOOTH = ("matern32", "matern52", "gaussian")
+#: Lengths of named kernels, as shares of the extent of the points, from which on blocks that touch
+#: may be of so low rank that weak admissibility pays. To find that out takes a third of the time.
+SMOOTH = {"matern32": 0.5, "matern52": 0.2, "gaussian": 0.15}
 
 
 def factorize(A: Source, shift: complex, tol: float) -> Any:
@@ -73,12 +76,13 @@ def _is_definite(A: Source, diagonal: Any) -> bool:
     return bool(is_positive(A) and np.isrealobj(d) and d.min() > 0)
 
 
+@one_blas_thread()
 def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, float]:
     """The hierarchical matrix near a source, and an estimate of the Frobenius norm.
 
     Its error is at most `tol` of the norm, and a share of the shift.
     """
-    weak = None if isinstance(A, KernelMatrix) and A.kernel in SMOOTH else False
+    weak = None if _may_be_smooth(A) else False
     run = Compression(A, "hierarchical", partial(fit_entries, weak=weak))
     rng = np.random.default_rng(0)
     norm, share = source_norm(run.source, rng), UNSHIFTED
@@ -89,3 +93,12 @@ def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, flo
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))
     return matrix, norm
+
+
+def _may_be_smooth(A: Source) -> bool:
+    """Tell whether the kernel changes little over the points."""
+    if not isinstance(A, KernelMatrix) or not A.shape[0]:
+        return False
+    share = SMOOTH.get(A.kernel) if isinstance(A.kernel, str) else None
+    extent = float(np.ptp(A.points, axis=0).max(initial=0.0))
+    return share is not None and float(to_numpy(A.length)) >= share * extent

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat.kernels.cpu.threads import shared_out
+from structmat.kernels.cpu.blas_threads import shared_out_to_blas
 from structmat.project.svd import smallest_rank
 from structmat.solvers.hierarchical.tiles import Tile
 
@@ -98,7 +98,7 @@ def _product(times: Any, x: NDArray[Any], rows: int, threads: int) -> NDArray[An
             some = slice(k * COLUMNS, (k + 1) * COLUMNS)
             y[:, some] = times(x[:, some])
 
-    shared_out(work, -(-x.shape[1] // COLUMNS), threads)
+    shared_out_to_blas(work, -(-x.shape[1] // COLUMNS), threads)
     return y
 
 
@@ -128,7 +128,7 @@ class _Rows:
                 some = slice(k * ROWS, (k + 1) * ROWS)
                 found[k] = _basis(A[some], mixed[some], bound * len(A[some]) / len(A))
 
-        shared_out(work, count, threads)
+        shared_out_to_blas(work, count, threads)
         bases, parts = zip(*found, strict=True)
         return cls(list(bases), ROWS, np.concatenate(parts))
 
@@ -188,7 +188,7 @@ def _cut(
     root, X = np.sqrt(values[:kept]), X[:, :kept]
     U = Q.with_small(Q.small @ (X * root)).whole()
     V = rows.with_small(small @ (X / root)).whole()
-    return np.ascontiguousarray(U.T), np.ascontiguousarray(V.T)
+    return U.T, V.T
 
 
 def _square(A: NDArray[Any]) -> float:

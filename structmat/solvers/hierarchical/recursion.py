@@ -12,15 +12,17 @@ kind, would need as much memory, and twice the work for each solve. Leaves and t
 inverted: products are several times faster than triangular solves of this size.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import get_lapack_funcs
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from structmat._progress import Progress, no_progress
 from structmat.errors import SolveError
-from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.kernels.cpu.blas_threads import one_blas_thread, shared_out_to_blas
+from structmat.kernels.cpu.threads import num_threads
 from structmat.solvers.direct.lapack import Factors, factored
 from structmat.solvers.hierarchical.weak import WeakForm
 from structmat.solvers.results import LogDeterminant
@@ -47,6 +49,7 @@ class Recursion:
         If a node is singular to working precision, or if a matrix is not definite that has to be.
     """
 
+    @one_blas_thread()
     def __init__(
         self,
         weak: WeakForm,
@@ -62,15 +65,17 @@ class Recursion:
         self._logdets: dict[int, LogDeterminant] = {}
         self._negative: dict[int, int] = {}
         shifts = np.broadcast_to(np.asarray(shift), (self.size,))
-        for node in self.tree.leaves.tolist():
-            self._eliminate_leaf(node, weak.leaves.pop(node), shifts[self.tree.rows(node)])
-            self._check(node, definite)
+        leaves = self.tree.leaves.tolist()
+
+        def work(first: int, last: int) -> None:
+            for node in leaves[first:last]:
+                self._eliminate_leaf(node, weak.leaves.pop(node), shifts[self.tree.rows(node)])
+                self._check(node, definite)
+
+        shared_out_to_blas(work, len(leaves), num_threads())
         inner, levels = self.tree.inner, self.tree.level[self.tree.inner]
         for level in sorted(set(levels.tolist()), reverse=True):
-            nodes = inner[levels == level].tolist()
-            self._eliminate(nodes)
-            for node in nodes:
-                self._check(node, definite)
+            self._eliminate(inner[levels == level].tolist(), definite)
             progress(1.0 - level / (1 + int(levels.max())))
 
     @property
@@ -95,9 +100,10 @@ class Recursion:
             return total._replace(sign=(-1.0) ** sum(self._negative.values()))
         return total
 
+    @one_blas_thread()
     def solve(self, b: NDArray[Any], *, adjoint: bool = False) -> NDArray[Any]:
-        """Solutions of S x = b, or S^H x = b, for the rows of b (k, n), in its place."""
-        self._solve_all([(0, b[i : i + SIDES]) for i in range(0, len(b), SIDES)], adjoint=adjoint)
+        """Solutions of S x = b, or S^H x = b, for the columns of b (n, k), in its place."""
+        self._solve_all([(0, some) for some in _columns(b)], adjoint=adjoint)
         return b
 
     def _eliminate_leaf(self, node: int, block: NDArray[Any], shift: NDArray[Any]) -> None:
@@ -115,63 +121,74 @@ class Recursion:
         self._logdets[node] = found.logdet()
         return found
 
-    def _eliminate(self, nodes: list[int]) -> None:
+    def _eliminate(self, nodes: list[int], definite: bool) -> None:
         """Factors of nodes whose halves have theirs."""
         halves = [half for node in nodes for half in self.tree.sides(node)]
         former = {half: self._right[half] for half in halves}
         for array in (self._left,) if self.hermitian else (self._left, self._right):
             for half in halves:
-                array[half] = np.array(array[half])
-            parts = [
-                (half, array[half][i : i + SIDES])
-                for half in halves
-                for i in range(0, len(array[half]), SIDES)
-            ]
+                array[half] = np.array(array[half].T, order="C")
+            parts = [(half, some) for half in halves for some in _columns(array[half])]
             self._solve_all(parts, adjoint=array is self._right and not self.hermitian)
-        for node in nodes:
-            G1, G2 = (former[half].conj() @ self._left[half].T for half in self.tree.sides(node))
-            one, two = (np.eye(len(G), dtype=self.dtype) for G in (G2, G1))
-            K = np.block([[one, G2], [G1, two]])
-            self._invert(node, K, hermitian=False)
-            self._negative[node] = 0
-            if self.hermitian:
-                # Of S as many more eigenvalues are negative as of ((G1, I), (I, G2)) are positive
-                # beyond the rank (Haynsworth 1968).
-                self._negative[node] = inertia(np.block([[G1, one], [two, G2]]))[0] - len(G1)
+        products: list[NDArray[Any]] = [np.zeros(0)] * len(halves)
 
-    def _solve_all(self, parts: list[tuple[int, NDArray[Any]]], *, adjoint: bool) -> None:
-        """Solve the systems of some nodes, each for the rows of an array, in its place."""
+        def multiply(first: int, last: int) -> None:
+            for i in range(first, last):
+                products[i] = _conj(former[halves[i]]) @ self._left[halves[i]]
 
         def work(first: int, last: int) -> None:
-            for node, b in parts[first:last]:
-                self._solve_rows(node, b, adjoint)
+            for i in range(first, last):
+                self._join(nodes[i], products[2 * i], products[2 * i + 1])
+                self._check(nodes[i], definite)
 
-        shared_out(work, len(parts), num_threads())
+        shared_out_to_blas(multiply, len(halves), num_threads())
+        shared_out_to_blas(work, len(nodes), num_threads())
 
-    def _solve_rows(self, top: int, b: NDArray[Any], adjoint: bool) -> None:
+    def _join(self, node: int, G1: NDArray[Any], G2: NDArray[Any]) -> None:
+        """The system of a node, by the products V^H Y of its halves."""
+        one, two = (np.eye(len(G), dtype=self.dtype) for G in (G2, G1))
+        self._invert(node, np.block([[one, G2], [G1, two]]), hermitian=False)
+        self._negative[node] = 0
+        if self.hermitian:
+            # Of S as many more eigenvalues are negative as of ((G1, I), (I, G2)) are positive
+            # beyond the rank (Haynsworth 1968).
+            self._negative[node] = inertia(np.block([[G1, one], [two, G2]]))[0] - len(G1)
+
+    def _solve_all(self, parts: list[tuple[int, NDArray[Any]]], *, adjoint: bool) -> None:
+        """Solve the systems of some nodes, each for the columns of an array, in its place."""
+
+        def work(first: int, last: int) -> None:
+            for node, columns in parts[first:last]:
+                b = np.ascontiguousarray(columns)
+                self._solve_columns(node, b, adjoint)
+                if b is not columns:
+                    columns[:] = b
+
+        shared_out_to_blas(work, len(parts), num_threads())
+
+    def _solve_columns(self, top: int, b: NDArray[Any], adjoint: bool) -> None:
         tree, start = self.tree, int(self.tree.begin[top])
         into, out = (self._left, self._right) if adjoint else (self._right, self._left)
-        other, found = b.conj(), []
+        other, found = _conj(b), []
         for node in range(top, int(tree.last[top])):
             if tree.second[node] < 0:
                 continue
             # The adjoint system has its two rows and its two columns exchanged.
             halves = tree.sides(node)[:: -1 if adjoint else 1]
             rows = [slice(int(tree.begin[c]) - start, int(tree.end[c]) - start) for c in halves]
-            products = [into[c] @ other[:, at].T for c, at in zip(halves, rows, strict=True)]
-            z = np.concatenate(products[::-1]).conj()
-            z = self._inverse(node, adjoint) @ z
-            rank = len(out[halves[0]])
+            products = [into[c].T @ other[at] for c, at in zip(halves, rows, strict=True)]
+            z = self._inverse(node, adjoint) @ _conj(np.concatenate(products[::-1]))
+            rank = out[halves[0]].shape[1]
             found += [(rows[0], out[halves[0]], z[:rank]), (rows[1], out[halves[1]], z[rank:])]
         for node in range(top, int(tree.last[top])):
             if tree.second[node] < 0:
                 at = slice(int(tree.begin[node]) - start, int(tree.end[node]) - start)
-                b[:, at] = b[:, at] @ self._inverse(node, adjoint).T
+                b[at] = self._inverse(node, adjoint) @ b[at]
         for at, factor, z in found:
-            b[:, at] -= z.T @ factor
+            _subtract(b[at], factor, z)
 
     def _inverse(self, node: int, adjoint: bool) -> NDArray[Any]:
-        return self._inverses[node].conj().T if adjoint else self._inverses[node]
+        return _conj(self._inverses[node]).T if adjoint else self._inverses[node]
 
     def _name(self, node: int) -> str:
         begin, end = int(self.tree.begin[node]), int(self.tree.end[node])
@@ -183,12 +200,35 @@ class Recursion:
 
     def indefinite(self) -> SolveError:
         """The refusal of a matrix with negative eigenvalues, by the first node that has them."""
-        node = next(node for node, negative in self._negative.items() if negative)
+        level, negative = self.tree.level, self._negative
+        node = min((node for node in negative if negative[node]), key=lambda k: (-level[k], k))
         return SolveError(
             f"{self._name(node)} has {self._negative[node]} negative eigenvalues, where the matrix "
             "should be positive definite; expected a compression to a smaller tolerance (tol times "
             "the Frobenius norm at most the shift), or a larger shift"
         )
+
+
+def _columns(b: NDArray[Any]) -> list[NDArray[Any]]:
+    """Groups of at most `SIDES` columns, of about equal number."""
+    count = -(-b.shape[1] // SIDES)
+    bounds = [b.shape[1] * i // max(count, 1) for i in range(count + 1)]
+    return [b[:, first:last] for first, last in pairwise(bounds)]
+
+
+def _conj(x: NDArray[Any]) -> NDArray[Any]:
+    """Complex conjugate; the array itself where it is real."""
+    return x.conj() if x.dtype.kind == "c" else x
+
+
+def _subtract(b: NDArray[Any], Y: NDArray[Any], z: NDArray[Any]) -> None:
+    """Subtract Y z from b in its place; all are stored by rows, without gaps."""
+    if z.shape[1] == 1 or not z.size:
+        b -= Y @ z
+        return
+    # To BLAS these are the transposes, by columns: no copy is made.
+    (gemm,) = get_blas_funcs(("gemm",), (b,))
+    gemm(-1.0, z.T, Y.T, 1.0, b.T, overwrite_c=True)
 
 
 def inertia(A: NDArray[Any]) -> tuple[int, int]:

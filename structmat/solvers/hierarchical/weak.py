@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from structmat._array import to_numpy
 from structmat._progress import Progress, no_progress
-from structmat.kernels.cpu.threads import num_threads, shared_out
+from structmat.kernels.cpu.blas_threads import one_blas_thread, shared_out_to_blas
+from structmat.kernels.cpu.threads import num_threads
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.solvers.hierarchical.range import low_rank
 from structmat.solvers.hierarchical.tiles import Tiles
@@ -66,6 +67,7 @@ class WeakForm:
         self.leaves = {node: leaf.astype(dtype) for node, leaf in self.leaves.items()}
 
 
+@one_blas_thread()
 def weak_form(
     A: Hierarchical,
     error: float,
@@ -133,7 +135,7 @@ def _sampled(
         ranks[k] = len(found[0])
 
     fill(0, guess)
-    shared_out(work, len(jobs) - 1, threads if inside == 1 else 1)
+    shared_out_to_blas(work, len(jobs) - 1, threads if inside == 1 else 1)
     weak.ranks += ranks
     weak.exact &= all(exact)
     return max(ranks)

@@ -1,4 +1,4 @@
-"""Compiled loops of sparse approximate inverses: small blocks of a kernel, and last rows.
+"""Compiled loops of sparse approximate inverses: small blocks of a kernel, and their last rows.
 
 Import this module where it is used: it imports Numba where that is installed.
 """
