@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import types
 import warnings
 from datetime import timedelta
@@ -21,7 +20,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from processes import COUNT, SECONDS, run_together
+from torch import distributed
 from torch.distributed import checkpoint
 
 from structmat.nn import load_model
@@ -35,9 +35,6 @@ WRAPPERS, WAYS = ("ddp", "fsdp"), ("anneal", "gaudi")
 CASES = list(itertools.product(WRAPPERS, WAYS))
 cases = pytest.mark.parametrize(("wrapper", "learn"), CASES)
 SAVED, STEPS = page.SAVE_EVERY, page.STEPS
-RANKS, SECONDS = 2, 180
-# Forked processes need not import everything again.
-METHOD = "fork" if sys.platform == "linux" else "spawn"
 #: Rounding of whole batches: double precision, but revived blocks come from single precision.
 ROUNDING = {"anneal": 1e-12, "gaudi": 1e-6}
 alone = pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
@@ -71,11 +68,11 @@ def trained(wrapper, learn, rank, folder):
     x = page.batch(STEPS)
     path = Path(folder) / f"{wrapper}-{learn}"
     for step in (SAVED, STEPS):
-        training.run(step, rank, RANKS)
+        training.run(step, rank, COUNT)
         save(training, path / str(step))
     other = WRAPPERS[1 - WRAPPERS.index(wrapper)]
     for resumed in (training, loaded(path / str(SAVED), other, learn)):
-        resumed.run(STEPS, rank, RANKS)
+        resumed.run(STEPS, rank, COUNT)
         net = page.frozen(resumed.model, learn)
         with torch.no_grad():
             y = resumed.model.eval()(x)
@@ -86,12 +83,12 @@ def trained(wrapper, learn, rank, folder):
 def work(rank, folder):
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    warnings.simplefilter("default")  # those of FSDP2 are no errors of a forked process
+    warnings.simplefilter("default")  # those of FSDP2 are no errors here
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting",
         rank=rank,
-        world_size=RANKS,
+        world_size=COUNT,
         timeout=timedelta(seconds=SECONDS / 3),
     )
     results = {case: trained(*case, rank, folder) for case in CASES}
@@ -104,16 +101,7 @@ def work(rank, folder):
 def folder():
     """Folder with the checkpoints of two processes, and what the first one froze."""
     with tempfile.TemporaryDirectory() as folder:
-        running = multiprocessing.start_processes(
-            work, (folder,), RANKS, join=False, start_method=METHOD
-        )
-        end = time.monotonic() + SECONDS
-        try:
-            while not running.join(timeout=1):  # raises what a process raised
-                assert time.monotonic() < end, f"not done within {SECONDS} seconds"
-        finally:
-            for process in running.processes:
-                process.kill()
+        run_together(work, folder)
         yield Path(folder)
 
 
@@ -127,8 +115,8 @@ def by_halves(training, until):
     """Train alone on the parts of batches that the ranks have."""
     for step in range(training.step, until):
         training.optimizer.zero_grad()
-        for rank in range(RANKS):
-            (page.loss(training.model, page.batch(step)[rank::RANKS]) / RANKS).backward()
+        for rank in range(COUNT):
+            (page.loss(training.model, page.batch(step)[rank::COUNT]) / COUNT).backward()
         training.optimizer.step()
     return training
 
@@ -200,7 +188,7 @@ def test_the_script_itself_runs(learn, tmp_path):
     half = SCRIPT.replace("while training.step < STEPS", "while training.step < STEPS // 2")
     assert half != SCRIPT
     (tmp_path / "half.py").write_text(half, "utf-8")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={COUNT}"]
     for words in ([*torchrun, "half.py", "ddp", learn], ["train.py", "none", learn]):
         subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, timeout=SECONDS)
     found = [load_model(tmp_path / "model.safetensors", page.network(learn))]

@@ -1,23 +1,19 @@
 """Two processes learn the structure that one does: DistributedDataParallel and FSDP2, over gloo."""
 
 import itertools
-import sys
 import tempfile
-import time
 import warnings
 from datetime import timedelta
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from processes import COUNT, SECONDS, run_together
+from torch import distributed, nn
 from torch.utils._pytree import tree_map_only
 
 from structmat.nn import Anneal, AnnealWeight, Config, convert_, load_model, save_model
 
 STEPS, SAVED = 10, (3, 5, 6)  # among runs, among blocks, and at the last projection
-PROCESSES, SECONDS = 2, 180
-# Forked processes need not import everything again.
-METHOD = "fork" if sys.platform == "linux" else "spawn"
 CASES = [("ddp", "gblr"), ("fsdp", "gblr"), ("ddp", "low_rank"), ("fsdp", "block_sparse")]
 cases = pytest.mark.parametrize("case", CASES, ids=", ".join)
 
@@ -78,7 +74,7 @@ def trained(wrapper, kind, rank, folder):
     before = [id(p) for p in net.parameters()]
     saved = {}
     for begin, end in itertools.pairwise((0, *SAVED, STEPS)):
-        training.run(begin, end, rank, PROCESSES)
+        training.run(begin, end, rank, COUNT)
         saved[end] = training.state()
     model, optimizer = get_state_dict(training.model, training.optimizer)
     path = f"{folder}/{wrapper}-{kind}"
@@ -106,12 +102,12 @@ def trained(wrapper, kind, rank, folder):
 
 def work(rank, folder):
     torch.set_num_threads(1)
-    warnings.simplefilter("default")  # those of FSDP2 are no errors of a forked process
+    warnings.simplefilter("default")  # those of FSDP2 are no errors here
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting",
         rank=rank,
-        world_size=PROCESSES,
+        world_size=COUNT,
         timeout=timedelta(seconds=SECONDS / 3),
     )
     results = {case: trained(*case, rank, folder) for case in CASES}
@@ -123,17 +119,8 @@ def work(rank, folder):
 def results():
     """Results of each process, by case."""
     with tempfile.TemporaryDirectory() as folder:
-        running = multiprocessing.start_processes(
-            work, (folder,), PROCESSES, join=False, start_method=METHOD
-        )
-        end = time.monotonic() + SECONDS
-        try:
-            while not running.join(timeout=1):  # raises what a process raised
-                assert time.monotonic() < end, f"not done within {SECONDS} seconds"
-        finally:
-            for process in running.processes:
-                process.kill()
-        yield [torch.load(f"{folder}/{rank}.pt") for rank in range(PROCESSES)]
+        run_together(work, folder)
+        yield [torch.load(f"{folder}/{rank}.pt") for rank in range(COUNT)]
 
 
 @pytest.fixture(scope="module")

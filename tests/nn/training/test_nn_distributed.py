@@ -5,15 +5,14 @@ Where widths are in single precision, single precision's rounding is what is lef
 """
 
 import itertools
-import sys
-import time
 import warnings
 from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from processes import COUNT, SECONDS, run_together
+from torch import distributed, nn
 from torch.utils._pytree import tree_map_only
 
 from structmat import LowRank
@@ -30,9 +29,6 @@ from structmat.nn.training.revive import revive_
 from structmat.nn.training.weight_grad import take_grad
 
 STEPS, SAVED, REVIVED = 6, 2, 3  # the checkpoint lies just before the first revival
-PROCESSES, SECONDS = 2, 180
-# Forked processes need not import everything again.
-METHOD = "fork" if sys.platform == "linux" else "spawn"
 
 # Parameters of an FSDP2 group have one dtype, so widths of another are a group of their own.
 APART = "fsdp with widths apart"
@@ -138,16 +134,16 @@ def trained(wrapper, rule, rank):
     net = Net(widths_of(wrapper))
     training = Training(net, wrapped(net, wrapper), rule)
     before = [id(p) for p in net.parameters()]
-    training.run(0, SAVED, rank, PROCESSES)
+    training.run(0, SAVED, rank, COUNT)
     saved = training.checkpoint()
-    training.run(SAVED, STEPS, rank, PROCESSES)
+    training.run(SAVED, STEPS, rank, COUNT)
     if rank == 0:
         repr(net)  # must not wait for the other process
     losses = torch.stack(training.losses)
     distributed.all_reduce(losses)
     held = [id(p) for group in training.optimizer.param_groups for p in group["params"]]
     return {
-        "losses": losses / PROCESSES,
+        "losses": losses / COUNT,
         "costs": training.costs,
         "sigma": net.first.matrix.sigma,
         "saved": saved,
@@ -192,12 +188,12 @@ def taken_where_run(rank):
 
 def work(rank, folder):
     torch.set_num_threads(1)
-    warnings.simplefilter("default")  # those of FSDP2 are no errors of a forked process
+    warnings.simplefilter("default")  # those of FSDP2 are no errors here
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting",
         rank=rank,
-        world_size=PROCESSES,
+        world_size=COUNT,
         timeout=timedelta(seconds=SECONDS / 3),
     )
     results = {case: trained(*case, rank) for case in CASES}
@@ -212,17 +208,8 @@ def work(rank, folder):
 def results(tmp_path_factory):
     """Results of each process, by case."""
     folder = tmp_path_factory.mktemp("processes")
-    running = multiprocessing.start_processes(
-        work, (folder,), PROCESSES, join=False, start_method=METHOD
-    )
-    end = time.monotonic() + SECONDS
-    try:
-        while not running.join(timeout=1):  # raises what a process raised, with its traceback
-            assert time.monotonic() < end, f"two processes not done within {SECONDS} seconds"
-    finally:
-        for process in running.processes:
-            process.kill()
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+    run_together(work, folder)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
