@@ -26,7 +26,7 @@ from structmat.solvers.hierarchical.weak import weak_form
 ERROR, RTOL = 1e-5, 1e-6
 #: Tolerances from the loosest on.
 LADDER = tuple(10.0**-k for k in range(3, 13))
-#: A library that needed so many seconds for one tolerance is not asked for a smaller one.
+#: A library that needed more seconds for one tolerance is not asked for a smaller one.
 MOST_SECONDS = 120.0
 #: Calls of fewer seconds are made some times, and the shortest counts.
 BRIEF, TIMES = 10.0, 3
@@ -131,7 +131,7 @@ def _goals(ladder: Iterator[Row]) -> Row:
 
 
 def times(row: Row, goal: str) -> float:
-    """George's seconds over those of structmat; at least so many where george falls short."""
+    """George's seconds over those of structmat; a lower bound where george falls short."""
     pair = row[goal]
     if not pair["structmat"]["reached"]:
         return 0.0

@@ -16,7 +16,7 @@ from structmat.kernels.cpu.blas_threads import one_blas_thread
 from structmat.kernels.cpu.threads import num_threads, side_by_side
 
 #: Rectangles, weighed by their sides, of one piece of work.
-_PIECE = 2**17
+_PIECE = 2**15
 
 
 class Factors(NamedTuple):

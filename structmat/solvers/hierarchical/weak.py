@@ -91,8 +91,7 @@ def weak_form(
     left = [np.zeros((0, 0), dtype)] * len(tree.begin)
     right = left if A.symmetric else list(left)
     weak = WeakForm(tree, dtype, {}, left, right, [], True)
-    for node in tree.leaves.tolist():
-        weak.leaves[node] = tiles.leaf(node)
+    _form_leaves(weak, tiles)
     inner, levels = tree.inner, tree.level[tree.inner]
     rows = int((tree.end - tree.begin)[inner].sum())
     each, done, largest = error**2 / max(2 * rows, 1), 0, list[int]()
@@ -107,6 +106,17 @@ def weak_form(
     return weak
 
 
+def _form_leaves(weak: WeakForm, tiles: Tiles) -> None:
+    """Fill in the entries of leaves."""
+    leaves = weak.tree.leaves.tolist()
+
+    def work(first: int, last: int) -> None:
+        for node in leaves[first:last]:
+            weak.leaves[node] = tiles.leaf(node)
+
+    shared_out_to_blas(work, len(leaves), num_threads())
+
+
 def _sampled(
     weak: WeakForm, tiles: Tiles, nodes: list[int], each: float, guess: int, seed: int
 ) -> int:
@@ -118,9 +128,9 @@ def _sampled(
 
     def work(first: int, last: int) -> None:
         for k in range(first + 1, last + 1):
-            fill(k, min(guess, math.ceil(BEYOND * ranks[0]) + 4))
+            fill(k, min(guess, math.ceil(BEYOND * ranks[0]) + 4), inside)
 
-    def fill(k: int, guess: int) -> None:
+    def fill(k: int, guess: int, own: int) -> None:
         node, which = jobs[k]
         tile = tiles.tile(node, which)
         found = tile.factors(max(guess, FIRST_RANK), weak.dtype)
@@ -128,13 +138,13 @@ def _sampled(
         if found is None:
             rng = np.random.default_rng([seed, node, which])
             bound = each * int(tree.end[node] - tree.begin[node])
-            found = low_rank(tile, bound, guess, rng, weak.dtype, inside)
+            found = low_rank(tile, bound, guess, rng, weak.dtype, own)
         one, two = tree.sides(node)
         c, d = (two, one) if which == LOWER else (one, two)
         weak.left[c], weak.right[d] = found
         ranks[k] = len(found[0])
 
-    fill(0, guess)
+    fill(0, guess, threads)
     shared_out_to_blas(work, len(jobs) - 1, threads if inside == 1 else 1)
     weak.ranks += ranks
     weak.exact &= all(exact)
