@@ -1,7 +1,6 @@
 """A matrix whose parts lie on the workers of a Dask cluster, as an operator of SciPy's."""
 
 import math
-import uuid
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -12,8 +11,9 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat._array import Array, DType, namespace
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
-from structmat.distributed.part import Outline, Part, joined
-from structmat.distributed.product import Graph, product, rows_of, sent
+from structmat.distributed.part import Part, Parts, joined
+from structmat.distributed.plan import Plan
+from structmat.distributed.product import product, rows_of, sent
 from structmat.matrices import Hierarchical
 from structmat.matrices.hierarchical_checks import checked_order
 
@@ -32,11 +32,8 @@ class DistributedMatrix(LinearOperator):
         row_order: Any = None,
         col_order: Any = None,
     ) -> None:
-        self.client, self.parts = client, tuple(parts)
-        self.outlines: tuple[Outline, ...] = tuple(
-            client.gather(client.map(_outline, self.parts, pure=False))
-        )
-        dtype = np.result_type(*(outline.dtype for outline in self.outlines))
+        self.client, self.parts = client, Parts(client, parts)
+        dtype = np.result_type(*(outline.dtype for outline in self.parts.outlines))
         LinearOperator.__init__(self, dtype, shape)
         self.row_order = checked_order(row_order, shape[0], "row_order")
         self.col_order = checked_order(col_order, shape[1], "col_order")
@@ -46,12 +43,12 @@ class DistributedMatrix(LinearOperator):
     @property
     def cost(self) -> int:
         """Multiplications of one matvec, on all workers together."""
-        return sum(outline.cost for outline in self.outlines)
+        return sum(outline.cost for outline in self.parts.outlines)
 
     @property
     def storage(self) -> int:
         """Stored scalars, on all workers together."""
-        return sum(outline.storage for outline in self.outlines)
+        return sum(outline.storage for outline in self.parts.outlines)
 
     @property
     def relative_cost(self) -> float:
@@ -66,7 +63,7 @@ class DistributedMatrix(LinearOperator):
     @property
     def hermitian(self) -> bool:
         """True where the construction guarantees that A equals A^H, to rounding."""
-        return all(outline.hermitian for outline in self.outlines) and np.array_equal(
+        return all(outline.hermitian for outline in self.parts.outlines) and np.array_equal(
             self.row_order, self.col_order
         )
 
@@ -123,12 +120,12 @@ class DistributedMatrix(LinearOperator):
     def _product(self, x: NDArray[Any], *, adjoint: bool) -> NDArray[Any]:
         """A product of columns (n, k), through one graph."""
         source, target = (self.col_order, self.row_order)[:: -1 if adjoint else 1]
-        graph: Graph = {}
-        token = uuid.uuid4().hex
-        chunks = sent(graph, x[source], f"send-{token}")
-        key = product(graph, self.parts, self.outlines, chunks, token, adjoint=adjoint)
-        graph["whole-" + token] = (rows_of, key, 0, target.size)
-        found = self.client.get(graph, "whole-" + token)
+        plan = Plan(self.client)
+        pieces = product(
+            plan, "multiply", self.parts, sent(plan, "send", x[source]), adjoint=adjoint
+        )
+        (result,) = plan.run([plan.add("result", [], (rows_of, 0, target.size, *pieces))])
+        found = result.result()
         y = np.empty_like(found)
         y[target] = found
         return y
@@ -137,9 +134,5 @@ class DistributedMatrix(LinearOperator):
 
     def gather(self) -> Hierarchical:
         """The whole matrix on this machine, from the parts of all workers."""
-        parts: list[Part] = self.client.gather(list(self.parts))
+        parts: list[Part] = self.client.gather(list(self.parts.futures))
         return joined(parts, self.shape, self.row_order, self.col_order)
-
-
-def _outline(part: Part) -> Outline:
-    return part.outline

@@ -1,11 +1,12 @@
 """Parts of a matrix on workers: what each is, and how a local matrix is cut and joined."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from structmat.errors import InputError
 from structmat.intervals import IntArray
 from structmat.matrices import Hierarchical
 from structmat.matrix import StructuredMatrix
@@ -52,6 +53,29 @@ class Outline(NamedTuple):
     storage: int
     #: Whether the part is Hermitian, in one place of rows and columns.
     hermitian: bool
+
+
+class Parts:
+    """Parts of a matrix as futures of a cluster, with their outlines and places."""
+
+    def __init__(self, client: Any, futures: Sequence[Any]) -> None:
+        if not futures:
+            raise InputError("parts is empty; expected a future of at least one Part")
+        self.client, self.futures = client, tuple(futures)
+        self.outlines: list[Outline] = client.gather(client.map(_outline, futures, pure=False))
+
+    def __len__(self) -> int:
+        return len(self.futures)
+
+    def __iter__(self) -> Iterator[tuple[Any, Outline, str | None]]:
+        """Each future, the outline of its part, and the address of a worker that holds it."""
+        held = self.client.who_has(self.futures)
+        for future, outline in zip(self.futures, self.outlines, strict=True):
+            yield future, outline, min(held[future.key], default=None)
+
+
+def _outline(part: Part) -> Outline:
+    return part.outline
 
 
 def parts_of(A: Hierarchical, count: int) -> list[Part]:

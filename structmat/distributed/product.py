@@ -1,7 +1,7 @@
-"""Products with parts on workers as graphs of pure tasks: pieces of x out, sums of y back.
+"""Products with parts on workers: pieces of x out, sums of y back.
 
 A sum is taken in the order of the parts, by groups of a few, so its bits depend neither on the
-number of workers nor on where a task has run, or run again. Functions here run on workers.
+number of workers nor on where a task has run, or run again. Functions of pieces run on workers.
 """
 
 from collections.abc import Hashable, Sequence
@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat._operand import multiplied
-from structmat.distributed.part import Outline, Part, Range
+from structmat.distributed.part import Part, Parts, Range
+from structmat.distributed.plan import Plan
 
-#: Tasks by their keys, as Dask takes them.
-Graph = dict[Hashable, Any]
 #: Rows of a chunk of a vector at least, and the most chunks.
-CHUNK, CHUNKS = 2**16, 64
+CHUNK, CHUNKS = 2**18, 64
 #: Pieces that one task adds up.
-TOGETHER = 4
+TOGETHER = 8
 
 
 class Piece(NamedTuple):
@@ -30,7 +29,10 @@ class Piece(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """Columns (n, k) cut into chunks of rows, each of which is a key of a task."""
+    """Columns (n, k) in chunks of rows, by their ends and the keys of their tasks.
+
+    A chunk is an array, or has one as its `rows`.
+    """
 
     bounds: tuple[int, ...]
     chunks: tuple[Any, ...]
@@ -47,58 +49,59 @@ def even_bounds(n: int) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> even_bounds(100_000)
-    (0, 50000, 100000)
+    >>> even_bounds(400_000)
+    (0, 200000, 400000)
     """
     count = min(max(-(-n // CHUNK), 1), CHUNKS)
     return tuple(n * i // count for i in range(count + 1))
 
 
-def sent(graph: Graph, x: NDArray[Any], name: str) -> Vectors:
-    """Columns x (n, k) as tasks of their own, so that whatever is lost can be sent again."""
+def sent(plan: Plan, name: str, x: NDArray[Any]) -> Vectors:
+    """Columns x (n, k) as tasks of their own, so that a lost chunk is sent again."""
     bounds = even_bounds(len(x))
-    keys = tuple((name, i) for i in range(len(bounds) - 1))
-    graph.update({key: x[a:b] for key, (a, b) in zip(keys, pairwise(bounds), strict=True)})
-    return Vectors(bounds, keys)
+    keys = [plan.add(name, [i], x[a:b]) for i, (a, b) in enumerate(pairwise(bounds))]
+    return Vectors(bounds, tuple(keys))
 
 
 def product(
-    graph: Graph,
-    parts: Sequence[Any],
-    outlines: Sequence[Outline],
-    x: Vectors,
-    name: str,
-    *,
-    adjoint: bool = False,
-) -> Hashable:
-    """Key of the `Piece` that holds A x, or A^H x; its tasks are added to a graph."""
-    keys: list[Hashable] = []
-    for i, (part, outline) in enumerate(zip(parts, outlines, strict=True)):
+    plan: Plan, name: str, parts: Parts, x: Vectors, *at: int, adjoint: bool = False
+) -> list[Hashable]:
+    """Keys of a few pieces whose sum is A x, or A^H x."""
+    keys = []
+    for i, (part, outline, place) in enumerate(parts):
         read, written = (outline.cols, outline.rows)[:: -1 if adjoint else 1]
         first, chunks = x.within(read)
-        key = (f"multiply-{name}", i)
-        graph[key] = (times_part, part, adjoint, first, read[1] - read[0], written[0], *chunks)
-        keys.append(key)
-    return _summed(graph, keys, name)
+        task = (times_part, part, adjoint, first, read[1] - read[0], written[0], *chunks)
+        keys.append(plan.add(name, [*at, i], task, place))
+    return summed(plan, f"add-{name}", keys, at)
 
 
-def _summed(graph: Graph, keys: list[Hashable], name: str) -> Hashable:
-    """Key of the sum of pieces, by groups of neighbours."""
+def summed(plan: Plan, name: str, keys: list[Hashable], at: Sequence[int]) -> list[Hashable]:
+    """Keys of at most `TOGETHER` pieces with the sum of many, by groups of neighbours."""
     level = 0
-    while len(keys) > 1:
+    while len(keys) > TOGETHER:
         groups = [keys[i : i + TOGETHER] for i in range(0, len(keys), TOGETHER)]
-        keys = [(f"add-{name}", level, i) for i in range(len(groups))]
-        graph.update({key: (added, *group) for key, group in zip(keys, groups, strict=True)})
+        keys = [plan.add(name, [*at, level, i], (added, *group)) for i, group in enumerate(groups)]
         level += 1
-    return keys[0]
+    return keys
 
 
-def times_part(
-    part: Part, adjoint: bool, first: int, count: int, to: int, *chunks: NDArray[Any]
-) -> Piece:
+def times_part(part: Part, adjoint: bool, first: int, count: int, to: int, *chunks: Any) -> Piece:
     """The product of a part with `count` rows of the chunks, from row `first` on."""
-    x = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-    return Piece(to, multiplied(part.matrix, x[first : first + count], adjoint=adjoint))
+    return Piece(to, multiplied(part.matrix, taken(first, count, *chunks), adjoint=adjoint))
+
+
+def taken(first: int, count: int, *chunks: Any) -> NDArray[Any]:
+    """Some rows of chunks that follow each other.
+
+    Examples
+    --------
+    >>> taken(1, 2, np.ones((2, 1)), np.zeros((2, 1)))[:, 0]
+    array([1., 0.])
+    """
+    rows = [getattr(chunk, "rows", chunk) for chunk in chunks]
+    x = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    return x[first : first + count]
 
 
 def added(*pieces: Piece) -> Piece:
@@ -111,24 +114,21 @@ def added(*pieces: Piece) -> Piece:
     """
     first = min(piece.first for piece in pieces)
     last = max(piece.first + len(piece.rows) for piece in pieces)
-    dtype = np.result_type(*(piece.rows for piece in pieces))
-    total = np.zeros((last - first, pieces[0].rows.shape[1]), dtype)
-    for piece in pieces:
-        total[piece.first - first : piece.first - first + len(piece.rows)] += piece.rows
-    return Piece(first, total)
+    return Piece(first, rows_of(first, last, *pieces))
 
 
-def rows_of(piece: Piece, first: int, last: int) -> NDArray[Any]:
-    """Rows `first` to `last` of a product, with zeros where the piece has none.
+def rows_of(first: int, last: int, *pieces: Piece) -> NDArray[Any]:
+    """Rows `first` to `last` of the sum of pieces, one after another.
 
     Examples
     --------
-    >>> rows_of(Piece(1, np.ones((2, 1))), 0, 2)[:, 0]
+    >>> rows_of(0, 2, Piece(1, np.ones((2, 1))))[:, 0]
     array([0., 1.])
     """
-    begin, end = piece.first, piece.first + len(piece.rows)
-    found = np.zeros((last - first, piece.rows.shape[1]), piece.rows.dtype)
-    low, high = max(first, begin), min(last, end)
-    if low < high:
-        found[low - first : high - first] = piece.rows[low - begin : high - begin]
-    return found
+    dtype = np.result_type(*(piece.rows for piece in pieces))
+    total = np.zeros((last - first, pieces[0].rows.shape[1]), dtype)
+    for begin, rows in pieces:
+        low, high = max(first, begin), min(last, begin + len(rows))
+        if low < high:
+            total[low - first : high - first] += rows[low - begin : high - begin]
+    return total
