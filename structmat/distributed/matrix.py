@@ -12,10 +12,12 @@ from scipy.sparse.linalg import LinearOperator
 from structmat._array import Array, DType, namespace
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat.distributed.part import Part, Parts, joined
-from structmat.distributed.plan import Plan
-from structmat.distributed.product import product, rows_of, sent
+from structmat.distributed.product import Way, applied
+from structmat.distributed.solve import factorize
+from structmat.intervals import IntArray
 from structmat.matrices import Hierarchical
 from structmat.matrices.hierarchical_checks import checked_order
+from structmat.solvers.factorization import Factorization
 
 
 class DistributedMatrix(LinearOperator):
@@ -31,8 +33,9 @@ class DistributedMatrix(LinearOperator):
         shape: tuple[int, int],
         row_order: Any = None,
         col_order: Any = None,
+        source: Any = None,
     ) -> None:
-        self.client, self.parts = client, Parts(client, parts)
+        self.client, self.parts, self.source = client, Parts(client, parts), source
         dtype = np.result_type(*(outline.dtype for outline in self.parts.outlines))
         LinearOperator.__init__(self, dtype, shape)
         self.row_order = checked_order(row_order, shape[0], "row_order")
@@ -109,26 +112,30 @@ class DistributedMatrix(LinearOperator):
         return self if self.hermitian else LinearOperator._adjoint(self)
 
     def _multiply(self, x: Array) -> Array:
-        return self._product(x, adjoint=False)
+        return self._between(self.col_order, x, self.row_order, Way.PLAIN)
 
     def _multiply_adjoint(self, y: Array) -> Array:
-        return self._product(y, adjoint=True)
+        return self._between(self.row_order, y, self.col_order, Way.ADJOINT)
+
+    def _between(self, source: IntArray, x: Array, target: IntArray, way: Way) -> NDArray[Any]:
+        """A product of columns between two orders."""
+        found = applied(self.parts, x[source], target.size, way)
+        y = np.empty_like(found)
+        y[target] = found
+        return y
 
     def _wider(self, dtype: DType) -> "DistributedMatrix":
         return self  # each part gives the dtype of the product
 
-    def _product(self, x: NDArray[Any], *, adjoint: bool) -> NDArray[Any]:
-        """A product of columns (n, k), through one graph."""
-        source, target = (self.col_order, self.row_order)[:: -1 if adjoint else 1]
-        plan = Plan(self.client)
-        pieces = product(
-            plan, "multiply", self.parts, sent(plan, "send", x[source]), adjoint=adjoint
-        )
-        (result,) = plan.run([plan.add("result", [], (rows_of, 0, target.size, *pieces))])
-        found = result.result()
-        y = np.empty_like(found)
-        y[target] = found
-        return y
+    # Solves.
+
+    def factorize(self, *, shift: float = 0.0, tol: float | None = None) -> Factorization:
+        """An operator that solves systems with S = A + shift I, by conjugate gradients."""
+        return factorize(self, shift, tol)
+
+    def solve(self, b: Any, *, shift: float = 0.0, tol: float | None = None) -> Any:
+        """A solution x of (A + shift I) x = b, by conjugate gradients."""
+        return self.factorize(shift=shift, tol=tol).solve(b)
 
     # The whole.
 

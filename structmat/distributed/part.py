@@ -1,6 +1,6 @@
 """Parts of a matrix on workers: what each is, and how a local matrix is cut and joined."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -9,7 +9,6 @@ import numpy as np
 from structmat.errors import InputError
 from structmat.intervals import IntArray
 from structmat.matrices import Hierarchical
-from structmat.matrix import StructuredMatrix
 
 #: First row or column, and the end.
 Range = tuple[int, int]
@@ -32,7 +31,7 @@ class Part(NamedTuple):
 
     rows: Range
     cols: Range
-    matrix: StructuredMatrix
+    matrix: Any
 
     @property
     def outline(self) -> "Outline":
@@ -56,7 +55,7 @@ class Outline(NamedTuple):
 
 
 class Parts:
-    """Parts of a matrix as futures of a cluster, with their outlines and places."""
+    """Parts of a matrix as futures of a cluster, with their outlines."""
 
     def __init__(self, client: Any, futures: Sequence[Any]) -> None:
         if not futures:
@@ -66,12 +65,6 @@ class Parts:
 
     def __len__(self) -> int:
         return len(self.futures)
-
-    def __iter__(self) -> Iterator[tuple[Any, Outline, str | None]]:
-        """Each future, the outline of its part, and the address of a worker that holds it."""
-        held = self.client.who_has(self.futures)
-        for future, outline in zip(self.futures, self.outlines, strict=True):
-            yield future, outline, min(held[future.key], default=None)
 
 
 def _outline(part: Part) -> Outline:

@@ -20,14 +20,22 @@ class Plan:
     """
 
     def __init__(self, client: Any) -> None:
-        self._client, self._token = client, uuid.uuid4().hex
+        self.client, self._token = client, uuid.uuid4().hex
         self._tasks: dict[str | None, dict[Hashable, Any]] = {}
+        self._places: dict[Sequence[Any], list[str | None]] = {}
 
     def add(self, name: str, at: Sequence[int], task: Any, place: str | None = None) -> Hashable:
         """Key of a task, by a name for the dashboard and numbers."""
         key = (f"{name}-{self._token}", *at)
         self._tasks.setdefault(place, {})[key] = task
         return key
+
+    def places(self, futures: tuple[Any, ...]) -> list[str | None]:
+        """Address of a worker that holds each result, as they were when first asked for."""
+        if futures not in self._places:
+            held = self.client.who_has(futures)
+            self._places[futures] = [min(held[f.key], default=None) for f in futures]
+        return self._places[futures]
 
     def run(self, keys: Sequence[Hashable]) -> list[Any]:
         """Futures of some tasks; all tasks go to the scheduler at once."""
@@ -45,5 +53,5 @@ class Plan:
         }
         graph = HighLevelGraph(layers, {name: set() for name in layers})
         with dask.config.set(_LARGE):
-            futures: list[Any] = self._client.get(graph, list(keys), sync=False)
+            futures: list[Any] = self.client.get(graph, list(keys), sync=False)
         return futures

@@ -5,6 +5,7 @@ number of workers nor on where a task has run, or run again. Functions of pieces
 """
 
 from collections.abc import Hashable, Sequence
+from enum import Enum
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,13 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat._operand import multiplied
-from structmat.distributed.part import Part, Parts, Range
+from structmat.distributed.part import Outline, Part, Parts, Range
 from structmat.distributed.plan import Plan
 
 #: Rows of a chunk of a vector at least, and the most chunks.
 CHUNK, CHUNKS = 2**18, 64
 #: Pieces that one task adds up.
 TOGETHER = 8
+
+
+class Way(Enum):
+    """A product with a matrix A, with A^H, or with A^H A where no row belongs to two parts."""
+
+    PLAIN = "A"
+    ADJOINT = "A^H"
+    GRAM = "A^H A"
+
+    def ranges(self, part: Outline) -> tuple[Range, Range]:
+        """Rows of the operand that a part reads, and rows of the result that it adds to."""
+        read = part.rows if self is Way.ADJOINT else part.cols
+        return read, part.rows if self is Way.PLAIN else part.cols
 
 
 class Piece(NamedTuple):
@@ -63,20 +77,27 @@ def sent(plan: Plan, name: str, x: NDArray[Any]) -> Vectors:
     return Vectors(bounds, tuple(keys))
 
 
-def product(
-    plan: Plan, name: str, parts: Parts, x: Vectors, *at: int, adjoint: bool = False
-) -> list[Hashable]:
-    """Keys of a few pieces whose sum is A x, or A^H x."""
-    keys = []
-    for i, (part, outline, place) in enumerate(parts):
-        read, written = (outline.cols, outline.rows)[:: -1 if adjoint else 1]
+def applied(parts: Parts, x: NDArray[Any], rows: int, way: Way) -> NDArray[Any]:
+    """A product with columns (n, k) on this machine, by one graph; its result has `rows` rows."""
+    plan = Plan(parts.client)
+    pieces = product(plan, "multiply", parts, sent(plan, "send", x), way)
+    (result,) = plan.run([plan.add("result", [], (rows_of, 0, rows, *pieces))])
+    found: NDArray[Any] = result.result()
+    return found
+
+
+def product(plan: Plan, name: str, parts: Parts, x: Vectors, way: Way, *at: int) -> list[Hashable]:
+    """Keys of a few pieces whose sum is a product."""
+    keys, every = [], zip(parts.futures, parts.outlines, plan.places(parts.futures), strict=True)
+    for i, (part, outline, place) in enumerate(every):
+        read, written = way.ranges(outline)
         first, chunks = x.within(read)
-        task = (times_part, part, adjoint, first, read[1] - read[0], written[0], *chunks)
+        task = (times_part, part, way, first, read[1] - read[0], written[0], *chunks)
         keys.append(plan.add(name, [*at, i], task, place))
-    return summed(plan, f"add-{name}", keys, at)
+    return _summed(plan, f"add-{name}", keys, at)
 
 
-def summed(plan: Plan, name: str, keys: list[Hashable], at: Sequence[int]) -> list[Hashable]:
+def _summed(plan: Plan, name: str, keys: list[Hashable], at: Sequence[int]) -> list[Hashable]:
     """Keys of at most `TOGETHER` pieces with the sum of many, by groups of neighbours."""
     level = 0
     while len(keys) > TOGETHER:
@@ -86,9 +107,10 @@ def summed(plan: Plan, name: str, keys: list[Hashable], at: Sequence[int]) -> li
     return keys
 
 
-def times_part(part: Part, adjoint: bool, first: int, count: int, to: int, *chunks: Any) -> Piece:
+def times_part(part: Part, way: Way, first: int, count: int, to: int, *chunks: Any) -> Piece:
     """The product of a part with `count` rows of the chunks, from row `first` on."""
-    return Piece(to, multiplied(part.matrix, taken(first, count, *chunks), adjoint=adjoint))
+    rows = multiplied(part.matrix, taken(first, count, *chunks), adjoint=way is Way.ADJOINT)
+    return Piece(to, multiplied(part.matrix, rows, adjoint=True) if way is Way.GRAM else rows)
 
 
 def taken(first: int, count: int, *chunks: Any) -> NDArray[Any]:
@@ -115,6 +137,11 @@ def added(*pieces: Piece) -> Piece:
     first = min(piece.first for piece in pieces)
     last = max(piece.first + len(piece.rows) for piece in pieces)
     return Piece(first, rows_of(first, last, *pieces))
+
+
+def piece_of(whole: Piece, first: int, last: int) -> Piece:
+    """Rows `first` to `last` of a piece."""
+    return Piece(first, rows_of(first, last, whole))
 
 
 def rows_of(first: int, last: int, *pieces: Piece) -> NDArray[Any]:
