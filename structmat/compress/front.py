@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from structmat._progress import Progress, part, reporting
-from structmat.compress.arguments import bound_for, check_goal, check_kind, generator_of
+from structmat.compress.arguments import (
+    Workers,
+    bound_for,
+    check_goal,
+    check_kind,
+    generator_of,
+    workers_of,
+)
 from structmat.compress.contained import Fits
 from structmat.compress.entries.run import compress_source
 from structmat.compress.hermitian import FORMS, check_hermitian, check_source
@@ -17,6 +24,7 @@ from structmat.compress.measure import Measure, asks_for_exact, measures_exactly
 from structmat.compress.range import best_of_rank, known_of_rank
 from structmat.compress.results import CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
+from structmat.kinds import later
 from structmat.project.ranks import low_rank
 from structmat.project.svd import Triple, truncated_svd
 from structmat.sources.source import Source as EntrySource
@@ -35,6 +43,8 @@ def compress(
     measure: str | None = None,
     rng: Any = None,
     progress: Progress | bool | None = None,
+    client: Any = None,
+    folder: Any = None,
 ) -> CompressionResult:
     """Approximate a matrix by a structured one, under a budget or to a tolerance.
 
@@ -73,6 +83,13 @@ def compress(
         By default a bar on a terminal, once the work has taken three seconds, and silence
         elsewhere. True shows the bar at once, False never; a function is called with the
         share of the work done, 0 to 1.
+    client : distributed.Client, optional
+        Dask cluster on whose workers the parts of a source are built and stay; see
+        `structmat.distributed`. The `matrix` of the result is a `DistributedMatrix`, that of one
+        machine to rounding, whatever its size. For "hierarchical" and "block_low_rank".
+    folder : path-like, optional
+        Folder, seen by all workers and this process, in which the workers write their parts. A
+        compression that was stopped goes on there, with the random numbers that it began with.
 
     Returns
     -------
@@ -91,7 +108,11 @@ def compress(
     InputError
         If `A` is no finite matrix of numbers, if none or both of `budget` and `tol` are
         given, or if the kind needs the entries of an operator. With `symmetric`, if an array or
-        a source is not Hermitian, or the kind has no form of half the storage.
+        a source is not Hermitian, or the kind has no form of half the storage. With `client`, if
+        `A` is no source, the kind has no fit on workers, their memory is too small, or the folder
+        belongs to another compression.
+    FileFormatError
+        If a file of the folder is damaged.
 
     Notes
     -----
@@ -121,7 +142,7 @@ def compress(
     check_goal(budget, tol)
     result = compressed(
         A, kind, budget, tol, symmetric=symmetric, measure=measure, rng=generator_of(rng),
-        progress=progress,
+        progress=progress, workers=workers_of(A, client, folder),
     )  # fmt: skip
     warn_of_zero(result, kind, budget)
     return result
@@ -150,6 +171,7 @@ def compressed(
     measure: str | None = None,
     rng: np.random.Generator,
     progress: Progress | bool | None = None,
+    workers: Workers | None = None,
 ) -> CompressionResult:
     """Result of `compress` for a kind and a goal that were checked."""
     if isinstance(A, EntrySource):
@@ -157,6 +179,12 @@ def compressed(
         check_source(A, symmetric)
         bound, exact = bound_for(budget, tol, A.shape), asks_for_exact(measure)
         with reporting(progress, f"compressing to {kind}") as report:
+            if workers is not None:
+                distributed = later("structmat.distributed.fit:compress_source")
+                found: CompressionResult = distributed(
+                    A, kind, bound, workers, rng, report, exact=exact, hermitian=bool(symmetric)
+                )
+                return found
             return compress_source(
                 A, kind, bound, form, rng, report, exact=exact, hermitian=bool(symmetric)
             )

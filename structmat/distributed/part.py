@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from structmat.errors import InputError
 from structmat.intervals import IntArray
@@ -91,23 +92,31 @@ def parts_of(A: Hierarchical, count: int) -> list[Part]:
 
 def _cut(A: Hierarchical, first: int, last: int) -> Part:
     """Blocks `first` to `last`, on the rows and columns that hold them."""
-    table = A.blocks[first:last]
-    rows, cols = _hull(table[:, :2]), _hull(table[:, 2:4])
-    if A.symmetric:
-        rows = cols = min(rows[0], cols[0]), max(rows[1], cols[1])
     some = (
         flat[begin[first] : begin[last]]
         for flat, begin in zip((A.u, A.v, A.dense), A.rectangles.begins, strict=True)
     )
+    return on_hull(A.blocks[first:last], *some, symmetric=A.symmetric)
+
+
+def on_hull(
+    blocks: IntArray, u: NDArray[Any], v: NDArray[Any], dense: NDArray[Any], *, symmetric: bool
+) -> Part:
+    """Blocks of the ordered matrix as a part, on the rows and columns that hold them."""
+    rows, cols = _hull(blocks[:, :2]), _hull(blocks[:, 2:4])
+    if symmetric:
+        rows = cols = min(rows[0], cols[0]), max(rows[1], cols[1])
     matrix = Hierarchical(
-        table - np.array([rows[0], 0, cols[0], 0, 0]), *some,
-        shape=(rows[1] - rows[0], cols[1] - cols[0]), symmetric=A.symmetric,
+        blocks - np.array([rows[0], 0, cols[0], 0, 0]), u, v, dense,
+        shape=(rows[1] - rows[0], cols[1] - cols[0]), symmetric=symmetric,
     )  # fmt: skip
     return Part(rows, cols, matrix)
 
 
 def _hull(sides: IntArray) -> Range:
-    """The range that holds runs of (start, width)."""
+    """The range that holds runs of (start, width); an empty one without any."""
+    if not len(sides):
+        return 0, 0
     return int(sides[:, 0].min()), int(sides.sum(axis=1).max())
 
 

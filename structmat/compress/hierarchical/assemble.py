@@ -167,7 +167,7 @@ def packed(
     # Each kind keeps its own order, which its contents have.
     key = [np.maximum.accumulate(side[:, 0]) for side in (table, whole[len(table) :]) if len(side)]
     order = np.argsort(np.concatenate([np.zeros(0), *key]), kind="stable")
-    return Contents(whole[order], *sides, entries.astype(dtype, copy=False))
+    return Contents(whole[order], sides[0], sides[1], entries.astype(dtype, copy=False))
 
 
 def _table(pairs: IntArray, ranks: IntArray) -> IntArray:

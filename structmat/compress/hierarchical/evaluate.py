@@ -38,10 +38,10 @@ class Evaluator(ABC):
     def __init__(self, source: Any) -> None:
         self.source = source
 
-    def apart(self) -> Self:
-        """The same means, for a source whose entries are counted apart from those of others."""
+    def on(self, source: Any) -> Self:
+        """The same means with another source of the same entries."""
         own = copy.copy(self)
-        own.source = self.source.apart()
+        own.source = source
         return own
 
     @abstractmethod

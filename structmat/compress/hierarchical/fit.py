@@ -1,7 +1,7 @@
 """Compression of sources to hierarchical matrices, by few of their entries."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,12 @@ class FitPlan:
     goal: Goal
     #: Means for small rectangles without an approximation; None to make them near.
     whole: Evaluator | None = None
+
+    def apart(self) -> "FitPlan":
+        """The same plan, for a source whose entries are counted apart from those of others."""
+        source = self.evaluator.source.apart()
+        whole = None if self.whole is None else self.whole.on(source)
+        return replace(self, evaluator=self.evaluator.on(source), whole=whole)
 
 
 def planned(
