@@ -1,5 +1,6 @@
 """Compression of sources on the workers of a Dask cluster, by the fits of one machine."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,12 +11,15 @@ from structmat._progress import Progress
 from structmat.compress.arguments import Workers
 from structmat.compress.contained import Bound
 from structmat.compress.entries.run import Compression
+from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
 from structmat.compress.hermitian import hermitian_fit
 from structmat.compress.hierarchical.fit import FitPlan, planned
 from structmat.compress.hierarchical.look import sampled
 from structmat.compress.results import CompressionResult
 from structmat.distributed import tasks
+from structmat.distributed.facts import facts_of, facts_of_result
+from structmat.distributed.folder import Folder, Store
 from structmat.distributed.matrix import DistributedMatrix
 from structmat.distributed.plan import Plan
 from structmat.distributed.shares import Share, shares_of
@@ -24,8 +28,6 @@ from structmat.sources.source import Source
 
 #: Bytes of a share at most, and shares for each thread of the cluster at least.
 SHARE_BYTES, SHARES_PER_THREAD = 2**26, 4
-#: Share of the progress for the approximation of far rectangles.
-APPROXIMATING = 0.8
 
 
 def compress_source(
@@ -45,65 +47,93 @@ def compress_source(
             f"kind {kind!r} with client; expected one of {', '.join(FITS)}, which workers build "
             "(or client left out)"
         )
-    fit: Any = FITS[kind](source, workers)
-    if hermitian:
-        fit = hermitian_fit(kind, fit)
-    run = Compression(source, kind, fit, local=False)
+    folder = None if workers.folder is None else Folder(workers.folder)
+    if folder is not None:
+        facts = {"kind": kind, "tol": bound.tol, "cap": bound.cap, "symmetric": hermitian}
+        folder.begin({**facts, "exact": exact, **facts_of(source)}, rng, workers.client)
+    fit = FITS[kind](source, workers.client, folder)
+    run = Compression(source, kind, hermitian_fit(kind, fit) if hermitian else fit, local=False)
+    if folder is not None and (known := folder.result) is not None:
+        matrix = fit.matrix(run.host, Goal(**known["goal"]), known["seed"], report)
+        estimate = Estimate(**known["estimate"])
+        return CompressionResult(
+            matrix, kind, estimate.error, matrix.cost, matrix.storage, math.nan, 0.0, estimate,
+            entries=run.entries, ordered=run.ordered,
+        )  # fmt: skip
     result = run.result(bound, rng, report, exact=exact)
     if result is None:
         raise InputError(f"no {kind!r} matrix of {source!r}; expected a larger tolerance")
+    if folder is not None:
+        matrix = result.matrix
+        orders = matrix.row_order, matrix.col_order
+        folder.finish(facts_of_result(result, *fit.last), folder.store(*fit.last), orders)
     return result
 
 
 class HierarchicalFit:
     """The fit of a hierarchical matrix, share by share on workers."""
 
-    def __init__(self, source: Source, workers: Workers) -> None:
-        self._source, self._client = source, workers.client
+    def __init__(self, source: Source, client: Any, folder: Folder | None) -> None:
+        self._source, self._client, self._folder = source, client, folder
+        #: Goal and seed of the last fit.
+        self.last = Goal(), 0
 
     def __call__(
         self, source: Source, goal: Goal, *, rng: np.random.Generator, progress: Progress
     ) -> DistributedMatrix:
         """Fit to an error or under a cap, as `fit_entries` does on one machine."""
-        plan = planned(source, goal, rng)
+        return self.matrix(source, goal, int(rng.integers(2**62)), progress)
+
+    def matrix(
+        self, source: Source, goal: Goal, seed: int, progress: Progress
+    ) -> DistributedMatrix:
+        """The matrix of a goal and a seed."""
+        self.last = goal, seed
+        plan = planned(source, goal, seed)
         pairs = plan.pairs
-        look = sampled(plan.evaluator, pairs, plan.each, plan.seed, plan.whole)
-        rank = look.cost / max(float(pairs.weight * pairs.sides.sum()), 1.0)
-        stored = look.cost / pairs.weight + pairs.near_cost / pairs.weight
-        count = self._count(stored * np.dtype(source.dtype).itemsize)
-        parts = self._built(plan, shares_of(pairs, rank, count), source, progress)
+        store = None if self._folder is None else self._folder.store(goal, seed)
+        rank, count = self._divided(plan, store)
+        parts = self._built(plan, shares_of(pairs, rank, count), store, progress)
         return DistributedMatrix(
             self._client, parts, shape=source.shape, row_order=pairs.row_order,
             col_order=pairs.col_order,
         )  # fmt: skip
 
-    def _count(self, stored: float) -> int:
-        """Number of shares for bytes of a result."""
+    def _divided(self, plan: FitPlan, store: Store | None) -> tuple[float, int]:
+        """Rank by which shares are weighed, and their number; once written, they stay."""
+        if store is not None and (known := store.read_division()) is not None:
+            return known
+        pairs = plan.pairs
+        look = sampled(plan.evaluator, pairs, plan.each, plan.seed, plan.whole)
+        rank = look.cost / max(float(pairs.weight * pairs.sides.sum()), 1.0)
+        size = np.dtype(self._source.dtype).itemsize
+        stored = (look.cost + pairs.near_cost) / pairs.weight * size
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         threads = sum(worker["nthreads"] for worker in workers)
-        return max(SHARES_PER_THREAD * threads, round(stored / SHARE_BYTES), 1)
+        count = max(SHARES_PER_THREAD * threads, round(stored / SHARE_BYTES), 1)
+        if store is not None:
+            store.write_division(rank, count)
+        return rank, count
 
     def _built(
-        self, plan: FitPlan, shares: Sequence[Share], source: Source, progress: Progress
+        self, plan: FitPlan, shares: Sequence[Share], store: Store | None, progress: Progress
     ) -> list[Any]:
         """Futures of the parts, once all of them are there."""
         graph, none = Plan(self._client), plan.pairs.far[:0]
+        dtype = np.dtype(self._source.dtype)
+        jobs = [tasks.Job(share, i, store) for i, share in enumerate(shares)]
         common = replace(plan, pairs=plan.pairs._replace(far=none, near=none))
         place = graph.add("points", [], common)
-        found = [
-            graph.add("approximate", [i], (tasks.approximate, place, share))
-            for i, share in enumerate(shares)
-        ]
+        found = [graph.add("far", [j.number], (tasks.approximate, place, j)) for j in jobs]
         spectra = [graph.add("spectra", [i], (tasks.spectra, key)) for i, key in enumerate(found)]
-        cut = graph.add("cut", [], (tasks.cut, place, plan.pairs.near_cost, *spectra))
-        dtype = np.dtype(source.dtype)
+        cut = graph.add("cut", [], (tasks.cut, place, plan.pairs.near_cost, store, *spectra))
         packed = [
-            graph.add("pack", [i], (tasks.pack, place, key, cut, dtype))
-            for i, key in enumerate(found)
+            graph.add("pack", [j.number], (tasks.pack, place, j, key, cut, dtype))
+            for j, key in zip(jobs, found, strict=True)
         ]
         parts = [graph.add("part", [i], (tasks.part_of, key)) for i, key in enumerate(packed)]
         counts = [
-            graph.add("count", [i], (tasks.entries_of, key))
+            graph.add("entries", [i], (tasks.entries_of, key))
             for i, key in enumerate([*found, *packed])
         ]
         futures = graph.run([*parts, *counts])

@@ -4,7 +4,7 @@ import copy
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -30,6 +30,12 @@ class Factors(NamedTuple):
     v: NDArray[Any]
     values: NDArray[np.float64]
     ranks: IntArray
+
+
+def joined_factors(found: Sequence[Factors]) -> Factors:
+    """All rectangles in one."""
+    none = np.zeros((0, 4), np.int64), *[np.zeros(0)] * 3, np.zeros(0, np.int64)
+    return Factors(*(np.concatenate(some) for some in zip(none, *found, strict=True)))
 
 
 class Evaluator(ABC):

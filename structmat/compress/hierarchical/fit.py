@@ -51,7 +51,7 @@ def fit_entries(
     in each, which a rectangle with few nonzero entries may still deceive. For an error, `weak`
     asks for weak or for strong admissibility; by default the cheaper one is taken.
     """
-    plan = planned(source, goal, rng, weak=weak)
+    plan = planned(source, goal, int(rng.integers(2**62)), weak=weak)
     found, near = factored(plan, plan.pairs, part(progress, 0.0, 0.9))
     matrix = assembled(
         found, near, plan.pairs, plan.evaluator, plan.goal, source.shape, np.dtype(source.dtype)
@@ -81,11 +81,8 @@ class FitPlan:
         return replace(self, evaluator=self.evaluator.on(source), whole=whole)
 
 
-def planned(
-    source: Any, goal: Goal, rng: np.random.Generator, *, weak: bool | None = None
-) -> FitPlan:
+def planned(source: Any, goal: Goal, seed: int, *, weak: bool | None = None) -> FitPlan:
     """The plan of a fit to an error or under a cap; see `fit_entries`."""
-    seed = int(rng.integers(2**62))
     if goal.max_cost is not None:
         return _under_cap(source, goal, goal.max_cost, seed)
     return _within_error(source, goal.max_error or 0.0, seed, weak)
