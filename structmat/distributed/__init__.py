@@ -12,6 +12,8 @@
     rectangles divided into shares.
 ``facts``
     facts by which a compression is known again.
+``forecast``
+    memory that a compression takes, beside that of the workers.
 ``folder``
     files of a compression.
 ``tasks``

@@ -14,12 +14,14 @@ from structmat.compress.entries.run import Compression
 from structmat.compress.estimate import Estimate
 from structmat.compress.goal import Goal
 from structmat.compress.hermitian import hermitian_fit
+from structmat.compress.hierarchical.clusters import Pairs
 from structmat.compress.hierarchical.fit import FitPlan, planned
 from structmat.compress.hierarchical.look import sampled
 from structmat.compress.results import CompressionResult
 from structmat.distributed import tasks
 from structmat.distributed.facts import facts_of, facts_of_result
 from structmat.distributed.folder import Folder, Store
+from structmat.distributed.forecast import check_memory, cluster_of
 from structmat.distributed.matrix import DistributedMatrix
 from structmat.distributed.plan import Plan
 from structmat.distributed.shares import Share, shares_of
@@ -92,28 +94,31 @@ class HierarchicalFit:
         plan = planned(source, goal, seed)
         pairs = plan.pairs
         store = None if self._folder is None else self._folder.store(goal, seed)
-        rank, count = self._divided(plan, store)
+        cluster = cluster_of(self._client)
+        rank, count = self._divided(plan, cluster.threads, store)
+        check_memory(cluster, self._bytes(pairs, rank), _points_bytes(plan))
         parts = self._built(plan, shares_of(pairs, rank, count), store, progress)
         return DistributedMatrix(
             self._client, parts, shape=source.shape, row_order=pairs.row_order,
             col_order=pairs.col_order,
         )  # fmt: skip
 
-    def _divided(self, plan: FitPlan, store: Store | None) -> tuple[float, int]:
+    def _divided(self, plan: FitPlan, threads: int, store: Store | None) -> tuple[float, int]:
         """Rank by which shares are weighed, and their number; once written, they stay."""
         if store is not None and (known := store.read_division()) is not None:
             return known
         pairs = plan.pairs
         look = sampled(plan.evaluator, pairs, plan.each, plan.seed, plan.whole)
         rank = look.cost / max(float(pairs.weight * pairs.sides.sum()), 1.0)
-        size = np.dtype(self._source.dtype).itemsize
-        stored = (look.cost + pairs.near_cost) / pairs.weight * size
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        threads = sum(worker["nthreads"] for worker in workers)
-        count = max(SHARES_PER_THREAD * threads, round(stored / SHARE_BYTES), 1)
+        count = max(SHARES_PER_THREAD * threads, round(self._bytes(pairs, rank) / SHARE_BYTES), 1)
         if store is not None:
             store.write_division(rank, count)
         return rank, count
+
+    def _bytes(self, pairs: Pairs, rank: float) -> float:
+        """Bytes of a matrix whose far rectangles have about this rank."""
+        stored = rank * float(pairs.sides.sum()) + pairs.near_cost / pairs.weight
+        return stored * np.dtype(self._source.dtype).itemsize
 
     def _built(
         self, plan: FitPlan, shares: Sequence[Share], store: Store | None, progress: Progress
@@ -154,6 +159,17 @@ class HierarchicalFit:
             self._client.cancel([*parts, *counts])
             raise
         return total
+
+
+def _points_bytes(plan: FitPlan) -> int:
+    """Bytes of points and orders, which every worker holds: as they came, and in order."""
+    pairs, source = plan.pairs, plan.evaluator.source
+    sides = [(pairs.row_order, source.points)]
+    if pairs.col_order is not pairs.row_order:
+        sides.append((pairs.col_order, source.points2))
+    return sum(
+        order.nbytes + (0 if points is None else 2 * points.nbytes) for order, points in sides
+    )
 
 
 #: Fits by kinds.
