@@ -19,6 +19,16 @@ def client():
 
 
 @pytest.fixture(scope="session")
+def processes():
+    """Two workers in processes of their own, which may be killed."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
 def points():
     return np.random.default_rng(4).random((900, 2))
 
