@@ -16,8 +16,8 @@ from structmat.compress.hierarchical.fit import FitPlan, planned
 from structmat.compress.hierarchical.look import sampled
 from structmat.compress.results import CompressionResult
 from structmat.distributed import tasks
+from structmat.distributed.graph import Graph
 from structmat.distributed.matrix import DistributedMatrix
-from structmat.distributed.plan import Plan
 from structmat.distributed.shares import Share, shares_of
 from structmat.errors import InputError
 from structmat.sources.source import Source
@@ -87,7 +87,7 @@ class HierarchicalFit:
         self, plan: FitPlan, shares: Sequence[Share], source: Source, progress: Progress
     ) -> list[Any]:
         """Futures of the parts, once all of them are there."""
-        graph, none = Plan(self._client), plan.pairs.far[:0]
+        graph, none = Graph(self._client), plan.pairs.far[:0]
         common = replace(plan, pairs=plan.pairs._replace(far=none, near=none))
         place = graph.add("points", [], common)
         found = [
