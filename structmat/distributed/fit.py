@@ -22,8 +22,8 @@ from structmat.distributed import tasks
 from structmat.distributed.facts import facts_of, facts_of_result
 from structmat.distributed.folder import Folder, Store
 from structmat.distributed.forecast import check_memory, cluster_of
+from structmat.distributed.graph import Graph
 from structmat.distributed.matrix import DistributedMatrix
-from structmat.distributed.plan import Plan
 from structmat.distributed.shares import Share, shares_of
 from structmat.errors import InputError
 from structmat.sources.source import Source
@@ -124,7 +124,7 @@ class HierarchicalFit:
         self, plan: FitPlan, shares: Sequence[Share], store: Store | None, progress: Progress
     ) -> list[Any]:
         """Futures of the parts, once all of them are there."""
-        graph, none = Plan(self._client), plan.pairs.far[:0]
+        graph, none = Graph(self._client), plan.pairs.far[:0]
         dtype = np.dtype(self._source.dtype)
         jobs = [tasks.Job(share, i, store) for i, share in enumerate(shares)]
         common = replace(plan, pairs=plan.pairs._replace(far=none, near=none))

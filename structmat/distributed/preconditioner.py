@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from structmat._array import Array, namespace
+from structmat.distributed.graph import Graph
 from structmat.distributed.part import Part, Parts
-from structmat.distributed.plan import Plan
 from structmat.distributed.product import Way, applied
 from structmat.intervals import IntArray
 from structmat.kernels.arrays.csr import RowsFactor
+from structmat.kernels.cpu.threads import one_thread
 from structmat.solvers.iterative.preconditioners.blocks import blocks_of, points_of
 from structmat.solvers.iterative.preconditioners.choice import NEIGHBOURS
 from structmat.solvers.iterative.preconditioners.neighbours import (
@@ -64,15 +65,15 @@ def distributed_inverse(
     Indefinite
         If a small block of A + shift I is not positive definite.
     """
-    plan, n = Plan(client), order.size
-    given = plan.add("points", [], source), plan.add("order", [], order)
+    graph, n = Graph(client), order.size
+    given = graph.add("points", [], source), graph.add("order", [], order)
     bounds = [n * i // count for i in range(count + 1)]
     keys = [
-        plan.add("sparse-inverse", [i], (rows_of_inverse, *given, shift, a, b))
+        graph.add("sparse-inverse", [i], (rows_of_inverse, *given, shift, a, b))
         for i, (a, b) in enumerate(pairwise(bounds))
         if a < b
     ]
-    parts = Parts(client, plan.run(keys))
+    parts = Parts(client, graph.run(keys))
     logs = client.gather(client.map(_log_half, parts.futures, pure=False))
     return DistributedInverse(parts, order, float(np.sum(logs)))
 
@@ -105,16 +106,18 @@ def rows_of_inverse(source: Any, order: IntArray, shift: float, first: int, last
     assert points is not None
     elimination = coarse_to_fine(order.size)
     places = np.flatnonzero((elimination >= first) & (elimination < last))
-    near = earlier_neighbours(points[order], elimination, NEIGHBOURS, places)
+    with one_thread():
+        near = earlier_neighbours(points[order], elimination, NEIGHBOURS, places)
     blocks = blocks_of(source, shift)
     begin, end = int(near[near >= 0].min()), int(near.max()) + 1
     named = np.append(order, -1)
-    rows, log_half = inverse_rows(
-        np.where(near >= 0, near - begin, -1),
-        lambda some: blocks(named[np.where(some >= 0, some + begin, -1)]),
-        np.dtype(source.dtype),
-        end - begin,
-    )
+    with one_thread():
+        rows, log_half = inverse_rows(
+            np.where(near >= 0, near - begin, -1),
+            lambda some: blocks(named[np.where(some >= 0, some + begin, -1)]),
+            np.dtype(source.dtype),
+            end - begin,
+        )
     return Part((first, last), (begin, end), SparseRows(rows, log_half))
 
 

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmat._operand import multiplied
+from structmat.distributed.graph import Graph
 from structmat.distributed.part import Outline, Part, Parts, Range
-from structmat.distributed.plan import Plan
+from structmat.kernels.cpu.threads import one_thread
 
 #: Rows of a chunk of a vector at least, and the most chunks.
 CHUNK, CHUNKS = 2**18, 64
 #: Pieces that one task adds up.
-TOGETHER = 8
+TOGETHER = 4
 
 
 class Way(Enum):
@@ -53,9 +54,21 @@ class Vectors(NamedTuple):
 
     def within(self, some: Range) -> tuple[int, tuple[Any, ...]]:
         """The chunks that hold a range of rows, and the place of its first row in them."""
-        first = int(np.searchsorted(self.bounds, some[0], side="right")) - 1
-        last = max(int(np.searchsorted(self.bounds, some[1], side="left")), first + 1)
+        first, last = overlapping(self.bounds, some)
         return some[0] - self.bounds[first], self.chunks[first:last]
+
+
+def overlapping(bounds: Sequence[int], some: Range) -> tuple[int, int]:
+    """First chunk that holds rows of a range, and the end of them; at least one chunk.
+
+    Examples
+    --------
+    >>> overlapping((0, 4, 8, 12), (5, 8)), overlapping((0, 4), (4, 4))
+    ((1, 2), (0, 1))
+    """
+    count = len(bounds) - 1
+    first = min(int(np.searchsorted(bounds, some[0], side="right")), count) - 1
+    return first, max(int(np.searchsorted(bounds, some[1], side="left")), first + 1)
 
 
 def even_bounds(n: int) -> tuple[int, ...]:
@@ -70,47 +83,51 @@ def even_bounds(n: int) -> tuple[int, ...]:
     return tuple(n * i // count for i in range(count + 1))
 
 
-def sent(plan: Plan, name: str, x: NDArray[Any]) -> Vectors:
+def sent(graph: Graph, name: str, x: NDArray[Any]) -> Vectors:
     """Columns x (n, k) as tasks of their own, so that a lost chunk is sent again."""
     bounds = even_bounds(len(x))
-    keys = [plan.add(name, [i], x[a:b]) for i, (a, b) in enumerate(pairwise(bounds))]
+    keys = [graph.add(name, [i], x[a:b]) for i, (a, b) in enumerate(pairwise(bounds))]
     return Vectors(bounds, tuple(keys))
 
 
 def applied(parts: Parts, x: NDArray[Any], rows: int, way: Way) -> NDArray[Any]:
     """A product with columns (n, k) on this machine, by one graph; its result has `rows` rows."""
-    plan = Plan(parts.client)
-    pieces = product(plan, "multiply", parts, sent(plan, "send", x), way)
-    (result,) = plan.run([plan.add("result", [], (rows_of, 0, rows, *pieces))])
+    graph = Graph(parts.client)
+    pieces = product(graph, "multiply", parts, sent(graph, "send", x), way)
+    (result,) = graph.run([graph.add("result", [], (rows_of, 0, rows, *pieces))])
     found: NDArray[Any] = result.result()
     return found
 
 
-def product(plan: Plan, name: str, parts: Parts, x: Vectors, way: Way, *at: int) -> list[Hashable]:
+def product(
+    graph: Graph, name: str, parts: Parts, x: Vectors, way: Way, *at: int
+) -> list[Hashable]:
     """Keys of a few pieces whose sum is a product."""
-    keys, every = [], zip(parts.futures, parts.outlines, plan.places(parts.futures), strict=True)
+    keys, every = [], zip(parts.futures, parts.outlines, graph.places(parts.futures), strict=True)
     for i, (part, outline, place) in enumerate(every):
         read, written = way.ranges(outline)
         first, chunks = x.within(read)
         task = (times_part, part, way, first, read[1] - read[0], written[0], *chunks)
-        keys.append(plan.add(name, [*at, i], task, place))
-    return _summed(plan, f"add-{name}", keys, at)
+        keys.append(graph.add(name, [*at, i], task, place))
+    return _summed(graph, f"add-{name}", keys, at)
 
 
-def _summed(plan: Plan, name: str, keys: list[Hashable], at: Sequence[int]) -> list[Hashable]:
+def _summed(graph: Graph, name: str, keys: list[Hashable], at: Sequence[int]) -> list[Hashable]:
     """Keys of at most `TOGETHER` pieces with the sum of many, by groups of neighbours."""
     level = 0
     while len(keys) > TOGETHER:
         groups = [keys[i : i + TOGETHER] for i in range(0, len(keys), TOGETHER)]
-        keys = [plan.add(name, [*at, level, i], (added, *group)) for i, group in enumerate(groups)]
+        keys = [graph.add(name, [*at, level, i], (added, *group)) for i, group in enumerate(groups)]
         level += 1
     return keys
 
 
 def times_part(part: Part, way: Way, first: int, count: int, to: int, *chunks: Any) -> Piece:
     """The product of a part with `count` rows of the chunks, from row `first` on."""
-    rows = multiplied(part.matrix, taken(first, count, *chunks), adjoint=way is Way.ADJOINT)
-    return Piece(to, multiplied(part.matrix, rows, adjoint=True) if way is Way.GRAM else rows)
+    A, x = part.matrix, taken(first, count, *chunks)
+    with one_thread():
+        y = multiplied(A, x, adjoint=way is Way.ADJOINT)
+        return Piece(to, multiplied(A, y, adjoint=True) if way is Way.GRAM else y)
 
 
 def taken(first: int, count: int, *chunks: Any) -> NDArray[Any]:

@@ -63,7 +63,7 @@ def stepped(
     `every` has the inner products of all chunks, where there are several.
     """
     with np.errstate(all="ignore"):
-        curvature, square = sum(every) if every else image.inner
+        curvature, square = np.sum(every, axis=0) if every else image.inner
         moves = ~(p.norm <= bound)
         length = np.where(moves, quotient(p.rho, curvature), 0.0)
         least = np.min(quotient(curvature, square), where=moves, initial=np.inf)
@@ -87,7 +87,7 @@ def preconditioned(r: Any, first: int, last: int, *pieces: Piece) -> Image:
 def turned(z: Image, r: Any, p: Direction | None, *every: Numbers) -> Direction:
     """Rows of the next direction; the first one is z itself."""
     with np.errstate(all="ignore"):
-        rho, square = sum(every) if every else z.inner
+        rho, square = np.sum(every, axis=0) if every else z.inner
         norm = np.sqrt(square)
         if p is None:
             return Direction(z.rows, rho, norm, np.inf)

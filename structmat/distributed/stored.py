@@ -4,9 +4,9 @@ import os
 from typing import Any
 
 from structmat.distributed.folder import RESULT, Folder
+from structmat.distributed.graph import Graph
 from structmat.distributed.matrix import DistributedMatrix
 from structmat.distributed.part import joined
-from structmat.distributed.plan import Plan
 from structmat.errors import FileFormatError
 from structmat.files.paths import name_of
 from structmat.matrices import Hierarchical
@@ -56,6 +56,6 @@ def load(folder: str | os.PathLike[str], client: Any = None) -> DistributedMatri
     if client is None:
         return joined([store.read_part(i) for i in numbers], shape, rows, cols)
     place.check_seen(client)
-    graph = Plan(client)
+    graph = Graph(client)
     futures = graph.run([graph.add("read", [i], (store.read_part, i)) for i in numbers])
     return DistributedMatrix(client, futures, shape=shape, row_order=rows, col_order=cols)

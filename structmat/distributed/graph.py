@@ -11,7 +11,7 @@ from typing import Any
 _LARGE = {"distributed.admin.large-graph-warning-threshold": "1 PiB"}
 
 
-class Plan:
+class Graph:
     """Tasks of one graph, by keys that end with a token of their own.
 
     A task is a function and its arguments, in which keys and futures stand for their results. A
