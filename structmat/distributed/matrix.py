@@ -19,6 +19,7 @@ from structmat.distributed.solve import factorize
 from structmat.distributed.tile_parts import whole
 from structmat.distributed.traffic import rows_moved
 from structmat.intervals import IntArray
+from structmat.matrices import ForeignOperator
 from structmat.matrices.hierarchical_checks import checked_order
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
@@ -228,9 +229,10 @@ class DistributedMatrix(LinearOperator):
     def factorize(self, *, shift: float = 0.0, tol: float | None = None) -> Factorization:
         """An operator that solves systems with S = A + shift I, by conjugate gradients.
 
-        The vectors of the recurrence are chunks of rows on the workers, and so are inner products.
-        Where `source` has points, a sparse approximate inverse of the source with the shift is
-        the preconditioner: workers make and hold its rows.
+        `structmat.factorize`, `structmat.solve` and `structmat.logdet` come here for a distributed
+        matrix. The vectors of the recurrence are chunks of rows on the workers, which take the
+        inner products as well. Where `source` has points, a sparse approximate inverse of the
+        source with the shift is the preconditioner: workers make and hold its rows.
 
         Parameters
         ----------
@@ -301,3 +303,19 @@ class DistributedMatrix(LinearOperator):
         """
         parts: list[Part] = self.client.gather(list(self.parts.futures))
         return whole(parts, self.shape, self.row_order, self.col_order)
+
+
+def factorize_operator(A: ForeignOperator, shift: complex, tol: float) -> Any:
+    """The factorization of a Hermitian distributed matrix; NotImplemented for other operators.
+
+    Examples
+    --------
+    >>> from structmat.matrices import from_operator
+    >>> from scipy.sparse.linalg import aslinearoperator
+    >>> factorize_operator(from_operator(aslinearoperator(np.eye(2))), 0.0, 1e-8)
+    NotImplemented
+    """
+    D = A.operator
+    if not isinstance(D, DistributedMatrix) or not D.hermitian or A.conjugated or shift.imag:
+        return NotImplemented
+    return factorize(D, shift, tol)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from on_workers import distribute
 
+import structmat
 from structmat import KernelMatrix
 from structmat.distributed import conjugate_gradients as cg
 from structmat.distributed import product
@@ -57,6 +58,13 @@ def test_bits_are_those_of_any_graphs(F, rng, chunk, monkeypatch):
     monkeypatch.setattr(cg, "STEPS", 3)
     monkeypatch.setattr(cg, "GRAPHS", 1)
     np.testing.assert_array_equal(F.solve(b), x)
+
+
+def test_functions_of_the_package_take_a_distributed_matrix(D, F, rng):
+    G = structmat.factorize(D, shift=SHIFT, tol=1e-9)
+    assert G.method == F.method
+    B = rng.standard_normal((900, 2))
+    np.testing.assert_array_equal(G.solve(B), F.solve(B))
 
 
 def test_the_log_determinant_is_near_that_of_dense_factors(F, S):
