@@ -9,7 +9,7 @@ from structmat.distributed.forecast import Cluster
 from structmat.distributed.graph import Graph
 
 #: Bytes of a share at most, about, and shares for each thread of the cluster at least.
-SHARE_BYTES, SHARES_PER_THREAD = 2**26, 4
+SHARE_BYTES, SHARES_PER_THREAD = 2**26, 8
 
 
 def share_count(cluster: Cluster, stored: float) -> int:

@@ -34,6 +34,10 @@ class Part(NamedTuple):
     cols: Range
     matrix: Any
 
+    def __sizeof__(self) -> int:
+        """Bytes of the contents, by which Dask weighs what it moves."""
+        return int(self.matrix.storage) * int(np.dtype(self.matrix.dtype).itemsize)
+
     @property
     def outline(self) -> "Outline":
         """The facts about the part that plans need."""

@@ -48,10 +48,14 @@ class Job:
 class Approximated:
     """The far rectangles of a share, and the near ones, to which some may have come."""
 
-    found: Factors
+    found: tuple[Factors, ...]
     near: IntArray
     #: Entries of the source that were evaluated.
     entries: int
+
+    def __sizeof__(self) -> int:
+        """Bytes of the factors, by which Dask weighs what it moves."""
+        return sum(array.nbytes for factors in self.found for array in factors)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class Packed:
     part: Part
     entries: int
 
+    def __sizeof__(self) -> int:
+        """Bytes of the part."""
+        return self.part.__sizeof__()
+
 
 @task
 def approximate(plan: FitPlan, job: Job) -> Approximated | None:
@@ -69,18 +77,18 @@ def approximate(plan: FitPlan, job: Job) -> Approximated | None:
     if store is not None and store.part(job.number).exists():
         return None
     if store is not None and store.far(job.number).exists():
-        return Approximated(*store.read_far(job.number), 0)
+        one, near = store.read_far(job.number)
+        return Approximated((one,), near, 0)
     own = plan.apart()
     found, near = factored(own, job.share.of(plan.pairs))
-    one = joined_factors(found)
     if store is not None:
-        store.write_far(job.number, one, near)
-    return Approximated(one, near, own.evaluator.source.entries)
+        store.write_far(job.number, joined_factors(found), near)
+    return Approximated(tuple(found), near, own.evaluator.source.entries)
 
 
 def spectra(share: Approximated | None) -> Spectra | None:
     """Singular values of a share: all that has to be known elsewhere."""
-    return None if share is None else spectra_of([share.found])
+    return None if share is None else spectra_of(share.found)
 
 
 def cut(plan: FitPlan, near_cost: int, store: Store | None, *spectra: Spectra | None) -> Cut:
@@ -111,7 +119,7 @@ def pack(
         raise FileFormatError("a share without rectangles and without files; compress again")
     own, pairs = plan.apart(), plan.pairs
     contents = packed(
-        [share.found], share.near, at, own.evaluator, pairs.shape,
+        list(share.found), share.near, at, own.evaluator, pairs.shape,
         symmetric=pairs.symmetric, dtype=dtype,
     )  # fmt: skip
     part = on_hull(*contents, symmetric=pairs.symmetric)
