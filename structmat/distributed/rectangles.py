@@ -58,7 +58,7 @@ class HierarchicalFit:
         parts = self._built(plan, shares_of(pairs, rank, count), store, progress)
         return DistributedMatrix(
             self._client, parts, shape=source.shape, row_order=pairs.row_order,
-            col_order=pairs.col_order,
+            col_order=pairs.col_order, source=source,
         )  # fmt: skip
 
     def _divided(self, plan: FitPlan, cluster: Cluster, store: Store | None) -> tuple[float, int]:

@@ -34,7 +34,7 @@ def shares_of(pairs: Pairs, rank: float, count: int) -> list[Share]:
     >>> from structmat.compress.hierarchical.clusters import weak_pairs
     >>> pairs = weak_pairs(np.arange(256.0)[:, None], symmetric=True)
     >>> [(len(share.far), len(share.near)) for share in shares_of(pairs, 8.0, 2)]
-    [(1, 2), (2, 2)]
+    [(1, 3), (2, 1)]
     """
     far, near = pairs.far, pairs.near
     every = np.concatenate([far, near])

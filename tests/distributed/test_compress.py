@@ -15,6 +15,7 @@ def source(points):
 def same(result, other):
     """Compare everything but times; the matrices entry by entry."""
     assert isinstance(result.matrix, DistributedMatrix)
+    assert result.matrix.source is not None
     np.testing.assert_array_equal(result.matrix.gather().to_dense(), other.matrix.to_dense())
     for name in ("kind", "cost", "storage", "ordered"):
         assert getattr(result, name) == getattr(other, name)

@@ -33,6 +33,7 @@ def test_points(points, client, rng, symmetric, monkeypatch):
     assert (result.cost, result.error) == (local.cost, pytest.approx(local.error, rel=1e-9))
     x = rng.standard_normal(source.shape[1])
     np.testing.assert_allclose(D @ x, local.matrix @ x, rtol=0, atol=1e-11)
+    assert D.source is source
     y = rng.standard_normal(900)
     np.testing.assert_allclose(D.H @ y, local.matrix.H @ y, rtol=0, atol=1e-11)
 

@@ -141,7 +141,7 @@ class Compression:
         if self._orders is None:
             return matrix
         if not self._local:
-            found: StructuredMatrix = cast(Any, matrix).between(*self._orders)
+            found: StructuredMatrix = cast(Any, matrix).between(*self._orders, self.host)
             return found
         rows, cols = (Permutation(order) for order in self._orders)
         return in_orders(rows.H, matrix, cols)
