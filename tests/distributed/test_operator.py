@@ -65,17 +65,18 @@ def test_text_and_page(D):
 
 def test_bytes_of_a_product_are_those_that_workers_count(D, rng):
     """What goes between workers, by their own counters, is what the ranges say."""
-    X = rng.standard_normal((900, 400))
+    x = rng.standard_normal(900)
 
     def incoming():
         log = D.client.run(lambda dask_worker: list(dask_worker.transfer_incoming_log))
         return sum(transfer["total"] for some in log.values() for transfer in some)
 
     before = incoming()
-    D @ X
-    # From the client come X and to it goes the result: one vector each.
-    between = 400 * (D.bytes_per_product - 2 * 900 * 8)
-    assert incoming() - before == pytest.approx(between, rel=0.05)
+    D @ x
+    # From the client comes x and to it goes the result: one vector each.
+    between = D.bytes_per_product - 2 * 900 * 8
+    # Dask counts some bytes for each object besides.
+    assert between <= incoming() - before <= between + 2000
 
 
 def test_rows_that_move_are_those_of_other_places():
