@@ -12,7 +12,7 @@ import numpy as np
 
 import structmat
 from benchmarks.results import Row, short
-from benchmarks.scale import peers, solves
+from benchmarks.scale import growth, peers, solves
 from benchmarks.scale.places import peak, points_of
 from structmat import KernelMatrix, compress
 
@@ -24,6 +24,8 @@ PRODUCTS = 5
 
 def measured(case: dict[str, Any]) -> Row:
     """Figures of a case: points, n, kernel, length, tol, kind, and a peer or none."""
+    if case.get("task") == growth.TASK:
+        return growth.measured(case)
     if "task" in case:
         return solves.measured(case)
     points = points_of(case["points"], case["n"])

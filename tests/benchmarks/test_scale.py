@@ -1,14 +1,26 @@
 """The benchmark of growing numbers of points: its cases, exponents and targets."""
 
 import json
+from functools import partial
 
+import distributed
 import numpy as np
 import pytest
 
 from benchmarks.machine import facts
 from benchmarks.reporting.tables import number
 from benchmarks.results import BenchmarkError
-from benchmarks.scale import command, equal, peers, row, solve_tables, solve_targets, solves, tables
+from benchmarks.scale import (
+    command,
+    equal,
+    growth,
+    peers,
+    row,
+    solve_tables,
+    solve_targets,
+    solves,
+    tables,
+)
 from benchmarks.scale.places import points_of
 from structmat import KernelMatrix
 
@@ -193,3 +205,20 @@ def test_the_determinant_that_others_are_compared_to(monkeypatch):
     dense = equal.exact_logdet(K, 0.01)
     monkeypatch.setattr(equal, "DENSE_POINTS", 2000)
     assert equal.exact_logdet(K, 0.01) == pytest.approx(dense, abs=2100 * 1e-7)
+
+
+def test_growth_on_workers(monkeypatch):
+    monkeypatch.setattr(growth, "WARM_POINTS", 50)
+    inside = partial(distributed.LocalCluster, processes=False)
+    monkeypatch.setattr(distributed, "LocalCluster", inside)
+    found = growth.cases([1000, 3000])
+    assert [(case["n"], case["workers"]) for case in found] == [
+        (1000, 2), (3000, 2), (3000, 1), (3000, 4),
+    ]  # fmt: skip
+    case = found[0] | {"n": 300}
+    own = case | json.loads(json.dumps(row.measured(case)))
+    assert own["bound"] <= own["tol"]
+    assert own["bytes_per_product"] >= 2 * 8 * 300
+    assert own["storage_bytes"] <= 8 * 300**2
+    (line,) = growth.worker_table([own]).rows
+    assert line[:2] == ["300", "2"]
