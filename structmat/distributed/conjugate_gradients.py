@@ -27,8 +27,7 @@ from structmat.distributed.steps import (
     stepped,
     turned,
 )
-from structmat.solvers.iterative.krylov.columns import Reached
-from structmat.solvers.iterative.krylov.conjugate_gradients import share
+from structmat.solvers.iterative.krylov.columns import Reached, share_of_way
 
 #: Steps of one graph.
 STEPS = 4
@@ -76,7 +75,7 @@ def conjugate_gradients(
             if not least > 0 or (norm <= bound).all():
                 break
         first = min(first, float(found[0].norm.max()))
-        report(share(last, bound, first))
+        report(share_of_way(last, bound, first))
         if not least > 0 or (last <= bound).all() or steps > limit:
             return Reached(_gathered(system, state.x), last, steps - 1, least)
         graph, reports, graphs = Graph(system.parts.client), [], graphs + 1

@@ -130,7 +130,7 @@ def _in_order(found: Sequence[Spectra]) -> Spectra:
     pairs, values, ranks = (np.concatenate(some) for some in zip(*found, strict=True))
     order = np.lexsort(pairs.T[::-1])
     begin, count = offsets(ranks)[order], ranks[order]
-    return Spectra(pairs[order], values[np.repeat(begin, count) + ramps(count)], count)
+    return Spectra(pairs[order], values[stretches(begin, count)], count)
 
 
 def packed(

@@ -134,14 +134,14 @@ class Residuals:
         """Take the norms of the residuals r of the columns that go on, after some steps."""
         self.norm[self.ended.active] = norms(r, self._xp)
         self.steps += steps
-        self._report(_share(self.norm, self._bound, self._first))
+        self._report(share_of_way(self.norm, self._bound, self._first))
 
     def reached(self, x: Array, curvature: float = np.inf) -> Reached:
         """Results, with the columns x that go on."""
         return Reached(self.ended.gathered(x), self.norm, self.steps, curvature)
 
 
-def _share(residual: NDArray[np.float64], bound: NDArray[np.float64], first: float) -> float:
+def share_of_way(residual: NDArray[np.float64], bound: NDArray[np.float64], first: float) -> float:
     """Share of the way from the first residual to the bounds, by orders of magnitude."""
     last = float(residual.max(initial=0.0))
     aim = float(bound.min(initial=np.inf))
