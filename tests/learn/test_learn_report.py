@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import structmat
+from structmat._markup import element
 from structmat.errors import InputError, MissingDependencyError, SaveError
 from structmat.learn.report import write_report
-from structmat.learn.report.html import element
 
 pytest.importorskip("matplotlib")
 

@@ -2,7 +2,6 @@
 
 write     `write_report`: the page
 figures   its charts, as images inside the page
-html      elements of a page
 results   results of runs, gathered by kind and by layer
 """
 

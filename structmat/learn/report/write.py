@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat._markup import Markup, document, element, image, section, table
 from structmat.files.write import whole_file
 from structmat.learn.report.figures import (
     course_map,
@@ -16,7 +17,6 @@ from structmat.learn.report.figures import (
     layers_chart,
     metric_chart,
 )
-from structmat.learn.report.html import Markup, document, element, image, section, table
 from structmat.learn.report.results import (
     KindRuns,
     Layer,
