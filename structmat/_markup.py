@@ -1,6 +1,10 @@
-"""Elements of a self-contained HTML page. All text is escaped but `Markup`."""
+"""Elements of HTML, cards for notebooks, and self-contained pages.
 
-from collections.abc import Iterable, Sequence
+All text is escaped but `Markup`. A card goes into a page of somebody else: it has its style on
+its elements, and no colours of its own, so that it takes those of a light or a dark notebook.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 # No script runs and nothing is fetched, whatever the text on the page says.
@@ -54,6 +58,17 @@ class Markup(str):
     """Text that is HTML and needs no escape."""
 
 
+def amount(count: int, dense: int, of: str = " of dense") -> str:
+    """A number with the share that it is of the dense matrix's.
+
+    Examples
+    --------
+    >>> amount(1200, 4800), amount(1200, 4800, of="")
+    ('1,200 (25.00% of dense)', '1,200 (25.00%)')
+    """
+    return f"{count:,} ({count / max(dense, 1):.2%}{of})"
+
+
 def element(name: str, *children: str, **attributes: str) -> Markup:
     """Element; an attribute loses a trailing underscore, and others become hyphens."""
     written = "".join(
@@ -61,6 +76,25 @@ def element(name: str, *children: str, **attributes: str) -> Markup:
     )
     inside = "".join(c if isinstance(c, Markup) else escape(c) for c in children)
     return Markup(f"<{name}{written}>{inside}</{name}>")
+
+
+def card(title: str, facts: Mapping[str, str], pictures: Iterable[str] = ()) -> Markup:
+    """Facts by name beside pictures, for a notebook; pictures are HTML.
+
+    Examples
+    --------
+    >>> card("LowRank", {"shape": "3 x 2"})[:38]
+    '<div style="display:flex;flex-wrap:wra'
+    """
+    left = "text-align:left;vertical-align:top;padding:0.1em 1em 0.1em 0"
+    rows = [
+        element("tr", element("th", name, style=left), element("td", value, style=left))
+        for name, value in facts.items()
+    ]
+    name = element("caption", title, style="text-align:left;font-weight:bold;color:inherit")
+    shown = element("table", name, *rows)
+    style = "display:flex;flex-wrap:wrap;gap:1em;align-items:center"
+    return element("div", shown, *map(Markup, pictures), style=style)
 
 
 def image(source: str, description: str, *caption: str) -> Markup:
