@@ -97,7 +97,9 @@ def _line(A: StructuredMatrix) -> Markup:
     return Markup(element("strong", type(A).__name__) + element("span", facts))
 
 
-def blocks_svg(A: StructuredMatrix, title: str = "", *, side: int = _SIDE) -> Markup:
+def blocks_svg(
+    A: StructuredMatrix, title: str = "", *, side: int = _SIDE, pixels: int = _PIXELS
+) -> Markup:
     """Picture of the blocks of a matrix as one inline ``<svg>`` element.
 
     An entry is the darker the more rank-one blocks cover it. A large matrix of a kind
@@ -109,7 +111,7 @@ def blocks_svg(A: StructuredMatrix, title: str = "", *, side: int = _SIDE) -> Ma
     >>> blocks_svg(structmat.LowRank(np.ones((3, 1)), np.ones((2, 1)))).count("<path")
     1
     """
-    count = coverage(A, _PIXELS, most_entries=_DENSE_ENTRIES)
+    count = coverage(A, pixels, most_entries=_DENSE_ENTRIES)
     high, wide = count.shape
     most = max(int(count.max(initial=0)), 1)
     levels = min(most, _SHADES)
@@ -128,7 +130,8 @@ def blocks_svg(A: StructuredMatrix, title: str = "", *, side: int = _SIDE) -> Ma
         viewBox=f"0 0 {wide} {high}",
         preserveAspectRatio="none",
         shape_rendering="crispEdges",
-        style=f"outline:1px solid #888;color:{_BLUE}",
+        style=f"max-width:100%;height:auto;aspect-ratio:{width}/{height};"
+        f"outline:1px solid #888;color:{_BLUE}",
     )
 
 

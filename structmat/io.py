@@ -55,6 +55,21 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
     >>> B
     <3x2 LowRank, float64, numpy: cost 0.8333, storage 0.8333 of dense>
     """
+    write(path, A, {})
+
+
+def write(path: str | os.PathLike[str], A: StructuredMatrix, notes: Mapping[str, Any]) -> None:
+    """Write a matrix as `save` does, with notes on it in the header: values of JSON by name.
+
+    Examples
+    --------
+    >>> import os, tempfile, structmat
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "swap.npz")
+    ...     write(path, structmat.Permutation([1, 0]), {"error": 0.25})
+    ...     read(path)
+    (<2x2 Permutation, float64, numpy: cost 0, storage 0.5 of dense>, {'error': 0.25})
+    """
     if not isinstance(A, StructuredMatrix):
         raise InputError(
             f"A is a {type(A).__qualname__}; expected a StructuredMatrix (of a result its "
@@ -62,6 +77,7 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
         )
     entry, contents = describe(A)
     header = {"format_version": FORMAT_VERSION, "matrix": entry}
+    header |= {"notes": dict(notes)} if notes else {}
     arrays = {name: np.asarray(_array.to_numpy(array)) for name, array in contents.items()}
     write_archive(path, arrays, header, HEADER)
 
@@ -133,6 +149,11 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     ...     structmat.load(path).p
     array([1, 0])
     """
+    return read(path)[0]
+
+
+def read(path: str | os.PathLike[str]) -> tuple[StructuredMatrix, dict[str, Any]]:
+    """Read a matrix as `load` does, and the notes of `write`: none in files of `save`."""
     name = name_of(path)
     with foreign(name, f"it is truncated, damaged or not a structmat file: {_EXPECTED}"):
         arrays, digests = read_archive(name)
@@ -144,7 +165,7 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
         header = unsealed(arrays.pop(HEADER).tobytes(), FORMAT_VERSION, name)
         del digests[HEADER]
         check_members(header, digests)
-        return restore(header["matrix"], arrays)
+        return restore(header["matrix"], arrays), dict(header.get("notes", {}))
 
 
 def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:

@@ -10,6 +10,7 @@ import structmat
 from structmat._input import read_matrix
 from structmat.cli._common import Report, check_output, draw, share, tolerance
 from structmat.cli._points import add_kernel, announced, has_kernel, kernel_matrix
+from structmat.io import read, write
 from structmat.kinds import compressible_kinds
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.matrices.lazy import split_orders
@@ -66,7 +67,8 @@ def _compress(options: argparse.Namespace) -> Report:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         result = structmat.compress(A, kind, **goal)
-    structmat.save(options.output, result.matrix)
+    notes = {"error": result.error, "estimate": str(result.estimate)}
+    write(options.output, result.matrix, notes)
     text = f"{result}\n{result.matrix!r} written to {options.output}"
     if result.cost > math.prod(result.matrix.shape):
         text += "\nthis costs more than the dense matrix: nothing is gained"
@@ -108,8 +110,8 @@ def _structure(A: StructuredMatrix) -> dict[str, Any]:
 
 
 def _info(options: argparse.Namespace) -> Report:
-    A = structmat.load(options.file)
-    figures = {**_facts(A), **_structure(A), "bytes": os.path.getsize(options.file)}
+    A, notes = read(options.file)
+    figures = {**_facts(A), **_structure(A), **notes, "bytes": os.path.getsize(options.file)}
     return Report("\n".join(f"{name:<18}{value}" for name, value in figures.items()), figures)
 
 

@@ -237,8 +237,8 @@ def test_an_interrupt_ends_with_130(moment, folder):
         "        if name == 'scipy': os.kill(os.getpid(), signal.SIGINT)\n"
         "if sys.argv.pop() == 'during the imports': sys.meta_path.insert(0, Finder())\n"
         "else:\n"
-        "    import structmat\n"
-        "    structmat.load = lambda path: os.kill(os.getpid(), signal.SIGINT) or 1\n"
+        "    import structmat.cli._matrices as matrices\n"
+        "    matrices.read = lambda path: os.kill(os.getpid(), signal.SIGINT) or 1\n"
         "from structmat_command import main\n"
         "sys.exit(main())\n"
     )

@@ -12,6 +12,8 @@ from structmat.nn.sharded import is_sharded
 
 #: Pictures of one layer at most: one for each tap of a kernel or part of a packed weight.
 _MOST_PICTURES = 9
+#: Length of each where there are more than four, in CSS pixels.
+_TINY = 52
 
 
 def layer_html(layer: Any) -> Markup:
@@ -47,7 +49,7 @@ def layer_pictures(layer: Any, title: str = "") -> list[Markup]:
     """Pictures of the blocks of a layer's weights: the first few where they are many."""
     weights = _weights(layer)
     matrices = [weight.to_matrix() for weight in weights[:_MOST_PICTURES]]
-    size = {} if len(weights) == 1 else {"side": SMALL}
+    size = {} if len(weights) == 1 else {"side": SMALL if len(weights) <= 4 else _TINY}
     with torch.no_grad():
         return [blocks_svg(matrix, title, **size) for matrix in matrices]
 
