@@ -25,6 +25,16 @@ from structmat.cli._solve import add_solve
 from structmat.cli._streams import complain, open_streams, show
 from structmat.errors import StructmatError
 
+_EXAMPLES = """\
+examples:
+  structmat compare
+      shows all structures on a matrix that ships with structmat
+  structmat compress A.npy --budget 0.2 -o small.npz
+      compresses your matrix; info, plot, report and solve take the file
+  structmat compress --help
+      shows the options of a command, with examples
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
@@ -90,7 +100,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="structmat", description=structmat.__doc__.split("\n")[0])
+    parser = _Parser(
+        prog="structmat",
+        description=structmat.__doc__.split("\n")[0],
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"structmat {structmat.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

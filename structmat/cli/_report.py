@@ -10,7 +10,7 @@ from typing import Any
 
 import structmat
 from structmat._progress import Progress, reporting
-from structmat.cli._common import Report, check_output
+from structmat.cli._common import Report, add_command, check_output
 from structmat.cli._report_page import Row, error_facts, matrix_page, model_page, percent, totals
 from structmat.errors import InputError
 from structmat.files.foreign import foreign
@@ -18,7 +18,6 @@ from structmat.files.write import whole_file
 from structmat.io import read
 
 _EXAMPLES = """\
-examples:
   structmat report small.npz -o report.html
       shows a matrix that structmat compress or structmat.save wrote
   structmat report model.safetensors -o report.html
@@ -39,13 +38,8 @@ _LENGTH = 8
 
 def add_report(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    report = commands.add_parser(
-        "report",
-        parents=common,
-        help="write a page on a saved matrix or network, with pictures of its blocks",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    what = "write a page on a saved matrix or network, with pictures of its blocks"
+    report = add_command(commands, "report", common, what, _EXAMPLES)
     report.add_argument("file", help="file that structmat wrote, or folder of a model")
     report.add_argument(
         "-o", "--output", default="report.html", help="page to write (default: %(default)s)"
