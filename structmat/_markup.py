@@ -115,8 +115,11 @@ def card(title: str, facts: Mapping[str, str], pictures: Iterable[str] = ()) -> 
     ]
     name = element("caption", title, style="text-align:left;font-weight:bold;color:inherit")
     shown = element("table", name, *rows)
-    style = "display:flex;flex-wrap:wrap;gap:1em;align-items:center"
-    return element("div", shown, *map(Markup, pictures), style=style)
+    flex = "display:flex;flex-wrap:wrap;align-items:center"
+    side = element(
+        "div", *map(Markup, pictures), style=f"{flex};gap:0.5em;flex:1 1 0;min-width:12em"
+    )
+    return element("div", shown, side, style=f"{flex};gap:1em")
 
 
 def image(source: str, description: str, *caption: str) -> Markup:

@@ -52,7 +52,7 @@ class Table:
         for i, row in enumerate(self.rows):
             span = len(self.head) - len(row) + 1
             cells = [_heading(row[0]), *map(_cell, row[1:-1]), _cell(row[-1], span)]
-            cells += [element("td", Markup(pictures[i]))] if pictures else []
+            cells += [element("td", Markup(pictures[i]), style="min-width:8em")] if pictures else []
             lines.append(element("tr", *cells))
         parts = element("thead", element("tr", *head)), element("tbody", *lines)
         notes = [element("div", element("small", note)) for note in self.notes]

@@ -7,6 +7,7 @@ named by its place in that tree (``u``, ``0/u`` in the first operand of a sum, â
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -165,7 +166,17 @@ def read(path: str | os.PathLike[str]) -> tuple[StructuredMatrix, dict[str, Any]
         header = unsealed(arrays.pop(HEADER).tobytes(), FORMAT_VERSION, name)
         del digests[HEADER]
         check_members(header, digests)
-        return restore(header["matrix"], arrays), dict(header.get("notes", {}))
+        return restore(header["matrix"], arrays), _checked(header.get("notes", {}))
+
+
+def _checked(notes: Any) -> dict[str, Any]:
+    """Notes by name, of which `error` is a number, and the others are numbers or texts."""
+    found = dict(notes)
+    for name, value in found.items():
+        numbers = isinstance(value, int | float) and math.isfinite(value)
+        if not numbers and (name == "error" or not isinstance(value, str)):
+            raise ValueError(f"a note {name!r} of {value!r}")
+    return found
 
 
 def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:
