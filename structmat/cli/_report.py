@@ -99,8 +99,12 @@ def _on_model(
     sums = totals(rows)
     shares = [percent(sums[key], sums["dense"]) for key in ("cost", "storage")]
     text = (
-        f"{name}: {len(rows)} structured layers, {shares[0]} of the multiplications and "
-        f"{shares[1]} of the scalars of dense ones"
+        f"{name}: no structured layer"
+        if not rows
+        else (
+            f"{name}: {len(rows)} structured layers, {shares[0]} of the multiplications and "
+            f"{shares[1]} of the scalars of dense ones"
+        )
     )
     return model_page(name, rows, stored.others, file), {"layers": layers, "total": sums}, text
 

@@ -98,7 +98,7 @@ def model_page(
         f"structmat report: {name}",
         element("h1", name),
         element("p", _lead(rows), class_="lead"),
-        section("Layers", _layers(rows)),
+        section("Layers", _layers(rows)) if rows else Markup(),
         _pictures(rows),
         _others(others),
         section("This file", _facts("What was read, and by which versions.", file)),
@@ -132,7 +132,7 @@ def percent(part: int, whole: int) -> str:
 
 def _lead(rows: Sequence[Row]) -> str:
     if not rows:
-        return "There is no structured layer in this file."
+        return "There is no structured layer in this file: all of its tensors are dense."
     sums, learning = totals(rows), sum(row.learns for row in rows)
     cost, storage = (percent(sums[key], sums["dense"]) for key in ("cost", "storage"))
     many = (

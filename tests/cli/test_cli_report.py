@@ -167,6 +167,17 @@ def test_a_layer_alone_has_the_name_of_its_type(here, capsys):
     assert report(capsys, "layer.safetensors")[0].row("GaudiLinear")[0].startswith("GaudiLinear")
 
 
+def test_a_dense_network_has_no_layers_to_show(here, capsys):
+    torch = pytest.importorskip("torch")
+    from structmat.nn import save_model
+
+    save_model("dense.safetensors", torch.nn.Linear(3, 2))
+    page, out = report(capsys, "dense.safetensors")
+    assert out.startswith("dense.safetensors: no structured layer\n")
+    assert page.row("weight") == ["weight", "2 x 3", "float32"]
+    assert not any(row[0] == "Layer " for row in page.rows)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
