@@ -71,9 +71,9 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--kinds",
         default=",".join(_KINDS),
-        help="structures to compare, separated by commas, such as dense,low_rank,gblr (default: "
-        "all of structmat, where gblr is learned and gblr_fixed keeps random places; also "
-        "pixelfly, and kinds of other packages)",
+        # With spaces, at which lines may break.
+        help=f"structures to compare, separated by commas (default: {', '.join(_KINDS)}, where "
+        "gblr is learned and the others are fixed; also pixelfly, and kinds of other packages)",
     )
     learn.add_argument(
         "--seeds", type=_up_to(10_000), default=3, help="number of seeds, from 0 (default: 3)"
