@@ -1,27 +1,33 @@
-"""HTML of a matrix for notebooks: a table of facts beside a picture of its blocks."""
+"""HTML of a matrix for notebooks: facts, a picture of its blocks, and the tree of its operands."""
 
 import math
-from collections.abc import Mapping
-from html import escape
+from collections import deque
 
 import numpy as np
 
 from structmat import _array
 from structmat._coverage import coverage
+from structmat._markup import Markup, amount, card, element
 from structmat.matrix import StructuredMatrix
 
 #: Pixels a side of the picture at most.
 _PIXELS = 96
-#: Length of the longer side on the page, in CSS pixels.
-_SIDE = 160
+#: Length of the longer side on the page, in CSS pixels: of one picture, and of many in a table.
+_SIDE, SMALL = 160, 96
 #: Shades between one block on an entry and the most.
 _SHADES = 5
 #: A matrix of more entries is drawn only if its kind knows its blocks.
 _DENSE_ENTRIES = 2**20
+#: Operands that a tree shows, in all and below one of them.
+_MOST_OPERANDS, _MOST_BELOW = 24, 6
+#: A blue that stands out from white and from black; a page may set another one.
+_BLUE = "var(--structmat-blocks, #1f86c9)"
+
+_Place = tuple[int, ...]
 
 
-def matrix_html(A: StructuredMatrix) -> str:
-    """A table of the facts of a matrix, with the picture of its blocks, as HTML.
+def matrix_html(A: StructuredMatrix) -> Markup:
+    """The facts of a matrix beside the picture of its blocks, and its operands if it has any.
 
     Examples
     --------
@@ -30,36 +36,70 @@ def matrix_html(A: StructuredMatrix) -> str:
     >>> "<svg" in matrix_html(A) and "LowRank" in matrix_html(A)
     True
     """
+    shown = card(type(A).__name__, matrix_facts(A), [blocks_svg(A)])
+    return element("div", shown, operands_html(A)) if A.children else shown
+
+
+def matrix_facts(A: StructuredMatrix) -> dict[str, str]:
+    """Shape, kind, dtype, place, cost and storage of a matrix, as texts by name."""
     m, n = A.shape
-    facts = {
+    return {
         "shape": f"{m} x {n}",
         "kind": A.kind,
         "dtype": str(A.dtype),
         "library": f"{_array.backend_name(A.xp)}, {A.device}",
-        "cost": f"{A.cost:,} ({A.relative_cost:.2%} of dense)",
-        "storage": f"{A.storage:,} ({A.relative_storage:.2%} of dense)",
+        "cost": amount(A.cost, m * n),
+        "storage": amount(A.storage, m * n),
     }
-    table = facts_html(type(A).__name__, facts)
-    return f'<div style="display:flex;gap:1em;align-items:center">{table}{blocks_svg(A)}</div>'
 
 
-def facts_html(title: str, facts: Mapping[str, str]) -> str:
-    """A table of names and values, as HTML.
+def operands_html(A: StructuredMatrix) -> Markup:
+    """The operands of a lazy matrix and theirs, as a tree of bounded size; empty without any.
+
+    The operands nearest to the matrix come first. Left-out ones are counted.
 
     Examples
     --------
-    >>> "<td" in facts_html("Matrix", {"shape": "3 x 2"})
-    True
+    >>> import structmat
+    >>> D = structmat.Diagonal([1.0, 2.0])
+    >>> operands_html(D + structmat.Permutation([1, 0])).count("<li>")
+    2
     """
-    rows = "".join(
-        f'<tr><th style="text-align:left">{escape(name)}</th>'
-        f'<td style="text-align:left">{escape(value)}</td></tr>'
-        for name, value in facts.items()
-    )
-    return f"<table><caption>{escape(title)}</caption>{rows}</table>"
+    shown: dict[_Place, list[StructuredMatrix]] = {}
+    waiting: deque[tuple[_Place, StructuredMatrix]] = deque([((), A)])
+    room = _MOST_OPERANDS
+    while waiting:
+        place, B = waiting.popleft()
+        shown[place] = list(B.children[: min(room, _MOST_BELOW)])
+        room -= len(shown[place])
+        waiting += [((*place, i), child) for i, child in enumerate(shown[place])]
+    return _branch((), A, shown)
 
 
-def blocks_svg(A: StructuredMatrix) -> str:
+def _branch(
+    place: _Place, A: StructuredMatrix, shown: dict[_Place, list[StructuredMatrix]]
+) -> Markup:
+    """A list of the operands that are shown below one place of the tree."""
+    if not A.children:
+        return Markup()
+    lines = [
+        element("li", _line(child), _branch((*place, i), child, shown))
+        for i, child in enumerate(shown[place])
+    ]
+    left = len(A.children) - len(lines)
+    lines += [element("li", f"… {left} more")] if left else []
+    return element("ul", *lines, style="margin:0.2em 0;padding-left:1.4em;list-style:disc")
+
+
+def _line(A: StructuredMatrix) -> Markup:
+    m, n = A.shape
+    facts = f" {m} x {n}, {A.kind}: cost {A.cost:,}, storage {A.storage:,}"
+    return Markup(element("strong", type(A).__name__) + element("span", facts))
+
+
+def blocks_svg(
+    A: StructuredMatrix, title: str = "", *, side: int = _SIDE, pixels: int = _PIXELS
+) -> Markup:
     """Picture of the blocks of a matrix as one inline ``<svg>`` element.
 
     An entry is the darker the more rank-one blocks cover it. A large matrix of a kind
@@ -71,30 +111,38 @@ def blocks_svg(A: StructuredMatrix) -> str:
     >>> blocks_svg(structmat.LowRank(np.ones((3, 1)), np.ones((2, 1)))).count("<path")
     1
     """
-    count = coverage(A, _PIXELS, most_entries=_DENSE_ENTRIES)
+    count = coverage(A, pixels, most_entries=_DENSE_ENTRIES)
     high, wide = count.shape
     most = max(int(count.max(initial=0)), 1)
-    shade = np.ceil(count * min(most, _SHADES) / most).astype(np.int64)
     levels = min(most, _SHADES)
-    paths = "".join(_path(shade == level, level / levels) for level in range(1, levels + 1))
-    (m, n), scale = A.shape, _SIDE / max(*A.shape, 1)
+    shade = np.ceil(count * levels / most).astype(np.int64)
+    paths = [_path(shade == level, level / levels) for level in range(1, levels + 1)]
+    (m, n), scale = A.shape, side / max(*A.shape, 1)
     width, height = (max(round(size * scale), 8) for size in (n, m))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '
-        f'viewBox="0 0 {wide} {high}" preserveAspectRatio="none" shape-rendering="crispEdges" '
-        f'style="outline:1px solid #888;color:#0072B2">'
-        f"<title>{escape(f'{type(A).__name__} {m}x{n}')}</title>{paths}</svg>"
+    return element(
+        "svg",
+        element("title", title or f"{type(A).__name__} {m}x{n}"),
+        *paths,
+        xmlns="http://www.w3.org/2000/svg",
+        role="img",
+        width=str(width),
+        height=str(height),
+        viewBox=f"0 0 {wide} {high}",
+        preserveAspectRatio="none",
+        shape_rendering="crispEdges",
+        style=f"max-width:100%;height:auto;aspect-ratio:{width}/{height};"
+        f"outline:1px solid #888;color:{_BLUE}",
     )
 
 
-def _path(mask: np.ndarray, strength: float) -> str:
+def _path(mask: np.ndarray, strength: float) -> Markup:
     """Pixels of a mask as one path of horizontal bars; empty if there are none."""
     edge = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     (rows, starts), (_, ends) = np.nonzero(edge == 1), np.nonzero(edge == -1)
     if not rows.size:
-        return ""
+        return Markup()
     bars = "".join(
         f"M{start} {row}h{end - start}v1h{start - end}z"
         for row, start, end in zip(rows, starts, ends, strict=True)
     )
-    return f'<path fill="currentColor" fill-opacity="{math.sqrt(strength):.2f}" d="{bars}"/>'
+    return element("path", fill="currentColor", fill_opacity=f"{math.sqrt(strength):.2f}", d=bars)

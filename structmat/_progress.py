@@ -104,8 +104,8 @@ class _Bar:
         full = int(_LENGTH * self._done)
         bar = "#" * full + "-" * (_LENGTH - full)
         to_go = math.inf if self._done == 0 else seconds * (1 / self._done - 1)
-        left = f", {_clock(to_go)} to go" if to_go < math.inf else ""
-        return f"{self._label} {100 * self._done:3.0f} % {bar} {_clock(seconds)}{left}"
+        left = f", {clock(to_go)} to go" if to_go < math.inf else ""
+        return f"{self._label} {100 * self._done:3.0f} % {bar} {clock(seconds)}{left}"
 
     def _draw(self, line: str) -> None:
         # A line that wraps could not be drawn over.
@@ -129,12 +129,12 @@ def _write(text: str) -> None:
         pass
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Seconds for a reader: 42 s, 3:07 min, 2:05 h.
 
     Examples
     --------
-    >>> _clock(42.3), _clock(187), _clock(7500)
+    >>> clock(42.3), clock(187), clock(7500)
     ('42 s', '3:07 min', '2:05 h')
     """
     whole = round(seconds)

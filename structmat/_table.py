@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from structmat._markup import Markup, element
 
 
 @dataclass(frozen=True)
@@ -43,28 +44,27 @@ class Table:
         head = line(self.head)
         return "\n".join([head, "-" * len(head), *map(line, self.rows), *self.notes])
 
-    def html(self, pictures: Sequence[str] = ()) -> str:
+    def html(self, pictures: Sequence[str] = ()) -> Markup:
         """A table element, with a picture at the end of each row; pictures are HTML."""
-        head = _heading(self.head[0]) + "".join(_heading(text, "right") for text in self.head[1:])
-        head += "<th>blocks</th>" if pictures else ""
+        head = [_heading(self.head[0]), *(_heading(text, "right") for text in self.head[1:])]
+        head += [element("th", "blocks")] if pictures else []
         lines = []
         for i, row in enumerate(self.rows):
             span = len(self.head) - len(row) + 1
-            cells = _heading(row[0]) + "".join(_cell(text) for text in row[1:-1])
-            cells += _cell(row[-1], span) + (f"<td>{pictures[i]}</td>" if pictures else "")
-            lines.append(f"<tr>{cells}</tr>")
-        notes = "".join(f"<div><small>{escape(note)}</small></div>" for note in self.notes)
-        return (
-            f"<div><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-            f"{notes}</div>"
-        )
+            cells = [_heading(row[0]), *map(_cell, row[1:-1]), _cell(row[-1], span)]
+            cells += [element("td", Markup(pictures[i]), style="min-width:8em")] if pictures else []
+            lines.append(element("tr", *cells))
+        parts = element("thead", element("tr", *head)), element("tbody", *lines)
+        notes = [element("div", element("small", note)) for note in self.notes]
+        return element("div", element("table", *parts), *notes, style="overflow-x:auto")
 
 
-def _heading(text: str, side: str = "left") -> str:
-    return f'<th style="text-align:{side}">{escape(text)}</th>'
+def _heading(text: str, side: str = "left") -> Markup:
+    return element("th", text, style=f"text-align:{side};padding:0.2em 0.6em")
 
 
-def _cell(text: str, span: int = 1) -> str:
+def _cell(text: str, span: int = 1) -> Markup:
     if span == 1:
-        return f'<td style="text-align:right">{escape(text)}</td>'
-    return f'<td colspan="{span}" style="text-align:left;max-width:24em">{escape(text)}</td>'
+        style = "text-align:right;white-space:nowrap;padding:0.2em 0.6em"
+        return element("td", text, style=style)
+    return element("td", text, colspan=str(span), style="text-align:left;max-width:24em")

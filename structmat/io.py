@@ -7,6 +7,7 @@ named by its place in that tree (``u``, ``0/u`` in the first operand of a sum, â
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -55,19 +56,29 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
     >>> B
     <3x2 LowRank, float64, numpy: cost 0.8333, storage 0.8333 of dense>
     """
+    write(path, A, {})
+
+
+def write(path: str | os.PathLike[str], A: StructuredMatrix, notes: Mapping[str, Any]) -> None:
+    """Write a matrix as `save` does, with notes on it in the header: values of JSON by name.
+
+    Examples
+    --------
+    >>> import os, tempfile, structmat
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "swap.npz")
+    ...     write(path, structmat.Permutation([1, 0]), {"error": 0.25})
+    ...     read(path)
+    (<2x2 Permutation, float64, numpy: cost 0, storage 0.5 of dense>, {'error': 0.25})
+    """
     if not isinstance(A, StructuredMatrix):
         raise InputError(
             f"A is a {type(A).__qualname__}; expected a StructuredMatrix (of a result its "
             ".matrix; wrap an array in structmat.Dense)"
         )
-    save_with(path, A, {})
-
-
-def save_with(path: str | os.PathLike[str], A: StructuredMatrix, notes: dict[str, Any]) -> None:
-    """Write a matrix, and notes that JSON can hold, to a file that `load` reads as well."""
     entry, contents = describe(A)
     header = {"format_version": FORMAT_VERSION, "matrix": entry}
-    header |= {"notes": notes} if notes else {}
+    header |= {"notes": dict(notes)} if notes else {}
     arrays = {name: np.asarray(_array.to_numpy(array)) for name, array in contents.items()}
     write_archive(path, arrays, header, HEADER)
 
@@ -139,13 +150,16 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     ...     structmat.load(path).p
     array([1, 0])
     """
-    return load_with(path)[0]
+    return read(path)[0]
 
 
-def load_with(
+def read(
     path: str | os.PathLike[str], remedy: str = _EXPECTED
 ) -> tuple[StructuredMatrix, dict[str, Any]]:
-    """Read a matrix and the notes that `save_with` wrote."""
+    """Read a matrix as `load` does, and the notes of `write`: none in files of `save`.
+
+    The error for a damaged file ends with the remedy.
+    """
     name = name_of(path)
     with foreign(name, f"it is truncated, damaged or not a structmat file: {remedy}"):
         arrays, digests = read_archive(name)
@@ -157,7 +171,17 @@ def load_with(
         header = unsealed(arrays.pop(HEADER).tobytes(), FORMAT_VERSION, name)
         del digests[HEADER]
         check_members(header, digests)
-        return restore(header["matrix"], arrays), header.get("notes", {})
+        return restore(header["matrix"], arrays), _checked(header.get("notes", {}))
+
+
+def _checked(notes: Any) -> dict[str, Any]:
+    """Notes by name, of which `error` is a number, and the others are numbers or texts."""
+    found = dict(notes)
+    for name, value in found.items():
+        numbers = isinstance(value, int | float) and math.isfinite(value)
+        if not numbers and (name == "error" or not isinstance(value, str)):
+            raise ValueError(f"a note {name!r} of {value!r}")
+    return found
 
 
 def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:

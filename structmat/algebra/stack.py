@@ -9,11 +9,16 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
+from structmat._html import blocks_svg
+from structmat._markup import amount, card
 from structmat._operand import as_operand, is_scalar
 from structmat.algebra.arguments import as_matrix
 from structmat.algebra.blocks import block_diag, concatenate
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.matrix import StructuredMatrix
+
+#: Pictures that a notebook shows of a batch, at most.
+_MOST_PICTURES = 6
 
 
 def stack(matrices: Sequence[Any]) -> "MatrixStack":
@@ -118,6 +123,17 @@ class MatrixStack:
     def __repr__(self) -> str:
         kinds = ", ".join(dict.fromkeys(M.kind for M in self.matrices))
         return f"<MatrixStack of shape {self.shape}, {self.dtype}: {kinds}, cost {self.cost}>"
+
+    def _repr_html_(self) -> str:
+        dense = math.prod(self.shape)
+        facts = {
+            "shape": " x ".join(map(str, self.shape)),
+            "kinds": ", ".join(dict.fromkeys(M.kind for M in self.matrices)),
+            "dtype": str(self.dtype),
+            "cost": amount(self.cost, dense),
+            "storage": amount(self.storage, dense),
+        }
+        return card("MatrixStack", facts, map(blocks_svg, self.matrices[:_MOST_PICTURES]))
 
     # Products.
 

@@ -2,12 +2,13 @@
 
 ``structmat learn`` trains structured networks side by side. ``structmat compare`` shows
 all structures on one matrix, ``compress`` writes one, ``solve`` solves a system with it,
-``info`` and ``plot`` show the matrix in a file. ``structmat calibrate`` measures the kernels of
-the present machine.
+``info`` and ``plot`` show the matrix in a file, and ``report`` writes a page on it, or on a
+network. ``calibrate`` measures the kernels of the present machine.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -19,9 +20,20 @@ from structmat.cli._common import whole
 from structmat.cli._compare import add_compare
 from structmat.cli._learn import add_learn
 from structmat.cli._matrices import add_compress, add_info, add_plot
+from structmat.cli._report import add_report
 from structmat.cli._solve import add_solve
 from structmat.cli._streams import complain, open_streams, show
 from structmat.errors import StructmatError
+
+_EXAMPLES = """\
+examples:
+  structmat compare
+      shows all structures on a matrix that ships with structmat
+  structmat compress A.npy --budget 0.2 -o small.npz
+      compresses your matrix; info, plot, report and solve take the file
+  structmat compress --help
+      shows the options of a command, with examples
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return show(json.dumps(report.figures, indent=2) if options.json else report.text)
     except BrokenPipeError:  # from argparse, which prints help
         return show("")
-    except (StructmatError, OSError) as error:
+    except StructmatError as error:
         complain(str(error))
+        return 1
+    except OSError as error:
+        complain(_told(error))
         return 1
     except MemoryError as error:
         complain(f"not enough memory ({error}); expected a smaller matrix, or more memory")
@@ -49,6 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
+
+
+def _told(error: OSError) -> str:
+    """The message of an error of the system, with the remedy."""
+    if error.filename is None:
+        return str(error)
+    remedy = "expected a file that can be read (choose another name)"
+    if isinstance(error, FileNotFoundError):
+        remedy = "expected a file that exists (check the name, and the folder that you are in)"
+    elif isinstance(error, IsADirectoryError):
+        remedy = "expected a file (name one in this folder)"
+    return f"{os.fsdecode(error.filename)!r}: {error.strerror}; {remedy}"
 
 
 def import_kinds() -> None:
@@ -73,7 +100,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="structmat", description=structmat.__doc__.split("\n")[0])
+    parser = _Parser(
+        prog="structmat",
+        description=structmat.__doc__.split("\n")[0],
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"structmat {structmat.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -90,5 +122,6 @@ def _parser() -> argparse.ArgumentParser:
     add_solve(commands, [common, keyed])
     add_info(commands, [common])
     add_plot(commands, [common])
+    add_report(commands, [common])
     add_calibrate(commands, [common])
     return parser

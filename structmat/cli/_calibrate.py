@@ -5,21 +5,27 @@ import importlib.util
 from typing import Any
 
 from structmat._table import Table
-from structmat.cli._common import Report
+from structmat.cli._common import Report, add_command, tell
 from structmat.errors import MissingDependencyError
 from structmat.kernels.choice.calibrate import calibrate
 from structmat.kernels.choice.calibrate_devices import Measured, calibrate_device
 from structmat.kernels.cost_model.coefficients import CPU, coefficients_file, keep, place_of
 from structmat.kernels.cpu.threads import num_threads
 
+_EXAMPLES = """\
+  structmat calibrate
+      measures the kernels of the CPU, and the layers of torch where it is installed
+  structmat calibrate --device cuda
+      measures the first GPU, by CuPy
+
+Nothing else should run meanwhile. Without it, the figures that ship are used.
+"""
+
 
 def add_calibrate(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    command = commands.add_parser(
-        "calibrate",
-        parents=common,
-        help="measure the time of products on this machine, for the choice between kernels",
-    )
+    what = "measure the time of products on this machine, for the choice between kernels"
+    command = add_command(commands, "calibrate", common, what, _EXAMPLES)
     command.add_argument(
         "--device",
         default=CPU,
@@ -29,6 +35,7 @@ def add_calibrate(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> Report:
+    tell("expected: one to two minutes, in which nothing else should run")
     if options.device != CPU:
         return _on_device(options.device)
     measured, errors = calibrate()

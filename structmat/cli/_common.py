@@ -23,6 +23,25 @@ class Report:
     figures: dict[str, Any]
 
 
+def add_command(
+    commands: Any,
+    name: str,
+    common: list[argparse.ArgumentParser],
+    what: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    """Add a command, whose help says what it does, and ends with examples that run."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        parents=common,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}.",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return command
+
+
 def number(text: str, what: str, fits: Callable[[float], bool]) -> float:
     try:
         value = float(text)
@@ -57,6 +76,12 @@ def whole_number(text: str, least: int, most: int) -> int:
             f"{text!r}; expected a whole number from {least} to {most}"
         )
     return value
+
+
+def tell(message: str) -> None:
+    """Say on a terminal what is expected of long work; nothing in a pipe."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import cg
 import structmat
 from structmat._input import read_matrix
 from structmat._table import Table
-from structmat.cli._common import Report, check_output, draw, share, tolerance
+from structmat.cli._common import Report, add_command, check_output, draw, share, tolerance
 from structmat.compress import DENSE_ENTRIES, Comparison
 from structmat.compress.results import HEAD, UNITS, shown
 from structmat.demo import earthquake_kernel
@@ -27,12 +27,20 @@ _DENSE_SOLVE = 2048
 # Smallest norm to divide by.
 _TINY = float(np.finfo(np.float64).tiny)
 
+_EXAMPLES = """\
+  structmat compare
+      shows all structures on a kernel matrix of earthquakes, which ships with structmat
+  structmat compare A.npy --budget 0.3 -o blocks.png
+      compresses your matrix to 0.3 of the dense cost, and draws the blocks of the GBLR matrix
+  structmat compare A.npy --tol 1e-3
+      meets a relative error instead, each structure at the cost that it takes
+"""
+
 
 def add_compare(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    compare = commands.add_parser(
-        "compare", parents=common, help="all structures at equal cost, side by side"
-    )
+    what = "compress a matrix to all structures at equal cost, side by side"
+    compare = add_command(commands, "compare", common, what, _EXAMPLES)
     compare.add_argument(
         "file",
         nargs="?",

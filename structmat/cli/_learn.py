@@ -4,15 +4,21 @@ import argparse
 import math
 import os
 import shlex
-import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from structmat.cli._common import Report, check_output, number, share, terminal_bar, whole_number
+from structmat.cli._common import (
+    Report,
+    add_command,
+    check_output,
+    number,
+    share,
+    whole_number,
+)
 from structmat.cli._learn_text import FIXED, outcome_text
+from structmat.cli._training_bar import training_bar
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kinds import BUILT_IN
 
@@ -29,12 +35,22 @@ _KINDS = (
     "gblr",
 )
 
+_EXAMPLES = """\
+  structmat learn
+      trains networks of all kinds on digits that ship with scikit-learn
+  structmat learn --kinds dense,low_rank,gblr --seeds 1 --budget 0.05 -o mine
+      compares three kinds at one budget, and writes figures, a page and a model to mine
+  structmat learn --data cifar10 --data-dir data --model vit --device auto --resume
+      goes on where a run on the best device here was stopped
+
+The share that is done, and the time to go, stand on standard error.
+"""
+
 
 def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    learn = commands.add_parser(
-        "learn", parents=common, help="train structured networks side by side on real data"
-    )
+    what = "train structured networks side by side on real data"
+    learn = add_command(commands, "learn", common, what, _EXAMPLES)
     learn.add_argument(
         "--data", choices=_DATA, default="digits", help="data set (default: %(default)s)"
     )
@@ -54,8 +70,9 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--kinds",
         default=",".join(_KINDS),
-        help="structures to compare, separated by commas (default: %(default)s, where gblr is "
-        "learned and the others are fixed; also pixelfly, and kinds of other packages)",
+        # With spaces, at which lines may break.
+        help=f"structures to compare, separated by commas (default: {', '.join(_KINDS)}, where "
+        "gblr is learned and the others are fixed; also pixelfly, and kinds of other packages)",
     )
     learn.add_argument(
         "--seeds", type=_up_to(10_000), default=3, help="number of seeds, from 0 (default: 3)"
@@ -171,7 +188,7 @@ def _learn(options: argparse.Namespace) -> Report:
         resume=options.resume,
         command=shlex.join(["structmat", *_words(options)]),
     )
-    with _training_bar() as progress:
+    with training_bar() as progress:
         outcome = experiment.run(progress)
     figures = {**outcome.results, "files": outcome.files}
     return Report(outcome_text(outcome.results, outcome.files), figures)
@@ -240,28 +257,3 @@ def _words(options: argparse.Namespace) -> list[str]:
         if value is not None and (name, value) != ("device", "cpu"):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words
-
-
-@contextmanager
-def _training_bar() -> Any:
-    """A bar over the whole experiment on a terminal, a line a training elsewhere."""
-    form = "{percentage:3.0f} % {bar} {elapsed}, {remaining} to go  {desc}"
-    with terminal_bar(total=1.0, bar_format=form) as bar:
-
-        def advance(label: str, done: float, loss: float) -> None:
-            bar.set_description_str(f"{label}: loss {loss:.3f}", refresh=False)
-            bar.update(done - bar.n)
-
-        yield _line_by_line() if bar is None else advance
-
-
-def _line_by_line() -> Callable[[str, float, float], None]:
-    last = ""
-
-    def advance(label: str, done: float, _loss: float) -> None:
-        nonlocal last
-        if label != last:
-            print(f"{100 * done:3.0f} %  {label}", file=sys.stderr, flush=True)
-        last = label
-
-    return advance

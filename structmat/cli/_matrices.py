@@ -8,34 +8,46 @@ from typing import Any
 
 import structmat
 from structmat._input import read_matrix
-from structmat.cli._common import Report, check_output, draw, share, tolerance
+from structmat.cli._common import Report, add_command, check_output, draw, share, tolerance
 from structmat.cli._points import add_kernel, announced, has_kernel, kernel_matrix
+from structmat.io import read, write
 from structmat.kinds import compressible_kinds
 from structmat.matrices.hierarchical import Hierarchical
 from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
 
-_EXAMPLES = """\
-examples:
-  structmat compress A.npy --to gblr --budget 0.3 -o OUT.npz
-      writes a matrix of 30 % of the dense cost
-  structmat compress A.npy --to low_rank --tol 1e-6 --symmetric -o OUT.npz
-      stores U and d of U diag(d) U^H, for a matrix that equals its adjoint
-  structmat compress points.npy --kernel matern32 --length 0.1 --tol 1e-4 -o OUT.npz
-      takes the kernel of the points, which is never formed
-"""
 NO_PICTURES = "matplotlib is not installed; install it with pip install 'structmat[plot]'"
+
+_COMPRESS = """\
+  structmat compress A.npy --budget 0.2 -o small.npz
+      keeps to a fifth of the dense cost, with blocks where they serve the error most
+  structmat compress A.mtx --to block_low_rank --tol 1e-3 -o small.npz --picture small.png
+      meets a relative error, and draws the blocks
+  structmat compress A.npy --to low_rank --tol 1e-6 --symmetric -o half.npz
+      stores half of a matrix that equals its adjoint
+  structmat compress points.npy --kernel matern32 --length 0.1 --tol 1e-4 -o operator.npz
+      takes the kernel of points, a row each, which is never formed
+
+structmat.load reads the file, and so do info, plot, report and solve.
+"""
+_INFO = """\
+  structmat info small.npz
+      prints kind, shape, cost and storage, and the error that structmat compress measured
+  structmat info small.npz --json
+      prints the same for programs
+"""
+_PLOT = """\
+  structmat plot small.npz -o small.png
+      draws where blocks lie, and how many cover each entry
+  structmat plot small.npz -o small.pdf
+      does the same as a PDF: the ending names the format
+"""
 
 
 def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    compress = commands.add_parser(
-        "compress",
-        parents=common,
-        help="write one structure",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    what = "compress a matrix to one structure, and write it to a file"
+    compress = add_command(commands, "compress", common, what, _COMPRESS)
     compress.add_argument(
         "file", help=".npy, .npz, Matrix Market, or a file of structmat; with --kernel, of points"
     )
@@ -60,14 +72,14 @@ def add_compress(commands: Any, common: list[argparse.ArgumentParser]) -> None:
 
 def add_info(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    info = commands.add_parser("info", parents=common, help="describe a saved matrix")
+    info = add_command(commands, "info", common, "describe a saved matrix", _INFO)
     info.add_argument("file", help="file that structmat wrote")
     info.set_defaults(run=_info)
 
 
 def add_plot(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    plot = commands.add_parser("plot", parents=common, help="draw the blocks of a saved matrix")
+    plot = add_command(commands, "plot", common, "draw the blocks of a saved matrix", _PLOT)
     plot.add_argument("file", help="file that structmat wrote")
     plot.add_argument("-o", "--output", required=True, help="picture to write")
     plot.set_defaults(run=_plot)
@@ -87,7 +99,8 @@ def _compress(options: argparse.Namespace) -> Report:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         result = structmat.compress(A, kind, **goal)
-    structmat.save(options.output, result.matrix)
+    notes = {"error": result.error, "estimate": str(result.estimate)}
+    write(options.output, result.matrix, notes)
     text = f"{result}\n{result.matrix!r} written to {options.output}"
     if result.cost > math.prod(result.matrix.shape):
         text += "\nthis costs more than the dense matrix: nothing is gained"
@@ -129,8 +142,8 @@ def _structure(A: StructuredMatrix) -> dict[str, Any]:
 
 
 def _info(options: argparse.Namespace) -> Report:
-    A = structmat.load(options.file)
-    figures = {**_facts(A), **_structure(A), "bytes": os.path.getsize(options.file)}
+    A, notes = read(options.file)
+    figures = {**_facts(A), **_structure(A), **notes, "bytes": os.path.getsize(options.file)}
     return Report("\n".join(f"{name:<18}{value}" for name, value in figures.items()), figures)
 
 

@@ -11,7 +11,7 @@ import scipy.sparse
 import structmat
 from structmat._input import read_matrix
 from structmat._table import Table
-from structmat.cli._common import Report, check_output, number
+from structmat.cli._common import Report, add_command, check_output, number
 from structmat.cli._points import add_kernel, has_kernel, kernel_matrix
 from structmat.errors import InputError
 from structmat.files.write import whole_file
@@ -19,7 +19,6 @@ from structmat.matrix import StructuredMatrix
 from structmat.solvers import Factorization, Solution
 
 _EXAMPLES = """\
-examples:
   structmat compress A.npy --to low_rank --tol 1e-6 -o OUT.npz
   structmat solve OUT.npz --shift 0.01 B.npy -o X.npy
       solves (A + 0.01 I) X = B with the compressed matrix
@@ -35,13 +34,8 @@ times the tolerance, ends with status 1 and writes nothing.
 
 def add_solve(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    solve = commands.add_parser(
-        "solve",
-        parents=common,
-        help="solve a system with the matrix in a file",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    what = "solve a system with the matrix in a file"
+    solve = add_command(commands, "solve", common, what, _EXAMPLES)
     solve.add_argument(
         "file", help=".npy, .npz, Matrix Market, or a file of structmat; with --kernel, of points"
     )

@@ -3,13 +3,15 @@
 import math
 from dataclasses import dataclass
 
-from structmat._html import blocks_svg
+from structmat._html import SMALL, blocks_svg
+from structmat._markup import amount
 from structmat._table import Table
 from structmat.compress.estimate import Estimate
 from structmat.matrix import StructuredMatrix
 
-#: Columns of the tables, and the unit of two of them.
+#: Columns of the tables, and the unit of two of them; in full on a page, which is wider.
 HEAD, UNITS = ("kind", "cost", "storage", "error", "seconds"), "cost and storage: shares of m n"
+_IN_FULL = "cost: multiplications of one matvec; storage: scalars; shares of m n"
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,11 +75,11 @@ class CompressionResult:
         return self._table().text()
 
     def _repr_html_(self) -> str:
-        return self._table().html([blocks_svg(self.matrix)])
+        return self._table(full=True).html([blocks_svg(self.matrix)])
 
-    def _table(self) -> Table:
+    def _table(self, *, full: bool = False) -> Table:
         m, n = self.matrix.shape
-        notes = [f"{m}x{n}, {self.matrix.dtype}; {UNITS}"]
+        notes = [f"{m}x{n}, {self.matrix.dtype}; {_IN_FULL if full else UNITS}"]
         if not math.isnan(self.baseline_error):
             notes.append(f"truncated SVD at equal cost: error {self.baseline_error:.3g}")
         if self.estimate.confidence < 1:
@@ -89,7 +91,7 @@ class CompressionResult:
             notes.append(f"{self.entries} entries evaluated, {100 * share:.3g} % of m n")
         if self.ordered:
             notes.append("rows and columns in the order of a k-d tree of the points")
-        row = figures(self.kind, self.matrix, self.error, self.seconds)
+        row = _figures(self.kind, self.matrix, self.error, self.seconds, full=full)
         return Table(HEAD, [row], notes)
 
 
@@ -132,6 +134,9 @@ class Comparison:
     note: str = ""
     estimate: Estimate | None = None
 
+    def _repr_html_(self) -> str:
+        return ComparisonTable((self,))._repr_html_()
+
 
 class ComparisonTable(tuple[Comparison, ...]):
     """Rows of `compare`: a tuple that prints as a table.
@@ -148,26 +153,32 @@ class ComparisonTable(tuple[Comparison, ...]):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return self._table().text()
+        return Table(HEAD, [shown(row) for row in self], [UNITS]).text()
 
     def _repr_html_(self) -> str:
-        return self._table().html(
-            [blocks_svg(row.matrix) if row.matrix is not None else "" for row in self]
-        )
-
-    def _table(self) -> Table:
-        return Table(HEAD, [shown(row) for row in self], [UNITS])
+        matrices = (row.matrix for row in self)
+        pictures = ["" if B is None else blocks_svg(B, side=SMALL) for B in matrices]
+        return Table(HEAD, [shown(row, full=True) for row in self], [_IN_FULL]).html(pictures)
 
 
-def shown(row: Comparison) -> list[str]:
-    """Cells of a row of `compare`: its figures, or the reason why there are none."""
+def shown(row: Comparison, *, full: bool = False) -> list[str]:
+    """Cells of a row of `compare`: its figures, or the reason why there are none.
+
+    Cost and storage are shares, or in full numbers with their shares.
+    """
     if row.matrix is None:
         # A third party's message may have several lines.
         return [row.kind, f"none: {' '.join(row.note.split())}"]
-    return figures(row.kind, row.matrix, row.error, row.seconds)
+    return _figures(row.kind, row.matrix, row.error, row.seconds, full=full)
 
 
-def figures(kind: str, matrix: StructuredMatrix, error: float, seconds: float) -> list[str]:
+def _figures(
+    kind: str, matrix: StructuredMatrix, error: float, seconds: float, *, full: bool
+) -> list[str]:
     """Cells of a table, in the order of `HEAD`."""
-    shares = matrix.relative_cost, matrix.relative_storage
-    return [kind, *(f"{share:.4f}" for share in shares), f"{error:.3g}", f"{seconds:.2f}"]
+    dense = math.prod(matrix.shape)
+    if full:
+        sizes = [amount(count, dense, of="") for count in (matrix.cost, matrix.storage)]
+    else:
+        sizes = [f"{share:.4f}" for share in (matrix.relative_cost, matrix.relative_storage)]
+    return [kind, *sizes, f"{error:.3g}", f"{seconds:.2f}"]

@@ -25,7 +25,7 @@ from structmat.files.archive import read_archive, write_archive
 from structmat.files.foreign import check_members, digest_of, foreign, sealed, unsealed
 from structmat.files.write import whole_file
 from structmat.intervals import IntArray
-from structmat.io import FORMAT_VERSION, HEADER, load_with, save_with
+from structmat.io import FORMAT_VERSION, HEADER, read, write
 
 #: Files of a folder beside those of its fits.
 MANIFEST, RESULT, ORDERS = "manifest.json", "result.json", "orders.npz"
@@ -57,6 +57,10 @@ def _read_arrays(path: Path) -> dict[str, NDArray]:
     return arrays
 
 
+#: Notes of the file of a part: first and last rows and columns, the last ones excluded.
+_RANGES = ("row_begin", "row_end", "col_begin", "col_end")
+
+
 @dataclass(frozen=True)
 class Store:
     """Files of one fit, which workers write and read."""
@@ -77,13 +81,14 @@ class Store:
         if not path.exists():
             raise FileFormatError(f"{str(path)!r} is missing; compress again with this folder")
         with foreign(str(path), _AGAIN):
-            matrix, notes = load_with(path, _AGAIN)
-            (a, b), (c, d) = notes["rows"], notes["cols"]
+            matrix, notes = read(path, _AGAIN)
+            a, b, c, d = (notes[name] for name in _RANGES)
             return Part((a, b), (c, d), matrix)
 
     def write_part(self, i: int, part: Part) -> None:
         """Write the part of a share, and remove what it was made of."""
-        save_with(self.part(i), part.matrix, {"rows": part.rows, "cols": part.cols})
+        ranges = zip(_RANGES, (*part.rows, *part.cols), strict=True)
+        write(self.part(i), part.matrix, dict(ranges))
         self.far(i).unlink(missing_ok=True)
 
     def read_far(self, i: int) -> tuple[Factors, IntArray]:

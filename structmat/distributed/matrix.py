@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from structmat._array import Array, DType, namespace
-from structmat._html import facts_html
+from structmat._markup import amount, card
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat.distributed.graph import Graph
 from structmat.distributed.part import Part, Parts
@@ -164,11 +164,11 @@ class DistributedMatrix(LinearOperator):
             "kind": self.kind,
             "dtype": str(self.dtype),
             "parts": f"{len(self.parts)} on {len(workers)} workers",
-            "cost": f"{self.cost:,} ({self.relative_cost:.2%} of dense)",
-            "storage": f"{self.storage:,} ({self.relative_storage:.2%} of dense)",
+            "cost": amount(self.cost, m * n),
+            "storage": amount(self.storage, m * n),
             "bytes per product": f"{self.bytes_per_product:,}",
         }
-        return facts_html(type(self).__name__, facts)
+        return card(type(self).__name__, facts)
 
     @property
     def xp(self) -> ModuleType:

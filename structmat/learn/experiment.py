@@ -27,6 +27,7 @@ from structmat.learn._midway import read_supports, write_supports
 from structmat.learn.devices import device_facts
 from structmat.learn.report import write_report
 from structmat.learn.report.results import FIXED
+from structmat.learn.report.summary import summary_html
 from structmat.learn.tasks import ImageTask, TextTask, is_inner
 from structmat.learn.train import Settings, train
 from structmat.matrix import StructuredMatrix
@@ -61,6 +62,9 @@ class Outcome:
 
     results: dict[str, Any]
     files: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        return summary_html(self.results, self.files)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array, Device, DType
+from structmat._html import blocks_svg, matrix_facts
+from structmat._markup import card
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat._operators import cupyx_operator
 from structmat._protocols import DENSE_ENTRIES, asked_by_sparse_product
@@ -159,6 +161,14 @@ class InverseOperator(LinearOperator, ABC):
         n = self.shape[0]
         rank = "" if self.rank is None else f" of rank {self.rank}"
         return f"<{n}x{n} factorization, {self.method}{rank}, {self.dtype}>"
+
+    def _repr_html_(self) -> str:
+        """Facts of the method, then those of the matrix S with its blocks."""
+        facts = {"method": self.method, "rank": self.rank, "bound of the backward error": self.tol}
+        told = {name: str(value) for name, value in facts.items() if value is not None}
+        matrix = matrix_facts(self.matrix)
+        told |= {f"{name} of S" if name != "library" else name: v for name, v in matrix.items()}
+        return card("Factorization", told, [blocks_svg(self.matrix)])
 
     def __reduce__(self) -> Any:
         # SciPy's own state may hold namespaces, which do not pickle.

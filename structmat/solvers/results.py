@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from structmat._array import Array
+from structmat._markup import card
 from structmat.errors import SolveError
 
 
@@ -43,6 +44,16 @@ class Solution:
     iterations: int
     method: str
 
+    def _repr_html_(self) -> str:
+        facts = {
+            "x": f"{' x '.join(map(str, self.x.shape))}, {self.x.dtype}",
+            "method": self.method,
+            "steps": str(self.iterations),
+            "residual": f"{self.residual:.3g}",
+            "backward error": f"{self.backward_error:.3g}",
+        }
+        return card("Solution", facts)
+
 
 class LogDeterminant(NamedTuple):
     """Sign and logarithm of a determinant, which itself may overflow.
@@ -77,6 +88,15 @@ class LogDeterminant(NamedTuple):
         value = self.logabsdet
         # A tensor that takes part in gradients warns where it becomes a number.
         return float(value.detach() if hasattr(value, "detach") else value)
+
+    def _repr_html_(self) -> str:
+        exact = "none beside rounding" if self.error == 0 else f"{self.error:.3g} (standard error)"
+        facts = {
+            "sign": f"{self.sign:g}",
+            "log |det|": f"{self.logabsdet:.10g}",
+            "error": exact,
+        }
+        return card("LogDeterminant", facts)
 
     def times(self, other: "LogDeterminant") -> "LogDeterminant":
         """Log-determinant of a product of two matrices.

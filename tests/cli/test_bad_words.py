@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 
@@ -32,6 +33,7 @@ def lines():
         found[f"solve for {name}"] = ["solve", "low.npz", name, "--shift", "1", "-o", "o"]
         found[f"plot {name}"] = ["plot", name, "-o", "o.png"]
         found[f"info {name}"] = ["info", name]
+        found[f"report {name}"] = ["report", name, "-o", "o"]
     for number in NUMBERS:
         short = number[:8]
         found[f"compare --seed {short}"] = ["compare", "low.npy", "--seed", number, "-o", "o.png"]
@@ -65,6 +67,8 @@ def lines():
         found[f"plot to {name}"] = ["plot", "low.npz", "-o", path]
         found[f"learn to {name}"] = ["learn", "-o", path]
         found[f"info {name}"] = ["info", path]
+        found[f"report {name}"] = ["report", path, "-o", "o"]
+        found[f"report to {name}"] = ["report", "low.npz", "-o", path]
     soundly = ("solve --shift 1e30", "solve --shift 1.5", "solve --shift -1", "solve --shift ٣٫٥")
     for sound in soundly:
         found.pop(sound, None)
@@ -101,6 +105,7 @@ OTHERS = [
     ["compress", "low.npy", "--budget", "1e-9", "--to", "monarch", "-o", "o"],
     ["compare", "low.npy", "-o", "low.npy"], ["compare", "low.npy", "-o", "o.xyz"],
     ["compare", "low.npy", "-o", "folder"],
+    ["report"], ["report", "low.npz", "-o", "low.npz"], ["report", "low.npz", "-o", "folder"],
     ["plot", "low.npz", "-o", "low.npz"], ["plot", "low.npz", "-o", "o.xyz"],
     ["learn", "--data", "nothing"], ["learn", "--data", "fashion-mnist", "-o", "l"],
     ["learn", "--data", "text", "--data-dir", "absent", "-o", "l"],
@@ -111,6 +116,8 @@ OTHERS = [
     ["calibrate", "--device", ""],
 ]  # fmt: skip
 LINES = lines()
+#: What tells a way out.
+REMEDY = re.compile(r"expected|choose|install|leave it out|see structmat( \w+)? --help")
 
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
@@ -170,6 +177,7 @@ def test_one_line_says_why(name, folder, monkeypatch, capsys, tmp_path, record_p
     assert err.startswith("structmat: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
+    assert REMEDY.search(err), err
     for path in set(state_of(folder)) - set(before):  # a folder for results may stand there, empty
         assert path.is_dir()
         path.rmdir()
@@ -237,8 +245,8 @@ def test_an_interrupt_ends_with_130(moment, folder):
         "        if name == 'scipy': os.kill(os.getpid(), signal.SIGINT)\n"
         "if sys.argv.pop() == 'during the imports': sys.meta_path.insert(0, Finder())\n"
         "else:\n"
-        "    import structmat\n"
-        "    structmat.load = lambda path: os.kill(os.getpid(), signal.SIGINT) or 1\n"
+        "    import structmat.cli._matrices as matrices\n"
+        "    matrices.read = lambda path: os.kill(os.getpid(), signal.SIGINT) or 1\n"
         "from structmat_command import main\n"
         "sys.exit(main())\n"
     )

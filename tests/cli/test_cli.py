@@ -12,7 +12,8 @@ import tqdm
 
 import structmat
 from structmat._input import read_matrix
-from structmat.cli import _learn, _learn_text, main
+from structmat.cli import _learn_text, main
+from structmat.cli._training_bar import training_bar
 from structmat.kinds import _KINDS, fitted_kinds
 
 KINDS = fitted_kinds()
@@ -347,7 +348,7 @@ def test_learning_without_torch_names_the_extra(here, capsys, monkeypatch):
 
 
 def test_trainings_show_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys):
-    with _learn._training_bar() as advance:
+    with training_bar() as advance:
         for done in (0.1, 0.2):
             advance("gblr, seed 0", done, 0.5)
     assert capsys.readouterr().err == " 10 %  gblr, seed 0\n"
@@ -356,14 +357,14 @@ def test_trainings_show_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, cap
     monkeypatch.setattr("tqdm.tqdm.set_description_str", lambda self, text, **_: drawn.append(text))
     update = tqdm.tqdm.update
     monkeypatch.setattr("tqdm.tqdm.update", lambda self, n: drawn.append(n) or update(self, n))
-    with _learn._training_bar() as advance:
+    with training_bar() as advance:
         advance("gblr, seed 0", 0.5, 0.25)
         advance("gblr, seed 0", 0.75, 0.125)
     first, second = (f"gblr, seed 0: loss {loss}" for loss in ("0.250", "0.125"))
     assert drawn == [first, 0.5, second, 0.25]
     assert "\n" not in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with _learn._training_bar() as advance:
+    with training_bar() as advance:
         advance("gblr, seed 1", 0.5, 0.25)
     assert " 50 %  gblr, seed 1\n" in capsys.readouterr().err
 

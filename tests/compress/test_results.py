@@ -97,6 +97,22 @@ def test_a_comparison_in_a_notebook_has_a_picture_for_each_matrix():
     assert found["tr"] == 1 + len(rows)
 
 
+def test_pages_give_full_numbers_and_text_gives_shares():
+    result = structmat.compress(K, "low_rank", budget=0.3)
+    rows = structmat.compare(K, budget=0.3, rng=0)
+    row = next(row for row in rows if row.kind == "low_rank")
+    told = f"{result.cost:,} ({result.cost / K.size:.2%})"
+    for page in (result._repr_html_(), rows._repr_html_(), row._repr_html_()):
+        assert told in page
+    assert told not in repr(result) + repr(rows)
+
+
+def test_a_reason_on_a_page_is_text():
+    row = Comparison("<i>", None, 0, 0, math.nan, 0.0, "<script>alert(1)</script>")
+    assert "<script" not in row._repr_html_()
+    assert "<i>" not in row._repr_html_()
+
+
 def test_a_comparison_to_a_tolerance_meets_it_or_says_why_not():
     noise = np.random.default_rng(0).standard_normal((16, 16))
     for A, tol in ((K, 1e-2), (K, 0.0), (noise, 1e-6), (noise.astype("f4"), 1e-12)):

@@ -8,7 +8,9 @@ import pytest
 from cases import CASES, build
 
 import structmat
-from structmat._html import blocks_svg
+from structmat._html import blocks_svg, operands_html
+from structmat._markup import amount, card
+from structmat.matrices import Product, Sum
 
 
 def covered(svg):
@@ -70,3 +72,64 @@ def test_large_diagonals_and_permutations_show_their_entries():
         bars = "".join(path.get("d", "") for path in svg.iter())
         assert all(re.search(f"M{column} {row}h", bars) for row, column in places)
         assert covered(svg) < 200
+
+
+def leaf(value=1.0):
+    return structmat.Dense(np.full((2, 2), value))
+
+
+def lines_of(tree):
+    return list(ElementTree.fromstring(tree).iter("li"))
+
+
+def test_cost_and_storage_are_numbers_and_shares():
+    A = structmat.LowRank(np.ones((30, 2)), np.ones((20, 2)))
+    html = A._repr_html_()
+    assert html.count("100 (16.67% of dense)") == 2
+    assert amount(0, 0) == "0 (0.00% of dense)"
+
+
+def test_operands_of_lazy_matrices_are_a_tree():
+    A = Product(Sum(leaf(), structmat.Permutation([1, 0])), structmat.Diagonal([1.0, 2.0]))
+    tree = ElementTree.fromstring(operands_html(A))
+    first, last = tree.findall("li")
+    assert [line.find("strong").text for line in first.iter("li")] == [
+        "Sum",
+        "Dense",
+        "Permutation",
+    ]
+    assert "cost 4, storage 4" in first.findall("ul/li")[0].find("span").text
+    assert last.find("ul") is None
+    assert operands_html(leaf()) == ""
+    assert "<ul" not in leaf()._repr_html_()
+
+
+def test_a_tree_is_bounded_in_width_and_depth_and_counts_what_it_leaves_out():
+    wide = Sum(*(Product(structmat.Permutation([1, 0]), leaf(k)) for k in range(50)))
+    assert "… 44 more" in operands_html(wide)
+    deep = leaf()
+    for _ in range(40):
+        deep = Product(leaf(), Sum(deep, leaf()))
+    for A, count in ((wide, 18), (deep, 24)):
+        shown = [line for line in lines_of(operands_html(A)) if line.find("strong") is not None]
+        assert len(shown) == count
+        assert len(A._repr_html_()) < 20_000
+
+
+def test_names_from_elsewhere_are_text():
+    html = card("<b>A</b>", {"<i>name</i>": "<script>alert(1)</script>"})
+    assert not any(tag in html for tag in ("<b>", "<i>", "<script>"))
+    assert "<title>&lt;i&gt;</title>" in blocks_svg(leaf(), "<i>")
+
+
+def test_colours_are_those_of_the_notebook():
+    html = Sum(leaf(), structmat.Permutation([1, 0]))._repr_html_()
+    assert not re.search(r"background|<style|<script|https?://(?!www.w3.org/2000/svg)", html)
+    named = set(re.findall(r"#[0-9a-f]{3,6}", html))
+    assert named == {"#888", "#1f86c9"}  # of frame and blocks, which both stand out
+
+
+def test_batches_show_their_first_blocks():
+    html = structmat.stack([leaf(k) for k in range(9)])._repr_html_()
+    assert ElementTree.fromstring(html).find("table/tr/td").text == "9 x 2 x 2"
+    assert html.count("<svg") == 6

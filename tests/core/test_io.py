@@ -701,3 +701,14 @@ def test_entry_and_arrays_describe_one_matrix_with_nothing_left_over():
     for wrong in (({**entry, "more": 1}, arrays), (entry, {**arrays, "9/U": np.ones(1)})):
         with pytest.raises(ValueError, match="do not belong to one matrix"):
             restore(*wrong)
+
+
+@pytest.mark.parametrize("notes", [{"error": "small"}, {"error": float("nan")}, {"other": [1]}])
+def test_notes_are_numbers_and_texts(notes, tmp_path):
+    A = structmat.Permutation([1, 0])
+    structmat.io.write(tmp_path / "a.npz", A, {"error": 0.5, "estimate": "measured"})
+    assert structmat.io.read(tmp_path / "a.npz")[1] == {"error": 0.5, "estimate": "measured"}
+    assert structmat.load(tmp_path / "a.npz").p.tolist() == [1, 0]
+    structmat.io.write(tmp_path / "a.npz", A, notes)
+    with pytest.raises(FileFormatError, match="a note"):
+        structmat.io.read(tmp_path / "a.npz")

@@ -63,12 +63,14 @@ def test_examples_on_pages_run(page, tmp_path, monkeypatch):
 
 
 def test_commands_on_the_command_line_page_run(tmp_path, monkeypatch, user_cache):
+    nn = pytest.importorskip("structmat.nn", reason="torch is not installed (extra torch)")
     page = (ROOT / "docs" / "guide" / "command_line.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\$ structmat (.+)$", page, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     np.save("matrix.npy", earthquake_kernel(48))
     np.save("points.npy", np.random.default_rng(0).random((48, 2)))
     np.save("B.npy", np.ones((48, 2)))
+    nn.save_model("model.safetensors", nn.GaudiLinear(16, 8))
     # A minute on matrices of all sizes.
     monkeypatch.setattr("structmat.cli._calibrate.calibrate", partial(calibrate, sizes=(192,)))
     # The bare comparison takes its time; .ci/run runs it. So does learning.

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import structmat
+from structmat._markup import element
 from structmat.errors import InputError, MissingDependencyError, SaveError
 from structmat.learn.report import write_report
-from structmat.learn.report.html import element
 
 pytest.importorskip("matplotlib")
 
@@ -167,6 +167,24 @@ def runs_of(results, kind):
 
 
 # The page.
+
+
+def test_an_outcome_shows_the_table_of_the_page_in_a_notebook(tmp_path):
+    from structmat.learn.experiment import Outcome
+
+    results = sample(kinds=("dense", "gblr"))
+    results["runs"][0]["kind"] = "<script>alert(1)</script>"
+    html = Outcome(results, {"report": "here/<b>.html"})._repr_html_()
+    rows = ElementTree.fromstring(html).findall("table/tbody/tr")
+    kinds = [row.find("th").text for row in rows]
+    assert kinds[0] == "dense"
+    assert "GBLR" in kinds[1]
+    assert "<script" not in html
+    assert "report: here/&lt;b&gt;.html" in html
+    cells = [cell.text for cell in rows[1].findall("td")]
+    write_report(tmp_path / "page.html", results, {})
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert all(f"<td>{cell}</td>" in page for cell in cells)
 
 
 def test_the_page_is_well_made(whole):

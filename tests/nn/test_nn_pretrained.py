@@ -18,6 +18,8 @@ transformers = pytest.importorskip(
 from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel  # noqa: E402
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING  # noqa: E402
 
+from structmat.cli import main  # noqa: E402
+from structmat.errors import FileFormatError  # noqa: E402
 from structmat.nn import (  # noqa: E402
     Config,
     StructuredLinear,
@@ -28,6 +30,7 @@ from structmat.nn import (  # noqa: E402
     save_model,
     to_dense_,
 )
+from structmat.nn.pretrained.stored import read_pretrained  # noqa: E402
 
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "pixelfly", "gblr", "frozen gblr")
 tokens = torch.arange(24).view(2, 12) % 60
@@ -74,6 +77,48 @@ def test_converted_models_come_back(kind, tmp_path):
     again, info = AutoModelForCausalLM.from_pretrained(tmp_path / "again", output_loading_info=True)
     assert torch.equal(logits(again), logits(model))
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+@pytest.mark.parametrize("kind", ["monarch", "frozen gblr", "annealed"])
+def test_layers_are_read_without_their_model(kind, tmp_path, capsys):
+    if kind == "annealed":
+        model = gpt2()
+        convert_(model, Config(budget=0.4, kind="gblr", start="weights", learn=True), inner)
+    else:
+        model = converted(kind)
+    model.save_pretrained(tmp_path / "model", max_shard_size="20KB")
+    assert (tmp_path / "model" / "model.safetensors.index.json").exists()
+    stored = read_pretrained(tmp_path / "model")
+    assert len(stored.layers) == 4
+    for path, layer in stored.layers.items():
+        assert torch.equal(layer.weight, model.get_submodule(path).weight)
+    state = model.state_dict()
+    assert {n: tuple(t.shape) for n, t in state.items() if n in stored.others} == {
+        name: shape for name, (shape, _) in stored.others.items()
+    }
+    assert "transformer.wte.weight" in stored.others
+    assert main(["report", str(tmp_path / "model"), "-o", str(tmp_path / "page.html")]) == 0
+    assert "4 structured layers" in capsys.readouterr().out
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.count("<svg") == 4
+    assert "transformer.h.0.mlp.c_fc" in page
+
+
+@pytest.mark.parametrize("damage", ["config", "weights", "index"])
+def test_damaged_folders_are_refused_without_their_model(damage, tmp_path):
+    converted("monarch").save_pretrained(tmp_path, max_shard_size="20KB")
+    if damage == "config":
+        file = tmp_path / "config.json"
+        known = json.loads(file.read_text())
+        known["quantization_config"]["structure"] = "AAAA"
+        file.write_text(json.dumps(known))
+    elif damage == "weights":
+        file = sorted(tmp_path.glob("*.safetensors"))[0]
+        file.write_bytes(file.read_bytes()[:-10])
+    else:
+        (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": 3}')
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        read_pretrained(tmp_path)
 
 
 def test_a_dense_model_has_no_structure(tmp_path):

@@ -344,3 +344,17 @@ def test_the_inverse_as_an_array(monkeypatch):
     for call in (np.asarray, np.linalg.norm, lambda G: np.asarray(F, copy=False)):
         with pytest.raises(structmat.InputError, match="expected at most 67108864 entries"):
             call(large)
+
+
+def test_notebooks_show_what_is_solved_and_how_well():
+    A = structmat.LowRank(np.ones((30, 2)), np.ones((30, 2)))
+    F = structmat.factorize(A, shift=1.0)
+    html = F._repr_html_()
+    for told in ("woodbury", "kind of S", "30 x 30", f"({F.matrix.relative_cost:.2%} of dense)"):
+        assert told in html
+    assert html.count("<svg") == 1
+    assert "backward error" in F.solution(np.ones(30))._repr_html_()
+    assert "none beside rounding" in F.logdet()._repr_html_()
+    guess = structmat.LogDeterminant(-1.0 + 0j, 2.5, 0.1)._repr_html_()
+    assert "0.1 (standard error)" in guess
+    assert "-1+0j" in guess

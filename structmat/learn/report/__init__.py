@@ -2,7 +2,7 @@
 
 write     `write_report`: the page
 figures   its charts, as images inside the page
-html      elements of a page
+summary   the table of kinds, on the page and in a notebook
 results   results of runs, gathered by kind and by layer
 """
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from structmat._markup import Markup, document, element, image, section, table
 from structmat.files.write import whole_file
 from structmat.learn.report.figures import (
     course_map,
@@ -16,7 +17,6 @@ from structmat.learn.report.figures import (
     layers_chart,
     metric_chart,
 )
-from structmat.learn.report.html import Markup, document, element, image, section, table
 from structmat.learn.report.results import (
     KindRuns,
     Layer,
@@ -25,6 +25,7 @@ from structmat.learn.report.results import (
     kinds_of,
     layers_of,
 )
+from structmat.learn.report.summary import count, percent, summary
 from structmat.matrices import GBLR
 from structmat.matrices.lazy import split_orders
 from structmat.matrix import StructuredMatrix
@@ -98,7 +99,7 @@ def _page(
         f"structmat learn: {title}",
         element("h1", f"Learned structure: {title}"),
         element("p", _outcome(kinds, metric), class_="lead"),
-        section("Summary", _summary(kinds, metric), _metric_figure(kinds, metric)),
+        section("Summary", table(*summary(kinds, metric)), _metric_figure(kinds, metric)),
         _training(kinds, task.get("budget")),
         _layers(kinds),
         _course(matrices, midway),
@@ -120,51 +121,9 @@ def _outcome(kinds: Sequence[KindRuns], metric: Metric) -> str:
         return f"{metric.label}, {dense}."
     best = ranked[-1]
     what = f"{metric.label} {metric.text(means[best.name])}"
-    share = _percent(best.mean("relative_cost"))
+    share = percent(best.mean("relative_cost"))
     first = f"{best.label} did best of {len(ranked)} structured kinds" if ranked[1:] else best.label
     return f"{first}: {what} with {share} of the multiplications ({dense})."
-
-
-def _summary(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
-    way = "lower is better" if metric.lower_is_better else "higher is better"
-    columns = [
-        "Kind",
-        f"{metric.label[:1].upper()}{metric.label[1:]}, {way}",
-        "On training examples",
-        "Multiplications",
-        "of dense",
-        "Stored scalars",
-        "of dense",
-        "Inference",
-        "of dense",
-        "Training",
-    ]
-    dense = next((kind.mean("inference_seconds") for kind in kinds if kind.name == "dense"), None)
-    rows = []
-    for kind in kinds:
-        inference = kind.mean("inference_seconds")
-        rows.append(
-            [
-                kind.label,
-                metric.text(kind.mean("metric"), kind.spread("metric")),
-                metric.text(kind.mean("train_metric")),
-                _count(kind.mean("cost")),
-                _percent(kind.mean("relative_cost")),
-                _count(kind.mean("storage")),
-                _percent(kind.mean("relative_storage")),
-                _seconds(inference),
-                _percent(kind.mean("relative_inference") or _ratio(inference, dense)),
-                _seconds(kind.mean("train_seconds")),
-            ]
-        )
-    several = any(kind.spread("metric") is not None for kind in kinds)
-    caption = (
-        ("Means over the seeds, ± their standard deviation. " if several else "")
-        + "Multiplications, for one example, and stored scalars are those of the layers to be "
-        "structured; inference is one pass over the test set, timed turn by turn with the dense "
-        "network."
-    )
-    return table(caption, columns, rows)
 
 
 def _metric_figure(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
@@ -200,7 +159,7 @@ def _layers(kinds: Sequence[KindRuns]) -> Markup:
             layer.name,
             "×".join(str(size) for size in layer.shape),
             str(layer.positions),
-            _count(layer.dense_cost),
+            count(layer.dense_cost),
             *(_layer_cost(layer, kind) for kind in structured),
         ]
         for layer in layers
@@ -221,8 +180,8 @@ def _layers(kinds: Sequence[KindRuns]) -> Markup:
 def _layer_cost(layer: Layer, kind: KindRuns) -> str:
     if kind.name not in layer.costs:
         return "–"
-    share = element("small", _percent(layer.share(kind.name)))
-    return Markup(_count(layer.costs[kind.name]) + share)
+    share = element("small", percent(layer.share(kind.name)))
+    return Markup(count(layer.costs[kind.name]) + share)
 
 
 def _course(
@@ -247,7 +206,7 @@ def _stages(name: str, matrix: StructuredMatrix, used: NDArray[np.bool_]) -> Mar
     used = used if rows is None else rows.H @ used
     used = (used if cols is None else (cols @ used.T).T) > 0
     last = np.asarray(inner.coverage() > 0 if isinstance(inner, GBLR) else inner.to_dense() != 0)
-    shares = [_percent(float(part.mean())) for part in (used, last)]
+    shares = [percent(float(part.mean())) for part in (used, last)]
     titles = "start: 100\u00a0%", f"half-way: {shares[0]}", f"end: {shares[1]}"
     stages = dict(zip(titles, (np.ones_like(used), used, last), strict=True))
     about = f"{name}: all entries at the start, {shares[0]} half-way, {shares[1]} at the end."
@@ -268,11 +227,11 @@ def _blocks(matrices: Mapping[str, StructuredMatrix]) -> Markup:
 
 def _heat_map(name: str, matrix: StructuredMatrix) -> Markup:
     m, n = matrix.shape
-    facts = f"{m}×{n}, {_percent(matrix.relative_cost)} of dense"
+    facts = f"{m}×{n}, {percent(matrix.relative_cost)} of dense"
     rows, inner, cols = split_orders(matrix)
     if isinstance(inner, GBLR):
         count = inner.coverage()
-        covered = _percent(float((count > 0).mean())) if count.size else "none"
+        covered = percent(float((count > 0).mean())) if count.size else "none"
         facts += f"; {inner.num_blocks} blocks on {covered} of the entries"
     ordered = [side for side, order in (("rows", rows), ("columns", cols)) if order is not None]
     if ordered:
@@ -298,23 +257,3 @@ def _fact(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value in (None, "") else str(value)
-
-
-def _ratio(part: float | None, whole: float | None) -> float | None:
-    return part / whole if part is not None and whole else None
-
-
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.3g}\u00a0%"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if value < 1:
-        return f"{1000 * value:.3g}\u00a0ms"
-    return f"{value:.3g}\u00a0s" if value < 600 else f"{value / 60:.3g}\u00a0min"

@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from structmat.matrix import StructuredMatrix
 from structmat.nn.anneal.weight import AnnealWeight
 from structmat.nn.structured.parameters import bias_parameter
+from structmat.nn.structured.shown import Shown
 
 
-class AnnealLinear(nn.Module):
+class AnnealLinear(Shown, nn.Module):
     """A linear layer y = x A^T + b whose weight comes down to a structure in training.
 
     Parameters

@@ -40,7 +40,8 @@ from structmat.nn.sharded import whole
 #: Of files; those of version 1 have no digests.
 FORMAT_VERSION = 2
 _HEADER_KEY = "structmat"
-_REMEDY = "expected a file written by save_model; read others with safetensors.torch.load_file"
+#: What to do with a file of another sort.
+REMEDY = "expected a file written by save_model; read others with safetensors.torch.load_file"
 
 
 def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
@@ -152,8 +153,8 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             "it was built before its layers were converted"
         )
     name = name_of(path)
-    header, tensors, index = _read(name)
-    with reading(name, _REMEDY):
+    header, tensors, index = read_checkpoint(name)
+    with reading(name, REMEDY):
         layers = build_layers(header["layers"], tensors, index)
     replaced = _replaced(model, layers)
     with _unchanged_on_failure(model):
@@ -190,10 +191,16 @@ def _replaced(model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[nn.Modu
     return known
 
 
-def _read(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Read header, parameters and buffers, and index arrays of a file."""
-    header, tensors = read_tensors(name, _HEADER_KEY, FORMAT_VERSION, _REMEDY)
-    with reading(name, _REMEDY):
+def read_checkpoint(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Read header, parameters and buffers by all their names, and index arrays of a file.
+
+    Raises
+    ------
+    FileFormatError, FileNotFoundError, MissingDependencyError
+        As `load_model` does.
+    """
+    header, tensors = read_tensors(name, _HEADER_KEY, FORMAT_VERSION, REMEDY)
+    with reading(name, REMEDY):
         parts = {key: dict(header[key]) for key in ("layers", "tied", "shared")}
         if not all(isinstance(n, str) for key in ("tied", "shared") for n in parts[key].values()):
             raise ValueError("a name is no text")

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from structmat.matrices import GBLR
 from structmat.nn.gaudi.weight import GaudiWeight
 from structmat.nn.structured.parameters import bias_parameter
+from structmat.nn.structured.shown import Shown
 
 
-class GaudiLinear(nn.Module):
+class GaudiLinear(Shown, nn.Module):
     """A linear layer y = x A^T + b whose weight is a Gaudi-GBLR matrix.
 
     Parameters

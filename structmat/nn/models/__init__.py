@@ -13,6 +13,7 @@ builder        new weights of the converted layers
 times          expected times of structured layers
 report         rows, sums and tables
 cost           `cost`
+shown          facts and pictures of layers
 convert        `convert_`
 merge_orders   orders of rows and columns, merged between neighbours
 freeze         `freeze_`, `to_dense_`

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from structmat._markup import amount
+from structmat._table import Table
 from structmat.nn.models.times import ModelTimes
 
 
@@ -178,8 +180,13 @@ class ModelCost:
         return _share([row for row in self.rows if row.kind != "dense"], self.rows)
 
     def __str__(self) -> str:
-        lines = _table(self.rows)
-        lines += [f"structured: {self.structured}", f"together: {self.everything}"]
+        return "\n".join([*_table(self.rows), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return _html(self.rows, self._notes())
+
+    def _notes(self) -> list[str]:
+        lines = [f"structured: {self.structured}", f"together: {self.everything}"]
         lines.append(f"(structured layers stand for {self.share:.2%} of the dense multiplications)")
         if not self.everything.counted:
             lines.append("(together each weight counts with one vector: give an example)")
@@ -187,7 +194,7 @@ class ModelCost:
             lines.append(f"(not counted: {', '.join(self.others)})")
         if self.times is not None and self.times.summary:
             lines.append(self.times.summary)
-        return "\n".join(lines)
+        return lines
 
 
 @dataclass(frozen=True)
@@ -240,8 +247,13 @@ class ConversionReport:
         return _share(self.rows, (*self.rows, *self.rest))
 
     def __str__(self) -> str:
-        lines = _table(self.rows)
-        lines.append(f"{'would be converted' if self.dry_run else 'converted'}: {self.total}")
+        return "\n".join([*_table(self.rows), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return _html(self.rows, self._notes())
+
+    def _notes(self) -> list[str]:
+        lines = [f"{'would be converted' if self.dry_run else 'converted'}: {self.total}"]
         if self.rest:
             lines.append(f"with the rest: {self.everything}")
             lines.append(
@@ -250,8 +262,7 @@ class ConversionReport:
             )
         if self.skipped:
             lines += ["skipped:", *(f"  {skip.name}: {skip.reason}" for skip in self.skipped)]
-        lines += [f"({note})" for note in self.notes]
-        return "\n".join(lines)
+        return [*lines, *(f"({note})" for note in self.notes)]
 
 
 def _share(part: Sequence[LayerReport], rows: Sequence[LayerReport]) -> float:
@@ -282,3 +293,16 @@ def _table(rows: Sequence[LayerReport]) -> list[str]:
         width = max(map(len, cells))
         columns.append([f"{cell:{alignment}{width}}" for cell in cells])
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+
+
+def _html(rows: Sequence[LayerReport], notes: Sequence[str]) -> str:
+    """The same as a page, where numbers have their shares beside them."""
+    sizes: dict[str, Callable[[LayerReport], str]] = {
+        "multiplications": lambda row: amount(row.cost, row.dense_cost, of=""),
+        "scalars": lambda row: amount(row.storage, row.dense_cost, of=""),
+    }
+    columns = [
+        (title, sizes.get(title, text)) for title, _, text in _COLUMNS if title != "relative"
+    ]
+    lines = [[text(row) for _, text in columns] for row in rows]
+    return Table([title for title, _ in columns], lines, notes).html()

@@ -118,6 +118,12 @@ class ModelTimes:
         return f"{line}; {self.note}" if self.note else line
 
     def __str__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> Table:
         head = ("layer", "kind", "vectors", "by structure", "dense", "relative", "takes")
         rows = [
             (
@@ -131,7 +137,7 @@ class ModelTimes:
             )
             for row in self.rows
         ]
-        return Table(head, rows, [f"({self.note})"] if self.note else []).text()
+        return Table(head, rows, [f"({self.note})"] if self.note else [])
 
 
 def _time(seconds: float | None) -> str:

@@ -2,5 +2,6 @@
 
 config      `StructureConfig`: layers as text
 quantizer   `StructureQuantizer`: layers put into a model before its weights are read; `enable`
+stored      the layers of a folder without their model
 follow      models enabled when their layers are replaced
 """

@@ -2,6 +2,7 @@
 
 parameters    contents of a matrix as parameters of a module
 remembered    matrices kept around contents, until the contents change
+shown         layers and weights in notebooks
 state         structure of weights as a tensor in state dicts
 structure     structure of a matrix, described and put around other contents
 weight        `StructuredWeight`: a matrix as a module

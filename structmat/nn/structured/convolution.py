@@ -11,12 +11,13 @@ from torch.nn import functional as F
 from structmat.errors import InputError, ShapeError
 from structmat.nn.structured.parameters import bias_parameter
 from structmat.nn.structured.products import check_dense
+from structmat.nn.structured.shown import Shown
 
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 _PADDING_MODES["circular"] = "circular"
 
 
-class TapConv2d(nn.Module):
+class TapConv2d(Shown, nn.Module):
     """Abstract convolution: settings, checks and geometry, as of `torch.nn.Conv2d`.
 
     A final class adds the product, `_convolve`.

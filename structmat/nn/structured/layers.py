@@ -16,12 +16,13 @@ from structmat.matrix import StructuredMatrix
 from structmat.nn.structured.convolution import TapConv2d
 from structmat.nn.structured.parameters import bias_parameter
 from structmat.nn.structured.products import autocast_dtype, check_values, takes_dense
+from structmat.nn.structured.shown import Shown
 from structmat.nn.structured.weight import StructuredWeight
 
 Weight = StructuredMatrix | StructuredWeight
 
 
-class StructuredLinear(nn.Module):
+class StructuredLinear(Shown, nn.Module):
     """A linear layer y = x A^T + b whose weight A is a structured matrix.
 
     Parameters

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from structmat.errors import InputError, ShapeError
 from structmat.nn.structured.parameters import bias_parameter
+from structmat.nn.structured.shown import Shown
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(Shown, nn.Module):
     """A linear layer whose weight is a stack of weights, each with a structure of its own.
 
     Parameters

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from structmat.errors import InputError
 from structmat.nn.sharded import whole
+from structmat.nn.structured.shown import Shown
 
 FORMAT_VERSION = 1
 #: Name that torch gives to the state of `get_extra_state`.
@@ -34,7 +35,7 @@ _ALIGNMENT = 64
 Structure = tuple[dict[str, Any], dict[str, NDArray]]
 
 
-class StructuredModule(nn.Module):
+class StructuredModule(Shown, nn.Module):
     """Abstract weight whose state dict has its structure, apart from its parameters.
 
     A final class gives its structure as an entry for a JSON header and arrays by name, and
