@@ -82,7 +82,7 @@ def compressed(points: NDArray, case: Row, client: Any) -> Any:
 def resident(*, begin: bool = False) -> int:
     """Bytes that this process holds at most, since the last time that it was asked to begin."""
     if begin:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again
     lines = Path("/proc/self/status").read_text().splitlines()
     (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM")]
     return 1024 * int(peak)

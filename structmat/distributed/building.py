@@ -1,4 +1,4 @@
-"""What all fits on workers have in common: the number of shares, and the wait for the parts."""
+"""Number of shares, and the wait for the parts: what all fits on workers have in common."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ SHARE_BYTES, SHARES_PER_THREAD = 2**26, 8
 
 
 def share_count(cluster: Cluster, stored: float) -> int:
-    """Number of shares of a result of so many bytes."""
+    """Number of shares of a result of `stored` bytes."""
     return max(SHARES_PER_THREAD * cluster.threads, round(stored / SHARE_BYTES), 1)
 
 

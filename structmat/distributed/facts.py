@@ -20,7 +20,7 @@ ROUNDING = 1e-5
 
 
 def facts_of(source: Source) -> dict[str, Any]:
-    """What a source is: its points, the name of its kernel, parameters, and some entries.
+    """Facts about a source: its points, the name of its kernel, parameters, and some entries.
 
     Functions have no name that says what they do, so entries speak for them.
     """
@@ -46,7 +46,7 @@ def facts_of(source: Source) -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between the facts of two compressions; entries may differ by rounding.
+    """Differences between the facts of two compressions; entries may differ by rounding.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def _are_close(there: Any, here: list[float]) -> bool:
 
 
 def facts_of_result(result: CompressionResult, goal: Goal, seed: int) -> dict[str, Any]:
-    """What a complete compression was, to give its result again."""
+    """Facts about a complete compression, to give its result again."""
     matrix: Any = result.matrix
     return {
         "kind": result.kind,

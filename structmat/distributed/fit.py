@@ -20,7 +20,6 @@ from structmat.distributed.rectangles import HierarchicalFit
 from structmat.distributed.tiles import TilesFit
 from structmat.errors import InputError
 from structmat.sources.source import Source
-from structmat.sources.views import on_host
 
 
 def compress_source(
@@ -48,7 +47,7 @@ def compress_source(
     run = Compression(source, kind, hermitian_fit(kind, fit) if hermitian else fit, local=False)
     if folder is not None and (known := folder.result) is not None:
         ordered = fit.matrix(run.source, Goal(**known["goal"]), known["seed"], report)
-        matrix = _of_source(run.in_place(ordered), source)
+        matrix = run.in_place(ordered)
         estimate = Estimate(**known["estimate"])
         return CompressionResult(
             matrix, kind, estimate.error, matrix.cost, matrix.storage, math.nan, 0.0, estimate,
@@ -61,14 +60,7 @@ def compress_source(
         matrix = result.matrix
         orders = matrix.row_order, matrix.col_order
         folder.finish(facts_of_result(result, *fit.last), folder.store(*fit.last), orders)
-    _of_source(result.matrix, source)
     return result
-
-
-def _of_source(matrix: Any, source: Source) -> Any:
-    """The matrix, with the source that it stands for, whose points help solves."""
-    matrix.source = on_host(source)
-    return matrix
 
 
 #: Fits by kinds.

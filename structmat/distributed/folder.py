@@ -104,7 +104,7 @@ class Store:
         _write_arrays(self.far(i), {**found._asdict(), "near": near})
 
     def read_cut(self) -> Cut | None:
-        """Where singular values were cut, if they were."""
+        """The cut of the singular values, if it is known."""
         path = self.path / "cut.json"
         if not path.exists():
             return None
@@ -112,7 +112,7 @@ class Store:
         return Cut(float.fromhex(facts["score"]), tuple(facts["at"]))
 
     def write_cut(self, cut: Cut) -> None:
-        """Write where singular values are cut."""
+        """Write the cut of the singular values."""
         facts = {"score": float(cut.score).hex(), "at": [int(x) for x in cut.at]}
         write_facts(self.path / "cut.json", facts)
 

@@ -24,9 +24,6 @@ from structmat.matrices.hierarchical_checks import checked_order
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
 
-#: Rows of the contents for each row of columns that are multiplied at once.
-SPARED = 64
-
 
 class DistributedMatrix(LinearOperator):
     """Matrix of shape (m, n) whose parts lie on the workers of a Dask cluster.
@@ -218,13 +215,8 @@ class DistributedMatrix(LinearOperator):
         return self._between(self.row_order, y, self.col_order, Way.ADJOINT)
 
     def _between(self, source: IntArray, x: Array, target: IntArray, way: Way) -> NDArray[Any]:
-        """A product of columns between two orders, some at a time to spare the workers' memory."""
-        step = max(1, self.storage // max(SPARED * sum(self.shape), 1))
-        groups = [
-            applied(self.parts, x[source, first : first + step], target.size, way)
-            for first in range(0, max(x.shape[1], 1), step)
-        ]
-        found = np.concatenate(groups, axis=1)
+        """A product of columns between two orders."""
+        found = applied(self.parts, x[source], target.size, way)
         y = np.empty_like(found)
         y[target] = found
         return y

@@ -1,4 +1,4 @@
-"""What workers do in a compression: approximate the rectangles of a share, then pack them.
+"""Tasks of a compression on workers: approximate the rectangles of a share, then pack them.
 
 These are pure functions of their arguments: a task that is run again gives the same bits.
 """
@@ -92,7 +92,7 @@ def spectra(share: Approximated | None) -> Spectra | None:
 
 
 def cut(plan: FitPlan, near_cost: int, store: Store | None, *spectra: Spectra | None) -> Cut:
-    """Where the singular values of all shares are cut; once written, it stays."""
+    """The cut of the singular values of all shares; once written, it stays."""
     if store is not None and (known := store.read_cut()) is not None:
         return known
     there = [some for some in spectra if some is not None]

@@ -25,7 +25,7 @@ LOOKED_AT = 12
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What a fit of tiles needs on every worker."""
+    """Source and goal of a fit of tiles, which every worker has."""
 
     source: Source
     max_error: float

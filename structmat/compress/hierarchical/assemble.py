@@ -28,12 +28,12 @@ class Spectra(NamedTuple):
 
     @property
     def sides(self) -> IntArray:
-        """What each value costs: p + q in a p x q rectangle."""
+        """Cost of each value: p + q in a p x q rectangle."""
         return np.repeat(sides_of(self.pairs), self.ranks)
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """What each value saves for what it costs: s² / (p + q)."""
+        """Energy of each value for its cost: s² / (p + q)."""
         return np.asarray(self.values**2 / np.maximum(self.sides, 1))
 
 
@@ -102,7 +102,7 @@ def spectra_of(found: Sequence[Factors]) -> Spectra:
 
 
 def cut_of(found: Sequence[Spectra], goal: Goal, weight: int, near_cost: int) -> Cut:
-    """Where the values of all rectangles are cut: they go where they save least for their cost.
+    """The cut of the values of all rectangles: they go where they save least for their cost.
 
     A singular value s of a p x q rectangle costs p + q multiplications and captures s². Values
     of least s² / (p + q) are dropped first, up to the squared error ``goal.max_error**2``, or

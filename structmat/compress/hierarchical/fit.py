@@ -62,7 +62,7 @@ def fit_entries(
 
 @dataclass(frozen=True)
 class FitPlan:
-    """Which rectangles a fit approximates, by what means, and to which error."""
+    """Plan of a fit: its rectangles, the means to approximate them, and the error of each."""
 
     evaluator: Evaluator
     pairs: Pairs
