@@ -111,7 +111,7 @@ class Compressed(Correlation):
         return Z, self.solve(Z)
 
     @cached_property
-    def _slope(self) -> Any:
+    def derivative(self) -> Any:
         """The compressed derivative."""
         parts = self._parts
         return parts.compress(parts.slope, parts.near, self._tol)
@@ -125,7 +125,7 @@ class Compressed(Correlation):
 
     def slope(self, b: Real) -> tuple[float, Trace]:
         """By a compressed derivative."""
-        solver, D = self._parts.solver, self._slope
+        solver, D = self._parts.solver, self.derivative
         quadratic = float(b @ (D @ b))
         if isinstance(solver, HierarchicalFactorization):
             return quadratic, Trace(trace_with(solver.recursion, D))
