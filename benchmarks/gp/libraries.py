@@ -28,7 +28,7 @@ GEORGE_DENSE = 5000
 
 
 class Fitted(NamedTuple):
-    """What a library found, with the times that it took."""
+    """The result of a library, with the times that it took."""
 
     length: float
     amplitude: float
@@ -155,7 +155,7 @@ def george_process(places: Places) -> Fitted:
 
 
 class Library(NamedTuple):
-    """How a library is fitted, and up to how many points."""
+    """The fit of a library, and the number of points up to which it is made."""
 
     fit: Callable[[Places], Fitted]
     points: int

@@ -56,9 +56,9 @@ class Correlation(ABC):
 
     @abstractmethod
     def missed(self, b: Real, scale: float) -> float:
-        """What the compression may change in ``scale b^T R b - log det R``, by a sample of rows.
+        """The change of ``scale b^T R b - log det R`` by the compression, from a sample of rows.
 
-        It is the root of the mean square of the estimate; 0.0 for a matrix that is exact.
+        It is the root of the mean square of an estimate; 0.0 for a matrix that is exact.
         """
 
 
@@ -74,10 +74,10 @@ def correlation(
     --------
     >>> R = correlation(np.array([[0.0], [1.0]]), "exponential", 1.0, 1.0, tol=None, client=None)
     >>> R.method, round(R.logdet().logabsdet, 4)
-    ('cholesky', 1.3518)
+    ('cholesky', 1.3519)
     """
-    from structmat.gp.forms import Dense, compressed_form
+    from structmat.gp.forms import DenseForm, compressed_form
 
     if len(points) <= DENSE_POINTS:
-        return Dense(points, kernel, length, ratio)
+        return DenseForm(points, kernel, length, ratio)
     return compressed_form(points, kernel, length, ratio, tol)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg.lapack import dpotri
 
 from structmat.compress.entries.sampled import drawn
 from structmat.errors import SolveError
@@ -33,7 +34,7 @@ ROWS = 32
 PROBES = 64
 
 
-class Dense(Correlation):
+class DenseForm(Correlation):
     """The matrix itself, by its Cholesky factor: O(n^3) time."""
 
     method = "cholesky"
@@ -62,7 +63,9 @@ class Dense(Correlation):
 
     @cached_property
     def _inverse(self) -> Real:
-        return self.solve(np.eye(len(self._factor[0])))
+        """The lower triangle of the inverse, with zeros above."""
+        inverse, _ = dpotri(self._factor[0], lower=True)
+        return np.tril(inverse)
 
     def inverse_trace(self) -> Trace:
         """By the dense inverse."""
@@ -70,15 +73,16 @@ class Dense(Correlation):
 
     def slope(self, b: Real) -> tuple[float, Trace]:
         """By dense matrices."""
+        # The diagonal of D is zero.
         D = self._slopes.to_dense()
-        return float(b @ D @ b), Trace(float((self._inverse * D).sum()))
+        return float(b @ D @ b), Trace(2 * float((self._inverse * D).sum()))
 
     def missed(self, b: Real, scale: float) -> float:
         """Nothing."""
         return 0.0
 
 
-class Compressed(Correlation):
+class CompressedForm(Correlation):
     """A compressed matrix near R with its solver.
 
     Traces follow from the factors of a hierarchical factorization. Of another solver they are
@@ -107,12 +111,11 @@ class Compressed(Correlation):
     def _probes(self) -> tuple[Real, Real]:
         """Random signs Z and R^-1 Z, (n, k)."""
         n = self._parts.kernel.shape[0]
-        Z: Real = np.random.default_rng(0).integers(0, 2, (n, PROBES)) * 2.0 - 1.0
-        return Z, self.solve(Z)
+        signs: Any = np.random.default_rng(0).integers(0, 2, (n, PROBES)) * 2.0 - 1.0
+        return signs, self.solve(signs)
 
-    @cached_property
     def derivative(self) -> Any:
-        """The compressed derivative."""
+        """The compressed derivative of K by log length; it is made at each call."""
         parts = self._parts
         return parts.compress(parts.slope, parts.near, self._tol)
 
@@ -125,7 +128,7 @@ class Compressed(Correlation):
 
     def slope(self, b: Real) -> tuple[float, Trace]:
         """By a compressed derivative."""
-        solver, D = self._parts.solver, self.derivative
+        solver, D = self._parts.solver, self.derivative()
         quadratic = float(b @ (D @ b))
         if isinstance(solver, HierarchicalFactorization):
             return quadratic, Trace(trace_with(solver.recursion, D))
@@ -150,7 +153,7 @@ def _estimated(A: Real, B: Real) -> Trace:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a compressed correlation matrix is made of."""
+    """The parts of a compressed correlation matrix."""
 
     kernel: KernelMatrix
     #: The derivative of the kernel by the logarithm of its length.
@@ -166,7 +169,7 @@ class Parts:
 
 def compressed_form(
     points: Real, kernel: str, length: float, ratio: float, tol: float | None
-) -> Compressed:
+) -> CompressedForm:
     """The form for one machine.
 
     The error of the compression is a share of ratio^2, as for `structmat.factorize`, and at most
@@ -179,6 +182,5 @@ def compressed_form(
     solver = factorize_with(near, shift, S, SOLVED, definite=True, norm=norm)
     if solver is NotImplemented:
         solver = factorize_known(Known(K, near, shift), SOLVED)
-
     D = KernelMatrix(points, SLOPES[kernel], length=length)
-    return Compressed(Parts(K, D, near, norm, solver, compressed_beside), ratio)
+    return CompressedForm(Parts(K, D, near, norm, solver, compressed_beside), ratio)

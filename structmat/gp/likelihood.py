@@ -46,7 +46,7 @@ class LogLikelihood:
 
 @dataclass
 class Terms:
-    """What likelihoods of some values y under one correlation matrix are made of."""
+    """The terms of likelihoods of some values y under one correlation matrix."""
 
     correlation: Correlation
     ratio: float

@@ -129,7 +129,7 @@ class GaussianProcess:
             Whether to search for parameters; else those given at the beginning are kept.
         restarts : int
             Searches from random parameters besides that from the given ones. They take place on at
-            most 1536 of the points; the best of them continues on all.
+            most 1024 of the points; the best of them continues on all.
         rng : None, int or numpy.random.Generator
             For these points and starts: by default the same each time.
         progress : bool or callable, optional
@@ -253,7 +253,7 @@ class GaussianProcess:
         >>> gp = GaussianProcess().fit(X, [1.0, 0.5, -1.0], optimize=False)
         >>> found = gp.log_marginal_likelihood(eval_gradient=True)
         >>> round(found.value, 4), found.error, found.gradient.shape
-        (-3.5461, 0.0, (3,))
+        (-3.6706, 0.0, (3,))
         """
         if theta is None:
             terms, amplitude = self._condition(), self.parameters["amplitude"]
@@ -267,7 +267,7 @@ class GaussianProcess:
 
     @property
     def method(self) -> str:
-        """How systems with the matrix of the last fit are solved."""
+        """The way in which systems with the matrix of the last fit are solved."""
         return self._condition().correlation.method
 
     @property

@@ -9,7 +9,7 @@ from structmat.gp.correlation import Real
 from structmat.sources.ordering import kd_order
 
 #: Points of the first search, and the part of them that are neighbours, in runs of this length.
-FIRST_POINTS, NEAR_SHARE, RUN = 1536, 0.5, 96
+FIRST_POINTS, NEAR_SHARE, RUN = 1024, 0.5, 64
 #: Ratios of noise to amplitude, least and most; lengths as shares of the extent of the points.
 RATIOS, LENGTHS = (1e-4, 1e3), (1e-5, 1e2)
 #: The same for random starts.
@@ -27,7 +27,7 @@ def some_points(points: Real, rng: np.random.Generator) -> NDArray[np.int64]:
     Examples
     --------
     >>> some_points(np.random.default_rng(0).random((5000, 2)), np.random.default_rng(0)).size
-    1536
+    1024
     """
     n = len(points)
     if n <= FIRST_POINTS:

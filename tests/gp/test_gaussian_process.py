@@ -103,7 +103,7 @@ def test_traces_are_estimated_where_factors_would_be_too_large(data, monkeypatch
     monkeypatch.setattr(forms, "factorize_with", lambda *_, **__: NotImplemented)
     R = fixed(X, y)._condition().correlation
     assert "conjugate gradients" in R.method
-    dense = forms.Dense(X, "matern32", 0.2, 0.2)
+    dense = forms.DenseForm(X, "matern32", 0.2, 0.2)
     for found, exact in (
         (R.inverse_trace(), dense.inverse_trace()),
         (R.slope(y)[1], dense.slope(y)[1]),
@@ -208,10 +208,10 @@ def test_a_likelihood_largest_at_a_bound_is_told():
 def test_first_points_are_some_near_and_some_far():
     points = np.random.default_rng(0).random((5000, 2))
     at = some_points(points, np.random.default_rng(0))
-    assert at.size == np.unique(at).size == 1536
+    assert at.size == np.unique(at).size == 1024
     apart = np.sort(np.linalg.norm(points[at][:, None] - points[at], axis=-1), axis=1)[:, 1]
-    # Points alone at random are about 1 / (2 sqrt(1536)) apart.
-    assert np.median(apart) < 0.8 / (2 * 1536**0.5)
+    # Points alone at random are about 1 / (2 sqrt(1024)) apart.
+    assert np.median(apart) < 0.8 / (2 * 1024**0.5)
     least, most = bounds_of(points).T
     start = random_start(points, np.random.default_rng(0))
     assert (least < start).all()
