@@ -1,6 +1,7 @@
 """HTML of a matrix for notebooks: a table of facts beside a picture of its blocks."""
 
 import math
+from collections.abc import Mapping
 from html import escape
 
 import numpy as np
@@ -38,15 +39,24 @@ def matrix_html(A: StructuredMatrix) -> str:
         "cost": f"{A.cost:,} ({A.relative_cost:.2%} of dense)",
         "storage": f"{A.storage:,} ({A.relative_storage:.2%} of dense)",
     }
+    table = facts_html(type(A).__name__, facts)
+    return f'<div style="display:flex;gap:1em;align-items:center">{table}{blocks_svg(A)}</div>'
+
+
+def facts_html(title: str, facts: Mapping[str, str]) -> str:
+    """A table of names and values, as HTML.
+
+    Examples
+    --------
+    >>> "<td" in facts_html("Matrix", {"shape": "3 x 2"})
+    True
+    """
     rows = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th>'
         f'<td style="text-align:left">{escape(value)}</td></tr>'
         for name, value in facts.items()
     )
-    return (
-        '<div style="display:flex;gap:1em;align-items:center">'
-        f"<table><caption>{escape(type(A).__name__)}</caption>{rows}</table>{blocks_svg(A)}</div>"
-    )
+    return f"<table><caption>{escape(title)}</caption>{rows}</table>"
 
 
 def blocks_svg(A: StructuredMatrix) -> str:

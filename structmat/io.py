@@ -60,8 +60,14 @@ def save(path: str | os.PathLike[str], A: StructuredMatrix) -> None:
             f"A is a {type(A).__qualname__}; expected a StructuredMatrix (of a result its "
             ".matrix; wrap an array in structmat.Dense)"
         )
+    save_with(path, A, {})
+
+
+def save_with(path: str | os.PathLike[str], A: StructuredMatrix, notes: dict[str, Any]) -> None:
+    """Write a matrix, and notes that JSON can hold, to a file that `load` reads as well."""
     entry, contents = describe(A)
     header = {"format_version": FORMAT_VERSION, "matrix": entry}
+    header |= {"notes": notes} if notes else {}
     arrays = {name: np.asarray(_array.to_numpy(array)) for name, array in contents.items()}
     write_archive(path, arrays, header, HEADER)
 
@@ -133,18 +139,25 @@ def load(path: str | os.PathLike[str]) -> StructuredMatrix:
     ...     structmat.load(path).p
     array([1, 0])
     """
+    return load_with(path)[0]
+
+
+def load_with(
+    path: str | os.PathLike[str], remedy: str = _EXPECTED
+) -> tuple[StructuredMatrix, dict[str, Any]]:
+    """Read a matrix and the notes that `save_with` wrote."""
     name = name_of(path)
-    with foreign(name, f"it is truncated, damaged or not a structmat file: {_EXPECTED}"):
+    with foreign(name, f"it is truncated, damaged or not a structmat file: {remedy}"):
         arrays, digests = read_archive(name)
         if HEADER not in arrays:
             raise FileFormatError(
                 f"{name!r} holds {', '.join(sorted(arrays)) or 'nothing'} but no structmat "
-                f"header; {_EXPECTED}"
+                f"header; {remedy}"
             )
         header = unsealed(arrays.pop(HEADER).tobytes(), FORMAT_VERSION, name)
         del digests[HEADER]
         check_members(header, digests)
-        return restore(header["matrix"], arrays)
+        return restore(header["matrix"], arrays), header.get("notes", {})
 
 
 def restore(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> StructuredMatrix:

@@ -229,7 +229,10 @@ BUILT_IN = (
             "structmat.solvers.direct.banded:factorize",
         ),
     ),
-    Kind("operator", matrix="structmat.matrices.foreign:ForeignOperator"),
+    Kind(
+        "operator", matrix="structmat.matrices.foreign:ForeignOperator",
+        factorize="structmat.distributed.matrix:factorize_operator",
+    ),
     Kind(
         "mirrored", matrix="structmat.matrices.hermitian:Mirrored",
         factorize=(

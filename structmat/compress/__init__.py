@@ -1,6 +1,7 @@
 """Compression: approximate a matrix by a structured one, under a budget or a tolerance.
 
-front            `compress`, `compare`
+front            `compress`
+comparison       `compare`
 arguments        their arguments, checked
 contained        the best of a kind's own fit and those of the kinds that it contains
 results          results, which print as tables
@@ -25,7 +26,8 @@ reduce           rectangles of matrices that have a structure already, decompose
 recompress       `recompress`
 """
 
-from structmat.compress.front import compare, compress
+from structmat.compress.comparison import compare
+from structmat.compress.front import compress
 from structmat.compress.recompress import recompress
 from structmat.compress.results import Comparison, CompressionResult
 from structmat.compress.source import DENSE_ENTRIES as DENSE_ENTRIES

@@ -2,13 +2,15 @@
 
 import math
 import numbers
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from structmat.compress.contained import Bound
 from structmat.errors import BudgetError, InputError, KindError
+from structmat.files.paths import name_of
 from structmat.kinds import compressible_kinds
+from structmat.sources.source import Source
 
 
 def check_kind(kind: object) -> None:
@@ -43,6 +45,35 @@ def bound_for(budget: float | None, tol: float | None, shape: tuple[int, int]) -
     if budget is None:
         return Bound(tol=None if tol is None else float(tol))
     return Bound(cap=math.floor(float(budget) * math.prod(shape)))
+
+
+class Workers(NamedTuple):
+    """A Dask cluster that compresses, and the folder in which it writes."""
+
+    client: Any
+    folder: str | None
+
+
+def workers_of(A: Any, client: Any, folder: Any) -> Workers | None:
+    """The cluster that was asked for, if any; only sources are compressed there."""
+    if client is None:
+        if folder is not None:
+            raise InputError(
+                f"folder = {folder!r} without client; expected both (structmat.save writes a "
+                "matrix of this machine)"
+            )
+        return None
+    if not isinstance(A, Source):
+        raise InputError(
+            f"client for a {type(A).__qualname__}; expected a source, whose entries workers "
+            "evaluate (KernelMatrix of points, Entries of a function), or client left out"
+        )
+    if not callable(getattr(client, "scheduler_info", None)):
+        raise InputError(
+            f"client is a {type(client).__qualname__}; expected a distributed.Client "
+            "(distributed.Client() starts a cluster on this machine)"
+        )
+    return Workers(client, None if folder is None else name_of(folder))
 
 
 def generator_of(rng: Any) -> np.random.Generator:

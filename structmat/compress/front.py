@@ -1,4 +1,4 @@
-"""`compress` and `compare`: checks, budgets, and measured errors."""
+"""`compress`: checks, budgets, and measured errors."""
 
 import math
 import time
@@ -9,16 +9,22 @@ from typing import Any
 import numpy as np
 
 from structmat._progress import Progress, part, reporting
-from structmat.compress.arguments import bound_for, check_goal, check_kind, generator_of
-from structmat.compress.contained import Bound, Fits
-from structmat.compress.entries.run import compress_source, takes
+from structmat.compress.arguments import (
+    Workers,
+    bound_for,
+    check_goal,
+    check_kind,
+    generator_of,
+    workers_of,
+)
+from structmat.compress.contained import Fits
+from structmat.compress.entries.run import compress_source
 from structmat.compress.hermitian import FORMS, check_hermitian, check_source
 from structmat.compress.measure import Measure, asks_for_exact, measures_exactly, relative
 from structmat.compress.range import best_of_rank, known_of_rank
-from structmat.compress.results import Comparison, ComparisonTable, CompressionResult
+from structmat.compress.results import CompressionResult
 from structmat.compress.source import Source, source_of, svd_residual
-from structmat.errors import BudgetError, ToleranceError
-from structmat.kinds import compressible_kinds, fitted_kinds, is_built_in
+from structmat.kinds import later
 from structmat.project.ranks import low_rank
 from structmat.project.svd import Triple, truncated_svd
 from structmat.sources.source import Source as EntrySource
@@ -37,6 +43,8 @@ def compress(
     measure: str | None = None,
     rng: Any = None,
     progress: Progress | bool | None = None,
+    client: Any = None,
+    folder: Any = None,
 ) -> CompressionResult:
     """Approximate a matrix by a structured one, under a budget or to a tolerance.
 
@@ -75,6 +83,13 @@ def compress(
         By default a bar on a terminal, once the work has taken three seconds, and silence
         elsewhere. True shows the bar at once, False never; a function is called with the
         share of the work done, 0 to 1.
+    client : distributed.Client, optional
+        Dask cluster on whose workers the parts of a source are built and stay; see
+        `structmat.distributed`. The `matrix` of the result is a `DistributedMatrix`, that of one
+        machine to rounding, whatever its size. For "hierarchical" and "block_low_rank".
+    folder : path-like, optional
+        Folder, seen by all workers and this process, in which the workers write their parts. A
+        compression that was stopped goes on there, with the random numbers that it began with.
 
     Returns
     -------
@@ -93,7 +108,11 @@ def compress(
     InputError
         If `A` is no finite matrix of numbers, if none or both of `budget` and `tol` are
         given, or if the kind needs the entries of an operator. With `symmetric`, if an array or
-        a source is not Hermitian, or the kind has no form of half the storage.
+        a source is not Hermitian, or the kind has no form of half the storage. With `client`, if
+        `A` is no source, the kind has no fit on workers, their memory is too small, or the folder
+        belongs to another compression.
+    FileFormatError
+        If a file of the folder is damaged.
 
     Notes
     -----
@@ -123,7 +142,7 @@ def compress(
     check_goal(budget, tol)
     result = compressed(
         A, kind, budget, tol, symmetric=symmetric, measure=measure, rng=generator_of(rng),
-        progress=progress,
+        progress=progress, workers=workers_of(A, client, folder),
     )  # fmt: skip
     warn_of_zero(result, kind, budget)
     return result
@@ -152,6 +171,7 @@ def compressed(
     measure: str | None = None,
     rng: np.random.Generator,
     progress: Progress | bool | None = None,
+    workers: Workers | None = None,
 ) -> CompressionResult:
     """Result of `compress` for a kind and a goal that were checked."""
     if isinstance(A, EntrySource):
@@ -159,13 +179,19 @@ def compressed(
         check_source(A, symmetric)
         bound, exact = bound_for(budget, tol, A.shape), asks_for_exact(measure)
         with reporting(progress, f"compressing to {kind}") as report:
+            if workers is not None:
+                distributed = later("structmat.distributed.fit:compress_source")
+                found: CompressionResult = distributed(
+                    A, kind, bound, workers, rng, report, exact=exact, hermitian=bool(symmetric)
+                )
+                return found
             return compress_source(
                 A, kind, bound, form, rng, report, exact=exact, hermitian=bool(symmetric)
             )
     with reporting(progress, f"compressing to {kind}") as report:
         source = source_of(A, symmetric=symmetric, rng=rng)
         bound = bound_for(budget, tol, source.data.shape)
-        fits = _fits(source, measure, hermitian=_is_halved(source, symmetric, kind))
+        fits = fits_of(source, measure, hermitian=is_halved(source, symmetric, kind))
         fits.load(kind)
         started = time.perf_counter()
         matrix = fits.best(kind, bound, rng, part(report, 0.0, 1 - MEASURING))
@@ -182,13 +208,14 @@ def compressed(
     )  # fmt: skip
 
 
-def _fits(source: Source, measure: str | None, *, hermitian: bool = False) -> Fits:
+def fits_of(source: Source, measure: str | None, *, hermitian: bool = False) -> Fits:
+    """Fits of an input, with errors measured or estimated as asked for."""
     exact = measures_exactly(source, measure)
     size = source.norm(exact=exact)
     return Fits(source, size, Measure(source, size, exact=exact), hermitian=hermitian)
 
 
-def _is_halved(source: Source, symmetric: bool | None, kind: str) -> bool:
+def is_halved(source: Source, symmetric: bool | None, kind: str) -> bool:
     """True if half of the matrix is to be stored; an array has to be Hermitian then."""
     if not symmetric:
         return False
@@ -210,137 +237,3 @@ def _baseline(source: Source, fits: Fits, cap: int, rng: np.random.Generator) ->
     if fits.measured:
         return relative(svd_residual(op, triple), fits.size)
     return fits.error(low_rank(triple, len(triple[1])))
-
-
-def compare(
-    A: Any,
-    *,
-    budget: float | None = None,
-    tol: float | None = None,
-    symmetric: bool | None = None,
-    measure: str | None = None,
-    rng: Any = None,
-    progress: Progress | bool | None = None,
-) -> tuple[Comparison, ...]:
-    """Compress a matrix to every kind, under one cap on the cost or to one tolerance.
-
-    Parameters
-    ----------
-    A : array, shape (m, n), or structured or sparse matrix, or operator
-        As in `compress`. An operator is compressed to the kinds that need no entries.
-    budget : float, optional
-        Cap on the cost, as a fraction of m n, in (0, 1]. Give this or `tol`.
-    tol : float, optional
-        Bound on the relative error. Each kind then shows the cheapest matrix found that
-        meets it.
-    symmetric, measure : optional
-        As in `compress`.
-    rng : None, int or numpy.random.Generator
-        As for `numpy.random.default_rng`.
-    progress : bool or callable, optional
-        By default a bar on a terminal, once the work has taken three seconds, and silence
-        elsewhere. True shows the bar at once, False never; a function is called with the
-        share of the work done, 0 to 1.
-
-    Returns
-    -------
-    tuple of Comparison
-        One for each kind that has a fit; it prints as a table, and a notebook shows the
-        blocks of each matrix. If a kind has no matrix that cheap or that close, or a third
-        party's fit raises, its row has no matrix, and a note of the reason.
-
-    Raises
-    ------
-    BudgetError
-        If the budget is no fraction.
-    InputError
-        If `A` is no finite matrix of numbers.
-
-    Notes
-    -----
-    Expected time: the sum of all kinds in `compress`, about a quarter of a minute for a
-    matrix of 1024 x 1024 on one core.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> rows = compare(np.eye(8), budget=0.5, rng=0)
-    >>> [row.kind for row in rows]
-    ['low_rank', 'block_sparse', 'block_low_rank', 'monarch', 'gblr', 'hierarchical']
-    """
-    check_goal(budget, tol)
-    generator = generator_of(rng)
-    if isinstance(A, EntrySource):
-        call = partial(
-            compress, A, budget=budget, tol=tol, measure=measure, rng=generator,
-            symmetric=symmetric,
-        )  # fmt: skip
-        with reporting(progress, "comparing kinds") as report:
-            return ComparisonTable(_rows_of_source(A, call, report))
-    with reporting(progress, "comparing kinds") as report:
-        source = source_of(A, symmetric=symmetric, rng=generator)
-        bound = bound_for(budget, tol, source.data.shape)
-        kinds = fitted_kinds(implicit=source.implicit)
-        halved = _is_halved(source, symmetric, "low_rank")
-        fits, rows = _fits(source, measure, hermitian=halved), []
-        unmet = BudgetError if tol is None else ToleranceError
-        for i, kind in enumerate(kinds):
-            done = part(report, i / len(kinds), (i + 1) / len(kinds))
-            if halved and kind not in FORMS:
-                rows.append(_no_matrix(kind, "no form of half the storage"))
-                continue
-            try:
-                rows.append(_compared(source, fits, kind, bound, generator, done))
-            except unmet as error:
-                rows.append(_no_matrix(kind, str(error)))
-            except Exception as error:
-                if is_built_in(kind):
-                    raise
-                rows.append(_no_matrix(kind, f"{type(error).__name__}: {error}"))
-        report(1.0)
-    return ComparisonTable(rows)
-
-
-def _rows_of_source(
-    A: EntrySource, call: partial[CompressionResult], report: Progress
-) -> list[Comparison]:
-    """Rows of the kinds that take a source of this size."""
-    rows, kinds = [], [kind for kind in compressible_kinds() if takes(A, kind)]
-    if call.keywords.get("symmetric"):
-        kinds = [kind for kind in kinds if kind in FORMS]
-    for i, kind in enumerate(kinds):
-        try:
-            found = call(kind, progress=part(report, i / len(kinds), (i + 1) / len(kinds)))
-            rows.append(
-                Comparison(
-                    kind, found.matrix, found.cost, found.storage, found.error, found.seconds,
-                    estimate=found.estimate,
-                )
-            )  # fmt: skip
-        except (BudgetError, ToleranceError) as error:
-            rows.append(_no_matrix(kind, str(error)))
-    return rows
-
-
-def _compared(
-    source: Source,
-    fits: Fits,
-    kind: str,
-    bound: Bound,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> Comparison:
-    """Row of one kind."""
-    fits.load(kind)
-    started = time.perf_counter()
-    matrix = fits.best(kind, bound, rng, progress)
-    seconds = time.perf_counter() - started
-    estimate = fits.estimate(matrix)
-    moved = source.restore(matrix)
-    return Comparison(
-        kind, moved, matrix.cost, matrix.storage, estimate.error, seconds, estimate=estimate
-    )
-
-
-def _no_matrix(kind: str, note: str) -> Comparison:
-    return Comparison(kind, None, 0, 0, math.nan, 0.0, note)

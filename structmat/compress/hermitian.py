@@ -198,7 +198,7 @@ def _folded(
     """One triangle of what a plain fit found, whose rectangles on the diagonal become dense."""
     plain = goal if goal.max_error is None else Goal(max_error=PLAIN * goal.max_error)
     found: Any = fit(A, plain, rng=rng, progress=progress)
-    if isinstance(found, Hierarchical) and found.symmetric:
+    if found.hermitian:
         return found
     boxes = boxes_of(found)
     spectra = decomposed(folded(unfolded(boxes)))

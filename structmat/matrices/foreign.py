@@ -95,6 +95,9 @@ class ForeignOperator(StructuredMatrix, kind="operator"):
         adjoint: StructuredMatrix = kind_class("adjoint")(self)
         return adjoint
 
+    def _hermitian(self) -> bool:
+        return getattr(self.operator, "hermitian", False) is True
+
     def _conjugate(self) -> "ForeignOperator":
         return ForeignOperator(self.operator, like=self.like, conjugated=not self.conjugated)
 

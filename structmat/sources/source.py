@@ -119,6 +119,12 @@ class Source(StructuredMatrix, kind=None):
         self._counter = other._counter
         return self
 
+    def apart(self) -> Self:
+        """The same source, whose evaluations count apart from those of this one."""
+        own = type(self).__new__(type(self))
+        own.__dict__.update(self.__dict__, _counter=Counter())
+        return own
+
     @_array.on_own_device
     def block(self, rows: IntArray, cols: IntArray) -> Array:
         """Entries at all pairs of some rows and some columns, shape (p, q).

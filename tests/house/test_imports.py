@@ -8,6 +8,8 @@ import pytest
 OPTIONAL = [
     "array_api_strict",
     "cupy",
+    "dask",
+    "distributed",
     "hypothesis",
     "lightning",
     "llvmlite",

@@ -104,6 +104,14 @@ def test_neighbours_are_the_nearest_earlier_points(n, count):
         np.testing.assert_allclose(np.linalg.norm(X[row[:-1]] - X[i], axis=1), distance)
 
 
+@pytest.mark.parametrize("places", [[0], [2, 3, 77, 240], []])
+def test_neighbours_of_some_points_are_those_among_all(places):
+    X = points(241)
+    order, places = order_of_elimination(X), np.array(places, np.int64)
+    some = earlier_neighbours(X, order, 9, places)
+    np.testing.assert_array_equal(some, earlier_neighbours(X, order, 9)[places])
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 400])
 def test_neighbours_by_entries_are_mostly_those_by_points(n):
     A, count = hierarchical(n), 6

@@ -63,20 +63,12 @@ def compress_source(
     is one of middle size that the fit by entries does not bring to its tolerance.
     """
     run = Compression(source, kind, _hermitian_fit(kind) if hermitian else None)
-    started = time.perf_counter()
-    fitted = None if run.forms else run.fit(bound, rng, report, exact=exact)
-    if fitted is None:
-        found = form(run.formed(), progress=report)
-        matrix = run.restored(run.in_place(found.matrix))
-        return replace(found, matrix=matrix, entries=run.entries, ordered=run.ordered)
-    matrix, estimate = fitted
-    seconds = time.perf_counter() - started
-    matrix = run.in_place(matrix)
-    report(1.0)
-    return CompressionResult(
-        run.restored(matrix), kind, estimate.error, matrix.cost, matrix.storage, math.nan,
-        seconds, estimate, entries=run.entries, ordered=run.ordered,
-    )  # fmt: skip
+    result = None if run.forms else run.result(bound, rng, report, exact=exact)
+    if result is not None:
+        return result
+    found = form(run.formed(), progress=report)
+    matrix = run.restored(run.in_place(found.matrix))
+    return replace(found, matrix=matrix, entries=run.entries, ordered=run.ordered)
 
 
 def _hermitian_fit(kind: str) -> Any:
@@ -90,18 +82,19 @@ def _hermitian_fit(kind: str) -> Any:
 class Compression:
     """A source prepared for one kind: on NumPy, its rows and columns in k-d order.
 
-    `fit` takes the place of the kind's own fit by entries.
+    `fit` takes the place of the kind's own fit by entries. Without `local` it finds orders of its
+    own, nothing is formed, and what it returns stays where it is.
     """
 
-    def __init__(self, source: Source, kind: str, fit: Any = None) -> None:
-        self._user, self.kind = source, kind
+    def __init__(self, source: Source, kind: str, fit: Any = None, *, local: bool = True) -> None:
+        self._user, self.kind, self._local = source, kind, local
         self._fit_entries: Any = fit or find_entries_fit(kind)
         self.host = on_host(source)
         self._begun = source.entries
         self.ordered = self.host.points is not None and kind != "low_rank"
         self._orders: tuple[IntArray, IntArray] | None = None
         self.source = self.host
-        if not (kind in UNORDERED and not self.forms):
+        if local and not (kind in UNORDERED and not self.forms):
             self._order()
 
     def _order(self) -> None:
@@ -152,10 +145,27 @@ class Compression:
 
     def restored(self, matrix: StructuredMatrix) -> StructuredMatrix:
         """A matrix in the library and on the device of the source."""
-        if _array.is_numpy(self._user.xp):
+        if not self._local or _array.is_numpy(self._user.xp):
             return matrix
         moved = matrix.to(self._user.xp)
         return moved if moved.device == self._user.device else moved.to(self._user.device)
+
+    def result(
+        self, bound: Bound, rng: np.random.Generator, progress: Progress, *, exact: bool
+    ) -> CompressionResult | None:
+        """Result of `fit`, in the place of the source; None where it gives none."""
+        started = time.perf_counter()
+        fitted = self.fit(bound, rng, progress, exact=exact)
+        if fitted is None:
+            return None
+        matrix, estimate = fitted
+        seconds = time.perf_counter() - started
+        matrix = self.in_place(matrix)
+        progress(1.0)
+        return CompressionResult(
+            self.restored(matrix), self.kind, estimate.error, matrix.cost, matrix.storage,
+            math.nan, seconds, estimate, entries=self.entries, ordered=self.ordered,
+        )  # fmt: skip
 
     def fit(
         self, bound: Bound, rng: np.random.Generator, progress: Progress, *, exact: bool
@@ -170,7 +180,8 @@ class Compression:
         try:
             return self._to_tolerance(bound.tol or 0.0, size, rng, progress, exact=exact)
         except ToleranceError:
-            if math.prod(self.host.shape) > RESCUED_ENTRIES or find_fit(self.kind) is None:
+            small = self._local and math.prod(self.host.shape) <= RESCUED_ENTRIES
+            if not small or find_fit(self.kind) is None:
                 raise
             return None
 

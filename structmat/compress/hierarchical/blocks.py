@@ -31,13 +31,14 @@ class BlockEvaluator(Evaluator):
     """Rectangles of a source, by blocks of its entries."""
 
     def __init__(self, source: Any, pairs: Pairs) -> None:
-        self._source, self._orders = source, (pairs.row_order, pairs.col_order)
+        super().__init__(source)
+        self._orders = pairs.row_order, pairs.col_order
         wide = np.complex128 if np.dtype(source.dtype).kind == "c" else np.float64
         self._dtype = np.dtype(wide)
 
     def block(self, rows: IntArray, cols: IntArray) -> NDArray[Any]:
         """Entries at some rows and columns of the ordered matrix, in double precision."""
-        found = self._source.block(self._orders[0][rows], self._orders[1][cols])
+        found = self.source.block(self._orders[0][rows], self._orders[1][cols])
         return np.asarray(found, self._dtype)
 
     def factor(self, pairs: IntArray, bounds: NDArray[np.float64], seed: int) -> Factors:

@@ -32,6 +32,11 @@ class Pairs(NamedTuple):
     symmetric: bool
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and of columns."""
+        return self.row_order.size, self.col_order.size
+
+    @property
     def weak(self) -> bool:
         """True by weak admissibility: nothing but blocks on the diagonal is near."""
         return bool((self.near[:, 0] == self.near[:, 2]).all())

@@ -1,10 +1,11 @@
 """Rectangles of a source, approximated: by compiled loops, or by blocks of its entries."""
 
+import copy
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,23 @@ class Factors(NamedTuple):
     ranks: IntArray
 
 
+def joined_factors(found: Sequence[Factors]) -> Factors:
+    """All rectangles in one."""
+    none = np.zeros((0, 4), np.int64), *[np.zeros(0)] * 3, np.zeros(0, np.int64)
+    return Factors(*(np.concatenate(some) for some in zip(none, *found, strict=True)))
+
+
 class Evaluator(ABC):
     """Abstract means of approximating rectangles of one source, in the order of the clusters."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def on(self, source: Any) -> Self:
+        """The same means with another source of the same entries."""
+        own = copy.copy(self)
+        own.source = source
+        return own
 
     @abstractmethod
     def factor(self, pairs: IntArray, bounds: NDArray[np.float64], seed: int) -> Factors:
@@ -71,10 +87,8 @@ class CompiledEvaluator(Evaluator):
     """Rectangles of a named kernel at points on NumPy, by compiled loops."""
 
     def __init__(self, source: Any, pairs: Pairs) -> None:
-        from structmat.compress.hierarchical import loops
-
+        super().__init__(source)
         kernel = source.compiled
-        self._loops, self._count = loops, source.count
         self._kernel = kernel.code, float(kernel.scale)
         self._X = np.ascontiguousarray(kernel.rows[pairs.row_order].T)
         same = kernel.cols is kernel.rows and pairs.col_order is pairs.row_order
@@ -84,20 +98,22 @@ class CompiledEvaluator(Evaluator):
 
     def factor(self, pairs: IntArray, bounds: NDArray[np.float64], seed: int) -> Factors:
         """Approximate rectangles, each to its squared error."""
+        from structmat.compress.hierarchical.loops import fit_far
+
         points = self._X, self._Y
-        u, v, values, ranks, evaluated = self._loops.fit_far(
+        u, v, values, ranks, evaluated = fit_far(
             *self._kernel, *points, pairs, bounds, self._copies, np.uint64(seed)
         )
-        self._count(evaluated)
+        self.source.count(evaluated)
         return Factors(pairs, u, v, values, ranks)
 
     def fill(self, pairs: IntArray, begins: IntArray, triangular: NDArray, out: NDArray) -> None:
         """Write the entries of rectangles to `out`, or lower triangles, by rows."""
+        from structmat.compress.hierarchical.loops import fill_near
+
         p, q = pairs[:, 1] - pairs[:, 0], pairs[:, 3] - pairs[:, 2]
-        self._count(int(np.where(triangular, p * (p + 1) // 2, p * q).sum()))
-        self._loops.fill_near(
-            *self._kernel, self._X, self._Y, pairs, triangular, begins, 0, len(pairs), out
-        )
+        self.source.count(int(np.where(triangular, p * (p + 1) // 2, p * q).sum()))
+        fill_near(*self._kernel, self._X, self._Y, pairs, triangular, begins, 0, len(pairs), out)
 
 
 def _has_copies(X: NDArray[np.float64]) -> bool:

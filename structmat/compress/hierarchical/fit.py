@@ -1,6 +1,7 @@
 """Compression of sources to hierarchical matrices, by few of their entries."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,41 @@ def fit_entries(
     in each, which a rectangle with few nonzero entries may still deceive. For an error, `weak`
     asks for weak or for strong admissibility; by default the cheaper one is taken.
     """
-    seed = int(rng.integers(2**62))
-    if goal.max_cost is not None:
-        matrix = _under_cap(source, goal, goal.max_cost, seed, progress)
-    else:
-        matrix = _within_error(source, goal.max_error or 0.0, seed, progress, weak)
+    plan = planned(source, goal, int(rng.integers(2**62)), weak=weak)
+    found, near = factored(plan, plan.pairs, part(progress, 0.0, 0.9))
+    matrix = assembled(
+        found, near, plan.pairs, plan.evaluator, plan.goal, source.shape, np.dtype(source.dtype)
+    )
     progress(1.0)
     return matrix
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """Which rectangles a fit approximates, by what means, and to which error."""
+
+    evaluator: Evaluator
+    pairs: Pairs
+    #: Squared error for each row and column of a far rectangle.
+    each: float
+    seed: int
+    #: Goal of the singular values that are kept.
+    goal: Goal
+    #: Means for small rectangles without an approximation; None to make them near.
+    whole: Evaluator | None = None
+
+    def apart(self) -> "FitPlan":
+        """The same plan, for a source whose entries are counted apart from those of others."""
+        source = self.evaluator.source.apart()
+        whole = None if self.whole is None else self.whole.on(source)
+        return replace(self, evaluator=self.evaluator.on(source), whole=whole)
+
+
+def planned(source: Any, goal: Goal, seed: int, *, weak: bool | None = None) -> FitPlan:
+    """The plan of a fit to an error or under a cap; see `fit_entries`."""
+    if goal.max_cost is not None:
+        return _under_cap(source, goal, goal.max_cost, seed)
+    return _within_error(source, goal.max_error or 0.0, seed, weak)
 
 
 def weak_is_cheaper(source: Any, error: float, rng: np.random.Generator) -> bool:
@@ -64,9 +93,7 @@ def weak_is_cheaper(source: Any, error: float, rng: np.random.Generator) -> bool
     return _cheaper(source, error, int(rng.integers(2**62)))[1].weak
 
 
-def _within_error(
-    source: Any, error: float, seed: int, progress: Progress, weak: bool | None
-) -> Hierarchical:
+def _within_error(source: Any, error: float, seed: int, weak: bool | None) -> FitPlan:
     """A matrix of low cost that misses no more than `error`."""
     if weak is None:
         evaluator, pairs = _cheaper(source, error, seed)
@@ -75,12 +102,11 @@ def _within_error(
         if weak:
             pairs = weak_pairs(points_of(source)[0], symmetric=pairs.symmetric)
         evaluator = evaluator_of(source, pairs)
-    found, near = factored(evaluator, pairs, _each(pairs, error), seed, part(progress, 0.0, 0.9))
     goal = Goal(max_error=error * math.sqrt(DROPPED))
-    return assembled(found, near, pairs, evaluator, goal, source.shape, np.dtype(source.dtype))
+    return FitPlan(evaluator, pairs, _each(pairs, error), seed, goal)
 
 
-def _under_cap(source: Any, goal: Goal, cap: int, seed: int, progress: Progress) -> Hierarchical:
+def _under_cap(source: Any, goal: Goal, cap: int, seed: int) -> FitPlan:
     """The best matrix that costs at most `cap`: singular values by energy per multiplication."""
     pairs = _within(source, cap)
     evaluator = evaluator_of(source, pairs)
@@ -91,8 +117,7 @@ def _under_cap(source: Any, goal: Goal, cap: int, seed: int, progress: Progress)
         if each := FINER * price_within(sample, room):
             break
     each = max(each, _each(pairs, LOOKS[-1] * (goal.size or 1.0)))
-    found, near = factored(evaluator, pairs, each, seed, part(progress, 0.0, 0.9), whole)
-    return assembled(found, near, pairs, evaluator, goal, source.shape, np.dtype(source.dtype))
+    return FitPlan(evaluator, pairs, each, seed, goal, whole)
 
 
 def _each(pairs: Pairs, error: float) -> float:
@@ -179,30 +204,27 @@ def evaluator_of(source: Any, pairs: Pairs) -> Evaluator:
 
 
 def factored(
-    evaluator: Evaluator,
-    pairs: Pairs,
-    each: float,
-    seed: int,
-    progress: Progress,
-    whole: Evaluator | None = None,
+    plan: FitPlan, pairs: Pairs, progress: Progress = no_progress
 ) -> tuple[list[Factors], IntArray]:
-    """All far rectangles, to a squared error of `each` a line, and the near ones.
+    """Far rectangles of a plan, approximated, and near ones; `pairs` are all or some of them.
 
     A rectangle whose rank is too high is halved, again and again. A small one becomes near, or
-    has all its singular values by `whole`.
+    has all its singular values by other means. What becomes of a rectangle does not depend on
+    the others.
     """
     found: list[Factors] = []
     near, far = [pairs.near], pairs.far
     while len(far):
-        some = evaluator.factored(far, each * sides_of(far).astype(np.float64), seed, progress)
+        bounds = plan.each * sides_of(far).astype(np.float64)
+        some = plan.evaluator.factored(far, bounds, plan.seed, progress)
         failed = np.concatenate([f.pairs[f.ranks < 0] for f in some])
         found += some
         small = (failed[:, 1] - failed[:, 0]) * (failed[:, 3] - failed[:, 2]) <= LEAST_HALVED
-        if whole is None:
+        if plan.whole is None:
             near.append(failed[small])
         elif small.any():
-            bounds = each * sides_of(failed[small]).astype(np.float64)
-            found.append(whole.factor(failed[small], bounds, seed))
+            bounds = plan.each * sides_of(failed[small]).astype(np.float64)
+            found.append(plan.whole.factor(failed[small], bounds, plan.seed))
         far, progress = _quarters(failed[~small]), no_progress
     return found, np.concatenate(near)
 

@@ -5,8 +5,10 @@ threads do not survive a fork. Any thread may hand work to it at any time.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from itertools import pairwise
 from typing import TypeVar
@@ -14,6 +16,26 @@ from typing import TypeVar
 from structmat.errors import InputError
 
 Result = TypeVar("Result")
+
+# True where somebody else runs one work on each processor.
+_alone: ContextVar[bool] = ContextVar("structmat one thread", default=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep products and fits to the thread that calls, as tasks of a scheduler do.
+
+    Examples
+    --------
+    >>> with one_thread():
+    ...     num_threads()
+    1
+    """
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def num_threads() -> int:
@@ -27,6 +49,8 @@ def num_threads() -> int:
     InputError
         If STRUCTMAT_NUM_THREADS is no whole number of at least 1.
     """
+    if _alone.get():
+        return 1
     wish = os.environ.get("STRUCTMAT_NUM_THREADS", "")
     if wish and not (wish.isdecimal() and int(wish) > 0):
         raise InputError(

@@ -37,12 +37,15 @@ def order_of_elimination(points: NDArray[np.float64]) -> IntArray:
     return kd_tree(points, 1).order[coarse_to_fine(len(points))]
 
 
-def earlier_neighbours(points: NDArray[np.float64], order: IntArray, count: int) -> IntArray:
+def earlier_neighbours(
+    points: NDArray[np.float64], order: IntArray, count: int, places: IntArray | None = None
+) -> IntArray:
     """The nearest `count` points that come before each one in an order, (n, count + 1).
 
     Row i belongs to point ``order[i]`` and names points by their numbers: neighbours from near to
     far, then the point itself, then -1 where there are fewer. O(n log n) searches, in batches
     that double: neighbours come from all batches before, or from earlier ones of the same batch.
+    For increasing `places` in the order, the rows of these alone.
 
     Examples
     --------
@@ -52,27 +55,30 @@ def earlier_neighbours(points: NDArray[np.float64], order: IntArray, count: int)
            [ 0,  1]])
     """
     n, ordered = len(points), points[order]
-    near = np.full((n, count + 1), -1, np.int64)
-    near[:1, 0] = 0
+    at = np.arange(n) if places is None else places
+    near = np.full((at.size, count + 1), -1, np.int64)
     begin = 1
     while begin < n:
         end = min(2 * begin, n)
-        found = _of_batch(ordered, begin, end, count)
-        near[begin:end, : found.shape[1]] = found
+        low, high = np.searchsorted(at, [begin, end])
+        if low < high:
+            found = _of_batch(ordered, begin, end, at[low:high], count)
+            near[low:high, : found.shape[1]] = found
         begin = end
-    size = np.minimum(np.arange(n), count)
-    near[np.arange(n), size] = np.arange(n)
+    near[np.arange(at.size), np.minimum(at, count)] = at
     return np.where(near >= 0, order[near], -1)
 
 
-def _of_batch(ordered: NDArray[np.float64], begin: int, end: int, count: int) -> IntArray:
-    """Places of the nearest earlier points of those from `begin` to `end`, -1 at the ends."""
+def _of_batch(
+    ordered: NDArray[np.float64], begin: int, end: int, at: IntArray, count: int
+) -> IntArray:
+    """Places of the nearest earlier points of those `at` places of a batch, -1 at the ends."""
     batch = ordered[begin:end]
-    distance, place = _nearest(ordered[:begin], batch, min(count, begin))
-    inner_distance, inner = _nearest(batch, batch, min(count + 1, end - begin))
+    distance, place = _nearest(ordered[:begin], ordered[at], min(count, begin))
+    inner_distance, inner = _nearest(batch, ordered[at], min(count + 1, end - begin))
     inner = inner + begin
     # Later points of the batch, and the point itself, are none.
-    inner_distance = np.where(inner < np.arange(begin, end)[:, None], inner_distance, np.inf)
+    inner_distance = np.where(inner < at[:, None], inner_distance, np.inf)
     distance = np.concatenate([distance, inner_distance], axis=1)
     place = np.concatenate([place, inner], axis=1)
     kept = np.argsort(distance, axis=1, kind="stable")[:, :count]

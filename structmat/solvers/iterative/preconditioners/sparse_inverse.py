@@ -68,11 +68,27 @@ def sparse_inverse(near: IntArray, blocks: Blocks, like: StructuredMatrix) -> Sp
     Indefinite
         If a block is not positive definite; then S is not, either.
     """
-    n, width = near.shape
-    size = (near >= 0).sum(axis=1)
     dtype = _array.to_numpy(like.xp.zeros(0, dtype=like.dtype)).dtype
-    values = np.zeros((n, width), np.complex128 if dtype.kind == "c" else np.float64)
-    failed = np.full(-(-n // ROWS), -1)
+    rows, log_half = inverse_rows(near, blocks, dtype, len(near))
+    return SparseInverse(rows, log_half, like)
+
+
+def inverse_rows(
+    near: IntArray, blocks: Blocks, dtype: np.dtype, n: int
+) -> tuple[csr_array, float]:
+    """Some rows of G, in the order of the last entries of `near`, as a matrix of n columns.
+
+    Beside them the logarithm of the product of their diagonal entries.
+
+    Raises
+    ------
+    Indefinite
+        If a block is not positive definite.
+    """
+    count, width = near.shape
+    size = (near >= 0).sum(axis=1)
+    values = np.zeros((count, width), np.complex128 if dtype.kind == "c" else np.float64)
+    failed = np.full(-(-count // ROWS), -1)
 
     def work(first: int, last: int) -> None:
         for piece in range(first, last):
@@ -85,16 +101,16 @@ def sparse_inverse(near: IntArray, blocks: Blocks, like: StructuredMatrix) -> Sp
         piece = int(np.argmax(failed >= 0))
         row = piece * ROWS + int(failed[piece])
         raise Indefinite(int(near[row, size[row] - 1]), float(values[row, 0].real))
-    own = near[np.arange(n), size - 1]
-    pivots = values[np.arange(n), size - 1].real
+    own = near[np.arange(count), size - 1]
+    pivots = values[np.arange(count), size - 1].real
     kept, order = near >= 0, np.argsort(own)
     begin = offsets(size[order])
     inner = kept[order]
     rows = csr_array(
         (values[order][inner].astype(dtype), near[order][inner].astype(np.int32), begin),
-        shape=(n, n),
+        shape=(count, n),
     )
-    return SparseInverse(rows, float(np.log(pivots).sum()), like)
+    return rows, float(np.log(pivots).sum())
 
 
 def last_rows(blocks: NDArray, size: IntArray, out: NDArray) -> int:
