@@ -76,8 +76,10 @@ def correlation(
     >>> R.method, round(R.logdet().logabsdet, 4)
     ('cholesky', 1.3519)
     """
-    from structmat.gp.forms import DenseForm, compressed_form
+    from structmat.gp.forms import DenseForm, compressed_form, distributed_form
 
     if len(points) <= DENSE_POINTS:
         return DenseForm(points, kernel, length, ratio)
+    if client is not None:
+        return distributed_form(points, kernel, length, ratio, tol, client)
     return compressed_form(points, kernel, length, ratio, tol)

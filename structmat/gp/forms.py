@@ -10,11 +10,12 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg.lapack import dpotri
 
-from structmat.compress.entries.sampled import drawn
+from structmat.compress import compress
+from structmat.compress.entries.sampled import drawn, source_norm
 from structmat.errors import SolveError
 from structmat.gp.correlation import Correlation, Real, Trace
 from structmat.solvers.hierarchical.direct import HierarchicalFactorization, factorize_with
-from structmat.solvers.hierarchical.points import compressed, compressed_beside
+from structmat.solvers.hierarchical.points import compressed, compressed_beside, tolerance_for
 from structmat.solvers.hierarchical.traces import inverse_trace, trace_with
 from structmat.solvers.iterative.known import Known
 from structmat.solvers.iterative.solver import factorize_known
@@ -184,3 +185,20 @@ def compressed_form(
         solver = factorize_known(Known(K, near, shift), SOLVED)
     D = KernelMatrix(points, SLOPES[kernel], length=length)
     return CompressedForm(Parts(K, D, near, norm, solver, compressed_beside), ratio)
+
+
+def distributed_form(
+    points: Real, kernel: str, length: float, ratio: float, tol: float | None, client: Any
+) -> CompressedForm:
+    """The form on the workers of a cluster, with solves by iteration and estimated traces."""
+    K, D = (KernelMatrix(points, name, length=length) for name in (kernel, SLOPES[kernel]))
+    norm, shift = source_norm(K, np.random.default_rng(0)), ratio**2
+
+    def on_workers(source: KernelMatrix, _: Any, tol: float) -> Any:
+        made = compress(source, "hierarchical", tol=tol, rng=0, progress=False, client=client)
+        return made.matrix
+
+    goal = tolerance_for(len(points), norm, shift, MOST_SLOPE if tol is None else tol)
+    near = on_workers(K, None, goal)
+    solver = near.factorize(shift=shift, tol=SOLVED)
+    return CompressedForm(Parts(K, D, near, norm, solver, on_workers), ratio)

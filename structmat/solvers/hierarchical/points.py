@@ -83,10 +83,22 @@ def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, flo
     """
     weak = None if isinstance(A, KernelMatrix) and A.kernel in SMOOTH else False
     run, rng = _run(A, weak), np.random.default_rng(0)
-    norm, share = source_norm(run.source, rng), UNSHIFTED
+    norm = source_norm(run.source, rng)
+    return _fitted(run, tolerance_for(A.shape[0], norm, shift, tol), rng), norm
+
+
+def tolerance_for(rows: int, norm: float, shift: complex, tol: float) -> float:
+    """The tolerance of a compression: `tol` at most, and a share of the shift.
+
+    Examples
+    --------
+    >>> tolerance_for(10_000, norm=100.0, shift=0.01, tol=1e-3)
+    1.264...e-05
+    """
+    share = UNSHIFTED
     if shift and norm:
-        share = COMPRESSED * share_of(A.shape[0]) * abs(shift) / norm
-    return _fitted(run, min(max(min(share, tol), LEAST), MOST), rng), norm
+        share = COMPRESSED * share_of(rows) * abs(shift) / norm
+    return min(max(min(share, tol), LEAST), MOST)
 
 
 def compressed_beside(A: Source, other: Hierarchical, tol: float) -> Hierarchical:

@@ -1,0 +1,49 @@
+"""A Gaussian process whose matrix lies on the workers of a cluster, against one machine."""
+
+import numpy as np
+import pytest
+
+from structmat.gp import GaussianProcess, correlation, starts
+
+pytest.importorskip("distributed", reason="structmat[dask] is not installed")
+from distributed import Client, LocalCluster
+
+PARAMETERS = {"length": 0.2, "amplitude": 1.5, "noise": 0.3}
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_a_process_on_workers_is_that_of_one_machine(client, monkeypatch):
+    monkeypatch.setattr(correlation, "DENSE_POINTS", 300)
+    monkeypatch.setattr(starts, "FIRST_POINTS", 300)
+    rng = np.random.default_rng(0)
+    X = rng.random((900, 2))
+    y = np.sin(9 * X[:, 0]) + 0.3 * rng.standard_normal(900)
+    local, spread = (
+        GaussianProcess("exponential", **PARAMETERS, client=where).fit(X, y, optimize=False)
+        for where in (None, client)
+    )
+    assert "conjugate gradients" in spread.method
+    one, two = (p.log_marginal_likelihood(eval_gradient=True) for p in (local, spread))
+    assert two.error > 0
+    assert abs(two.value - one.value) < 4 * np.hypot(one.error, two.error)
+    # Estimated traces: under other values gradients have deviations of 10 and more.
+    np.testing.assert_allclose(two.gradient, one.gradient, atol=5)
+    for found, other in zip(
+        spread.predict(X[:9] + 0.01, return_std=True),
+        local.predict(X[:9] + 0.01, return_std=True),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, other, atol=1e-3)
+    fitted = GaussianProcess("exponential", **PARAMETERS, client=client).fit(X, y)
+    same = GaussianProcess("exponential", **PARAMETERS).fit(X, y)
+    assert fitted.parameters == pytest.approx(same.parameters, rel=0.1)
