@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.apart import measured_apart
 from benchmarks.results import BenchmarkError, Row, rows_as_json, short, write_text
+from benchmarks.scale import growth as growth_on_workers
 from benchmarks.scale import solve_targets, solves
 from benchmarks.scale.peers import PEERS
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     sizes, million, files = _sizes(options.sizes), options.million, options.points
     rows = [_row(case) for case in cases(sizes, million, files)]
     solved = [_row(case) for case in solves.cases(sizes, million, files, options.data_dir)]
+    shared = [_row(case) for case in growth_on_workers.cases(sizes)]
     result = {
         "schema": SCHEMA,
         "command": "python -m benchmarks scale",
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         "growth": growth(rows),
         "targets": targets(rows),
         "solves": solve_targets.targets(solved),
-        "rows": [*rows, *solved],
+        "rows": [*rows, *solved, *shared],
     }
     write_text(options.output, rows_as_json(result))
     print(f"wrote {options.output.name}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.apart import answer
 from benchmarks.results import Row, short
-from benchmarks.scale import peers, solves
+from benchmarks.scale import growth, peers, solves
 from benchmarks.scale.places import peak, points_of
 from structmat import KernelMatrix, compress
 
@@ -22,6 +22,8 @@ PRODUCTS = 5
 
 def measured(case: dict[str, Any]) -> Row:
     """Figures of a case: points, n, kernel, length, tol, kind, and a peer or none."""
+    if case.get("task") == growth.TASK:
+        return growth.measured(case)
     if "task" in case:
         return solves.measured(case)
     points = points_of(case["points"], case["n"])

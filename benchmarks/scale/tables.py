@@ -7,6 +7,7 @@ from benchmarks.reporting.page import machine, section
 from benchmarks.reporting.tables import Table, listing, number, percent
 from benchmarks.results import Row, load
 from benchmarks.scale.command import SCHEMA, TARGETS
+from benchmarks.scale.growth import TASK, worker_table
 from benchmarks.scale.solve_tables import solve_tables
 
 KEYS = ("schema", "command", "machine", "load", "growth", "targets", "solves", "rows")
@@ -23,10 +24,12 @@ def scale_section(path: Path) -> str:
         f"{facts['cores']} cores when it began: {machine(facts, threads=True)}"
     )
     rows = [row for row in result["rows"] if "task" not in row]
-    solves = [row for row in result["rows"] if "task" in row]
+    shared = [row for row in result["rows"] if row.get("task") == TASK and "note" not in row]
+    solves = [row for row in result["rows"] if row.get("task", TASK) != TASK]
     own = [row for row in rows if "peer" not in row and "note" not in row]
     tables = [compressions(own), targets(own), growth(result["growth"]), peers(rows)]
-    tables += [*solve_tables(solves, result["solves"]), given_up(result["rows"])]
+    tables += [*solve_tables(solves, result["solves"]), worker_table(shared)]
+    tables.append(given_up(result["rows"]))
     return section(
         "Matrices that are never formed", [measured], {}, [], [t for t in tables if t.rows]
     )

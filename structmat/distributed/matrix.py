@@ -13,13 +13,15 @@ from structmat._array import Array, DType, namespace
 from structmat._html import facts_html
 from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat.distributed.graph import Graph
-from structmat.distributed.part import Part, Parts, joined
+from structmat.distributed.part import Part, Parts
 from structmat.distributed.product import Way, applied
 from structmat.distributed.solve import factorize
+from structmat.distributed.tile_parts import whole
 from structmat.distributed.traffic import rows_moved
 from structmat.intervals import IntArray
-from structmat.matrices import ForeignOperator, Hierarchical
+from structmat.matrices import ForeignOperator
 from structmat.matrices.hierarchical_checks import checked_order
+from structmat.matrix import StructuredMatrix
 from structmat.solvers.factorization import Factorization
 
 
@@ -284,16 +286,23 @@ class DistributedMatrix(LinearOperator):
 
     # The whole.
 
-    def gather(self) -> Hierarchical:
+    def between(self, row_order: Any, col_order: Any) -> "DistributedMatrix":
+        """The matrix of the same parts between other orders of rows and columns."""
+        return DistributedMatrix(
+            self.client, self.parts.futures, shape=self.shape, row_order=row_order,
+            col_order=col_order,
+        )  # fmt: skip
+
+    def gather(self) -> StructuredMatrix:
         """The whole matrix on this machine, which has to have memory for it.
 
         Returns
         -------
-        Hierarchical
-            With blocks, contents and orders of all parts.
+        StructuredMatrix
+            Of the kind of the parts, with the contents and orders of all of them.
         """
         parts: list[Part] = self.client.gather(list(self.parts.futures))
-        return joined(parts, self.shape, self.row_order, self.col_order)
+        return whole(parts, self.shape, self.row_order, self.col_order)
 
 
 def factorize_operator(A: ForeignOperator, shift: complex, tol: float) -> Any:

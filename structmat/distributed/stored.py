@@ -6,13 +6,15 @@ from typing import Any
 from structmat.distributed.folder import RESULT, Folder
 from structmat.distributed.graph import Graph
 from structmat.distributed.matrix import DistributedMatrix
-from structmat.distributed.part import joined
+from structmat.distributed.tile_parts import whole
 from structmat.errors import FileFormatError
 from structmat.files.paths import name_of
-from structmat.matrices import Hierarchical
+from structmat.matrix import StructuredMatrix
 
 
-def load(folder: str | os.PathLike[str], client: Any = None) -> DistributedMatrix | Hierarchical:
+def load(
+    folder: str | os.PathLike[str], client: Any = None
+) -> DistributedMatrix | StructuredMatrix:
     """Read the matrix that a compression has left in a folder.
 
     Parameters
@@ -54,7 +56,7 @@ def load(folder: str | os.PathLike[str], client: Any = None) -> DistributedMatri
     store, numbers = place.store_of(facts["fit"]), range(facts["count"])
     shape = facts["shape"][0], facts["shape"][1]
     if client is None:
-        return joined([store.read_part(i) for i in numbers], shape, rows, cols)
+        return whole([store.read_part(i) for i in numbers], shape, rows, cols)
     place.check_seen(client)
     graph = Graph(client)
     futures = graph.run([graph.add("read", [i], (store.read_part, i)) for i in numbers])

@@ -1,12 +1,14 @@
 """The benchmark of growing numbers of points: its cases, exponents and targets."""
 
 import json
+from functools import partial
 
+import distributed
 import pytest
 
 from benchmarks.machine import facts
 from benchmarks.results import BenchmarkError
-from benchmarks.scale import command, row, solve_tables, solve_targets, solves, tables
+from benchmarks.scale import command, growth, row, solve_tables, solve_targets, solves, tables
 
 
 def figures(n, **changed):
@@ -102,3 +104,20 @@ def test_times_faster_than_george_come_from_the_same_points():
     found = [row for row in solve_targets.targets([own, other, peer]) if row["figure"] == "times"]
     assert [(row["value"], row["target"], row["met"]) for row in found] == [(4.0, 5.0, False)]
     assert solve_targets.targets([own | {"note": "stopped"}]) == []
+
+
+def test_growth_on_workers(monkeypatch):
+    monkeypatch.setattr(growth, "WARM_POINTS", 50)
+    inside = partial(distributed.LocalCluster, processes=False)
+    monkeypatch.setattr(distributed, "LocalCluster", inside)
+    found = growth.cases([1000, 3000])
+    assert [(case["n"], case["workers"]) for case in found] == [
+        (1000, 2), (3000, 2), (3000, 1), (3000, 4),
+    ]  # fmt: skip
+    case = found[0] | {"n": 300}
+    own = case | json.loads(json.dumps(row.measured(case)))
+    assert own["bound"] <= own["tol"]
+    assert own["bytes_per_product"] >= 2 * 8 * 300
+    assert own["storage_bytes"] <= 8 * 300**2
+    (line,) = growth.worker_table([own]).rows
+    assert line[:2] == ["300", "2"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from structmat import Entries, InputError, KernelMatrix, compress
-from structmat.distributed import DistributedMatrix, fit
+from structmat.distributed import DistributedMatrix, building
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_two_sets_of_points(points, client, monkeypatch):
 
 
 def test_the_number_of_shares_does_not_matter(source, client, monkeypatch):
-    monkeypatch.setattr(fit, "SHARES_PER_THREAD", 1)
+    monkeypatch.setattr(building, "SHARES_PER_THREAD", 1)
     few = compress(source, "hierarchical", tol=1e-5, rng=3, client=client)
-    monkeypatch.setattr(fit, "SHARES_PER_THREAD", 40)
+    monkeypatch.setattr(building, "SHARES_PER_THREAD", 40)
     many = compress(source, "hierarchical", tol=1e-5, rng=3, client=client)
     assert len(few.matrix.parts) < len(many.matrix.parts)
     np.testing.assert_array_equal(few.matrix.gather().to_dense(), many.matrix.gather().to_dense())

@@ -92,3 +92,10 @@ def test_a_solve_that_does_not_end_is_refused(D, rng, monkeypatch):
     monkeypatch.setattr("structmat.distributed.solve.MOST_STEPS", 3)
     with pytest.raises(SolveError, match=r"residual .* after 4 steps; expected at most"):
         D.solve(rng.standard_normal(900), shift=1e-6, tol=1e-12)
+
+
+def test_a_compression_on_workers_keeps_its_source(source, client, rng):
+    result = structmat.compress(source, "hierarchical", tol=1e-5, client=client)
+    F = result.matrix.factorize(shift=SHIFT, tol=1e-6)
+    assert F.method == "conjugate gradients, sparse inverse"
+    assert F.solution(rng.standard_normal(900)).iterations < 15

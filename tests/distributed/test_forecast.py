@@ -28,7 +28,7 @@ def test_what_is_foretold_is_near_what_is_stored(client, monkeypatch):
     points = np.random.default_rng(2).random((6000, 2))
     found = []
     monkeypatch.setattr(
-        "structmat.distributed.fit.check_memory",
+        "structmat.distributed.rectangles.check_memory",
         lambda cluster, stored, points: found.append(stored),
     )
     source = KernelMatrix(points, "matern32", length=0.2)

@@ -1,6 +1,7 @@
 """Block low rank from entries: a cross approximation of every tile."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -23,6 +24,8 @@ FIRST_ERROR, LEAST_ERROR = 1e-2, 1e-12
 OWN_SHARE = 0.3
 
 Tile = tuple[NDArray, NDArray] | NDArray
+#: Row and column of a tile on the grid.
+Place = tuple[int, int]
 
 
 def fit_entries(
@@ -33,16 +36,13 @@ def fit_entries(
     Each tile may miss its share of the error, by its area. Under a budget, tiles are fitted to a
     small error, and ranks shared out by energy for each multiplication.
     """
-    side = _side(*source.shape)
-    heights, widths = extents(source.shape[0], side), extents(source.shape[1], side)
-    grid = _Grid(source, heights, widths)
+    grid, seed = Grid(source), int(rng.integers(2**62))
     if goal.max_cost is None:
-        found = grid.fitted(goal.max_error or 0.0, rng, progress)
-        return grid.matrix({place: (tile, None) for place, tile in found.items()})
+        return grid.within(goal.max_error or 0.0, seed, grid.places, progress)
     size = goal.size or 0.0
     aim = FIRST_ERROR * size
     while True:
-        found = grid.fitted(aim, rng, progress)
+        found = grid.fitted(aim, seed, grid.places, progress)
         ranks, missed = grid.shared(found, goal.max_cost)
         if OWN_SHARE * missed >= aim**2 or aim <= LEAST_ERROR * size:
             return grid.matrix({place: (found[place], ranks[place]) for place in found})
@@ -54,18 +54,23 @@ def _side(m: int, n: int) -> int:
     return int(min(max(2 ** round(math.log2(max(wanted, 1))), LEAST_SIDE), MOST_SIDE))
 
 
-class _Grid:
+class Grid:
     """Tiles of a source on a grid; those below the diagonal of a symmetric one are mirrored."""
 
-    def __init__(self, source: Source, heights: IntArray, widths: IntArray) -> None:
-        self._source, self._sizes = source, (heights, widths)
-        self._begin = offsets(heights), offsets(widths)
+    def __init__(self, source: Source) -> None:
+        side = _side(*source.shape)
+        self._source = source
+        self._sizes = extents(source.shape[0], side), extents(source.shape[1], side)
+        self._begin = offsets(self._sizes[0]), offsets(self._sizes[1])
         self._half = source.symmetric or source.hermitian
-        self._places = [
-            (i, j) for i in range(heights.size) for j in range(i if self._half else 0, widths.size)
-        ]
 
-    def _at(self, place: tuple[int, int]) -> tuple[IntArray, IntArray]:
+    @property
+    def places(self) -> list[Place]:
+        """Row and column of each tile that is fitted, row by row."""
+        rows, cols = (sizes.size for sizes in self._sizes)
+        return [(i, j) for i in range(rows) for j in range(i if self._half else 0, cols)]
+
+    def _at(self, place: Place) -> tuple[IntArray, IntArray]:
         rows, cols = (
             np.arange(begin[k], begin[k + 1]) for begin, k in zip(self._begin, place, strict=True)
         )
@@ -75,13 +80,24 @@ class _Grid:
         block: NDArray = self._source.block(rows[i], cols[j])
         return block
 
+    def within(
+        self, max_error: float, seed: int, places: Sequence[Place], progress: Progress
+    ) -> BlockLowRank:
+        """The matrix of some tiles, with their mirror images, to an error of the whole."""
+        found = self.fitted(max_error, seed, places, progress)
+        return self.matrix({place: (tile, None) for place, tile in found.items()})
+
     def fitted(
-        self, max_error: float, rng: np.random.Generator, progress: Progress
-    ) -> dict[tuple[int, int], Cross | NDArray]:
-        """Tiles to an error of the whole; dense where low rank costs more."""
-        found: dict[tuple[int, int], Cross | NDArray] = {}
+        self, max_error: float, seed: int, places: Sequence[Place], progress: Progress
+    ) -> dict[Place, Cross | NDArray]:
+        """Some tiles to an error of the whole; dense where low rank costs more.
+
+        What becomes of a tile does not depend on the others.
+        """
+        found: dict[Place, Cross | NDArray] = {}
         area = max(math.prod(self._source.shape), 1)
-        for done, place in enumerate(self._places, 1):
+        for done, place in enumerate(places, 1):
+            rng = np.random.default_rng([seed, *place])
             rows, cols = self._at(place)
             size, step = rows.size * cols.size, rows.size + cols.size
             share = max_error * math.sqrt(size / area)
@@ -95,12 +111,12 @@ class _Grid:
             ):
                 tile = self._source.block(rows, cols)
             found[place] = tile
-            progress(done / len(self._places))
+            progress(done / len(places))
         return found
 
     def shared(
-        self, found: dict[tuple[int, int], Cross | NDArray], cap: int
-    ) -> tuple[dict[tuple[int, int], int], float]:
+        self, found: dict[Place, Cross | NDArray], cap: int
+    ) -> tuple[dict[Place, int], float]:
         """Ranks of tiles under a cap on the cost of all, and the energy that they miss."""
         values, sizes = [], []
         for place, tile in found.items():
@@ -121,14 +137,12 @@ class _Grid:
             ranks[place] = min(low, default=DENSE)
         return ranks, missed
 
-    def _is_pair(self, place: tuple[int, int]) -> bool:
+    def _is_pair(self, place: Place) -> bool:
         return self._half and place[0] != place[1]
 
-    def matrix(
-        self, found: dict[tuple[int, int], tuple[Cross | NDArray, int | None]]
-    ) -> BlockLowRank:
+    def matrix(self, found: dict[Place, tuple[Cross | NDArray, int | None]]) -> BlockLowRank:
         """The matrix of fitted tiles, cut to ranks where they are given."""
-        tiles: dict[tuple[int, int], Tile] = {}
+        tiles: dict[Place, Tile] = {}
         for place, (tile, rank) in found.items():
             made = self._tile(place, tile, rank)
             if made is None:
@@ -141,7 +155,7 @@ class _Grid:
             tiles[0, 0] = np.zeros((p, 0), self._source.dtype), np.zeros((q, 0), self._source.dtype)
         return BlockLowRank(tiles, row_sizes=self._sizes[0], col_sizes=self._sizes[1])
 
-    def _tile(self, place: tuple[int, int], tile: Cross | NDArray, rank: int | None) -> Tile | None:
+    def _tile(self, place: Place, tile: Cross | NDArray, rank: int | None) -> Tile | None:
         dtype = self._source.dtype
         if rank == DENSE or (rank is None and not isinstance(tile, Cross)):
             if isinstance(tile, Cross):

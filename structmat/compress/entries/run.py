@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +82,8 @@ def _hermitian_fit(kind: str) -> Any:
 class Compression:
     """A source prepared for one kind: on NumPy, its rows and columns in k-d order.
 
-    `fit` takes the place of the kind's own fit by entries. Without `local` it finds orders of its
-    own, nothing is formed, and what it returns stays where it is.
+    `fit` takes the place of the kind's own fit by entries. Without `local`, nothing is formed, and
+    what the fit returns stays where it is.
     """
 
     def __init__(self, source: Source, kind: str, fit: Any = None, *, local: bool = True) -> None:
@@ -94,7 +94,7 @@ class Compression:
         self.ordered = self.host.points is not None and kind != "low_rank"
         self._orders: tuple[IntArray, IntArray] | None = None
         self.source = self.host
-        if local and not (kind in UNORDERED and not self.forms):
+        if kind not in UNORDERED or (local and self.forms):
             self._order()
 
     def _order(self) -> None:
@@ -140,6 +140,9 @@ class Compression:
         """A matrix near the ordered source as one near the source itself, on NumPy."""
         if self._orders is None:
             return matrix
+        if not self._local:
+            found: StructuredMatrix = cast(Any, matrix).between(*self._orders)
+            return found
         rows, cols = (Permutation(order) for order in self._orders)
         return in_orders(rows.H, matrix, cols)
 
