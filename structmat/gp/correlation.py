@@ -5,7 +5,7 @@ here belongs to R = K + ratio^2 I, so that it depends on two parameters alone.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,6 @@ Real = NDArray[np.float64]
 
 #: Kernels whose matrices are positive semidefinite, with derivatives by their length.
 KERNELS = ("exponential", "matern32", "matern52", "gaussian")
-#: Up to this number of points the matrix is formed.
-DENSE_POINTS = 2048
 
 
 class Trace(NamedTuple):
@@ -60,26 +58,3 @@ class Correlation(ABC):
 
         It is the root of the mean square of an estimate; 0.0 for a matrix that is exact.
         """
-
-
-def correlation(
-    points: Real, kernel: str, length: float, ratio: float, *, tol: float | None, client: Any
-) -> Correlation:
-    """The correlation matrix of points, by the form that suits their number.
-
-    All matrices of this room are made here: dense up to `DENSE_POINTS`, on the workers of `client`
-    if there is one, else compressed and factored.
-
-    Examples
-    --------
-    >>> R = correlation(np.array([[0.0], [1.0]]), "exponential", 1.0, 1.0, tol=None, client=None)
-    >>> R.method, round(R.logdet().logabsdet, 4)
-    ('cholesky', 1.3519)
-    """
-    from structmat.gp.forms import DenseForm, compressed_form, distributed_form
-
-    if len(points) <= DENSE_POINTS:
-        return DenseForm(points, kernel, length, ratio)
-    if client is not None:
-        return distributed_form(points, kernel, length, ratio, tol, client)
-    return compressed_form(points, kernel, length, ratio, tol)

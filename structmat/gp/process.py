@@ -12,7 +12,8 @@ from structmat._checks import host_array
 from structmat._progress import Progress, reporting
 from structmat.errors import InputError, OperationError, ShapeError
 from structmat.gp import predictions
-from structmat.gp.correlation import KERNELS, Correlation, Real, correlation
+from structmat.gp.choice import correlation
+from structmat.gp.correlation import KERNELS, Correlation, Real
 from structmat.gp.likelihood import LogLikelihood, Terms
 from structmat.gp.search import maximised
 from structmat.sources.kernel_checks import checked_points

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from structmat.gp import GaussianProcess, correlation, starts
+from structmat.gp import GaussianProcess, choice, starts
 
 pytest.importorskip("distributed", reason="structmat[dask] is not installed")
 from distributed import Client, LocalCluster
@@ -24,7 +24,7 @@ def client():
 
 @pytest.fixture
 def data(monkeypatch):
-    monkeypatch.setattr(correlation, "DENSE_POINTS", 300)
+    monkeypatch.setattr(choice, "DENSE_POINTS", 300)
     monkeypatch.setattr(starts, "FIRST_POINTS", 300)
     rng = np.random.default_rng(0)
     X = rng.random((600, 2))

@@ -6,7 +6,7 @@ import scipy.stats
 from scipy.optimize import minimize
 
 from structmat import InputError, KernelMatrix, OperationError, ShapeError, SolveError, compress
-from structmat.gp import GaussianProcess, LogLikelihood, correlation, forms, predictions, search
+from structmat.gp import GaussianProcess, LogLikelihood, choice, forms, predictions, search
 from structmat.gp.correlation import KERNELS
 from structmat.gp.starts import bounds_of, random_start, some_points
 
@@ -25,7 +25,7 @@ def data():
 
 @pytest.fixture
 def compressed(monkeypatch):
-    monkeypatch.setattr(correlation, "DENSE_POINTS", 100)
+    monkeypatch.setattr(choice, "DENSE_POINTS", 100)
 
 
 def drawn(X, kernel):
@@ -115,7 +115,7 @@ def test_traces_are_estimated_where_factors_would_be_too_large(data, monkeypatch
 @pytest.mark.parametrize("many", [False, True])
 def test_a_fit_is_the_maximum_of_the_likelihood(data, many, monkeypatch):
     if many:
-        monkeypatch.setattr(correlation, "DENSE_POINTS", 200)
+        monkeypatch.setattr(choice, "DENSE_POINTS", 200)
         monkeypatch.setattr("structmat.gp.starts.FIRST_POINTS", 200)
     process = GaussianProcess(length=1.0).fit(*data)
     best = minimize(lambda theta: -density(theta, *data, "matern32"), THETA, tol=1e-3)
@@ -133,7 +133,7 @@ def test_a_fit_is_the_maximum_of_the_likelihood(data, many, monkeypatch):
 def test_predictions_are_conditional_means_and_deviations(data, many, monkeypatch):
     X, y = data
     if many:
-        monkeypatch.setattr(correlation, "DENSE_POINTS", 100)
+        monkeypatch.setattr(choice, "DENSE_POINTS", 100)
         monkeypatch.setattr(predictions, "AT_ONCE", 7 * N)
     process, (new, _) = fixed(X, y, tol=1e-9), np.split(np.random.default_rng(1).random((60, 2)), 2)
     mean, std = process.predict(new, return_std=True)
@@ -190,7 +190,7 @@ def test_a_trial_that_is_refused_counts_as_worse_than_all_others(data):
     def made(length, ratio):
         if length > 1:
             raise SolveError("refused")
-        return correlation.correlation(X, "matern32", length, ratio, tol=None, client=None)
+        return choice.correlation(X, "matern32", length, ratio, tol=None, client=None)
 
     objective = search.Objective(made, y, lambda _: None, 9)
     with pytest.raises(SolveError, match="refused"):
@@ -222,7 +222,7 @@ def test_a_matrix_that_is_not_definite_is_refused(data, monkeypatch):
     X, y = data
     with pytest.raises(SolveError, match="not positive definite to rounding; expected more noise"):
         fixed(X[-60:], y[-60:], "gaussian", np.log([50.0, 1.0, 1e-9]))
-    monkeypatch.setattr(correlation, "DENSE_POINTS", 100)
+    monkeypatch.setattr(choice, "DENSE_POINTS", 100)
     rough = compress(KernelMatrix(X, "matern32", length=0.2), "hierarchical", tol=0.05).matrix
     monkeypatch.setattr(forms, "compressed", lambda K, shift, tol: (rough, rough.norm()))
     with pytest.raises(SolveError, match="should be positive definite; expected a compression"):
