@@ -155,8 +155,10 @@ class GaussianProcess:
         Notes
         -----
         Searches are by L-BFGS-B, over the logarithms of length and of noise over amplitude; the
-        best amplitude for these is known. They end at a tenth of a standard error of the
-        parameters. Where the likelihood is largest at a bound, a warning says so.
+        best amplitude for these is known. They end at a thirtieth of a standard error as some
+        of the points tell it. Points that fill a region more densely tell little more of length and
+        amplitude, so that in truth it may be a larger part. Where the likelihood is largest at a
+        bound, a warning says so.
         """
         points, values = _checked(X, y)
         if not (isinstance(restarts, numbers.Integral) and restarts >= 0):

@@ -19,8 +19,9 @@ from structmat.gp.correlation import Correlation, Real
 from structmat.gp.likelihood import Terms
 from structmat.gp.starts import bounds_of, random_start, some_points
 
-#: Gradient at which a search on all points ends, in standard errors of the parameters, and on some.
-NEAR, CLOSE = 0.1, 1e-3
+#: Gradient at which a search on all points ends, in standard errors as some of the points tell
+#: them, and at which one on some points ends.
+NEAR, CLOSE = 0.03, 1e-3
 #: Gain of likelihood at which a search on all points ends.
 GAIN = 1e-3
 #: Most evaluations on all points, most in one step of theirs, and most on some for each start.
