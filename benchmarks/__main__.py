@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks [SUITE|all|report]`, `gpu …`, `experiments …`,
+"""Command line: `python -m benchmarks [SUITE|all|report]`, `gp …`, `gpu …`, `experiments …`,
 `learn …`, `reliability …`, `scale …`; without arguments the list of them."""
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import learn
 from benchmarks.experiments import command as experiments
+from benchmarks.gp import command as gp
 from benchmarks.gpu import command as gpu
 from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     commands = {
         "experiments": experiments.main,
+        "gp": gp.main,
         "gpu": gpu.main,
         "learn": learn.main,
         "reliability": reliability.main,

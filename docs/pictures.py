@@ -10,6 +10,7 @@ from rooms_picture import architecture
 
 import structmat
 import structmat.plot
+from structmat.gp import GaussianProcess
 
 INK, LIGHT, PALE = "#30628f", "#a9c7e2", "#eef3f8"
 
@@ -20,7 +21,7 @@ def draw(folder: Path) -> None:
     structures = (
         low_rank, block_sparse, block_low_rank, monarch, gblr, hierarchical, interpolation
     )  # fmt: skip
-    for picture in (*structures, architecture):
+    for picture in (*structures, gaussian_process, architecture):
         picture().savefig(
             folder / f"{picture.__name__}.png", dpi=120, bbox_inches="tight", facecolor="white"
         )
@@ -109,6 +110,25 @@ def interpolation() -> Figure:
         [structmat.interpolate(a, b, alpha) for alpha in steps],
         [f"alpha = {alpha:g}" for alpha in steps],
     )
+
+
+def gaussian_process() -> Figure:
+    """A process fitted to noisy values on a line that has a gap, with two deviations."""
+    rng = np.random.default_rng(1)
+    x = np.sort(np.concatenate([rng.uniform(0, 4, 25), rng.uniform(6, 10, 15)]))
+    y = np.sin(1.5 * x) + 0.25 * rng.standard_normal(x.size)
+    process = GaussianProcess("matern52").fit(x[:, None], y)
+    at = np.linspace(0, 10, 400)
+    mean, std = process.predict(at[:, None], return_std=True)
+    figure = Figure(figsize=(6.5, 2.6), layout="constrained")
+    axes = figure.subplots()
+    for deviation, colour in ((np.hypot(std, process.parameters["noise"]), PALE), (std, LIGHT)):
+        axes.fill_between(at, mean - 2 * deviation, mean + 2 * deviation, color=colour, lw=0)
+    axes.plot(at, mean, color=INK, lw=1.4)
+    axes.plot(x, y, ".", color="black", ms=4)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(0, 10)
+    return figure
 
 
 def _ones(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> structmat.GBLR:

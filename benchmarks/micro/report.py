@@ -1,10 +1,11 @@
 """The page docs/benchmarks.md, and the tables on the terminal, from results alone."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.gp.tables import gp_section
 from benchmarks.gpu.tables import gpu_section
 from benchmarks.micro.compression_tables import compression_tables
 from benchmarks.micro.layer_tables import layer_tables
@@ -77,8 +78,8 @@ def write_page(folder: Path) -> Path:
     importlib.import_module("benchmarks.reporting.front").write_front(
         folder, PAGE.parent / PICTURES.parent
     )
-    scale = scale_section(folder / "scale.json")
-    write_text(PAGE, render(results, pictures, *map(partial(read, folder), GPU), scale=scale))
+    own = [scale_section(folder / "scale.json"), gp_section(folder / "gp.json")]
+    write_text(PAGE, render(results, pictures, *map(partial(read, folder), GPU), own=own))
     return PAGE
 
 
@@ -88,9 +89,12 @@ def render(
     gpu: Row | None = None,
     counts: Row | None = None,
     *,
-    scale: str = "",
+    own: Sequence[str] = (),
 ) -> str:
-    """Page as Markdown; `pictures` holds the files of each suite and their descriptions."""
+    """Page as Markdown; `pictures` holds the files of each suite and their descriptions.
+
+    `own` are sections of benchmarks with results of their own.
+    """
     sections = [
         section(
             SUITES[result["suite"]][0],
@@ -101,7 +105,7 @@ def render(
         )
         for result in results
     ]
-    parts = [INTRODUCTION, *sections, scale, gpu_section(gpu, counts)]
+    parts = [INTRODUCTION, *sections, *own, gpu_section(gpu, counts)]
     return "\n".join(part for part in parts if part)
 
 

@@ -1,17 +1,15 @@
 """`python -m benchmarks scale`: compression of points, how it grows, and solves with it."""
 
 import argparse
-import json
 import math
 import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.apart import measured_apart
 from benchmarks.results import BenchmarkError, Row, rows_as_json, short, write_text
 from benchmarks.scale import growth as growth_on_workers
 from benchmarks.scale import solve_targets, solves
@@ -117,29 +115,14 @@ def _row(case: dict[str, Any]) -> Row:
     """Figures of a case from a process of its own."""
     key = tuple(case[name] for name in ("points", "n", "kernel", "tol"))
     given = case if "task" in case else case | {"storage": _storage.get(key, 0) / 8}
-    words = [sys.executable, "-m", "benchmarks.scale.row", json.dumps(given)]
     load = {"load": short(os.getloadavg()[0])}
-    figures = _figures(words) | load
+    figures = measured_apart("benchmarks.scale.row", given, SECONDS_A_ROW) | load
     if "storage_bytes" in figures:
         _storage.setdefault(key, figures["storage_bytes"])
     shown = case | {"points": Path(case["points"]).name}
     shown.pop("folder", None)
     print("  ".join(f"{value}" for value in (shown | figures).values()), flush=True)
     return shown | figures
-
-
-def _figures(words: list[str]) -> Row:
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, check=False, timeout=SECONDS_A_ROW
-        )
-    except subprocess.TimeoutExpired:
-        return {"note": f"stopped after {SECONDS_A_ROW} s"}
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        return {"note": lines[-1]}
-    figures: Row = json.loads(done.stdout.splitlines()[-1])
-    return figures
 
 
 def growth(rows: Sequence[Row]) -> list[Row]:

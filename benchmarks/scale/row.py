@@ -3,14 +3,12 @@
 ``python -m benchmarks.scale.row CASE`` prints the figures of a case, both as JSON.
 """
 
-import json
-import sys
 import time
 from typing import Any
 
 import numpy as np
 
-import structmat
+from benchmarks.apart import answer
 from benchmarks.results import Row, short
 from benchmarks.scale import growth, peers, solves
 from benchmarks.scale.places import peak, points_of
@@ -62,8 +60,4 @@ def measured(case: dict[str, Any]) -> Row:
 
 
 if __name__ == "__main__":
-    try:
-        figures = measured(json.loads(sys.argv[1]))
-    except (structmat.StructmatError, ImportError) as reason:
-        figures = {"note": f"{type(reason).__name__}: {' '.join(str(reason).split())}"}
-    print(json.dumps(figures))
+    answer(measured)

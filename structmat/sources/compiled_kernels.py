@@ -21,7 +21,10 @@ else:
 
 
 #: Names of the kernels by their codes, as `kernel_value` takes them.
-CODES = {"exponential": 0, "matern32": 1, "matern52": 2, "gaussian": 3, "inverse": 4}
+CODES = {
+    "exponential": 0, "matern32": 1, "matern52": 2, "gaussian": 3, "inverse": 4,
+    "exponential slope": 5, "matern32 slope": 6, "matern52 slope": 7, "gaussian slope": 8,
+}  # fmt: skip
 #: Scaled distances above it give zero in double precision, and no product of infinity and zero.
 _FAR = 800.0
 #: Largest t whose exp(-t) is a normal number; smaller values become zero.
@@ -57,6 +60,22 @@ def decay(t: float) -> float:
 
 
 @compiled_sums
+def _slope(code: int, r: float) -> float:
+    """Value of the derivative of a kernel by the logarithm of its length."""
+    if code == 8:
+        square = min(r, _FAR) ** 2
+        return square * decay(min(0.5 * square, _FAR))
+    if code == 5:
+        t = min(r, _FAR)
+        return t * decay(t)
+    if code == 6:
+        t = min(1.7320508075688772 * r, _FAR)
+        return t * t * decay(t)
+    t = min(2.23606797749979 * r, _FAR)
+    return t * t * (1.0 + t) / 3.0 * decay(t)
+
+
+@compiled_sums
 def kernel_value(code: int, r2: float, scale: float) -> float:
     """Value of a kernel at a squared distance r2, for distances times `scale`.
 
@@ -69,6 +88,8 @@ def kernel_value(code: int, r2: float, scale: float) -> float:
         return decay(min(r, _FAR))
     if code == 3:
         return decay(min(0.5 * r * r, _FAR))
+    if code > 4:
+        return _slope(code, r)
     if code == 1:
         t = min(1.7320508075688772 * r, _FAR)
         return (1.0 + t) * decay(t)
@@ -94,9 +115,12 @@ def kernel_values(code: int, r2: np.ndarray, scale: float) -> None:
     elif code == 3:
         for j in range(r2.size):
             r2[j] = kernel_value(3, r2[j], scale)
-    else:
+    elif code == 4:
         for j in range(r2.size):
             r2[j] = kernel_value(4, r2[j], scale)
+    else:
+        for j in range(r2.size):
+            r2[j] = _slope(code, math.sqrt(r2[j]) * scale)
 
 
 @compiled

@@ -19,7 +19,7 @@ from structmat.sources.kernel_checks import (
     checked_points,
     tried,
 )
-from structmat.sources.named_kernels import NAMES, distances, values
+from structmat.sources.named_kernels import NAMES, SLOPES, distances, values
 from structmat.sources.source import CompiledKernel, Source
 
 
@@ -33,7 +33,8 @@ class KernelMatrix(Source, kind="kernel"):
     kernel : str or callable
         Name of a kernel of ``s = r / length`` for the Euclidean distance r: ``"exponential"``,
         exp(-s); ``"matern32"``; ``"matern52"``; ``"gaussian"``, exp(-s²/2); ``"inverse"``, 1/s;
-        ``"helmholtz"``, exp(i k s)/s, complex, for wavenumber k. Or a function
+        ``"helmholtz"``, exp(i k s)/s, complex, for wavenumber k. With ``" slope"`` behind one of
+        the first four, its derivative by the logarithm of the length. Or a function
         ``kernel(X, Y)`` of points (p, d) and (q, d) that returns an array (p, q), as the
         kernels of scikit-learn are.
     points2 : array, shape (n, d), optional
@@ -100,7 +101,7 @@ class KernelMatrix(Source, kind="kernel"):
                 f"points of {X.shape[1]} coordinates and points2 of {Y.shape[1]}; expected as many"
             )
         named = isinstance(kernel, str)
-        if not (callable(kernel) or kernel in NAMES):
+        if not (callable(kernel) or kernel in NAMES or kernel in SLOPES.values()):
             raise InputError(
                 f"kernel = {kernel!r}; expected one of {', '.join(NAMES)}, or a function of points "
                 "(p, d) and (q, d)"

@@ -15,6 +15,7 @@ from structmat.solvers.hierarchical.loose import loose_factorization
 from structmat.solvers.hierarchical.range import low_rank
 from structmat.solvers.hierarchical.recursion import Recursion
 from structmat.solvers.hierarchical.tiles import Tile
+from structmat.solvers.hierarchical.traces import inverse_trace, trace_with
 from structmat.solvers.hierarchical.weak import weak_form
 
 
@@ -306,3 +307,22 @@ def test_many_rows_have_bases_of_their_own():
     left, right = low_rank(tile, 1e-8, 20, rng, np.float64)
     assert len(left) < 30
     assert np.linalg.norm(left.T @ right - T) <= 1e-4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("n", [2, 130, 300, 901])
+def test_traces_with_the_inverse_are_those_of_dense_matrices(seed, n):
+    A = random_tree(seed, n, symmetric=True)
+    # Another tree in the same order, so that its blocks are cut.
+    other = random_tree(seed + 10, n, symmetric=True, orders=False)
+    B = Hierarchical(
+        other.blocks, other.u, other.v, other.dense, shape=(n, n), row_order=A.row_order,
+        col_order=A.col_order, symmetric=True,
+    )  # fmt: skip
+    shift = 2 * A.norm()
+    recursion = Recursion(weak_form(A, 1e-10), shift)
+    inverse = np.linalg.inv(A.to_dense() + shift * np.eye(n))
+    np.testing.assert_allclose(inverse_trace(recursion), np.trace(inverse), rtol=1e-9)
+    exact = np.sum(inverse * B.to_dense())
+    size = np.linalg.norm(inverse) * B.norm()
+    np.testing.assert_allclose(trace_with(recursion, B), exact, atol=1e-9 * size)

@@ -8,7 +8,7 @@ from scipy.sparse.linalg import aslinearoperator, cg, eigsh
 import structmat
 from structmat import BackendError, Entries, Identity, InputError, KernelMatrix, ShapeError
 from structmat.sources import source as source_module
-from structmat.sources.named_kernels import NAMES
+from structmat.sources.named_kernels import NAMES, SLOPES
 from structmat.sources.views import on_host, reordered
 
 POINTS = np.random.default_rng(0).random((23, 2))
@@ -48,6 +48,15 @@ def test_a_named_kernel_is_a_matrix(name, others):
     assert K.hermitian == (others is None and name != "helmholtz")
 
 
+@pytest.mark.parametrize("name", SLOPES)
+def test_a_slope_is_the_derivative_by_the_logarithm_of_the_length(name):
+    h = 1e-5
+    above, below = (VALUES[name](distance(POINTS, POINTS) / 0.3 * np.exp(s), 1) for s in (-h, h))
+    K = KernelMatrix(POINTS, SLOPES[name], length=0.3)
+    structmat.testing.check_matrix(K, K.toarray())
+    np.testing.assert_allclose(K.toarray(), (above - below) / (2 * h), atol=1e-9)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("library", ["torch", "array_api_strict"])
 def test_other_libraries_give_the_values_of_arrays(name, library):
@@ -59,9 +68,10 @@ def test_other_libraries_give_the_values_of_arrays(name, library):
 
 
 def test_values_do_not_depend_on_compilation(monkeypatch):
-    compiled = [KernelMatrix(POINTS, name, length=0.3).toarray() for name in NAMES]
+    names = [*NAMES, *SLOPES.values()]
+    compiled = [KernelMatrix(POINTS, name, length=0.3).toarray() for name in names]
     monkeypatch.setattr("structmat.sources.kernel_matrix.HAS_NUMBA", False)
-    for name, dense in zip(NAMES, compiled, strict=True):
+    for name, dense in zip(names, compiled, strict=True):
         plain = KernelMatrix(POINTS, name, length=0.3).toarray()
         np.testing.assert_allclose(plain, dense, rtol=1e-14, atol=1e-300)
 

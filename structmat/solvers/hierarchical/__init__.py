@@ -8,4 +8,5 @@ tiles      tiles as sums of pieces, with products
 range      low rank of a tile by its products with random vectors
 weak       the weak form: one tile of low rank beside each half
 recursion  its factors, from the leaves up, and solves by them
+traces     traces with the inverse, by the same factors
 """

@@ -2,7 +2,7 @@
 
 from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from structmat._progress import no_progress
 from structmat.compress.contained import Bound
 from structmat.compress.entries.run import Compression
 from structmat.compress.entries.sampled import source_norm
+from structmat.compress.hierarchical.clusters import weak_pairs
 from structmat.compress.hierarchical.fit import fit_entries
 from structmat.kernels.cpu.blas_threads import one_blas_thread
 from structmat.matrices import Hierarchical
@@ -83,16 +84,43 @@ def compressed(A: Source, shift: complex, tol: float) -> tuple[Hierarchical, flo
     Its error is at most `tol` of the norm, and a share of the shift.
     """
     weak = None if _may_be_smooth(A) else False
-    run = Compression(A, "hierarchical", partial(fit_entries, weak=weak))
-    rng = np.random.default_rng(0)
-    norm, share = source_norm(run.source, rng), UNSHIFTED
+    run, rng = _run(A, weak), np.random.default_rng(0)
+    norm = source_norm(run.source, rng)
+    return _fitted(run, tolerance_for(A.shape[0], norm, shift, tol), rng), norm
+
+
+def tolerance_for(rows: int, norm: float, shift: complex, tol: float) -> float:
+    """The tolerance of a compression: `tol` at most, and a share of the shift.
+
+    Examples
+    --------
+    >>> tolerance_for(10_000, norm=100.0, shift=0.01, tol=1e-3)
+    1.264...e-05
+    """
+    share = UNSHIFTED
     if shift and norm:
-        share = COMPRESSED * share_of(A.shape[0]) * abs(shift) / norm
-    bound = Bound(tol=min(max(min(share, tol), LEAST), MOST))
-    found = run.fit(bound, rng, no_progress, exact=False)
+        share = COMPRESSED * share_of(rows) * abs(shift) / norm
+    return min(max(min(share, tol), LEAST), MOST)
+
+
+def compressed_beside(A: Source, other: Hierarchical, tol: float) -> Hierarchical:
+    """The hierarchical matrix near a source, in the orders of another one of the same points."""
+    order = weak_pairs(np.asarray(A.points), symmetric=True).row_order
+    weak = bool(np.array_equal(other.row_order, order))
+    found = _fitted(_run(A, weak), tol, np.random.default_rng(0))
+    assert np.array_equal(found.row_order, other.row_order)
+    return found
+
+
+def _run(A: Source, weak: bool | None) -> Compression:
+    return Compression(A, "hierarchical", partial(fit_entries, weak=weak))
+
+
+def _fitted(run: Compression, tol: float, rng: np.random.Generator) -> Hierarchical:
+    found = run.fit(Bound(tol=tol), rng, no_progress, exact=False)
     assert found is not None
     matrix: Any = run.restored(run.in_place(found[0]))
-    return matrix, norm
+    return cast(Hierarchical, matrix)
 
 
 def _may_be_smooth(A: Source) -> bool:

@@ -91,6 +91,15 @@ class Recursion:
         """Number of negative eigenvalues of a Hermitian matrix."""
         return sum(self._negative.values()) if self.hermitian else None
 
+    @property
+    def factors(self) -> list[NDArray[Any]]:
+        """The factor Y^T (r, rows) of each node but the root."""
+        return self._left
+
+    def inverse(self, node: int) -> NDArray[Any]:
+        """The inverse of a leaf's block, or of the system K of another node."""
+        return self._inverses[node]
+
     def logdet(self) -> LogDeterminant:
         """Log-determinant; of a Hermitian matrix with the sign by its inertia."""
         total = LogDeterminant(1.0, 0.0)
