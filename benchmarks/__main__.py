@@ -1,5 +1,5 @@
 """Command line: `python -m benchmarks [SUITE|all|report]`, `gpu …`, `experiments …`,
-`learn …`, `reliability …`, `scale …`."""
+`learn …`, `paper …`, `reliability …`, `scale …`."""
 
 import argparse
 import importlib
@@ -14,6 +14,7 @@ from benchmarks.experiments import command as experiments
 from benchmarks.gpu import command as gpu
 from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
+from benchmarks.paper import command as paper
 from benchmarks.reliability import command as reliability
 from benchmarks.results import BenchmarkError
 from benchmarks.scale import command as scale
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "experiments": experiments.main,
         "gpu": gpu.main,
         "learn": learn.main,
+        "paper": paper.main,
         "reliability": reliability.main,
         "scale": scale.main,
     }

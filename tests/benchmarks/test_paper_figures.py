@@ -1,0 +1,109 @@
+"""Figures of the pages on the paper: the published start, the measurements, and the tables."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("torch")
+
+from benchmarks.paper import command, measure, score_tables, tables
+from benchmarks.paper.algorithm2 import correlated_blocks, longest_run, published_start
+from benchmarks.results import BenchmarkError, load
+
+PAGES = sorted(command.PAGES.glob("*.md"))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_the_longest_cyclic_run_against_all_runs(chosen):
+    n = len(chosen)
+    runs = [
+        (a, w) for a in range(n) for w in range(n + 1) if all(chosen[(a + i) % n] for i in range(w))
+    ]
+    start, width = longest_run(np.array(chosen))
+    assert (start, width) in runs
+    assert width == max(w for _, w in runs)
+
+
+def test_correlated_blocks_find_a_planted_one_and_keep_to_the_cost():
+    A = 1e-3 * np.random.default_rng(0).standard_normal((120, 150))
+    A[30:70, 60:120] += 1
+    widths, locations = correlated_blocks(A, 200)
+    rows, cols = widths[0, 0] * 120, widths[1, 0] * 150
+    assert 0 < rows < 40
+    assert 0 < cols < 60
+    assert 30 <= locations[0, 0] * 120 <= 70
+    assert 60 <= locations[1, 0] * 150 <= 120
+    assert widths[0].sum() * 120 + widths[1].sum() * 150 <= 200
+
+
+def test_the_published_start_begins_with_the_whole_matrix_and_shrinks_to_the_budget():
+    A = np.random.default_rng(0).standard_normal((20, 30))
+    whole = published_start(A, 1.0, correlated=False, steps=0)
+    np.testing.assert_allclose(whole.dense, A, atol=1e-12)
+    assert (whole.storage, whole.cost) == (20 * 50, 20 * 50)
+    for correlated in (True, False):
+        found = published_start(A, 0.3, correlated=correlated, steps=30)
+        assert found.cost <= found.storage <= 0.3 * A.size + 20  # half a sample for each width
+        assert found.dense.shape == A.shape
+
+
+def test_measurements_have_all_figures(monkeypatch):
+    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    monkeypatch.setattr(measure, "SVD_VECTORS", 4)
+    noise = "Gaussian noise"
+    rows = [
+        *measure.transforms([(12, 16, 4)]),
+        *measure.decompositions([(8, 12)]),
+        *measure.starts(2, [noise]),
+    ]
+    first, second, *starts = rows
+    assert first["transforms_share"] > 0
+    assert first["tables_share"] > 0
+    assert second["svd_over_step"] > 0
+    assert [row["method"] for row in starts] == [
+        "Algorithm 2", "Algorithm 2 as released", "truncated SVD", "compress",
+    ]  # fmt: skip
+    by_method = {row["method"]: row for row in starts}
+    assert by_method["compress"]["error"] <= by_method["truncated SVD"]["error"]
+    assert by_method["compress"]["cost"] <= measure.MATRICES[noise][1]
+
+
+def test_the_result_has_the_rows_of_all_measurements():
+    result = load(command.RESULTS / "paper.json", tables.SCHEMA, tables.KEYS)
+    assert {row["what"] for row in result["rows"]} == {"transforms", "svd", "start"}
+    assert {row["matrix"] for row in result["rows"] if row["what"] == "start"} == set(
+        measure.MATRICES
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_hold_the_tables_of_the_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert command.with_tables(text) == text
+
+
+def test_every_table_has_its_place():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert sorted(place["name"] for place in command.PLACE.finditer(text)) == sorted(tables.TABLES)
+
+
+def test_a_place_is_filled_and_an_unknown_one_refused():
+    place = "<!-- table {}, by `python -m benchmarks paper report` -->\n{}<!-- end of the table -->"
+    filled = command.with_tables(place.format("gap", "old\n"))
+    assert filled == place.format("gap", f"{score_tables.gap(command.RESULTS)}\n")
+    assert "| grey pictures | dense | 100 % |" in filled
+    with pytest.raises(BenchmarkError, match="no table 'gaps'; expected one of transforms"):
+        command.with_tables(place.format("gaps", ""))
+
+
+def test_scores_have_a_column_a_budget_and_dashes_without_runs():
+    lines = score_tables.scores("vision", command.RESULTS).splitlines()
+    assert lines[2] == "| network | at 10 % | at 20 % | at 33 % | seeds |"
+    assert next(line for line in lines if "strips" in line).count("–") == 2
+
+
+def test_gaps_are_training_minus_test():
+    for line in score_tables.gap(command.RESULTS).splitlines()[4:]:
+        train, test, gap = map(float, line.split(" | ")[3:6])
+        assert gap == pytest.approx(train - test, abs=0.0101)
