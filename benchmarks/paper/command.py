@@ -44,13 +44,14 @@ def measured() -> Row:
         import torch
 
         from benchmarks.paper import measure
+        from benchmarks.paper.subspaces import subspaces
     except ImportError as missing:
         raise BenchmarkError(
             f"{missing.name} is not installed; install it with pip install 'structmat[torch]'"
         ) from None
     torch.manual_seed(0)
     busy = short(os.getloadavg()[0])
-    rows = [*measure.transforms(), *measure.decompositions(), *measure.starts()]
+    rows = [*measure.transforms(), *measure.decompositions(), *measure.starts(), *subspaces()]
     return {
         "schema": SCHEMA,
         "command": "python -m benchmarks paper run",

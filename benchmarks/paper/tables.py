@@ -65,12 +65,32 @@ def starts(results: Path) -> str:
     )
 
 
+def subspaces(results: Path) -> str:
+    """ALDS with one subspace a layer, and with several to choose from."""
+    return _measured(
+        results,
+        "alds",
+        "The two hidden layers of a trained 64-512-64-10 network on digits: groups k and rank r of "
+        "each, the greatest relative error in the operator norm, and the test accuracy without "
+        "further training.",
+        {
+            "budget": lambda row: percent(row.get("budget")),
+            "k among": lambda row: ", ".join(map(str, row.get("groups", [row.get("skipped")]))),
+            "k × r": lambda row: ", ".join(f"{k} × {r}" for k, r in row.get("chosen", [])),
+            "error": lambda row: number(row.get("error")),
+            "accuracy": lambda row: percent(row.get("accuracy")),
+            "dense": lambda row: percent(row.get("dense")),
+        },
+    )
+
+
 def _measured(results: Path, what: str, note: str, columns: Mapping[str, Cell]) -> str:
     result = load(results / "paper.json", SCHEMA, KEYS)
     facts = result["machine"]
+    busy = f"a load of {number(result['load'])} on {facts['cores']} cores"
     source = (
-        f"Processor time, measured on {facts['date']} by `{result['command']}` at a load of "
-        f"{number(result['load'])} on {facts['cores']} cores: {machine(facts, threads=True)}"
+        "Times are those of the processor. Measured on "
+        f"{facts['date']} by `{result['command']}` at {busy}: {machine(facts, threads=True)}"
     )
     rows = [row for row in result["rows"] if row["what"] == what]
     return listing("", f"{note} {source}", columns, rows).body()
@@ -81,5 +101,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "transforms": transforms,
     "decompositions": decompositions,
     "starts": starts,
+    "subspaces": subspaces,
     **score_tables.TABLES,
 }

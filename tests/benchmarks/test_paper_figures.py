@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from benchmarks.paper import command, measure, score_tables, tables
+from benchmarks.paper import command, measure, score_tables, subspaces, tables
 from benchmarks.paper.algorithm2 import correlated_blocks, longest_run, published_start
 from benchmarks.results import BenchmarkError, load
 
@@ -69,9 +69,18 @@ def test_measurements_have_all_figures(monkeypatch):
     assert by_method["compress"]["cost"] <= measure.MATRICES[noise][1]
 
 
+def test_subspaces_are_chosen_for_a_trained_network():
+    pytest.importorskip("sklearn")
+    rows = subspaces.subspaces([0.5], passes=1)
+    assert [row["groups"] for row in rows] == [[1], [1, 2, 4, 8]]
+    assert all(0 < row["error"] < 1 for row in rows)
+    assert all(row["accuracy"] > 0.3 for row in rows)
+    assert all(k in row["groups"] and r >= 1 for row in rows for k, r in row["chosen"])
+
+
 def test_the_result_has_the_rows_of_all_measurements():
     result = load(command.RESULTS / "paper.json", tables.SCHEMA, tables.KEYS)
-    assert {row["what"] for row in result["rows"]} == {"transforms", "svd", "start"}
+    assert {row["what"] for row in result["rows"]} == {"transforms", "svd", "start", "alds"}
     assert {row["matrix"] for row in result["rows"] if row["what"] == "start"} == set(
         measure.MATRICES
     )
