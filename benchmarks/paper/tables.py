@@ -90,7 +90,7 @@ def _measured(results: Path, what: str, note: str, columns: Mapping[str, Cell]) 
     busy = f"a load of {number(result['load'])} on {facts['cores']} cores"
     source = (
         "Times are those of the processor. Measured on "
-        f"{facts['date']} by `{result['command']}` at {busy}: {machine(facts, threads=True)}"
+        f"{facts['date']} by `{result['command']}` at {busy}: {machine(facts, threads=False)}"
     )
     rows = [row for row in result["rows"] if row["what"] == what]
     return listing("", f"{note} {source}", columns, rows).body()
