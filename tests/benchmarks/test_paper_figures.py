@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
+from benchmarks.experiments.samples import ExperimentRuns, minus, read
 from benchmarks.paper import command, measure, score_tables, subspaces, tables
 from benchmarks.paper.algorithm2 import correlated_blocks, longest_run, published_start
 from benchmarks.results import BenchmarkError, load
@@ -84,6 +85,58 @@ def test_the_result_has_the_rows_of_all_measurements():
     assert {row["matrix"] for row in result["rows"] if row["what"] == "start"} == set(
         measure.MATRICES
     )
+
+
+def rows_of(what):
+    result = load(command.RESULTS / "paper.json", tables.SCHEMA, tables.KEYS)
+    return [row for row in result["rows"] if row["what"] == what]
+
+
+def test_sentences_on_transforms_and_decompositions_hold():
+    """Question 4: a quarter of a step with 2048 vectors, more than half with 256; Question 6."""
+    for row in rows_of("transforms"):
+        least, most = (0.5, 1) if row["vectors"] == 256 else (0.2, 0.3)
+        assert least < row["transforms_share"] < most
+        assert row["ours_over_dense"] < row["published_over_dense"]
+    assert all(1 <= row["svd_over_step"] < 2.1 for row in rows_of("svd"))
+    runs = ExperimentRuns(read(command.RESULTS / "experiments" / "minilm.json"))
+    for case in ("low rank", "low rank, ALDS ranks"):
+        for budget in runs.budgets():
+            for row in runs.rows(case, budget, "distilled"):
+                assert 0.03 <= row["convert_seconds"] / row["train_seconds"] <= 0.07
+                assert row["train_seconds"] < 60
+
+
+def test_sentences_on_starts_hold():
+    """Algorithm 2: `compress` has less error on every matrix, in less time, within the budget."""
+    found = {(row["matrix"], row["method"]): row for row in rows_of("start")}
+    for name, (_, budget) in measure.MATRICES.items():
+        ours = found[name, "compress"]
+        assert ours["cost"] <= budget * (1 + 1e-3)  # four digits are kept
+        for method in ("Algorithm 2", "Algorithm 2 as released"):
+            assert ours["error"] < found[name, method]["error"]
+            assert ours["seconds"] < found[name, method]["seconds"]
+
+
+def test_sentences_on_places_and_gaps_hold():
+    """Question 9: places are worth two to six points at 2 %; Table 6."""
+    for name in score_tables.LEARNED:
+        runs = ExperimentRuns(read(command.RESULTS / "experiments" / f"{name}.json"))
+        learned, frozen = (
+            runs.anywhere(case, 0.02, runs.models[0]) for case in ("GBLR", runs.beside["frozen"])
+        )
+        assert 1.9 <= minus(learned, frozen).mean <= 6
+    lines = [
+        line.strip("| ").split(" | ") for line in score_tables.gap(command.RESULTS).split("\n")
+    ]
+    gaps = {
+        (line[0], line[2]): float(line[5]) for line in lines if len(line) == 8 and "%" in line[2]
+    }
+    for data in ("grey pictures", "letter pairs of passages"):
+        own = [gap for (name, _), gap in gaps.items() if name == data]
+        assert own[1:] == sorted(own[1:])
+        assert max(own) == own[0]
+    assert all(2 < gap < 3 for (name, _), gap in gaps.items() if name == "digits")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
