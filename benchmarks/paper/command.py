@@ -44,6 +44,7 @@ def measured() -> Row:
         import torch
 
         from benchmarks.paper import measure
+        from benchmarks.paper.planted import planted
         from benchmarks.paper.subspaces import subspaces
     except ImportError as missing:
         raise BenchmarkError(
@@ -52,6 +53,7 @@ def measured() -> Row:
     torch.manual_seed(0)
     busy = short(os.getloadavg()[0])
     rows = [*measure.transforms(), *measure.decompositions(), *measure.starts(), *subspaces()]
+    rows += planted()
     return {
         "schema": SCHEMA,
         "command": "python -m benchmarks paper run",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from benchmarks.experiments.samples import ExperimentRuns, minus, read
-from benchmarks.paper import command, measure, score_tables, subspaces, tables
+from benchmarks.paper import command, measure, planted, score_tables, subspaces, tables
 from benchmarks.paper.algorithm2 import correlated_blocks, longest_run, published_start
 from benchmarks.results import BenchmarkError, load
 
@@ -79,9 +79,43 @@ def test_subspaces_are_chosen_for_a_trained_network():
     assert all(k in row["groups"] and r >= 1 for row in rows for k, r in row["chosen"])
 
 
+@pytest.mark.parametrize("name", planted.SHAPES)
+def test_planted_matrices_have_their_cost(name):
+    W, budget = planted.teacher(name, 0)
+    assert W.square().sum() == pytest.approx(planted.SIDE)
+    shapes, count = planted.SHAPES[name]
+    area = sum(shapes[k % len(shapes)][0] * shapes[k % len(shapes)][1] for k in range(count))
+    assert int((W != 0).sum()) <= area
+    assert 0.05 < budget < 0.15
+
+
+@pytest.mark.slow
+def test_every_way_meets_the_budget_of_a_planted_matrix(monkeypatch):
+    monkeypatch.setattr(planted, "SIDE", 32)
+    monkeypatch.setitem(planted.SHAPES, "few", ([(4, 12)], 6))
+    rows = planted.planted(["few"], steps=4)
+    assert [row["way"] for row in rows] == list(planted.WAYS)
+    assert all(row["cost"] <= row["budget"] * (1 + 1e-3) for row in rows)
+    assert all(row["missed"] > 0.1 for row in rows)
+
+
+def test_sentences_on_planted_matrices_hold():
+    """Algorithm 1: `Anneal` misses less than masks, in less time, and those less than strips."""
+    found = {(row["planted"], row["way"]): row for row in rows_of("planted")}
+    for name in planted.SHAPES:
+        own = [found[name, way] for way in planted.WAYS]
+        assert 3 * own[0]["seconds"] < min(row["seconds"] for row in own[1:-1])
+        ours, *masks, held = (row["missed"] for row in own)
+        assert ours < min(masks)
+        assert max(masks) < held
+        assert held > 0.8
+
+
 def test_the_result_has_the_rows_of_all_measurements():
     result = load(command.RESULTS / "paper.json", tables.SCHEMA, tables.KEYS)
-    assert {row["what"] for row in result["rows"]} == {"transforms", "svd", "start", "alds"}
+    assert {row["what"] for row in result["rows"]} == {
+        "transforms", "svd", "start", "alds", "planted",
+    }  # fmt: skip
     assert {row["matrix"] for row in result["rows"] if row["what"] == "start"} == set(
         measure.MATRICES
     )
