@@ -7,6 +7,7 @@ nothing else, into the page docs/benchmarks.md and its plots in docs/_static/ben
 micro         suites that time and check single parts: `python -m benchmarks SUITE`
 gpu           tests, products, layers and networks on a GPU: `python -m benchmarks gpu`
 experiments   learned structure on real data: `python -m benchmarks experiments`
+paper         figures of the pages on the paper: `python -m benchmarks paper`
 models        layers and conversions that structmat is compared with, and a real model
 reporting     tables, plots and pages of results
 results       rows of figures and their JSON files

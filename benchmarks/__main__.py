@@ -1,5 +1,5 @@
 """Command line: `python -m benchmarks [SUITE|all|report]`, `gp …`, `gpu …`, `experiments …`,
-`learn …`, `reliability …`, `scale …`; without arguments the list of them."""
+`learn …`, `paper …`, `reliability …`, `scale …`; without arguments the list of them."""
 
 import argparse
 import importlib
@@ -16,6 +16,7 @@ from benchmarks.gpu import command as gpu
 from benchmarks.micro import data, report
 from benchmarks.micro.suites import write
 from benchmarks.overview import overview
+from benchmarks.paper import command as paper
 from benchmarks.reliability import command as reliability
 from benchmarks.results import BenchmarkError
 from benchmarks.scale import command as scale
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "gp": gp.main,
         "gpu": gpu.main,
         "learn": learn.main,
+        "paper": paper.main,
         "reliability": reliability.main,
         "scale": scale.main,
     }

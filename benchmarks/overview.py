@@ -11,6 +11,8 @@ COMMANDS = {
     "learned": "products of the blocks that networks have learned",
     "training": "training steps of whole networks, beside dense ones",
     "scale": "kernel matrices that are never formed: compression, solves, peers",
+    "gp": "Gaussian processes beside scikit-learn, george and GPyTorch",
+    "paper": "what the pages on the paper say of costs and of starts (`paper run`)",
     "learn": "the first command of the README (`learn run`)",
     "experiments": "networks and matrices of the page on evidence (`experiments --help`)",
     "reliability": "faults, kills, damaged files, coverage (`reliability --help`)",

@@ -1,4 +1,4 @@
-"""Pictures of the structures and of the rooms, drawn when the documentation is built."""
+"""Pictures of structures, of the paper and of the rooms, drawn when the pages are built."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from paper_pictures import block_product, gaudi_masks, learned_blocks, three_structures
 from rooms_picture import architecture
 
 import structmat
@@ -21,7 +22,8 @@ def draw(folder: Path) -> None:
     structures = (
         low_rank, block_sparse, block_low_rank, monarch, gblr, hierarchical, interpolation
     )  # fmt: skip
-    for picture in (*structures, gaussian_process, architecture):
+    of_paper = (three_structures, block_product, gaudi_masks, learned_blocks)
+    for picture in (*structures, *of_paper, gaussian_process, architecture):
         picture().savefig(
             folder / f"{picture.__name__}.png", dpi=120, bbox_inches="tight", facecolor="white"
         )
