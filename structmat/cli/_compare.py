@@ -111,7 +111,7 @@ def _compare(options: argparse.Namespace) -> Report:
 
 
 def _seen(rows: Sequence[Comparison], budget: float | None) -> list[str]:
-    """What the table shows, in one sentence: the structure that is nearest, or cheapest."""
+    """Name the structure that is nearest, or cheapest, in one sentence."""
     found = [row for row in rows if row.matrix is not None]
     if len(found) < 2:
         return []

@@ -1,4 +1,4 @@
-"""What `structmat learn` prints: a table, the files, and one sentence of what was seen."""
+"""Text that `structmat learn` prints: a table, the files, and one sentence of what was seen."""
 
 import statistics
 from typing import Any
@@ -30,7 +30,7 @@ def outcome_text(results: dict[str, Any], files: dict[str, str]) -> str:
 
 
 def _seen(runs: list[dict[str, Any]], metric: str) -> list[str]:
-    """What the table shows, in one sentence: learned blocks beside the best other kind."""
+    """Set learned blocks beside the best other kind, in one sentence."""
     scores = {
         kind: statistics.fmean(run["metric"] for run in runs if run["kind"] == kind)
         for kind in dict.fromkeys(run["kind"] for run in runs)
