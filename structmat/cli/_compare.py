@@ -134,7 +134,7 @@ def _seen(rows: Sequence[Comparison], budget: float | None) -> list[str]:
 
 
 def _times(large: float, small: float) -> str:
-    """How many times a number is larger than another."""
+    """The quotient of two numbers, in words."""
     return f"{large / small:.3g} times" if small > 0 else "beyond measure"
 
 

@@ -136,7 +136,7 @@ def test_a_preconditioner_names_the_shift_that_was_used():
 
 
 def test_a_row_has_the_load_when_it_began(monkeypatch):
-    monkeypatch.setattr(command, "_figures", lambda words: {"seconds": 1.0})
+    monkeypatch.setattr(command, "measured_apart", lambda *words: {"seconds": 1.0})
     monkeypatch.setattr(command.os, "getloadavg", lambda: (1.25, 0.0, 0.0))
     case = command.cases([300], False, [])[0]
     assert command._row(case) == case | {"seconds": 1.0, "load": 1.25}

@@ -94,7 +94,7 @@ class Recursion:
     @property
     def factors(self) -> list[NDArray[Any]]:
         """The factor Y^T (r, rows) of each node but the root."""
-        return self._left
+        return [Y.T for Y in self._left]
 
     def inverse(self, node: int) -> NDArray[Any]:
         """The inverse of a leaf's block, or of the system K of another node."""

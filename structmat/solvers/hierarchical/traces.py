@@ -54,9 +54,11 @@ def trace_with(recursion: Recursion, B: Hierarchical) -> float:
     Examples
     --------
     >>> import numpy as np, structmat
+    >>> from structmat.solvers.hierarchical.points import compressed_beside
     >>> points = np.random.default_rng(0).random((300, 1))
-    >>> A, B = (structmat.compress(structmat.KernelMatrix(points, name), "hierarchical", tol=1e-9,
-    ...                            rng=0).matrix for name in ("matern32", "matern32 slope"))
+    >>> K, dK = (structmat.KernelMatrix(points, name) for name in ("matern32", "matern32 slope"))
+    >>> A = structmat.compress(K, "hierarchical", tol=1e-9, rng=0).matrix
+    >>> B = compressed_beside(dK, A, 1e-9)
     >>> F = structmat.factorize(A, shift=0.1)
     >>> exact = np.trace(F.solve(B.to_dense()))
     >>> bool(np.isclose(trace_with(F.recursion, B), exact))
@@ -84,7 +86,8 @@ class _Middle(NamedTuple):
 
 def _middle(recursion: Recursion, node: int) -> _Middle:
     # The inverse that is kept has the columns of the halves exchanged.
-    K, rank = recursion.inverse(node), len(recursion.factors[recursion.tree.sides(node)[0]])
+    K = recursion.inverse(node)
+    rank = len(K) // 2
     return _Middle(K[:rank, rank:], K[rank:, :rank], K[:rank, :rank])
 
 
