@@ -13,6 +13,9 @@ from torch.utils._pytree import tree_map_only
 
 from structmat.nn import Anneal, AnnealWeight, Config, convert_, load_model, save_model
 
+# By default the script of the guide, tests/nn/test_nn_devices_page.py, trains in both wrappers.
+pytestmark = pytest.mark.slow
+
 STEPS, SAVED = 10, (3, 5, 6)  # among runs, among blocks, and at the last projection
 CASES = [("ddp", "gblr"), ("fsdp", "gblr"), ("ddp", "low_rank"), ("fsdp", "block_sparse")]
 cases = pytest.mark.parametrize("case", CASES, ids=", ".join)
