@@ -6,7 +6,12 @@ A process that has once opened a process group, or multiplied in threads, must n
 import multiprocessing
 import sys
 import time
+import warnings
+from contextlib import contextmanager
+from datetime import timedelta
 
+import torch
+from torch import distributed
 from torch.multiprocessing import start_processes
 
 COUNT, SECONDS = 2, 180
@@ -26,3 +31,19 @@ def run_together(work, *arguments):
     finally:
         for process in running.processes:
             process.kill()
+
+
+@contextmanager
+def process_group(rank, folder):
+    """The group of the processes that `run_together` started, which meet in a folder."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("default")  # those of FSDP2 are no errors here
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=COUNT,
+        timeout=timedelta(seconds=SECONDS / 3),
+    )
+    yield
+    distributed.destroy_process_group()

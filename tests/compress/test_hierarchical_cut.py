@@ -1,4 +1,4 @@
-"""Which singular values are kept does not depend on how rectangles were divided."""
+"""Singular values are cut alike, however the rectangles were divided."""
 
 import numpy as np
 import pytest

@@ -2,29 +2,21 @@
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from clusters import two_workers
 
 from structmat import KernelMatrix, compress
 
 
 @pytest.fixture(scope="session")
 def client():
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with two_workers(processes=False) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def processes():
     """Two workers in processes of their own, which may be killed."""
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
+    with two_workers(processes=True) as client:
         yield client
 
 

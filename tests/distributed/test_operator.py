@@ -64,7 +64,7 @@ def test_text_and_page(D):
 
 
 def test_bytes_of_a_product_are_those_that_workers_count(D, rng):
-    """What goes between workers, by their own counters, is what the ranges say."""
+    """The bytes between workers, by their own counters, are those that the ranges say."""
     x = rng.standard_normal(900)
 
     def incoming():

@@ -6,19 +6,14 @@ import pytest
 from structmat.gp import GaussianProcess, choice, starts
 
 pytest.importorskip("distributed", reason="structmat[dask] is not installed")
-from distributed import Client, LocalCluster
+from clusters import two_workers
 
 PARAMETERS = {"length": 0.2, "amplitude": 1.5, "noise": 0.3}
 
 
 @pytest.fixture(scope="module")
 def client():
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with two_workers(processes=False) as client:
         yield client
 
 

@@ -14,13 +14,11 @@ import subprocess
 import sys
 import tempfile
 import types
-import warnings
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from processes import COUNT, SECONDS, run_together
+from processes import COUNT, SECONDS, process_group, run_together
 from torch import distributed
 from torch.distributed import checkpoint
 
@@ -60,7 +58,7 @@ def loaded(path, wrapper, learn):
 
 
 def trained(wrapper, learn, rank, folder):
-    """What the first rank froze of a training, and of one resumed under the other wrapper.
+    """Frozen networks of the first rank: of a training, and of one resumed under the other wrapper.
 
     Each with outputs of the network as it was trained, and as it is frozen.
     """
@@ -81,20 +79,11 @@ def trained(wrapper, learn, rank, folder):
 
 
 def work(rank, folder):
-    torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    warnings.simplefilter("default")  # those of FSDP2 are no errors here
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=COUNT,
-        timeout=timedelta(seconds=SECONDS / 3),
-    )
-    results = {case: trained(*case, rank, folder) for case in CASES}
-    torch.save(results, f"{folder}/{rank}.pt")
-    distributed.barrier()
-    distributed.destroy_process_group()
+    with process_group(rank, folder):
+        results = {case: trained(*case, rank, folder) for case in CASES}
+        torch.save(results, f"{folder}/{rank}.pt")
+        distributed.barrier()
 
 
 @pytest.fixture(scope="module")

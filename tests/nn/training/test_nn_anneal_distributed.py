@@ -2,13 +2,11 @@
 
 import itertools
 import tempfile
-import warnings
-from datetime import timedelta
 
 import pytest
 import torch
-from processes import COUNT, SECONDS, run_together
-from torch import distributed, nn
+from processes import COUNT, process_group, run_together
+from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from structmat.nn import Anneal, AnnealWeight, Config, convert_, load_model, save_model
@@ -104,18 +102,9 @@ def trained(wrapper, kind, rank, folder):
 
 
 def work(rank, folder):
-    torch.set_num_threads(1)
-    warnings.simplefilter("default")  # those of FSDP2 are no errors here
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=COUNT,
-        timeout=timedelta(seconds=SECONDS / 3),
-    )
-    results = {case: trained(*case, rank, folder) for case in CASES}
-    torch.save(results, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    with process_group(rank, folder):
+        results = {case: trained(*case, rank, folder) for case in CASES}
+        torch.save(results, f"{folder}/{rank}.pt")
 
 
 @pytest.fixture(scope="module")

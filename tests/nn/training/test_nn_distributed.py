@@ -5,13 +5,11 @@ Where widths are in single precision, single precision's rounding is what is lef
 """
 
 import itertools
-import warnings
-from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
-from processes import COUNT, SECONDS, run_together
+from processes import COUNT, process_group, run_together
 from torch import distributed, nn
 from torch.utils._pytree import tree_map_only
 
@@ -187,21 +185,12 @@ def taken_where_run(rank):
 
 
 def work(rank, folder):
-    torch.set_num_threads(1)
-    warnings.simplefilter("default")  # those of FSDP2 are no errors here
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=COUNT,
-        timeout=timedelta(seconds=SECONDS / 3),
-    )
-    results = {case: trained(*case, rank) for case in CASES}
-    results["dtypes"] = dtypes_in_half_precision()
-    results["revived"] = revived_after_overflow(rank)
-    results["taken"] = taken_where_run(rank)
-    torch.save(results, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    with process_group(rank, folder):
+        results = {case: trained(*case, rank) for case in CASES}
+        results["dtypes"] = dtypes_in_half_precision()
+        results["revived"] = revived_after_overflow(rank)
+        results["taken"] = taken_where_run(rank)
+        torch.save(results, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
