@@ -84,10 +84,10 @@ def user_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def own_kinds(monkeypatch):
     """Forget the kinds and the rules that a test adds."""
-    from structmat import kinds
+    from structmat.kinds import registry, rules
 
-    monkeypatch.setattr(kinds, "_KINDS", dict(kinds._KINDS))
-    monkeypatch.setattr(kinds, "_RULES", dict(kinds._RULES))
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
 
 
 @pytest.fixture

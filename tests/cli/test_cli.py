@@ -14,7 +14,7 @@ import structmat
 from structmat._input import read_matrix
 from structmat.cli import _learn_text, main
 from structmat.cli._training_bar import training_bar
-from structmat.kinds import _KINDS, fitted_kinds
+from structmat.kinds import fitted_kinds, kind_record
 
 KINDS = fitted_kinds()
 
@@ -78,7 +78,7 @@ def test_compare_tells_when_fewer_multiplications_do_not_pay(
 
 def test_compare_without_a_gblr_matrix(here, capsys, monkeypatch):
     np.save("single.npy", LOW.astype(np.float32) * np.float32(1.1))
-    monkeypatch.setattr("structmat.kinds._KINDS", {"low_rank": _KINDS["low_rank"]})
+    monkeypatch.setattr("structmat.kinds.registry._KINDS", {"low_rank": kind_record("low_rank")})
     status, out, _ = run(capsys, "compare", "single.npy", "--tol", "1e-12", "-o", "none.png")
     assert status == 0
     assert "none: tol = 1e-12" in out

@@ -282,12 +282,14 @@ def test_a_registered_kind_brings_its_own_methods(monkeypatch):
 
     record = kinds.kind_record("monarch")
     A, b = Monarch(*rng().standard_normal((2, 5, 5, 5))), np.ones(25)
-    monkeypatch.setitem(kinds._KINDS, "monarch", replace(record, factorize=(decline, decline)))
+    monkeypatch.setitem(
+        kinds.registry._KINDS, "monarch", replace(record, factorize=(decline, decline))
+    )
     assert factorize(A, shift=2, tol=1e-6).method == "dense"
     assert asked == [("monarch", 2.0, 1e-6)] * 2
     own = factorize(Dense(A.to_dense()))
     monkeypatch.setitem(
-        kinds._KINDS, "monarch", replace(record, factorize=(decline, lambda *_: own))
+        kinds.registry._KINDS, "monarch", replace(record, factorize=(decline, lambda *_: own))
     )
     assert factorize(A) is own
     np.testing.assert_allclose(A @ solve(A, b), b)
