@@ -9,39 +9,22 @@ A record names its class and its fits, which are imported when they are used. So
 every structure and imports none.
 """
 
-from structmat.kinds.built_in import BUILT_IN
-from structmat.kinds.record import Kind, later
-from structmat.kinds.registry import (
-    all_kinds,
-    compressible_kinds,
-    enter_class,
-    find_entries_fit,
-    find_factorizations,
-    find_fit,
-    fitted_kinds,
-    is_built_in,
-    kind_class,
-    kind_record,
-    register,
-)
-from structmat.kinds.rules import contained_kinds, find_rules, rule
+from structmat.kinds.built_in import BUILT_IN as BUILT_IN
+from structmat.kinds.record import Kind
+from structmat.kinds.record import later as later
+from structmat.kinds.registry import all_kinds as all_kinds
+from structmat.kinds.registry import compressible_kinds as compressible_kinds
+from structmat.kinds.registry import enter_class as enter_class
+from structmat.kinds.registry import find_entries_fit as find_entries_fit
+from structmat.kinds.registry import find_factorizations as find_factorizations
+from structmat.kinds.registry import find_fit as find_fit
+from structmat.kinds.registry import fitted_kinds as fitted_kinds
+from structmat.kinds.registry import is_built_in as is_built_in
+from structmat.kinds.registry import kind_class as kind_class
+from structmat.kinds.registry import kind_record as kind_record
+from structmat.kinds.registry import register
+from structmat.kinds.rules import contained_kinds as contained_kinds
+from structmat.kinds.rules import find_rules as find_rules
+from structmat.kinds.rules import rule
 
-__all__ = [
-    "BUILT_IN",
-    "Kind",
-    "all_kinds",
-    "compressible_kinds",
-    "contained_kinds",
-    "enter_class",
-    "find_entries_fit",
-    "find_factorizations",
-    "find_fit",
-    "find_rules",
-    "fitted_kinds",
-    "is_built_in",
-    "kind_class",
-    "kind_record",
-    "later",
-    "register",
-    "rule",
-]
+__all__ = ["Kind", "register", "rule"]
