@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import is_scalar
+from structmat.contract.operand import is_scalar
 from structmat.errors import BackendError, ConversionError, InputError, ShapeError
 from structmat.intervals import IntArray, entry_index, offsets, positions
 from structmat.matrices import GBLR, in_orders, same_orders, split_orders

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array, _backends
 from structmat._array import Array, DType
-from structmat._entries import EntryAccess
+from structmat.contract.entries import EntryAccess
 from structmat.errors import ConversionError, InputError
 from structmat.kinds import enter_class, find_rules, kind_class, later
 

@@ -52,11 +52,11 @@ COMPRESS = ("tests/compress/test_contained.py",)
 STATE = ("tests/nn/structured/test_nn_state_bytes.py",)
 SUBJECTS = (
     Subject("structmat/_checks.py", "check_runs", OPERANDS),
-    Subject("structmat/_operand.py", "as_operand", OPERANDS),
-    Subject("structmat/_operand.py", "vector_product", OPERANDS),
-    Subject("structmat/_operand.py", "matrix_product", OPERANDS),
-    Subject("structmat/_operand.py", "multiplied", OPERANDS),
-    Subject("structmat/_operators.py", "Operators._pair", OPERANDS),
+    Subject("structmat/contract/operand.py", "as_operand", OPERANDS),
+    Subject("structmat/contract/operand.py", "vector_product", OPERANDS),
+    Subject("structmat/contract/operand.py", "matrix_product", OPERANDS),
+    Subject("structmat/contract/operand.py", "multiplied", OPERANDS),
+    Subject("structmat/contract/operators.py", "Operators._pair", OPERANDS),
     Subject("structmat/matrix.py", "StructuredMatrix._scale", CONTRACT),
     Subject("structmat/matrices/gblr.py", "GBLR._pick", ("tests/core/test_entries.py",)),
     Subject("structmat/matrices/monarch.py", "Monarch._multiply", CONTRACT),

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat._array import Array, DType, namespace
 from structmat._markup import amount, card
-from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
+from structmat.contract.operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat.distributed.graph import Graph
 from structmat.distributed.part import Part, Parts
 from structmat.distributed.product import Way, applied

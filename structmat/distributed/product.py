@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.distributed.graph import Graph
 from structmat.distributed.part import Outline, Part, Parts, Range
 from structmat.kernels.cpu.threads import one_thread

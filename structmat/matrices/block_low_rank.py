@@ -18,7 +18,7 @@ from structmat._array import (
     to_numpy,
 )
 from structmat._checks import exact_total, integer_array, matrix_shape
-from structmat._entries import factored_norm
+from structmat.contract.entries import factored_norm
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, is_stretch, offsets
 from structmat.kernels.choice.factored import FactoredMatrix

@@ -8,7 +8,7 @@ import numpy as np
 
 from structmat._array import Array, integers
 from structmat._checks import integer_array
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray, offsets
 from structmat.kinds import kind_class, rule

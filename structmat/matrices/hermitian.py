@@ -18,7 +18,7 @@ from structmat._array import (
     stored_by_columns,
     to_numpy,
 )
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kinds import rule

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from structmat._array import Array, integers
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.intervals import IntArray
 from structmat.kinds import later, rule
 from structmat.matrices.lazy import Scaled

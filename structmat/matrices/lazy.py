@@ -18,7 +18,7 @@ from structmat._array import (
     taken,
     to_numpy,
 )
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kernels.choice.factored import FactoredMatrix

@@ -13,7 +13,7 @@ from structmat._array import (
     product,
     stored_by_columns,
 )
-from structmat._entries import factored_norm
+from structmat.contract.entries import factored_norm
 from structmat.errors import ShapeError
 from structmat.intervals import IntArray
 from structmat.kinds import rule

@@ -10,7 +10,7 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import as_operand
+from structmat.contract.operand import as_operand
 from structmat._tensors import check_has_values
 from structmat.algebra.arguments import as_matrix
 from structmat.errors import BackendError, InputError, SolveError, first_line

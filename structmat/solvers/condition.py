@@ -9,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator, onenormest
 
 from structmat import _array
 from structmat._array import from_numpy, to_numpy
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.errors import SolveError
 from structmat.solvers.verify import LIMIT, column_norms, double
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import matrix_product, vector_product
+from structmat.contract.operand import matrix_product, vector_product
 from structmat.kinds import later
 from structmat.matrices import LowRank
 from structmat.solvers.arguments import check_place, computing, right_hand_side

@@ -11,9 +11,9 @@ from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._html import blocks_svg, matrix_facts
 from structmat._markup import card
-from structmat._operand import as_operand, is_scalar, matrix_product, vector_product
-from structmat._operators import cupyx_operator
-from structmat._protocols import DENSE_ENTRIES, asked_by_sparse_product
+from structmat.contract.operand import as_operand, is_scalar, matrix_product, vector_product
+from structmat.contract.operators import cupyx_operator
+from structmat.contract.protocols import DENSE_ENTRIES, asked_by_sparse_product
 from structmat.errors import InputError
 from structmat.kinds import later
 from structmat.matrices import LowRank

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from structmat._array import Array, DType, computing_on, device, from_numpy, is_complex, to_numpy
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.errors import InputError, SolveError
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.results import Solution

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from structmat import _array
 from structmat._array import as_content
 from structmat._checks import host_array
-from structmat._operators import Operators
+from structmat.contract.operators import Operators
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray
 from structmat.matrices.permutation import Permutation

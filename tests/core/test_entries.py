@@ -8,7 +8,7 @@ from cases import low_rank as build_low_rank
 import structmat
 from structmat import Identity
 from structmat._array import to_numpy
-from structmat._entries import EntryAccess
+from structmat.contract.entries import EntryAccess
 from structmat.errors import InputError, ShapeError
 from structmat.matrices import HermitianLowRank, Mirrored, Product, hermitian, lazy
 from structmat.matrices import gblr as gblr_module

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from structmat._array import Array, identity, integers, taken
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.intervals import IntArray, offsets
 from structmat.matrices import BlockLowRank, Diagonal, Sum
 from structmat.matrices.diagonal import is_multiple

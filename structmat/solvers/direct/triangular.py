@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from structmat._array import Array
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.errors import SolveError
 from structmat.intervals import offsets
 from structmat.matrices.grid import Grid

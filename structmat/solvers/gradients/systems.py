@@ -15,7 +15,7 @@ from structmat._derivatives import (
     recorded_gradients,
     settled,
 )
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.binding import bind, construct, leaves
 from structmat.errors import BackendError
 from structmat.matrix import StructuredMatrix

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat.errors import SolveError
 from structmat.matrices import Diagonal, Hierarchical, Identity, Scaled
 from structmat.matrix import StructuredMatrix

@@ -15,7 +15,7 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat._progress import Progress, part, reporting
 from structmat.compress.source import DENSE_ENTRIES
 from structmat.errors import SolveError

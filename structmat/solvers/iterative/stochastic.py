@@ -7,7 +7,7 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import multiplied
+from structmat.contract.operand import multiplied
 from structmat._progress import reporting
 from structmat.errors import SolveError
 from structmat.solvers.iterative.krylov.lanczos import Quadrature, log_quadrature

@@ -15,7 +15,7 @@ from scipy.sparse.linalg import svds
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operators import Operators
+from structmat.contract.operators import Operators
 from structmat.errors import InputError, ShapeError
 from structmat.intervals import IntArray
 from structmat.kinds import kind_class

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat import _array
 from structmat._array import Array
-from structmat._operand import as_operand, is_scalar
+from structmat.contract.operand import as_operand, is_scalar
 from structmat.errors import InputError, OperationError
 from structmat.kinds import later
 
