@@ -2,33 +2,29 @@
 
 A matrix is a few named arrays, perhaps child matrices, and static attributes. A
 concrete class is final and defines its cost, its two products, its dense form and its
-adjoint. Everything else is written once for all classes: foreign functions in `_protocols`,
-SciPy's interface in `_operators`, entries and norms in `_entries`, sizes, algebra, pickling
-and moving between libraries here. `binding` is the second contract, for modules that hold the
-contents of a matrix.
+adjoint. Everything else is written once for all classes, here and in the room `contract`.
+`binding` is the second contract, for modules that hold the contents of a matrix.
 """
 
 import inspect
 import math
-import operator
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any
 
 from scipy.sparse.linalg import LinearOperator
 
-from structmat import _array, _backends
-from structmat._array import Array, DType
-from structmat.contract.entries import EntryAccess
+from structmat import _array
+from structmat._array import Array
+from structmat.contract.remembered import Remembered
 from structmat.errors import ConversionError, InputError
 from structmat.kinds import enter_class, find_rules, kind_class, later
 
 _HOOKS = ("cost", "_multiply", "_multiply_adjoint", "_dense", "_adjoint")
 
 
-class StructuredMatrix(EntryAccess):
+class StructuredMatrix(Remembered):
     """Abstract base of all structured matrices, shape (m, n).
 
     It is a `scipy.sparse.linalg.LinearOperator`, so every solver of
@@ -82,13 +78,6 @@ class StructuredMatrix(EntryAccess):
     ('low_rank', 'low_rank')
     """
 
-    data_names: ClassVar[tuple[str, ...]] = ()
-    static_names: ClassVar[tuple[str, ...]] = ()
-    #: Names of the arrays that take a scalar factor; empty if scaling is lazy.
-    scaled_names: ClassVar[tuple[str, ...]] = ()
-
-    children: tuple["StructuredMatrix", ...]
-
     def __init_subclass__(cls, kind: str | None, **options: Any) -> None:
         """Enter a concrete class as that of its kind; a class of kind None is abstract."""
         super().__init_subclass__(**options)
@@ -129,8 +118,7 @@ class StructuredMatrix(EntryAccess):
         dtypes = [a.dtype for a in arrays.values()]
         dtypes += [child.dtype for child in children if not child.neutral]
         self.children, self.neutral = children, neutral or not dtypes
-        self._memory: dict[str, Any] | None = {}
-        self._structure: dict[Any, Any] = {}
+        self._memory, self._structure = {}, {}
         self.xp: ModuleType = _array.namespace(*members)
         self._backend = _array.backend_of(self.xp)
         self.device = _array.common_device(*members)
@@ -165,34 +153,7 @@ class StructuredMatrix(EntryAccess):
     def _adjoint(self) -> "StructuredMatrix":
         """A^H, structured if that is exact."""
 
-    # Parts of a matrix, and the matrix of given parts.
-
-    def _static(self) -> dict[str, Any]:
-        """Everything but arrays and children: integers, tuples, host index arrays."""
-        return {name: getattr(self, name) for name in self.static_names}
-
-    @classmethod
-    def _build(
-        cls,
-        arrays: Mapping[str, Array],
-        children: tuple["StructuredMatrix", ...],
-        static: Mapping[str, Any],
-    ) -> Self:
-        """Matrix from its parts, as `_leaves` and `_static` take it apart.
-
-        The constructor gets them by name, or the class method `_from_parts` of a class whose
-        constructor takes something else.
-        """
-        construct: Callable[..., Self] = getattr(cls, "_from_parts", cls)
-        return construct(*children, **arrays, **static)
-
     # Sizes.
-
-    @property
-    def storage(self) -> int:
-        """Stored scalars, padding included; index arrays are not counted."""
-        own = sum(math.prod(getattr(self, name).shape) for name in self.data_names)
-        return own + sum(child.storage for child in self.children)
 
     @property
     def relative_cost(self) -> float:
@@ -213,56 +174,6 @@ class StructuredMatrix(EntryAccess):
 
     def _repr_html_(self) -> str:
         return str(later("structmat._html:matrix_html")(self))
-
-    # Results that are computed once.
-
-    def _wider(self, dtype: DType) -> "StructuredMatrix":
-        # A solver in double precision asks for the wider matrix at every step.
-        return self._kept(f"as {dtype}", lambda: self.astype(dtype))
-
-    #: Whether products go by the structure, since a layer has weighed it against the dense weight.
-    _weighed_by_layer = False
-
-    def _kept(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return the result of `make`, remembered unless gradients flow through contents."""
-        if self._memory is None:
-            return make()
-        records, version = self._backend.records_gradients, self._backend.version
-        if records is not None or version is not None:
-            leaves = self._leaves()
-            if records is not None and any(map(records, leaves)):
-                return make()
-            versions = None if version is None else list(map(version, leaves))
-            if versions is not None and self._memory.get("versions") != versions:
-                self._memory = {"versions": versions}  # contents changed in place
-        if name not in self._memory:
-            with self._making():
-                made = make()
-            if self._backend.capturing():
-                return made
-            self._memory[name] = made
-        return self._memory[name]
-
-    def _structural(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return the result of `make`, which depends on structure alone: always remembered.
-
-        Matrices that `binding.bind` makes around other contents share it.
-        """
-        key = name, _array.device_key(self.device)
-        if key not in self._structure:
-            with self._making():
-                self._structure[key] = make()
-        return self._structure[key]
-
-    def _forget(self, name: str) -> None:
-        """Drop a result of `_structural`."""
-        self._structure.pop((name, _array.device_key(self.device)), None)
-
-    @contextmanager
-    def _making(self) -> Iterator[None]:
-        """The context in which results are made that later products read."""
-        with _array.computing_on(self.xp, self.device), self._backend.caching(self.xp):
-            yield
 
     # Algebra.
 
@@ -343,47 +254,7 @@ class StructuredMatrix(EntryAccess):
         parts = later("structmat.matrices.complex_parts:complex_parts")(self)
         return parts
 
-    @_array.on_own_device
-    def _scale(
-        self, scalar: Any, apply: Callable[[Any, Any], Any] = operator.mul
-    ) -> "StructuredMatrix":
-        """The matrix times, or divided by, a scalar; plain numbers keep the precision."""
-        xp = self.xp
-        records = self._backend.records_gradients
-        is_variable = records and _array.belongs(scalar, xp) and records(scalar)
-        if hasattr(scalar, "item") and not is_variable:
-            scalar = scalar.item()
-        if not self.scaled_names:
-            special = getattr(self, "_scaled", None)
-            found = NotImplemented if special is None else special(scalar, apply)
-            if found is NotImplemented:
-                return kind_class("scaled")(self, apply(1, scalar))
-            return found
-        arrays = {name: getattr(self, name) for name in self.data_names}
-        for name in self.scaled_names:
-            array = arrays[name]
-            if isinstance(scalar, complex) and not _array.is_complex(array, xp):
-                array = xp.astype(array, xp.result_type(array.dtype, xp.complex64))
-            arrays[name] = apply(array, scalar)
-        return type(self)._build(arrays, self.children, self._static())
-
-    def _takes_numbers(self) -> bool:
-        """True if the contents take a scalar factor in."""
-        return bool(self.scaled_names) or hasattr(self, "_scaled")
-
-    # Contents.
-
-    def _leaves(self) -> list[Array]:
-        found = [getattr(self, name) for name in self.data_names]
-        for child in self.children:
-            found += child._leaves()
-        return found
-
-    def _map(self, change: Callable[[Array], Array]) -> Self:
-        """The same structure with every content array changed."""
-        arrays = {name: change(getattr(self, name)) for name in self.data_names}
-        children = tuple(child._map(change) for child in self.children)
-        return type(self)._build(arrays, children, self._static())
+    # Other forms.
 
     @_array.on_own_device
     def to_dense(self) -> Array:
@@ -399,34 +270,6 @@ class StructuredMatrix(EntryAccess):
         return _array.adjoint(self._multiply_adjoint(unit), xp)
 
     @_array.on_own_device
-    def astype(self, dtype: DType) -> Self:
-        """The same matrix with contents of another real or complex floating dtype."""
-        xp = self.xp
-        dtype = _array.floating_dtype(dtype, xp)
-        if xp.isdtype(self.dtype, "complex floating") and xp.isdtype(dtype, "real floating"):
-            raise InputError(
-                f"{self.dtype} to {dtype} would lose the imaginary part; expected a complex dtype"
-            )
-        return self._map(lambda a: xp.astype(a, dtype) if _array.is_inexact(a.dtype, xp) else a)
-
-    def to(self, target: Any) -> Self:
-        """The same matrix in another array library or on another device.
-
-        Parameters
-        ----------
-        target : str, namespace, or device
-            A library by import name (``"numpy"``, ``"torch"``, ``"cupy"``,
-            ``"array_api_strict"``) or by namespace, or a device of the present one
-            (``"cuda:0"``).
-        """
-        if isinstance(target, str) and target in (*_backends.BACKENDS, "array_api_strict"):
-            target = _array.namespace_named(target)
-        if not isinstance(target, ModuleType):
-            return self._map(lambda a: _array.moved(a, target))
-        xp = _array.namespace_of_module(target)
-        return self._map(lambda a: _array.from_numpy(_array.to_numpy(a), xp))
-
-    @_array.on_own_device
     def to_kind(self, kind: str) -> "StructuredMatrix":
         """The same matrix as another structure, exactly; see `structmat.convert`."""
         kind_class(kind)
@@ -438,16 +281,6 @@ class StructuredMatrix(EntryAccess):
             f"a {self.kind} matrix is not a {kind} one in general, so no exact conversion is "
             f"defined; approximate it with structmat.compress(A, {kind!r}, budget=…)"
         )
-
-    @_array.on_own_device
-    def copy(self) -> Self:
-        """A copy with contents of its own."""
-        return self._map(lambda array: self.xp.astype(array, array.dtype, copy=True))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        arrays = {name: getattr(self, name) for name in self.data_names}
-        # By class, not by kind: unpickling then imports the module that defines it.
-        return type(self)._build, (arrays, self.children, self._static())
 
 
 def rebuild(

@@ -57,7 +57,7 @@ SUBJECTS = (
     Subject("structmat/contract/operand.py", "matrix_product", OPERANDS),
     Subject("structmat/contract/operand.py", "multiplied", OPERANDS),
     Subject("structmat/contract/operators.py", "Operators._pair", OPERANDS),
-    Subject("structmat/matrix.py", "StructuredMatrix._scale", CONTRACT),
+    Subject("structmat/contract/parts.py", "Parts._scale", CONTRACT),
     Subject("structmat/matrices/gblr.py", "GBLR._pick", ("tests/core/test_entries.py",)),
     Subject("structmat/matrices/monarch.py", "Monarch._multiply", CONTRACT),
     Subject("structmat/matrices/block_low_rank.py", "_packed", CONTRACT),

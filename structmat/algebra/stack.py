@@ -11,9 +11,9 @@ from structmat import _array
 from structmat._array import Array
 from structmat._html import blocks_svg
 from structmat._markup import amount, card
-from structmat.contract.operand import as_operand, is_scalar
 from structmat.algebra.arguments import as_matrix
 from structmat.algebra.blocks import block_diag, concatenate
+from structmat.contract.operand import as_operand, is_scalar
 from structmat.errors import BackendError, InputError, ShapeError
 from structmat.matrix import StructuredMatrix
 

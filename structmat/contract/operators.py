@@ -15,7 +15,13 @@ from scipy.sparse import issparse
 
 from structmat import _array
 from structmat._array import Array, Device, DType
-from structmat.contract.operand import as_operand, is_plain, is_scalar, matrix_product, vector_product
+from structmat.contract.operand import (
+    as_operand,
+    is_plain,
+    is_scalar,
+    matrix_product,
+    vector_product,
+)
 from structmat.contract.protocols import Protocols
 from structmat.errors import BackendError, InputError, OperationError, ShapeError
 from structmat.kinds import find_rules, kind_class, later

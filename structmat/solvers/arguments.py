@@ -10,9 +10,9 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat.contract.operand import as_operand
 from structmat._tensors import check_has_values
 from structmat.algebra.arguments import as_matrix
+from structmat.contract.operand import as_operand
 from structmat.errors import BackendError, InputError, SolveError, first_line
 from structmat.matrices import ForeignOperator
 from structmat.matrix import StructuredMatrix

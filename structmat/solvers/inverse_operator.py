@@ -11,9 +11,10 @@ from structmat import _array
 from structmat._array import Array, Device, DType
 from structmat._html import blocks_svg, matrix_facts
 from structmat._markup import card
+from structmat.contract.dense_form import DENSE_ENTRIES
 from structmat.contract.operand import as_operand, is_scalar, matrix_product, vector_product
 from structmat.contract.operators import cupyx_operator
-from structmat.contract.protocols import DENSE_ENTRIES, asked_by_sparse_product
+from structmat.contract.protocols import asked_by_sparse_product
 from structmat.errors import InputError
 from structmat.kinds import later
 from structmat.matrices import LowRank

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from structmat._array import Array, adjoint, adjoint_times, has_gradients, is_numpy
-from structmat.contract.operand import matrix_product, multiplied, vector_product
 from structmat._progress import no_progress
 from structmat.algebra.arguments import as_matrix
+from structmat.contract.operand import matrix_product, multiplied, vector_product
 from structmat.errors import SolveError
 from structmat.kinds import later
 from structmat.matrices import Dense, Diagonal, LowRank

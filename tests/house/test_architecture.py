@@ -34,7 +34,7 @@ def count_moves():
 
 def test_a_walk_is_counted(count_moves):
     found = count_moves.count(count_moves.WALKS["matvec"]())
-    assert found.files[0] == "_operators.py"
+    assert found.files[0] == "contract/operators.py"
     assert "matrices/gblr.py" in found.files
     assert found.moves >= len(found.files) - 1
     assert found.functions >= len(found.files)

@@ -15,8 +15,8 @@ from structmat._derivatives import (
     recorded_gradients,
     settled,
 )
-from structmat.contract.operand import multiplied
 from structmat.binding import bind, construct, leaves
+from structmat.contract.operand import multiplied
 from structmat.errors import BackendError
 from structmat.matrix import StructuredMatrix
 from structmat.sources.source import Source

@@ -15,9 +15,9 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat.contract.operand import multiplied
 from structmat._progress import Progress, part, reporting
 from structmat.compress.source import DENSE_ENTRIES
+from structmat.contract.operand import multiplied
 from structmat.errors import SolveError
 from structmat.matrix import StructuredMatrix
 from structmat.solvers.choice import is_small

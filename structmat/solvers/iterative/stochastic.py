@@ -7,8 +7,8 @@ import numpy as np
 
 from structmat import _array
 from structmat._array import Array
-from structmat.contract.operand import multiplied
 from structmat._progress import reporting
+from structmat.contract.operand import multiplied
 from structmat.errors import SolveError
 from structmat.solvers.iterative.krylov.lanczos import Quadrature, log_quadrature
 from structmat.solvers.iterative.preconditioners.preconditioner import Halves, Unpreconditioned
