@@ -78,7 +78,7 @@ def write_pages() -> list[Path]:
     return list(PAGES)
 
 
-def placed(page: str, text: str, name: str) -> str:
+def placed(page: str, text: str, name: str, first: str = BEGIN, last: str = END) -> str:
     """Page with this text between the two lines that stand for it.
 
     Raises
@@ -86,10 +86,10 @@ def placed(page: str, text: str, name: str) -> str:
     BenchmarkError
         If the page lacks one of them.
     """
-    before, begin, rest = page.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(f"{first}\n")
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise BenchmarkError(f"{name} has no line {BEGIN!r} with {END!r} below it; put both back")
+        raise BenchmarkError(f"{name} has no line {first!r} with {last!r} below it; put both back")
     return f"{before}{begin}{text}\n{end}{after}"
 
 
