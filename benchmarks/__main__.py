@@ -1,5 +1,5 @@
-"""Command line: `python -m benchmarks [SUITE|all|report]`, `gp …`, `gpu …`, `experiments …`,
-`learn …`, `paper …`, `reliability …`, `scale …`; without arguments the list of them."""
+"""Command line: `python -m benchmarks [SUITE|all|report]`, or a command with words of its own, such
+as `scale …`; without arguments the list of them."""
 
 import argparse
 import importlib
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "experiments": experiments.main,
         "gp": gp.main,
         "gpu": gpu.main,
+        "hugging_face": _hugging_face,
         "learn": learn.main,
         "paper": paper.main,
         "reliability": reliability.main,
@@ -56,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for failure in failures:
         print(f"check failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _hugging_face(arguments: Sequence[str]) -> int:
+    """A command whose module needs torch and transformers."""
+    return int(importlib.import_module("benchmarks.hugging_face").main(arguments))
 
 
 def _checked(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:

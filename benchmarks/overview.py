@@ -13,6 +13,7 @@ COMMANDS = {
     "scale": "kernel matrices that are never formed: compression, solves, peers",
     "gp": "Gaussian processes beside scikit-learn, george and GPyTorch",
     "paper": "what the pages on the paper say of costs and of starts (`paper run`)",
+    "hugging_face": "MiniLM on the way of its guide (`hugging_face run --data-dir DIR`)",
     "learn": "the first command of the README (`learn run`)",
     "experiments": "networks and matrices of the page on evidence (`experiments --help`)",
     "reliability": "faults, kills, damaged files, coverage (`reliability --help`)",
