@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import learn
+from benchmarks import estimators, learn
 from benchmarks.experiments import command as experiments
 from benchmarks.gp import command as gp
 from benchmarks.gpu import command as gpu
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if every check passed, 1 if not, 2 for bad arguments."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     commands = {
+        "estimators": estimators.main,
         "experiments": experiments.main,
         "gp": gp.main,
         "gpu": gpu.main,

@@ -195,7 +195,7 @@ def table(result: Row) -> str:
         f"them has {result['rows'][0]['one_point']:.2f}), and rank correlation of the similarities "
         f"of all pairs. Distilled in {settings['steps']} steps of {settings['batch']} sentences, "
         f"one seed; times of 1 and 32 sentences of {settings['tokens']} tokens over those of the "
-        f"original; minutes of one processor. {facts['cpu']}, structmat {facts['structmat']}, torch "
-        f"{facts['peers']['torch']}, {facts['date']}."
+        f"original; minutes of one processor. {facts['cpu']}, structmat {facts['structmat']}, "
+        f"torch {facts['peers']['torch']}, {facts['date']}."
     )
     return "\n".join([*cells, "", note])

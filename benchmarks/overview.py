@@ -12,6 +12,7 @@ COMMANDS = {
     "training": "training steps of whole networks, beside dense ones",
     "scale": "kernel matrices that are never formed: compression, solves, peers",
     "gp": "Gaussian processes beside scikit-learn, george and GPyTorch",
+    "estimators": "features and kernel ridge regression beside scikit-learn (`estimators run`)",
     "paper": "what the pages on the paper say of costs and of starts (`paper run`)",
     "hugging_face": "MiniLM on the way of its guide (`hugging_face run --data-dir DIR`)",
     "learn": "the first command of the README (`learn run`)",
