@@ -124,7 +124,8 @@ def test_many_points_are_solved_to_the_tolerance(kernel, dimensions, method):
 def test_a_residual_that_stays_is_an_error(monkeypatch):
     monkeypatch.setattr(systems, "STEPS", 2)
     X = rng().random((2200, 5))
-    with pytest.raises(SolveError, match=r"residual is .* at alpha = 1e-06, by conj.*, 2 steps.* larger alpha"):
+    message = r"residual is .* at alpha = 1e-06, by conj.*, 2 steps.* larger alpha"
+    with pytest.raises(SolveError, match=message):
         KernelRidge("exponential", alpha=1e-6).fit(X, X[:, 0])
 
 
