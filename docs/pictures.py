@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from choice_picture import choice
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -23,7 +24,7 @@ def draw(folder: Path) -> None:
         low_rank, block_sparse, block_low_rank, monarch, gblr, hierarchical, interpolation
     )  # fmt: skip
     of_paper = (three_structures, block_product, gaudi_masks, learned_blocks)
-    for picture in (*structures, *of_paper, gaussian_process, architecture):
+    for picture in (*structures, *of_paper, choice, gaussian_process, architecture):
         picture().savefig(
             folder / f"{picture.__name__}.png", dpi=120, bbox_inches="tight", facecolor="white"
         )
