@@ -50,7 +50,7 @@ def write_report(
     results : mapping
         What `structmat learn` writes to ``results.json``: ``format`` (1), ``task`` with
         its ``metric`` and, optionally, its ``budget``, ``runs``, and as far as they are
-        there ``machine``, ``structmat``, ``command`` and ``frozen``.
+        there ``machine``, ``structmat``, ``command``, ``frozen`` and ``left_out``.
     matrices : mapping of str to StructuredMatrix
         Layers by name, drawn as heat maps; may be empty.
     midway : mapping of str to array of bool (m, n), optional
@@ -99,7 +99,12 @@ def _page(
         f"structmat learn: {title}",
         element("h1", f"Learned structure: {title}"),
         element("p", _outcome(kinds, metric), class_="lead"),
-        section("Summary", table(*summary(kinds, metric)), _metric_figure(kinds, metric)),
+        section(
+            "Summary",
+            table(*summary(kinds, metric)),
+            _left_out(results.get("left_out", {})),
+            _metric_figure(kinds, metric),
+        ),
         _training(kinds, task.get("budget")),
         _layers(kinds),
         _course(matrices, midway),
@@ -124,6 +129,15 @@ def _outcome(kinds: Sequence[KindRuns], metric: Metric) -> str:
     share = percent(best.mean("relative_cost"))
     first = f"{best.label} did best of {len(ranked)} structured kinds" if ranked[1:] else best.label
     return f"{first}: {what} with {share} of the multiplications ({dense})."
+
+
+def _left_out(reasons: Mapping[str, str]) -> Markup:
+    """Kinds that have no network at the budget, each with its reason."""
+    if not reasons:
+        return Markup()
+    items = (element("li", f"{KindRuns(kind, ()).label}: {why}") for kind, why in reasons.items())
+    text = element("p", "Left out, as they have no matrices of so few multiplications:")
+    return Markup(text + element("ul", *items))
 
 
 def _metric_figure(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
