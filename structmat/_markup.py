@@ -40,7 +40,7 @@ thead th { vertical-align: bottom; white-space: normal; font-size: .875rem;
 th:first-child { text-align: left; padding-left: .25rem; }
 tbody th { font-weight: 600; }
 tbody tr:hover { background: var(--shade); }
-td small { display: inline-block; min-width: 4em; color: var(--soft); }
+td small { display: inline-block; min-width: 4.4em; margin-left: 0.4em; color: var(--soft); }
 tbody th small { display: block; font-weight: 400; color: var(--soft); }
 .facts { width: auto; }
 .facts :is(th, td) { text-align: left; }

@@ -274,6 +274,7 @@ class Experiment:
                 "train_examples": self.task.sizes[0],
                 "test_examples": self.task.sizes[1],
                 **self._sides,
+                **_pixels(self.task),
                 **self.settings.facts(),
             },
             "runs": runs,
@@ -312,6 +313,12 @@ class Experiment:
             "same_predictions": same,
             "largest_difference": difference,
         }
+
+
+def _pixels(task: ImageTask | TextTask) -> dict[str, list[int]]:
+    """Rows and columns of grey images."""
+    channels, *sides = task.example().shape[1:] if isinstance(task, ImageTask) else (0,)
+    return {"pixels": sides} if channels == 1 else {}
 
 
 def _progress_of(

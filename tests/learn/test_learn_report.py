@@ -530,6 +530,22 @@ def test_entries_in_use_are_drawn_in_the_order_that_was_learned(tmp_path, drawn)
     assert np.array_equal(middle, end)
 
 
+@pytest.mark.parametrize("pixels", [[8, 8], [4, 16], [5, 5], None])
+def test_the_first_layer_shows_the_pixels_that_it_reads(pixels, tmp_path, drawn):
+    results, first = sample(kinds=("dense", "gblr"), steps=2), learned()["layers.0"]
+    results["task"]["pixels"] = pixels
+    page = report(tmp_path, results, learned())
+    shown = [figure for figure in drawn if figure.axes[-1].get_ylabel().startswith("units")]
+    if pixels is None or pixels[0] * pixels[1] != first.shape[1]:
+        assert not shown
+        assert "first layer" not in page.words["p"]
+        return
+    counts = shown[0].axes[0].images[0].get_array()
+    assert np.array_equal(counts, (first.coverage() > 0).sum(0).reshape(pixels))
+    alt = f"{counts.min()} to {counts.max()} of {first.shape[0]} units read each."
+    assert any(attrs["alt"].endswith(alt) for attrs in page.all("img"))
+
+
 def test_heat_maps_show_the_coverage(tmp_path, drawn):
     matrices = learned()
     page = report(tmp_path, sample(kinds=("dense", "gblr"), steps=2), matrices)

@@ -1,5 +1,6 @@
 """A report of a learning experiment: one HTML file that needs nothing but a browser."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from structmat.learn.report.figures import (
     history_curves,
     layers_chart,
     metric_chart,
+    pixel_map,
 )
 from structmat.learn.report.results import (
     KindRuns,
@@ -50,7 +52,8 @@ def write_report(
     results : mapping
         What `structmat learn` writes to ``results.json``: ``format`` (1), ``task`` with
         its ``metric`` and, optionally, its ``budget``, ``runs``, and as far as they are
-        there ``machine``, ``structmat``, ``command``, ``frozen`` and ``left_out``.
+        there ``machine``, ``structmat``, ``command``, ``frozen`` and ``left_out``; the task may
+        have the ``pixels`` of grey images, rows and columns, that its first layer takes.
     matrices : mapping of str to StructuredMatrix
         Layers by name, drawn as heat maps; may be empty.
     midway : mapping of str to array of bool (m, n), optional
@@ -105,6 +108,7 @@ def _page(
             _left_out(results.get("left_out", {})),
             _metric_figure(kinds, metric),
         ),
+        _inputs(matrices, task.get("pixels")),
         _training(kinds, task.get("budget")),
         _layers(kinds),
         _course(matrices, midway),
@@ -147,6 +151,25 @@ def _metric_figure(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
         f"Chart of {metric.label} by kind, means: {', '.join(values)}.",
         "One point a seed; the bar is their mean, the dotted line the mean of dense.",
     )
+
+
+def _inputs(matrices: Mapping[str, StructuredMatrix], pixels: Sequence[int] | None) -> Markup:
+    """Pixels that the first layer reads, where its inputs are those of a grey image."""
+    first = next(iter(matrices.values()), None)
+    if first is None or pixels is None or math.prod(pixels) != first.shape[1]:
+        return Markup()
+    counts = np.count_nonzero(np.asarray(first.to_dense()), axis=0).reshape(tuple(pixels))
+    text = element(
+        "p",
+        "How many units of the first layer have a weight for each pixel, in the frozen model. "
+        "Nothing told the network which pixels matter.",
+    )
+    picture = image(
+        pixel_map(counts),
+        f"Picture of the pixels: {counts.min()} to {counts.max()} of {first.shape[0]} units read "
+        "each.",
+    )
+    return section("What the first layer reads", text, element("div", picture, class_="grid"))
 
 
 def _training(kinds: Sequence[KindRuns], budget: float | None) -> Markup:
