@@ -2,9 +2,9 @@
 A trained model, compressed by what it computes
 ===============================================
 
-A trained network becomes cheaper without being learned anew. You will see which kind of matrix
-``advise`` recommends for its layers, how far the outputs of the network move with and without
-calibration data, at four budgets, and what a short training repairs.
+A trained network becomes cheaper. You will see which kind of matrix ``advise`` recommends for its
+layers, how far its outputs move at four budgets, with and without calibration data, and what a
+short training repairs.
 """
 
 import copy
@@ -19,9 +19,7 @@ from structmat.nn import Config, advise, convert_
 
 digits, y = (torch.tensor(part) for part in load_digits(return_X_y=True))
 torch.manual_seed(0)
-order = torch.randperm(len(y))
-x, y = digits[order].float() / 8 - 1, y[order]
-test, few = slice(1257, None), slice(0, 256)
+x, y = digits[order := torch.randperm(len(y))].float() / 8 - 1, y[order]
 
 
 def train_(model, epochs):
@@ -33,38 +31,39 @@ def train_(model, epochs):
 
 
 # %%
-# A small dense network stands for yours. 256 of its examples are enough for advice.
+# A small dense network stands for yours. A few hundred examples are enough for advice.
 layers = [nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)]
 train_(dense := nn.Sequential(*layers), 30)
-print(advise(dense, [few], lambda model, of: cross_entropy(model(x[of]), y[of]), budgets=[0.3]))
+print(advise(dense, [range(256)], lambda net, i: cross_entropy(net(x[i]), y[i]), budgets=[0.3]))
 
 
 # %%
-# The kind that was chosen, and tiles, which are farther from these weights. Calibration fits what a
+# The recommended kind, and tiles, which are farther from these weights. Calibration fits what a
 # layer computes from its inputs in the training set, rather than its weights.
 def measured(kind, budget, calibration):
     model, config = copy.deepcopy(dense), Config(kind=kind, budget=budget, start="weights")
     convert_(model, config, lambda name, _: name != "4", calibration=calibration)
-    outputs = [model(x[test]).detach(), dense(x[test]).detach()]
+    out, wanted = model(x[1257:]).detach(), dense(x[1257:]).detach()
     train_(model, 3)
-    right = [(out.argmax(1) == y[test]).float().mean() for out in (outputs[0], model(x[test]))]
-    return (outputs[0] - outputs[1]).norm() / outputs[1].norm(), 100 * right[0], 100 * right[1]
+    right = [100 * (z.argmax(1) == y[1257:]).float().mean() for z in (out, model(x[1257:]))]
+    return (out - wanted).norm() / wanted.norm(), *right
 
 
-budgets, seen = (0.1, 0.2, 0.3, 0.4), []
 figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-for kind, colour in {"low_rank": "C0", "block_sparse": "C1"}.items():
-    for how, data, line in (("plain", None, "--"), ("calibrated", x[:1257], "-")):
-        values = torch.tensor([measured(kind, budget, data) for budget in budgets]).T
-        for place, row in zip(axes, values, strict=True):
-            place.plot(budgets, row, line, color=colour, label=f"{kind}, {how}")
-        error, at_once, trained = values[:, 2].tolist()
-        seen.append(f"{kind}, {how}: {error:.2g}, {at_once:.1f} % and {trained:.1f} %")
-axes[0].set(xlabel="budget", title="error of the outputs", yscale="log")
-axes[1].set(xlabel="budget", title="accuracy (%)")
-axes[2].set(xlabel="budget", title="accuracy after three epochs (%)")
-axes[2].legend()
+budgets, seen = (0.1, 0.2, 0.3, 0.4), {}
+for i, label in enumerate(("low_rank", "low_rank, calibrated", "tiles", "tiles, calibrated")):
+    kind, calibration = ("low_rank", "block_sparse")[i // 2], x[:1257] if i % 2 else None
+    seen[label] = torch.tensor([measured(kind, budget, calibration) for budget in budgets])
+    for place, values in zip(axes, seen[label].T, strict=True):
+        place.plot(budgets, values, "-" if i % 2 else "--", color=f"C{i // 2}", label=label)
+for place, title in zip(
+    axes, ("error of outputs", "accuracy (%)", "after three epochs"), strict=True
+):
+    place.set(title=title, xlabel="budget")
+axes[0].legend()
 
 # %%
-print("Seen: error of the outputs, accuracy at once and after three epochs, at a budget of")
-print(f"{budgets[2]}: {'; '.join(seen)}.")
+print("Seen at a budget of 0.3: error of the outputs, accuracy at once and after three epochs are")
+print(
+    "; ".join("{1:.2g}, {2:.1f} % and {3:.1f} % for {0}".format(k, *v[2]) for k, v in seen.items())
+)

@@ -2,9 +2,9 @@
 Freeze, save, reload, compile, export
 =====================================
 
-A network with learned layers leaves the training. You will see its outputs after each step of the
-way: frozen, saved and loaded again, compiled by torch, and run as ONNX; then its multiplications,
-and the size of its file beside that of the dense network.
+A network with learned layers leaves the training. You will see that its outputs stay the same after
+each step of the way: frozen, saved and loaded again, compiled by torch, run as ONNX; and what it
+multiplies and stores beside the dense network.
 """
 
 import importlib.util
@@ -12,12 +12,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_model as save_dense
 from torch import nn
 
 from structmat.nn import Anneal, Config, convert_, cost, freeze_, load_model, save_model
-
-folder = Path(tempfile.mkdtemp())
 
 
 def network():
@@ -38,42 +35,36 @@ for _ in range(60):
     optimizer.step()
 
 # %%
-# Each step returns outputs for the same inputs. Loading needs the dense architecture only. Compiled
-# models and ONNX multiply in an order of their own, so their last digits may differ.
-model.eval()
-outputs = {"trained": model(x)}
+# Loading needs the dense architecture only. Compiled networks and ONNX may add in another order, so
+# their last digits may differ.
+folder, outputs = Path(tempfile.mkdtemp()), {"trained": model.eval()(x)}
 freeze_(model)
 outputs["frozen"] = model(x)
 save_model(folder / "model.safetensors", model)
 outputs["reloaded"] = load_model(folder / "model.safetensors", network()).eval()(x)
 outputs["compiled"] = torch.compile(model, fullgraph=True)(x)
-needed = ("onnx", "onnxscript", "onnxruntime")
-missing = [name for name in needed if importlib.util.find_spec(name) is None]
+missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(n) is None]
 if missing:
-    print(f"no ONNX here: pip install {' '.join(missing)}")
+    print(f"ONNX is left out: install {', '.join(missing)}")
 else:
     import onnxruntime
 
-    batch = ({0: torch.export.Dim("batch")},)
-    path = folder / "model.onnx"
     how = {"dynamo": True, "verbose": False, "external_data": False}
-    torch.onnx.export(model, (x[:5],), path, dynamic_shapes=batch, **how)
-    session = onnxruntime.InferenceSession(path)
+    batch = ({0: torch.export.Dim("batch")},)  # any number of examples
+    torch.onnx.export(model, (x[:5],), folder / "model.onnx", dynamic_shapes=batch, **how)
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
     outputs["ONNX"] = torch.tensor(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
-
-# %%
+print("largest difference from the trained network:")
 apart = {name: (out - outputs["trained"]).abs().max().item() for name, out in outputs.items()}
-print("largest difference from the trained model, for outputs of")
-print(f"size {outputs['trained'].abs().max():.2g}:")
 print("\n".join(f"{name:10} {difference:.1e}" for name, difference in apart.items()))
-print(cost(model, x[:1]))
 
 # %%
-save_dense(dense, str(folder / "dense.safetensors"))
-own, whole = ((folder / f"{name}.safetensors").stat().st_size for name in ("model", "dense"))
-together = cost(model, x[:1]).everything
+print(own := cost(model, x[:1]))
+save_model(folder / "dense.safetensors", dense)
+sizes = [(folder / f"{name}.safetensors").stat().st_size for name in ("model", "dense")]
 print(
-    f"Seen: {len(outputs)} forms of one model agree to {max(apart.values()):.0e}, with "
-    f"{100 * together.relative_cost:.3g} % of the multiplications of the dense one and a file of "
-    f"{own:,} bytes instead of {whole:,}."
+    f"Seen: {', '.join(outputs)} agree to {max(apart.values()):.0e}, in outputs of up to "
+    f"{outputs['trained'].abs().max():.2g}; the network takes "
+    f"{100 * own.everything.relative_cost:.3g} % of the dense multiplications, its file "
+    f"{100 * sizes[0] / sizes[1]:.0f} % of the bytes."
 )
