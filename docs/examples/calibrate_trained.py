@@ -24,7 +24,8 @@ x, y = digits[order := torch.randperm(len(y))].float() / 8 - 1, y[order]
 
 def train_(model, epochs):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for batch in (batch for _ in range(epochs) for batch in torch.randperm(1257).split(64)):
+    batches = (batch for _ in range(epochs) for batch in torch.randperm(1257).split(64))
+    for batch in batches:
         optimizer.zero_grad()
         cross_entropy(model(x[batch]), y[batch]).backward()
         optimizer.step()
@@ -32,9 +33,10 @@ def train_(model, epochs):
 
 # %%
 # A small dense network stands for yours. A few hundred examples are enough for advice.
-layers = [nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)]
-train_(dense := nn.Sequential(*layers), 30)
-print(advise(dense, [range(256)], lambda net, i: cross_entropy(net(x[i]), y[i]), budgets=[0.3]))
+hidden = [nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+train_(dense := nn.Sequential(*hidden, nn.Linear(256, 10)), 30)
+few = [range(256)]
+print(advise(dense, few, lambda net, i: cross_entropy(net(x[i]), y[i]), budgets=[0.3]))
 
 
 # %%
@@ -49,21 +51,21 @@ def measured(kind, budget, calibration):
     return (out - wanted).norm() / wanted.norm(), *right
 
 
-figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
 budgets, seen = (0.1, 0.2, 0.3, 0.4), {}
-for i, label in enumerate(("low_rank", "low_rank, calibrated", "tiles", "tiles, calibrated")):
-    kind, calibration = ("low_rank", "block_sparse")[i // 2], x[:1257] if i % 2 else None
-    seen[label] = torch.tensor([measured(kind, budget, calibration) for budget in budgets])
-    for place, values in zip(axes, seen[label].T, strict=True):
-        place.plot(budgets, values, "-" if i % 2 else "--", color=f"C{i // 2}", label=label)
-for place, title in zip(
-    axes, ("error of outputs", "accuracy (%)", "after three epochs"), strict=True
-):
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
+for kind, colour in {"low_rank": "C0", "block_sparse": "C1"}.items():
+    for label, line, data in ((kind, "--", None), (f"{kind}, calibrated", "-", x[:1257])):
+        seen[label] = torch.tensor([measured(kind, budget, data) for budget in budgets])
+        for place, values in zip(axes, seen[label].T, strict=True):
+            place.plot(budgets, values, line, color=colour, label=label)
+titles = ("error of the outputs", "accuracy (%)", "accuracy, three epochs later (%)")
+for place, title in zip(axes, titles, strict=True):
     place.set(title=title, xlabel="budget")
 axes[0].legend()
+plt.show()
 
 # %%
-print("Seen at a budget of 0.3: error of the outputs, accuracy at once and after three epochs are")
-print(
-    "; ".join("{1:.2g}, {2:.1f} % and {3:.1f} % for {0}".format(k, *v[2]) for k, v in seen.items())
-)
+# A smaller error need not be a higher accuracy, least of all after a training.
+print("Seen at a budget of 0.3: error, accuracy, and accuracy three epochs later are")
+for label, values in seen.items():
+    print("{}: {:.2g}, {:.1f} % and {:.1f} %".format(label, *values[2]))

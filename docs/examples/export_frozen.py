@@ -9,6 +9,7 @@ multiplies and stores beside the dense network.
 
 import importlib.util
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -18,8 +19,8 @@ from structmat.nn import Anneal, Config, convert_, cost, freeze_, load_model, sa
 
 
 def network():
-    layers = [nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)]
-    return nn.Sequential(*layers)
+    hidden = [nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(512, 10))
 
 
 # %%
@@ -43,28 +44,31 @@ outputs["frozen"] = model(x)
 save_model(folder / "model.safetensors", model)
 outputs["reloaded"] = load_model(folder / "model.safetensors", network()).eval()(x)
 outputs["compiled"] = torch.compile(model, fullgraph=True)(x)
-missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(n) is None]
-if missing:
-    print(f"ONNX is left out: install {', '.join(missing)}")
+needed = ("onnx", "onnxscript", "onnxruntime")
+if any(importlib.util.find_spec(name) is None for name in needed):
+    print(f"ONNX is left out: it needs {', '.join(needed)}")
 else:
     import onnxruntime
 
+    warnings.simplefilter("ignore")  # those of torch's export speak of torch alone
     how = {"dynamo": True, "verbose": False, "external_data": False}
     batch = ({0: torch.export.Dim("batch")},)  # any number of examples
     torch.onnx.export(model, (x[:5],), folder / "model.onnx", dynamic_shapes=batch, **how)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    outputs["ONNX"] = torch.tensor(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
-print("largest difference from the trained network:")
+    (given,) = session.get_inputs()
+    outputs["ONNX"] = torch.tensor(session.run(None, {given.name: x.numpy()})[0])
+
+# %%
+# The largest difference from the outputs of the trained network:
 apart = {name: (out - outputs["trained"]).abs().max().item() for name, out in outputs.items()}
 print("\n".join(f"{name:10} {difference:.1e}" for name, difference in apart.items()))
 
-# %%
 print(own := cost(model, x[:1]))
 save_model(folder / "dense.safetensors", dense)
 sizes = [(folder / f"{name}.safetensors").stat().st_size for name in ("model", "dense")]
 print(
-    f"Seen: {', '.join(outputs)} agree to {max(apart.values()):.0e}, in outputs of up to "
-    f"{outputs['trained'].abs().max():.2g}; the network takes "
-    f"{100 * own.everything.relative_cost:.3g} % of the dense multiplications, its file "
+    f"Seen: {', '.join(outputs)} agree to {max(apart.values()):.0e},\n"
+    f"in outputs of up to {outputs['trained'].abs().max():.2g}; the network takes\n"
+    f"{100 * own.everything.relative_cost:.3g} % of the dense multiplications, and its file "
     f"{100 * sizes[0] / sizes[1]:.0f} % of the bytes."
 )

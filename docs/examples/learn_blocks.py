@@ -26,8 +26,8 @@ x, y, stages = (x.flatten(1) / 8 - 1)[order], y[order], []
 # ``Anneal`` works after each step of the optimizer: it takes entries away until the layers meet the
 # budget, a hundredth of their multiplications, at six tenths of the steps.
 def trained(budget=None):
-    layers = [nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)]
-    model = nn.Sequential(*layers)
+    hidden = [nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
+    model = nn.Sequential(*hidden, nn.Linear(512, 10))
     if budget is not None:
         convert_(model, Config(budget=budget), lambda name, _: name != "4")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -48,18 +48,22 @@ freeze_(learned)  # packed layers, which store and multiply their blocks only
 print(own := cost(learned, x[:1]))
 
 # %%
-# The first layer: entries in use at the start and after twelve epochs, and its blocks at the end;
-# then a picture, and how many of the 512 units read each of its pixels.
-figure, axes = plt.subplots(1, 5, figsize=(15, 3.2), layout="constrained")
-reads = (learned[0].to_matrix().to_dense() != 0).sum(0).reshape(16, 16)
-plot.structure(learned[0].to_matrix(), axes[2])
-for i, picture in {0: stages[40], 1: stages[52], 3: x[0].reshape(16, 16) + 1, 4: reads}.items():
-    axes[i].imshow(picture, vmin=0, aspect="auto", interpolation="nearest")
-    axes[i].set_title(("at the start", "after 12 epochs", "", "a picture", "units that read it")[i])
+# Above, the first layer: entries in use at the start and after twelve epochs, and its blocks at the
+# end. Below, a picture, the mean of all pictures, and how many of the 512 units read each pixel.
+blocks, (picture, mean) = learned[0].to_matrix(), (x[0] + 1, x.mean(0) + 1)
+reads = (blocks.to_dense() != 0).sum(0)
+figure, axes = plt.subplots(2, 3, figsize=(10, 7), layout="constrained")
+for place, shown in zip(axes[0], (stages[40], stages[52]), strict=False):
+    place.imshow(shown, vmin=0, aspect="auto", interpolation="nearest")
+plot.structure(blocks, axes[0, 2])
+for place, shown in zip(axes[1], (picture, mean, reads), strict=True):
+    place.imshow(shown.reshape(16, 16), vmin=0)
+plt.show()
 
 # %%
+share = 100 * reads.reshape(16, 16)[4:12, 4:12].sum() / reads.sum()
 print(
-    f"Seen: with {100 * own.structured.relative_cost:.3g} % of the multiplications, learned layers "
-    f"reach {reached} and dense ones {plain}; the middle, a quarter of the picture, takes "
-    f"{100 * reads[4:12, 4:12].sum() / reads.sum():.0f} % of what the first layer reads."
+    f"Seen: with {100 * own.structured.relative_cost:.3g} % of the multiplications, learned "
+    f"layers\nreach {reached} and dense ones {plain}; the middle, a quarter of the picture,\n"
+    f"takes {share:.0f} % of what the first layer reads."
 )
