@@ -1,7 +1,6 @@
 """Structures side by side on one task: same budget, same training, several seeds."""
 
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from torch import nn
 import structmat
 from structmat.errors import BudgetError
 from structmat.files.write import finite, whole_file
-from structmat.kernels.cpu.threads import processors
 from structmat.kinds import all_kinds
-from structmat.learn._machine import processor
+from structmat.learn._machine import machine_facts
 from structmat.learn._measure import (
     inference_seconds,
     layer_costs,
@@ -265,7 +263,7 @@ class Experiment:
             "format": 1,
             "structmat": structmat.__version__,
             "command": self.command,
-            "machine": {**_machine(), **device_facts(self.task.device)},
+            "machine": {**machine_facts(), **device_facts(self.task.device)},
             "task": {
                 **self.facts,
                 "budget": self.budget,
@@ -331,14 +329,3 @@ def _progress_of(
         progress(label, (done + epoch / epochs) / total, loss)
 
     return report
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "cpu": processor(),
-        "cores": processors(),
-        "threads": torch.get_num_threads(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
