@@ -33,7 +33,7 @@ h2 { margin: 3rem 0 .75rem; font-size: 1.3rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { caption-side: bottom; text-align: left; max-width: calc(100vw - 2.5rem); }
 caption, figcaption { color: var(--soft); font-size: .875rem; padding-top: .5rem; }
-th, td { padding: .4rem .75rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: .4rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
 thead th { vertical-align: bottom; white-space: normal; font-size: .875rem;
   border-bottom-width: 2px; }

@@ -130,9 +130,10 @@ def _outcome(kinds: Sequence[KindRuns], metric: Metric) -> str:
         return f"{metric.label}, {dense}."
     best = ranked[-1]
     what = f"{metric.label} {metric.text(means[best.name])}"
-    share = percent(best.mean("relative_cost"))
+    share, time = (percent(best.mean(f"relative_{key}")) for key in ("cost", "inference"))
+    of = f"{share} of the multiplications" + f" and {time} of the inference time" * (time != "–")
     first = f"{best.label} did best of {len(ranked)} structured kinds" if ranked[1:] else best.label
-    return f"{first}: {what} with {share} of the multiplications ({dense})."
+    return f"{first}: {what} with {of} ({dense})."
 
 
 def _left_out(reasons: Mapping[str, str]) -> Markup:
