@@ -542,7 +542,7 @@ def test_the_first_layer_shows_the_pixels_that_it_reads(pixels, tmp_path, drawn)
         return
     counts = shown[0].axes[0].images[0].get_array()
     assert np.array_equal(counts, (first.coverage() > 0).sum(0).reshape(pixels))
-    alt = f"{counts.min()} to {counts.max()} of {first.shape[0]} units read each."
+    alt = f"{counts.min()} to {counts.max()} of {first.shape[0]} units read each pixel."
     assert any(attrs["alt"].endswith(alt) for attrs in page.all("img"))
 
 

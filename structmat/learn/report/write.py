@@ -165,11 +165,8 @@ def _inputs(matrices: Mapping[str, StructuredMatrix], pixels: Sequence[int] | No
         "How many units of the first layer have a weight for each pixel, in the frozen model. "
         "Nothing told the network which pixels matter.",
     )
-    picture = image(
-        pixel_map(counts),
-        f"Picture of the pixels: {counts.min()} to {counts.max()} of {first.shape[0]} units read "
-        "each.",
-    )
+    facts = f"{counts.min()} to {counts.max()} of {first.shape[0]} units read each pixel."
+    picture = image(pixel_map(counts), f"Picture of the pixels: {facts}", facts)
     return section("What the first layer reads", text, element("div", picture, class_="grid"))
 
 
