@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +25,8 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "guide" / "learn.md")
 #: Lines around the table on a page.
 BEGIN = "<!-- figures of structmat learn, by `python -m benchmarks learn report` -->"
 END = "<!-- end of these figures -->"
-SCHEMA = 1
-KEYS = ("schema", "command", "machine", "task", "rows")
+SCHEMA = 2
+KEYS = ("schema", "command", "machine", "task", "seconds", "rows")
 #: Settings of the command, and figures of a run, that are kept.
 TASK = ("data", "model", "size", "budget", "epochs")
 FIGURES = ("metric", "train_metric", "relative_cost", "relative_inference", "train_seconds")
@@ -49,14 +50,16 @@ def measure() -> None:
     """Run the command with its defaults and keep its figures."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "structmat", "learn", "-o", folder]
+        begin = time.perf_counter()
         if subprocess.run(command, check=False).returncode:
             raise BenchmarkError("structmat learn failed; its message says why")
+        seconds = time.perf_counter() - begin
         found = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
-    write_text(RESULT, rows_as_json(kept(found)))
+    write_text(RESULT, rows_as_json(kept(found, seconds)))
 
 
-def kept(found: Row) -> Row:
-    """Result of the figures that the command has written."""
+def kept(found: Row, seconds: float) -> Row:
+    """Result of the figures that the command has written in this time."""
     rows = [
         {"kind": run["kind"], "seed": run["seed"]} | {key: short(run[key]) for key in FIGURES}
         for run in found["runs"]
@@ -66,6 +69,7 @@ def kept(found: Row) -> Row:
         "command": "structmat learn",
         "machine": machine.facts(),
         "task": {key: found["task"][key] for key in TASK},
+        "seconds": short(seconds),
         "rows": rows,
     }
 
@@ -114,8 +118,9 @@ def table(result: Row) -> str:
     spread = ", mean ± standard deviation" * (seeds > 1)
     note = (
         f"{seeds} seed{'s' * (seeds > 1)} of {task['epochs']} epochs{spread}; multiplications and "
-        f"time over the dense network's. {facts['cpu']}, structmat {facts['structmat']}, torch "
-        f"{facts['peers']['torch']}, {facts['date']}."
+        f"time over the dense network's. {result['seconds']:.0f} s in all, "
+        f"{facts['cpu']}, structmat {facts['structmat']}, torch {facts['peers']['torch']}, "
+        f"{facts['date']}."
     )
     return "\n".join([*lines, "", note])
 

@@ -33,14 +33,14 @@ h2 { margin: 3rem 0 .75rem; font-size: 1.3rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { caption-side: bottom; text-align: left; max-width: calc(100vw - 2.5rem); }
 caption, figcaption { color: var(--soft); font-size: .875rem; padding-top: .5rem; }
-th, td { padding: .4rem .75rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: .4rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
 thead th { vertical-align: bottom; white-space: normal; font-size: .875rem;
   border-bottom-width: 2px; }
 th:first-child { text-align: left; padding-left: .25rem; }
 tbody th { font-weight: 600; }
 tbody tr:hover { background: var(--shade); }
-td small { display: inline-block; min-width: 4em; color: var(--soft); }
+td small { display: inline-block; min-width: 4.4em; margin-left: 0.4em; color: var(--soft); }
 tbody th small { display: block; font-weight: 400; color: var(--soft); }
 .facts { width: auto; }
 .facts :is(th, td) { text-align: left; }

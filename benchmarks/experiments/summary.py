@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from benchmarks.experiments.judged import CLEAR_SEEDS, Judged
 from benchmarks.reporting.tables import number, percent
 
-#: Budget of the sentences, where all data sets have it: the default of `structmat learn`.
+#: Budget of the sentences, where all data sets have it.
 HEADLINE = 0.02
 #: Units of differences by metric; others have the metric's name.
 UNITS = {"accuracy": " points"}

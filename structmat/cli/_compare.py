@@ -135,7 +135,10 @@ def _seen(rows: Sequence[Comparison], budget: float | None) -> list[str]:
 
 def _times(large: float, small: float) -> str:
     """The quotient of two numbers, in words."""
-    return f"{large / small:.3g} times" if small > 0 else "beyond measure"
+    if not small > 0:
+        return "beyond measure"
+    three = f"{large / small:.3g}"
+    return f"{float(three):,.0f} times" if 1e3 <= float(three) < 1e6 else f"{three} times"
 
 
 def _figures(row: Comparison, A: np.ndarray, speed: float | None) -> dict[str, Any]:

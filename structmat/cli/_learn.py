@@ -22,7 +22,9 @@ from structmat.cli._training_bar import training_bar
 from structmat.errors import InputError, MissingDependencyError
 from structmat.kinds import BUILT_IN
 
-_DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
+_DATA = ("noisy-digits", "digits", "fashion-mnist", "cifar10", "cifar100", "text")
+#: Those that come with scikit-learn.
+_SHIPPED = _DATA[:2]
 _MODELS = ("mlp", "mixer", "vit", "resnet", "gpt")
 #: Hierarchical matrices are for many points, and no layer's weight.
 _LATER = ("gblr", "hierarchical")
@@ -37,7 +39,7 @@ _KINDS = (
 
 _EXAMPLES = """\
   structmat learn
-      trains networks of all kinds on digits that ship with scikit-learn
+      trains networks of all kinds on digits in noise; the digits ship with scikit-learn
   structmat learn --kinds dense,low_rank,gblr --seeds 1 --budget 0.05 -o mine
       compares three kinds at one budget, and writes figures, a page and a model to mine
   structmat learn --data cifar10 --data-dir data --model vit --device auto --resume
@@ -52,7 +54,7 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     what = "train structured networks side by side on real data"
     learn = add_command(commands, "learn", common, what, _EXAMPLES)
     learn.add_argument(
-        "--data", choices=_DATA, default="digits", help="data set (default: %(default)s)"
+        "--data", choices=_DATA, default=_DATA[0], help="data set (default: %(default)s)"
     )
     learn.add_argument("--data-dir", help="folder with the data; the digits need none")
     learn.add_argument("--model", choices=_MODELS, help="network (default: mlp, for text gpt)")
@@ -64,7 +66,7 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     learn.add_argument(
         "--budget",
         type=share,
-        default=0.02,
+        default=0.01,
         help="multiplications as a share of the dense layers' (default: %(default)s)",
     )
     learn.add_argument(
@@ -75,7 +77,7 @@ def add_learn(commands: Any, common: list[argparse.ArgumentParser]) -> None:
         "gblr is learned and the others are fixed; also pixelfly, and kinds of other packages)",
     )
     learn.add_argument(
-        "--seeds", type=_up_to(10_000), default=3, help="number of seeds, from 0 (default: 3)"
+        "--seeds", type=_up_to(10_000), default=5, help="number of seeds, from 0 (default: 5)"
     )
     learn.add_argument(
         "--epochs", type=_up_to(10**6), help="passes through the data; 250 steps each for text"
@@ -161,9 +163,9 @@ def _learn(options: argparse.Namespace) -> Report:
     options.device = training_device(options.device)
     folder = _folder(options.output)
     model = options.model or ("gpt" if options.data == "text" else "mlp")
-    is_default = options.data == "digits" and model == "mlp"
+    is_default = options.data in _SHIPPED and model == "mlp"
     options.size = options.size or ("full" if is_default else "small")
-    if options.threads or options.size == "small" or options.data == "digits":
+    if options.threads or options.size == "small" or options.data in _SHIPPED:
         torch.set_num_threads(options.threads or 1)
     settings = _changed(default_settings(options.data, model), options)
     data = load_data(options.data, options.data_dir, limit=options.limit)

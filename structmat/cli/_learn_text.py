@@ -1,6 +1,7 @@
 """Text that `structmat learn` prints: a table, the files, and one sentence of what was seen."""
 
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
 #: Name of GBLR layers whose blocks stay where a random start puts them.
@@ -15,7 +16,7 @@ def outcome_text(results: dict[str, Any], files: dict[str, str]) -> str:
         f"{_many(task['epochs'], 'epoch')}, structured layers at {task['budget']:g} of their dense "
         "multiplications",
         "",
-        *_table(runs, task["metric"]),
+        *_table(runs, task["metric"], results.get("left_out", {})),
         "",
     ]
     if "frozen" in results:
@@ -51,7 +52,7 @@ def _seen(runs: list[dict[str, Any]], metric: str) -> list[str]:
     ]
 
 
-def _table(runs: list[dict[str, Any]], metric: str) -> list[str]:
+def _table(runs: list[dict[str, Any]], metric: str, left_out: Iterable[str]) -> list[str]:
     head = (
         f"{'kind':<15}{metric:>18}{'on training':>13}{'cost':>9}{'inference':>11}{'training':>10}"
     )
@@ -64,11 +65,17 @@ def _table(runs: list[dict[str, Any]], metric: str) -> list[str]:
             f"{_mean(own, 'relative_cost'):>9.4f}{_mean(own, 'relative_inference'):>11.2f}"
             f"{_mean(own, 'train_seconds'):>8.1f} s"
         )
+    lines += [f"{kind:<15}{'–':>18}{'–':>13}   needs a larger budget" for kind in left_out]
     lines.append(
         f"{metric}: mean and standard deviation over seeds, on the test set, and the mean on as "
         "many training examples; cost: multiplications over the dense layers'; inference: time of "
         "the test set over the dense network's, turn by turn"
     )
+    if left_out:
+        lines.append(
+            "a kind without figures has no matrices of so few multiplications: raise --budget "
+            "(results.json says how many it needs)"
+        )
     if {FIXED, "gblr"} <= {run["kind"] for run in runs}:
         lines.append(f"gblr learns its blocks; those of {FIXED} stay at random places")
     return lines

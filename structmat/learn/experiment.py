@@ -1,7 +1,6 @@
 """Structures side by side on one task: same budget, same training, several seeds."""
 
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 import structmat
+from structmat.errors import BudgetError
 from structmat.files.write import finite, whole_file
-from structmat.kernels.cpu.threads import processors
 from structmat.kinds import all_kinds
-from structmat.learn._machine import processor
+from structmat.learn._machine import machine_facts
 from structmat.learn._measure import (
     inference_seconds,
     layer_costs,
@@ -124,14 +123,29 @@ class Experiment:
             self._clear()
         frozen: tuple[nn.Module, int] | None = None
         runs: list[dict[str, Any]] = []
-        total = len(self.kinds) * len(self.seeds)
-        for done, (seed, kind) in enumerate((s, k) for s in self.seeds for k in self.kinds):
+        left_out = self._left_out()
+        kinds = [kind for kind in self.kinds if kind not in left_out]
+        total = len(kinds) * len(self.seeds)
+        for done, (seed, kind) in enumerate((s, k) for s in self.seeds for k in kinds):
             report = _progress_of(progress, f"{kind}, seed {seed}", done, total)
             model, record = self._one(kind, seed, report)
             runs.append(record)
             if kind == "gblr" and frozen is None:
                 frozen = model, seed
-        return self._written(runs, frozen)
+        return self._written(runs, frozen, left_out)
+
+    def _left_out(self) -> dict[str, str]:
+        """Kinds of which no network is as cheap as the budget, and why, unless all are."""
+        reasons: dict[str, BudgetError] = {}
+        structured = [kind for kind in self.kinds if kind != "dense"]
+        for kind in structured:
+            try:
+                self._network(kind, self.seeds[0])
+            except BudgetError as error:
+                reasons[kind] = error
+        if structured and len(reasons) == len(structured):
+            raise next(iter(reasons.values()))
+        return {kind: str(error) for kind, error in reasons.items()}
 
     @property
     def _sides(self) -> dict[str, int]:
@@ -151,12 +165,7 @@ class Experiment:
         self, kind: str, seed: int, progress: EpochProgress | None
     ) -> tuple[nn.Module, dict[str, Any]]:
         """Train one kind with one seed; the frozen model and its record come back."""
-        torch.manual_seed(seed)
-        model, example = self.task.model(), self.task.example()
-        if kind != "dense":
-            config = self._config(kind)
-            generator = torch.Generator().manual_seed(seed)
-            convert_(model, config, is_inner, example=example, generator=generator)
+        model, example = self._network(kind, seed), self.task.example()
         trained = train(
             self.task,
             model.to(self.task.device),
@@ -194,6 +203,16 @@ class Experiment:
             "layers": layers,
         }
         return model, record
+
+    def _network(self, kind: str, seed: int) -> nn.Module:
+        """One kind of network before its training."""
+        torch.manual_seed(seed)
+        model = self.task.model()
+        if kind != "dense":
+            generator = torch.Generator().manual_seed(seed)
+            example = self.task.example()
+            convert_(model, self._config(kind), is_inner, example=example, generator=generator)
+        return model
 
     def _config(self, kind: str) -> Config:
         """Conversion of the task's layers; gradients through Gaudi masks need whole tiles."""
@@ -234,12 +253,17 @@ class Experiment:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{kind}-{seed}.safetensors"
 
-    def _written(self, runs: list[dict[str, Any]], frozen: tuple[nn.Module, int] | None) -> Outcome:
+    def _written(
+        self,
+        runs: list[dict[str, Any]],
+        frozen: tuple[nn.Module, int] | None,
+        left_out: dict[str, str],
+    ) -> Outcome:
         results: dict[str, Any] = {
             "format": 1,
             "structmat": structmat.__version__,
             "command": self.command,
-            "machine": {**_machine(), **device_facts(self.task.device)},
+            "machine": {**machine_facts(), **device_facts(self.task.device)},
             "task": {
                 **self.facts,
                 "budget": self.budget,
@@ -248,9 +272,11 @@ class Experiment:
                 "train_examples": self.task.sizes[0],
                 "test_examples": self.task.sizes[1],
                 **self._sides,
+                **_pixels(self.task),
                 **self.settings.facts(),
             },
             "runs": runs,
+            **({"left_out": left_out} if left_out else {}),
         }
         files = {"results": "results.json", "report": "report.html"}
         matrices: dict[str, StructuredMatrix] = {}
@@ -287,6 +313,12 @@ class Experiment:
         }
 
 
+def _pixels(task: ImageTask | TextTask) -> dict[str, list[int]]:
+    """Rows and columns of grey images."""
+    channels, *sides = task.example().shape[1:] if isinstance(task, ImageTask) else (0,)
+    return {"pixels": sides} if channels == 1 else {}
+
+
 def _progress_of(
     progress: Progress | None, label: str, done: int, total: int
 ) -> EpochProgress | None:
@@ -297,14 +329,3 @@ def _progress_of(
         progress(label, (done + epoch / epochs) / total, loss)
 
     return report
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "cpu": processor(),
-        "cores": processors(),
-        "threads": torch.get_num_threads(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }

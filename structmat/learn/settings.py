@@ -92,7 +92,7 @@ class Settings:
 _TRANSFORMER = Settings(
     epochs=10, batch=64, lr=1e-3, weight_decay=0.05, warmup=0.05, structure_lr=2e-3
 )
-_DIGITS = Settings(epochs=40, lr=1e-3, contents_lr="rule", anneal={"orders": False, "every": 0.1})
+_DIGITS = Settings(epochs=20, lr=1e-3, contents_lr="rule", anneal={"orders": False, "every": 0.1})
 _DEFAULTS = {
     "mlp": Settings(epochs=12, batch=256, lr=1e-3),
     "mixer": _TRANSFORMER,
@@ -111,8 +111,8 @@ def default_settings(data: str, model: str) -> Settings:
     Examples
     --------
     >>> default_settings("digits", "mlp").epochs, default_settings("text", "gpt").batch
-    (40, 32)
+    (20, 32)
     """
-    if data == "digits":
+    if data in ("digits", "noisy-digits"):
         return _DIGITS if model == "mlp" else replace(_DEFAULTS[model], epochs=30)
     return _DEFAULTS[model]

@@ -1,6 +1,7 @@
 """Figures of `structmat learn` on the README and the guide, from their result file."""
 
 import json
+import statistics
 import subprocess
 from types import SimpleNamespace
 
@@ -43,6 +44,17 @@ def test_pages_hold_the_figures_of_the_file(page):
     written = page.read_text(encoding="utf-8")
     table = learn.table(load(learn.RESULT, learn.SCHEMA, learn.KEYS))
     assert learn.placed(written, table, page.name) == written
+
+
+def test_learned_blocks_are_clearly_ahead_in_the_file_as_the_readme_says():
+    result = load(learn.RESULT, learn.SCHEMA, learn.KEYS)
+    scores = {(row["kind"], row["seed"]): row["metric"] for row in result["rows"]}
+    seeds = sorted({seed for _, seed in scores})
+    for kind in {kind for kind, _ in scores} - {"gblr"}:
+        ahead = [scores["gblr", seed] - scores[kind, seed] for seed in seeds]
+        assert statistics.fmean(ahead) > 2 * statistics.stdev(ahead) / len(seeds) ** 0.5, kind
+    assert all(row["relative_inference"] < 0.5 for row in result["rows"] if row["kind"] == "gblr")
+    assert result["seconds"] < 120
 
 
 def test_the_table_has_means_spreads_and_the_machine(result):

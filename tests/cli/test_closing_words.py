@@ -28,6 +28,14 @@ def test_the_nearest_structure_is_named_beside_the_next_one_and_low_rank():
     )
 
 
+@pytest.mark.parametrize(
+    ("quotient", "words"),
+    [(2.345, "2.35"), (999.4, "999"), (999.6, "1,000"), (6534.0, "6,530"), (2e9, "2e+09")],
+)
+def test_thousands_are_written_out(quotient, words):
+    assert _compare._times(quotient, 1.0) == f"{words} times"
+
+
 def test_an_error_of_zero_is_beyond_measure():
     (told,) = _compare._seen([row("gblr", 0.0, 9), row("low_rank", 0.1, 9)], 0.2)
     assert told.endswith("smallest error, beyond measure below that of low_rank.")

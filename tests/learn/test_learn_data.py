@@ -73,11 +73,14 @@ def check_images(data, name, classes):
 @pytest.mark.parametrize("name", ["cifar", "MNIST", "", None])
 def test_an_unknown_name_lists_the_known(name):
     refused(
-        name, None, r"expected one of digits, fashion-mnist, cifar10, cifar100, text", InputError
+        name,
+        None,
+        r"one of digits, noisy-digits, fashion-mnist, cifar10, cifar100, text",
+        InputError,
     )
 
 
-@pytest.mark.parametrize("name", [n for n in DATASETS if n != "digits"])
+@pytest.mark.parametrize("name", [n for n in DATASETS if "digits" not in n])
 def test_a_folder_is_asked_for(name, tmp_path):
     refused(name, None, r"data_dir = None.*nothing is downloaded", InputError)
     refused(name, tmp_path / "nowhere", r"nowhere'; expected a folder", InputError)
@@ -130,6 +133,21 @@ def test_digits_are_all_there_and_evenly_split():
     assert sorted(ours) == sorted(theirs)
     share = np.bincount(data.test_y) / np.bincount(y)
     np.testing.assert_allclose(share, 540 / 1797, atol=0.005)
+
+
+def test_noisy_digits_are_the_digits_in_the_middle_of_noise():
+    data, plain = load_data("noisy-digits"), load_data("digits")
+    check_images(data, "noisy-digits", 10)
+    assert repr(data) == "<Images noisy-digits: 1257 + 540 of 1x16x16, 10 classes>"
+    around = np.ones((16, 16), bool)
+    around[4:12, 4:12] = False
+    for noisy, clean in ((data.train_x, plain.train_x), (data.test_x, plain.test_x)):
+        assert np.array_equal(noisy[:, :, 4:12, 4:12], clean)
+        counts = np.bincount(noisy[:, 0][:, around].ravel())
+        np.testing.assert_allclose(counts / counts.sum(), np.full(17, 1 / 17), atol=2e-3)
+    assert np.array_equal(data.train_y, plain.train_y)
+    assert np.array_equal(data.test_y, plain.test_y)
+    assert np.array_equal(data.test_x, load_data("noisy-digits").test_x)
 
 
 @pytest.mark.parametrize("module", ["sklearn.datasets", "sklearn.model_selection"])

@@ -317,13 +317,13 @@ def test_the_outcome_comes_first(whole):
     page = Page(whole.read_text(encoding="utf-8"))
     table = page.table(0)
     best, dense = (table[row][0][1].split(" ±")[0] for row in ("GBLR", "dense"))
-    share = table["GBLR"][3][1]
+    share, time = table["GBLR"][3][1], table["GBLR"][7][1]
     assert (
         page.words["p"]
         .replace("\u00a0", " ")
         .startswith(
             f"GBLR did best of 5 structured kinds: accuracy {best} % with {share} of the "
-            f"multiplications (dense: {dense} %)."
+            f"multiplications and {time} of the inference time (dense: {dense} %)."
         )
     )
 
@@ -528,6 +528,22 @@ def test_entries_in_use_are_drawn_in_the_order_that_was_learned(tmp_path, drawn)
     (course,) = (f for f in drawn if f.axes[0].get_title().startswith("start"))
     _, middle, end = (axes.images[0].get_array() for axes in course.axes)
     assert np.array_equal(middle, end)
+
+
+@pytest.mark.parametrize("pixels", [[8, 8], [4, 16], [5, 5], None])
+def test_the_first_layer_shows_the_pixels_that_it_reads(pixels, tmp_path, drawn):
+    results, first = sample(kinds=("dense", "gblr"), steps=2), learned()["layers.0"]
+    results["task"]["pixels"] = pixels
+    page = report(tmp_path, results, learned())
+    shown = [figure for figure in drawn if figure.axes[-1].get_ylabel().startswith("units")]
+    if pixels is None or pixels[0] * pixels[1] != first.shape[1]:
+        assert not shown
+        assert "first layer" not in page.words["p"]
+        return
+    counts = shown[0].axes[0].images[0].get_array()
+    assert np.array_equal(counts, (first.coverage() > 0).sum(0).reshape(pixels))
+    alt = f"{counts.min()} to {counts.max()} of {first.shape[0]} units read each pixel."
+    assert any(attrs["alt"].endswith(alt) for attrs in page.all("img"))
 
 
 def test_heat_maps_show_the_coverage(tmp_path, drawn):

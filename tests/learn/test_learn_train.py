@@ -375,7 +375,7 @@ def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
     assert main([*words, "--resume", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["files"]["report"] == "out/report.html"
-    assert figures["command"].startswith("structmat learn --data digits")
+    assert figures["command"].startswith("structmat learn --data noisy-digits")
     assert str(tmp_path) not in json.dumps(figures)
 
 
@@ -389,7 +389,7 @@ def test_learn_prints_a_table_and_figures(tmp_path, monkeypatch, capsys):
         (["--data", "text", "--data-dir", "nowhere"], "nowhere"),
         (["--data", "text", "--data-dir", "nowhere", "--size", "full"], "nowhere"),
         (["--data", "text", "--data-dir", ".", "--model", "mlp"], "expected"),
-        (["--budget", "0.0001"], "expected"),
+        (["--kinds", "dense,low_rank,monarch", "--budget", "0.0001"], "expected at least"),
         (["--structure-lr", "0.01"], "expected none (or --structure gaudi)"),
         (["--kinds", "low_rank,gblr", "--tile", "8"], "expected block_sparse or block_low_rank"),
         (["--kinds", "block_sparse", "--group", "8"], "expected gblr among them (or no --group)"),
@@ -404,6 +404,24 @@ def test_learn_refuses(tmp_path, monkeypatch, capsys, words, message):
     (tmp_path / "a-file").touch()
     assert main(["learn", "--epochs", "1", "--seeds", "1", *words]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_kinds_without_a_network_so_cheap_are_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    kinds = ["--kinds", "low_rank,gblr_fixed,gblr", "--size", "small", "--data", "digits"]
+    assert main(["learn", "--epochs", "1", "--seeds", "1", "--budget", "0.01", *kinds]) == 0
+    shown = capsys.readouterr().out
+    rows = [line.split() for line in shown.splitlines()]
+    assert [row[1:] for row in rows if row[:1] in (["low_rank"], ["gblr_fixed"])] == [
+        ["–", "–", "needs", "a", "larger", "budget"]
+    ] * 2
+    assert "raise --budget" in shown
+    results = json.loads((tmp_path / "structmat_learn/results.json").read_text(encoding="utf-8"))
+    assert {run["kind"] for run in results["runs"]} == {"gblr"}
+    assert list(results["left_out"]) == ["low_rank", "gblr_fixed"]
+    assert "163 multiplications" in results["left_out"]["low_rank"]
+    page = (tmp_path / "structmat_learn/report.html").read_text(encoding="utf-8")
+    assert "GBLR, fixed: layer" in page
 
 
 @pytest.mark.parametrize(

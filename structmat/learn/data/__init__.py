@@ -1,7 +1,7 @@
 """Data to learn from: images with labels, and text.
 
 load     `load_data`: a data set by its name
-images   images in memory; digits, and the IDX files of Fashion-MNIST
+images   images in memory; digits, plain and in noise, and the files of Fashion-MNIST
 cifar    CIFAR-10 and CIFAR-100
 text     text as bytes
 files    finding and opening data files

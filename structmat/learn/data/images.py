@@ -1,4 +1,4 @@
-"""Images with labels in memory; digits, and the IDX files of Fashion-MNIST."""
+"""Images with labels in memory; digits, plain and in noise, and the files of Fashion-MNIST."""
 
 import math
 from dataclasses import dataclass
@@ -138,6 +138,30 @@ def digits() -> Images:
     )
     train, test = (train_x, train_y.astype(np.int64)), (test_x, test_y.astype(np.int64))
     return assemble("digits", train, test, tuple("0123456789"), note, (1257, 540))
+
+
+# Pixels of noise on each side of a digit.
+_BORDER = 4
+
+
+def noisy_digits() -> Images:
+    """The same digits in the middle of 16x16 pixels; those around them are noise."""
+    plain, rng = digits(), np.random.default_rng(0)
+    train_x, test_x = (_among_noise(x, rng) for x in (plain.train_x, plain.test_x))
+    note = (
+        f"{plain.note} Around each digit lie {_BORDER} pixels of noise, drawn evenly from the same "
+        "values by seed 0."
+    )
+    train, test = (train_x, plain.train_y), (test_x, plain.test_y)
+    return assemble("noisy-digits", train, test, plain.classes, note, (1257, 540))
+
+
+def _among_noise(x: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    count, channels, height, width = x.shape
+    shape = (count, channels, height + 2 * _BORDER, width + 2 * _BORDER)
+    around = rng.integers(0, 17, shape, dtype=np.uint8)
+    around[..., _BORDER:-_BORDER, _BORDER:-_BORDER] = x
+    return around
 
 
 _FASHION_FILES = (

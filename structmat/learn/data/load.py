@@ -12,10 +12,10 @@ from typing import Final, TypeAlias
 from structmat.errors import InputError
 from structmat.files.paths import name_of
 from structmat.learn.data.cifar import cifar
-from structmat.learn.data.images import Images, digits, fashion_mnist
+from structmat.learn.data.images import Images, digits, fashion_mnist, noisy_digits
 from structmat.learn.data.text import Text, text
 
-DATASETS: Final = ("digits", "fashion-mnist", "cifar10", "cifar100", "text")
+DATASETS: Final = ("digits", "noisy-digits", "fashion-mnist", "cifar10", "cifar100", "text")
 """Names that `load_data` knows."""
 
 Dataset: TypeAlias = Images | Text
@@ -38,6 +38,8 @@ def load_data(
         - ``digits``: 1797 images of 8x8 pixels, values 0 to 16. They come with
           scikit-learn and need no folder. The split is that of its ``train_test_split``
           with ``test_size=540, stratify=y, random_state=0``.
+        - ``noisy-digits``: the same in the middle of 16x16 pixels, the others of them noise that
+          says nothing; they need no folder.
         - ``fashion-mnist``: the four IDX files, plain or gzipped, in the folder or in its
           ``FashionMNIST/raw``, ``raw``, ``fashion-mnist`` or ``data/fashion``.
         - ``cifar10``, ``cifar100``: the published binary version, as archive or
@@ -48,7 +50,7 @@ def load_data(
           single file, whose last tenth is for testing and the one before for validation,
           cut at line ends. All plain or, with ``.xz`` added, compressed.
     data_dir : path-like, optional
-        Folder of the files, for all but ``digits``. For ``text`` also a single file, or the
+        Folder of the files, for all but the digits. For ``text`` also a single file, or the
         beginning of the names of three files: ``books/classics`` for
         ``books/classics_train.txt`` and its companions.
     limit : int, optional
@@ -79,8 +81,8 @@ def load_data(
         raise InputError(f"name = {name!r}; expected one of {', '.join(DATASETS)}")
     if limit is not None:
         _check_limit(name, limit)
-    if name == "digits":
-        return digits()
+    if name in ("digits", "noisy-digits"):
+        return digits() if name == "digits" else noisy_digits()
     if data_dir is None:
         raise InputError(
             f"data_dir = None (--data-dir); expected the folder with the files of {name} (nothing "

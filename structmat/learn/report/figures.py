@@ -122,6 +122,9 @@ def layers_chart(layers: Sequence[Layer], kinds: Sequence[KindRuns]) -> str:
             kept.barh(centres, shares, thick, color=kind.colour, label=_plain(kind.label))
         dense.set_yticks(rows, [_plain(layer.name) for layer in layers])
         dense.locator_params(axis="x", nbins=3)
+        dense.xaxis.set_major_formatter(
+            optional("matplotlib.ticker", "matplotlib").EngFormatter(sep="")
+        )
         dense.set_ylim(len(layers) - 0.4, -0.6)
         dense.set_xlabel("dense: multiplications\nan example")
         kept.set_xlabel("structured:\n% of dense")
@@ -163,6 +166,17 @@ def course_map(stages: Mapping[str, NDArray[np.bool_]]) -> str:
             axes.set_title(name, fontsize=10)
             axes.set_xlabel("column")
         places[0].set_ylabel("row")
+        return _address("png", _saved(figure, "png", dpi=120, facecolor="white"))
+
+
+def pixel_map(counts: NDArray[np.int64]) -> str:
+    """Picture of the number of units that read each pixel of an image."""
+    with _style():
+        figure = _figure(3.2, 3.8)
+        axes = figure.subplots()
+        axes.grid(visible=False)
+        shown = axes.imshow(counts, vmin=0, cmap="viridis", interpolation="nearest")
+        figure.colorbar(shown, ax=axes, label="units that read a pixel")
         return _address("png", _saved(figure, "png", dpi=120, facecolor="white"))
 
 

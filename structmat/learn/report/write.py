@@ -1,5 +1,6 @@
 """A report of a learning experiment: one HTML file that needs nothing but a browser."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from structmat.learn.report.figures import (
     history_curves,
     layers_chart,
     metric_chart,
+    pixel_map,
 )
 from structmat.learn.report.results import (
     KindRuns,
@@ -50,7 +52,8 @@ def write_report(
     results : mapping
         What `structmat learn` writes to ``results.json``: ``format`` (1), ``task`` with
         its ``metric`` and, optionally, its ``budget``, ``runs``, and as far as they are
-        there ``machine``, ``structmat``, ``command`` and ``frozen``.
+        there ``machine``, ``structmat``, ``command``, ``frozen`` and ``left_out``; the task may
+        have the ``pixels`` of grey images, rows and columns, that its first layer takes.
     matrices : mapping of str to StructuredMatrix
         Layers by name, drawn as heat maps; may be empty.
     midway : mapping of str to array of bool (m, n), optional
@@ -99,7 +102,13 @@ def _page(
         f"structmat learn: {title}",
         element("h1", f"Learned structure: {title}"),
         element("p", _outcome(kinds, metric), class_="lead"),
-        section("Summary", table(*summary(kinds, metric)), _metric_figure(kinds, metric)),
+        section(
+            "Summary",
+            table(*summary(kinds, metric)),
+            _left_out(results.get("left_out", {})),
+            _metric_figure(kinds, metric),
+        ),
+        _inputs(matrices, task.get("pixels")),
         _training(kinds, task.get("budget")),
         _layers(kinds),
         _course(matrices, midway),
@@ -121,9 +130,19 @@ def _outcome(kinds: Sequence[KindRuns], metric: Metric) -> str:
         return f"{metric.label}, {dense}."
     best = ranked[-1]
     what = f"{metric.label} {metric.text(means[best.name])}"
-    share = percent(best.mean("relative_cost"))
+    share, time = (percent(best.mean(f"relative_{key}")) for key in ("cost", "inference"))
+    of = f"{share} of the multiplications" + f" and {time} of the inference time" * (time != "–")
     first = f"{best.label} did best of {len(ranked)} structured kinds" if ranked[1:] else best.label
-    return f"{first}: {what} with {share} of the multiplications ({dense})."
+    return f"{first}: {what} with {of} ({dense})."
+
+
+def _left_out(reasons: Mapping[str, str]) -> Markup:
+    """Kinds that have no network at the budget, each with its reason."""
+    if not reasons:
+        return Markup()
+    items = (element("li", f"{KindRuns(kind, ()).label}: {why}") for kind, why in reasons.items())
+    text = element("p", "Left out, as they have no matrices of so few multiplications:")
+    return Markup(text + element("ul", *items))
 
 
 def _metric_figure(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
@@ -133,6 +152,22 @@ def _metric_figure(kinds: Sequence[KindRuns], metric: Metric) -> Markup:
         f"Chart of {metric.label} by kind, means: {', '.join(values)}.",
         "One point a seed; the bar is their mean, the dotted line the mean of dense.",
     )
+
+
+def _inputs(matrices: Mapping[str, StructuredMatrix], pixels: Sequence[int] | None) -> Markup:
+    """Pixels that the first layer reads, where its inputs are those of a grey image."""
+    first = next(iter(matrices.values()), None)
+    if first is None or pixels is None or math.prod(pixels) != first.shape[1]:
+        return Markup()
+    counts = np.count_nonzero(np.asarray(first.to_dense()), axis=0).reshape(tuple(pixels))
+    text = element(
+        "p",
+        "How many units of the first layer have a weight for each pixel, in the frozen model. "
+        "Nothing told the network which pixels matter.",
+    )
+    facts = f"{counts.min()} to {counts.max()} of {first.shape[0]} units read each pixel."
+    picture = image(pixel_map(counts), f"Picture of the pixels: {facts}", facts)
+    return section("What the first layer reads", text, element("div", picture, class_="grid"))
 
 
 def _training(kinds: Sequence[KindRuns], budget: float | None) -> Markup:
