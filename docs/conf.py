@@ -21,12 +21,31 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+# Pages of docs/gallery are kept, and made anew where their example has changed.
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "gallery_order.place",
+    "default_thumb_file": str(HERE / "_static" / "front.png"),
+    "matplotlib_animations": (True, "jshtml"),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "notebook_extensions": set(),
+    "show_memory": False,
+    "min_reported_time": 10**6,
+    "write_computation_times": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+}
 
 autosummary_generate = True
 autodoc_member_order = "groupwise"
@@ -65,5 +84,11 @@ def move_links(app, relative_path, parent_docname, content):
         content[0] = content[0].replace(old, new)
 
 
+def skip_routing(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn adds to estimators, whose text links into its own pages."""
+    return True if name in ("get_metadata_routing", "set_score_request") else None
+
+
 def setup(app):
     app.connect("include-read", move_links)
+    app.connect("autodoc-skip-member", skip_routing)

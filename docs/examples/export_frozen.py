@@ -2,9 +2,8 @@
 Freeze, save, reload, compile, export
 =====================================
 
-A network with learned layers leaves the training. You will see that its outputs stay the same after
-each step of the way: frozen, saved and loaded again, compiled by torch, run as ONNX; and what it
-multiplies and stores beside the dense network.
+A network with learned layers leaves the training. You will see that its outputs stay the same when
+it is frozen, saved and loaded, compiled and run as ONNX, and what it multiplies and stores.
 """
 
 import importlib.util
@@ -36,17 +35,15 @@ for _ in range(60):
     optimizer.step()
 
 # %%
-# Loading needs the dense architecture only. Compiled networks and ONNX may add in another order, so
-# their last digits may differ.
+# Loading needs the dense architecture only. The last digits of compiled networks may differ.
 folder, outputs = Path(tempfile.mkdtemp()), {"trained": model.eval()(x)}
 freeze_(model)
 outputs["frozen"] = model(x)
 save_model(folder / "model.safetensors", model)
 outputs["reloaded"] = load_model(folder / "model.safetensors", network()).eval()(x)
 outputs["compiled"] = torch.compile(model, fullgraph=True)(x)
-needed = ("onnx", "onnxscript", "onnxruntime")
-if any(importlib.util.find_spec(name) is None for name in needed):
-    print(f"ONNX is left out: it needs {', '.join(needed)}")
+if any(importlib.util.find_spec(f"onnx{name}") is None for name in ("", "script", "runtime")):
+    print("ONNX is left out: it needs onnx, onnxscript and onnxruntime")
 else:
     import onnxruntime
 
@@ -55,8 +52,8 @@ else:
     batch = ({0: torch.export.Dim("batch")},)  # any number of examples
     torch.onnx.export(model, (x[:5],), folder / "model.onnx", dynamic_shapes=batch, **how)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    (given,) = session.get_inputs()
-    outputs["ONNX"] = torch.tensor(session.run(None, {given.name: x.numpy()})[0])
+    given = {session.get_inputs()[0].name: x.numpy()}
+    outputs["ONNX"] = torch.tensor(session.run(None, given)[0])
 
 # %%
 # The largest difference from the outputs of the trained network:
@@ -65,10 +62,10 @@ print("\n".join(f"{name:10} {difference:.1e}" for name, difference in apart.item
 
 print(own := cost(model, x[:1]))
 save_model(folder / "dense.safetensors", dense)
-sizes = [(folder / f"{name}.safetensors").stat().st_size for name in ("model", "dense")]
+own_size, size = ((folder / f"{n}.safetensors").stat().st_size for n in ("model", "dense"))
 print(
     f"Seen: {', '.join(outputs)} agree to {max(apart.values()):.0e},\n"
     f"in outputs of up to {outputs['trained'].abs().max():.2g}; the network takes\n"
     f"{100 * own.everything.relative_cost:.3g} % of the dense multiplications, and its file "
-    f"{100 * sizes[0] / sizes[1]:.0f} % of the bytes."
+    f"{100 * own_size / size:.0f} % of the bytes."
 )
