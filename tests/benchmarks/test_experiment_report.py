@@ -7,10 +7,10 @@ import statistics
 import pytest
 
 from benchmarks import machine
-from benchmarks.experiments import figures, page
+from benchmarks.experiments.report import figures, page
+from benchmarks.experiments.report.sentences import fill, losses, sentences, undone
+from benchmarks.experiments.report.tables import tables
 from benchmarks.experiments.samples import METRICS, ExperimentRuns, Sample, minus
-from benchmarks.experiments.sentences import fill, losses, sentences, undone
-from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
 SEEDS = (0, 1, 2)

@@ -3,11 +3,12 @@
 import json
 from dataclasses import replace
 
-from benchmarks.experiments import figures, overview, page, samples
+from benchmarks.experiments import samples
 from benchmarks.experiments.judged import best_fixed, judged
-from benchmarks.experiments.summary import five_sentences, headline, joined
-from benchmarks.experiments.tables import tables
-from benchmarks.experiments.worth import spent, worth
+from benchmarks.experiments.report import figures, overview, page
+from benchmarks.experiments.report.summary import five_sentences, headline, joined
+from benchmarks.experiments.report.tables import tables
+from benchmarks.experiments.report.worth import spent, worth
 
 #: Made up: test accuracy of each case at seed 0, at 2 and at 10 %.
 SCORES = {

@@ -3,12 +3,12 @@
 import statistics
 from collections.abc import Callable, Iterable
 
-from benchmarks.experiments.advice_tables import advised
-from benchmarks.experiments.generalisation import generalisation
 from benchmarks.experiments.judged import judged
-from benchmarks.experiments.rates import has_rule, rates
+from benchmarks.experiments.report.advice_tables import advised
+from benchmarks.experiments.report.generalisation import generalisation
+from benchmarks.experiments.report.rates import has_rule, rates
+from benchmarks.experiments.report.worth import kinds_learned, learning, spent, worth
 from benchmarks.experiments.samples import DENSE, ExperimentRuns, Sample, minus
-from benchmarks.experiments.worth import kinds_learned, learning, spent, worth
 from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from benchmarks.experiments import config
 from benchmarks.experiments.judged import judged
+from benchmarks.experiments.report.sentences import fill, losses, sentences, undone
+from benchmarks.experiments.report.summary import five_sentences
+from benchmarks.experiments.report.tables import details
+from benchmarks.experiments.report.worth import kinds_learned, learning, spent, worth
 from benchmarks.experiments.runner import command_of
 from benchmarks.experiments.samples import ExperimentRuns, read
-from benchmarks.experiments.sentences import fill, losses, sentences, undone
-from benchmarks.experiments.summary import five_sentences
-from benchmarks.experiments.tables import details
-from benchmarks.experiments.worth import kinds_learned, learning, spent, worth
 from benchmarks.reporting.page import DOCS, failed, items, machine, placed, shown
 from benchmarks.reporting.tables import Table, folded
 from benchmarks.results import BenchmarkError, Row, write_text
@@ -107,8 +107,8 @@ def write(results_folder: Path) -> Path:
             "(run python -m benchmarks experiments run CONFIG first)"
         )
     # Imported here, because plots need matplotlib and tables do not.
-    figures = importlib.import_module("benchmarks.experiments.figures")
-    overview = importlib.import_module("benchmarks.experiments.overview")
+    figures = importlib.import_module("benchmarks.experiments.report.figures")
+    overview = importlib.import_module("benchmarks.experiments.report.overview")
     render(results, {})  # a text that is refused leaves page and plots as they were
     folder = PAGE.parent / PICTURES
     pictures = {result["experiment"]: figures.write(result, folder) for result in results}
