@@ -1,6 +1,7 @@
 """Dates and commits: every result has them, and so has every picture and table of the pages."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -63,3 +64,31 @@ def test_every_result_of_the_repository_has_a_date_and_a_commit(path):
         f"{path.name} names no commit: measure it again, or write the commit that brought it in "
         'as "recorded_in" beside "machine"'
     )
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+PICTURES = [DOCS / "_static" / "front.png"]
+PICTURES += sorted(
+    p for name in ("evidence", "benchmarks") for p in (DOCS / "_static" / name).glob("*.png")
+)
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.stem)
+def test_every_picture_has_a_date_and_a_commit(picture):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot)")
+    from benchmarks.reporting.plots import stamp_of
+
+    assert re.search(r"20\d\d-\d\d-\d\d(, recorded in| at) [0-9a-f]{7}", stamp_of(picture))
+
+
+@pytest.mark.parametrize("page", ["evidence", "benchmarks"])
+def test_every_table_of_figures_is_folded_with_its_date_and_commit(page):
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    folds = re.findall(r"<details>\n<summary>(.*?)</summary>\n(.*?)</details>", text, re.DOTALL)
+    with_table = [title for title, body in folds if "| --- |" in body]
+    assert len(with_table) > 20
+    bare = [title for title in with_table if "· 20" not in title and "not measured" not in title]
+    assert bare == []
+    outside = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    # What to use when, and tables in the place of a picture.
+    assert len(re.findall(r"^\| --- ", outside, re.MULTILINE)) <= 4
