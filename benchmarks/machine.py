@@ -5,7 +5,9 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,12 @@ from structmat.learn._machine import processor
 #: Packages whose versions are recorded where they are installed.
 PEERS = ("numba", "torch", "triton", "scikit-learn", "lazylinop", "pyfaust", "pylops")
 
+#: Folder of the source, and the results in it: a run that writes them changes no source.
+_ROOT, _RESULTS = Path(__file__).parents[1], "benchmarks/results"
+
 
 def facts() -> dict[str, Any]:
-    """Machine, versions and date, ready for JSON."""
+    """Machine, versions, commit and date, ready for JSON."""
     blas, threads = _blas()
     return {
         "cpu": processor(),
@@ -28,6 +33,7 @@ def facts() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "structmat": structmat.__version__,
+        "commit": _COMMIT,
         "numpy": version("numpy"),
         "scipy": version("scipy"),
         "blas": blas,
@@ -45,6 +51,30 @@ def version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def commit(folder: Path) -> str | None:
+    """Short hash of the commit that is checked out, or None outside of a git checkout.
+
+    Followed by " (dirty)" where tracked files differ from it, results left out.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or Path(top) != folder.resolve():
+        return None
+    found = _git(folder, "rev-parse", "--short", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "-uno", "--", ".", f":!{_RESULTS}")
+    return f"{found} (dirty)" if found and changes else found
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """Output of a git command in a folder, or None where git or its repository is missing."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _blas() -> tuple[str, int | None]:
@@ -70,3 +100,7 @@ def _gpu() -> str | None:
 def _wished_threads() -> int | None:
     wish = os.environ.get("OMP_NUM_THREADS", "")
     return int(wish) if wish.isdigit() else None
+
+
+#: Commit when the process began: the checkout may change before a long run ends.
+_COMMIT = commit(_ROOT)

@@ -10,13 +10,11 @@ passages   authors of passages by letter pairs, a table of text
 cases      the network of a case
 narrow     dense networks of fewer units at the cost of a case
 matrices   error against cost on real matrices
-advice     gains that gradients foretell, fits of trained networks; advice_networks, advice_tables
+advice     gains that gradients foretell, fits of trained networks; advice_networks
 minilm     a pre-trained model compressed, calibrated and distilled
 clock      time of this process, inference time beside the dense network
 supports   supports of layers before and after, structures with fresh contents
 samples    scores over seeds, looked up in a result file
 judged     learned structures beside their rivals, at each budget
-summary, worth, overview   beginning of the page: five sentences, tables, pictures
-tables, rates, generalisation, figures, sentences   sections of experiments
-page       the page docs/evidence.md
+report     pictures, tables and the pages, from result files alone
 """

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.experiments import config, runner
+from benchmarks.experiments.report.tables import tables
 from benchmarks.experiments.samples import read
-from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results" / "experiments"
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         return _run(options)
     if options.what == "report":
         # Imported here, because pictures need matplotlib.
-        from benchmarks.experiments import page
+        from benchmarks.experiments.report import page
 
         print(f"wrote {page.write(options.output).name}")
         return 0
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
             print("\n\n".join([result["config"]["title"], *(t.text() for t in tables(result))]))
             print()
             continue
-        from benchmarks.experiments import figures
+        from benchmarks.experiments.report import figures
 
         for name in figures.write(result, options.to):
             print(f"wrote {options.to / name}")

@@ -1,20 +1,13 @@
 """Section of docs/benchmarks.md on Gaussian processes, from the result of `gp`."""
 
-from pathlib import Path
-
-from benchmarks.gp.command import SCHEMA
-from benchmarks.reporting.page import machine, section
+from benchmarks.reporting.page import folds, machine
+from benchmarks.reporting.stamps import stamp
 from benchmarks.reporting.tables import Table, listing, number
-from benchmarks.results import Row, load
-
-KEYS = ("schema", "command", "machine", "load", "settings", "rows")
+from benchmarks.results import Row
 
 
-def gp_section(path: Path) -> str:
-    """Section of the page; empty where there is no result."""
-    if not path.is_file():
-        return ""
-    result = load(path, SCHEMA, KEYS)
+def gp_section(result: Row) -> str:
+    """Section of the page."""
     facts, settings = result["machine"], result["settings"]
     measured = (
         f"Measured on {facts['date']} by `{result['command']}`, at a load of {result['load']} on "
@@ -36,7 +29,7 @@ def gp_section(path: Path) -> str:
     tables += [gradients([row | way for row in done for way in row.get("ways", ())])]
     tables += [given_up([row for row in result["rows"] if "note" in row])]
     shown = [table for table in tables if table.rows]
-    return section("Gaussian processes", [measured, how], {}, [], shown)
+    return folds("Gaussian processes", "", {}, [], shown, [measured, how], stamp(result))
 
 
 def _told(name: str, settings: Row) -> str:

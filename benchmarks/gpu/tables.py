@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from benchmarks.gpu.targets import target_table
-from benchmarks.reporting.page import failed, machine
+from benchmarks.reporting.page import folds, machine
+from benchmarks.reporting.stamps import stamp
 from benchmarks.reporting.tables import (
     Table,
     budget,
+    folded,
     left_out,
     listing,
     number,
@@ -25,14 +27,15 @@ UNMEASURED = "It has not run since these targets were set."
 
 def gpu_section(result: Row | None, counts: Row | None = None) -> str:
     """Section of the page: figures where there is a result, and otherwise the targets alone."""
-    parts = ["## On a GPU\n", f"{INTRODUCTION}\n"]
-    if result is None:
-        parts += [f"{UNMEASURED}\n", target_table([]).markdown()]
-    else:
-        parts += [f"{measured(result)}\n", failed(result["failures"])]
-        parts += [table.markdown() for table in gpu_tables(result["rows"])]
+    lead = INTRODUCTION if result is not None else f"{INTRODUCTION}\n\n{UNMEASURED}"
+    shown = [target_table([])] if result is None else gpu_tables(result["rows"])
+    failures = [] if result is None else result["failures"]
+    how = [] if result is None else [measured(result)]
+    origin = "not measured" if result is None else stamp(result)
+    parts = [folds("On a GPU", lead, {}, failures, shown, how, origin)]
     if counts is not None:
-        parts.append(counts_table(counts["rows"]).markdown())
+        table = counts_table(counts["rows"])
+        parts.append(folded(table.title, table.body(), stamp(counts)))
     return "\n".join(part for part in parts if part)
 
 

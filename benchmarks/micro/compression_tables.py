@@ -2,9 +2,18 @@
 
 from collections.abc import Callable
 
-from benchmarks.reporting.tables import Cell, Table, budget, left_out, listing, number, percent
+from benchmarks.reporting.tables import (
+    Cell,
+    Table,
+    budget,
+    left_out,
+    listing,
+    number,
+    percent,
+    structure,
+)
 from benchmarks.results import Row
-from structmat.kinds import fitted_kinds
+from structmat.kinds import fitted_kinds, kind_record
 
 KINDS = fitted_kinds()
 GROUPS = {
@@ -33,7 +42,8 @@ def error_table(title: str, rows: list[Row]) -> Table:
     note = "Relative Frobenius error under one cap on the cost."
     columns = HEAD | {"truncated SVD": lambda row: number(row["svd_error"])}
     columns |= _by_kind(rows, "error")
-    return listing(title, note + left_out(rows, "matrix", "kind"), columns, _gblr(rows))
+    shown = [row | ({"kind": structure(row)} if "kind" in row else {}) for row in rows]
+    return listing(title, note + left_out(shown, "matrix", "kind"), columns, _gblr(rows))
 
 
 def gblr_table(rows: list[Row]) -> Table:
@@ -113,4 +123,4 @@ def _by_kind(rows: list[Row], name: str) -> dict[str, Cell]:
         return lambda row: number(found[*_key(row), kind])
 
     measured = {row["kind"] for row in rows if "kind" in row}
-    return {kind.replace("_", " "): cell(kind) for kind in KINDS if kind in measured}
+    return {kind_record(kind).label: cell(kind) for kind in KINDS if kind in measured}

@@ -15,6 +15,7 @@ from benchmarks.reporting.plots import (
     panels,
     save,
 )
+from benchmarks.reporting.stamps import stamp
 from benchmarks.results import Row
 
 #: Our layers in blue, those to compare with in other colours; markers tell them apart too.
@@ -29,9 +30,9 @@ LAYERS = {
 RESOLUTION_DPI = 120
 
 
-def write(suite: str, rows: list[Row], folder: Path) -> dict[str, str]:
+def write(result: Row, folder: Path) -> dict[str, str]:
     """Draw all pictures of a suite into a folder; names and descriptions come back."""
-    return save(figures(suite, rows), folder, RESOLUTION_DPI)
+    return save(figures(result["suite"], result["rows"]), folder, RESOLUTION_DPI, stamp(result))
 
 
 def figures(suite: str, rows: list[Row]) -> dict[str, tuple[Figure, str]]:

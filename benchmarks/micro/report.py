@@ -1,19 +1,21 @@
 """The page docs/benchmarks.md, and the tables on the terminal, from results alone."""
 
 import importlib
-from collections.abc import Mapping, Sequence
-from functools import partial
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.gp.tables import gp_section
 from benchmarks.gpu.tables import gpu_section
+from benchmarks.micro.beginning import beginning
 from benchmarks.micro.compression_tables import compression_tables
 from benchmarks.micro.layer_tables import layer_tables
 from benchmarks.micro.learned_tables import learned_tables
 from benchmarks.micro.product_tables import product_tables
 from benchmarks.micro.suites import read
 from benchmarks.micro.training_tables import training_tables
-from benchmarks.reporting.page import DOCS, machine, placed, section
+from benchmarks.reporting.page import DOCS, folds, items, machine, placed, shown
+from benchmarks.reporting.stamps import MEANING, stamp
 from benchmarks.reporting.tables import Table
 from benchmarks.results import BenchmarkError, Row, write_text
 from benchmarks.scale.tables import scale_section
@@ -33,11 +35,16 @@ SUITES = {
 #: Results of a GPU, and of what networks ask of one.
 GPU = ("gpu", "gpu_counts")
 
+#: Picture of the first screen, by its suite and file.
+FIRST = "products", "products_cost.png"
+
 INTRODUCTION = """\
 % Written by `python -m benchmarks report` from benchmarks/results: do not edit.
 
 # Benchmarks
+"""
 
+HOW = """\
 Every figure on this page comes from the result files in `benchmarks/results`, which one
 command writes on a machine of your own:
 
@@ -71,15 +78,17 @@ def write_page(folder: Path) -> Path:
         )
     # Imported here, because plots need matplotlib and tables do not.
     plots = importlib.import_module("benchmarks.micro.plots")
-    pictures = {
-        result["suite"]: plots.write(result["suite"], result["rows"], PAGE.parent / PICTURES)
-        for result in results
-    }
+    pictures = {result["suite"]: plots.write(result, PAGE.parent / PICTURES) for result in results}
     importlib.import_module("benchmarks.reporting.front").write_front(
         folder, PAGE.parent / PICTURES.parent
     )
-    own = [scale_section(folder / "scale.json"), gp_section(folder / "gp.json")]
-    write_text(PAGE, render(results, pictures, *map(partial(read, folder), GPU), own=own))
+    gpu, counts = (read(folder, name) for name in GPU)
+    beside = {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name in ("scale", "gp")
+        if (path := folder / f"{name}.json").is_file()
+    }
+    write_text(PAGE, render(results, pictures, gpu, counts, beside))
     return PAGE
 
 
@@ -88,25 +97,50 @@ def render(
     pictures: Mapping[str, Mapping[str, str]],
     gpu: Row | None = None,
     counts: Row | None = None,
-    *,
-    own: Sequence[str] = (),
+    beside: Mapping[str, Row] | None = None,
 ) -> str:
     """Page as Markdown; `pictures` holds the files of each suite and their descriptions.
 
-    `own` are sections of benchmarks with results of their own.
+    `beside` are results of benchmarks with sections of their own, by their names.
     """
+    beside = beside or {}
+    known = {result["suite"]: result for result in results} | dict(beside)
+    if gpu is not None:
+        known["gpu"] = gpu
     sections = [
-        section(
+        folds(
             SUITES[result["suite"]][0],
-            [_measured(result)],
-            placed(PICTURES, pictures.get(result["suite"], {})),
+            "",
+            placed(PICTURES, _after_the_first(result["suite"], pictures)),
             result["failures"],
             tables(result),
+            [_measured(result)],
+            stamp(result),
         )
         for result in results
     ]
-    parts = [INTRODUCTION, *sections, *own, gpu_section(gpu, counts)]
+    own = [_OWN[name](result) for name, result in beside.items()]
+    parts = [INTRODUCTION, *_first_screen(known, pictures), HOW, f"{MEANING}\n"]
+    parts += [*sections, *own, gpu_section(gpu, counts)]
     return "\n".join(part for part in parts if part)
+
+
+_OWN = {"scale": scale_section, "gp": gp_section}
+
+
+def _first_screen(known: Mapping[str, Row], pictures: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """One picture, five sentences, and what to use when."""
+    suite, name = FIRST
+    sentences, use = beginning(known)
+    parts = [f"{items(sentences)}\n", f"## {use.title}\n\n{use.body().strip()}\n"]
+    if text := pictures.get(suite, {}).get(name):
+        parts.insert(0, shown(placed(PICTURES, {name: text}), stamp(known[suite])))
+    return [*parts, "## How it is measured\n"]
+
+
+def _after_the_first(suite: str, pictures: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Pictures of a suite but for that of the first screen."""
+    return {name: text for name, text in pictures.get(suite, {}).items() if (suite, name) != FIRST}
 
 
 def _measured(result: Row) -> str:

@@ -1,6 +1,7 @@
 """Targets and tables of the suite "training"."""
 
 from benchmarks.micro.targets import RatioTarget, target_table, worst_of
+from benchmarks.reporting.names import case_name
 from benchmarks.reporting.tables import Table, listing, number, percent
 from benchmarks.results import Row
 
@@ -40,7 +41,7 @@ def _training(where: str, rows: list[Row]) -> Table:
         "Forward and backward, time over that of `torch.nn.Linear`. Memory: what is kept "
         "for the backward pass beyond what the dense layer keeps, over the parameters.",
         {
-            "layer": "layer",
+            "layer": lambda row: case_name(row["layer"]),
             "cost": lambda row: percent(row["cost"]),
             "blocks": lambda row: str(row.get("blocks", "–")),
             "rank": lambda row: str(row.get("rank", "–")),

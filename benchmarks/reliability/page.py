@@ -102,7 +102,7 @@ def _suite(result: Row) -> str:
     total = sum(row.get("cells", 0) for row in rows)
     note = f"{total:,} cells in all." if total else "Examples that Hypothesis drew and that passed."
     table = listing(f"Counts of {suite.title.lower()}", note, columns, rows)
-    return section(suite.title, [suite.text, _measured(result)], {}, failed, [table])
+    return section(suite.title, [suite.text, _measured(result)], failed, [table])
 
 
 def _coverage(result: Row) -> str:
@@ -131,7 +131,7 @@ def _coverage(result: Row) -> str:
         listing("Reached by room", "Statements and branches.", columns, rooms),
         Table("Missed lines and branches", _missed(rows), [], []),
     ]
-    return section("Branch coverage", [text, _measured(result)], {}, [], tables)
+    return section("Branch coverage", [text, _measured(result)], [], tables)
 
 
 def _missed(rows: list[Row]) -> str:
@@ -199,7 +199,7 @@ def _mutants(result: Row) -> str:
     )
     table = listing("Mutants by function", "Each function with its own tests.", columns, rows)
     listed = [f"Mutants that no test notices, and why:\n\n{items(left)}"] if left else []
-    return section("Mutants", [text, _measured(result), *listed], {}, [], [table])
+    return section("Mutants", [text, _measured(result), *listed], [], [table])
 
 
 def _survivors(rows: Sequence[Row]) -> Iterator[tuple[str, str, str | None]]:

@@ -4,13 +4,14 @@ import statistics
 from pathlib import Path
 
 from benchmarks.reporting.plots import GREY, Axes, cost_axis, legend, log_axis, panels, save
+from benchmarks.reporting.stamps import stamp
 from benchmarks.results import Row, load
 from structmat.kinds import kind_record
 
 PICTURE = "front.png"
 #: Result files, and the keys that they have.
 MATRIX, NETWORK = Path("compression.json"), Path("experiments") / "learning_grey.json"
-KEYS = ("schema", "rows")
+KEYS = ("schema", "machine", "rows")
 #: The shipped matrix, and the kinds of the picture; the last one is drawn above the others.
 SHIPPED = "earthquakes, exp(−r/200 km)"
 KINDS = ("low_rank", "block_sparse", "block_low_rank", "monarch", "gblr")
@@ -28,12 +29,12 @@ def write_front(results: Path, folder: Path) -> None:
     """Draw the picture into a folder from those results that it shows, if they are there."""
     if not all((results / name).is_file() for name in (MATRIX, NETWORK)):
         return
-    matrix, network = (load(results / name, 1, KEYS)["rows"] for name in (MATRIX, NETWORK))
+    matrix, network = (load(results / name, 1, KEYS) for name in (MATRIX, NETWORK))
     figure, (left, right) = panels((8.0, 3.0), across=2)
-    _draw_errors(left, matrix)
-    _draw_accuracy(right, network)
+    _draw_errors(left, matrix["rows"])
+    _draw_accuracy(right, network["rows"])
     legend(figure, [left, right])
-    save({PICTURE: (figure, "")}, folder, dpi=130)
+    save({PICTURE: (figure, "")}, folder, dpi=130, stamp=stamp(matrix, network))
 
 
 def _draw_errors(axes: Axes, rows: list[Row]) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.reporting.tables import Table
+from benchmarks.reporting.names import in_words
+from benchmarks.reporting.tables import Table, folded
 from benchmarks.results import Row
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -12,19 +13,42 @@ DOCS = Path(__file__).parents[2] / "docs"
 def section(
     title: str,
     paragraphs: Sequence[str],
-    pictures: Mapping[str, str],
     failures: Sequence[str],
     tables: Sequence[Table],
 ) -> str:
-    """Section of a page; `pictures` holds descriptions by the files' places, from the page."""
+    """Section of a page whose tables are open."""
     parts = [f"## {title}\n", *(f"{paragraph}\n" for paragraph in paragraphs)]
-    parts += [shown(pictures), failed(failures), *(table.markdown() for table in tables)]
+    parts += [failed(failures), *(table.markdown() for table in tables)]
     return "\n".join(part for part in parts if part)
 
 
-def shown(pictures: Mapping[str, str]) -> str:
-    """Pictures of a page, by their places and descriptions."""
-    return "\n".join(f"![{text}]({name})\n" for name, text in pictures.items())
+def folds(
+    title: str,
+    lead: str,
+    pictures: Mapping[str, str],
+    failures: Sequence[str],
+    tables: Sequence[Table],
+    how: Sequence[str],
+    stamp: str,
+) -> str:
+    """Section of a page that is short until its tables are opened.
+
+    `lead` says what was found, `how` tells how it was measured, and `stamp` when and where.
+    """
+    parts = [f"## {title}\n", f"{lead}\n" if lead else "", shown(pictures, stamp)]
+    parts += [failed(failures), *(folded(t.title, in_words(t).body(), stamp) for t in tables)]
+    parts += [folded("How it was measured", "\n\n".join(how) + "\n")] if how else []
+    return "\n".join(part for part in parts if part)
+
+
+def shown(pictures: Mapping[str, str], stamp: str) -> str:
+    """Pictures of a page by their places and descriptions, each with its date and commit."""
+    return "\n".join(f"![{text}]({name})\n\n{caption(stamp)}" for name, text in pictures.items())
+
+
+def caption(stamp: str) -> str:
+    """Date and commit of what stands above, in small letters."""
+    return f'<p class="stamp">{stamp}</p>\n'
 
 
 def failed(failures: Sequence[str]) -> str:

@@ -13,13 +13,14 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 except ImportError:
     raise BenchmarkError(
         "matplotlib is not installed; install it with pip install 'structmat[plot]'"
     ) from None
 
 __all__ = ["BLUE", "GREY", "Axes", "Figure", "colormaps", "cost_axis", "legend"]
-__all__ += ["log_axis", "panels", "ratio_axis", "save"]
+__all__ += ["log_axis", "panels", "ratio_axis", "save", "stamp_of"]
 
 BLUE, GREY, PALE = "#30628f", "#767676", "#e4e4e4"
 #: Ticks of an axis of ratios, where every third one is enough for a wide range; and for a
@@ -27,6 +28,8 @@ BLUE, GREY, PALE = "#30628f", "#767676", "#e4e4e4"
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 CLOSE_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 WIDE, NARROW = 100.0, 6.0
+#: Height of the strip with a picture's date and commit, and their key in its file.
+STRIP_INCHES, STAMP_KEY = 0.14, "measured"
 #: Colours of a picture: few keep its file small.
 PALETTE_SIZE = 64
 
@@ -89,12 +92,36 @@ def legend(figure: Figure, every: Iterable[Axes]) -> None:
     figure.legend([*lines.values()], [*lines], frameon=False, fontsize=8, loc="outside right")
 
 
-def save(figures: Mapping[str, tuple[Figure, str]], folder: Path, dpi: int) -> dict[str, str]:
-    """Write figures by their files' names into a folder; names and descriptions come back."""
+def save(
+    figures: Mapping[str, tuple[Figure, str]], folder: Path, dpi: int, stamp: str
+) -> dict[str, str]:
+    """Write figures by their files' names into a folder; names and descriptions come back.
+
+    `stamp`, their date and commit, stands small in the lower right corner, and in the file
+    under `STAMP_KEY`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    kept = PngInfo()
+    kept.add_text(STAMP_KEY, stamp)
     for name, (figure, _) in figures.items():
+        _stamped(figure, stamp)
         drawn = BytesIO()
         figure.savefig(drawn, dpi=dpi, format="png", facecolor="white")
         small = Image.open(drawn).convert("RGB").quantize(PALETTE_SIZE)
-        small.save(folder / name, optimize=True)
+        small.save(folder / name, optimize=True, pnginfo=kept)
     return {name: text for name, (_, text) in figures.items()}
+
+
+def stamp_of(picture: Path) -> str:
+    """Date and commit that a picture keeps in its file; empty if it has none."""
+    with Image.open(picture) as image:
+        return str(image.info.get(STAMP_KEY, ""))
+
+
+def _stamped(figure: Figure, stamp: str) -> None:
+    """Put a date and a commit below all panels, in a strip of their own."""
+    low = STRIP_INCHES / figure.get_figheight()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, low, 1, 1 - low))  # type: ignore[call-arg]
+    figure.text(0.995, 0.2 * low, stamp, ha="right", va="bottom", fontsize=6, color=GREY)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Row
+from structmat.kinds import kind_record
 
 #: A cell of a row: the value under a key as text, or what a function makes of the row.
 Cell = str | Callable[[Row], str]
@@ -44,9 +45,13 @@ class Table:
         return f"{self.note}\n\n{body}\n"
 
 
-def folded(title: str, text: str) -> str:
-    """Part of a page that is closed until the reader opens it; `text` has no headings."""
-    return f"<details>\n<summary>{title}</summary>\n\n{text}\n</details>\n"
+def folded(title: str, text: str, stamp: str = "") -> str:
+    """Part of a page that is closed until the reader opens it; `text` has no headings.
+
+    `stamp` has the date and the commit of its figures.
+    """
+    shown = f"{title} <small>· {stamp}</small>" if stamp else title
+    return f"<details>\n<summary>{shown}</summary>\n\n{text}\n</details>\n"
 
 
 def listing(title: str, note: str, columns: Mapping[str, Cell], rows: Iterable[Row]) -> Table:
@@ -115,4 +120,4 @@ def budget(row: Row) -> str:
 
 def structure(row: Row) -> str:
     """Kind of a row, in words."""
-    return row["kind"].replace("_", " ")
+    return kind_record(row["kind"]).label

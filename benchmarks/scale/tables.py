@@ -1,23 +1,18 @@
 """Section of docs/benchmarks.md on matrices that are never formed, from the result of `scale`."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from benchmarks.reporting.page import machine, section
+from benchmarks.reporting.page import folds, machine
+from benchmarks.reporting.stamps import stamp
 from benchmarks.reporting.tables import Table, listing, number, percent
-from benchmarks.results import Row, load
-from benchmarks.scale.command import SCHEMA, TARGETS
+from benchmarks.results import Row
+from benchmarks.scale.command import TARGETS
 from benchmarks.scale.growth import TASK, worker_table
 from benchmarks.scale.solve_tables import solve_tables
 
-KEYS = ("schema", "command", "machine", "load", "growth", "targets", "solves", "rows")
 
-
-def scale_section(path: Path) -> str:
-    """Section of the page; empty where there is no result."""
-    if not path.is_file():
-        return ""
-    result = load(path, SCHEMA, KEYS)
+def scale_section(result: Row) -> str:
+    """Section of the page."""
     facts = result["machine"]
     measured = (
         f"Measured on {facts['date']} by `{result['command']}`, at a load of {result['load']} on "
@@ -30,9 +25,9 @@ def scale_section(path: Path) -> str:
     tables = [compressions(own), targets(own), growth(result["growth"]), peers(rows)]
     tables += [*solve_tables(solves, result["solves"]), worker_table(shared)]
     tables.append(given_up(result["rows"]))
-    return section(
-        "Matrices that are never formed", [measured], {}, [], [t for t in tables if t.rows]
-    )
+    shown = [table for table in tables if table.rows]
+    title = "Matrices that are never formed"
+    return folds(title, "", {}, [], shown, [measured], stamp(result))
 
 
 def compressions(rows: list[Row]) -> Table:

@@ -7,8 +7,8 @@ pytest.importorskip("torch")
 
 from benchmarks.experiments import advice, config
 from benchmarks.experiments.advice_networks import planted, shuffled, useless
+from benchmarks.experiments.report.tables import tables
 from benchmarks.experiments.samples import ExperimentRuns
-from benchmarks.experiments.tables import tables
 from benchmarks.results import BenchmarkError
 
 

@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
-from benchmarks.experiments import figures, overview, page, samples
+from benchmarks.experiments import samples
 from benchmarks.experiments.judged import best_fixed, judged
-from benchmarks.experiments.summary import five_sentences, headline, joined
-from benchmarks.experiments.tables import tables
-from benchmarks.experiments.worth import spent, worth
+from benchmarks.experiments.report import figures, overview, page
+from benchmarks.experiments.report.choice import what_to_use
+from benchmarks.experiments.report.summary import five_sentences, headline, joined
+from benchmarks.experiments.report.tables import tables
+from benchmarks.experiments.report.worth import spent, worth
 
 #: Made up: test accuracy of each case at seed 0, at 2 and at 10 %.
 SCORES = {
@@ -147,33 +149,39 @@ def test_tables_of_all_data_sets():
 
 def test_five_sentences_follow_the_figures():
     every = [*found(), *found(seeds=1, name="b", title="Other ones, large")]
-    pays, gain, far, unpaid, costs = five_sentences(every)
-    assert "is clearly better on 1 of 1 data set with 3 seeds: +17.00 ± 0.58 points on " in pays
-    assert "Made-up pictures (Monarch) and +18.00 on Other ones (Monarch, one seed)." in pays
-    assert "differ from that start by +4.00 ± 0.00 points on Made-up pictures and +4.00 on" in gain
-    assert "single entries, learned without any structure, it is even on 1 of 1" in far
-    assert "dense network it is clearly worse on 1 of 1" in far
-    assert "No clear gain over the best fixed structure at 1 of 2 pairs" in unpaid
-    assert "Made-up pictures at 10 % (+0.00 ± 0.58, Monarch)" in unpaid
-    assert "Training takes 31 % of the dense network's multiplications and 1.5 times" in costs
-    assert "fewer multiplications are less time" in costs
+    pays, unpaid, gain, far, costs = five_sentences(every)
+    assert "With 2 % of the multiplications, learned blocks beat the best fixed structure " in pays
+    assert "clearly on 1 of 1 data set, by 17.0 to 18.0 points." in pays
+    assert "There is no clear gain on Made-up pictures at 10 %." in unpaid
+    assert "places stay as they begin score 7.0 to 8.0 points less." in gain
+    assert "single entries are clearly better on 0 of 1; the dense network is on 1." in far
+    assert "1.5 times the dense network's time, and the trained network 0.3 times." in costs
     slow = made_up()
     for own in slow["rows"]:
         own["inference_over_dense"] = 2.0
         own["score"] += (own["case"] == "GBLR") * own["budget"]
-    *_, unpaid, costs = five_sentences(judged(samples.ExperimentRuns(slow)))
-    assert "clear at all budgets, up to 10 %" in unpaid
-    assert "inference 2 times: fewer multiplications are not less time" in costs
+    _, unpaid, *_, costs = five_sentences(judged(samples.ExperimentRuns(slow)))
+    assert "clear at all budgets measured, up to 10 %" in unpaid
+    assert "the trained network 2 times" in costs
 
 
-def test_one_seed_has_no_error_and_no_verdict():
-    pays, gain, far, unpaid, _ = five_sentences(found(seeds=1))
-    assert "for want of seeds: +18.00 points on Made-up pictures (Monarch), one seed each." in pays
+def test_one_seed_has_no_verdict():
+    pays, unpaid, _, far, _ = five_sentences(found(seeds=1))
+    assert "(with fewer than 3 seeds, so this may be chance), by 18.0 points." in pays
     assert "No data set has 3 seeds yet" in unpaid
-    assert "±" not in pays + gain + far + unpaid
-    assert "two seeds each" in five_sentences(found(seeds=2))[0]
+    assert "not compared with enough seeds" in far
     less = found(metric="perplexity", less=-1, title="Text, small")
-    assert "perplexity on Text (block sparse)" in five_sentences([*found(), *less])[0]
+    assert "17.0 points and 0.1 perplexity" in five_sentences([*found(), *less])[0]
+
+
+def test_what_to_use_follows_the_figures():
+    every = found()
+    lines = what_to_use(every, lambda _: []).rows
+    assert [line[:2] for line in lines] == [
+        ["a small network to train, 2 % of its multiplications", "learned GBLR"],
+        ["a small network to train, 10 % of its multiplications", "fixed: Monarch"],
+    ]
+    assert "17.0 points" in lines[0][2]
 
 
 def test_missing_rows_are_said_and_missing_files_are_no_error():
@@ -181,7 +189,7 @@ def test_missing_rows_are_said_and_missing_files_are_no_error():
     part = made_up()
     part["rows"] = [own for own in part["rows"] if own["case"] in ("GBLR", "dense")]
     few = judged(samples.ExperimentRuns(part))
-    assert "not told apart, for want of seeds: not measured." in five_sentences(few)[0]
+    assert "not measured" in five_sentences(few)[0]
     assert worth(few).rows[0][4:7] == ["–", "–", "–"]
     assert len(overview.worth([few]).axes) == 1
     begun = made_up()
@@ -204,17 +212,19 @@ def test_the_page_begins_with_a_picture_and_five_sentences(tmp_path, monkeypatch
     stale.touch()
     (tmp_path / "made_up.json").write_text(json.dumps(made_up()))
     text = page.write(tmp_path).read_text(encoding="utf-8")
-    _, title, picture, *sentences = text.split("\n\n")[:4]
+    _, title, picture, origin, *sentences = text.split("\n\n")[:5]
     assert title == "# Evidence"
-    assert picture.endswith("(_static/evidence/worth.png)")
+    assert picture.endswith("(_static/evidence/pays.png)")
+    assert origin == '<p class="stamp">2026-01-01, no commit known</p>'
     assert [line[:4] for line in sentences[0].splitlines()] == ["- **"] * 5
     order = [
-        "## Worth of learning", "## Multiplications and time", "worth_time.png",
-        "## Training scores", "## Other kinds", "## Data sets", "### Made-up", "## Run it again",
+        "## What to use when", "## All data sets", "<summary>Worth of learning",
+        "<summary>Multiplications and time", "<summary>Training scores", "<summary>Other kinds",
+        "worth_time.png", "## Data sets", "### Made-up", "## Run it again",
     ]  # fmt: skip
     places = [text.index(part) for part in order]
     assert places == sorted(places)
-    assert "<summary>Kinds at equal cost</summary>" in text
+    assert "<summary>Kinds at equal cost <small>" in text
     assert not stale.exists()
 
 

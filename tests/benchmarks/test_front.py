@@ -25,7 +25,7 @@ def test_the_time_of_the_last_run_is_that_of_its_result(tmp_path):
 
 def test_the_picture_shows_every_kind_in_both_panels(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(front, "save", lambda figures, folder, dpi: drawn.update(figures))
+    monkeypatch.setattr(front, "save", lambda figures, *_, **__: drawn.update(figures))
     front.write_front(__main__.RESULTS_FOLDER, tmp_path)
     figure, _ = drawn[front.PICTURE]
     for axes in figure.axes:

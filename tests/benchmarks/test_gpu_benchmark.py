@@ -127,7 +127,7 @@ def test_the_page_has_every_target_and_table(toy):
     assert text.startswith("## On a GPU\n")
     assert "Some GPU" in text
     assert "array_api_compat " in text
-    titles = [line for line in text.splitlines() if line.startswith("### ")]
+    titles = [line for line in text.splitlines() if line.startswith("<summary>") and "·" in line]
     assert len(titles) == 1 + 2 + 3 + 2 * 2 + len(parts.PARTS) - 4
     assert "| GPU tests and the contract on CuPy: tests that failed | 185 | 0 |" in text
     empty = gpu_section(None)
@@ -153,7 +153,7 @@ def test_steps_are_counted_without_a_gpu(tmp_path, monkeypatch, capsys):
     assert rows["pinned, tiles"]["bytes"] < dense["bytes"]
     trained = networks.TINY["vit"].dense().parameters()
     assert dense["bytes_of_contents"] == 4 * 4 * sum(p.numel() for p in trained)
-    assert "### What a training step asks of a GPU" in gpu_section(None, result)
+    assert "<summary>What a training step asks of a GPU <small>" in gpu_section(None, result)
 
 
 def test_without_a_gpu_nothing_runs(monkeypatch, tmp_path, capsys):

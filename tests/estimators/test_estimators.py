@@ -21,6 +21,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from structmat import Entries
+from structmat.compress.entries.pivoted_cholesky import pivoted_cholesky
 from structmat.errors import InputError, SolveError
 from structmat.sklearn import KernelFeatures, KernelRidge, systems
 
@@ -161,3 +163,9 @@ def test_bad_parameters_are_refused(estimator, expected):
 def test_structmat_does_not_load_scikit_learn():
     code = "import structmat, sys; assert 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_rest_that_is_rounding_alone_ends_the_choice():
+    # What the diagonal promises, larger blocks do not have.
+    K = Entries(lambda i, j: (i[:, None] == j) * float(i.size <= 16), (40, 40))
+    assert pivoted_cholesky(K, 5, np.random.default_rng(0)).pivots.size == 0

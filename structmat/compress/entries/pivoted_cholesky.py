@@ -68,6 +68,10 @@ def pivoted_cholesky(K: Source, most: int, rng: np.random.Generator) -> PivotedC
         kept, L = _accepted(_residual(K, F[:k], proposed, proposed), ZERO * largest, rng)
         kept, L = kept[: len(F) - k], L[: len(F) - k, : len(F) - k]
         new = proposed[kept]
+        if not new.size:
+            # Their diagonal entries differ from zero by rounding alone.
+            left[proposed] = 0.0
+            continue
         end = k + new.size
         F[k:end] = solve_triangular(L, _residual(K, F[:k], new, every), lower=True)
         left -= np.einsum("ij,ij->j", F[k:end], F[k:end])

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from benchmarks.experiments import config
 from benchmarks.experiments.judged import judged
+from benchmarks.experiments.report.choice import what_to_use
+from benchmarks.experiments.report.sentences import fill, losses, sentences, undone
+from benchmarks.experiments.report.summary import five_sentences
+from benchmarks.experiments.report.tables import details
+from benchmarks.experiments.report.worth import kinds_learned, learning, spent, worth
 from benchmarks.experiments.runner import command_of
 from benchmarks.experiments.samples import ExperimentRuns, read
-from benchmarks.experiments.sentences import fill, losses, sentences, undone
-from benchmarks.experiments.summary import five_sentences
-from benchmarks.experiments.tables import details
-from benchmarks.experiments.worth import kinds_learned, learning, spent, worth
-from benchmarks.reporting.page import DOCS, failed, items, machine, placed, shown
+from benchmarks.reporting.names import named
+from benchmarks.reporting.page import DOCS, caption, failed, items, machine, placed, shown
+from benchmarks.reporting.stamps import MEANING, stamp
 from benchmarks.reporting.tables import Table, folded
 from benchmarks.results import BenchmarkError, Row, write_text
 
@@ -107,8 +110,8 @@ def write(results_folder: Path) -> Path:
             "(run python -m benchmarks experiments run CONFIG first)"
         )
     # Imported here, because plots need matplotlib and tables do not.
-    figures = importlib.import_module("benchmarks.experiments.figures")
-    overview = importlib.import_module("benchmarks.experiments.overview")
+    figures = importlib.import_module("benchmarks.experiments.report.figures")
+    overview = importlib.import_module("benchmarks.experiments.report.overview")
     render(results, {})  # a text that is refused leaves page and plots as they were
     folder = PAGE.parent / PICTURES
     pictures = {result["experiment"]: figures.write(result, folder) for result in results}
@@ -149,39 +152,37 @@ def part_of(runs: ExperimentRuns) -> str:
 
 
 def _beginning(every: Sequence[ExperimentRuns], pictures: Mapping[str, str]) -> list[str]:
-    """One picture and five sentences, then what they rest on: tables over all data sets."""
-    found = [one for runs in every for one in judged(runs)]
+    """One picture, five sentences and what to use when; then what they rest on."""
+    own = [runs for runs in every if judged(runs)]
+    found = [one for runs in own for one in judged(runs)]
     if not found:
         return [f"No file of results has a learned structure yet.\n\n{READING}"]
-    first, *others = _one_by_one(pictures) or [""]
+    origin = stamp(*(runs.result for runs in own))
+    first, *others = _one_by_one(pictures, origin) or [""]
+    use = what_to_use(found, lambda part: [runs for runs in every if part_of(runs) == part])
+    exact = (worth(found), spent(found), learning(found), kinds_learned(found))
     return [
         first,
         f"{items(five_sentences(found))}\n",
-        READING,
-        _over_all(worth(found)),
-        _over_all(spent(found), *others),
-        _over_all(learning(found)),
-        _over_all(kinds_learned(found)),
+        f"## {use.title}\n\n{use.body().strip()}\n",
+        f"## All data sets together\n\n{READING}\n{MEANING}\n",
+        *(folded(table.title, table.body(), origin) for table in exact if table.rows),
+        folded("More pictures", "\n".join(others)) if others else "",
     ]
-
-
-def _over_all(table: Table, picture: str = "") -> str:
-    """Section of a table over all data sets, after its picture; empty without rows."""
-    parts = [f"## {table.title}\n", *([picture] if picture else []), table.body()]
-    return "\n".join(parts) if table.rows else ""
 
 
 def _experiment(runs: ExperimentRuns, pictures: Mapping[str, str]) -> str:
     """Section of an experiment: what was found, its first picture, and all else folded."""
     result = runs.result
-    first, *others = _one_by_one(pictures) or [""]
+    origin = stamp(result)
+    first, *others = _one_by_one(pictures, origin) or [""]
     every, beside = details(runs), 0 if first else 1
     parts = [f"### {runs.config['title']}\n", f"{fill(runs, runs.config['note'].strip())}\n"]
     parts += [f"{items(found)}\n"] if (found := sentences(runs, "findings")) else []
     parts += [first, failed([text for row in result["rows"] for text in row.get("failures", [])])]
     # Results without a picture have a table that takes its place.
-    parts += [table.body() for table in every[:beside]]
-    parts += _folds(runs, every[beside:])
+    parts += [f"{table.body()}\n{caption(origin)}" for table in every[:beside]]
+    parts += _folds(runs, every[beside:], origin)
     parts += [folded("More pictures", "\n".join(others))] if others else []
     if against := [*sentences(runs, "negative"), *losses(runs)]:
         parts.append(folded("Against it", f"{items(against)}\n"))
@@ -194,19 +195,20 @@ def _experiment(runs: ExperimentRuns, pictures: Mapping[str, str]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _folds(runs: ExperimentRuns, tables: Sequence[Table]) -> list[str]:
+def _folds(runs: ExperimentRuns, tables: Sequence[Table], origin: str) -> list[str]:
     """Tables, folded; those that differ in the network or matrix alone are in one fold."""
     found: dict[str, list[str]] = {}
     for table in tables:
-        model = next((name for name in runs.models if table.title.endswith(f", {name}")), "")
+        models = [named(name) for name in runs.models]
+        model = next((name for name in models if table.title.endswith(f", {name}")), "")
         title = table.title.removesuffix(f", {model}") if model else table.title
         heading = f"**{model}**\n\n" if model else ""
         found.setdefault(title, []).append(heading + table.body())
-    return [folded(title, "\n".join(bodies)) for title, bodies in found.items()]
+    return [folded(title, "\n".join(bodies), origin) for title, bodies in found.items()]
 
 
-def _one_by_one(pictures: Mapping[str, str]) -> list[str]:
-    return [shown(placed(PICTURES, {name: text})) for name, text in pictures.items()]
+def _one_by_one(pictures: Mapping[str, str], origin: str) -> list[str]:
+    return [shown(placed(PICTURES, {name: text}), origin) for name, text in pictures.items()]
 
 
 def _planned(runs: ExperimentRuns) -> list[tuple[str, str, float, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.experiments.samples import DENSE, LEARNED, ExperimentRuns, Sample, minus
+from benchmarks.reporting.names import case_name, layer_name, named
 from benchmarks.reporting.plots import (
     BLUE,
     GREY,
@@ -18,6 +19,7 @@ from benchmarks.reporting.plots import (
     ratio_axis,
     save,
 )
+from benchmarks.reporting.stamps import stamp
 from benchmarks.results import Row
 
 #: A colour and a marker for each kind, in all plots. The colours can be told apart by the
@@ -77,7 +79,7 @@ def write(result: Row, folder: Path) -> dict[str, str]:
     if runs.models and runs.layer_costs(runs.models[0]):
         text = f"{title}: learned cost of each layer"
         drawn[f"{runs.name}_layers.png"] = (layers(runs, runs.models[0]), text)
-    return save(drawn, folder, RESOLUTION_DPI)
+    return save(drawn, folder, RESOLUTION_DPI, stamp(result))
 
 
 def measures(runs: ExperimentRuns) -> list[str]:
@@ -99,7 +101,7 @@ def against(runs: ExperimentRuns, wanted: Sequence[str] = ("relative_cost",)) ->
             low, high = axes.get_ylim()
             log_axis(axes, few_decades=high < 100 * low)
         if len(runs.models) > 1:
-            axes.set_title(model, fontsize=9)
+            axes.set_title(named(model), fontsize=9)
         if len(wanted) > 1:
             axes.set_xlabel(MEASURES[measure], fontsize=9)
     for axes in every[len(drawn) :]:
@@ -184,10 +186,10 @@ def ablations(runs: ExperimentRuns) -> Figure:
             elinewidth=1.2,
             capsize=2.5,
         )
-        axes.set_yticks(range(len(order)), order, fontsize=8)
+        axes.set_yticks(range(len(order)), map(case_name, order), fontsize=8)
         axes.set_ylim(len(order) - 0.5, -0.5)
         axes.margins(x=0.12)
-        where = f"{model}, " if len(runs.models) > 1 else ""
+        where = f"{named(model)}, " if len(runs.models) > 1 else ""
         axes.set_title(f"{where}budget {100 * budget:.3g} %", fontsize=9)
     better = "right" if runs.metric.higher else "left"
     label = f"{runs.metric.name}, difference to {runs.method} ({better} is better)"
@@ -217,6 +219,7 @@ def layers(runs: ExperimentRuns, model: str) -> Figure:
         axes.axhline(100 * budget, color=GREY, lw=1, ls="--")
         axes.set_title(f"budget {100 * budget:.3g} % (dashed)", fontsize=9, loc="left")
         axes.margins(x=0.01)
-    every[-1].set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    shown = [layer_name(name) for name in names]
+    every[-1].set_xticks(range(len(names)), shown, rotation=90, fontsize=7)
     figure.supylabel("multiplications over dense, per cent", fontsize=9)
     return figure

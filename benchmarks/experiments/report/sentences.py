@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from benchmarks.experiments.judged import best_fixed
 from benchmarks.experiments.samples import ExperimentRuns, Sample, minus
+from benchmarks.reporting.names import case_name, named, reason
 from benchmarks.reporting.tables import percent
 from benchmarks.results import BenchmarkError
 
@@ -101,7 +102,7 @@ def losses(runs: ExperimentRuns) -> list[str]:
         found.setdefault(start, []).append(place)
 
     for model, budget in runs.places:
-        where = f"{model}: " if len(runs.models) > 1 else ""
+        where = f"{named(model)}: " if len(runs.models) > 1 else ""
         for name in runs.learned:
             sample, rival = _against(runs, name, budget, model)
             gap = minus(sample, rival[1]) if rival else None
@@ -111,7 +112,7 @@ def losses(runs: ExperimentRuns) -> list[str]:
         for name, sample in runs.ablations(budget, model).items():
             gap = minus(sample, method)
             if gap and runs.metric.sign * gap.mean >= 0:
-                note(f"{where}“{name}” is no worse than {runs.method}", "", budget, gap)
+                note(f"{where}“{case_name(name)}” is no worse than {runs.method}", "", budget, gap)
     return [f"{start} {', '.join(places)}." for start, places in found.items()]
 
 
@@ -119,13 +120,15 @@ def undone(runs: ExperimentRuns, planned: Sequence[tuple[str, str, float, int]])
     """Runs that were left out and why, and how many are still to be made."""
     done = {(r["group"], r["case"], r["budget"], r["seed"]) for r in runs.every}
     missing = [key for key in planned if key not in done]
-    skipped = {
-        f"{row['case']}, {row['model']} at {percent(row['budget'])}: {row['skipped']}.": None
-        for row in runs.every
-        if "skipped" in row
-    }
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for row in runs.every:
+        if "skipped" in row:
+            model = f", {named(row['model'])}" if len(runs.models) > 1 else ""
+            key = f"{case_name(row['case'])}{model}", reason(row["skipped"])
+            skipped.setdefault(key, []).append(percent(row["budget"]))
+    left = [f"{n} at {', '.join(dict.fromkeys(at))}: {why}." for (n, why), at in skipped.items()]
     rest = f"{len(missing)} of {len(planned)} runs are still to be made."
-    return [*skipped, *([rest] if missing else [])]
+    return [*left, *([rest] if missing else [])]
 
 
 def _against(

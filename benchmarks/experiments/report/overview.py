@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.experiments.judged import Judged
+from benchmarks.experiments.report.summary import headline
 from benchmarks.experiments.samples import Sample
 from benchmarks.reporting.plots import BLUE, GREY, Axes, Figure, cost_axis, panels, ratio_axis, save
+from benchmarks.reporting.stamps import stamp
 from benchmarks.reporting.tables import percent
 
 #: Rivals as lines: words, colour, marker and dashes.
@@ -26,18 +28,32 @@ TIME = "inference_over_dense"
 LABELS = {"learned": (5, -2), "frozen": (-9, 5), "fixed": (-4, -11)}
 
 
+#: Bars of the first picture: words, colour and edge.
+BARS = {
+    "dense": ("dense network", "#c9c9c9"),
+    "learned": ("learned blocks", BLUE),
+    "fixed": ("best fixed structure", "#e0a458"),
+}
+
+
 def write(every: Sequence[Judged], folder: Path) -> dict[str, str]:
     """Draw the pictures of the page's beginning; names and descriptions come back."""
     sets = [list(own) for _, own in itertools.groupby(every, key=lambda one: one.runs.name)]
     if not sets:
         return {}
     drawn = {
+        "pays.png": (pays(every), _PAYS),
         "worth.png": (worth(sets), _WORTH),
         "worth_time.png": (worth_in_time(sets), _TIME),
     }
-    return save(drawn, folder, RESOLUTION_DPI)
+    origin = stamp(*(own[0].runs.result for own in sets))
+    return save(drawn, folder, RESOLUTION_DPI, origin)
 
 
+_PAYS = (
+    "Bars for each data set: score of the dense network, of learned blocks and of the best fixed "
+    "structure at a few per cent of its multiplications"
+)
 _WORTH = (
     "Scores against multiplications on each data set: GBLR learned, its own start held, the best "
     "fixed structure, single entries, and the dense network, with standard errors"
@@ -46,6 +62,38 @@ _TIME = (
     "Scores on each data set against multiplications, beside the same against measured "
     "inference time"
 )
+
+
+def pays(every: Sequence[Judged]) -> Figure:
+    """Scores of the dense network, learned blocks and the best fixed structure, as bars."""
+    at = headline(every)
+    chosen = [one for one in every if one.budget == at]
+    figure, (axes,) = panels((7.6, 0.78 * len(chosen) + 0.8), grid="x")
+    for place, one in enumerate(chosen):
+        for row, (rival, (label, colour)) in enumerate(BARS.items()):
+            score = one.score(rival)
+            if score is None:
+                continue
+            y = place + 0.27 * (row - 1)
+            share = "" if rival == "dense" else f" with {percent(at)} of the multiplications"
+            name = label + share if place == 0 else None
+            axes.barh(y, score.mean, height=0.25, color=colour, label=name)
+            text = f"{score.mean:.1f}"
+            bold = "bold" if rival == "learned" else "normal"
+            axes.text(score.mean, y, f" {text}", va="center", fontsize=8, fontweight=bold)
+    axes.set_yticks(range(len(chosen)), [one.runs.title for one in chosen], fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlabel(" / ".join(dict.fromkeys(one.runs.metric.label for one in chosen)), fontsize=8)
+    axes.margins(x=0.06)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=8,
+        ncol=1,
+        loc="outside upper left",
+    )
+    return figure
 
 
 def worth(sets: Sequence[Sequence[Judged]]) -> Figure:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable
 
 from benchmarks.experiments.samples import DENSE, ExperimentRuns
+from benchmarks.reporting.names import case_name
 from benchmarks.reporting.tables import Table, percent
 from benchmarks.results import Row
 
@@ -18,7 +19,7 @@ def generalisation(runs: ExperimentRuns, model: str, title: str) -> Table:
                 if not any(row.get("train_score") is not None for row in own):
                     continue
                 lines.append([
-                    name, percent(budget),
+                    case_name(name), percent(budget),
                     *(_score(runs, own, key) for key in ("train_score", "valid_score", "score")),
                     _loss(own),
                     _mean(own, "turnover", percent),

@@ -1,5 +1,6 @@
 """Table of learning rates: the dense rate, the best of a grid, and rates by rule."""
 
+from benchmarks.experiments.config import KINDS
 from benchmarks.experiments.samples import ExperimentRuns
 from benchmarks.reporting.tables import Table, number, percent
 from benchmarks.results import Row
@@ -43,7 +44,7 @@ def _line(runs: ExperimentRuns, model: str, kind: str, budget: float, rows: list
         return runs.metric.spread(runs.sample(case, budget, model, "tuning"))
 
     return [
-        kind,
+        KINDS.get(kind, kind),
         percent(budget),
         score(dense),
         score(best[0] if best else None),

@@ -3,12 +3,14 @@
 import statistics
 from collections.abc import Callable, Iterable
 
-from benchmarks.experiments.advice_tables import advised
-from benchmarks.experiments.generalisation import generalisation
+from benchmarks.experiments.config import KINDS
 from benchmarks.experiments.judged import judged
-from benchmarks.experiments.rates import has_rule, rates
+from benchmarks.experiments.report.advice_tables import advised
+from benchmarks.experiments.report.generalisation import generalisation
+from benchmarks.experiments.report.rates import has_rule, rates
+from benchmarks.experiments.report.worth import kinds_learned, learning, spent, worth
 from benchmarks.experiments.samples import DENSE, ExperimentRuns, Sample, minus
-from benchmarks.experiments.worth import kinds_learned, learning, spent, worth
+from benchmarks.reporting.names import case_name, layer_name, named, reason
 from benchmarks.reporting.tables import Table, left_out, number, percent
 from benchmarks.results import Row
 
@@ -59,14 +61,14 @@ def kinds(runs: ExperimentRuns, model: str, score: str | None = None) -> Table:
             bold = score is None and (name, sample) == best[budget]
             cells.append(_cell(runs, sample, runs.rows(name, budget, model), bold))
         if set(cells) != {"–"}:
-            lines.append([name, *cells])
-    shown = _words(score) if score else runs.metric.label
+            lines.append([case_name(name), *cells])
+    shown = named(score) if score else runs.metric.label
     note = (
         f"{_upper(shown)}: mean ± standard deviation over the seeds; in brackets, how many seeds, "
         "and the multiplications used over those of the dense layers."
     )
     note += " The best mean at each budget is bold." if score is None else ""
-    title = _title(runs, "Kinds at equal cost" + (f": {_words(score)}" if score else ""), model)
+    title = _title(runs, "Kinds at equal cost" + (f": {named(score)}" if score else ""), model)
     headers = ["network", *(f"at {percent(b)}" for b in budgets)]
     return Table(title, note + _left_out(runs, model, "kinds"), headers, lines)
 
@@ -82,7 +84,7 @@ def ablations(runs: ExperimentRuns, model: str) -> Table:
             lines.append([percent(budget), f"{runs.method} as it is", cell, "–"])
         for name, sample in changed.items():
             cell = _cell(runs, sample, runs.rows(name, budget, model, "ablations"))
-            lines.append([percent(budget), name, cell, _difference(runs, sample, start)])
+            lines.append([percent(budget), case_name(name), cell, _difference(runs, sample, start)])
     note = f"{_upper(runs.metric.label)}: mean ± standard deviation (seeds; cost)."
     headers = ["budget", "network", runs.metric.name, "difference"]
     title = "Changes of the method"
@@ -113,8 +115,8 @@ def tuning(runs: ExperimentRuns, model: str) -> Table:
             cell = runs.metric.spread(sample) + (f" ({sample.count})" if sample else "")
             same = any(_alike(runs, changes, other, tried.values()) for other in used)
             lines.append([
-                kind, percent(budget), name,
-                ", ".join(f"{key} {value}" for key, value in changes.items()) or "–",
+                KINDS.get(kind, kind), percent(budget),
+                ", ".join(f"{named(key)} {value}" for key, value in changes.items()) or "–",
                 f"**{cell}**" if best and best[0] == name else cell,
                 "yes" if same else "",
             ])  # fmt: skip
@@ -124,7 +126,7 @@ def tuning(runs: ExperimentRuns, model: str) -> Table:
         "best of each kind is bold; 'used' marks what the other tables of this experiment are "
         "run with."
     )
-    headers = ["kind", "budget", "tried", "settings", "validation", "used"]
+    headers = ["kind", "budget", "settings tried", "validation", "used"]
     return Table(_title(runs, "Tuning", model), note, headers, lines)
 
 
@@ -176,7 +178,9 @@ def layers(runs: ExperimentRuns, model: str) -> Table:
     """Learned cost of each layer."""
     shares = runs.layer_costs(model)
     names = dict.fromkeys(name for by_name in shares.values() for name in by_name)
-    lines = [[n, *(percent(by_name.get(n)) for by_name in shares.values())] for n in names]
+    lines = [
+        [layer_name(n), *(percent(by_name.get(n)) for by_name in shares.values())] for n in names
+    ]
     note = (
         f"Multiplications of {runs.method or ''} over those of the dense layer, "
         "mean over the seeds."
@@ -203,7 +207,12 @@ def _cell(runs: ExperimentRuns, sample: Sample | None, rows: list[Row], bold: bo
 
 def _left_out(runs: ExperimentRuns, model: str, group: str) -> str:
     rows = [row for row in runs.every if (row["group"], row["model"]) == (group, model)]
-    return left_out(rows, "case", "budget")
+    shown = [
+        row | {"case": case_name(row["case"]), "budget": percent(row["budget"])}
+        | ({"skipped": reason(row["skipped"])} if "skipped" in row else {})
+        for row in rows
+    ]  # fmt: skip
+    return left_out(shown, "case", "budget")
 
 
 def _mean(rows: list[Row], key: str, show: Callable[[float], str], over: float = 1.0) -> str:
@@ -222,12 +231,7 @@ def _scores(runs: ExperimentRuns) -> list[str]:
 
 
 def _title(runs: ExperimentRuns, title: str, model: str) -> str:
-    return f"{title}, {model}" if len(runs.models) > 1 else title
-
-
-def _words(score: str) -> str:
-    """Name of a further score in words."""
-    return score.replace("_", " ")
+    return f"{title}, {named(model)}" if len(runs.models) > 1 else title
 
 
 def _upper(text: str) -> str:
