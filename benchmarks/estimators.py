@@ -19,6 +19,7 @@ from benchmarks import machine
 from benchmarks.apart import answer, measured_apart
 from benchmarks.learn import placed
 from benchmarks.micro import data
+from benchmarks.reporting.names import named
 from benchmarks.reporting.tables import listing, number
 from benchmarks.results import Row, load, rows_as_json, short, write_text
 from benchmarks.scale.places import peak, points_of
@@ -208,7 +209,7 @@ def tables(result: Row) -> str:
         "500 predictions.",
         {
             "points": _points,
-            "kernel": "kernel",
+            "kernel": lambda row: named(row["kernel"]),
             "solved by": lambda row: row.get("method", row.get("note", "–")),
             "seconds": lambda row: number(row.get("own seconds")),
             "GiB": lambda row: _gib(row, "own bytes"),
@@ -226,7 +227,7 @@ def tables(result: Row) -> str:
 
 
 def _points(row: Row) -> str:
-    return f"{row['n']:,} {row['points']}"
+    return f"{named(row['points'])}, {row['n']:,}"
 
 
 def _gib(row: Row, key: str) -> str:

@@ -181,12 +181,12 @@ def table(result: Row) -> str:
                 name if row["step"] == "original" else f"{percent(row['budget'])}, {name}",
                 f"{row['cosine']:.3f}",
                 f"{row['rank_correlation']:.3f}",
-                f"{row['megabytes']:.0f} MiB",
+                f"{row['megabytes']:.0f}",
                 *(number(row[f"time of {count}"]) for count in TIMED),
                 f"{row['seconds'] / 60:.1f}" if row["seconds"] else "–",
             ]
         )
-    heads = ["model", "cosine", "rank correlation", "file", "time of 1", "of 32", "minutes"]
+    heads = ["model", "cosine", "rank correlation", "MiB", "time of 1", "of 32", "minutes"]
     heads = ["model", "cosine", "rank correlation", "file", "time of 1", "of 32", "minutes"]
     cells = [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *lines)]
     facts, settings = result["machine"], result["settings"]

@@ -128,4 +128,5 @@ def table(result: Row) -> str:
 def _percents(values: Sequence[float]) -> str:
     """Mean ± standard deviation in per cent; of one value without it."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.fmean(values):.2f}{spread} %"
+    # Spaces that do not break, so that a cell stays in one line.
+    return f"{100 * statistics.fmean(values):.2f}{spread} %".replace(" ", "\u00a0")

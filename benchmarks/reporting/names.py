@@ -24,6 +24,8 @@ NAMES = {
     "8-D": "8 dimensions",
     "us_zip_codes.npy": "US zip codes",
     "susy_10k.npy": "SUSY",
+    "susy": "SUSY",
+    "gaussian": "Gaussian",
     "logdet": "log-determinant",
     "equal": "equal accuracy",
     "woodbury": "low rank with a shift",
