@@ -29,7 +29,7 @@ def stamp(*results: Row) -> str:
 
 
 def dated(results: Iterable[Row]) -> bool:
-    """Whether every one of some results has a date and a commit."""
+    """Tell whether every one of some results has a date and a commit."""
     return all(
         result["machine"].get("date") and (_commit(result) or result.get("recorded_in"))
         for result in results
