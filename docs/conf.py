@@ -29,7 +29,7 @@ templates_path = ["_templates"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# Pages of docs/gallery are kept, and made anew where their example has changed.
+# Pages of docs/gallery are kept, and made again where their example has changed.
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",

@@ -53,7 +53,7 @@ _LAYER = re.compile(r"layer '([^']+)'")
 
 
 def named(code: str) -> str:
-    """Name of a code; what is none stays.
+    """Name of a code; another word stays as it is.
 
     Examples
     --------
