@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     facts["peers"] |= {name: machine.version(name) for name in PEERS}
     result = {
         "schema": SCHEMA,
-        "command": "python -m benchmarks gp",
+        "command": command_line(options),
         "machine": facts,
         # Processes that wanted a core when the measurement began; above `cores`, times are long.
         "load": load,
@@ -67,6 +68,15 @@ def main(arguments: Sequence[str]) -> int:
     write_text(options.output, rows_as_json(result))
     print(f"wrote {options.output.name}")
     return 0
+
+
+def command_line(options: argparse.Namespace) -> str:
+    """The command of a run, with files by their names alone."""
+    words = ["python", "-m", "benchmarks", "gp", "--sizes", options.sizes]
+    words += ["--seconds", f"{options.seconds:g}"]
+    for path in options.points:
+        words += ["--points", Path(path).name]
+    return shlex.join(words + ["--without-peers"] * options.without_peers)
 
 
 def _sizes(text: str) -> list[int]:

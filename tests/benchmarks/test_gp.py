@@ -28,6 +28,15 @@ def test_cases_have_the_libraries_that_reach_a_size():
         command.main(["--sizes", "many"])
 
 
+def test_the_result_names_the_options_of_its_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_row", lambda case, seconds: case)
+    words = ["--sizes", "300", "--seconds", "5", "--points", f"{tmp_path}/a.npy"]
+    command.main([*words, "--without-peers", "-o", str(tmp_path / "gp.json")])
+    found = json.loads((tmp_path / "gp.json").read_text())["command"]
+    expected = "--sizes 300 --seconds 5 --points a.npy --without-peers"
+    assert found == f"python -m benchmarks gp {expected}"
+
+
 def test_places_are_the_same_each_time_and_held_out_ones_are_others(tmp_path):
     one, two = (places.places_of("clusters", 1000) for _ in range(2))
     np.testing.assert_array_equal(one.y, two.y)
