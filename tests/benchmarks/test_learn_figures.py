@@ -60,7 +60,7 @@ def test_learned_blocks_are_clearly_ahead_in_the_file_as_the_readme_says():
 def test_the_table_has_means_spreads_and_the_machine(result):
     assert set(result["rows"][0]) == {"kind", "seed", *learn.FIGURES}
     lines = learn.table(result).splitlines()
-    assert lines[2] == "| low rank | 90.50 ± 0.71 % | 100.00 % | 2 % | 0.4 |"
+    assert lines[2] == "| low rank | 90.50\u00a0±\u00a00.71\u00a0% | 100.00 % | 2 % | 0.4 |"
     assert [line.split(" | ")[0] for line in lines[3:5]] == [
         "| GBLR, random places held",
         "| **GBLR, learned**",

@@ -13,7 +13,8 @@ import structmat.nn
 from structmat import StructuredMatrix, binding
 
 FOLDER = Path(structmat.nn.__file__).parent
-CLASSES = [StructuredMatrix, *StructuredMatrix.__subclasses__()]
+CLASSES = {base for cls in StructuredMatrix.__subclasses__() for base in cls.__mro__}
+CLASSES = [cls for cls in CLASSES if cls.__module__.startswith("structmat.")]
 PRIVATE = {name for cls in CLASSES for name in vars(cls) if name[0] == "_" and name[1] != "_"}
 PRIVATE |= {name for name in vars(structmat.Dense(np.eye(2))) if name[0] == "_"}
 
