@@ -33,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "experiments": experiments.main,
         "gp": gp.main,
         "gpu": gpu.main,
-        "hugging_face": _hugging_face,
+        "hugging_face": _late("hugging_face"),
         "learn": learn.main,
         "paper": paper.main,
         "reliability": reliability.main,
         "scale": scale.main,
+        "tucker": _late("tucker"),
     }
     if arguments and arguments[0] in commands:
         return _checked(commands[arguments[0]], arguments[1:])
@@ -60,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _hugging_face(arguments: Sequence[str]) -> int:
-    """A command whose module needs torch and transformers."""
-    return int(importlib.import_module("benchmarks.hugging_face").main(arguments))
+def _late(name: str) -> Callable[[Sequence[str]], int]:
+    """A command whose module needs torch, and is imported when it is called."""
+    return lambda arguments: int(importlib.import_module(f"benchmarks.{name}").main(arguments))
 
 
 def _checked(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ COMMANDS = {
     "estimators": "features and kernel ridge regression beside scikit-learn (`estimators run`)",
     "paper": "what the pages on the paper say of costs and of starts (`paper run`)",
     "hugging_face": "MiniLM on the way of its guide (`hugging_face run --data-dir DIR`)",
+    "tucker": "convolutions by TensorLy's Tucker beside structmat's kinds (`tucker run`)",
     "learn": "the first command of the README (`learn run`)",
     "experiments": "networks and matrices of the page on evidence (`experiments --help`)",
     "reliability": "faults, kills, damaged files, coverage (`reliability --help`)",
